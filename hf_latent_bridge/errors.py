@@ -1,0 +1,61 @@
+"""Every exception of the library; each is also the built-in that a caller would expect."""
+
+
+class LatentBridgeError(Exception):
+    """Base class: `except LatentBridgeError` catches whatever this library refuses."""
+
+
+class InvalidLatentsError(LatentBridgeError, ValueError):
+    """Latents with a wrong shape, width, device or a non-finite value."""
+
+
+class InvalidPairsError(LatentBridgeError, ValueError):
+    """Paired items that are missing, empty, unequal in number or of the wrong type."""
+
+
+class NotFittedError(LatentBridgeError, ValueError, AttributeError):
+    """A translator was used before `fit`, `partial_fit` or `fit_moments`."""
+
+
+class SolverError(LatentBridgeError, ArithmeticError):
+    """The linear algebra did not converge, or the input leaves nothing to solve."""
+
+
+class SpaceMismatchError(LatentBridgeError, ValueError):
+    """Latents of one space were offered where those of another are expected."""
+
+
+class ConfigError(LatentBridgeError, ValueError):
+    """A `config.json` that does not parse or does not say what it must."""
+
+
+class UnknownTranslatorError(ConfigError):
+    """A `translator_type` that is not in the registry."""
+
+
+class FormatVersionError(ConfigError):
+    """A repo written by a newer version of the library, in a format this one cannot read."""
+
+
+class WeightsError(LatentBridgeError, ValueError):
+    """Weights that are truncated, misshapen, non-finite, missing, in excess, or not the config's."""
+
+
+class EncoderError(LatentBridgeError, ValueError):
+    """A repo that holds no usable encoder, or an encoder that breaks its promise."""
+
+
+class RepoNotFoundError(LatentBridgeError, FileNotFoundError):
+    """The repo, revision or file does not exist, or the token may not see it."""
+
+
+class RepoAccessError(LatentBridgeError, PermissionError):
+    """The repo is gated or the token may not write to it."""
+
+
+class HubUnavailableError(LatentBridgeError, ConnectionError):
+    """The Hub cannot be reached and the files are not in the cache."""
+
+
+class RankWarning(UserWarning):
+    """The pairs do not determine the map; the minimum-norm solution was taken."""

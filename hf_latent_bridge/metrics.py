@@ -1,0 +1,58 @@
+"""How well predicted latents match their true counterparts."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_QUERIES_PER_BLOCK = 1024
+
+
+def mean_cosine(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> float:
+    """Mean cosine similarity of each prediction with its counterpart; a zero row counts as 0."""
+    return float(torch.nn.functional.cosine_similarity(predicted, target, dim=1).mean())
+
+
+def r2_score(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> float:
+    """Coefficient of determination, the plain mean over columns.
+
+    Equals scikit-learn's `r2_score(target, predicted)`, also for constant columns: 1 where the
+    prediction is exact, 0 where it is not. Undefined (NaN) for fewer than two rows.
+    """
+    if len(target) < 2:
+        return float("nan")
+    residual = (target - predicted).square().sum(0)
+    total = (target - target.mean(0)).square().sum(0)
+    constant = total == 0
+    score = 1 - residual / torch.where(constant, torch.ones_like(total), total)
+    score = torch.where(constant, (residual == 0).to(score), score)
+    return float(score.mean())
+
+
+def counterpart_ranks(
+    predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]
+) -> Float[Tensor, " n"]:
+    """Rank of each prediction's true counterpart among all targets, by cosine; 1 is best.
+
+    Ties share their mean rank, so that equal targets or constant predictions gain nothing.
+    """
+    queries = torch.nn.functional.normalize(predicted, dim=1)
+    candidates = torch.nn.functional.normalize(target, dim=1)
+    ranks = []
+    for start in range(0, len(queries), _QUERIES_PER_BLOCK):
+        block = queries[start : start + _QUERIES_PER_BLOCK] @ candidates.mT
+        rows = torch.arange(len(block), device=block.device)
+        own = block[rows, rows + start][:, None]
+        close = (block - own).abs() <= 4 * torch.finfo(block.dtype).eps
+        better = ((block > own) & ~close).sum(1)
+        ranks.append(1 + better + (close.sum(1) - 1) / 2)
+    return torch.cat(ranks)
+
+
+def recall_at_k(ranks: Float[Tensor, " n"], k: int) -> float:
+    """Share of predictions whose counterpart is among the k nearest targets."""
+    return float((ranks <= k).double().mean())
+
+
+def mean_reciprocal_rank(ranks: Float[Tensor, " n"]) -> float:
+    """Mean of 1 / rank."""
+    return float(ranks.double().reciprocal().mean())

@@ -1,0 +1,275 @@
+"""Paired moments: the few megabytes about paired latents that every solver and metric needs."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Self
+
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
+from hf_latent_bridge.files import write_atomic
+
+_BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class PairedMoments:
+    """Count, means and centred second moments of pairs (x, y), in float64.
+
+    Moments of disjoint sets of pairs add (Chan, Golub & LeVeque, 1983), so batches, folds and
+    processes can be summed in any order; a held-out fold is the total minus the fold.
+
+    Attributes:
+        n: Number of pairs.
+        mean_x: Mean of the source latents, (d_x,).
+        mean_y: Mean of the target latents, (d_y,).
+        sxx: Sum of (x - mean_x)(x - mean_x)ᵀ, (d_x, d_x).
+        sxy: Sum of (x - mean_x)(y - mean_y)ᵀ, (d_x, d_y).
+        syy: The same for y: (d_y, d_y), or only its diagonal (d_y,), which is all that solving
+            from x to y needs.
+        eps: Relative precision of the products, 1.2e-7 for float32 latents and 2.2e-16 for
+            float64; solvers treat what lies below it as noise.
+    """
+
+    n: int
+    mean_x: Float[Tensor, " d_x"]
+    mean_y: Float[Tensor, " d_y"]
+    sxx: Float[Tensor, "d_x d_x"]
+    sxy: Float[Tensor, "d_x d_y"]
+    syy: Float[Tensor, "d_y d_y"] | Float[Tensor, " d_y"]
+    eps: float
+
+    @classmethod
+    @torch.no_grad()
+    def from_batch(
+        cls,
+        x: Float[Tensor, "n d_x"],
+        y: Float[Tensor, "n d_y"],
+        *,
+        full_syy: bool = False,
+    ) -> Self:
+        """Sums one batch of paired rows, block by block, without copying the whole of it.
+
+        Each block is shifted by the first block's mean and multiplied in its own precision
+        (float16 and bfloat16 in float32); products are added up in float64.
+
+        Args:
+            x: Source latents, (n, d_x), any floating dtype, n >= 1.
+            y: Target latents, (n, d_y), row i paired with row i of `x`, on the same device.
+            full_syy: Keep all of Syy, which `swap` and metrics need; costs a third product.
+
+        Raises:
+            InvalidLatentsError: Wrong shapes, no rows, different devices or non-finite values.
+        """
+        _check_pair(x, y)
+        dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+        shift_x, shift_y = (t[:_BLOCK_ROWS].to(dtype).mean(0) for t in (x, y))
+        d_x, d_y = x.shape[1], y.shape[1]
+        syy_shape = (d_y, d_y) if full_syy else (d_y,)
+        device = torch.device("cpu") if x.device.type == "mps" else x.device
+        sum_x, sum_y, sxx, sxy, syy = (
+            torch.zeros(shape, dtype=torch.float64, device=device)
+            for shape in ((d_x,), (d_y,), (d_x, d_x), (d_x, d_y), syy_shape)
+        )
+        with _full_precision(x.device.type):
+            for block_x, block_y in zip(x.split(_BLOCK_ROWS), y.split(_BLOCK_ROWS), strict=True):
+                a, b = block_x.to(dtype) - shift_x, block_y.to(dtype) - shift_y
+                sum_x += a.sum(0).to(device)
+                sum_y += b.sum(0).to(device)
+                sxx += (a.mT @ a).to(device)
+                sxy += (a.mT @ b).to(device)
+                syy += ((b.mT @ b) if full_syy else b.square().sum(0)).to(device)
+        n = len(x)
+        rest_x, rest_y = sum_x / n, sum_y / n
+        moments = cls(
+            n=n,
+            mean_x=shift_x.to(device, torch.float64) + rest_x,
+            mean_y=shift_y.to(device, torch.float64) + rest_y,
+            sxx=sxx.addr_(rest_x, rest_x, alpha=-n),
+            sxy=sxy.addr_(rest_x, rest_y, alpha=-n),
+            syy=syy.addr_(rest_y, rest_y, alpha=-n) if full_syy else syy - n * rest_y.square(),
+            eps=torch.finfo(dtype).eps,
+        )
+        if not moments.isfinite():
+            raise InvalidLatentsError(_describe_non_finite(x, y))
+        return moments
+
+    @property
+    def has_full_syy(self) -> bool:
+        """Whether all of Syy was kept, not just its diagonal."""
+        return self.syy.ndim == 2
+
+    @property
+    def syy_diagonal(self) -> Float[Tensor, " d_y"]:
+        """The diagonal of Syy, (d_y,)."""
+        return self.syy.diagonal() if self.has_full_syy else self.syy
+
+    def isfinite(self) -> bool:
+        """Whether every value is finite."""
+        return all(bool(t.isfinite().all()) for t in self.to_tensors().values())
+
+    def __add__(self, other: Self) -> Self:
+        """Moments of both sets of pairs together."""
+        return self._combine(other, 1)
+
+    def __sub__(self, other: Self) -> Self:
+        """Moments of the pairs of `self` without those of `other`, which must be among them."""
+        if other.n >= self.n:
+            raise InvalidLatentsError(
+                f"cannot take {other.n} pairs out of {self.n}: at least one pair must be left"
+            )
+        return self._combine(other, -1)
+
+    def _combine(self, other: Self, sign: int) -> Self:
+        mine, theirs = (
+            [tuple(t.shape) for t in m.to_tensors().values()] for m in (self, other)
+        )
+        if mine != theirs:
+            raise InvalidLatentsError(
+                "moments combine only with equal widths and the same form of Syy: "
+                f"got {self!r} and {other!r}"
+            )
+        n = self.n + sign * other.n
+        delta_x, delta_y = other.mean_x - self.mean_x, other.mean_y - self.mean_y
+        part = sign * other.n / n
+        between = part * self.n
+        if self.has_full_syy:
+            spread_y = torch.outer(delta_y, delta_y)
+        else:
+            spread_y = delta_y.square()
+        return replace(
+            self,
+            n=n,
+            mean_x=self.mean_x + part * delta_x,
+            mean_y=self.mean_y + part * delta_y,
+            sxx=(self.sxx + sign * other.sxx).addr_(delta_x, delta_x, alpha=between),
+            sxy=(self.sxy + sign * other.sxy).addr_(delta_x, delta_y, alpha=between),
+            syy=self.syy + sign * other.syy + between * spread_y,
+            eps=max(self.eps, other.eps),
+        )
+
+    def swap(self) -> Self:
+        """Moments of the pairs (y, x): what the reverse direction is solved from.
+
+        Raises:
+            InvalidLatentsError: Only the diagonal of Syy was kept.
+        """
+        if not self.has_full_syy:
+            raise InvalidLatentsError(
+                "the reverse direction needs all of Syy, but only its diagonal was kept: "
+                "sum the moments with full_syy=True"
+            )
+        return replace(
+            self,
+            mean_x=self.mean_y,
+            mean_y=self.mean_x,
+            sxx=self.syy,
+            sxy=self.sxy.mT.contiguous(),
+            syy=self.sxx,
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same moments on another device."""
+        return replace(self, **{k: t.to(device) for k, t in self.to_tensors().items()})
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The five tensors by name."""
+        return {
+            f.name: value
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Writes the moments to a safetensors file, whole or not at all.
+
+        They tell means and correlations of the data, though no single row: share them as such.
+        """
+        tensors = {k: t.cpu().contiguous() for k, t in self.to_tensors().items()}
+        tensors["n"] = torch.tensor(self.n)
+        tensors["eps"] = torch.tensor(self.eps, dtype=torch.float64)
+        write_atomic(Path(path), safetensors.torch.save(tensors, metadata={"format": "pt"}))
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> Self:
+        """Reads what `save` wrote.
+
+        Raises:
+            WeightsError: The file is truncated or does not hold finite moments of one shape.
+        """
+        try:
+            tensors = safetensors.torch.load_file(path, device=str(device))
+        except safetensors.SafetensorError as error:
+            raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+        names = {f.name for f in fields(cls)}
+        if set(tensors) != names:
+            raise WeightsError(
+                f"{path} must hold exactly the tensors {sorted(names)}, got {sorted(tensors)}"
+            )
+        n, eps = int(tensors.pop("n")), float(tensors.pop("eps"))
+        _check_shapes(tensors, path)
+        moments = cls(n=n, eps=eps, **tensors)
+        if n < 1 or not 0 < eps < 1 or not moments.isfinite():
+            raise WeightsError(f"{path} holds no valid moments: {moments!r}, eps {eps}")
+        return moments
+
+    def __repr__(self) -> str:
+        syy = "full" if self.has_full_syy else "diagonal"
+        return f"PairedMoments(n={self.n}, d_x={len(self.mean_x)}, d_y={len(self.mean_y)}, syy={syy})"
+
+
+def _check_pair(x: Tensor, y: Tensor) -> None:
+    for name, latents in (("source", x), ("target", y)):
+        if latents.ndim != 2 or 0 in latents.shape:
+            raise InvalidLatentsError(
+                f"{name} latents must be a matrix (n, d) with n >= 1 and d >= 1, "
+                f"got shape {tuple(latents.shape)}"
+            )
+        if not latents.is_floating_point():
+            raise InvalidLatentsError(f"{name} latents must be floating point, got {latents.dtype}")
+    if len(x) != len(y):
+        raise InvalidLatentsError(
+            f"pairs need as many source as target latents, got {len(x)} and {len(y)}"
+        )
+    if x.device != y.device:
+        raise InvalidLatentsError(f"pairs must be on one device, got {x.device} and {y.device}")
+
+
+def _describe_non_finite(x: Tensor, y: Tensor) -> str:
+    for name, latents in (("source", x), ("target", y)):
+        rows = (~latents.isfinite()).any(1).nonzero().flatten()
+        if len(rows):
+            return (
+                f"{len(rows)} of {len(latents)} {name} latents hold NaN or infinity, first in "
+                f"row {int(rows[0])}: drop these pairs or mend the encoder"
+            )
+    return "the latents are so large that their products overflow: divide them by a constant first"
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    d_x, d_y = (tuple(tensors[k].shape) for k in ("mean_x", "mean_y"))
+    wanted = {"sxx": (d_x + d_x,), "sxy": (d_x + d_y,), "syy": (d_y + d_y, d_y)}
+    for name, shapes in wanted.items():
+        if tuple(tensors[name].shape) not in shapes or tensors[name].dtype != torch.float64:
+            raise WeightsError(
+                f"{path}: {name} must be float64 of shape {' or '.join(map(str, shapes))}, "
+                f"got {tensors[name].dtype} of {tuple(tensors[name].shape)}"
+            )
+
+
+@contextlib.contextmanager
+def _full_precision(device_type: str) -> Iterator[None]:
+    """Keeps autocast, TF32 and bfloat16 shortcuts out of the products."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,227 @@
+"""Closed-form maps between latent spaces, solved from paired moments alone.
+
+Names and estimators follow Maiorca et al., "Latent Space Translation via Semantic Alignment"
+(NeurIPS 2023, arXiv 2311.00664), section 3; rows are latents, so a map is y = x @ weight + bias.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import scipy.linalg
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hf_latent_bridge.errors import InvalidLatentsError, SolverError
+from hf_latent_bridge.moments import PairedMoments
+
+Scaling = Literal["standard", "center", "none"]
+SCALINGS: tuple[Scaling, ...] = ("standard", "center", "none")
+
+
+@dataclass(frozen=True, eq=False)
+class AffineMap:
+    """The map x @ weight + bias.
+
+    Attributes:
+        weight: (d_x, d_y).
+        bias: (d_y,).
+    """
+
+    weight: Float[Tensor, "d_x d_y"]
+    bias: Float[Tensor, " d_y"]
+
+    def __call__(self, x: Float[Tensor, "*n d_x"]) -> Float[Tensor, "*n d_y"]:
+        """Maps one latent (d_x,) or rows of them (n, d_x)."""
+        if x.ndim == 1:
+            return torch.addmm(self.bias, x[None], self.weight)[0]
+        return torch.addmm(self.bias, x, self.weight)
+
+    def compose(self, after: Self) -> Self:
+        """The map that applies `self` and then `after`, as one product.
+
+        Raises:
+            InvalidLatentsError: `after` expects another width than `self` gives.
+        """
+        if self.weight.shape[1] != after.weight.shape[0]:
+            raise InvalidLatentsError(
+                f"cannot compose: the first map gives width {self.weight.shape[1]}, "
+                f"the second expects {after.weight.shape[0]}"
+            )
+        return type(self)(self.weight @ after.weight, after(self.bias))
+
+    def inverse(self) -> Self:
+        """The Moore-Penrose inverse: x = (y - bias) @ weight⁺.
+
+        Exact for a square map of full rank, otherwise the least-squares solution of least norm.
+        """
+        dtype, weight = self.weight.dtype, self.weight.double()
+        u, s, vh = svd(weight)
+        keep = s > s[0] * max(weight.shape) * torch.finfo(dtype).eps
+        inverse = (vh[keep].mT / s[keep]) @ u[:, keep].mT
+        return type(self)(inverse.to(dtype), -(self.bias.double() @ inverse).to(dtype))
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """The same map on another device or in another floating dtype."""
+        return type(self)(
+            self.weight.to(device=device, dtype=dtype), self.bias.to(device=device, dtype=dtype)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Paired moments in the coordinates a solver works in: x ← (x - shift_x) / scale_x.
+
+    Attributes:
+        c: Mean of x xᵀ, (d_x, d_x).
+        k: Mean of x yᵀ, (d_x, d_y).
+        shift_x: (d_x,), zero under scaling "none".
+        shift_y: (d_y,), likewise.
+        scale_x: (d_x,), one except under scaling "standard".
+        scale_y: (d_y,), likewise.
+        eps: Relative precision of c and k.
+    """
+
+    c: Float[Tensor, "d_x d_x"]
+    k: Float[Tensor, "d_x d_y"]
+    shift_x: Float[Tensor, " d_x"]
+    shift_y: Float[Tensor, " d_y"]
+    scale_x: Float[Tensor, " d_x"]
+    scale_y: Float[Tensor, " d_y"]
+    eps: float
+
+    @classmethod
+    def from_moments(cls, moments: PairedMoments, scaling: Scaling) -> Self:
+        """Centres and scales the moments, each side by the statistics of its own latents.
+
+        Args:
+            moments: The pairs' moments.
+            scaling: "standard" for mean 0 and standard deviation 1 (a constant column is left
+                at 0), "center" for mean 0, "none" for the latents as they are.
+        """
+        m, n = moments, moments.n
+        shift_x, shift_y = m.mean_x, m.mean_y
+        scale_x, scale_y = torch.ones_like(shift_x), torch.ones_like(shift_y)
+        c, k = (m.sxx + m.sxx.mT) / (2 * n), m.sxy / n
+        if scaling == "standard":
+            scale_x = _deviation(m.sxx.diagonal() / n, m.mean_x, m.eps)
+            scale_y = _deviation(m.syy_diagonal / n, m.mean_y, m.eps)
+            c, k = c / torch.outer(scale_x, scale_x), k / torch.outer(scale_x, scale_y)
+        elif scaling == "none":
+            c, k = c + torch.outer(shift_x, shift_x), k + torch.outer(shift_x, shift_y)
+            shift_x, shift_y = torch.zeros_like(shift_x), torch.zeros_like(shift_y)
+        return cls(c, k, shift_x, shift_y, scale_x, scale_y, m.eps)
+
+    def fold(self, w: Float[Tensor, "d_x d_y"]) -> AffineMap:
+        """Folds shift and scale of both sides into `w`: one affine map of plain latents."""
+        weight = w * self.scale_y / self.scale_x[:, None]
+        return AffineMap(weight, self.shift_y - self.shift_x @ weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A map and how much of it the pairs determine.
+
+    Attributes:
+        map: The solved map, in float64.
+        rank: Directions that the pairs determine.
+        full_rank: Directions that the method would need to be determined.
+    """
+
+    map: AffineMap
+    rank: int
+    full_rank: int
+
+
+def solve_least_squares(problem: Problem, *, alpha: float = 0.0) -> Solution:
+    """Minimises mean ‖x W - y‖² + alpha ‖W‖²: the paper's `linear`, and ridge for alpha > 0.
+
+    With n pairs, scikit-learn's `Ridge(alpha=n * alpha)` on the scaled latents is the same.
+    Where the pairs leave W undetermined, the solution of least norm is taken.
+    """
+    w, rank = _least_squares(problem, alpha)
+    return Solution(problem.fold(w), rank if alpha == 0 else len(w), len(w))
+
+
+def solve_l_ortho(problem: Problem) -> Solution:
+    """Flattens the singular values of `linear` to one: the paper's `l-ortho`, U Vᵀ of W."""
+    w, rank = _least_squares(problem, 0.0)
+    u, s, vh = svd(w)
+    keep = min(rank, _rank(s, problem.eps, len(s)))
+    full_rank = min(w.shape)
+    return Solution(problem.fold(u[:, :keep] @ vh[:keep]), keep, full_rank)
+
+
+def solve_ortho(problem: Problem, *, scale: bool = False) -> Solution:
+    """Orthogonal Procrustes (Schönemann 1966), the paper's `ortho`: U Vᵀ of the cross-covariance.
+
+    For unequal widths the thin SVD gives what zero-padding the narrower side would. Directions
+    in which the pairs do not co-vary are mapped to zero, not to an arbitrary rotation.
+
+    Args:
+        problem: Scaled moments.
+        scale: Multiply by the least-squares scalar, sum(S) / trace(C).
+
+    Raises:
+        SolverError: With `scale`, when all source latents are equal.
+    """
+    u, s, vh = svd(problem.k)
+    keep = _rank(s, problem.eps, max(problem.k.shape))
+    w = u[:, :keep] @ vh[:keep]
+    if scale:
+        spread = problem.c.trace()
+        if spread <= 0:
+            raise SolverError("scale=True needs source latents that vary, got none that do")
+        w = w * (s.sum() / spread)
+    return Solution(problem.fold(w), keep, min(w.shape))
+
+
+def svd(matrix: Float[Tensor, "a b"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin SVD; where divide-and-conquer does not converge, the slower QR iteration is tried.
+
+    Raises:
+        SolverError: Neither converges.
+    """
+    try:
+        u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    except torch.linalg.LinAlgError:
+        u, s, vh = _svd_by_qr_iteration(matrix)
+    return u, s, vh
+
+
+def _svd_by_qr_iteration(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    try:
+        factors = scipy.linalg.svd(
+            matrix.cpu().numpy(), full_matrices=False, lapack_driver="gesvd"
+        )
+    except (scipy.linalg.LinAlgError, ValueError) as error:
+        raise SolverError(
+            f"the SVD of a {tuple(matrix.shape)} matrix does not converge ({error}): "
+            "look for wild values in the latents, or use AffineTranslator(alpha=0.1)"
+        ) from error
+    u, s, vh = (torch.from_numpy(factor).to(matrix) for factor in factors)
+    return u, s, vh
+
+
+def _least_squares(problem: Problem, alpha: float) -> tuple[Tensor, int]:
+    values, vectors = torch.linalg.eigh(problem.c)
+    rank = _rank(values.flip(0), problem.eps, len(values))
+    if alpha == 0:
+        values, vectors = values[len(values) - rank :], vectors[:, len(values) - rank :]
+    projected = (vectors.mT @ problem.k) / (values.clamp(min=0) + alpha)[:, None]
+    return vectors @ projected, rank
+
+
+def _rank(descending: Tensor, eps: float, dim: int) -> int:
+    """How many values stand above the rounding noise of products with relative precision eps."""
+    largest = descending[0].clamp(min=0)
+    return int((descending > largest * eps * dim**0.5).sum())
+
+
+def _deviation(variance: Tensor, mean: Tensor, eps: float) -> Tensor:
+    """Standard deviation (ddof 0), or 1 where a column is constant but for rounding."""
+    deviation = variance.clamp(min=0).sqrt()
+    constant = deviation <= 16 * eps * mean.abs()
+    return torch.where(constant, torch.ones_like(deviation), deviation)

@@ -1,0 +1,83 @@
+"""Which latent space a vector lives in: the encoder, its commit and how it pools."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from hf_latent_bridge.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SpaceSpec:
+    """A latent space; a field is None where it is not known.
+
+    Two encoders share a space only if they agree in all fields but `max_length`.
+
+    Attributes:
+        dim: Width of the latents.
+        repo_id: Hub repo (or name) of the encoder.
+        revision: Commit of that repo.
+        modality: What is encoded, such as "text" or "image".
+        pooling: How token states become one vector, such as "mean", "cls" or "last".
+        normalize: Whether latents are scaled to unit L2 norm.
+        max_length: Number of tokens at which inputs are cut.
+    """
+
+    dim: int
+    repo_id: str | None = None
+    revision: str | None = None
+    modality: str | None = None
+    pooling: str | None = None
+    normalize: bool | None = None
+    max_length: int | None = None
+
+    @classmethod
+    def from_dict(cls, content: object) -> Self:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            ConfigError: Not a mapping, an unknown field, or a value of the wrong type.
+        """
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"a space must be a JSON object with at least dim, got {content!r}")
+        unknown = set(content) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ConfigError(f"a space has unknown fields {sorted(unknown)}")
+        for name, kind in _KINDS.items():
+            value = content.get(name)
+            if value is not None and (not isinstance(value, kind) or type(value) is bool is not kind):
+                raise ConfigError(f"a space's {name} must be {kind.__name__}, got {value!r}")
+        if not isinstance(content.get("dim"), int) or content["dim"] < 1:
+            raise ConfigError(f"a space's dim must be a positive integer, got {content.get('dim')!r}")
+        return cls(**content)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The known fields, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def mismatches(self, other: Self) -> list[str]:
+        """The fields, known on both sides, in which the two spaces differ."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in _IDENTITY}
+        return [f"{k}: {a!r} and {b!r}" for k, (a, b) in pairs.items() if None not in (a, b) and a != b]
+
+    def __str__(self) -> str:
+        name = self.repo_id or "an unnamed encoder"
+        commit = f"@{self.revision[:7]}" if self.revision else ""
+        details = [f"{self.dim} wide"]
+        if self.pooling:
+            details.append(f"{self.pooling} pooling")
+        if self.normalize:
+            details.append("unit norm")
+        return f"{name}{commit} ({', '.join(details)})"
+
+
+_KINDS: dict[str, type] = {
+    "dim": int,
+    "repo_id": str,
+    "revision": str,
+    "modality": str,
+    "pooling": str,
+    "normalize": bool,
+    "max_length": int,
+}
+_IDENTITY = ("repo_id", "revision", "modality", "pooling", "normalize", "dim")

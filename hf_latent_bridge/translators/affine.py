@@ -1,0 +1,68 @@
+"""Least squares with an intercept and a ridge penalty: the paper's `affine`."""
+
+from typing import Literal
+
+from hf_latent_bridge.gradient import solve_by_gradient
+from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.solvers import Problem, Scaling, Solution, solve_least_squares
+from hf_latent_bridge.translators.base import Normalize, Translator
+
+
+class AffineTranslator(Translator, translator_type="affine"):
+    """Least squares with a free intercept, regularised by a penalty or by stopping early.
+
+    Source: Maiorca et al. (2023), "affine", estimated there by Adam on the mean squared error,
+    which is `solver="gradient"` here. Its closed form with `alpha=0` equals `linear` (with an
+    intercept); `alpha` > 0 is ridge regression.
+
+    Args:
+        alpha: Penalty on the squared weights, relative to the mean over pairs and applied in
+            scaled coordinates: scikit-learn's `Ridge(alpha=n_pairs * alpha)`. The intercept is
+            not penalised. Closed form only.
+        solver: "closed_form", or "gradient" for full-batch Adam, run on the moments so that its
+            cost does not depend on the number of pairs.
+        steps: Adam steps.
+        lr: Adam's learning rate.
+        seed: Seeds Adam's start.
+        scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
+            "center" or "none"; the closed form has an intercept in any case.
+        normalize: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+            "both".
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.0,
+        solver: Literal["closed_form", "gradient"] = "closed_form",
+        steps: int = 300,
+        lr: float = 1e-3,
+        seed: int = 0,
+        scaling: Scaling = "standard",
+        normalize: Normalize = "none",
+    ) -> None:
+        super().__init__(scaling=scaling, normalize=normalize)
+        self.alpha = alpha
+        self.solver = solver
+        self.steps = steps
+        self.lr = lr
+        self.seed = seed
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not 0 <= self.alpha < float("inf"):
+            raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha!r}")
+        if self.solver not in ("closed_form", "gradient"):
+            raise ValueError(f"solver must be 'closed_form' or 'gradient', got {self.solver!r}")
+        if self.solver == "gradient" and self.alpha != 0:
+            raise ValueError("alpha is a penalty of the closed form: set alpha=0 for 'gradient'")
+        if self.steps < 1 or not self.lr > 0:
+            raise ValueError(f"steps must be >= 1 and lr > 0, got {self.steps!r} and {self.lr!r}")
+
+    def _solve(self, moments: PairedMoments) -> Solution:
+        if self.solver == "gradient":
+            return solve_by_gradient(
+                moments, self.scaling, steps=self.steps, lr=self.lr, seed=self.seed
+            )
+        scaling: Scaling = "center" if self.scaling == "none" else self.scaling
+        return solve_least_squares(Problem.from_moments(moments, scaling), alpha=self.alpha)

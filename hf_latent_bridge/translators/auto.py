@@ -1,0 +1,14 @@
+"""Loads a translator of whatever type a repo holds."""
+
+from typing import NoReturn
+
+from hf_latent_bridge.translators import Translator
+
+
+class AutoTranslator:
+    """The one entry point for loading: `AutoTranslator.from_pretrained("me/minilm-to-mpnet")`."""
+
+    from_pretrained = Translator.from_pretrained
+
+    def __init__(self) -> NoReturn:
+        raise OSError("AutoTranslator is not built directly: use AutoTranslator.from_pretrained")
