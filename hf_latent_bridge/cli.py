@@ -49,7 +49,11 @@ def _fit(args: argparse.Namespace) -> None:
         report = evaluate(translator, source, target, _pairs(args, args.evaluate_split), **common)
         translator.metrics_ = report.to_dict()
     translator.save_pretrained(args.output)
-    _print(args, {"output": args.output, **_describe(translator)}, f"{translator}\nsaved in {args.output}")
+    _print(
+        args,
+        {"output": args.output, **_describe(translator)},
+        f"{translator}\nsaved in {args.output}",
+    )
     if args.evaluate_split and not args.json:
         print(report)
 
@@ -193,7 +197,9 @@ def _add_fit(commands: Commands) -> None:
     command.add_argument("--target-revision", metavar="REV", help="its branch, tag or commit")
     _add_pairs_options(command)
     command.add_argument("--max-pairs", type=int, metavar="N", help="fit on a sample of N pairs")
-    command.add_argument("--type", default="ortho", help="affine, linear, l_ortho or ortho (default)")
+    command.add_argument(
+        "--type", default="ortho", help="affine, linear, l_ortho or ortho (default)"
+    )
     command.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="such as alpha=0.1"
     )

@@ -49,10 +49,12 @@ class Pairs:
             InvalidPairsError: An item is None or an empty text; names row and side.
         """
         for start in range(0, len(self), size):
-            batch = tuple(list(side[start : start + size]) for side in (self.source, self.target))
-            for name, items in zip(("source", "target"), batch, strict=True):
-                _check_items(name, items, start)
-            yield batch
+            items, counterparts = (
+                list(side[start : start + size]) for side in (self.source, self.target)
+            )
+            _check_items("source", items, start)
+            _check_items("target", counterparts, start)
+            yield items, counterparts
 
 
 def load_pairs(
@@ -98,7 +100,9 @@ def load_pairs(
     items, counterparts = (_column(columns, column) for column in (source, target))
     provenance |= {"source": source, "target": target}
     if max_pairs is not None and max_pairs < len(items):
-        rows = np.random.default_rng(seed).choice(len(items), _at_least_one(max_pairs), replace=False)
+        rows = np.random.default_rng(seed).choice(
+            len(items), _at_least_one(max_pairs), replace=False
+        )
         rows.sort()
         items, counterparts = (_Selection(column, rows) for column in (items, counterparts))
         provenance |= {"max_pairs": max_pairs, "seed": seed}

@@ -38,7 +38,7 @@ class FormatVersionError(ConfigError):
 
 
 class WeightsError(LatentBridgeError, ValueError):
-    """Weights that are truncated, misshapen, non-finite, missing, in excess, or not the config's."""
+    """Weights that are truncated, misshapen, non-finite, incomplete or not the config's."""
 
 
 class EncoderError(LatentBridgeError, ValueError):

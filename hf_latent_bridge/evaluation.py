@@ -1,4 +1,4 @@
-"""The honest report on a translator: what it gives, what no translation gives, what chance gives."""
+"""The honest report: what a translator gives, what no translation gives, what chance gives."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Scores:
 
     Attributes:
         cosine: Mean cosine similarity.
-        r2: Coefficient of determination, averaged over columns.
+        r2: Share of the targets' variance that is explained.
         recall_at_1: Share whose counterpart is the nearest of all targets.
         recall_at_10: Share whose counterpart is among the ten nearest.
         mrr: Mean reciprocal rank of the counterpart.

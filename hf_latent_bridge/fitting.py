@@ -1,10 +1,16 @@
 """Fits a translator on paired items: encode both sides, sum moments, solve."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
 
 from hf_latent_bridge.data import Pairs
 from hf_latent_bridge.encoders import EncoderLike, encode, space_of
+from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.translators import Translator
 
 _CHUNK = 1024
@@ -23,7 +29,8 @@ def fit_translator(
 ) -> AnyTranslator:
     """Fits `translator` on the pairs as the two encoders see them, in one pass.
 
-    Latents are summed into moments chunk by chunk, so memory does not grow with the pairs.
+    Latents are summed into float64 moments chunk by chunk, so memory does not grow with the
+    pairs; the map is kept in float32.
 
     Args:
         translator: What to fit; earlier pairs are forgotten.
@@ -40,21 +47,37 @@ def fit_translator(
         InvalidPairsError: A missing or empty item.
         InvalidLatentsError: An encoder gave NaN, infinity or changing widths.
     """
-    from tqdm.auto import tqdm
-
     pairs = pairs if isinstance(pairs, Pairs) else Pairs(*pairs)
-    moments = None
-    with tqdm(total=len(pairs), unit="pair", desc="fit", disable=not progress) as bar:
-        for items, counterparts in pairs.batches(_CHUNK):
-            x = encode(source, items, batch_size=batch_size)
-            y = encode(target, counterparts, batch_size=batch_size).to(x.device)
-            part = translator.pair_moments(x, y)
-            moments = part if moments is None else moments + part
-            bar.update(len(items))
-    assert moments is not None  # noqa: S101 - Pairs holds at least one
+    parts = _encoded(translator, source, target, pairs, batch_size=batch_size, progress=progress)
+    moments = reduce(add, parts)
     d_source, d_target = moments.sxy.shape
     translator.fit_moments(
         moments, source=space_of(source, d_source), target=space_of(target, d_target)
     )
+    translator.to(dtype=torch.float32)
     translator.dataset_ = dict(pairs.dataset)
     return translator
+
+
+def _encoded(
+    translator: Translator,
+    source: EncoderLike,
+    target: EncoderLike,
+    pairs: Pairs,
+    *,
+    batch_size: int,
+    progress: bool,
+) -> Iterator[PairedMoments]:
+    from tqdm.auto import tqdm
+
+    with tqdm(total=len(pairs), unit="pair", desc="fit", disable=not progress) as bar:
+        for items, counterparts in pairs.batches(_CHUNK):
+            x = encode(source, items, batch_size=batch_size)
+            y = encode(target, counterparts, batch_size=batch_size).to(x.device)
+            yield translator.pair_moments(x.to(_precise(x)), y.to(_precise(y)))
+            bar.update(len(items))
+
+
+def _precise(latents: Tensor) -> torch.dtype:
+    """Beside encoding, float64 products cost nothing; Apple's GPU has none."""
+    return torch.float32 if latents.device.type == "mps" else torch.float64

@@ -11,7 +11,6 @@ from typing import Any
 import httpx2
 import safetensors
 import safetensors.torch
-import torch
 from huggingface_hub import (
     CommitInfo,
     CommitOperationAdd,
@@ -157,7 +156,9 @@ def has_file(
     return True
 
 
-def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], sha256: str) -> dict[str, Tensor]:
+def read_tensors(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], sha256: str
+) -> dict[str, Tensor]:
     """Reads exactly the expected tensors, or nothing.
 
     Args:
@@ -174,7 +175,10 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], sha256: str)
         tensors = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path} is truncated or no safetensors file: {error}") from error
-    missing, unexpected = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
+    missing, unexpected = (
+        sorted(shapes.keys() - tensors.keys()),
+        sorted(tensors.keys() - shapes.keys()),
+    )
     if missing or unexpected:
         raise WeightsError(
             f"{path} must hold exactly {sorted(shapes)}: missing {missing}, unexpected {unexpected}"
@@ -212,7 +216,9 @@ def save_files(folder: Path, files: Mapping[str, bytes]) -> None:
         write_atomic(folder / name, files[name])
 
 
-def read_card(repo_id: str, *, revision: str | None = None, token: str | bool | None = None) -> str | None:
+def read_card(
+    repo_id: str, *, revision: str | None = None, token: str | bool | None = None
+) -> str | None:
     """The repo's README.md, or None if there is none yet."""
     with _clear_errors(repo_id, revision):
         try:

@@ -13,19 +13,15 @@ def mean_cosine(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -
 
 
 def r2_score(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> float:
-    """Coefficient of determination, the plain mean over columns.
+    """Share of the targets' variance that the predictions explain, over all columns together.
 
-    Equals scikit-learn's `r2_score(target, predicted)`, also for constant columns: 1 where the
-    prediction is exact, 0 where it is not. Undefined (NaN) for fewer than two rows.
+    Equals scikit-learn's `r2_score(target, predicted, multioutput="variance_weighted")`; a mean
+    over columns would be ruled by the dead columns that real encoders have. NaN where the targets
+    do not vary.
     """
-    if len(target) < 2:
-        return float("nan")
-    residual = (target - predicted).square().sum(0)
-    total = (target - target.mean(0)).square().sum(0)
-    constant = total == 0
-    score = 1 - residual / torch.where(constant, torch.ones_like(total), total)
-    score = torch.where(constant, (residual == 0).to(score), score)
-    return float(score.mean())
+    residual = (target - predicted).square().sum()
+    total = (target - target.mean(0)).square().sum()
+    return float(1 - residual / total) if total > 0 else float("nan")
 
 
 def counterpart_ranks(

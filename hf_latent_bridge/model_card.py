@@ -48,7 +48,7 @@ def merge_card(existing: str | None, generated: str) -> str:
     if existing is None:
         return generated
     old, new = ModelCard(existing, ignore_metadata_errors=True), ModelCard(generated)
-    data = ModelCardData(**{**old.data.to_dict(), **new.data.to_dict()})
+    data = ModelCardData(**{**_values(old), **_values(new)})
     block = new.text.strip()
     if _GENERATED.search(old.text):
         text = _GENERATED.sub(lambda _: block, old.text, count=1)
@@ -99,6 +99,11 @@ def _eval_results(metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
             metric_type=metric,
             metric_value=value,
         )
+
+
+def _values(card: ModelCard) -> dict[str, Any]:
+    values: dict[str, Any] = card.data.to_dict()  # type: ignore[no-untyped-call]
+    return values
 
 
 def _name(space: Mapping[str, Any]) -> str:

@@ -78,8 +78,9 @@ class PairedMoments:
             for shape in ((d_x,), (d_y,), (d_x, d_x), (d_x, d_y), syy_shape)
         )
         with _full_precision(x.device.type):
-            for block_x, block_y in zip(x.split(_BLOCK_ROWS), y.split(_BLOCK_ROWS), strict=True):
-                a, b = block_x.to(dtype) - shift_x, block_y.to(dtype) - shift_y
+            for start in range(0, len(x), _BLOCK_ROWS):
+                rows = slice(start, start + _BLOCK_ROWS)
+                a, b = x[rows].to(dtype) - shift_x, y[rows].to(dtype) - shift_y
                 sum_x += a.sum(0).to(device)
                 sum_y += b.sum(0).to(device)
                 sxx += (a.mT @ a).to(device)
@@ -127,9 +128,7 @@ class PairedMoments:
         return self._combine(other, -1)
 
     def _combine(self, other: Self, sign: int) -> Self:
-        mine, theirs = (
-            [tuple(t.shape) for t in m.to_tensors().values()] for m in (self, other)
-        )
+        mine, theirs = ([tuple(t.shape) for t in m.to_tensors().values()] for m in (self, other))
         if mine != theirs:
             raise InvalidLatentsError(
                 "moments combine only with equal widths and the same form of Syy: "
@@ -139,10 +138,7 @@ class PairedMoments:
         delta_x, delta_y = other.mean_x - self.mean_x, other.mean_y - self.mean_y
         part = sign * other.n / n
         between = part * self.n
-        if self.has_full_syy:
-            spread_y = torch.outer(delta_y, delta_y)
-        else:
-            spread_y = delta_y.square()
+        spread_y = torch.outer(delta_y, delta_y) if self.has_full_syy else delta_y.square()
         return replace(
             self,
             n=n,
@@ -176,7 +172,8 @@ class PairedMoments:
 
     def to(self, device: torch.device | str) -> Self:
         """The same moments on another device."""
-        return replace(self, **{k: t.to(device) for k, t in self.to_tensors().items()})
+        moved = {k: t.to(device) for k, t in self.to_tensors().items()}
+        return type(self)(n=self.n, eps=self.eps, **moved)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The five tensors by name."""
@@ -221,7 +218,9 @@ class PairedMoments:
 
     def __repr__(self) -> str:
         syy = "full" if self.has_full_syy else "diagonal"
-        return f"PairedMoments(n={self.n}, d_x={len(self.mean_x)}, d_y={len(self.mean_y)}, syy={syy})"
+        return (
+            f"PairedMoments(n={self.n}, d_x={len(self.mean_x)}, d_y={len(self.mean_y)}, syy={syy})"
+        )
 
 
 def _check_pair(x: Tensor, y: Tensor) -> None:

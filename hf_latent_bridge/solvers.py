@@ -98,16 +98,17 @@ class Problem:
 
         Args:
             moments: The pairs' moments.
-            scaling: "standard" for mean 0 and standard deviation 1 (a constant column is left
-                at 0), "center" for mean 0, "none" for the latents as they are.
+            scaling: "standard" for mean 0 and standard deviation 1 (a column that is constant but
+                for float32 rounding is not scaled), "center" for mean 0, "none" for the latents
+                as they are.
         """
         m, n = moments, moments.n
         shift_x, shift_y = m.mean_x, m.mean_y
         scale_x, scale_y = torch.ones_like(shift_x), torch.ones_like(shift_y)
         c, k = (m.sxx + m.sxx.mT) / (2 * n), m.sxy / n
         if scaling == "standard":
-            scale_x = _deviation(m.sxx.diagonal() / n, m.mean_x, m.eps)
-            scale_y = _deviation(m.syy_diagonal / n, m.mean_y, m.eps)
+            scale_x = _deviation(m.sxx.diagonal() / n, m.mean_x)
+            scale_y = _deviation(m.syy_diagonal / n, m.mean_y)
             c, k = c / torch.outer(scale_x, scale_x), k / torch.outer(scale_x, scale_y)
         elif scaling == "none":
             c, k = c + torch.outer(shift_x, shift_x), k + torch.outer(shift_x, shift_y)
@@ -186,16 +187,14 @@ def svd(matrix: Float[Tensor, "a b"]) -> tuple[Tensor, Tensor, Tensor]:
     """
     try:
         u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # torch's LinAlgError
         u, s, vh = _svd_by_qr_iteration(matrix)
     return u, s, vh
 
 
 def _svd_by_qr_iteration(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     try:
-        factors = scipy.linalg.svd(
-            matrix.cpu().numpy(), full_matrices=False, lapack_driver="gesvd"
-        )
+        factors = scipy.linalg.svd(matrix.cpu().numpy(), full_matrices=False, lapack_driver="gesvd")
     except (scipy.linalg.LinAlgError, ValueError) as error:
         raise SolverError(
             f"the SVD of a {tuple(matrix.shape)} matrix does not converge ({error}): "
@@ -220,8 +219,14 @@ def _rank(descending: Tensor, eps: float, dim: int) -> int:
     return int((descending > largest * eps * dim**0.5).sum())
 
 
-def _deviation(variance: Tensor, mean: Tensor, eps: float) -> Tensor:
-    """Standard deviation (ddof 0), or 1 where a column is constant but for rounding."""
+def _deviation(variance: Tensor, mean: Tensor) -> Tensor:
+    """Standard deviation (ddof 0), or 1 for a column that is flat but for rounding.
+
+    Encoders do have dead columns (MiniLM has three, with deviations of 1e-33 to 1e-9 beside 0.05).
+    What varies there is float32 noise, which scaling up to unit variance would put on a par with
+    meaning; so "flat" is measured in float32 steps, against the mean and the other columns.
+    """
     deviation = variance.clamp(min=0).sqrt()
-    constant = deviation <= 16 * eps * mean.abs()
-    return torch.where(constant, torch.ones_like(deviation), deviation)
+    typical = deviation.square().mean().sqrt()
+    flat = deviation <= 16 * torch.finfo(torch.float32).eps * torch.maximum(mean.abs(), typical)
+    return torch.where(flat, torch.ones_like(deviation), deviation)

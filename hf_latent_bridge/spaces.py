@@ -45,10 +45,14 @@ class SpaceSpec:
             raise ConfigError(f"a space has unknown fields {sorted(unknown)}")
         for name, kind in _KINDS.items():
             value = content.get(name)
-            if value is not None and (not isinstance(value, kind) or type(value) is bool is not kind):
+            if value is not None and (
+                not isinstance(value, kind) or type(value) is bool is not kind
+            ):
                 raise ConfigError(f"a space's {name} must be {kind.__name__}, got {value!r}")
         if not isinstance(content.get("dim"), int) or content["dim"] < 1:
-            raise ConfigError(f"a space's dim must be a positive integer, got {content.get('dim')!r}")
+            raise ConfigError(
+                f"a space's dim must be a positive integer, got {content.get('dim')!r}"
+            )
         return cls(**content)
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,7 +62,9 @@ class SpaceSpec:
     def mismatches(self, other: Self) -> list[str]:
         """The fields, known on both sides, in which the two spaces differ."""
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in _IDENTITY}
-        return [f"{k}: {a!r} and {b!r}" for k, (a, b) in pairs.items() if None not in (a, b) and a != b]
+        return [
+            f"{k}: {a!r} and {b!r}" for k, (a, b) in pairs.items() if None not in (a, b) and a != b
+        ]
 
     def __str__(self) -> str:
         name = self.repo_id or "an unnamed encoder"

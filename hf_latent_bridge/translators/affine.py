@@ -5,7 +5,8 @@ from typing import Literal
 from hf_latent_bridge.gradient import solve_by_gradient
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Problem, Scaling, Solution, solve_least_squares
-from hf_latent_bridge.translators.base import Normalize, Translator
+from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.estimator import Normalize
 
 
 class AffineTranslator(Translator, translator_type="affine"):

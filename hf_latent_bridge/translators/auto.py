@@ -1,7 +1,5 @@
 """Loads a translator of whatever type a repo holds."""
 
-from typing import NoReturn
-
 from hf_latent_bridge.translators import Translator
 
 
@@ -10,5 +8,5 @@ class AutoTranslator:
 
     from_pretrained = Translator.from_pretrained
 
-    def __init__(self) -> NoReturn:
+    def __init__(self) -> None:
         raise OSError("AutoTranslator is not built directly: use AutoTranslator.from_pretrained")

@@ -2,7 +2,8 @@
 
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Problem, Scaling, Solution, solve_ortho
-from hf_latent_bridge.translators.base import Normalize, Translator
+from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.estimator import Normalize
 
 
 class OrthoTranslator(Translator, translator_type="ortho"):

@@ -1,0 +1,67 @@
+"""What an encoder is, and how any encoder or callable of the user's is asked for latents."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from hf_latent_bridge.errors import EncoderError, InvalidPairsError
+from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.spaces import SpaceSpec
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Anything that encodes items and says into which space."""
+
+    @property
+    def space(self) -> SpaceSpec:
+        """The space of the latents."""
+
+    def encode(
+        self, items: Sequence[Any], *, batch_size: int = 32, progress: bool = False
+    ) -> Tensor:
+        """Latents of the items, (n, d), in their order."""
+
+
+EncoderLike = Encoder | Callable[[Sequence[Any]], Latents]
+
+
+def encode(
+    encoder: EncoderLike, items: Sequence[Any], *, batch_size: int = 32, progress: bool = False
+) -> Tensor:
+    """Latents (n, d) from an `Encoder`, or from a callable that takes a list of items.
+
+    Raises:
+        EncoderError: What came back is not one row per item.
+    """
+    if isinstance(encoder, Encoder):
+        latents = encoder.encode(items, batch_size=batch_size, progress=progress)
+    else:
+        latents = as_tensor(encoder(items))
+    if latents.ndim != 2 or len(latents) != len(items):
+        raise EncoderError(
+            f"an encoder must give one row per item, ({len(items)}, d), "
+            f"got shape {tuple(latents.shape)} from {encoder!r}"
+        )
+    return latents
+
+
+def space_of(encoder: EncoderLike, dim: int) -> SpaceSpec:
+    """The encoder's space; for a plain callable only the width is known."""
+    return encoder.space if isinstance(encoder, Encoder) else SpaceSpec(dim)
+
+
+def check_texts(items: Sequence[str]) -> list[str]:
+    """The items as a list, if they are texts.
+
+    Raises:
+        InvalidPairsError: One text instead of a list, or an item that is no text.
+    """
+    if isinstance(items, str):
+        raise InvalidPairsError("encode takes a list of texts, got one text: wrap it in a list")
+    texts = list(items)
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidPairsError(f"item {row} must be a text, got {type(text).__name__}")
+    return texts
