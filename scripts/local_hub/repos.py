@@ -1,0 +1,100 @@
+"""Creating, deleting, moving and configuring repos."""
+
+import re
+from typing import Any
+
+from .access import check_namespace, find, signed_in, visible, writable
+from .errors import HubError
+from .messages import Reply, Request, json_reply
+from .repository import Repo, Tree
+from .store import Store
+from .uploads import DEFAULT_ATTRIBUTES
+
+_SPACE_CARD = """---
+title: {name}
+emoji: 🚀
+colorFrom: blue
+colorTo: green
+sdk: {sdk}
+app_file: app.py
+---
+"""
+
+
+def create(store: Store, request: Request) -> Reply:
+    """Create a repo with its first commit."""
+    wanted = request.json
+    kind, repo_id = _kind(wanted), _repo_id(request)
+    _check_name(wanted["name"])
+    existing = store.repos.get(f"{kind}/{repo_id}")
+    if existing is not None and visible(existing, request.user):
+        url = f"{request.base_url}/{existing.web_path}"
+        message = f"You already created this {existing.type} repo: {repo_id}"
+        raise HubError(409, message, details={"url": url})
+    user = check_namespace(request, repo_id.split("/")[0])
+    repo = Repo(kind, repo_id, private=_private(wanted), sdk=wanted.get("sdk"))
+    repo.commit("main", _first_tree(store, repo), "initial commit", user.name)
+    store.add(repo)
+    return json_reply({"url": f"{request.base_url}/{repo.web_path}", "name": repo_id})
+
+
+def delete(store: Store, request: Request) -> Reply:
+    """Delete a repo."""
+    repo = find(store, request, _kind(request.json), _repo_id(request))
+    check_namespace(request, repo.namespace)
+    store.remove(repo)
+    return json_reply({})
+
+
+def move(store: Store, request: Request) -> Reply:
+    """Give a repo another id."""
+    wanted = request.json
+    repo = find(store, request, _kind(wanted), wanted["fromRepo"])
+    new_id = wanted["toRepo"]
+    namespace, _, name = new_id.partition("/")
+    _check_name(name)
+    check_namespace(request, repo.namespace)
+    check_namespace(request, namespace)
+    if f"{repo.kind}/{new_id}" in store.repos:
+        raise HubError(409, f"{new_id} already exists")
+    store.move(repo, new_id)
+    return json_reply({})
+
+
+def update_settings(store: Store, request: Request) -> Reply:
+    """Change who may see a repo and whether one has to ask for its files."""
+    repo, wanted = writable(store, request), request.json
+    repo.gated = wanted.get("gated", repo.gated)
+    if "visibility" in wanted:
+        repo.private = _private(wanted)
+    return json_reply({})
+
+
+def _kind(wanted: dict[str, Any]) -> str:
+    kind = f"{wanted.get('type') or 'model'}s"
+    if kind not in {"models", "datasets", "spaces"}:
+        raise HubError(404, f"not implemented in the local Hub: repos of type {wanted['type']}")
+    return kind
+
+
+def _repo_id(request: Request) -> str:
+    namespace = request.json.get("organization") or signed_in(request).name
+    return f"{namespace}/{request.json['name']}"
+
+
+def _private(wanted: dict[str, Any]) -> bool:
+    return wanted.get("visibility") == "private"
+
+
+def _check_name(name: str) -> None:
+    legal = re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9])?", name)
+    if not legal or "--" in name or ".." in name:
+        raise HubError(400, f"Invalid repo name: {name}")
+
+
+def _first_tree(store: Store, repo: Repo) -> Tree:
+    tree = {".gitattributes": store.blobs.add(DEFAULT_ATTRIBUTES.encode())}
+    if repo.kind == "spaces":
+        card = _SPACE_CARD.format(name=repo.id.split("/")[1], sdk=repo.sdk)
+        tree["README.md"] = store.blobs.add(card.encode())
+    return tree
