@@ -1,0 +1,201 @@
+"""Paired moments: exact sums, whatever the batches, and files that are whole or refused."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hf_latent_bridge import PairedMoments
+from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
+
+RNG = np.random.default_rng(0)
+X = torch.from_numpy(RNG.normal(3.0, 2.0, (500, 5)))
+Y = torch.from_numpy(RNG.normal(-1.0, 1.0, (500, 4))) + X[:, :4]
+
+
+def assert_close(a: PairedMoments, b: PairedMoments, rtol: float = 1e-12) -> None:
+    assert a.n == b.n
+    for name, tensor in a.to_tensors().items():
+        torch.testing.assert_close(tensor, b.to_tensors()[name], rtol=rtol, atol=1e-10)
+
+
+def test_moments_are_those_that_numpy_computes():
+    moments = PairedMoments.from_batch(X, Y, full_syy=True)
+    joint = np.cov(np.hstack([X, Y]).T, bias=True) * len(X)
+    assert moments.n == 500
+    np.testing.assert_allclose(moments.mean_x, X.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(moments.mean_y, Y.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(moments.sxx, joint[:5, :5], rtol=1e-11, atol=1e-9)
+    np.testing.assert_allclose(moments.sxy, joint[:5, 5:], rtol=1e-11, atol=1e-9)
+    np.testing.assert_allclose(moments.syy, joint[5:, 5:], rtol=1e-11, atol=1e-9)
+
+
+def test_the_diagonal_form_holds_the_diagonal_of_the_full_form():
+    full = PairedMoments.from_batch(X, Y, full_syy=True)
+    diagonal = PairedMoments.from_batch(X, Y)
+    torch.testing.assert_close(diagonal.syy, full.syy.diagonal())
+    torch.testing.assert_close(full.syy_diagonal, diagonal.syy_diagonal)
+
+
+@pytest.mark.parametrize("full_syy", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 250, 499])
+def test_batches_of_any_size_add_up_to_the_whole(size, full_syy):
+    whole = PairedMoments.from_batch(X, Y, full_syy=full_syy)
+    parts = [
+        PairedMoments.from_batch(x, y, full_syy=full_syy)
+        for x, y in zip(X.split(size), Y.split(size), strict=True)
+    ]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    assert_close(total, whole)
+
+
+def test_the_order_of_pairs_does_not_matter():
+    order = torch.from_numpy(RNG.permutation(len(X)))
+    assert_close(PairedMoments.from_batch(X[order], Y[order]), PairedMoments.from_batch(X, Y))
+
+
+def test_blocks_inside_a_batch_do_not_show(monkeypatch):
+    whole = PairedMoments.from_batch(X, Y)
+    monkeypatch.setattr("hf_latent_bridge.moments._BLOCK_ROWS", 13)
+    assert_close(PairedMoments.from_batch(X, Y), whole)
+
+
+@pytest.mark.parametrize("full_syy", [False, True])
+def test_the_total_less_a_fold_is_the_rest(full_syy):
+    total = PairedMoments.from_batch(X, Y, full_syy=full_syy)
+    fold = PairedMoments.from_batch(X[:120], Y[:120], full_syy=full_syy)
+    rest = PairedMoments.from_batch(X[120:], Y[120:], full_syy=full_syy)
+    assert_close(total - fold, rest)
+
+
+def test_swapped_moments_are_those_of_the_swapped_pairs():
+    swapped = PairedMoments.from_batch(X, Y, full_syy=True).swap()
+    assert_close(swapped, PairedMoments.from_batch(Y, X, full_syy=True))
+
+
+def test_swapping_without_all_of_syy_is_refused():
+    with pytest.raises(InvalidLatentsError, match="full_syy=True"):
+        PairedMoments.from_batch(X, Y).swap()
+
+
+def test_float32_latents_far_from_zero_keep_their_variance():
+    x = torch.from_numpy(RNG.normal(size=(20_000, 3))).float() + 1000.0
+    moments = PairedMoments.from_batch(x, x)
+    expected = torch.cov(x.double().T, correction=0) * len(x)
+    torch.testing.assert_close(moments.sxx, expected, rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_low_precision_latents_are_multiplied_in_float32(dtype):
+    x, y = X.to(dtype), Y.to(dtype)
+    moments = PairedMoments.from_batch(x, y)
+    assert moments.sxx.dtype == torch.float64
+    assert moments.eps == torch.finfo(torch.float32).eps
+    assert_close(moments, PairedMoments.from_batch(x.double(), y.double()), rtol=1e-4)
+
+
+def test_the_global_matmul_precision_neither_matters_nor_changes():
+    before = PairedMoments.from_batch(X.float(), Y.float())
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            inside = PairedMoments.from_batch(X.float(), Y.float())
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert torch.equal(inside.sxx, before.sxx)
+
+
+def test_latents_that_require_gradients_leave_no_graph():
+    moments = PairedMoments.from_batch(X.clone().requires_grad_(), Y)
+    assert not moments.sxx.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X[:, 0], Y, "must be a matrix"),
+        (X[:0], Y[:0], "n >= 1"),
+        (X, Y[:-1], "500 and 499"),
+        (X.long(), Y, "floating point"),
+    ],
+)
+def test_latents_that_do_not_pair_are_refused(x, y, message):
+    with pytest.raises(InvalidLatentsError, match=message):
+        PairedMoments.from_batch(x, y)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_value_is_refused_with_side_and_row(bad):
+    y = Y.clone()
+    y[17, 2] = bad
+    with pytest.raises(InvalidLatentsError, match="1 of 500 target latents.* row 17"):
+        PairedMoments.from_batch(X, y)
+
+
+def test_values_whose_products_overflow_are_refused():
+    with pytest.raises(InvalidLatentsError, match="divide them"):
+        PairedMoments.from_batch(X.float() * 1e30, Y.float())
+
+
+def test_taking_all_pairs_away_is_refused():
+    moments = PairedMoments.from_batch(X, Y)
+    with pytest.raises(InvalidLatentsError, match="500 pairs out of 500"):
+        moments - moments
+
+
+def test_moments_of_other_widths_or_forms_do_not_add():
+    moments = PairedMoments.from_batch(X, Y)
+    for other in (PairedMoments.from_batch(Y, X), PairedMoments.from_batch(X, Y, full_syy=True)):
+        with pytest.raises(InvalidLatentsError, match="equal widths"):
+            moments + other
+
+
+def test_sums_keep_the_coarser_precision():
+    fine, coarse = PairedMoments.from_batch(X, Y), PairedMoments.from_batch(X.float(), Y.float())
+    assert (fine + coarse).eps == (coarse + fine).eps == coarse.eps > fine.eps
+
+
+@pytest.mark.parametrize("full_syy", [False, True])
+def test_saved_moments_come_back_bit_for_bit(tmp_path, full_syy):
+    moments = PairedMoments.from_batch(X, Y, full_syy=full_syy)
+    moments.save(tmp_path / "moments.safetensors")
+    loaded = PairedMoments.load(tmp_path / "moments.safetensors")
+    assert (loaded.n, loaded.eps) == (moments.n, moments.eps)
+    for name, tensor in moments.to_tensors().items():
+        assert torch.equal(tensor, loaded.to_tensors()[name])
+
+
+def test_a_truncated_file_of_moments_is_refused(tmp_path):
+    path = tmp_path / "moments.safetensors"
+    PairedMoments.from_batch(X, Y).save(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        PairedMoments.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sxy": torch.ones(5, 5, dtype=torch.float64)}, "sxy must be"),
+        ({"sxx": torch.ones(5, 5)}, "sxx must be float64"),
+        ({"extra": torch.ones(1)}, "exactly the tensors"),
+        ({"n": torch.tensor(0)}, "no valid moments"),
+        ({"mean_x": torch.full((5,), float("nan"), dtype=torch.float64)}, "no valid moments"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused(tmp_path, change, message):
+    path = tmp_path / "moments.safetensors"
+    PairedMoments.from_batch(X, Y).save(path)
+    save_file(load_file(path) | change, path)
+    with pytest.raises(WeightsError, match=message):
+        PairedMoments.load(path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_moments_on_a_gpu_are_those_on_the_cpu():
+    moments = PairedMoments.from_batch(X.cuda(), Y.cuda())
+    assert moments.sxx.is_cuda
+    assert_close(moments.to("cpu"), PairedMoments.from_batch(X, Y))

@@ -1,0 +1,279 @@
+"""The closed forms against scipy, scikit-learn, NumPy and the paper's algorithm written out."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+
+from hf_latent_bridge import (
+    AffineMap,
+    AffineTranslator,
+    LinearTranslator,
+    LOrthoTranslator,
+    OrthoTranslator,
+    PairedMoments,
+)
+from hf_latent_bridge.errors import InvalidLatentsError, RankWarning, SolverError
+from hf_latent_bridge.solvers import Problem, solve_ortho, svd
+
+RNG = np.random.default_rng(0)
+WIDTHS = [(5, 5), (4, 7), (7, 4)]
+
+
+def pairs(d_x: int, d_y: int, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    x = RNG.normal(size=(n, d_x)) @ RNG.normal(size=(d_x, d_x)) + RNG.normal(size=d_x) * 3
+    y = x @ RNG.normal(size=(d_x, d_y)) + RNG.normal(size=(n, d_y)) + 5
+    return x, y
+
+
+def paper(x: np.ndarray, y: np.ndarray, test: np.ndarray, method: str) -> np.ndarray:
+    """Maiorca et al. (2023), section 3: scale by the anchors, pad, solve, map, scale back."""
+    width = max(x.shape[1], y.shape[1])
+    scale_x, scale_y = StandardScaler().fit(x), StandardScaler().fit(y)
+
+    def pad(latents: np.ndarray) -> np.ndarray:
+        return np.pad(latents, ((0, 0), (0, width - latents.shape[1])))
+
+    a, b, c = pad(scale_x.transform(x)), pad(scale_y.transform(y)), pad(scale_x.transform(test))
+    if method == "ortho":
+        u, _, vt = np.linalg.svd(a.T @ b)
+        r = u @ vt
+    else:
+        r = np.linalg.lstsq(a, b, rcond=None)[0]
+    if method == "l_ortho":
+        u, _, vt = np.linalg.svd(r)
+        r = u @ vt
+    return scale_y.inverse_transform((c @ r)[:, : y.shape[1]])
+
+
+@pytest.mark.parametrize(("d_x", "d_y"), WIDTHS)
+@pytest.mark.parametrize(
+    ("method", "translator"),
+    [
+        ("linear", LinearTranslator()),
+        ("linear", AffineTranslator()),
+        ("l_ortho", LOrthoTranslator()),
+        ("ortho", OrthoTranslator()),
+    ],
+)
+def test_translations_are_those_of_the_paper_with_zero_padding(d_x, d_y, method, translator):
+    x, y = pairs(d_x, d_y)
+    test, _ = pairs(d_x, d_y, n=20)
+    expected = paper(x, y, test, method)
+    np.testing.assert_allclose(translator.fit(x, y).transform(test), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_plain_ortho_is_scipys_orthogonal_procrustes():
+    x, y = pairs(6, 6)
+    rotation, _ = scipy.linalg.orthogonal_procrustes(x, y)
+    fitted = OrthoTranslator(scaling="none").fit(x, y).map_
+    np.testing.assert_allclose(fitted.weight, rotation, atol=1e-12)
+    assert not fitted.bias.any()
+
+
+def test_the_scale_of_ortho_is_the_least_squares_scalar():
+    x, y = pairs(6, 6)
+    rotation, total = scipy.linalg.orthogonal_procrustes(x, y)
+    fitted = OrthoTranslator(scaling="none", scale=True).fit(x, y).map_
+    np.testing.assert_allclose(fitted.weight, rotation * total / np.square(x).sum(), atol=1e-12)
+
+
+@pytest.mark.parametrize(("d_x", "d_y"), WIDTHS)
+@pytest.mark.parametrize("scaling", ["standard", "center"])
+@pytest.mark.parametrize("kind", [LinearTranslator, AffineTranslator])
+def test_linear_and_affine_are_scikit_learns_linear_regression(d_x, d_y, scaling, kind):
+    x, y = pairs(d_x, d_y)
+    reference = LinearRegression().fit(x, y)
+    fitted = kind(scaling=scaling).fit(x, y).map_
+    np.testing.assert_allclose(fitted.weight, reference.coef_.T, atol=1e-9)
+    np.testing.assert_allclose(fitted.bias, reference.intercept_, atol=1e-8)
+
+
+def test_linear_without_scaling_goes_through_the_origin():
+    x, y = pairs(5, 3)
+    fitted = LinearTranslator(scaling="none").fit(x, y).map_
+    np.testing.assert_allclose(fitted.weight, np.linalg.lstsq(x, y, rcond=None)[0], atol=1e-9)
+    assert not fitted.bias.any()
+
+
+def test_affine_without_scaling_still_has_an_intercept():
+    x, y = pairs(5, 3)
+    reference = LinearRegression().fit(x, y)
+    fitted = AffineTranslator(scaling="none").fit(x, y).map_
+    np.testing.assert_allclose(fitted.bias, reference.intercept_, atol=1e-8)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.1, 10.0])
+def test_affine_with_alpha_is_scikit_learns_ridge(alpha):
+    x, y = pairs(5, 3)
+    scale_x, scale_y = StandardScaler().fit(x), StandardScaler().fit(y)
+    ridge = Ridge(alpha=len(x) * alpha).fit(scale_x.transform(x), scale_y.transform(y))
+    expected = scale_y.inverse_transform(ridge.predict(scale_x.transform(x)))
+    np.testing.assert_allclose(
+        AffineTranslator(alpha=alpha).fit(x, y).transform(x), expected, atol=1e-10
+    )
+
+
+def test_l_ortho_has_singular_values_of_one_in_scaled_coordinates():
+    x, y = pairs(5, 7)
+    weight = LOrthoTranslator(scaling="center").fit(x, y).map_.weight
+    np.testing.assert_allclose(torch.linalg.svdvals(weight), np.ones(5), atol=1e-12)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "center", "none"])
+def test_linear_with_fewer_pairs_than_dimensions_is_the_minimum_norm_solution(scaling):
+    x, y = pairs(9, 4, n=5)
+    with pytest.warns(RankWarning, match="5 pairs determine .* of 9 directions"):
+        fitted = LinearTranslator(scaling=scaling).fit(x, y)
+    shift, scale = (x.mean(0), x.std(0)) if scaling == "standard" else (x.mean(0), np.ones(9))
+    if scaling == "none":
+        shift = np.zeros(9)
+    z = (x - shift) / scale
+    target = y - (0 if scaling == "none" else y.mean(0))
+    expected = np.linalg.pinv(z, rcond=1e-10) @ target / scale[:, None]
+    np.testing.assert_allclose(fitted.map_.weight, expected, atol=1e-9)
+
+
+def test_float32_pairs_hide_no_rank_deficiency_behind_rounding():
+    x, y = pairs(40, 10, n=15)
+    exact = np.linalg.pinv(x - x.mean(0), rcond=1e-10) @ (y - y.mean(0))
+    with pytest.warns(RankWarning, match="15 pairs determine 14 of 40 directions"):
+        fitted = LinearTranslator(scaling="center").fit(x.astype("f4"), y.astype("f4"))
+    np.testing.assert_allclose(fitted.map_.weight, exact, atol=1e-3)
+
+
+def test_ortho_maps_directions_that_no_pair_shows_to_zero():
+    x, y = pairs(9, 9, n=5)
+    with pytest.warns(RankWarning, match="5 pairs determine 4 of 9 directions"):
+        weight = OrthoTranslator(scaling="center").fit(x, y).map_.weight
+    np.testing.assert_allclose(torch.linalg.svdvals(weight), [1] * 4 + [0] * 5, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+@pytest.mark.parametrize("scaling", ["standard", "center", "none"])
+@pytest.mark.parametrize("kind", [LinearTranslator, AffineTranslator, LOrthoTranslator, OrthoTranslator])
+def test_constant_duplicate_and_zero_columns_give_finite_maps(kind, scaling):
+    x, y = pairs(6, 6)
+    x[:, 1], x[:, 2], x[:, 3] = 0.1, 0.0, x[:, 4]
+    y[:, 0], y[:, 5] = -7.3, 0.0
+    fitted = kind(scaling=scaling).fit(x, y)
+    translated = fitted.transform(x)
+    assert fitted.map_.weight.isfinite().all()
+    np.testing.assert_allclose(translated[:, 5], 0.0, atol=1e-9)
+    if scaling != "none":
+        np.testing.assert_allclose(translated[:, 0], -7.3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_dead_column_full_of_rounding_noise_is_not_scaled_up(dtype):
+    x, y = pairs(6, 4)
+    live = LinearTranslator().fit(x[:, 1:], y).map_.weight
+    x[:, 0] = 1e-33 * RNG.normal(size=len(x))
+    with pytest.warns(RankWarning, match="5 of 6"):
+        fitted = LinearTranslator().fit(x.astype(dtype), y.astype(dtype)).map_
+    assert abs(fitted.weight[0]).max() < 1e-6
+    np.testing.assert_allclose(fitted.weight[1:], live, atol=1e-4)
+
+
+def test_one_pair_translates_to_its_counterpart():
+    x, y = pairs(3, 4, n=1)
+    with pytest.warns(RankWarning, match="1 pairs determine 0 of 3"):
+        fitted = OrthoTranslator().fit(x, y)
+    np.testing.assert_allclose(fitted.transform(x), y)
+
+
+def test_scaling_identical_source_latents_is_refused():
+    with pytest.raises(SolverError, match="vary"):
+        OrthoTranslator(scale=True).fit(np.ones((5, 3)), RNG.normal(size=(5, 3)))
+
+
+@pytest.mark.parametrize("kind", [LinearTranslator, AffineTranslator])
+def test_an_exactly_affine_relation_is_recovered(kind):
+    x = RNG.normal(size=(50, 5))
+    weight, bias = RNG.normal(size=(5, 8)), RNG.normal(size=8)
+    fitted = kind().fit(x, x @ weight + bias).map_
+    np.testing.assert_allclose(fitted.weight, weight, atol=1e-10)
+    np.testing.assert_allclose(fitted.bias, bias, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [OrthoTranslator, LOrthoTranslator])
+def test_a_rotation_and_shift_are_recovered(kind):
+    x = RNG.normal(size=(50, 5))
+    rotation = scipy.stats.ortho_group.rvs(5, random_state=0)
+    fitted = kind(scaling="center").fit(x, x @ rotation + 2).map_
+    np.testing.assert_allclose(fitted.weight, rotation, atol=1e-10)
+    np.testing.assert_allclose(fitted.bias, np.full(5, 2.0), atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [LinearTranslator, OrthoTranslator, LOrthoTranslator])
+def test_rotating_the_source_before_the_fit_changes_no_translation(kind):
+    x, y = pairs(5, 7)
+    rotation = scipy.stats.ortho_group.rvs(5, random_state=0)
+    plain = kind(scaling="center").fit(x, y).transform(x)
+    rotated = kind(scaling="center").fit(x @ rotation, y).transform(x @ rotation)
+    np.testing.assert_allclose(rotated, plain, atol=1e-9)
+
+
+def test_standard_scaling_makes_the_units_of_a_column_irrelevant():
+    x, y = pairs(5, 5)
+    units = np.array([1.0, 100.0, 0.01, 3.0, 1.0])
+    plain = OrthoTranslator().fit(x, y).transform(x)
+    np.testing.assert_allclose(OrthoTranslator().fit(x * units, y).transform(x * units), plain)
+
+
+def test_composed_maps_apply_one_after_the_other():
+    a = AffineMap(torch.randn(3, 5).double(), torch.randn(5).double())
+    b = AffineMap(torch.randn(5, 2).double(), torch.randn(2).double())
+    x = torch.randn(10, 3).double()
+    torch.testing.assert_close(a.compose(b)(x), b(a(x)))
+    with pytest.raises(InvalidLatentsError, match="width 5.*expects 3"):
+        a.compose(a)
+
+
+@pytest.mark.parametrize(("d_x", "d_y"), WIDTHS)
+def test_the_inverse_is_exact_when_square_and_the_pseudo_inverse_otherwise(d_x, d_y):
+    affine = AffineMap(torch.randn(d_x, d_y).double(), torch.randn(d_y).double())
+    inverse = affine.inverse()
+    np.testing.assert_allclose(inverse.weight, np.linalg.pinv(affine.weight), atol=1e-10)
+    x = torch.randn(10, d_x).double()
+    if d_x <= d_y:
+        torch.testing.assert_close(inverse(affine(x)), x)
+    else:
+        y = torch.randn(10, d_y).double()
+        torch.testing.assert_close(affine(inverse(y)), y)
+
+
+def test_a_map_takes_one_vector_as_well_as_rows():
+    affine = AffineMap(torch.randn(3, 5), torch.randn(5))
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(affine(x[1]), affine(x)[1])
+
+
+def test_an_svd_that_does_not_converge_is_tried_again_by_qr_iteration(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise torch.linalg.LinAlgError("did not converge")
+
+    matrix = torch.randn(6, 4).double()
+    monkeypatch.setattr(torch.linalg, "svd", fail)
+    u, s, vh = svd(matrix)
+    torch.testing.assert_close(u @ torch.diag(s) @ vh, matrix)
+
+
+def test_an_svd_that_never_converges_is_refused_with_advice(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise scipy.linalg.LinAlgError("did not converge")
+
+    matrix = torch.full((3, 3), float("nan")).double()
+    monkeypatch.setattr(scipy.linalg, "svd", fail)
+    with pytest.raises(SolverError, match=r"\(3, 3\) matrix does not converge.*alpha"):
+        svd(matrix)
+
+
+def test_moments_summed_in_parts_give_the_same_map():
+    x, y = (torch.from_numpy(side) for side in pairs(5, 7))
+    whole = PairedMoments.from_batch(x, y)
+    parts = PairedMoments.from_batch(x[:77], y[:77]) + PairedMoments.from_batch(x[77:], y[77:])
+    maps = [solve_ortho(Problem.from_moments(m, "standard")).map for m in (whole, parts)]
+    torch.testing.assert_close(maps[0].weight, maps[1].weight, rtol=1e-10, atol=1e-12)
