@@ -8,6 +8,7 @@ from hf_latent_bridge._version import __version__ as __version__
 if TYPE_CHECKING:
     from hf_latent_bridge.data import Pairs as Pairs
     from hf_latent_bridge.data import load_pairs as load_pairs
+    from hf_latent_bridge.encoders import CachedEncoder as CachedEncoder
     from hf_latent_bridge.encoders import Encoder as Encoder
     from hf_latent_bridge.encoders import load_encoder as load_encoder
     from hf_latent_bridge.evaluation import Report as Report
@@ -28,6 +29,7 @@ _HOMES = {
     "AffineMap": "solvers",
     "AffineTranslator": "translators",
     "AutoTranslator": "translators.auto",
+    "CachedEncoder": "encoders",
     "Encoder": "encoders",
     "LOrthoTranslator": "translators",
     "LinearTranslator": "translators",

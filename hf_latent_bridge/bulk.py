@@ -1,11 +1,11 @@
 """Translates files of latents that need not fit in memory."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.files import open_atomic
 from hf_latent_bridge.translators import Translator
 
 _ROWS = 16384
@@ -28,31 +28,48 @@ def translate_file(
         The shape of the result.
 
     Raises:
+        FileNotFoundError: No such file to read, or no folder to write into.
         InvalidLatentsError: Not a floating matrix of the source's width, NaN or infinity, or a
             file that only pickle could read.
+        ValueError: Both names are of one file.
     """
     from tqdm.auto import trange
 
-    path, temporary = Path(target), Path(f"{target}.{os.getpid()}.tmp")
     latents = _open(Path(source))
+    path = _check_target(Path(source), Path(target))
     shape = (len(latents), translator.target_width)
-    try:
-        result = np.lib.format.open_memmap(temporary, "w+", dtype=latents.dtype, shape=shape)
-        for start in trange(0, len(latents), _ROWS, disable=not progress, desc="translate"):
-            rows = slice(start, start + _ROWS)
-            result[rows] = translator.transform(latents[rows])
-        result.flush()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    header = {"descr": latents.dtype.str, "fortran_order": False, "shape": shape}
+    with open_atomic(path) as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for start in trange(0, max(1, len(latents)), _ROWS, disable=not progress, desc="translate"):
+            rows = latents[start : start + _ROWS]
+            try:
+                translated = translator.transform(rows)
+            except InvalidLatentsError as error:
+                raise InvalidLatentsError(f"{source}, rows from {start:,} on: {error}") from error
+            stream.write(np.ascontiguousarray(translated, dtype=latents.dtype).data)
     return shape
 
 
 def _open(path: Path) -> "np.typing.NDArray[np.floating]":
     try:
-        latents = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as stream:
+            np.lib.format.read_magic(stream)
+        latents: np.typing.NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InvalidLatentsError(f"{path} is not a whole .npy file of numbers: {error}") from error
-    if not isinstance(latents, np.ndarray) or latents.ndim != 2 or latents.dtype.kind != "f":
-        raise InvalidLatentsError(f"{path} must hold one floating matrix (n, d)")
+    if latents.ndim != 2 or latents.dtype.kind != "f":
+        raise InvalidLatentsError(
+            f"{path} must hold one floating matrix (n, d), got {latents.dtype} of {latents.shape}"
+        )
     return latents
+
+
+def _check_target(source: Path, target: Path) -> Path:
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} into")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder: name a file to write, such as out.npy")
+    if target.exists() and target.samefile(source):
+        raise ValueError(f"input and output are the same file, {source}: name another output")
+    return target

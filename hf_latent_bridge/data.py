@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_latent_bridge import hub
-from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.errors import HubUnavailableError, InvalidPairsError, RepoAccessError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Columns = Mapping[str, Sequence[Any]] | tuple[Sequence[Any], Sequence[Any]]
+Columns = Mapping[str, Sequence[Any]] | Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Pairs:
     dataset: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.source, str) or isinstance(self.target, str):
+            raise InvalidPairsError(
+                "pairs need two lists of items, got one text: wrap it in a list"
+            )
         if len(self.source) != len(self.target):
             raise InvalidPairsError(
                 f"pairs need as many source as target items, got {len(self.source)} and "
@@ -42,19 +46,33 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.source)
 
+    def sample(self, n: int, *, seed: int = 0) -> "Pairs":
+        """`n` of the pairs without replacement, in their order; all where there are fewer.
+
+        Raises:
+            InvalidPairsError: `n` is less than 1.
+        """
+        if n < 1:
+            raise InvalidPairsError(f"max_pairs must be at least 1, got {n}")
+        if n >= len(self):
+            return self
+        rows = np.sort(np.random.default_rng(seed).choice(len(self), n, replace=False))
+        provenance = self.dataset and {**self.dataset, "max_pairs": n, "seed": seed}
+        return Pairs(_Selection(self.source, rows), _Selection(self.target, rows), provenance)
+
     def batches(self, size: int) -> Iterator[tuple[list[Any], list[Any]]]:
         """Consecutive batches of at most `size` pairs.
 
         Raises:
-            InvalidPairsError: An item is None or an empty text; names row and side.
+            InvalidPairsError: An item is None or an empty text; names its side and its row in the
+                dataset.
         """
         for start in range(0, len(self), size):
-            items, counterparts = (
-                list(side[start : start + size]) for side in (self.source, self.target)
+            rows = range(start, min(start + size, len(self)))
+            yield (
+                _checked("source", self.source, rows),
+                _checked("target", self.target, rows),
             )
-            _check_items("source", items, start)
-            _check_items("target", counterparts, start)
-            yield items, counterparts
 
 
 def load_pairs(
@@ -85,28 +103,18 @@ def load_pairs(
 
     Raises:
         RepoNotFoundError: No such dataset or revision.
+        RepoAccessError: The dataset is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
         InvalidPairsError: No such split or column, unequal lengths, no rows.
     """
-    provenance: dict[str, Any] = {}
-    if isinstance(data, tuple):
-        columns: Any = dict(zip(("source", "target"), data, strict=True))
-        source, target = "source", "target"
-    elif isinstance(data, str | Path):
-        columns, provenance = _load_dataset(data, name, split, revision, token)
+    columns, provenance = _open(data, name, split, revision, token)
+    if isinstance(columns, Sequence):
+        pairs = Pairs(*columns)
     else:
-        columns = data
-    target = target or source
-    items, counterparts = (_column(columns, column) for column in (source, target))
-    provenance |= {"source": source, "target": target}
-    if max_pairs is not None and max_pairs < len(items):
-        rows = np.random.default_rng(seed).choice(
-            len(items), _at_least_one(max_pairs), replace=False
-        )
-        rows.sort()
-        items, counterparts = (_Selection(column, rows) for column in (items, counterparts))
-        provenance |= {"max_pairs": max_pairs, "seed": seed}
-    return Pairs(items, counterparts, provenance)
+        target = target or source
+        provenance |= {"source": source, "target": target}
+        pairs = Pairs(_column(columns, source), _column(columns, target), provenance)
+    return pairs if max_pairs is None else pairs.sample(max_pairs, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -125,49 +133,80 @@ class _Selection(Sequence[Any]):
         return self.column[int(self.rows[index])]
 
 
-def _load_dataset(
-    data: str | Path,
+def _open(
+    data: "str | Path | Dataset | Columns",
     name: str | None,
     split: str | None,
     revision: str | None,
     token: str | bool | None,
+) -> tuple[Any, dict[str, Any]]:
+    """Two lists or columns by name, and where they come from."""
+    if isinstance(data, str | Path):
+        return _load_dataset(str(data), name, split, revision, token)
+    if isinstance(data, list | tuple):
+        if len(data) != 2:
+            raise InvalidPairsError(f"pairs need two lists, one for each side, got {len(data)}")
+        return data, {}
+    return _pick_split(data, "the dataset", split), {"split": split} if split else {}
+
+
+def _load_dataset(
+    data: str, name: str | None, split: str | None, revision: str | None, token: str | bool | None
 ) -> tuple["Dataset", dict[str, Any]]:
     import datasets
 
     commit, folder = None, Path(data)
     if not folder.is_dir():
-        commit = hub.resolve_commit(str(data), repo_type="dataset", revision=revision, token=token)
-    if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
-        loaded: Any = datasets.load_from_disk(str(data))
-    else:
-        loaded = datasets.load_dataset(str(data), name, revision=commit, token=token)
-    if isinstance(loaded, datasets.DatasetDict):
-        if split not in loaded:
-            raise InvalidPairsError(
-                f"dataset {str(data)!r} has the splits {sorted(loaded)}, got split={split!r}"
-            )
-        loaded = loaded[split]
-    known = {"repo_id": None if commit is None else str(data), "revision": commit}
+        commit = hub.resolve_commit(data, repo_type="dataset", revision=revision, token=token)
+    try:
+        if any((folder / f"dataset_{kind}.json").is_file() for kind in ("info", "dict")):
+            loaded: Any = datasets.load_from_disk(data)
+        else:
+            loaded = datasets.load_dataset(data, name, revision=commit, token=token)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise RepoAccessError(
+            f"dataset {data!r} is gated: ask for access on its page and pass a token that has it"
+        ) from error
+    except ConnectionError as error:
+        raise HubUnavailableError(
+            f"dataset {data!r} is not in the cache and the Hub was not reached: {error}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InvalidPairsError(f"dataset {data!r} cannot be read: {error}") from error
+    known = {"repo_id": None if commit is None else data, "revision": commit}
     known |= {"name": name, "split": split}
-    return loaded, {k: v for k, v in known.items() if v is not None}
+    return _pick_split(loaded, repr(data), split), {k: v for k, v in known.items() if v}
+
+
+def _pick_split(loaded: Any, data: str, split: str | None) -> Any:
+    if isinstance(loaded, dict) and hasattr(loaded, "column_names"):  # a DatasetDict
+        if split not in loaded:
+            raise InvalidPairsError(f"{data} has the splits {sorted(loaded)}, got {split=}")
+        return loaded[split]
+    own = getattr(loaded, "split", None)
+    if None not in (split, own) and str(own) != split:
+        raise InvalidPairsError(f"{data} is the split {str(own)!r}, got {split=}")
+    return loaded
 
 
 def _column(columns: Any, name: str | None) -> Sequence[Any]:
-    known = list(getattr(columns, "column_names", columns))
+    known = list(getattr(columns, "column_names", None) or columns)
     if name not in known:
         raise InvalidPairsError(f"pairs need column names out of {known}, got {name!r}")
     column: Sequence[Any] = columns[name]
+    if not hasattr(column, "__len__"):
+        raise InvalidPairsError(
+            f"pairs need columns of known length, got {type(column).__name__}: take some rows of a "
+            "streamed dataset first, such as list(dataset.take(1000))"
+        )
     return column
 
 
-def _at_least_one(max_pairs: int) -> int:
-    if max_pairs < 1:
-        raise InvalidPairsError(f"max_pairs must be at least 1, got {max_pairs}")
-    return max_pairs
-
-
-def _check_items(side: str, items: list[Any], start: int) -> None:
-    for row, item in enumerate(items, start):
+def _checked(side: str, column: Sequence[Any], rows: range) -> list[Any]:
+    items = list(column[rows.start : rows.stop])
+    for position, item in zip(rows, items, strict=True):
         if item is None or (isinstance(item, str) and not item.strip()):
+            row = column.rows[position] if isinstance(column, _Selection) else position
             what = "missing" if item is None else "an empty text"
             raise InvalidPairsError(f"row {row} of the {side} column is {what}: drop this pair")
+    return items

@@ -1,31 +1,39 @@
 """Writes files whole or not at all, readable by whoever the umask allows."""
 
+import contextlib
 import os
-import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Puts `content` at `path` in one step: a reader or a crash sees the old file or the new one.
+@contextlib.contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose content appears at `path` in one step, when the block ends without an error.
+
+    A reader or a crash sees the old file or the new one, never a part.
 
     Args:
         path: The file to write; its folder must exist.
-        content: All of its bytes.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+        with temporary.open("xb") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def write_atomic(path: Path, content: bytes) -> None:
+    """Puts `content` at `path` in one step.
+
+    Args:
+        path: The file to write; its folder must exist.
+        content: All of its bytes.
+    """
+    with open_atomic(path) as stream:
+        stream.write(content)

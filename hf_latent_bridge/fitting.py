@@ -1,5 +1,6 @@
 """Fits a translator on paired items: encode both sides, sum moments, solve."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import add
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from hf_latent_bridge.data import Pairs
 from hf_latent_bridge.encoders import EncoderLike, encode, space_of
+from hf_latent_bridge.errors import EncoderError, LatentBridgeError
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.translators import Translator
 
@@ -45,7 +47,8 @@ def fit_translator(
 
     Raises:
         InvalidPairsError: A missing or empty item.
-        InvalidLatentsError: An encoder gave NaN, infinity or changing widths.
+        InvalidLatentsError: An encoder gave NaN or infinity.
+        EncoderError: An encoder gave another number of rows or another width than before.
     """
     pairs = pairs if isinstance(pairs, Pairs) else Pairs(*pairs)
     parts = _encoded(translator, source, target, pairs, batch_size=batch_size, progress=progress)
@@ -70,12 +73,27 @@ def _encoded(
 ) -> Iterator[PairedMoments]:
     from tqdm.auto import tqdm
 
+    starts, widths = range(0, len(pairs), _CHUNK), set[tuple[int, int]]()
     with tqdm(total=len(pairs), unit="pair", desc="fit", disable=not progress) as bar:
-        for items, counterparts in pairs.batches(_CHUNK):
-            x = encode(source, items, batch_size=batch_size)
-            y = encode(target, counterparts, batch_size=batch_size).to(x.device)
-            yield translator.pair_moments(x.to(_precise(x)), y.to(_precise(y)))
+        for start, (items, counterparts) in zip(starts, pairs.batches(_CHUNK), strict=True):
+            with _located(start, len(items)):
+                x = encode(source, items, batch_size=batch_size)
+                y = encode(target, counterparts, batch_size=batch_size).to(x.device)
+                widths.add((x.shape[1], y.shape[1]))
+                if len(widths) > 1:
+                    raise EncoderError(f"the encoders changed their widths: {sorted(widths)}")
+                moments = translator.pair_moments(x.to(_precise(x)), y.to(_precise(y)))
+            yield moments
             bar.update(len(items))
+
+
+@contextlib.contextmanager
+def _located(start: int, n: int) -> Iterator[None]:
+    """Says which pairs an error is about; rows in its text count from the first of them."""
+    try:
+        yield
+    except LatentBridgeError as error:
+        raise type(error)(f"among pairs {start} to {start + n - 1}: {error}") from error
 
 
 def _precise(latents: Tensor) -> torch.dtype:

@@ -32,7 +32,7 @@ def as_tensor(latents: Latents) -> Tensor:
         raise InvalidLatentsError(
             "sparse latents are not supported: pass X.toarray() if they fit in memory"
         )
-    array = np.asarray(latents)
+    array = _as_array(latents)
     if np.iscomplexobj(array):
         raise InvalidLatentsError("Complex data not supported: latents must be real numbers")
     if array.dtype not in (np.float16, np.float32, np.float64) or not array.dtype.isnative:
@@ -62,6 +62,16 @@ def check_finite(x: Tensor) -> None:
         f"latents hold NaN or infinity in {len(rows)} of {x.numel() // x.shape[-1]} rows, "
         f"first in row {int(rows[0])}"
     )
+
+
+def _as_array(latents: Any) -> Array:
+    try:
+        array = np.asarray(latents)
+    except ValueError as error:
+        raise InvalidLatentsError(f"latents must be rows of one width: {error}") from error
+    if array.ndim == 0:
+        raise InvalidLatentsError(f"latents must be numbers in rows, got {latents!r}")
+    return array
 
 
 def _to_float64(array: Array) -> Array:

@@ -3,13 +3,20 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_latent_bridge.errors import ConfigError
+
 _TEMPLATE = Path(__file__).with_name("card.md")
-_GENERATED = re.compile(r"<!-- begin: .*?<!-- end -->", re.DOTALL)
+_BEGIN = "<!-- begin: written by hf-latent-bridge"
+_GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
 _LOCAL_PATH = "path/to/this/folder"
+_ROWS = ("translated", "untranslated", "shuffled")
+_TYPE_TAG = "translator:"
+_REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def render_card(config: Mapping[str, Any], *, repo_id: str | None, tags: Sequence[str]) -> str:
@@ -20,35 +27,43 @@ def render_card(config: Mapping[str, Any], *, repo_id: str | None, tags: Sequenc
         repo_id: Where it is pushed to, for the snippet; None for a folder.
         tags: Further tags.
     """
-    source, target = config["source"], config["target"]
-    metrics = config["metrics"]
-    rows = [(k, v) for k, v in metrics.items() if isinstance(v, Mapping) and k in _ROWS]
-    columns = list(rows[0][1]) if rows else []
+    source, target, metrics = config["source"], config["target"], config["metrics"]
+    columns = list(_scores(metrics, _ROWS[0]))
     card = ModelCard.from_template(
         _card_data(config, tags),
         template_path=str(_TEMPLATE),
-        **{k: config[k] for k in ("translator_type", "n_pairs")},
+        translator_type=config["translator_type"],
+        n_pairs=config["n_pairs"],
         source=source,
         target=target,
         source_name=_name(source),
         target_name=_name(target),
         repo_id=repo_id or _LOCAL_PATH,
-        params=", ".join(f"{k}={v!r}" for k, v in config["params"].items()),
+        params=", ".join(f"`{k}={v!r}`" for k, v in config["params"].items()),
         dataset=describe_dataset(config["dataset"]),
-        evaluated=metrics.get("n_pairs", 0),
-        evaluated_on=describe_dataset(metrics.get("dataset", {})),
+        evaluated=metrics.get("n_pairs"),
+        evaluated_on=describe_dataset(metrics.get("dataset") or {}),
         columns=columns,
-        rows=[(name, [f"{values[c]:.3f}" for c in columns]) for name, values in rows],
+        rows=[(row, _cells(_scores(metrics, row), columns)) for row in _ROWS if row in metrics],
     )
     return f"{str(card).rstrip()}\n"
 
 
 def merge_card(existing: str | None, generated: str) -> str:
-    """The generated card, with the text and metadata that people added to the existing one."""
+    """The generated card, with the text and metadata that people added to the existing one.
+
+    Generated values win, tags are joined, and results do not outlive the fit they belong to.
+
+    Raises:
+        ConfigError: The metadata of the existing card is no YAML mapping.
+    """
     if existing is None:
         return generated
-    old, new = ModelCard(existing, ignore_metadata_errors=True), ModelCard(generated)
-    data = ModelCardData(**{**_values(old), **_values(new)})
+    old, new = _parse(existing), ModelCard(generated)
+    kept, fresh = _values(old), _values(new)
+    kept.pop("model-index", None)
+    fresh["tags"] = _joined_tags(kept.get("tags"), fresh["tags"])
+    data = ModelCardData(**{**kept, **fresh})
     block = new.text.strip()
     if _GENERATED.search(old.text):
         text = _GENERATED.sub(lambda _: block, old.text, count=1)
@@ -66,44 +81,73 @@ def describe_dataset(dataset: Mapping[str, Any]) -> str:
     return f"`{name}`" + (f" ({', '.join(details)})" if details else "")
 
 
-_ROWS = ("translated", "untranslated", "shuffled")
-
-
 def _card_data(config: Mapping[str, Any], tags: Sequence[str]) -> ModelCardData:
-    base_models = [config[k]["repo_id"] for k in ("source", "target") if "repo_id" in config[k]]
+    named = (config[side].get("repo_id") for side in ("source", "target"))
+    base_models = list(dict.fromkeys(name for name in named if _is_repo_id(name)))
     dataset = config["dataset"].get("repo_id")
     results = list(_eval_results(config["metrics"]))
     return ModelCardData(
         library_name="hf-latent-bridge",
         pipeline_tag="feature-extraction",
-        tags=["latent-translation", f"translator:{config['translator_type']}", *tags],
+        tags=["latent-translation", f"{_TYPE_TAG}{config['translator_type']}", *tags],
         base_model=base_models or None,
         base_model_relation="adapter" if base_models else None,
-        datasets=[dataset] if dataset else None,
+        datasets=[dataset] if _is_repo_id(dataset) else None,
         model_name=f"{_name(config['source'])} to {_name(config['target'])}" if results else None,
         eval_results=results or None,
     )
 
 
 def _eval_results(metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
-    dataset = metrics.get("dataset", {})
+    dataset = metrics.get("dataset") or {}
     name = dataset.get("repo_id")
-    if not name:
+    if not _is_repo_id(name):
         return
-    for metric, value in metrics.get("translated", {}).items():
+    for metric, value in _scores(metrics, "translated").items():
         yield EvalResult(
             task_type="feature-extraction",
             dataset_type=name,
             dataset_name=name,
+            dataset_config=dataset.get("name"),
             dataset_split=dataset.get("split"),
+            dataset_revision=dataset.get("revision"),
             metric_type=metric,
             metric_value=value,
         )
 
 
+def _scores(metrics: Mapping[str, Any], row: str) -> dict[str, float]:
+    scores = metrics.get(row)
+    if not isinstance(scores, Mapping):
+        return {}
+    return {name: value for name, value in scores.items() if isinstance(value, int | float)}
+
+
+def _cells(scores: Mapping[str, float], columns: Sequence[str]) -> list[str]:
+    return [f"{scores[name]:.3f}" if name in scores else "-" for name in columns]
+
+
+def _parse(card: str) -> ModelCard:
+    try:
+        return ModelCard(card, ignore_metadata_errors=True)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"the metadata at the top of the existing README.md must be a YAML mapping: {error}"
+        ) from error
+
+
+def _joined_tags(old: Any, new: Sequence[str]) -> list[str]:
+    known = [old] if isinstance(old, str) else old or []
+    return list(dict.fromkeys([*new, *(t for t in known if not str(t).startswith(_TYPE_TAG))]))
+
+
 def _values(card: ModelCard) -> dict[str, Any]:
     values: dict[str, Any] = card.data.to_dict()  # type: ignore[no-untyped-call]
     return values
+
+
+def _is_repo_id(name: Any) -> TypeGuard[str]:
+    return isinstance(name, str) and _REPO_ID.fullmatch(name) is not None
 
 
 def _name(space: Mapping[str, Any]) -> str:

@@ -225,11 +225,16 @@ class PairedMoments:
 
 def _check_pair(x: Tensor, y: Tensor) -> None:
     for name, latents in (("source", x), ("target", y)):
-        if latents.ndim != 2 or 0 in latents.shape:
+        if latents.ndim != 2:
             raise InvalidLatentsError(
-                f"{name} latents must be a matrix (n, d) with n >= 1 and d >= 1, "
-                f"got shape {tuple(latents.shape)}"
+                f"{name} latents must be a matrix (n, d), got shape {tuple(latents.shape)}"
             )
+        for count, kind in zip(latents.shape, ("sample", "feature"), strict=True):
+            if count == 0:
+                raise InvalidLatentsError(
+                    f"{name} latents have 0 {kind}(s) (shape={tuple(latents.shape)}) "
+                    "while a minimum of 1 is required."
+                )
         if not latents.is_floating_point():
             raise InvalidLatentsError(f"{name} latents must be floating point, got {latents.dtype}")
     if len(x) != len(y):

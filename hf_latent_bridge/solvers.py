@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 import scipy.linalg
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, SolverError
@@ -220,13 +220,17 @@ def _rank(descending: Tensor, eps: float, dim: int) -> int:
 
 
 def _deviation(variance: Tensor, mean: Tensor) -> Tensor:
-    """Standard deviation (ddof 0), or 1 for a column that is flat but for rounding.
+    """Standard deviation (ddof 0), or 1 for a flat column."""
+    return torch.where(is_flat(variance, mean), 1.0, variance.clamp(min=0).sqrt())
+
+
+def is_flat(variance: Float[Tensor, " d"], mean: Float[Tensor, " d"]) -> Bool[Tensor, " d"]:
+    """Which columns are constant but for float32 rounding.
 
     Encoders do have dead columns (MiniLM has three, with deviations of 1e-33 to 1e-9 beside 0.05).
-    What varies there is float32 noise, which scaling up to unit variance would put on a par with
-    meaning; so "flat" is measured in float32 steps, against the mean and the other columns.
+    What varies there is noise, which scaling up to unit variance would put on a par with meaning;
+    so a deviation is compared with the mean and with the other columns.
     """
     deviation = variance.clamp(min=0).sqrt()
     typical = deviation.square().mean().sqrt()
-    flat = deviation <= 16 * torch.finfo(torch.float32).eps * torch.maximum(mean.abs(), typical)
-    return torch.where(flat, torch.ones_like(deviation), deviation)
+    return deviation <= 16 * torch.finfo(torch.float32).eps * torch.maximum(mean.abs(), typical)

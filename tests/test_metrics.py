@@ -20,7 +20,9 @@ def test_r2_is_scikit_learns_variance_weighted_r2():
 
 def test_a_dead_column_does_not_rule_r2():
     flat = torch.full((50, 1), 0.3).double()
-    with_dead = metrics.r2_score(torch.hstack([PREDICTED, flat + 1e-6]), torch.hstack([TARGET, flat]))
+    with_dead = metrics.r2_score(
+        torch.hstack([PREDICTED, flat + 1e-6]), torch.hstack([TARGET, flat])
+    )
     assert with_dead == pytest.approx(metrics.r2_score(PREDICTED, TARGET), abs=1e-6)
 
 

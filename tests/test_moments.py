@@ -117,7 +117,7 @@ def test_latents_that_require_gradients_leave_no_graph():
     ("x", "y", "message"),
     [
         (X[:, 0], Y, "must be a matrix"),
-        (X[:0], Y[:0], "n >= 1"),
+        (X[:0], Y[:0], "minimum of 1"),
         (X, Y[:-1], "500 and 499"),
         (X.long(), Y, "floating point"),
     ],

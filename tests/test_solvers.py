@@ -153,7 +153,9 @@ def test_ortho_maps_directions_that_no_pair_shows_to_zero():
 
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
 @pytest.mark.parametrize("scaling", ["standard", "center", "none"])
-@pytest.mark.parametrize("kind", [LinearTranslator, AffineTranslator, LOrthoTranslator, OrthoTranslator])
+@pytest.mark.parametrize(
+    "kind", [LinearTranslator, AffineTranslator, LOrthoTranslator, OrthoTranslator]
+)
 def test_constant_duplicate_and_zero_columns_give_finite_maps(kind, scaling):
     x, y = pairs(6, 6)
     x[:, 1], x[:, 2], x[:, 3] = 0.1, 0.0, x[:, 4]

@@ -33,10 +33,15 @@ def encode(
     """Latents (n, d) from an `Encoder`, or from a callable that takes a list of items.
 
     Raises:
-        EncoderError: What came back is not one row per item.
+        EncoderError: Neither of the two, or what came back is not one row per item.
     """
     if isinstance(encoder, Encoder):
-        latents = encoder.encode(items, batch_size=batch_size, progress=progress)
+        latents = as_tensor(encoder.encode(items, batch_size=batch_size, progress=progress))
+    elif not callable(encoder) or hasattr(encoder, "encode"):
+        raise EncoderError(
+            "an encoder comes from load_encoder, or is a callable from a list of items to their "
+            f"latents, such as model.encode; got {type(encoder).__name__} {encoder!r:.60}"
+        )
     else:
         latents = as_tensor(encoder(items))
     if latents.ndim != 2 or len(latents) != len(items):

@@ -4,12 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from hf_latent_bridge import hub
 from hf_latent_bridge.encoders.options import LoadOptions
 from hf_latent_bridge.encoders.sentence_transformer import SentenceTransformerEncoder
 from hf_latent_bridge.encoders.transformer import POOLINGS, Pooling, TransformerEncoder
-from hf_latent_bridge.errors import EncoderError, SpaceMismatchError
+from hf_latent_bridge.errors import (
+    EncoderError,
+    HubUnavailableError,
+    LatentBridgeError,
+    SpaceMismatchError,
+)
 from hf_latent_bridge.spaces import SpaceSpec
 
 TextEncoder = SentenceTransformerEncoder | TransformerEncoder
@@ -34,7 +40,7 @@ def load_encoder(
 
     Args:
         repo_or_folder: Repo id, folder, or a space such as `translator.source_`, which brings its
-            own commit, pooling, norm and length.
+            own commit, pooling, norm and length, so that none of these may be given.
         revision: Branch, tag or commit; resolved to a commit once, which `space` records.
         pooling: "mean" (over real tokens), "cls" (first token) or "last" (last real token); None
             for the repo's own, or "mean" where it has none.
@@ -49,9 +55,16 @@ def load_encoder(
         RepoNotFoundError: No such repo or revision.
         RepoAccessError: The repo is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
+        SpaceMismatchError: The repo does not give the space.
         EncoderError: The repo holds no usable text encoder.
+        ValueError: An unknown `pooling`, or an option beside a space that brings its own.
     """
     if isinstance(repo_or_folder, SpaceSpec):
+        if any(given is not None for given in (revision, pooling, normalize, max_length)):
+            raise ValueError(
+                "a space brings its own revision, pooling, normalize and max_length: "
+                "leave them out, or pass its repo_id"
+            )
         return _load_space(
             repo_or_folder,
             device=device,
@@ -64,11 +77,8 @@ def load_encoder(
     local = Path(repo_or_folder).is_dir()
     name = str(repo_or_folder)
     commit = None if local else hub.resolve_commit(name, revision=revision, token=token)
-    if pooling is None and hub.has_file(name, "modules.json", revision=commit, token=token):
-        loader: type[SentenceTransformerEncoder] | type[TransformerEncoder]
-        loader = SentenceTransformerEncoder
-    else:
-        loader = TransformerEncoder
+    has_modules = hub.has_file(name, "modules.json", revision=commit, token=token)
+    own_modules = has_modules and pooling is None
     options = LoadOptions(
         name=name,
         commit=commit,
@@ -81,11 +91,21 @@ def load_encoder(
         trust_remote_code=trust_remote_code,
     )
     try:
+        loader = SentenceTransformerEncoder if own_modules else TransformerEncoder
         return loader.load(options)
-    except EncoderError:
+    except LatentBridgeError:
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise EncoderError(f"{name!r} holds no usable text encoder: {error}") from error
+    except Exception as error:  # loaders raise anything, AssertionError and RuntimeError included
+        raise _clear_error(name, error) from error
+
+
+def _clear_error(name: str, error: BaseException) -> LatentBridgeError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
+            return HubUnavailableError(f"{name!r} is not wholly cached and the Hub was not reached")
+        cause = cause.__cause__ or cause.__context__
+    return EncoderError(f"no text encoder could be loaded from {name!r}: {error}")
 
 
 def _load_space(space: SpaceSpec, **options: Any) -> TextEncoder:
@@ -97,7 +117,7 @@ def _load_space(space: SpaceSpec, **options: Any) -> TextEncoder:
         "max_length": space.max_length,
     }
     encoder = load_encoder(space.repo_id, **options)
-    if encoder.space.pooling != space.pooling and space.pooling in POOLINGS:
+    if space.mismatches(encoder.space) and space.pooling in POOLINGS:
         encoder = load_encoder(space.repo_id, pooling=space.pooling, **options)
     mismatches = space.mismatches(encoder.space)
     if mismatches:

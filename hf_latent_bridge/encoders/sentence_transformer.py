@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from hf_latent_bridge.encoders.base import check_texts
+from hf_latent_bridge.encoders.loading import check_vocabulary, quiet_load, token_limit
 from hf_latent_bridge.encoders.options import LoadOptions
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.spaces import SpaceSpec
@@ -29,42 +29,42 @@ class SentenceTransformerEncoder:
 
     @classmethod
     def load(cls, options: LoadOptions) -> "SentenceTransformerEncoder":
-        """Loads the model with its own modules.
+        """Loads the model with its own modules, and tries it on a text.
 
         Raises:
-            EncoderError: `normalize=False`, but the repo normalises.
+            EncoderError: No vocabulary, missing weights, `max_length` beyond the model's, or
+                `normalize=False`, but the repo normalises.
         """
         from sentence_transformers import SentenceTransformer
-        from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+        from sentence_transformers.sentence_transformer.modules import Normalize
 
-        model = SentenceTransformer(
-            options.name,
-            revision=options.commit,
-            device=str(options.device),
-            token=options.token,
-            trust_remote_code=options.trust_remote_code,
-            model_kwargs={} if options.dtype is None else {"dtype": options.dtype},
-        )
-        modules = list(model)
-        normalizes = any(isinstance(m, Normalize) for m in modules)
+        with quiet_load(options.name):
+            model = SentenceTransformer(
+                options.name,
+                revision=options.commit,
+                device=str(options.device),
+                token=options.token,
+                trust_remote_code=options.trust_remote_code,
+                model_kwargs={} if options.dtype is None else {"dtype": options.dtype},
+            )
+        normalizes = isinstance(model[-1], Normalize)
         if normalizes and options.normalize is False:
             raise EncoderError(
-                f"{options.name!r} normalises its latents itself: pass pooling='mean' (or what it uses) "
-                "to load it without its own modules, or leave normalize=None"
+                f"{options.name!r} normalises its latents itself: pass pooling='mean' (or what it "
+                "uses) to load it without its own modules, or leave normalize=None"
             )
+        max_length = _limit_tokens(model, options)
+        pooling = _pooling_of(model)
         if options.normalize and not normalizes:
             model.append(Normalize())
-        if options.max_length is not None:
-            model.max_seq_length = options.max_length
-        poolings = [m.pooling_mode for m in modules if isinstance(m, Pooling)]
         space = SpaceSpec(
-            dim=int(model.get_embedding_dimension() or 0),
+            dim=model.encode(["a"], show_progress_bar=False).shape[1],
             repo_id=options.repo_id,
             revision=options.commit,
             modality="text",
-            pooling="+".join(poolings) or None,
+            pooling=pooling,
             normalize=bool(normalizes or options.normalize),
-            max_length=model.max_seq_length,
+            max_length=max_length,
         )
         return cls(model, space)
 
@@ -77,10 +77,37 @@ class SentenceTransformerEncoder:
             InvalidPairsError: Not a list of strings.
         """
         texts = check_texts(items)
-        if not texts:
-            return torch.empty(0, self.space.dim)
         latents = self.model.encode(
-            texts, batch_size=batch_size, show_progress_bar=progress, convert_to_tensor=True
+            texts or ["a"],
+            batch_size=batch_size,
+            show_progress_bar=progress,
+            convert_to_tensor=True,
         )
         # Tensors made in inference mode cannot take part in autograd; a clone can.
-        return latents.clone()
+        return latents[: len(texts)].clone()
+
+
+def _limit_tokens(model: "SentenceTransformer", options: LoadOptions) -> int | None:
+    from transformers import PreTrainedTokenizerBase
+
+    tokenizer = model.tokenizer
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return None
+    check_vocabulary(options.name, tokenizer)
+    config = getattr(model.transformers_model, "config", None)
+    positions = getattr(config, "max_position_embeddings", None)
+    limit = token_limit(options.name, tokenizer, options.max_length, positions)
+    tokenizer.model_max_length = limit or tokenizer.model_max_length
+    return limit
+
+
+def _pooling_of(model: "SentenceTransformer") -> str | None:
+    """What follows the token states, such as "mean" or "mean+dense"; None for no pooling."""
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+
+    names = [
+        module.pooling_mode if isinstance(module, Pooling) else type(module).__name__.lower()
+        for module in list(model)[1:]
+        if not isinstance(module, Normalize)
+    ]
+    return "+".join(names) or None

@@ -1,14 +1,16 @@
 """Text encoders that are plain transformers models, pooled over their tokens."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from hf_latent_bridge.encoders.base import check_texts
+from hf_latent_bridge.encoders.loading import check_vocabulary, quiet_load, token_limit
 from hf_latent_bridge.encoders.options import LoadOptions
-from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.spaces import SpaceSpec
 
 if TYPE_CHECKING:
@@ -36,10 +38,10 @@ class TransformerEncoder:
 
     @classmethod
     def load(cls, options: LoadOptions) -> "TransformerEncoder":
-        """Loads model and tokenizer.
+        """Loads model and tokenizer, and tries them on a text.
 
         Raises:
-            EncoderError: The repo lacks weights of the model, which would be left random.
+            EncoderError: No vocabulary, missing weights, or `max_length` beyond the model's.
         """
         from transformers import AutoModel, AutoTokenizer
 
@@ -48,32 +50,27 @@ class TransformerEncoder:
             "token": options.token,
             "trust_remote_code": options.trust_remote_code,
         }
-        tokenizer = AutoTokenizer.from_pretrained(options.name, **common)
-        model, info = AutoModel.from_pretrained(
-            options.name, dtype=options.dtype or "auto", output_loading_info=True, **common
-        )
-        random = sorted(key for key in info["missing_keys"] if "pooler" not in key)
-        if random:
-            raise EncoderError(
-                f"{options.name!r} lacks weights of {type(model).__name__}, which would be random: "
-                f"{random[:3]} and {max(len(random) - 3, 0)} more"
-            )
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        limits = (
-            tokenizer.model_max_length,
-            getattr(model.config, "max_position_embeddings", None),
-        )
+        with quiet_load(options.name):
+            tokenizer = AutoTokenizer.from_pretrained(options.name, **common)
+            model = AutoModel.from_pretrained(options.name, dtype=options.dtype or "auto", **common)
+        check_vocabulary(options.name, tokenizer)
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token
+        tokenizer.padding_side = "right"  # absolute positions would count padding on the left
+        if model.config.is_encoder_decoder:
+            model = model.get_encoder()
+        positions = getattr(model.config, "max_position_embeddings", None)
         space = SpaceSpec(
-            dim=model.config.hidden_size,
+            dim=1,
             repo_id=options.repo_id,
             revision=options.commit,
             modality="text",
             pooling=options.pooling,
             normalize=bool(options.normalize),
-            max_length=options.max_length or min(limit for limit in limits if limit),
+            max_length=token_limit(options.name, tokenizer, options.max_length, positions),
         )
-        return cls(model.to(options.device).eval(), tokenizer, space)
+        encoder = cls(model.to(options.device).eval(), tokenizer, space)
+        encoder.space = replace(space, dim=encoder._encode_batch(["a"]).shape[1])
+        return encoder
 
     def encode(
         self, items: Sequence[str], *, batch_size: int = 32, progress: bool = False
@@ -81,7 +78,7 @@ class TransformerEncoder:
         """Latents (n, d) of texts, in input order; batches hold texts of like length.
 
         Raises:
-            InvalidPairsError: Not a list of strings.
+            InvalidPairsError: Not a list of strings, or a text without a single token.
         """
         from tqdm.auto import trange
 
@@ -100,10 +97,12 @@ class TransformerEncoder:
         tokens = self.tokenizer(
             texts,
             padding=True,
-            truncation=True,
+            truncation=self.space.max_length is not None,
             max_length=self.space.max_length,
             return_tensors="pt",
         ).to(self.model.device)
+        if not (lengths := tokens["attention_mask"].sum(1)).all():
+            raise InvalidPairsError(f"{texts[int(lengths.argmin())]!r} holds nothing to encode")
         states = self.model(**tokens).last_hidden_state
         latents = pool(states, tokens["attention_mask"], self.space.pooling or "mean")
         return torch.nn.functional.normalize(latents, dim=1) if self.space.normalize else latents
@@ -118,8 +117,8 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
         pooling: "mean", "cls" or "last".
     """
     if pooling == "mean":
-        weights = mask[:, :, None].to(states.dtype)
-        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+        weights = mask[:, :, None].float()  # float16 overflows, bfloat16 cannot count to 257
+        return ((states * weights).sum(1) / weights.sum(1)).to(states.dtype)
     positions = torch.arange(mask.shape[1], device=mask.device) * mask
     first_real = mask.argmax(1)
     chosen = first_real if pooling == "cls" else positions.argmax(1)

@@ -1,6 +1,6 @@
 """The base of all translator types: the registry, and the Hub face (save, push, load)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,6 +11,7 @@ from hf_latent_bridge import hub
 from hf_latent_bridge.errors import ConfigError, UnknownTranslatorError
 from hf_latent_bridge.model_card import merge_card, render_card
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.serialization import CARD_NAME, read_tensors, save_files, to_files
 from hf_latent_bridge.solvers import AffineMap
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.config import TranslatorConfig
@@ -40,6 +41,7 @@ class Translator(TranslatorEstimator):
     metrics_: dict[str, Any]
     repo_id: str | None = None
     commit: str | None = None
+    _card: str | None = None
 
     def __init_subclass__(cls, *, translator_type: str | None = None, **kwargs: Any) -> None:
         """Enters the class into the registry under its type."""
@@ -52,15 +54,31 @@ class Translator(TranslatorEstimator):
         cls.translator_type = translator_type
         TRANSLATORS[translator_type] = cls
 
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """A translator to fit, with parameters that are checked at once.
+
+        Raises:
+            ValueError: An unknown parameter or a value out of range.
+        """
+        try:
+            translator = cls().set_params(**params)
+            translator._check_params()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"params of {cls.translator_type!r}: {error}") from error
+        return translator
+
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Writes `config.json`, `model.safetensors` and a card into a folder.
 
         Text of your own in an existing README.md is kept.
         """
         folder = Path(save_directory)
-        card = folder / hub.CARD_NAME
-        existing = card.read_text(encoding="utf-8") if card.is_file() else None
-        hub.save_files(folder, self._files(repo_id=None, tags=(), existing_card=existing))
+        config, files = self._content()
+        card = folder / CARD_NAME
+        existing = card.read_text(encoding="utf-8") if card.is_file() else self._card
+        generated = render_card(config, repo_id=None, tags=())
+        save_files(folder, {**files, CARD_NAME: merge_card(existing, generated).encode()})
 
     def push_to_hub(
         self,
@@ -75,6 +93,9 @@ class Translator(TranslatorEstimator):
     ) -> CommitInfo:
         """Publishes the translator as a model repo, in one commit; none if nothing changed.
 
+        What people wrote into the README.md of the repo (or, if it has none, of the folder that
+        the translator was loaded from) is kept.
+
         Args:
             repo_id: Such as "me/minilm-to-mpnet"; created if it is not there.
             private: Visibility of a new repo; None for the account's default.
@@ -85,16 +106,21 @@ class Translator(TranslatorEstimator):
             tags: Further tags for the card.
 
         Raises:
+            NotFittedError: There is nothing to publish yet.
             RepoAccessError: The token may not write there.
-            HubUnavailableError: The Hub cannot be reached.
+            HubUnavailableError: The Hub cannot be reached, or someone else pushed meanwhile.
         """
-        self._require_fit()
-        repo_id = hub.prepare_repo(repo_id, private=private, revision=revision, token=token)
-        existing = hub.read_card(repo_id, revision=revision, token=token)
+        config, files = self._content()
+        repo_id = hub.prepare_repo(
+            repo_id, private=private, branch=None if create_pr else revision, token=token
+        )
+        parent, existing = hub.read_card(repo_id, revision=revision, token=token)
+        generated = render_card(config, repo_id=repo_id, tags=tags)
         commit = hub.commit_files(
             repo_id,
-            self._files(repo_id=repo_id, tags=tags, existing_card=existing),
+            {**files, CARD_NAME: merge_card(existing or self._card, generated).encode()},
             commit_message=commit_message or f"Upload {self.translator_type} translator",
+            parent_commit=parent,
             revision=revision,
             create_pr=create_pr,
             token=token,
@@ -130,12 +156,15 @@ class Translator(TranslatorEstimator):
             dtype: Floating dtype of the map; None for the saved one.
 
         Raises:
+            ValueError: `dtype` is not a floating dtype.
             RepoNotFoundError: No such folder, repo, revision or file.
             RepoAccessError: The repo is gated.
             HubUnavailableError: The Hub cannot be reached and nothing is cached.
             ConfigError: The config does not parse, is of a newer format or of an unknown type.
             WeightsError: The weights are not exactly what the config describes.
         """
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(f"dtype must be a floating dtype or None, got {dtype}")
         files = hub.fetch(
             pretrained_model_name_or_path,
             revision=revision,
@@ -148,33 +177,25 @@ class Translator(TranslatorEstimator):
         config = TranslatorConfig.from_dict(files.config)
         translator = cls._from_config(config)
         shapes = {"weight": (config.source.dim, config.target.dim), "bias": (config.target.dim,)}
-        tensors = hub.read_tensors(files.weights, shapes, config.weights_sha256)
+        tensors = read_tensors(files.weights, shapes, config.weights_sha256)
         translator._restore(config, AffineMap(**tensors).to(device, dtype))
+        translator._card = files.card
         if files.commit is not None:
             translator.repo_id, translator.commit = str(pretrained_model_name_or_path), files.commit
         return translator
 
     @classmethod
     def _from_config(cls, config: TranslatorConfig) -> Self:
-        kind = TRANSLATORS.get(config.translator_type)
-        if kind is None:
-            raise UnknownTranslatorError(
-                f"unknown translator_type {config.translator_type!r}: this library knows "
-                f"{sorted(TRANSLATORS)}; import the package that defines it first"
-            )
+        kind = translator_class(config.translator_type)
         if not issubclass(kind, cls):
             raise ConfigError(
                 f"the repo holds a {kind.__name__}, not a {cls.__name__}: "
                 "load it with AutoTranslator.from_pretrained"
             )
         try:
-            translator = kind(**config.params)
-            translator._check_params()
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"config.json: params of {config.translator_type}: {error}"
-            ) from error
-        return translator
+            return kind.from_params(config.params)
+        except ValueError as error:
+            raise ConfigError(f"config.json: {error}") from error
 
     def _restore(self, config: TranslatorConfig, fitted: AffineMap) -> None:
         self.moments_ = None
@@ -183,9 +204,9 @@ class Translator(TranslatorEstimator):
         self._n_pairs = config.n_pairs
         self._maps = {"fitted": fitted}
 
-    def _files(
-        self, *, repo_id: str | None, tags: Sequence[str], existing_card: str | None
-    ) -> dict[str, bytes]:
+    def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The config, and the files that hold it and the map."""
+        self._require_fit()
         config = TranslatorConfig(
             translator_type=self.translator_type,
             params=self.get_params(),
@@ -195,14 +216,28 @@ class Translator(TranslatorEstimator):
             dataset=self.dataset_,
             metrics=self.metrics_,
         ).to_dict()
-        tensors = {"weight": self.map_.weight, "bias": self.map_.bias}
-        card = merge_card(existing_card, render_card(config, repo_id=repo_id, tags=tags))
-        return hub.to_files(config, tensors) | {hub.CARD_NAME: card.encode()}
+        return config, to_files(config, {"weight": self.map_.weight, "bias": self.map_.bias})
 
     def _learn(
         self, moments: PairedMoments, source: SpaceSpec | None, target: SpaceSpec | None
     ) -> Self:
         super()._learn(moments, source, target)
         self.dataset_, self.metrics_ = {}, {}
-        self.repo_id = self.commit = None
+        if self.repo_id is not None:
+            self.repo_id = self.commit = None
         return self
+
+
+def translator_class(translator_type: str) -> type[Translator]:
+    """The class that is registered under a type.
+
+    Raises:
+        UnknownTranslatorError: There is none.
+    """
+    try:
+        return TRANSLATORS[translator_type]
+    except KeyError:
+        raise UnknownTranslatorError(
+            f"unknown translator_type {translator_type!r}: this library knows "
+            f"{sorted(TRANSLATORS)}; import the package that defines it first"
+        ) from None

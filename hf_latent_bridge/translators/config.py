@@ -34,20 +34,13 @@ class TranslatorConfig:
             FormatVersionError: Written by a newer library.
             ConfigError: A field is missing, unknown or of the wrong type.
         """
-        version = content.get("format_version")
-        if not isinstance(version, int):
-            raise ConfigError("config.json has no format_version: it is not a translator's")
-        if version > FORMAT_VERSION:
-            raise FormatVersionError(
-                f"config.json has format_version {version}, this library reads up to "
-                f"{FORMAT_VERSION}: pip install -U hf-latent-bridge"
-            )
+        _check_version(content.get("format_version"))
         missing = sorted(_KINDS.keys() - content.keys())
         unknown = sorted(content.keys() - {f.name for f in fields(cls)})
         if missing or unknown:
             raise ConfigError(f"config.json: missing fields {missing}, unknown fields {unknown}")
         for name, kind in _KINDS.items():
-            if not isinstance(content[name], kind):
+            if type(content[name]) is not kind:
                 raise ConfigError(
                     f"config.json: {name} must be {kind.__name__}, got {content[name]!r}"
                 )
@@ -61,6 +54,18 @@ class TranslatorConfig:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         del plain["weights_sha256"]
         return {**plain, "source": self.source.to_dict(), "target": self.target.to_dict()}
+
+
+def _check_version(version: object) -> None:
+    if version is None:
+        raise ConfigError("config.json has no format_version: it is not a translator's")
+    if type(version) is not int or version < 1:
+        raise ConfigError(f"config.json: format_version must be 1 or more, got {version!r}")
+    if version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"config.json has format_version {version}, this library reads up to "
+            f"{FORMAT_VERSION}: pip install -U hf-latent-bridge"
+        )
 
 
 _KINDS: dict[str, type] = {

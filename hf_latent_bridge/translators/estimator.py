@@ -12,7 +12,7 @@ from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError, RankWar
 from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like
 from hf_latent_bridge.metrics import r2_score
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import SCALINGS, AffineMap, Scaling, Solution
+from hf_latent_bridge.solvers import SCALINGS, AffineMap, Scaling, Solution, is_flat
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.module import TranslatorModule, translate
 
@@ -62,7 +62,7 @@ class TranslatorEstimator(abc.ABC):
     def fit(
         self,
         X: Latents,
-        Y: Latents,
+        y: Latents,
         *,
         source: SpaceSpec | None = None,
         target: SpaceSpec | None = None,
@@ -71,9 +71,9 @@ class TranslatorEstimator(abc.ABC):
 
         Args:
             X: Source latents, (n, d_source).
-            Y: Target latents, (n, d_target); row i is the counterpart of row i of `X`.
+            y: Target latents, (n, d_target); row i is the counterpart of row i of `X`.
             source: The space of `X`, recorded in the config.
-            target: The space of `Y`, recorded in the config.
+            target: The space of `y`, recorded in the config.
 
         Raises:
             InvalidLatentsError: Wrong shapes, NaN or infinity.
@@ -81,25 +81,30 @@ class TranslatorEstimator(abc.ABC):
         Warns:
             RankWarning: The pairs do not determine the map; the minimum-norm one is taken.
         """
-        return self.fit_moments(self.pair_moments(X, Y), source=source, target=target)
+        return self.fit_moments(self.pair_moments(X, y), source=source, target=target)
 
-    def partial_fit(self, X: Latents, Y: Latents) -> Self:
+    def fit_transform(self, X: Latents, y: Latents) -> Latents:
+        """Fits on the pairs and translates their source latents."""
+        return self.fit(X, y).transform(X)
+
+    def partial_fit(self, X: Latents, y: Latents) -> Self:
         """Adds pairs to those already seen; the map is solved when it is next needed.
 
         Raises:
             InvalidLatentsError: Wrong shapes, NaN or infinity.
             NotFittedError: The translator was loaded, so its earlier pairs are not known.
         """
-        moments = self.pair_moments(X, Y)
-        if self._is_fitted():
-            if self.moments_ is None:
-                raise NotFittedError(
-                    "a loaded translator does not hold the moments of its pairs: "
-                    "fit a new one, or add the new pairs to saved PairedMoments"
-                )
-            moments = self.moments_ + moments
-            return self._learn(moments, self.source_, self.target_)
-        return self._learn(moments, None, None)
+        moments = self.pair_moments(X, y)
+        if not self._is_fitted():
+            return self._learn(moments, None, None)
+        if self.moments_ is None:
+            raise NotFittedError(
+                "a loaded translator does not hold the moments of its pairs: "
+                "fit a new one, or add the new pairs to saved PairedMoments"
+            )
+        self._check_width(moments.mean_x, self.source_width, "source_")
+        self._check_width(moments.mean_y, self.target_width, "target_")
+        return self._learn(self.moments_ + moments, self.source_, self.target_)
 
     def fit_moments(
         self,
@@ -119,23 +124,25 @@ class TranslatorEstimator(abc.ABC):
         self._solve_now()
         return self
 
-    def pair_moments(self, X: Latents, Y: Latents, *, full_syy: bool = False) -> PairedMoments:
+    def pair_moments(self, X: Latents, y: Latents, *, full_syy: bool = False) -> PairedMoments:
         """Moments of a batch of pairs, as this translator needs them (after `normalize`)."""
         self._check_params()
-        if Y is None:
-            raise InvalidLatentsError("requires y to be passed, but the target y is None")
-        x, y = as_tensor(X), as_tensor(Y)
-        if x.ndim == 1:
+        if y is None:
             raise InvalidLatentsError(
-                f"Expected 2D array, got 1D array instead: latents of shape {tuple(x.shape)}. "
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        source, target = as_tensor(X), _as_columns(y)
+        if source.ndim == 1:
+            raise InvalidLatentsError(
+                f"Expected 2D array, got 1D array instead: shape {tuple(source.shape)}. "
                 "Reshape your data to (n, d), one row per item"
             )
-        y = y[:, None] if y.ndim == 1 else y
-        if self.normalize in ("source", "both"):
-            x = torch.nn.functional.normalize(x, dim=-1)
-        if self.normalize in ("target", "both"):
-            y = torch.nn.functional.normalize(y, dim=-1)
-        return PairedMoments.from_batch(x, y, full_syy=full_syy)
+        before, after = self._norms()
+        if before:
+            source = torch.nn.functional.normalize(source, dim=-1)
+        if after:
+            target = torch.nn.functional.normalize(target, dim=-1)
+        return PairedMoments.from_batch(source, target, full_syy=full_syy)
 
     @overload
     def transform(self, X: Tensor) -> Tensor: ...
@@ -181,11 +188,10 @@ class TranslatorEstimator(abc.ABC):
         before, after = self._norms()
         return like(translate(y, self._map_for(y, inverse=True), after, before), Y)
 
-    def score(self, X: Latents, Y: Latents) -> float:
-        """R² of translated `X` against `Y`: the share of the variance of `Y` that is explained."""
-        y = as_tensor(Y)
+    def score(self, X: Latents, y: Latents) -> float:
+        """R² of translated `X` against `y`: the share of the variance of `y` that is explained."""
         predicted = as_tensor(self.transform(X))
-        return r2_score(predicted.double(), (y[:, None] if y.ndim == 1 else y).double())
+        return r2_score(predicted.double(), _as_columns(y).to(predicted.device).double())
 
     @property
     def map_(self) -> AffineMap:
@@ -253,13 +259,7 @@ class TranslatorEstimator(abc.ABC):
             return
         solution = self._solve(self.moments_)
         if solution.rank < solution.full_rank:
-            warnings.warn(
-                f"{self.moments_.n} pairs determine {solution.rank} of {solution.full_rank} "
-                "directions; the minimum-norm map ignores the others. Add pairs, or regularise "
-                "with AffineTranslator(alpha=0.1)",
-                RankWarning,
-                stacklevel=3,
-            )
+            warnings.warn(_describe_rank(solution, self.moments_), RankWarning, stacklevel=3)
         dtype = (
             torch.float64 if self.moments_.eps < torch.finfo(torch.float32).eps else torch.float32
         )
@@ -288,13 +288,16 @@ class TranslatorEstimator(abc.ABC):
             raise InvalidLatentsError(
                 f"latents must be one vector (d,) or a matrix (n, d), got shape {tuple(x.shape)}"
             )
+        self._check_width(x, width, side)
+        check_finite(x)
+        return x
+
+    def _check_width(self, x: Tensor, width: int, side: str) -> None:
         if x.shape[-1] != width:
             raise InvalidLatentsError(
                 f"X has {x.shape[-1]} features, but {type(self).__name__} is expecting {width} "
                 f"features as input: latents of {getattr(self, side)}"
             )
-        check_finite(x)
-        return x
 
     def _is_fitted(self) -> bool:
         return hasattr(self, "_maps")
@@ -326,3 +329,20 @@ class TranslatorEstimator(abc.ABC):
         if self._is_fitted():
             fitted = f" from {self.source_} to {self.target_}, {self.n_pairs_:,} pairs"
         return f"{type(self).__name__}({params}){fitted}"
+
+
+def _as_columns(y: Latents) -> Tensor:
+    """Target latents as a matrix; a plain vector is one column, as in scikit-learn."""
+    target = as_tensor(y)
+    return target[:, None] if target.ndim == 1 else target
+
+
+def _describe_rank(solution: Solution, moments: PairedMoments) -> str:
+    text = f"{moments.n} pairs determine {solution.rank} of {solution.full_rank} directions"
+    constant = int(is_flat(moments.sxx.diagonal() / moments.n, moments.mean_x).sum())
+    if constant:
+        text += f" ({constant} source columns are constant)"
+    text += "; the minimum-norm map ignores the others"
+    if solution.rank < solution.full_rank - constant:
+        text += ". Add pairs, or regularise with AffineTranslator(alpha=0.1)"
+    return text

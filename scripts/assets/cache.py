@@ -20,10 +20,14 @@ class AssetUnavailableError(AssetError):
     """This machine cannot get the asset; everything else goes on without it."""
 
 
+def cache_root() -> Path:
+    """Return the folder of everything that is kept, `LATENT_BRIDGE_CACHE` where that is set."""
+    return Path(os.environ.get("LATENT_BRIDGE_CACHE") or "~/.cache/hf-latent-bridge").expanduser()
+
+
 def cache_folder() -> Path:
-    """Return the folder for all assets, under `LATENT_BRIDGE_CACHE` where that is set."""
-    base = os.environ.get("LATENT_BRIDGE_CACHE") or "~/.cache/hf-latent-bridge"
-    return Path(base).expanduser() / "assets"
+    """Return the folder for all assets."""
+    return cache_root() / "assets"
 
 
 @contextmanager

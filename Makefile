@@ -1,0 +1,29 @@
+# `make quickstart` and `make test` set up what they need in .venv; nothing else is installed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test check format setup
+
+quickstart: setup
+	@$(BIN)/python scripts/quickstart.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "Setting up .venv (a few minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,152 @@
+"""What each command of the command line does, given its parsed arguments."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+Result = tuple[dict[str, Any], str]  # facts for --json, and text for people
+
+if TYPE_CHECKING:
+    from hf_latent_bridge import Pairs, Translator
+
+
+def fit(args: argparse.Namespace) -> Result:
+    """Fits a translator on a paired dataset and saves it."""
+    from hf_latent_bridge import evaluate, fit_translator, load_encoder
+
+    translator = _new_translator(args.type, args.param)
+    if Path(args.output).exists() and not Path(args.output).is_dir():
+        raise NotADirectoryError(f"--output must name a folder, and {args.output} is a file")
+    pairs = _pairs(args, args.split, args.max_pairs)
+    held_out = _pairs(args, args.evaluate_split) if args.evaluate_split else None
+    options = {"max_length": args.max_length, "device": args.device}
+    source = load_encoder(args.source, revision=args.source_revision, **options)
+    target = load_encoder(args.target, revision=args.target_revision, **options)
+    common = {"batch_size": args.batch_size, "progress": _show_progress(args)}
+    fit_translator(translator, source, target, pairs, **common)
+    translator.save_pretrained(args.output)
+    text = f"{translator}\nsaved in {args.output}"
+    if held_out:
+        report = evaluate(translator, source, target, held_out, **common)
+        translator.metrics_ = report.to_dict()
+        translator.save_pretrained(args.output)
+        text += f"\n{report}"
+    return {"output": args.output, **_describe(translator)}, text
+
+
+def evaluate(args: argparse.Namespace) -> Result:
+    """Reports how well a translator does on held-out pairs."""
+    from hf_latent_bridge import AutoTranslator, evaluate, load_encoder
+
+    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    pairs = _pairs(args, args.split, args.max_pairs)
+    source = load_encoder(translator.source_, device=args.device)
+    target = load_encoder(translator.target_, device=args.device)
+    report = evaluate(
+        translator,
+        source,
+        target,
+        pairs,
+        batch_size=args.batch_size,
+        progress=_show_progress(args),
+    )
+    return report.to_dict(), str(report)
+
+
+def translate(args: argparse.Namespace) -> Result:
+    """Translates a `.npy` file of latents."""
+    from hf_latent_bridge import AutoTranslator
+    from hf_latent_bridge.bulk import translate_file
+
+    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    shape = translate_file(translator, args.input, args.output, progress=_show_progress(args))
+    facts = {"output": args.output, "shape": list(shape), "commit": translator.commit}
+    return facts, f"{shape[0]:,} latents, {shape[1]} wide, in {args.output}"
+
+
+def push(args: argparse.Namespace) -> Result:
+    """Publishes a saved translator."""
+    from hf_latent_bridge import AutoTranslator
+
+    if not Path(args.folder).is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {args.folder}: name one that `latent-bridge fit --output` or "
+            "save_pretrained wrote"
+        )
+    translator = AutoTranslator.from_pretrained(args.folder)
+    commit = translator.push_to_hub(
+        args.repo_id,
+        private=True if args.private else None,
+        revision=args.revision,
+        commit_message=args.commit_message,
+        create_pr=args.create_pr,
+        tags=args.tag,
+    )
+    url = commit.pr_url or commit.commit_url
+    return {"repo_id": translator.repo_id, "commit": commit.oid, "url": url}, url
+
+
+def info(args: argparse.Namespace) -> Result:
+    """Says what a translator joins and how it was fitted."""
+    from hf_latent_bridge import AutoTranslator
+
+    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    facts = _describe(translator)
+    return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in facts.items())
+
+
+def _describe(translator: "Translator") -> dict[str, Any]:
+    return {
+        "translator_type": translator.translator_type,
+        "params": translator.get_params(),
+        "source": translator.source_.to_dict(),
+        "target": translator.target_.to_dict(),
+        "n_pairs": translator.n_pairs_,
+        "dataset": translator.dataset_,
+        "metrics": translator.metrics_,
+        "commit": translator.commit,
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={_plain(v)}" for k, v in value.items()) or "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
+def _new_translator(kind: str, params: Sequence[str]) -> "Translator":
+    from hf_latent_bridge.translators.base import translator_class
+
+    values = {}
+    for param in params:
+        name, equals, value = param.partition("=")
+        if not equals:
+            raise ValueError(f"--param takes NAME=VALUE, got {param!r}")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    return translator_class(kind).from_params(values)
+
+
+def _pairs(args: argparse.Namespace, split: str | None, max_pairs: int | None = None) -> "Pairs":
+    from hf_latent_bridge import load_pairs
+
+    return load_pairs(
+        args.dataset,
+        args.name,
+        split=split,
+        source=args.source_column,
+        target=args.target_column,
+        max_pairs=max_pairs,
+        seed=args.seed,
+    )
+
+
+def _show_progress(args: argparse.Namespace) -> bool:
+    return not args.quiet and sys.stderr.isatty()

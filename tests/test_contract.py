@@ -1,0 +1,284 @@
+"""What every registered translator does, whatever its method."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from hf_latent_bridge import AutoTranslator, PairedMoments, SpaceSpec
+from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError
+from hf_latent_bridge.translators import TRANSLATORS, Translator
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(300, 6)) @ RNG.normal(size=(6, 6)) + 2
+Y = X @ RNG.normal(size=(6, 9)) + RNG.normal(size=(300, 9)) - 1
+TORCH_DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.fixture(params=TRANSLATORS.values(), ids=TRANSLATORS)
+def translator(request) -> Translator:
+    return request.param()
+
+
+@pytest.fixture
+def fitted(translator) -> Translator:
+    return translator.fit(X, Y)
+
+
+def test_the_readme_and_the_registry_name_the_same_types():
+    assert sorted(TRANSLATORS) == ["affine", "l_ortho", "linear", "ortho"]
+
+
+def test_a_type_that_is_taken_cannot_be_registered_again():
+    with pytest.raises(ValueError, match="'ortho' is taken by OrthoTranslator"):
+
+        class Mine(TRANSLATORS["linear"], translator_type="ortho"):
+            pass
+
+
+def test_fit_beats_no_translation(fitted):
+    assert fitted.score(X, Y) > 0.3
+
+
+def test_fit_returns_the_translator_and_keeps_its_parameters(translator):
+    before = translator.get_params()
+    assert translator.fit(X, Y) is translator
+    assert translator.get_params() == before
+
+
+def test_fit_forgets_earlier_pairs(translator):
+    first = translator.fit(X, Y).map_.weight
+    translator.fit(X[:, ::-1].copy(), Y)
+    again = translator.fit(X, Y).map_.weight
+    assert torch.equal(first, again)
+
+
+def test_partial_fits_add_up_to_one_fit(translator, fitted):
+    parts = type(translator)()
+    for rows in (slice(0, 10), slice(10, 210), slice(210, 300)):
+        parts.partial_fit(X[rows], Y[rows])
+    torch.testing.assert_close(parts.map_.weight, fitted.map_.weight, rtol=1e-8, atol=1e-10)
+    assert parts.n_pairs_ == 300
+
+
+def test_fitting_on_moments_is_fitting_on_their_pairs(translator, fitted):
+    moments = PairedMoments.from_batch(torch.from_numpy(X), torch.from_numpy(Y), full_syy=True)
+    other = type(translator)().fit_moments(moments)
+    torch.testing.assert_close(other.map_.weight, fitted.map_.weight, rtol=1e-9, atol=1e-11)
+
+
+def test_the_order_of_pairs_does_not_matter(translator, fitted):
+    order = RNG.permutation(300)
+    other = type(translator)().fit(X[order], Y[order])
+    torch.testing.assert_close(other.map_.weight, fitted.map_.weight, rtol=1e-8, atol=1e-10)
+
+
+def test_a_translation_is_one_affine_map(fitted):
+    expected = X @ fitted.map_.weight.numpy() + fitted.map_.bias.numpy()
+    np.testing.assert_allclose(fitted.transform(X), expected, rtol=1e-10, atol=1e-10)
+    np.testing.assert_array_equal(fitted(X), fitted.transform(X))
+
+
+def test_one_vector_translates_like_a_row(fitted):
+    np.testing.assert_allclose(fitted.transform(X[3]), fitted.transform(X)[3])
+
+
+def test_no_rows_translate_to_no_rows(fitted):
+    assert fitted.transform(X[:0]).shape == (0, 9)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_numpy_comes_back_as_numpy_in_its_dtype(fitted, dtype):
+    result = fitted.transform(X.astype(dtype))
+    assert isinstance(result, np.ndarray)
+    assert result.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", TORCH_DTYPES)
+def test_tensors_come_back_as_tensors_in_their_dtype(fitted, dtype):
+    result = fitted.transform(torch.from_numpy(X).to(dtype))
+    assert result.dtype == dtype
+    expected = torch.from_numpy(fitted.transform(X))
+    torch.testing.assert_close(result.double(), expected, rtol=0.02, atol=0.1)
+
+
+def test_half_precision_is_computed_in_float32(fitted):
+    half = torch.from_numpy(X).half()
+    assert torch.equal(fitted.transform(half), fitted.transform(half.float()).half())
+
+
+def test_lists_integers_and_odd_strides_are_taken(fitted):
+    rows = np.arange(12).reshape(2, 6)
+    expected = fitted.transform(rows.astype(float))
+    for same in (
+        rows.tolist(),
+        rows,
+        rows[::-1][::-1],
+        np.asfortranarray(rows),
+        rows.astype(">f8"),
+    ):
+        np.testing.assert_allclose(fitted.transform(same), expected)
+
+
+def test_a_read_only_memory_map_is_taken_without_a_copy_or_a_warning(fitted, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    np.testing.assert_array_equal(fitted.transform(mapped), fitted.transform(X))
+
+
+def test_gradients_flow_through_a_translation(fitted):
+    x = torch.from_numpy(X).requires_grad_()
+    fitted.transform(x).sum().backward()
+    torch.testing.assert_close(x.grad[0], fitted.map_.weight.sum(1))
+
+
+def test_inverse_transform_undoes_a_map_into_a_wider_space(fitted):
+    np.testing.assert_allclose(fitted.inverse_transform(fitted.transform(X)), X, atol=1e-8)
+
+
+def test_inverse_transform_is_least_squares_from_a_narrower_space(translator):
+    fitted = translator.fit(Y, X)
+    back = fitted.inverse_transform(X)
+    np.testing.assert_allclose(fitted.transform(back), X, atol=1e-6)
+    pinv = np.linalg.pinv(fitted.map_.weight.numpy())
+    np.testing.assert_allclose(back, (X - fitted.map_.bias.numpy()) @ pinv, atol=1e-6)
+
+
+def test_normalized_translations_have_unit_norm_and_ignore_the_norm_of_the_source(translator):
+    fitted = translator.set_params(normalize="both").fit(X, Y)
+    np.testing.assert_allclose(np.linalg.norm(fitted.transform(X), axis=1), 1.0)
+    np.testing.assert_allclose(fitted.transform(7 * X), fitted.transform(X))
+    np.testing.assert_allclose(np.linalg.norm(fitted.inverse_transform(Y), axis=1), 1.0)
+
+
+def test_normalizing_one_side_is_normalizing_it_by_hand(translator):
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    expected = type(translator)().fit(unit, Y).transform(unit)
+    actual = translator.set_params(normalize="source").fit(X, Y).transform(X)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_map_is_kept_in_the_precision_of_the_pairs(translator, dtype):
+    fitted = translator.fit(torch.from_numpy(X).to(dtype), torch.from_numpy(Y).to(dtype))
+    assert fitted.map_.weight.dtype == dtype
+
+
+def test_to_moves_the_map_to_another_dtype(fitted):
+    expected = fitted.transform(X)
+    assert fitted.to(dtype=torch.float32) is fitted
+    assert fitted.map_.weight.dtype == torch.float32
+    np.testing.assert_allclose(fitted.transform(X), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalize", ["none", "both"])
+def test_the_module_gives_the_same_translations_for_any_leading_shape(translator, normalize):
+    fitted = translator.set_params(normalize=normalize).fit(X, Y)
+    module = fitted.as_module()
+    x = torch.from_numpy(X)
+    torch.testing.assert_close(module(x), fitted.transform(x))
+    torch.testing.assert_close(module(x.reshape(3, 100, 6)).reshape(300, 9), fitted.transform(x))
+    torch.testing.assert_close(module(x[0]), fitted.transform(x[0]))
+    assert list(module.parameters()) == []
+    assert sorted(module.state_dict()) == ["bias", "weight"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_bad_value_is_refused_with_its_row(fitted, bad):
+    x = X.copy()
+    x[[5, 7], 1] = bad
+    with pytest.raises(InvalidLatentsError, match="in 2 of 300 rows, first in row 5"):
+        fitted.transform(x)
+
+
+def test_large_finite_half_precision_values_are_not_mistaken_for_infinity(fitted):
+    assert fitted.transform(torch.full((100, 6), 6e4, dtype=torch.bfloat16)).isfinite().all()
+
+
+def test_a_wrong_width_is_refused_naming_whose_latents_are_expected(translator):
+    space = SpaceSpec(6, repo_id="acme/encoder", pooling="mean")
+    fitted = translator.fit(X, Y, source=space)
+    with pytest.raises(
+        InvalidLatentsError, match=r"9 features.*expecting 6.*acme/encoder \(6 wide"
+    ):
+        fitted.transform(Y)
+    with pytest.raises(InvalidLatentsError, match="6 features.*expecting 9"):
+        fitted.inverse_transform(X)
+
+
+def test_spaces_of_another_width_than_the_pairs_are_refused(translator):
+    with pytest.raises(InvalidLatentsError, match="pairs are 6 and 9 wide"):
+        translator.fit(X, Y, target=SpaceSpec(8))
+
+
+@pytest.mark.parametrize("use", ["transform", "inverse_transform", "as_module", "score", "save"])
+def test_an_unfitted_translator_says_how_to_fit_it(translator, use, tmp_path):
+    calls = {
+        "transform": lambda: translator.transform(X),
+        "inverse_transform": lambda: translator.inverse_transform(Y),
+        "as_module": lambda: translator.as_module(),
+        "score": lambda: translator.score(X, Y),
+        "save": lambda: translator.save_pretrained(tmp_path),
+    }
+    with pytest.raises(NotFittedError, match="not fitted: call fit"):
+        calls[use]()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("params", [{"scaling": "zscore"}, {"normalize": "l2"}])
+def test_a_parameter_out_of_range_is_refused_at_fit(translator, params):
+    with pytest.raises(ValueError, match=f"{next(iter(params))} must be one of"):
+        translator.set_params(**params).fit(X, Y)
+
+
+def test_an_unknown_parameter_is_refused(translator):
+    with pytest.raises(ValueError, match="no parameters.*gamma"):
+        translator.set_params(gamma=1)
+
+
+def test_a_saved_translator_comes_back_the_same(fitted, tmp_path):
+    fitted.metrics_ = {"n_pairs": 5}
+    fitted.save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path)
+    assert type(loaded) is type(fitted)
+    assert loaded.get_params() == fitted.get_params()
+    assert (loaded.source_, loaded.target_) == (fitted.source_, fitted.target_)
+    assert (loaded.n_pairs_, loaded.metrics_) == (300, {"n_pairs": 5})
+    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+    np.testing.assert_array_equal(loaded.inverse_transform(Y), fitted.inverse_transform(Y))
+
+
+def test_a_loaded_translator_refuses_more_pairs(fitted, tmp_path):
+    fitted.save_pretrained(tmp_path)
+    with pytest.raises(NotFittedError, match="does not hold the moments"):
+        AutoTranslator.from_pretrained(tmp_path).partial_fit(X, Y)
+
+
+def test_parameters_are_json(translator):
+    assert json.loads(json.dumps(translator.get_params())) == translator.get_params()
+
+
+def test_repr_shows_changed_parameters_and_the_fit(translator):
+    name = type(translator).__name__
+    assert repr(translator) == f"{name}()"
+    translator.set_params(scaling="center").fit(X, Y)
+    assert repr(translator).startswith(f"{name}(scaling='center') from an unnamed encoder (6 wide)")
+    assert "300 pairs" in repr(translator)
+
+
+def test_copies_and_pickles_translate_the_same(fitted):
+    expected = fitted.transform(X)
+    for twin in (copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
+        np.testing.assert_array_equal(twin.transform(X), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_what_the_cpu_gives(translator, fitted):
+    x, y = torch.from_numpy(X).cuda(), torch.from_numpy(Y).cuda()
+    on_gpu = type(translator)().fit(x, y)
+    assert on_gpu.transform(x).is_cuda
+    torch.testing.assert_close(on_gpu.transform(x).cpu(), torch.from_numpy(fitted.transform(X)))
+    torch.testing.assert_close(fitted.transform(x).cpu(), torch.from_numpy(fitted.transform(X)))
