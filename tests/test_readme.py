@@ -1,0 +1,118 @@
+"""Every block of the README runs, on real encoders, against the embedded Hub.
+
+The public dataset that the README names is not to be had offline: BBC News stands in for it under
+its name, with the same columns.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from local_hub import LocalHub
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DATASET = "fancyzhx/ag_news"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def seeded(hub: LocalHub) -> None:
+    from datasets import load_dataset
+    from seed_hub import seed
+
+    hub.add_user("hf_alice", "alice", orgs=("local", "sentence-transformers", "fancyzhx", "me"))
+    seed(["minilm", "mpnet", "bbc-news"], quiet=True)
+    for split in ("train", "test"):
+        rows = load_dataset("local/bbc-news", split=split).select_columns(["text", "label"])
+        rows.push_to_hub(DATASET, split=split)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+def test_the_python_blocks_run_in_order_once_the_translator_is_published(capsys):
+    first, *rest = blocks("python")
+    names: dict[str, object] = {}
+    for block in [*rest, first]:
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "translated" in printed
+    assert "untranslated" in printed
+    assert printed.rstrip().endswith("torch.Size([1, 768])")
+    assert Path("old-to-new/model.safetensors").is_file()
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+def test_the_commands_run_in_order(capsys):
+    from hf_latent_bridge.cli import main
+
+    np.save("old.npy", np.ones((5, 384), np.float32))
+    (console,) = blocks("console")
+    for line in console.strip().splitlines():
+        command = shlex.split(line.removeprefix("$ "))
+        assert command[0] == "latent-bridge"
+        assert main(command[1:]) == 0, capsys.readouterr().err
+    assert np.load("new.npy").shape == (5, 768)
+
+
+def test_the_tree_names_files_that_exist():
+    (tree,) = re.findall(r"```\nhf_latent_bridge/\n(.*?)```", README, re.DOTALL)
+    package = ROOT / "hf_latent_bridge"
+    for line in tree.split("scripts/")[0].splitlines():
+        name = line.split()[0] if line.strip() else "."
+        assert (package / name).exists(), name
+
+
+def test_links_inside_the_project_lead_somewhere():
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_numbers_in_the_readme_name_the_script_that_prints_them():
+    for script in re.findall(r"<!-- printed by (\S+) -->", README):
+        assert (ROOT / script).is_file()
+    tables = [block for block in blocks("") if re.search(r"\d\.\d{3}", block)]
+    assert len(tables) == README.count("<!-- printed by ")
+
+
+def test_the_readme_names_every_registered_type():
+    from hf_latent_bridge.translators import TRANSLATORS
+
+    for kind, cls in TRANSLATORS.items():
+        assert f"`{kind}`" in README
+        assert cls.__name__ in README
+
+
+def test_the_format_page_names_every_field_of_the_config():
+    from dataclasses import fields
+
+    from hf_latent_bridge.spaces import SpaceSpec
+    from hf_latent_bridge.translators.config import TranslatorConfig
+
+    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    for field in (*fields(TranslatorConfig), *fields(SpaceSpec)):
+        assert f"`{field.name}`" in page
+
+
+def test_the_format_page_tells_how_to_use_a_repo_without_the_library(tmp_path):
+    from hf_latent_bridge import OrthoTranslator
+
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    translator = OrthoTranslator().fit(x, x[:, ::-1].copy())
+    translator.save_pretrained(tmp_path)
+    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)
+    np.testing.assert_allclose(names["transform"](x), translator.transform(x))
