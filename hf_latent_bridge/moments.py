@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Self
 
 import safetensors
 import safetensors.torch
@@ -49,11 +48,11 @@ class PairedMoments:
     @torch.no_grad()
     def from_batch(
         cls,
-        x: Float[Tensor, "n d_x"],
-        y: Float[Tensor, "n d_y"],
+        x: Tensor,
+        y: Tensor,
         *,
         full_syy: bool = False,
-    ) -> Self:
+    ) -> "PairedMoments":
         """Sums one batch of paired rows, block by block, without copying the whole of it.
 
         Each block is shifted by the first block's mean and multiplied in its own precision
@@ -115,11 +114,11 @@ class PairedMoments:
         """Whether every value is finite."""
         return all(bool(t.isfinite().all()) for t in self.to_tensors().values())
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "PairedMoments") -> "PairedMoments":
         """Moments of both sets of pairs together."""
         return self._combine(other, 1)
 
-    def __sub__(self, other: Self) -> Self:
+    def __sub__(self, other: "PairedMoments") -> "PairedMoments":
         """Moments of the pairs of `self` without those of `other`, which must be among them."""
         if other.n >= self.n:
             raise InvalidLatentsError(
@@ -127,7 +126,7 @@ class PairedMoments:
             )
         return self._combine(other, -1)
 
-    def _combine(self, other: Self, sign: int) -> Self:
+    def _combine(self, other: "PairedMoments", sign: int) -> "PairedMoments":
         mine, theirs = ([tuple(t.shape) for t in m.to_tensors().values()] for m in (self, other))
         if mine != theirs:
             raise InvalidLatentsError(
@@ -150,7 +149,7 @@ class PairedMoments:
             eps=max(self.eps, other.eps),
         )
 
-    def swap(self) -> Self:
+    def swap(self) -> "PairedMoments":
         """Moments of the pairs (y, x): what the reverse direction is solved from.
 
         Raises:
@@ -170,10 +169,10 @@ class PairedMoments:
             syy=self.sxx,
         )
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "PairedMoments":
         """The same moments on another device."""
         moved = {k: t.to(device) for k, t in self.to_tensors().items()}
-        return type(self)(n=self.n, eps=self.eps, **moved)
+        return PairedMoments(n=self.n, eps=self.eps, **moved)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The five tensors by name."""
@@ -194,7 +193,7 @@ class PairedMoments:
         write_atomic(Path(path), safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
     @classmethod
-    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> Self:
+    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> "PairedMoments":
         """Reads what `save` wrote.
 
         Raises:

@@ -5,7 +5,7 @@ Names and estimators follow Maiorca et al., "Latent Space Translation via Semant
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import scipy.linalg
 import torch
@@ -37,7 +37,7 @@ class AffineMap:
             return torch.addmm(self.bias, x[None], self.weight)[0]
         return torch.addmm(self.bias, x, self.weight)
 
-    def compose(self, after: Self) -> Self:
+    def compose(self, after: "AffineMap") -> "AffineMap":
         """The map that applies `self` and then `after`, as one product.
 
         Raises:
@@ -50,7 +50,7 @@ class AffineMap:
             )
         return type(self)(self.weight @ after.weight, after(self.bias))
 
-    def inverse(self) -> Self:
+    def inverse(self) -> "AffineMap":
         """The Moore-Penrose inverse: x = (y - bias) @ weight⁺.
 
         Exact for a square map of full rank, otherwise the least-squares solution of least norm.
@@ -63,7 +63,7 @@ class AffineMap:
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> Self:
+    ) -> "AffineMap":
         """The same map on another device or in another floating dtype."""
         return type(self)(
             self.weight.to(device=device, dtype=dtype), self.bias.to(device=device, dtype=dtype)
@@ -93,7 +93,7 @@ class Problem:
     eps: float
 
     @classmethod
-    def from_moments(cls, moments: PairedMoments, scaling: Scaling) -> Self:
+    def from_moments(cls, moments: PairedMoments, scaling: Scaling) -> "Problem":
         """Centres and scales the moments, each side by the statistics of its own latents.
 
         Args:

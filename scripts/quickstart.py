@@ -35,22 +35,30 @@ MAX_LENGTH = 64
 def main() -> int:
     """Runs the five steps; returns the exit code."""
     start = time.perf_counter()
-    root = cache_root()
-    with LocalHub(root=root / "hub") as hub:
-        os.environ.update(hub.environment(root / "home"), **QUIET)
+    cache = cache_root() / "latents"
+    with embedded_hub():
         try:
             seed_hub()
         except AssetError as error:
             print(f"quickstart: {error}", file=sys.stderr)
             return 1
-        publish_translators(root / "latents")
+        publish_translators(cache)
         say("Load them by name in a new process and use them on articles that no fit has seen")
         user = Path(__file__).with_name("quickstart_use.py")
-        command = [sys.executable, str(user), DATASET, str(root / "latents")]
+        command = [sys.executable, str(user), DATASET, str(cache)]
         command += [REPO.format(kind) for kind in TYPES]
         code = subprocess.run(command, check=False).returncode
-    print(f"\n{time.perf_counter() - start:.0f} s in all; what was downloaded is in {root}")
+    took = time.perf_counter() - start
+    print(f"\n{took:.0f} s in all; what was downloaded is in {cache_root()}")
     return code
+
+
+@contextmanager
+def embedded_hub() -> Iterator[None]:
+    """Runs the Hub that keeps its repos between runs, and points this process to it."""
+    with LocalHub(root=cache_root() / "hub") as hub:
+        os.environ.update(hub.environment(cache_root() / "home"), **QUIET)
+        yield
 
 
 def seed_hub() -> None:

@@ -15,11 +15,11 @@ LAYERS = [
     ["files"],
     ["moments", "spaces", "latents"],
     ["solvers", "gradient", "metrics"],
-    ["hub", "model_card"],
+    ["hub", "hub_errors", "model_card", "serialization"],
     ["translators"],
     ["bulk", "encoders", "data"],
     ["fitting", "evaluation"],
-    ["cli"],
+    ["cli", "commands"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
