@@ -173,9 +173,21 @@ def _load_dataset(
         ) from error
     except (OSError, ValueError) as error:
         raise InvalidPairsError(f"dataset {data!r} cannot be read: {error}") from error
+    loaded = _pick_split(loaded, repr(data), split)
+    _check_commit(loaded, data, commit)
     known = {"repo_id": None if commit is None else data, "revision": commit}
     known |= {"name": name, "split": split}
-    return _pick_split(loaded, repr(data), split), {k: v for k, v in known.items() if v}
+    return loaded, {k: v for k, v in known.items() if v}
+
+
+def _check_commit(loaded: "Dataset", data: str, commit: str | None) -> None:
+    """`datasets` falls back to what it has cached, of whatever commit, when a download fails."""
+    files = [Path(file["filename"]) for file in loaded.cache_files]
+    if commit and files and not any(commit in file.parts for file in files):
+        raise HubUnavailableError(
+            f"dataset {data!r} at {commit} could not be downloaded: only other commits of it are "
+            "cached; check the network, your token and access, or name one of them as revision"
+        )
 
 
 def _pick_split(loaded: Any, data: str, split: str | None) -> Any:

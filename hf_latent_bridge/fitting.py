@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import Any, TypeVar
@@ -16,6 +17,9 @@ from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.translators import Translator
 
 _CHUNK = 1024
+# Share of variance that is a network's rounding, not a direction: mean-pooled layer norms, for
+# one, leave all latents in a hyperplane, and float64 products would take its noise for signal.
+_NOISE = (16 * torch.finfo(torch.float32).eps) ** 2
 
 AnyTranslator = TypeVar("AnyTranslator", bound=Translator)
 
@@ -49,10 +53,14 @@ def fit_translator(
         InvalidPairsError: A missing or empty item.
         InvalidLatentsError: An encoder gave NaN or infinity.
         EncoderError: An encoder gave another number of rows or another width than before.
+
+    Warns:
+        RankWarning: The latents do not determine the map; the minimum-norm one is taken.
     """
     pairs = pairs if isinstance(pairs, Pairs) else Pairs(*pairs)
     parts = _encoded(translator, source, target, pairs, batch_size=batch_size, progress=progress)
     moments = reduce(add, parts)
+    moments = replace(moments, eps=max(moments.eps, _NOISE))
     d_source, d_target = moments.sxy.shape
     translator.fit_moments(
         moments, source=space_of(source, d_source), target=space_of(target, d_target)

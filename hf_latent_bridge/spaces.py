@@ -49,10 +49,12 @@ class SpaceSpec:
                 not isinstance(value, kind) or type(value) is bool is not kind
             ):
                 raise ConfigError(f"a space's {name} must be {kind.__name__}, got {value!r}")
-        if not isinstance(content.get("dim"), int) or content["dim"] < 1:
-            raise ConfigError(
-                f"a space's dim must be a positive integer, got {content.get('dim')!r}"
-            )
+        for name, value in (
+            ("dim", content.get("dim")),
+            ("max_length", content.get("max_length", 1)),
+        ):
+            if value is None or value < 1:
+                raise ConfigError(f"a space's {name} must be a positive integer, got {value!r}")
         return cls(**content)
 
     def to_dict(self) -> dict[str, Any]:

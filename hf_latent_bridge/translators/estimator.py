@@ -343,6 +343,6 @@ def _describe_rank(solution: Solution, moments: PairedMoments) -> str:
     if constant:
         text += f" ({constant} source columns are constant)"
     text += "; the minimum-norm map ignores the others"
-    if solution.rank < solution.full_rank - constant:
-        text += ". Add pairs, or regularise with AffineTranslator(alpha=0.1)"
-    return text
+    if moments.n > solution.full_rank:
+        return f"{text}, in which the latents of these pairs do not vary"
+    return f"{text}. Add pairs, or regularise with AffineTranslator(alpha=0.1)"

@@ -1,0 +1,205 @@
+"""fit_translator: the same map as fitting all latents at once, and errors that say which pairs."""
+
+import functools
+
+import pytest
+import torch
+from tiny_models import DE, EN, bert_repo, sentence_repo, sentences, text_dataset_repo
+
+from hf_latent_bridge import (
+    AffineTranslator,
+    AutoTranslator,
+    OrthoTranslator,
+    SpaceSpec,
+    fit_translator,
+    fitting,
+    load_encoder,
+    load_pairs,
+)
+from hf_latent_bridge.errors import (
+    EncoderError,
+    InvalidLatentsError,
+    InvalidPairsError,
+    RankWarning,
+)
+
+NUMBERS = [str(i) for i in range(50)]
+
+
+def vectors(width, *, seed=0):
+    """An encoder that gives the text of a number a fixed random latent."""
+    table = torch.randn(len(NUMBERS), width, generator=torch.Generator().manual_seed(seed))
+    return lambda items: table[[int(item) for item in items]]
+
+
+def spoiled(encoder, item, value):
+    """The same encoder, with one item's latent spoiled."""
+
+    def spoil(items):
+        latents = encoder(items).clone()
+        if item in items:
+            latents[items.index(item), 1] = value
+        return latents
+
+    return spoil
+
+
+@functools.cache
+def encoders():
+    """Two whose norms, unlike a bare layer norm, leave no direction out."""
+    return tuple(load_encoder(sentence_repo(normalize=True, seed=seed)) for seed in (0, 1))
+
+
+def texts():
+    return sentences(40, EN, seed=5), sentences(40, DE, seed=5)
+
+
+@pytest.mark.parametrize("chunk", [7, 1024])
+@pytest.mark.parametrize("make", [OrthoTranslator, lambda: AffineTranslator(alpha=0.1)])
+def test_the_map_equals_a_fit_on_all_latents_at_once(make, chunk, monkeypatch):
+    monkeypatch.setattr(fitting, "_CHUNK", chunk)
+    source, target = encoders()
+    english, german = texts()
+    fitted = fit_translator(make(), source, target, (english, german))
+    x, y = source.encode(english), target.encode(german)
+    expected = make().fit(x.double(), y.double())
+    torch.testing.assert_close(fitted.transform(x), expected.transform(x), atol=1e-5, rtol=1e-4)
+    assert fitted.n_pairs_ == 40
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 200])
+def test_the_batch_size_changes_nothing(batch_size):
+    source, target = encoders()
+    reference = fit_translator(OrthoTranslator(), source, target, texts())
+    fitted = fit_translator(OrthoTranslator(), source, target, texts(), batch_size=batch_size)
+    torch.testing.assert_close(fitted.map_.weight, reference.map_.weight, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 200])
+def test_rounding_noise_of_a_layer_norms_hyperplane_is_not_taken_for_a_direction(batch_size):
+    encoder = load_encoder(bert_repo())
+    with pytest.warns(RankWarning, match="15 of 16 directions"):
+        fit_translator(OrthoTranslator(), encoder, encoder, texts(), batch_size=batch_size)
+
+
+def test_each_side_is_encoded_by_its_own_encoder_from_its_own_column():
+    asked = {"source": [], "target": []}
+
+    def recording(side, width):
+        return lambda items: asked[side].extend(items) or vectors(width)(items)
+
+    pairs = NUMBERS[:20], NUMBERS[20:40]
+    fitted = fit_translator(
+        OrthoTranslator(), recording("source", 3), recording("target", 4), pairs
+    )
+    assert (asked["source"], asked["target"]) == pairs
+    assert (fitted.source_width, fitted.target_width) == (3, 4)
+
+
+def test_the_spaces_and_the_dataset_are_recorded_and_survive_a_save(tmp_path):
+    source, target = encoders()
+    pairs = load_pairs(text_dataset_repo(), split="train", source="text", target="de", max_pairs=60)
+    fit_translator(OrthoTranslator(), source, target, pairs).save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path)
+    assert (loaded.source_, loaded.target_) == (source.space, target.space)
+    assert loaded.dataset_ == pairs.dataset
+    assert loaded.n_pairs_ == 60
+
+
+def test_callables_are_recorded_by_their_width_alone_and_lists_by_nothing():
+    fitted = fit_translator(OrthoTranslator(), vectors(3), vectors(4), (NUMBERS, NUMBERS))
+    assert (fitted.source_, fitted.target_) == (SpaceSpec(3), SpaceSpec(4))
+    assert fitted.dataset_ == {}
+
+
+def test_the_translator_itself_is_given_back_and_earlier_pairs_are_forgotten():
+    translator = OrthoTranslator()
+    fit_translator(translator, vectors(3), vectors(3, seed=1), (NUMBERS, NUMBERS))
+    again = fit_translator(translator, vectors(4), vectors(4, seed=2), (NUMBERS, NUMBERS))
+    assert again is translator
+    fresh = fit_translator(OrthoTranslator(), vectors(4), vectors(4, seed=2), (NUMBERS, NUMBERS))
+    assert torch.equal(again.map_.weight, fresh.map_.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_map_is_float32_whatever_the_encoders_give(dtype):
+    def encoder(items):
+        return vectors(3)(items).to(dtype)
+
+    fitted = fit_translator(OrthoTranslator(), encoder, encoder, (NUMBERS, NUMBERS))
+    assert fitted.map_.weight.dtype == fitted.map_.bias.dtype == torch.float32
+
+
+def test_encoders_that_track_gradients_leave_none_in_the_map():
+    weight = torch.ones(3, requires_grad=True)
+    fitted = fit_translator(
+        OrthoTranslator(), lambda items: vectors(3)(items) * weight, vectors(3), (NUMBERS, NUMBERS)
+    )
+    assert not fitted.map_.weight.requires_grad
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_latent_that_is_not_finite_is_refused_with_its_side_and_place(side, value, monkeypatch):
+    monkeypatch.setattr(fitting, "_CHUNK", 20)
+    encoders = {"source": vectors(3), "target": vectors(4)}
+    encoders[side] = spoiled(encoders[side], "25", value)
+    expected = rf"among pairs 20 to 39: 1 of 20 {side} latents hold NaN or infinity, .*row 5"
+    with pytest.raises(InvalidLatentsError, match=expected):
+        fit_translator(OrthoTranslator(), **encoders, pairs=(NUMBERS, NUMBERS))
+
+
+def test_an_encoder_that_changes_its_width_is_refused(monkeypatch):
+    monkeypatch.setattr(fitting, "_CHUNK", 20)
+
+    def narrower(items):
+        return vectors(3 if "45" in items else 4)(items)
+
+    expected = r"among pairs 40 to 49: the encoders changed their widths: \[\(3, 4\), \(4, 4\)\]"
+    with pytest.raises(EncoderError, match=expected):
+        fit_translator(OrthoTranslator(), narrower, vectors(4), (NUMBERS, NUMBERS))
+
+
+def test_an_encoder_that_drops_an_item_is_refused():
+    with pytest.raises(EncoderError, match=r"among pairs 0 to 49: .* one row per item, \(50, d\)"):
+        fit_translator(
+            OrthoTranslator(), lambda items: vectors(3)(items[1:]), vectors(3), (NUMBERS, NUMBERS)
+        )
+
+
+def test_a_blank_text_is_refused_with_its_row_and_side(monkeypatch):
+    monkeypatch.setattr(fitting, "_CHUNK", 20)
+    blank = [*NUMBERS[:30], " ", *NUMBERS[31:]]
+    with pytest.raises(InvalidPairsError, match="row 30 of the target column is an empty text"):
+        fit_translator(OrthoTranslator(), vectors(3), vectors(3), (NUMBERS, blank))
+
+
+def test_items_that_are_no_texts_are_refused_with_their_place(monkeypatch):
+    monkeypatch.setattr(fitting, "_CHUNK", 20)
+    encoder = load_encoder(bert_repo())
+    numbers = [*NUMBERS[:30], 30, *NUMBERS[31:]]
+    with pytest.raises(InvalidPairsError, match="among pairs 20 to 39: item 10 must be a text"):
+        fit_translator(OrthoTranslator(), encoder, encoder, (numbers, NUMBERS))
+
+
+def test_a_refused_fit_leaves_the_translator_as_it_was():
+    translator = fit_translator(OrthoTranslator(), vectors(3), vectors(3), (NUMBERS, NUMBERS))
+    before = translator.map_.weight.clone()
+    with pytest.raises(InvalidLatentsError):
+        fit_translator(
+            translator, spoiled(vectors(4), "9", float("nan")), vectors(4), (NUMBERS, NUMBERS)
+        )
+    assert torch.equal(translator.map_.weight, before)
+
+
+def test_a_repo_id_in_place_of_an_encoder_is_refused_with_advice():
+    with pytest.raises(EncoderError, match="an encoder comes from load_encoder"):
+        fit_translator(OrthoTranslator(), bert_repo(), bert_repo(), (NUMBERS, NUMBERS))
+
+
+def test_a_bar_is_shown_only_when_asked_for(capfd):
+    encoder, _ = encoders()
+    fit_translator(OrthoTranslator(), encoder, encoder, texts())
+    assert capfd.readouterr() == ("", "")
+    fit_translator(OrthoTranslator(), encoder, encoder, texts(), progress=True)
+    assert "40/40" in capfd.readouterr().err

@@ -1,0 +1,105 @@
+"""SpaceSpec: what a config says about a space is read strictly, compared and printed."""
+
+import json
+
+import pytest
+
+from hf_latent_bridge import SpaceSpec
+from hf_latent_bridge.errors import ConfigError
+
+FULL = SpaceSpec(
+    384,
+    repo_id="me/encoder",
+    revision="0123456789abcdef0123456789abcdef01234567",
+    modality="text",
+    pooling="mean",
+    normalize=False,
+    max_length=128,
+)
+
+
+@pytest.mark.parametrize("space", [FULL, SpaceSpec(1), SpaceSpec(3, normalize=True)])
+def test_a_space_survives_json(space):
+    assert SpaceSpec.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+
+
+def test_only_known_fields_are_written_and_false_is_known():
+    assert SpaceSpec(3, normalize=False).to_dict() == {"dim": 3, "normalize": False}
+
+
+@pytest.mark.parametrize("content", [None, [], "dim", 3, [["dim", 3]]])
+def test_anything_but_an_object_is_refused(content):
+    with pytest.raises(ConfigError, match="must be a JSON object with at least dim"):
+        SpaceSpec.from_dict(content)
+
+
+@pytest.mark.parametrize("dim", [None, 0, -3])
+def test_a_width_that_is_missing_or_not_positive_is_refused(dim):
+    with pytest.raises(ConfigError, match=f"dim must be a positive integer, got {dim}"):
+        SpaceSpec.from_dict({"dim": dim})
+    with pytest.raises(ConfigError, match="dim must be a positive integer, got None"):
+        SpaceSpec.from_dict({"repo_id": "me/encoder"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("dim", True, "int"),
+        ("dim", 3.0, "int"),
+        ("dim", "3", "int"),
+        ("max_length", False, "int"),
+        ("normalize", 1, "bool"),
+        ("normalize", "true", "bool"),
+        ("repo_id", 7, "str"),
+        ("revision", ["main"], "str"),
+        ("pooling", True, "str"),
+        ("modality", {}, "str"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(field, value, kind):
+    with pytest.raises(ConfigError, match=f"a space's {field} must be {kind}, got "):
+        SpaceSpec.from_dict({"dim": 3, field: value})
+
+
+@pytest.mark.parametrize("max_length", [0, -1])
+def test_a_length_that_is_not_positive_is_refused(max_length):
+    with pytest.raises(ConfigError, match=f"max_length must be .*positive.*, got {max_length}"):
+        SpaceSpec.from_dict({"dim": 3, "max_length": max_length})
+
+
+def test_an_unknown_field_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"unknown fields \['width'\]"):
+        SpaceSpec.from_dict({"dim": 3, "width": 3})
+
+
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [
+        ("dim", 768),
+        ("repo_id", "you/encoder"),
+        ("revision", "f" * 40),
+        ("modality", "image"),
+        ("pooling", "cls"),
+        ("normalize", True),
+    ],
+)
+def test_a_field_that_differs_is_named_with_both_values(field, other):
+    different = SpaceSpec(**{**FULL.to_dict(), field: other})
+    assert FULL.mismatches(different) == [f"{field}: {getattr(FULL, field)!r} and {other!r}"]
+
+
+def test_unknown_fields_and_the_length_do_not_make_a_mismatch():
+    assert FULL.mismatches(SpaceSpec(384)) == SpaceSpec(384).mismatches(FULL) == []
+    assert FULL.mismatches(SpaceSpec(**{**FULL.to_dict(), "max_length": 5})) == []
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        (FULL, "me/encoder@0123456 (384 wide, mean pooling)"),
+        (SpaceSpec(3, "me/encoder", normalize=True), "me/encoder (3 wide, unit norm)"),
+        (SpaceSpec(3), "an unnamed encoder (3 wide)"),
+    ],
+)
+def test_a_space_prints_as_one_short_line(space, text):
+    assert str(space) == text
