@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ latent-bridge evaluate minilm-to-mpnet --dataset fancyzhx/ag_news \\
     "push": "latent-bridge push minilm-to-mpnet me/minilm-to-mpnet --private",
     "info": "latent-bridge info me/minilm-to-mpnet --revision v1",
 }
+# read when these libraries are imported, which is after the arguments are parsed
+_NO_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 
 Command = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
@@ -37,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: With 2 for bad usage, with 0 after --help and --version.
     """
     args = build_parser().parse_args(argv)
+    args.progress = not args.quiet and sys.stderr.isatty()
+    if not args.progress:
+        os.environ.update(_NO_BARS)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

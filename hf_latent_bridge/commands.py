@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ def fit(args: argparse.Namespace) -> Result:
     options = {"max_length": args.max_length, "device": args.device}
     source = load_encoder(args.source, revision=args.source_revision, **options)
     target = load_encoder(args.target, revision=args.target_revision, **options)
-    common = {"batch_size": args.batch_size, "progress": _show_progress(args)}
+    common = {"batch_size": args.batch_size, "progress": args.progress}
     fit_translator(translator, source, target, pairs, **common)
     translator.save_pretrained(args.output)
     text = f"{translator}\nsaved in {args.output}"
@@ -51,7 +50,7 @@ def evaluate(args: argparse.Namespace) -> Result:
         target,
         pairs,
         batch_size=args.batch_size,
-        progress=_show_progress(args),
+        progress=args.progress,
     )
     return report.to_dict(), str(report)
 
@@ -62,7 +61,7 @@ def translate(args: argparse.Namespace) -> Result:
     from hf_latent_bridge.bulk import translate_file
 
     translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
-    shape = translate_file(translator, args.input, args.output, progress=_show_progress(args))
+    shape = translate_file(translator, args.input, args.output, progress=args.progress)
     facts = {"output": args.output, "shape": list(shape), "commit": translator.commit}
     return facts, f"{shape[0]:,} latents, {shape[1]} wide, in {args.output}"
 
@@ -146,7 +145,3 @@ def _pairs(args: argparse.Namespace, split: str | None, max_pairs: int | None = 
         max_pairs=max_pairs,
         seed=args.seed,
     )
-
-
-def _show_progress(args: argparse.Namespace) -> bool:
-    return not args.quiet and sys.stderr.isatty()

@@ -18,7 +18,13 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RemoteEntr
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.errors import ConfigError, RepoNotFoundError
 from hf_latent_bridge.hub_errors import clear_errors
-from hf_latent_bridge.serialization import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, read_config
+from hf_latent_bridge.serialization import (
+    CARD_NAME,
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    read_config,
+    read_text,
+)
 
 LIBRARY_NAME = "hf-latent-bridge"
 
@@ -158,7 +164,7 @@ def read_card(
     with clear_errors(repo_id, revision=revision, token=token):
         commit = str(_api(token).repo_info(repo_id, revision=revision).sha)
     path = _read(repo_id, CARD_NAME, commit=commit, token=token)
-    return commit, None if path is None else path.read_text(encoding="utf-8")
+    return commit, None if path is None else read_text(path)
 
 
 def commit_files(
@@ -221,9 +227,12 @@ def _fetch_local(path: Path, revision: str | None, subfolder: str) -> RepoFiles:
                 f"a translator folder holds {CONFIG_NAME} and {WEIGHTS_NAME}, "
                 f"but {folder} has no {name}"
             )
-    card = folder / CARD_NAME
-    text = card.read_text(encoding="utf-8") if card.is_file() else None
-    return RepoFiles(read_config(folder / CONFIG_NAME), folder / WEIGHTS_NAME, None, text)
+    return RepoFiles(
+        config=read_config(folder / CONFIG_NAME),
+        weights=folder / WEIGHTS_NAME,
+        commit=None,
+        card=read_text(folder / CARD_NAME),
+    )
 
 
 def _clean_subfolder(subfolder: str | None) -> str:

@@ -15,6 +15,12 @@ _BEGIN = "<!-- begin: written by hf-latent-bridge"
 _GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
 _LOCAL_PATH = "path/to/this/folder"
 _ROWS = ("translated", "untranslated", "shuffled")
+_LABELS = {
+    "name": "configuration",
+    "source": "source column",
+    "target": "target column",
+    "max_pairs": "sample of",
+}
 _TYPE_TAG = "translator:"
 _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -74,8 +80,9 @@ def merge_card(existing: str | None, generated: str) -> str:
 
 def describe_dataset(dataset: Mapping[str, Any]) -> str:
     """A dataset's provenance in one line of Markdown; empty where nothing is known."""
-    name = dataset.get("repo_id")
-    details = [f"{k} {v}" for k, v in dataset.items() if k != "repo_id" and v is not None]
+    known = {**dataset, "revision": (dataset.get("revision") or "")[:12] or None}
+    name = known.pop("repo_id", None)
+    details = [f"{_LABELS.get(k, k)} {v}" for k, v in known.items() if v is not None]
     if not name:
         return ", ".join(details)
     return f"`{name}`" + (f" ({', '.join(details)})" if details else "")

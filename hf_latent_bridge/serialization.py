@@ -59,6 +59,20 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_text(path: Path) -> str | None:
+    """The text of a card; None if there is no such file.
+
+    Raises:
+        ConfigError: The file is not UTF-8.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} must be UTF-8, save it again as such: {error}") from error
+
+
 def read_tensors(
     path: Path, shapes: Mapping[str, tuple[int, ...]], sha256: str
 ) -> dict[str, Tensor]:

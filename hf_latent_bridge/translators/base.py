@@ -11,7 +11,13 @@ from hf_latent_bridge import hub
 from hf_latent_bridge.errors import ConfigError, UnknownTranslatorError
 from hf_latent_bridge.model_card import merge_card, render_card
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.serialization import CARD_NAME, read_tensors, save_files, to_files
+from hf_latent_bridge.serialization import (
+    CARD_NAME,
+    read_tensors,
+    read_text,
+    save_files,
+    to_files,
+)
 from hf_latent_bridge.solvers import AffineMap
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.config import TranslatorConfig
@@ -75,8 +81,7 @@ class Translator(TranslatorEstimator):
         """
         folder = Path(save_directory)
         config, files = self._content()
-        card = folder / CARD_NAME
-        existing = card.read_text(encoding="utf-8") if card.is_file() else self._card
+        existing = read_text(folder / CARD_NAME) or self._card
         generated = render_card(config, repo_id=None, tags=())
         save_files(folder, {**files, CARD_NAME: merge_card(existing, generated).encode()})
 
@@ -107,9 +112,12 @@ class Translator(TranslatorEstimator):
 
         Raises:
             NotFittedError: There is nothing to publish yet.
+            UnknownTranslatorError: The class is not registered, so nobody could load it.
             RepoAccessError: The token may not write there.
             HubUnavailableError: The Hub cannot be reached, or someone else pushed meanwhile.
         """
+        if isinstance(tags, str):
+            raise ValueError(f"tags must be a list of texts, got one text: tags=[{tags!r}]")
         config, files = self._content()
         repo_id = hub.prepare_repo(
             repo_id, private=private, branch=None if create_pr else revision, token=token
@@ -163,8 +171,8 @@ class Translator(TranslatorEstimator):
             ConfigError: The config does not parse, is of a newer format or of an unknown type.
             WeightsError: The weights are not exactly what the config describes.
         """
-        if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(f"dtype must be a floating dtype or None, got {dtype}")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"dtype must be a floating torch.dtype or None, got {dtype!r}")
         files = hub.fetch(
             pretrained_model_name_or_path,
             revision=revision,
@@ -207,6 +215,7 @@ class Translator(TranslatorEstimator):
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """The config, and the files that hold it and the map."""
         self._require_fit()
+        self._require_type()
         config = TranslatorConfig(
             translator_type=self.translator_type,
             params=self.get_params(),
@@ -217,6 +226,14 @@ class Translator(TranslatorEstimator):
             metrics=self.metrics_,
         ).to_dict()
         return config, to_files(config, {"weight": self.map_.weight, "bias": self.map_.bias})
+
+    def _require_type(self) -> None:
+        kind = type(self)
+        if translator_class(self.translator_type).__qualname__ != kind.__qualname__:
+            raise UnknownTranslatorError(
+                f"{kind.__name__} would be loaded as another class: give it a type of its own, "
+                f"class {kind.__name__}(..., translator_type='...')"
+            )
 
     def _learn(
         self, moments: PairedMoments, source: SpaceSpec | None, target: SpaceSpec | None
