@@ -279,3 +279,8 @@ def test_moments_summed_in_parts_give_the_same_map():
     parts = PairedMoments.from_batch(x[:77], y[:77]) + PairedMoments.from_batch(x[77:], y[77:])
     maps = [solve_ortho(Problem.from_moments(m, "standard")).map for m in (whole, parts)]
     torch.testing.assert_close(maps[0].weight, maps[1].weight, rtol=1e-10, atol=1e-12)
+
+
+def test_a_scale_that_is_neither_true_nor_false_is_refused():
+    with pytest.raises(ValueError, match="scale must be True or False, got 'yes'"):
+        OrthoTranslator(scale="yes").fit(*pairs(3, 3))

@@ -57,8 +57,10 @@ class AffineTranslator(Translator, translator_type="affine"):
             raise ValueError(f"solver must be 'closed_form' or 'gradient', got {self.solver!r}")
         if self.solver == "gradient" and self.alpha != 0:
             raise ValueError("alpha is a penalty of the closed form: set alpha=0 for 'gradient'")
-        if self.steps < 1 or not self.lr > 0:
-            raise ValueError(f"steps must be >= 1 and lr > 0, got {self.steps!r} and {self.lr!r}")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps must be an integer >= 1, got {self.steps!r}")
+        if not 0 < self.lr < float("inf"):
+            raise ValueError(f"lr must be a finite number > 0, got {self.lr!r}")
 
     def _solve(self, moments: PairedMoments) -> Solution:
         if self.solver == "gradient":

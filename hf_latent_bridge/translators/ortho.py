@@ -30,5 +30,10 @@ class OrthoTranslator(Translator, translator_type="ortho"):
         super().__init__(scaling=scaling, normalize=normalize)
         self.scale = scale
 
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not isinstance(self.scale, bool):
+            raise ValueError(f"scale must be True or False, got {self.scale!r}")
+
     def _solve(self, moments: PairedMoments) -> Solution:
         return solve_ortho(Problem.from_moments(moments, self.scaling), scale=self.scale)
