@@ -1,4 +1,4 @@
-"""The command line: latent-bridge fit | evaluate | translate | push | info."""
+"""The command line: latent-bridge fit | evaluate | translate | push | cache | info."""
 
 import argparse
 import json
@@ -23,6 +23,7 @@ latent-bridge evaluate minilm-to-mpnet --dataset fancyzhx/ag_news \\
       --split test --source-column text --max-pairs 1000""",
     "translate": "latent-bridge translate me/minilm-to-mpnet minilm.npy mpnet.npy",
     "push": "latent-bridge push minilm-to-mpnet me/minilm-to-mpnet --private",
+    "cache": "latent-bridge cache clear --encoder sentence-transformers/all-MiniLM-L6-v2",
     "info": "latent-bridge info me/minilm-to-mpnet --revision v1",
 }
 # read when these libraries are imported, which is after the arguments are parsed
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("latent-bridge: interrupted", file=sys.stderr)
         return 130
-    print(json.dumps(facts) if args.json else text)
+    to_stdout = getattr(args, "output", None) == "-"  # where the rows have gone
+    print(json.dumps(facts) if args.json else text, file=sys.stderr if to_stdout else sys.stdout)
     return 0
 
 
@@ -114,13 +116,57 @@ def _add_fit(command: Command) -> None:
 def _add_evaluate(command: Command) -> None:
     _add_translator(command)
     _add_pairs(command, "use a sample of N pairs")
+    report = command.add_argument_group("report")
+    for name, what in (("bootstrap", "draws behind the intervals"), ("permutations", "shuffles")):
+        report.add_argument(
+            f"--{name}", type=_positive, default=1000, metavar="N", help=f"{what} (default: 1000)"
+        )
+    place = report.add_mutually_exclusive_group()
+    place.add_argument(
+        "--save", action="store_true", help="write it into the config and card of the folder"
+    )
+    place.add_argument(
+        "--push",
+        action="store_true",
+        help="write it into the repo's config and model-index, in one commit to --revision",
+    )
+    report.add_argument(
+        "--create-pr", action="store_true", help="with --push: open a pull request instead"
+    )
     _add_running(command)
 
 
 def _add_translate(command: Command) -> None:
     _add_translator(command)
-    command.add_argument("input", help=".npy file of latents, one row per item")
-    command.add_argument("output", help=".npy file to write")
+    command.add_argument(
+        "input",
+        help=".npy, .safetensors, .parquet or .jsonl file of latents, one row per item; Hub "
+        "dataset or folder of one; - for JSON lines on stdin",
+    )
+    command.add_argument(
+        "output", help=".npy, .safetensors, .parquet or .jsonl file; - for JSON lines on stdout"
+    )
+    reading = command.add_argument_group("input")
+    reading.add_argument(
+        "--column", help="column, key or tensor with the latents, where there are several"
+    )
+    reading.add_argument("--name", help="configuration of a Hub dataset")
+    reading.add_argument("--split", help="split of a dataset, such as train")
+    reading.add_argument("--input-revision", metavar="REV", help="branch, tag or commit of it")
+    running = command.add_argument_group("running")
+    running.add_argument(
+        "--dtype", choices=("float16", "float32"), help="of the output (default: the input's)"
+    )
+    running.add_argument(
+        "--processes",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="start N processes (default: 1; under torchrun each takes its share)",
+    )
+    running.add_argument(
+        "--restart", action="store_true", help="start over where a run was killed, not go on"
+    )
 
 
 def _add_push(command: Command) -> None:
@@ -154,7 +200,7 @@ def _add_pairs(command: Command, sample: str) -> Group:
         help="what the target encodes (default: the source column)",
     )
     pairs.add_argument("--max-pairs", type=_positive, metavar="N", help=sample)
-    pairs.add_argument("--seed", type=int, default=0, help="seeds the sample (default: 0)")
+    pairs.add_argument("--seed", type=int, default=0, help="seeds all that is random (default: 0)")
     return pairs
 
 
@@ -169,6 +215,25 @@ def _add_running(command: Command) -> None:
     )
     running.add_argument(
         "--device", type=_device, help="such as cpu or cuda:0 (default: a GPU if there is one)"
+    )
+    _add_cache_dir(running)
+    running.add_argument(
+        "--no-cache", action="store_true", help="encode all items, and keep no latents"
+    )
+
+
+def _add_cache(command: Command) -> None:
+    command.add_argument("action", choices=["info", "clear"], help="say what is kept, or delete it")
+    command.add_argument("--encoder", metavar="REPO", help="of this encoder only")
+    _add_cache_dir(command)
+
+
+def _add_cache_dir(command: Command | Group) -> None:
+    command.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        help="where the latents of encoded items are kept, to be encoded once "
+        "(default: latent-bridge in the folder HF_HOME)",
     )
 
 
@@ -202,8 +267,13 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 _COMMANDS: dict[str, tuple[_Verb, Callable[[Command], object], str]] = {
     "fit": (commands.fit, _add_fit, "fit a translator on a paired dataset"),
     "evaluate": (commands.evaluate, _add_evaluate, "report how well a translator does"),
-    "translate": (commands.translate, _add_translate, "translate a .npy file of latents"),
+    "translate": (
+        commands.translate,
+        _add_translate,
+        "translate a file, dataset or stream of latents",
+    ),
     "push": (commands.push, _add_push, "publish a saved translator on the Hub"),
+    "cache": (commands.cache, _add_cache, "say what latents are kept on disk, or delete them"),
     "info": (commands.info, _add_translator, "say what a translator joins and how it was fitted"),
 }
 

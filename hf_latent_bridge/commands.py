@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any
 Result = tuple[dict[str, Any], str]  # facts for --json, and text for people
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import Pairs, Translator
+    from hf_latent_bridge import Encoder, Pairs, Translator
 
 
 def fit(args: argparse.Namespace) -> Result:
     """Fits a translator on a paired dataset and saves it."""
-    from hf_latent_bridge import evaluate, fit_translator, load_encoder
+    from hf_latent_bridge import evaluate, fit_translator
 
     translator = _new_translator(args.type, args.param)
     if Path(args.output).exists() and not Path(args.output).is_dir():
         raise NotADirectoryError(f"--output must name a folder, and {args.output} is a file")
     pairs = _pairs(args, args.split, args.max_pairs)
     held_out = _pairs(args, args.evaluate_split) if args.evaluate_split else None
-    options = {"max_length": args.max_length, "device": args.device}
-    source = load_encoder(args.source, revision=args.source_revision, **options)
-    target = load_encoder(args.target, revision=args.target_revision, **options)
+    source = _encoder(args, args.source, revision=args.source_revision, max_length=args.max_length)
+    target = _encoder(args, args.target, revision=args.target_revision, max_length=args.max_length)
     common = {"batch_size": args.batch_size, "progress": args.progress}
     fit_translator(translator, source, target, pairs, **common)
     translator.save_pretrained(args.output)
@@ -38,12 +37,13 @@ def fit(args: argparse.Namespace) -> Result:
 
 def evaluate(args: argparse.Namespace) -> Result:
     """Reports how well a translator does on held-out pairs."""
-    from hf_latent_bridge import AutoTranslator, evaluate, load_encoder
+    from hf_latent_bridge import AutoTranslator, evaluate
 
     translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    _check_place(translator, args)
     pairs = _pairs(args, args.split, args.max_pairs)
-    source = load_encoder(translator.source_, device=args.device)
-    target = load_encoder(translator.target_, device=args.device)
+    source = _encoder(args, translator.source_)
+    target = _encoder(args, translator.target_)
     report = evaluate(
         translator,
         source,
@@ -51,17 +51,61 @@ def evaluate(args: argparse.Namespace) -> Result:
         pairs,
         batch_size=args.batch_size,
         progress=args.progress,
+        seed=args.seed,
+        n_bootstrap=args.bootstrap,
+        n_permutations=args.permutations,
     )
-    return report.to_dict(), str(report)
+    place = _write_results(translator, report.to_dict(), args)
+    return report.to_dict() | place, "\n".join([str(report), *place.values()])
+
+
+def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
+    if args.push and translator.repo_id is None:
+        raise ValueError(f"--push writes to a repo, and {args.translator} is a folder: use --save")
+    if args.save and translator.repo_id is not None:
+        raise ValueError(f"--save writes to a folder, and {args.translator} is a repo: use --push")
+
+
+def _write_results(
+    translator: "Translator", metrics: dict[str, Any], args: argparse.Namespace
+) -> dict[str, str]:
+    """Writes where --save or --push says; returns the place."""
+    from hf_latent_bridge.results import push_results, save_results
+
+    if args.save:
+        save_results(args.translator, metrics)
+        return {"saved": args.translator}
+    if not args.push:
+        return {}
+    commit = push_results(
+        args.translator,
+        metrics,
+        commit=str(translator.commit),
+        revision=args.revision,
+        create_pr=args.create_pr,
+    )
+    return {"url": str(commit.pr_url or commit.commit_url)}
 
 
 def translate(args: argparse.Namespace) -> Result:
-    """Translates a `.npy` file of latents."""
+    """Translates a file, a dataset's column or a stream of latents."""
     from hf_latent_bridge import AutoTranslator
     from hf_latent_bridge.bulk import translate_file
 
     translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
-    shape = translate_file(translator, args.input, args.output, progress=args.progress)
+    shape = translate_file(
+        translator,
+        args.input,
+        args.output,
+        column=args.column,
+        name=args.name,
+        split=args.split,
+        revision=args.input_revision,
+        dtype=args.dtype,
+        processes=args.processes,
+        resume=not args.restart,
+        progress=args.progress,
+    )
     facts = {"output": args.output, "shape": list(shape), "commit": translator.commit}
     return facts, f"{shape[0]:,} latents, {shape[1]} wide, in {args.output}"
 
@@ -86,6 +130,30 @@ def push(args: argparse.Namespace) -> Result:
     )
     url = commit.pr_url or commit.commit_url
     return {"repo_id": translator.repo_id, "commit": commit.oid, "url": url}, url
+
+
+def cache(args: argparse.Namespace) -> Result:
+    """Says what latents are kept on disk, or deletes them."""
+    from hf_latent_bridge import cache_info, clear_cache
+
+    if args.action == "clear":
+        entries, what = clear_cache(args.cache_dir, args.encoder), "deleted"
+    else:
+        entries, what = cache_info(args.cache_dir, args.encoder), "kept"
+    total = sum(entry.bytes for entry in entries)
+    lines = [*map(str, entries), f"{total / 1e6:,.1f} MB {what}"]
+    facts = {"bytes": total, "entries": [entry.to_dict() for entry in entries]}
+    return facts, "\n".join(lines)
+
+
+def _encoder(args: argparse.Namespace, name: Any, **options: Any) -> "Encoder":
+    """An encoder, cached unless it is a folder's, whose latents no commit tells apart."""
+    from hf_latent_bridge import CachedEncoder, load_encoder
+
+    encoder = load_encoder(name, device=args.device, **options)
+    if args.no_cache or encoder.space.revision is None:
+        return encoder
+    return CachedEncoder(encoder, args.cache_dir)
 
 
 def info(args: argparse.Namespace) -> Result:

@@ -45,6 +45,10 @@ class EncoderError(LatentBridgeError, ValueError):
     """A repo that holds no usable encoder, or an encoder that breaks its promise."""
 
 
+class DecoderError(LatentBridgeError, ValueError):
+    """A repo or object that holds no usable decoder, or a decoder asked for what it cannot give."""
+
+
 class RepoNotFoundError(LatentBridgeError, FileNotFoundError):
     """The repo, revision or file does not exist, or the token may not see it."""
 
@@ -55,6 +59,18 @@ class RepoAccessError(LatentBridgeError, PermissionError):
 
 class HubUnavailableError(LatentBridgeError, ConnectionError):
     """The Hub cannot be reached and the files are not in the cache."""
+
+
+class CheckpointError(LatentBridgeError, ValueError):
+    """A checkpoint that is of another fit, or no checkpoint."""
+
+
+class ProcessError(LatentBridgeError, RuntimeError):
+    """Another of the processes that work together failed, or they are not as many as started."""
+
+
+class ResumeError(LatentBridgeError, ValueError):
+    """An unfinished run was made with another input, translator or option, and cannot go on."""
 
 
 class RankWarning(UserWarning):

@@ -45,12 +45,15 @@ def render_card(config: Mapping[str, Any], *, repo_id: str | None, tags: Sequenc
         source_name=_name(source),
         target_name=_name(target),
         repo_id=repo_id or _LOCAL_PATH,
-        params=", ".join(f"`{k}={v!r}`" for k, v in config["params"].items()),
+        params=", ".join(f"`{k}={v!r}`" for k, v in sorted(config["params"].items())),
         dataset=describe_dataset(config["dataset"]),
         evaluated=metrics.get("n_pairs"),
         evaluated_on=describe_dataset(metrics.get("dataset") or {}),
         columns=columns,
-        rows=[(row, _cells(_scores(metrics, row), columns)) for row in _ROWS if row in metrics],
+        rows=list(_rows(metrics, columns)),
+        shuffles=metrics.get("n_permutations"),
+        p_value=max(_p_values(metrics), default=None),
+        cka=_scores(metrics, "cka"),
     )
     return f"{str(card).rstrip()}\n"
 
@@ -121,6 +124,20 @@ def _eval_results(metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
             metric_type=metric,
             metric_value=value,
         )
+
+
+def _rows(metrics: Mapping[str, Any], columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    for row in _ROWS:
+        if row in metrics:
+            yield row, _cells(_scores(metrics, row), columns)
+        intervals = metrics.get("intervals")
+        if row == _ROWS[0] and isinstance(intervals, Mapping) and intervals.keys() >= set(columns):
+            yield "95 % interval", ["{:.3f} to {:.3f}".format(*intervals[name]) for name in columns]
+
+
+def _p_values(metrics: Mapping[str, Any]) -> list[float]:
+    chance = metrics.get("chance")
+    return [c["p_value"] for c in chance.values()] if isinstance(chance, Mapping) else []
 
 
 def _scores(metrics: Mapping[str, Any], row: str) -> dict[str, float]:

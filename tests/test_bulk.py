@@ -1,16 +1,27 @@
 """Files of latents are translated in pieces, and the result appears only when it is whole."""
 
+import hashlib
+import io
+import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 
+import datasets
+import huggingface_hub
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
+import safetensors.numpy
 
-from hf_latent_bridge import OrthoTranslator, bulk
-from hf_latent_bridge.bulk import translate_file
-from hf_latent_bridge.errors import InvalidLatentsError
+import hf_latent_bridge
+from hf_latent_bridge import AutoTranslator, OrthoTranslator, bulk
+from hf_latent_bridge.bulk import pipeline, translate_file
+from hf_latent_bridge.errors import InvalidLatentsError, ResumeError
 
 
 @pytest.fixture
@@ -172,3 +183,394 @@ def test_a_killed_run_leaves_no_output(translator, tmp_path):
         run.kill()
     assert run.returncode == -signal.SIGKILL
     assert not (tmp_path / "out.npy").exists()
+
+
+# Kinds of file ------------------------------------------------------------------------------
+
+
+def write(folder, kind, x, **options):
+    """Latents as a file, or dataset, of a kind; returns its name."""
+    path = folder / f"in.{kind}"
+    if kind == "npy":
+        np.save(path, x)
+    elif kind == "safetensors":
+        safetensors.numpy.save_file({"x": x, "other": x[:, :2]} | options, path)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in x.tolist()))
+    elif kind == "parquet":
+        table = pyarrow.table({"x": list(x), "number": np.arange(len(x))})
+        pyarrow.parquet.write_table(table, path, row_group_size=4)
+    else:
+        path = folder / "data"
+        datasets.DatasetDict({"train": datasets.Dataset.from_dict({"x": x})}).save_to_disk(path)
+    return path
+
+
+def read(path):
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".safetensors":
+        return safetensors.numpy.load_file(path)["latents"]
+    if path.suffix == ".jsonl":
+        return np.array([json.loads(line) for line in path.read_text().splitlines()], np.float32)
+    return np.stack(pyarrow.parquet.read_table(path)["latents"].to_numpy())
+
+
+COLUMNS = {"safetensors": {"column": "x"}, "parquet": {"column": "x"}}
+COLUMNS["dataset"] = {"column": "x", "split": "train"}
+KINDS = ("npy", "safetensors", "jsonl", "parquet")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "dataset"])
+def test_every_kind_of_input_gives_the_same_result(translator, tmp_path, small_chunks, kind):
+    x = rows(10)
+    options = COLUMNS.get(kind, {})
+    assert translate_file(
+        translator, write(tmp_path, kind, x), tmp_path / "out.npy", **options
+    ) == (10, 3)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), translator.transform(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [0, 10])
+def test_every_kind_of_output_holds_the_same_rows(translator, tmp_path, small_chunks, kind, n):
+    translate_file(translator, write(tmp_path, "npy", rows(n)), tmp_path / f"out.{kind}")
+    if n:
+        expected = translator.transform(rows(n))
+        np.testing.assert_allclose(read(tmp_path / f"out.{kind}"), expected, rtol=1e-5)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_column_of_a_hub_dataset_is_read_at_one_commit(translator, tmp_path, repo_id, api):
+    x = rows(6)
+    datasets.Dataset.from_dict({"x": x}).push_to_hub(repo_id, token="hf_alice")
+    translate_file(translator, repo_id, tmp_path / "out.npy", column="x", split="train")
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), translator.transform(x), rtol=1e-5)
+    source = manifest(tmp_path / "out.npy")["source"]
+    assert (source["repo_id"], source["split"], source["column"]) == (repo_id, "train", "x")
+    assert source["revision"] == api.repo_info(repo_id, repo_type="dataset").sha
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "parquet"])
+def test_one_of_several_columns_must_be_named(translator, tmp_path, kind):
+    message = refused(translator, write(tmp_path, kind, rows(2)), tmp_path / "out.npy")
+    assert "name one as column" in message
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "parquet"])
+def test_any_truncated_file_is_refused(translator, tmp_path, kind):
+    source = write(tmp_path, kind, rows(50))
+    source.write_bytes(source.read_bytes()[:-20])
+    with pytest.raises(InvalidLatentsError, match="is not a whole"):
+        translate_file(translator, source, tmp_path / "out.npy", column="x")
+
+
+@pytest.mark.parametrize(
+    ("lines", "telling"),
+    [
+        ("[1, 2, 3, 4]\n[1, 2, 3]\n", "row 1 must be 4 wide"),
+        ('[1, 2, 3, 4]\n[1, 2, 3, "a"]\n', "row 1 must be a list of numbers"),
+        ("[1, 2, 3, 4]\n\n", "row 1 must be a list of numbers"),
+        ("[1, 2, 3, 4]\n[1, 2, 3, NaN]\n", "row 1 is bad"),
+        ('{"y": [1, 2, 3, 4]}\n', "row 0 must be"),
+        ("[1, 2]\n", "2 features"),
+    ],
+)
+def test_a_bad_line_is_named_by_its_row(translator, tmp_path, lines, telling):
+    (tmp_path / "in.jsonl").write_text(lines)
+    assert telling in refused(translator, tmp_path / "in.jsonl", tmp_path / "out.npy")
+
+
+def test_ragged_and_missing_rows_of_a_table_are_named(translator, tmp_path):
+    latents = [[1.0] * 4, [1.0] * 4, [1.0] * 3]
+    for values, row in ((latents, 2), ([*latents[:1], None], 1)):
+        pyarrow.parquet.write_table(pyarrow.table({"x": values}), tmp_path / "in.parquet")
+        message = refused(translator, tmp_path / "in.parquet", tmp_path / "out.npy")
+        assert f"row {row} is" in message
+
+
+def test_a_bad_row_is_named_by_its_number_in_the_file(translator, save, tmp_path, small_chunks):
+    x = rows(8)
+    x[7, 1] = np.inf
+    assert "row 7 is bad" in refused(translator, save(x), tmp_path / "out.npy")
+
+
+def test_an_unknown_kind_of_output_is_refused(translator, save, tmp_path):
+    message = refused(translator, save(rows(2)), tmp_path / "out.pkl", ValueError)
+    assert ".npy" in message
+
+
+# Precision ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["npy", "safetensors", "parquet"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_output_has_the_dtype_that_was_asked_for(translator, save, tmp_path, kind, dtype):
+    x = rows(5, "float64")
+    translate_file(translator, save(x), tmp_path / f"out.{kind}", dtype=dtype)
+    result = read(tmp_path / f"out.{kind}")
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, translator.transform(x), rtol=2e-3, atol=1e-3)
+
+
+def test_a_row_that_overflows_float16_is_refused(translator, save, tmp_path, small_chunks):
+    x = rows(8)
+    x[4] = 1e6
+    source = save(x)
+    with pytest.raises(InvalidLatentsError, match=r"rows from 3 on: .* float16.* row 1"):
+        translate_file(translator, source, tmp_path / "out.npy", dtype="float16")
+    assert not (tmp_path / "out.npy").exists()
+    translate_file(translator, source, tmp_path / "out.npy", dtype="float32")
+
+
+# The manifest -------------------------------------------------------------------------------
+
+
+def manifest(path):
+    return json.loads(path.with_name(f"{path.name}.manifest.json").read_text())
+
+
+def test_the_manifest_says_what_was_made_from_what(translator, save, tmp_path, repo_id):
+    commit = translator.push_to_hub(repo_id).oid
+    source = save(rows(5))
+    translate_file(translator, source, tmp_path / "out.npy", dtype="float16")
+    content = manifest(tmp_path / "out.npy")
+    told = content.pop("translator")
+    assert content == {
+        "output": "out.npy",
+        "rows": 5,
+        "width": 3,
+        "dtype": "float16",
+        "source": {
+            "name": "in.npy",
+            "size": source.stat().st_size,
+            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        },
+        "library_version": hf_latent_bridge.__version__,
+    }
+    assert (told["repo_id"], told["commit"]) == (repo_id, commit)
+    weights = huggingface_hub.hf_hub_download(repo_id, "model.safetensors")
+    with open(weights, "rb") as file:
+        assert told["weights_sha256"] == hashlib.sha256(file.read()).hexdigest()
+
+
+# Killed and resumed -------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for a signal in the middle of a run."""
+
+
+@pytest.fixture
+def interrupted(translator, save, tmp_path, small_chunks, monkeypatch):
+    """Stop a run behind row 15 of 20, after checkpoints; returns the input and the output."""
+    monkeypatch.setattr(pipeline, "_CHECKPOINT_BYTES", 1)
+    source, target = save(rows(20)), tmp_path / "out.npy"
+    transform, blocks = type(translator).transform, []
+
+    def stop(self, block):
+        blocks.append(block)
+        if len(blocks) > 6:  # the first call looks at the width alone
+            raise Killed
+        return transform(self, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(translator), "transform", stop)
+        with pytest.raises(Killed):
+            translate_file(translator, source, target)
+    assert not target.exists()
+    return source, target
+
+
+def test_a_resumed_run_translates_only_the_rest_and_ends_with_the_same_bytes(
+    translator, interrupted, monkeypatch, tmp_path
+):
+    source, target = interrupted
+    seen = []
+    transform = type(translator).transform
+
+    def count(self, block):
+        seen.append(len(block))
+        return transform(self, block)
+
+    monkeypatch.setattr(type(translator), "transform", count)
+    assert translate_file(translator, source, target) == (20, 3)
+    assert sum(seen) == 5
+    translate_file(translator, source, tmp_path / "whole.npy")
+    assert target.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert not list(tmp_path.glob(".out.npy.*"))
+
+
+def test_a_changed_input_is_not_resumed(translator, interrupted, save):
+    _, target = interrupted
+    source = save(rows(20) + 1)
+    with pytest.raises(ResumeError, match="another input"):
+        translate_file(translator, source, target)
+    translate_file(translator, source, target, resume=False)
+    np.testing.assert_allclose(np.load(target), translator.transform(rows(20) + 1), rtol=1e-4)
+
+
+def test_another_translator_is_not_resumed(translator, interrupted):
+    x = rows(50)
+    other = OrthoTranslator().fit(x, x[:, :3])
+    with pytest.raises(ResumeError, match="another translator"):
+        translate_file(other, *interrupted)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [({"dtype": "float16"}, "dtype"), ({"processes": 2}, "processes")]
+)
+def test_another_option_is_not_resumed(translator, interrupted, options, name):
+    with pytest.raises(ResumeError, match=f"another .*{name}.* then, .* now"):
+        translate_file(translator, *interrupted, **options)
+
+
+def test_an_input_that_changes_while_it_is_read_is_refused(translator, save, tmp_path, monkeypatch):
+    source = save(rows(20))
+    transform = type(translator).transform
+
+    def touch(self, block):
+        os.utime(source, (1, 1))
+        return transform(self, block)
+
+    monkeypatch.setattr(type(translator), "transform", touch)
+    with pytest.raises(ResumeError, match="changed while it was read"):
+        bulk._finish(*_job_of(translator, source, tmp_path / "out.npy", touch))
+
+
+def _job_of(translator, source, target, touch):
+    place = bulk.Place(str(source))
+    opened = bulk.open_source(place)
+    job = bulk._job(translator, place, opened, target, dtype=None, world=1)
+    touch(translator, rows(1))
+    hashed = Future()
+    hashed.set_result({})
+    return job, opened, hashed, (20, 3)
+
+
+def run_command(*arguments, **options):
+    command = [sys.executable, "-m", "hf_latent_bridge.cli", "translate", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def test_a_killed_process_goes_on_where_it_stood(tmp_path):
+    """SIGKILL after the first checkpoint; the second run ends with the bytes of a whole one."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((80_000, 32), dtype=np.float32)
+    np.save(tmp_path / "in.npy", x)
+    y = rng.standard_normal((500, 512), dtype=np.float32)
+    OrthoTranslator().fit(x[:500], y).save_pretrained(tmp_path / "translator")
+    names = [tmp_path / name for name in ("translator", "in.npy", "out.npy")]
+    state = tmp_path / ".out.npy.part.0-of-1"
+    with run_command(*names) as run:
+        while run.poll() is None:
+            if state.exists() and json.loads(state.read_text())["done"]:
+                run.kill()
+                break
+            time.sleep(0.001)
+    assert run.returncode == -signal.SIGKILL
+    assert not names[2].exists()
+    assert 0 < json.loads(state.read_text())["done"] < len(x)
+    with run_command(*names) as run:
+        assert run.wait() == 0
+    translate_file(AutoTranslator.from_pretrained(names[0]), names[1], tmp_path / "whole.npy")
+    np.testing.assert_array_equal(np.load(names[2]), np.load(tmp_path / "whole.npy"))
+    assert not list(tmp_path.glob(".out.npy.*"))
+
+
+# Several processes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["npy", "jsonl", "parquet"])
+def test_two_processes_write_the_bytes_of_one(translator, tmp_path, kind):
+    source = write(tmp_path, kind, rows(20_011))
+    options = COLUMNS.get(kind, {})
+    for processes in (1, 2):
+        target = tmp_path / f"{processes}.{kind}"
+        assert translate_file(translator, source, target, processes=processes, **options) == (
+            20_011,
+            3,
+        )
+    assert (tmp_path / f"1.{kind}").read_bytes() == (tmp_path / f"2.{kind}").read_bytes()
+
+
+def test_under_torchrun_each_process_takes_its_share(translator, tmp_path):
+    np.save(tmp_path / "in.npy", rows(20_011))
+    translator.save_pretrained(tmp_path / "translator")
+    names = [tmp_path / "translator", tmp_path / "in.npy", tmp_path / "out.npy"]
+    runs = [
+        run_command(*names, env=os.environ | {"RANK": str(rank), "WORLD_SIZE": "3"})
+        for rank in (2, 0, 1)
+    ]
+    for run in runs:
+        _, error = run.communicate()
+        assert (run.returncode, error) == (0, b"")
+    translate_file(translator, names[1], tmp_path / "whole.npy")
+    assert names[2].read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert not list(tmp_path.glob(".out.npy.*"))
+
+
+def test_a_bad_row_in_any_process_stops_them_all(translator, save, tmp_path):
+    x = rows(20_000)
+    x[19_000, 2] = np.nan
+    with pytest.raises(InvalidLatentsError, match="row 19000 is bad"):
+        translate_file(translator, save(x), tmp_path / "out.npy", processes=2)
+    assert not list(tmp_path.glob("*out.npy*"))
+
+
+def test_processes_of_processes_and_none_at_all_are_refused(
+    translator, save, tmp_path, monkeypatch
+):
+    source = save(rows(2))
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        translate_file(translator, source, tmp_path / "out.npy", processes=0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes are running already"):
+        translate_file(translator, source, tmp_path / "out.npy", processes=2)
+
+
+# Streams ------------------------------------------------------------------------------------
+
+
+def test_lines_stream_from_stdin_to_stdout(translator, tmp_path):
+    translator.save_pretrained(tmp_path / "translator")
+    x = rows(5)
+    lines = "".join(json.dumps({"x": row, "id": 1}) + "\n" for row in x.tolist())
+    with run_command(
+        tmp_path / "translator", "-", "-", "--column", "x", stdin=subprocess.PIPE
+    ) as run:
+        out, error = run.communicate(lines.encode())
+    assert run.returncode == 0
+    result = [json.loads(line) for line in out.splitlines()]
+    np.testing.assert_allclose(result, translator.transform(x), rtol=1e-5)
+    assert b"5 latents, 3 wide" in error
+
+
+def test_a_stream_becomes_a_file_with_the_hash_of_what_was_read(
+    translator, tmp_path, monkeypatch, small_chunks
+):
+    lines = "".join(json.dumps(row) + "\n" for row in rows(7).tolist()).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert translate_file(translator, "-", tmp_path / "out.npy") == (7, 3)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "out.npy"), translator.transform(rows(7)), rtol=1e-5
+    )
+    assert manifest(tmp_path / "out.npy")["source"]["sha256"] == hashlib.sha256(lines).hexdigest()
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """Measured in processes of their own, on 50 and 400 thousand rows."""
+    code = """
+import resource, sys, numpy as np
+from hf_latent_bridge import OrthoTranslator
+from hf_latent_bridge.bulk import translate_file
+x = np.random.default_rng(0).standard_normal((100, 64), dtype=np.float32)
+translate_file(OrthoTranslator(scaling="none").fit(x, x), sys.argv[1], sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    peaks = []
+    for n in (50_000, 400_000):
+        np.save(tmp_path / "in.npy", np.ones((n, 64), np.float32))
+        command = [sys.executable, "-c", code, tmp_path / "in.npy", tmp_path / "out.npy"]
+        peaks.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
+    assert peaks[1] / peaks[0] < 1.1

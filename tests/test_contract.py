@@ -205,7 +205,7 @@ def test_a_wrong_width_is_refused_naming_whose_latents_are_expected(translator):
         InvalidLatentsError, match=r"9 features.*expecting 6.*acme/encoder \(6 wide"
     ):
         fitted.transform(Y)
-    with pytest.raises(InvalidLatentsError, match="6 features.*expecting 9"):
+    with pytest.raises(InvalidLatentsError, match=r"6 features.*expecting 9"):
         fitted.inverse_transform(X)
 
 
@@ -219,7 +219,7 @@ def test_an_unfitted_translator_says_how_to_fit_it(translator, use, tmp_path):
     calls = {
         "transform": lambda: translator.transform(X),
         "inverse_transform": lambda: translator.inverse_transform(Y),
-        "as_module": lambda: translator.as_module(),
+        "as_module": translator.as_module,
         "score": lambda: translator.score(X, Y),
         "save": lambda: translator.save_pretrained(tmp_path),
     }
@@ -235,7 +235,7 @@ def test_a_parameter_out_of_range_is_refused_at_fit(translator, params):
 
 
 def test_an_unknown_parameter_is_refused(translator):
-    with pytest.raises(ValueError, match="no parameters.*gamma"):
+    with pytest.raises(ValueError, match=r"no parameters.*gamma"):
         translator.set_params(gamma=1)
 
 

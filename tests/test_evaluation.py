@@ -124,12 +124,47 @@ def test_other_precisions_score_nearly_alike(dtype):
     assert scores["r2"] == pytest.approx(expected["r2"], abs=0.01)
 
 
-def test_the_seed_decides_the_shuffle_and_nothing_else():
+def test_the_seed_decides_shuffles_and_intervals_and_nothing_else():
     x, y = normal(40, 4), normal(40, 4, seed=1)
     one, same, other = (evaluate_latents(identity(4), x, y, seed=seed) for seed in (3, 3, 4))
     assert one == same
-    assert one.shuffled != other.shuffled
-    assert replace(other, shuffled=one.shuffled) == one
+    random = ("shuffled", "intervals", "chance", "settings")
+    assert all(getattr(one, name) != getattr(other, name) for name in random)
+    assert replace(other, **{name: getattr(one, name) for name in random}) == one
+
+
+def test_each_score_lies_in_its_interval_and_apart_from_chance():
+    x, noise = normal(300, 4), normal(300, 4, seed=1)
+    report = evaluate_latents(identity(4), x, x + noise / 2)
+    shuffled = report.shuffled.to_dict()
+    for name, score in report.translated.to_dict().items():
+        lower, upper = report.intervals[name]
+        assert lower < score < upper
+        chance = report.chance[name]
+        assert shuffled[name] == chance.mean <= chance.p95 <= chance.p99 < lower
+        assert chance.p_value == 1 / 1001
+
+
+def test_a_translator_that_knows_nothing_is_told_so():
+    report = evaluate_latents(identity(4), normal(300, 4), normal(300, 4, seed=1))
+    assert all(chance.p_value > 0.01 for chance in report.chance.values())
+
+
+def test_cka_is_1_where_the_map_turns_and_scales_and_rises_where_it_mends_the_shape():
+    x = normal(200, 4) * torch.tensor([5.0, 1, 1, 1])
+    stretch = torch.diag(torch.tensor([0.1, 1, 3, 1]))
+    turned = evaluate_latents(fixed(2 * torch.eye(4), 1.0), x, 2 * x + 1).cka
+    assert turned == pytest.approx(dict.fromkeys(turned, 1.0), abs=1e-4)
+    mended = evaluate_latents(fixed(stretch), x, x @ stretch).cka
+    assert mended["source"] < 0.5
+    assert mended["source_debiased"] < 0.5
+    assert mended["translated"] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("option", ["n_bootstrap", "n_permutations"])
+def test_no_draws_are_refused(option):
+    with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
+        evaluate_latents(identity(), normal(5, 2), normal(5, 2), **{option: 0})
 
 
 def test_latents_that_track_gradients_are_scored():
@@ -166,9 +201,11 @@ def test_a_report_prints_as_a_table_with_one_row_per_comparison():
     report = evaluate_latents(identity(4), normal(1200, 4), normal(1200, 4, seed=1))
     lines = str(report).splitlines()
     assert lines[0].split() == ["1,200", "pairs", "cosine", "r2", "recall@1", "recall@10", "mrr"]
-    assert [line.split()[0] for line in lines[1:]] == ["translated", "untranslated", "shuffled"]
+    rows = ["translated", "95 % interval", "untranslated", "shuffled"]
+    assert [line[:14].strip() for line in lines[1:]] == rows
     assert len({len(line) for line in lines}) == 1
     assert lines[1].split()[1] == f"{report.translated.cosine:.3f}"
+    assert lines[2].split()[3] == "{:.3f}..{:.3f}".format(*report.intervals["cosine"])
 
 
 # With encoders ------------------------------------------------------------------------------

@@ -15,10 +15,15 @@ LAYERS = [
     ["files"],
     ["moments", "spaces", "latents"],
     ["solvers", "gradient", "metrics"],
-    ["hub", "hub_errors", "model_card", "serialization"],
+    ["resampling"],
+    ["report"],
+    ["hub", "hub_errors", "model_card", "serialization", "published", "published_card", "results"],
     ["translators"],
     ["bulk", "encoders", "data"],
-    ["fitting", "evaluation"],
+    ["composition", "decoders", "anchors", "checkpoints", "fit_summary", "processes", "sides"],
+    ["moment_pass"],
+    ["anchor_choice", "fitting", "evaluation", "stitching", "stitched_repo", "zero_shot"],
+    ["sentence_transformer_export"],
     ["cli", "commands"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -131,7 +131,7 @@ def test_latents_that_do_not_pair_are_refused(x, y, message):
 def test_a_bad_value_is_refused_with_side_and_row(bad):
     y = Y.clone()
     y[17, 2] = bad
-    with pytest.raises(InvalidLatentsError, match="1 of 500 target latents.* row 17"):
+    with pytest.raises(InvalidLatentsError, match=r"1 of 500 target latents.* row 17"):
         PairedMoments.from_batch(X, y)
 
 

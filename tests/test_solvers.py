@@ -230,7 +230,7 @@ def test_composed_maps_apply_one_after_the_other():
     b = AffineMap(torch.randn(5, 2).double(), torch.randn(2).double())
     x = torch.randn(10, 3).double()
     torch.testing.assert_close(a.compose(b)(x), b(a(x)))
-    with pytest.raises(InvalidLatentsError, match="width 5.*expects 3"):
+    with pytest.raises(InvalidLatentsError, match=r"width 5.*expects 3"):
         a.compose(a)
 
 

@@ -94,7 +94,7 @@ def bert_model(*, hidden: int = 16, seed: int = 0) -> Any:
 @functools.cache
 def bert_folder(*, hidden: int = 16, seed: int = 0) -> Path:
     """A folder with the model and its tokenizer, as `save_pretrained` writes them."""
-    folder = Path(_new_folder())
+    folder = Path(new_folder())
     bert_model(hidden=hidden, seed=seed).save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
     return folder
@@ -114,7 +114,7 @@ def sentence_folder(*, normalize: bool = False, hidden: int = 16, seed: int = 0)
 
     transformer = Transformer(str(bert_folder(hidden=hidden, seed=seed)), max_seq_length=24)
     modules = [transformer, Pooling(hidden, pooling_mode="mean")]
-    folder = _new_folder()
+    folder = new_folder()
     model = SentenceTransformer(modules=[*modules, *([Normalize()] if normalize else [])])
     model.save(folder)
     return Path(folder)
@@ -148,7 +148,7 @@ def gpt2_folder(*, hidden: int = 12, seed: int = 0) -> Path:
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    folder = Path(_new_folder())
+    folder = Path(new_folder())
     varied_norms(GPT2Model(config)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -205,7 +205,7 @@ def commit_of(repo_id: str, repo_type: str = "model") -> str:
 _folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
-def _new_folder() -> str:
+def new_folder() -> str:
     """A folder that lasts as long as the test run."""
     _folders.append(tempfile.TemporaryDirectory(prefix="tiny-model-"))
     return _folders[-1].name

@@ -1,7 +1,18 @@
-"""Turns items into latents: text encoders from the Hub, and any callable of the user's."""
+"""Turns items into latents: encoders of texts and images from the Hub, and the user's callables."""
 
 from hf_latent_bridge.encoders.base import Encoder, EncoderLike, encode, space_of
+from hf_latent_bridge.encoders.cache_report import CacheEntry, cache_info, clear_cache
 from hf_latent_bridge.encoders.cached import CachedEncoder
 from hf_latent_bridge.encoders.load import load_encoder
 
-__all__ = ["CachedEncoder", "Encoder", "EncoderLike", "encode", "load_encoder", "space_of"]
+__all__ = [
+    "CacheEntry",
+    "CachedEncoder",
+    "Encoder",
+    "EncoderLike",
+    "cache_info",
+    "clear_cache",
+    "encode",
+    "load_encoder",
+    "space_of",
+]

@@ -1,39 +1,45 @@
-"""Keeps latents on disk, so that the same texts are not encoded twice by the same encoder."""
+"""Keeps latents on disk, so that no item is encoded twice by the same encoder."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
+import torch
 from torch import Tensor
 
-from hf_latent_bridge.encoders.base import Encoder, check_texts
+from hf_latent_bridge.encoders.base import Encoder, check_texts, encode
+from hf_latent_bridge.encoders.image_items import check_images, decode_image
+from hf_latent_bridge.encoders.latent_store import LatentStore
 from hf_latent_bridge.errors import EncoderError
-from hf_latent_bridge.files import write_atomic
 from hf_latent_bridge.spaces import SpaceSpec
+
+FORMAT = 1  # goes into the key: count up where the same encoder would give other latents
+_TEXTS_AT_ONCE = 8192
+_PIXELS_AT_ONCE = 1 << 26
 
 
 class CachedEncoder:
-    """An encoder that first looks whether it has encoded this list of texts before.
+    """An encoder that keeps the latents of every text or image that it has encoded.
 
-    The key is the encoder's space (repo, commit, pooling, norm, length) and every text, so a
-    stale answer is not possible; files are written whole or not at all, so that processes may
-    share a folder.
+    What is kept is found again by the encoder (repo, commit, modality, pooling, norm, length,
+    dtype) and the item itself, whatever dataset, sample or batch it comes in. Processes may share
+    a folder; what is damaged is encoded again.
 
     Attributes:
         encoder: The encoder behind the cache.
+        cache_dir: Folder of the cache.
         space: Its space.
     """
 
-    def __init__(self, encoder: Encoder, cache_dir: str | Path) -> None:
-        """Wraps a text encoder.
+    def __init__(self, encoder: Encoder, cache_dir: str | Path | None = None) -> None:
+        """Wraps an encoder.
 
         Args:
-            encoder: A text encoder from a repo at a known commit.
-            cache_dir: Folder for the latents; made if it is not there.
+            encoder: An encoder of texts or images from a repo at a known commit.
+            cache_dir: Folder of the cache, made if it is not there; None for `latent-bridge` in
+                the folder that HF_HOME names.
 
         Raises:
             EncoderError: The encoder names no commit, so its latents cannot be told apart.
@@ -43,7 +49,10 @@ class CachedEncoder:
                 f"only latents of a repo at a known commit can be cached, got {encoder.space}"
             )
         self.encoder = encoder
-        self._folder = Path(cache_dir)
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
+        self._dtype: torch.dtype | None = getattr(encoder, "dtype", None)
+        self._autocast: torch.dtype | None = getattr(encoder, "autocast", None)
+        self._stored: LatentStore | None = None
 
     @property
     def space(self) -> SpaceSpec:
@@ -53,21 +62,93 @@ class CachedEncoder:
     def encode(
         self, items: Sequence[Any], *, batch_size: int = 32, progress: bool = False
     ) -> Tensor:
-        """Latents (n, d) of texts, in input order, from the cache where they are known."""
-        texts = check_texts(items)
-        path = self._folder / f"{self._key(texts)}.safetensors"
-        try:
-            return safetensors.torch.load_file(path)["latents"]
-        except (FileNotFoundError, safetensors.SafetensorError):
-            latents = self.encoder.encode(texts, batch_size=batch_size, progress=progress)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        plain = {"latents": latents.cpu().contiguous()}
-        write_atomic(path, safetensors.torch.save(plain, metadata={"format": "pt"}))
-        return latents
+        """Latents (n, d) of texts or images, in input order, from the cache where they are known.
 
-    def _key(self, texts: list[str]) -> str:
-        digest = hashlib.sha256(json.dumps(self.space.to_dict(), sort_keys=True).encode())
-        for text in texts:
-            encoded = text.encode()
-            digest.update(len(encoded).to_bytes(8, "big") + encoded)
-        return digest.hexdigest()
+        Raises:
+            InvalidPairsError: Not a list of such items; names the row.
+            EncoderError: The encoder gave another width than its space says.
+        """
+        device = getattr(self.encoder, "device", "cpu")
+        of_images = self.space.modality == "image"
+        windows = _images(check_images(items)) if of_images else _texts(check_texts(items))
+        parts = [
+            self._encode(window, batch_size=batch_size, progress=progress) for window in windows
+        ]
+        if not parts:
+            return torch.empty(0, self.space.dim, dtype=self._dtype, device=device)
+        return torch.cat(parts).to(device)
+
+    def _encode(self, items: dict[int, tuple[bytes, Any]], **options: Any) -> Tensor:
+        keys = [key for key, _ in items.values()]
+        dtype = self._dtype_of(next(iter(items.values()))[1])
+        store = self._store(dtype)
+        rows = store.read(keys)
+        missing = {key: item for key, item in items.values() if key not in rows}
+        if missing:
+            latents = encode(self.encoder, list(missing.values()), **options)
+            fresh = dict(zip(missing, self._to_bytes(latents, dtype), strict=True))
+            store.write(fresh)
+            rows |= fresh
+        content = bytearray().join(rows[key] for key in keys)
+        return torch.frombuffer(content, dtype=dtype).view(len(keys), self.space.dim)
+
+    def _to_bytes(self, latents: Tensor, dtype: torch.dtype) -> list[bytes]:
+        if latents.shape[1] != self.space.dim or latents.dtype != dtype:
+            raise EncoderError(
+                f"{self.space} promises latents of {dtype}, got {latents.shape[1]} wide "
+                f"ones of {latents.dtype}"
+            )
+        plain = latents.detach().cpu().contiguous().view(torch.uint8).numpy()
+        return [row.tobytes() for row in plain]
+
+    def _dtype_of(self, example: Any) -> torch.dtype:
+        """The latents' dtype, which an example tells if the encoder does not."""
+        if self._dtype is None:
+            self._dtype = encode(self.encoder, [example]).dtype
+        return self._dtype
+
+    def _store(self, dtype: torch.dtype) -> LatentStore:
+        if self._stored is None:
+            precision = {"dtype": _name(dtype), "autocast": _name(self._autocast)}
+            about = {"format": FORMAT, "space": self.space.to_dict(), **precision}
+            content = json.dumps(about, sort_keys=True).encode()
+            folder = self.cache_dir / hashlib.sha256(content).hexdigest()[:32]
+            self._stored = LatentStore(folder, self.space.dim * dtype.itemsize, content)
+        return self._stored
+
+
+def default_cache_dir() -> Path:
+    """The folder of latents in the cache of Hugging Face's libraries."""
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(HF_HOME) / "latent-bridge"
+
+
+def _texts(texts: list[str]) -> Iterator[dict[int, tuple[bytes, Any]]]:
+    """Keys and texts by row, many at a time."""
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        window = enumerate(texts[start : start + _TEXTS_AT_ONCE], start)
+        yield {row: (_key(b"text", t.encode(errors="surrogatepass")), t) for row, t in window}
+
+
+def _images(items: list[Any]) -> Iterator[dict[int, tuple[bytes, Any]]]:
+    """Keys of the pixels and decoded images by row, as many at a time as memory holds well."""
+    window, pixels = dict[int, tuple[bytes, Any]](), 0
+    for row, item in enumerate(items):
+        image = decode_image(item, row)
+        header = f"{image.mode} {image.width} {image.height}"
+        window[row] = (_key(header.encode(), image.tobytes()), image)
+        pixels += image.width * image.height
+        if pixels >= _PIXELS_AT_ONCE:
+            yield window
+            window, pixels = {}, 0
+    if window:
+        yield window
+
+
+def _key(kind: bytes, content: bytes) -> bytes:
+    return hashlib.blake2b(kind + b"\0" + content, digest_size=16).digest()
+
+
+def _name(dtype: torch.dtype | None) -> str | None:
+    return None if dtype is None else str(dtype).removeprefix("torch.")

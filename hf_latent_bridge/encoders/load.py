@@ -1,15 +1,19 @@
-"""Loads text encoders from the Hub, a folder, or as a `SpaceSpec` names them."""
+"""Loads encoders of texts and images from the Hub, a folder, or as a `SpaceSpec` names them."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from hf_latent_bridge import hub
-from hf_latent_bridge.encoders.options import LoadOptions
+from hf_latent_bridge.encoders.dual import DualEncoder
+from hf_latent_bridge.encoders.image import IMAGE_POOLINGS, ImageEncoder
+from hf_latent_bridge.encoders.model_encoder import ModelEncoder
+from hf_latent_bridge.encoders.options import LoadOptions, check_autocast, choose_modality
 from hf_latent_bridge.encoders.sentence_transformer import SentenceTransformerEncoder
-from hf_latent_bridge.encoders.transformer import POOLINGS, Pooling, TransformerEncoder
+from hf_latent_bridge.encoders.transformer import TEXT_POOLINGS, TransformerEncoder
 from hf_latent_bridge.errors import (
     EncoderError,
     HubUnavailableError,
@@ -18,36 +22,48 @@ from hf_latent_bridge.errors import (
 )
 from hf_latent_bridge.spaces import SpaceSpec
 
-TextEncoder = SentenceTransformerEncoder | TransformerEncoder
+Modality = Literal["text", "image"]
+Pooling = Literal["mean", "cls", "last", "pooler"]
+_POOLINGS = {"text": TEXT_POOLINGS, "image": IMAGE_POOLINGS}
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def load_encoder(
     repo_or_folder: str | Path | SpaceSpec,
     *,
     revision: str | None = None,
+    modality: Modality | None = None,
     pooling: Pooling | None = None,
     normalize: bool | None = None,
     max_length: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    autocast: torch.dtype | None = None,
+    compile: bool = False,
     token: str | bool | None = None,
     trust_remote_code: bool = False,
-) -> TextEncoder:
-    """Loads a text encoder from the Hub or a folder, or the very one that a `SpaceSpec` names.
+) -> ModelEncoder:
+    """Loads an encoder from the Hub or a folder, or the very one that a `SpaceSpec` names.
 
     A repo with `modules.json` is loaded through sentence-transformers and keeps its own pooling;
-    any other, or any with `pooling` given, through `AutoModel` and `AutoTokenizer`.
+    any other, or any with `pooling` given, through `AutoModel` and `AutoTokenizer` or
+    `AutoImageProcessor`. Of a dual encoder such as CLIP, `modality` chooses the tower.
 
     Args:
         repo_or_folder: Repo id, folder, or a space such as `translator.source_`, which brings its
-            own commit, pooling, norm and length, so that none of these may be given.
+            own commit, modality, pooling, norm and length, so that none of these may be given.
         revision: Branch, tag or commit; resolved to a commit once, which `space` records.
-        pooling: "mean" (over real tokens), "cls" (first token) or "last" (last real token); None
-            for the repo's own, or "mean" where it has none.
+        modality: "text" or "image"; None for the only one that the repo has.
+        pooling: Of tokens "mean" (over real ones), "cls" (the first) or "last" (the last real
+            one); of images "cls" (the class token), "mean" (over all positions) or "pooler" (the
+            model's own). None for the repo's own; where it has none, "mean" for texts and the
+            first of "cls", "pooler" and "mean" that the model has for images.
         normalize: Scale latents to unit L2 norm; None for the repo's own habit.
-        max_length: Cut inputs at this many tokens; None for the model's own limit.
+        max_length: Cut texts at this many tokens; None for the model's own limit.
         device: Where to run; None for a GPU if there is one.
         dtype: Floating dtype of the model; None for the saved one.
+        autocast: Take products in this dtype, such as `torch.bfloat16`; latents keep `dtype`.
+        compile: Compile the model, which takes a minute at first use.
         token: Hub token; None for the one that is logged in.
         trust_remote_code: Run Python code that the repo brings. Off unless you say so.
 
@@ -56,69 +72,99 @@ def load_encoder(
         RepoAccessError: The repo is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
         SpaceMismatchError: The repo does not give the space.
-        EncoderError: The repo holds no usable text encoder.
+        EncoderError: The repo holds no usable encoder, or two and no `modality` is given.
         ValueError: An unknown `pooling`, or an option beside a space that brings its own.
     """
-    if isinstance(repo_or_folder, SpaceSpec):
-        if any(given is not None for given in (revision, pooling, normalize, max_length)):
-            raise ValueError(
-                "a space brings its own revision, pooling, normalize and max_length: "
-                "leave them out, or pass its repo_id"
-            )
-        return _load_space(
-            repo_or_folder,
-            device=device,
-            dtype=dtype,
-            token=token,
-            trust_remote_code=trust_remote_code,
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    check_autocast(autocast, place)
+    running: dict[str, Any] = {"device": place, "dtype": dtype, "autocast": autocast}
+    running |= {"compile": compile, "token": token, "trust_remote_code": trust_remote_code}
+    own: dict[str, Any] = {"revision": revision, "modality": modality, "pooling": pooling}
+    own |= {"normalize": normalize, "max_length": max_length}
+    if not isinstance(repo_or_folder, SpaceSpec):
+        return _load(str(repo_or_folder), **own, **running)
+    if given := [name for name, value in own.items() if value is not None]:
+        raise ValueError(
+            f"a space brings its own {', '.join(own)}: leave {', '.join(given)} out, or pass its "
+            "repo_id"
         )
-    if pooling is not None and pooling not in POOLINGS:
-        raise ValueError(f"pooling must be one of {POOLINGS} or None, got {pooling!r}")
-    local = Path(repo_or_folder).is_dir()
-    name = str(repo_or_folder)
-    commit = None if local else hub.resolve_commit(name, revision=revision, token=token)
-    has_modules = hub.has_file(name, "modules.json", revision=commit, token=token)
-    own_modules = has_modules and pooling is None
-    options = LoadOptions(
-        name=name,
-        commit=commit,
-        pooling=pooling or "mean",
-        normalize=normalize,
-        max_length=max_length,
-        device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
-        dtype=dtype,
-        token=token,
-        trust_remote_code=trust_remote_code,
-    )
+    return _load_space(repo_or_folder, running)
+
+
+def _load(
+    name: str, *, revision: str | None, token: str | bool | None, **others: Any
+) -> ModelEncoder:
+    known = sorted({pooling for names in _POOLINGS.values() for pooling in names})
+    if others["pooling"] not in (None, *known):
+        raise ValueError(f"pooling must be one of {known} or None, got {others['pooling']!r}")
+    commit = None
+    if not Path(name).is_dir():
+        commit = hub.resolve_commit(name, revision=revision, token=token)
+    options = LoadOptions(name=name, commit=commit, token=token, **others)
     try:
-        loader = SentenceTransformerEncoder if own_modules else TransformerEncoder
-        return loader.load(options)
+        return _loader(options)
     except LatentBridgeError:
         raise
     except Exception as error:  # loaders raise anything, AssertionError and RuntimeError included
-        raise _clear_error(name, error) from error
+        raise _clear_error(options, error) from error
 
 
-def _clear_error(name: str, error: BaseException) -> LatentBridgeError:
+def _loader(options: LoadOptions) -> ModelEncoder:
+    """Loads by way of the library that the repo's files are for."""
+    if options.pooling is None and _has(options, "modules.json"):
+        return SentenceTransformerEncoder.load(options)
+    towers, options = _towers(options)
+    if len(towers) > 1:
+        return DualEncoder.load(options)
+    if options.pooling not in (None, *_POOLINGS[str(options.modality)]):
+        raise EncoderError(
+            f"pooling of {options.modality}s must be one of {_POOLINGS[str(options.modality)]}, "
+            f"got {options.pooling!r}"
+        )
+    return (TransformerEncoder if options.modality == "text" else ImageEncoder).load(options)
+
+
+def _towers(options: LoadOptions) -> tuple[set[str], LoadOptions]:
+    """What a transformers repo can encode, and the options with one of it chosen."""
+    from transformers import AutoConfig
+
+    of_images = any(_has(options, file) for file in _PROCESSORS)
+    config = AutoConfig.from_pretrained(options.name, **options.common)
+    if {"text_config", "vision_config"} <= config.sub_configs.keys():
+        has = {"text", "image"}
+    else:
+        has = {"image"} if of_images else {"text"}
+    modality = choose_modality(options.name, options.modality, has)
+    return has, replace(options, modality=modality)
+
+
+def _has(options: LoadOptions, file: str) -> bool:
+    return hub.has_file(options.name, file, revision=options.commit, token=options.token)
+
+
+def _clear_error(options: LoadOptions, error: BaseException) -> LatentBridgeError:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
-            return HubUnavailableError(f"{name!r} is not wholly cached and the Hub was not reached")
+            return HubUnavailableError(
+                f"{options.name!r} is not wholly cached and the Hub was not reached"
+            )
         cause = cause.__cause__ or cause.__context__
-    return EncoderError(f"no text encoder could be loaded from {name!r}: {error}")
+    return EncoderError(f"no encoder could be loaded from {options.name!r}: {error}")
 
 
-def _load_space(space: SpaceSpec, **options: Any) -> TextEncoder:
+def _load_space(space: SpaceSpec, running: dict[str, Any]) -> ModelEncoder:
     if space.repo_id is None:
         raise EncoderError(f"the space names no repo to load an encoder from: {space}")
-    options |= {
+    options = running | {
         "revision": space.revision,
+        "modality": space.modality,
         "normalize": space.normalize or None,
         "max_length": space.max_length,
     }
-    encoder = load_encoder(space.repo_id, **options)
-    if space.mismatches(encoder.space) and space.pooling in POOLINGS:
-        encoder = load_encoder(space.repo_id, pooling=space.pooling, **options)
+    encoder = _load(space.repo_id, pooling=None, **options)
+    if space.mismatches(encoder.space) and space.pooling in {*TEXT_POOLINGS, *IMAGE_POOLINGS}:
+        encoder = _load(space.repo_id, pooling=space.pooling, **options)
     mismatches = space.mismatches(encoder.space)
     if mismatches:
         raise SpaceMismatchError(

@@ -1,13 +1,19 @@
-"""Text encoders that are sentence-transformers repos, with their own pooling."""
+"""Encoders of texts or images that are sentence-transformers repos, with their own pooling."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from hf_latent_bridge.encoders.base import check_texts
+from hf_latent_bridge.encoders.batching import Batch, chunks, text_batches, token_budget
+from hf_latent_bridge.encoders.image import blank_image, image_batches
+from hf_latent_bridge.encoders.image_items import check_images
 from hf_latent_bridge.encoders.loading import check_vocabulary, quiet_load, token_limit
-from hf_latent_bridge.encoders.options import LoadOptions
+from hf_latent_bridge.encoders.model_encoder import ModelEncoder
+from hf_latent_bridge.encoders.options import LoadOptions, choose_modality
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -15,7 +21,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-class SentenceTransformerEncoder:
+class SentenceTransformerEncoder(ModelEncoder):
     """A sentence-transformers model as an encoder.
 
     Attributes:
@@ -23,17 +29,21 @@ class SentenceTransformerEncoder:
         model: The sentence-transformers model.
     """
 
-    def __init__(self, model: "SentenceTransformer", space: SpaceSpec) -> None:
-        self.model = model
+    model: "SentenceTransformer"
+
+    def __init__(
+        self, model: "SentenceTransformer", space: SpaceSpec, options: LoadOptions
+    ) -> None:
+        super().__init__(model, options)
         self.space = space
 
     @classmethod
     def load(cls, options: LoadOptions) -> "SentenceTransformerEncoder":
-        """Loads the model with its own modules, and tries it on a text.
+        """Loads the model with its own modules, and tries it on an item.
 
         Raises:
-            EncoderError: No vocabulary, missing weights, `max_length` beyond the model's, or
-                `normalize=False`, but the repo normalises.
+            EncoderError: No vocabulary, missing weights, `max_length` beyond the model's, both
+                texts and images but no `modality`, or `normalize=False` where the repo normalises.
         """
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.sentence_transformer.modules import Normalize
@@ -41,50 +51,58 @@ class SentenceTransformerEncoder:
         with quiet_load(options.name):
             model = SentenceTransformer(
                 options.name,
-                revision=options.commit,
                 device=str(options.device),
                 token=options.token,
+                revision=options.commit,
                 trust_remote_code=options.trust_remote_code,
                 model_kwargs={} if options.dtype is None else {"dtype": options.dtype},
             )
+        model.eval()
         normalizes = isinstance(model[-1], Normalize)
         if normalizes and options.normalize is False:
             raise EncoderError(
                 f"{options.name!r} normalises its latents itself: pass pooling='mean' (or what it "
                 "uses) to load it without its own modules, or leave normalize=None"
             )
-        max_length = _limit_tokens(model, options)
-        pooling = _pooling_of(model)
+        modality = choose_modality(
+            options.name, options.modality, {"text", "image"} & {str(m) for m in model.modalities}
+        )
+        limit = _limit_tokens(model, options) if modality == "text" else None
+        space = options.space(modality, _pooling_of(model), limit)
         if options.normalize and not normalizes:
             model.append(Normalize())
-        space = SpaceSpec(
-            dim=model.encode(["a"], show_progress_bar=False).shape[1],
-            repo_id=options.repo_id,
-            revision=options.commit,
-            modality="text",
-            pooling=pooling,
-            normalize=bool(normalizes or options.normalize),
-            max_length=max_length,
-        )
-        return cls(model, space)
+        encoder = cls(model, replace(space, normalize=bool(normalizes or space.normalize)), options)
+        example = "a" if modality == "text" else blank_image()
+        encoder.space = replace(encoder.space, dim=encoder._width(example))
+        return encoder
 
-    def encode(
-        self, items: Sequence[str], *, batch_size: int = 32, progress: bool = False
-    ) -> Tensor:
-        """Latents (n, d) of texts, in input order.
+    def _check(self, items: Sequence[Any]) -> list[Any]:
+        return check_texts(items) if self.space.modality == "text" else check_images(items)
 
-        Raises:
-            InvalidPairsError: Not a list of strings.
-        """
-        texts = check_texts(items)
-        latents = self.model.encode(
-            texts or ["a"],
-            batch_size=batch_size,
-            show_progress_bar=progress,
-            convert_to_tensor=True,
-        )
-        # Tensors made in inference mode cannot take part in autograd; a clone can.
-        return latents[: len(texts)].clone()
+    def _batches(self, items: list[Any], batch_size: int) -> Iterator[Batch]:
+        if self.space.modality == "image":
+            for rows, images in image_batches(items, batch_size):
+                yield rows, dict(self._prepare(images))
+        elif "attention_mask" in self._prepare(["a"]):
+            yield from text_batches(items, self._prepare, token_budget(batch_size, self.device))
+        else:  # such as a bag of words, which needs no padding
+            for part in chunks(len(items), batch_size):
+                yield list(part), dict(self._prepare(items[part.start : part.stop]))
+
+    def _prepare(self, items: list[Any]) -> Mapping[str, Any]:
+        prompts, name = self.model.prompts, self.model.default_prompt_name
+        prompt = prompts[name] if name else None
+        inputs = self.model.preprocess(items, prompt=prompt)
+        return {k: _in(v, self.dtype) for k, v in inputs.items()}
+
+    def _latents(self, inputs: Mapping[str, Any]) -> Tensor:
+        latents: Tensor = self.model(dict(inputs))["sentence_embedding"]
+        return latents
+
+
+def _in(value: Any, dtype: torch.dtype) -> Any:
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value.to(dtype) if floating else value
 
 
 def _limit_tokens(model: "SentenceTransformer", options: LoadOptions) -> int | None:
@@ -95,6 +113,7 @@ def _limit_tokens(model: "SentenceTransformer", options: LoadOptions) -> int | N
         return None
     check_vocabulary(options.name, tokenizer)
     config = getattr(model.transformers_model, "config", None)
+    config = getattr(config, "text_config", config)
     positions = getattr(config, "max_position_embeddings", None)
     limit = token_limit(options.name, tokenizer, options.max_length, positions)
     tokenizer.model_max_length = limit or tokenizer.model_max_length

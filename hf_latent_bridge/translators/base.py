@@ -38,6 +38,7 @@ class Translator(TranslatorEstimator):
         target_: Whose space they are carried into.
         dataset_: Which pairs the fit saw; JSON values, printed on the card.
         metrics_: Results of an evaluation; JSON values, printed on the card.
+        fit_summary_: Where the time of `fit_translator` went; None for any other fit.
         repo_id: The Hub repo that the translator came from or was pushed to, else None.
         commit: The commit there, else None.
     """
@@ -45,6 +46,7 @@ class Translator(TranslatorEstimator):
     translator_type: ClassVar[str]
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]
+    fit_summary_: object | None = None
     repo_id: str | None = None
     commit: str | None = None
     _card: str | None = None

@@ -1,0 +1,135 @@
+"""Items as they come out of a column, and what makes one of them unusable."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Items = list[Any] | Array  # an array holds one vector or picture per row
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands in a column for an item that could not be decoded."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used.
+
+    Attributes:
+        row: Its number in the dataset, or in its shard where `shard` is given.
+        side: "source" or "target".
+        reason: What is wrong with the item there.
+        shard: Number of the shard of a streamed dataset.
+    """
+
+    row: int
+    side: str
+    reason: str
+    shard: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        shard = "" if self.shard is None else f" of shard {self.shard}"
+        return f"row {self.row}{shard} of the {self.side} column {self.reason}"
+
+
+class Screen:
+    """Finds the unusable items of one side, chunk by chunk.
+
+    Latents must be finite and as wide as most of the first chunk; items to encode must be there.
+    """
+
+    def __init__(self, *, latents: bool) -> None:
+        self._latents = latents
+        self._width: int | None = None
+
+    def reasons(self, items: Items) -> dict[int, str]:
+        """What is wrong with which positions of a chunk."""
+        if not self._latents:
+            return _found([_reason(item) for item in items])
+        vectors = items if _is_matrix(items) else [_vector(item) for item in items]
+        if self._width is None:
+            widths = Counter(len(vector) for vector in vectors if isinstance(vector, np.ndarray))
+            self._width = widths.most_common(1)[0][0] if widths else None
+        if isinstance(vectors, np.ndarray) and vectors.shape[1] == self._width:
+            return _non_finite_rows(vectors)
+        return _found([self._reason_of_vector(vector) for vector in vectors])
+
+    def _reason_of_vector(self, vector: Any) -> str | None:
+        if not isinstance(vector, np.ndarray):
+            return _reason(vector)
+        if vector.shape != (self._width,):
+            return f"is {len(vector)} wide, others are {self._width}"
+        return None if np.isfinite(vector).all() else _NON_FINITE
+
+
+def as_matrix(items: Items) -> Array:
+    """Screened latents as one matrix (n, d)."""
+    if isinstance(items, np.ndarray):
+        return items
+    return np.stack([np.asarray(_vector(item)) for item in items])
+
+
+def digest(item: Any) -> bytes:
+    """16 bytes that tell an item's content from others'."""
+    if isinstance(item, str):
+        content = item.encode()
+    elif isinstance(item, np.ndarray):
+        content = item.tobytes()
+    elif hasattr(item, "tobytes"):  # a picture
+        content = f"{item.mode} {item.size} ".encode() + item.tobytes()
+    else:
+        content = repr(item).encode()
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+_NON_FINITE = "holds NaN or infinity"
+
+
+def _is_matrix(items: Items) -> bool:
+    return isinstance(items, np.ndarray) and items.ndim == 2 and items.dtype.kind == "f"
+
+
+def _vector(item: Any) -> Any:
+    """A row of numbers as an array; whatever else it is, as it came or unreadable."""
+    if item is None or isinstance(item, Unreadable):
+        return item
+    if hasattr(item, "detach"):
+        item = item.detach().cpu().numpy()
+    try:
+        vector = np.asarray(item)
+        vector = vector if vector.dtype.kind == "f" else vector.astype(np.float64)
+    except (TypeError, ValueError):
+        vector = np.empty(())
+    return vector if vector.ndim == 1 else Unreadable(f"is no vector: {item!r:.40}")
+
+
+def _reason(item: Any) -> str | None:
+    if item is None:
+        return "is missing"
+    if isinstance(item, Unreadable):
+        return item.reason
+    return "is an empty text" if isinstance(item, str) and not item.strip() else None
+
+
+def _found(reasons: Sequence[str | None]) -> dict[int, str]:
+    return {position: reason for position, reason in enumerate(reasons) if reason}
+
+
+def _non_finite_rows(vectors: Array) -> dict[int, str]:
+    with np.errstate(all="ignore"):
+        if np.isfinite(vectors.sum(dtype=np.float64)):
+            return {}
+    return {int(row): _NON_FINITE for row in np.flatnonzero(~np.isfinite(vectors).all(1))}

@@ -1,0 +1,155 @@
+"""load_pairs: from a dataset, lists or files to pairs, chosen as asked."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import add, getitem
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from hf_latent_bridge.data.arrow import dataset_column
+from hf_latent_bridge.data.opening import load_dataset, pick_split
+from hf_latent_bridge.data.pairs import Pairs
+from hf_latent_bridge.data.streams import StreamedPairs
+from hf_latent_bridge.data.vector_files import SUFFIXES, open_vectors
+from hf_latent_bridge.errors import InvalidPairsError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+Columns = Mapping[str, Sequence[Any]] | Sequence[Any]
+Names = str | Sequence[str] | None
+
+
+@overload
+def load_pairs(
+    data: "str | Path | Dataset | Columns",
+    name: Names = ...,
+    *,
+    split: Names = ...,
+    source: str | None = ...,
+    target: str | None = ...,
+    max_pairs: int | None = ...,
+    seed: int = ...,
+    deduplicate: bool = ...,
+    streaming: Literal[False] = ...,
+    revision: str | None = ...,
+    token: str | bool | None = ...,
+) -> Pairs: ...
+@overload
+def load_pairs(
+    data: "str | Path | Dataset | IterableDataset | Columns",
+    name: Names = ...,
+    *,
+    split: Names = ...,
+    source: str | None = ...,
+    target: str | None = ...,
+    max_pairs: int | None = ...,
+    seed: int = ...,
+    deduplicate: bool = ...,
+    streaming: bool = ...,
+    revision: str | None = ...,
+    token: str | bool | None = ...,
+) -> Pairs | StreamedPairs: ...
+def load_pairs(
+    data: "str | Path | Dataset | IterableDataset | Columns",
+    name: Names = None,
+    *,
+    split: Names = None,
+    source: str | None = None,
+    target: str | None = None,
+    max_pairs: int | None = None,
+    seed: int = 0,
+    deduplicate: bool = False,
+    streaming: bool = False,
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> Pairs | StreamedPairs:
+    """Picks two columns of a dataset as pairs, or pairs two lists, arrays or files of vectors.
+
+    Columns may hold texts, pictures (`datasets.Image`), or vectors that an encoder gave earlier.
+    Pairs of several datasets add: `load_pairs("me/a", ...) + load_pairs("me/b", ...)`.
+
+    Args:
+        data: A Hub dataset's repo id, a folder, a `datasets.Dataset` or `IterableDataset`, a
+            mapping of columns, or two of these: lists, arrays, `.npy`, `.safetensors` or
+            `.parquet` files of vectors.
+        name: Configuration of a Hub dataset, as `datasets.load_dataset` takes it; several are
+            read one behind the other.
+        split: Split of a Hub dataset or folder, such as "train", or several.
+        source: Column (or tensor in a file) for the source side.
+        target: The same for the target side; None for the source's, encoded by both.
+        max_pairs: Take a sample of this many pairs, without replacement; None for all. Of a
+            stream, the sample is read now and held in memory.
+        seed: Seeds the sample.
+        deduplicate: Leave out pairs whose content came before; reads all of them.
+        streaming: Read the dataset once from front to end instead of downloading it first.
+        revision: Branch, tag or commit of a Hub dataset; resolved to a commit once.
+        token: Hub token; None for the one that is logged in.
+
+    Raises:
+        RepoNotFoundError: No such dataset or revision.
+        RepoAccessError: The dataset is gated.
+        HubUnavailableError: The Hub cannot be reached and nothing is cached.
+        InvalidPairsError: No such split or column, unequal lengths, no rows, no vectors.
+    """
+    options = {"revision": revision, "token": token, "streaming": streaming}
+    pairs: Pairs | StreamedPairs = reduce(
+        add,
+        (
+            _open(data, part, source, target, name=config, **options)
+            for config in _each(name)
+            for part in _each(split)
+        ),
+    )
+    if deduplicate:
+        pairs = pairs.deduplicate()
+    return pairs if max_pairs is None else pairs.sample(max_pairs, seed=seed)
+
+
+def _each(names: Names) -> Iterable[str | None]:
+    return [names] if names is None or isinstance(names, str) else names
+
+
+def _open(
+    data: Any, split: str | None, source: str | None, target: str | None, **options: Any
+) -> Pairs | StreamedPairs:
+    if isinstance(data, list | tuple):
+        return _pair_up(data, source, target)
+    columns, record = data, {"split": split} if split else {}
+    own = isinstance(data, str | Path)
+    if own:
+        columns, record = load_dataset(str(data), split, **options)
+    else:
+        columns = pick_split(data, "the dataset", split)
+    if options["streaming"] and hasattr(columns, "to_iterable_dataset"):
+        columns = columns.to_iterable_dataset()
+    known = _names(columns)
+    sides = _known(source, known), _known(target or source, known)
+    record |= dict(zip(("source", "target"), sides, strict=True))
+    if hasattr(columns, "num_shards") and not hasattr(columns, "__len__"):
+        return StreamedPairs.of(columns, sides, record, by_shard=own)
+    pick = dataset_column if hasattr(columns, "select_columns") else getitem
+    return Pairs(pick(columns, sides[0]), pick(columns, sides[1]), record)
+
+
+def _pair_up(data: Sequence[Any], source: str | None, target: str | None) -> Pairs:
+    if len(data) != 2:
+        raise InvalidPairsError(f"pairs need two lists, one for each side, got {len(data)}")
+    sides = zip(data, (source, target or source), strict=True)
+    return Pairs(*(open_vectors(side, name) if _is_file(side) else side for side, name in sides))
+
+
+def _is_file(side: object) -> bool:
+    return isinstance(side, Path) or (isinstance(side, str) and side.endswith(SUFFIXES))
+
+
+def _known(name: str | None, known: list[str]) -> str:
+    if name is None or name not in known:
+        raise InvalidPairsError(f"pairs need column names out of {known}, got {name!r}")
+    return name
+
+
+def _names(columns: Any) -> list[str]:
+    if hasattr(columns, "column_names"):
+        return list(columns.column_names or next(iter(columns), {}))
+    return list(columns)

@@ -1,0 +1,142 @@
+"""Pairs whose rows can be read by number: lists, arrays, files of vectors, map-style datasets."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hf_latent_bridge.data.chunks import EVERYTHING, Chunk, Place, Rows, Share
+from hf_latent_bridge.data.columns import Concatenation, fingerprint, read_rows, select
+from hf_latent_bridge.data.items import Screen
+from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
+from hf_latent_bridge.errors import InvalidPairsError
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Items for the source encoder, each with its counterpart for the target encoder.
+
+    Attributes:
+        source: Items for the source encoder.
+        target: Items for the target encoder, row by row the counterparts.
+        dataset: Where they come from; JSON values, recorded in the translator's config.
+        rows: The rows of the dataset at which they stand, (n,); None for all from 0 on.
+    """
+
+    source: Sequence[Any]
+    target: Sequence[Any]
+    dataset: dict[str, Any] = field(default_factory=dict)
+    rows: Rows | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, str) or isinstance(self.target, str):
+            raise InvalidPairsError(
+                "pairs need two lists of items, got one text: wrap it in a list"
+            )
+        if len(self.source) != len(self.target):
+            raise InvalidPairsError(
+                f"pairs need as many source as target items, got {len(self.source)} and "
+                f"{len(self.target)}"
+            )
+        if len(self.source) == 0:
+            raise InvalidPairsError("pairs need at least one item, got none")
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __add__(self, other: "Pairs") -> "Pairs":
+        """These pairs and behind them the others."""
+        if not isinstance(other, Pairs):
+            raise InvalidPairsError(
+                f"pairs of one kind can be added, got Pairs and {type(other).__name__}: "
+                "load both with streaming=True or both without"
+            )
+        return Pairs(
+            Concatenation([self.source, other.source]),
+            Concatenation([self.target, other.target]),
+            combined_record(self.dataset, other.dataset),
+        )
+
+    def sample(self, n: int, *, seed: int = 0) -> "Pairs":
+        """`n` of the pairs without replacement, in their order; all where there are fewer.
+
+        A streamed dataset gives the same sample.
+
+        Raises:
+            InvalidPairsError: `n` is less than 1.
+        """
+        check_size(n)
+        if n >= len(self):
+            return self
+        keys = priorities(self.row_numbers(np.arange(len(self))), seed)
+        record = {"max_pairs": n, "seed": seed} if self.dataset else {}
+        return self.select(smallest(keys, n), **record)
+
+    def deduplicate(self) -> "Pairs":
+        """The pairs without those whose content came before; reads all of them once."""
+        seen, kept = Deduplicator(), []
+        for chunk in self.chunks(_ROWS):
+            first = seen.first_times(chunk.source, chunk.target)
+            kept.append(first + chunk.place.index * _ROWS)
+        return self.select(np.concatenate(kept), **({"deduplicated": True} if self.dataset else {}))
+
+    def select(self, positions: Rows, **record: Any) -> "Pairs":
+        """Some of the pairs, read when asked for.
+
+        Args:
+            positions: Which, (n,).
+            record: What to add to the dataset's record, so that the choice can be told.
+        """
+        source, target = (select(column, positions) for column in (self.source, self.target))
+        return Pairs(source, target, {**self.dataset, **record}, self.row_numbers(positions))
+
+    def row_numbers(self, positions: Rows) -> Rows:
+        """The rows of the dataset at which these pairs stand."""
+        return positions if self.rows is None else self.rows[positions]
+
+    def rows_of(self, share: Share, size: int) -> int:
+        """Number of rows in a process's chunks."""
+        starts = range(share.rank * size, len(self), share.count * size)
+        return sum(min(size, len(self) - start) for start in starts)
+
+    def fingerprint(self) -> str:
+        """Equal for equal pairs; a commit on the Hub stands for its content."""
+        if "revision" in self.dataset:
+            return f"{len(self)} {json.dumps(self.dataset, sort_keys=True)}"
+        return f"{fingerprint(self.source)} {fingerprint(self.target)}"
+
+    def chunks(
+        self, size: int, *, share: Share = EVERYTHING, after: Place | None = None
+    ) -> Iterator[Chunk]:
+        """A process's chunks of at most `size` pairs, in order, from behind a place on."""
+        for index, start in enumerate(range(0, len(self), size)):
+            place = Place(0, index)
+            if share.owns(place) and (after is None or place > after):
+                positions = np.arange(start, min(start + size, len(self)))
+                source, target = (read_rows(c, positions) for c in (self.source, self.target))
+                yield Chunk(place, self.row_numbers(positions), source, target)
+
+    def batches(self, size: int) -> Iterator[tuple[list[Any], list[Any]]]:
+        """Consecutive batches of at most `size` pairs.
+
+        Raises:
+            InvalidPairsError: An item is missing, empty or unreadable; names its side and row.
+        """
+        screen = Screen(latents=False)
+        for chunk in self.chunks(size):
+            for side, items in (("source", chunk.source), ("target", chunk.target)):
+                for position, reason in screen.reasons(items).items():
+                    raise InvalidPairsError(
+                        f"{chunk.bad_row(position, side, reason)}: drop this pair"
+                    )
+            yield list(chunk.source), list(chunk.target)
+
+
+def combined_record(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The record of two datasets together; of lists, which have none, none."""
+    parts = [*first.get("parts", [first]), *second.get("parts", [second])]
+    return {"parts": parts} if any(parts) else {}

@@ -1,0 +1,68 @@
+"""Exact seeded samples without replacement that a stream can take too, and deduplication."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_latent_bridge.data.chunks import Rows
+from hf_latent_bridge.data.items import Items, digest
+from hf_latent_bridge.errors import InvalidPairsError
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+def priorities(rows: Rows, seed: int) -> npt.NDArray[np.uint64]:
+    """A pseudo-random number per row, never twice the same; the n smallest are a fair sample.
+
+    They depend on the row's number and the seed alone (SplitMix64, Steele et al., 2014), so the
+    sample does not depend on who reads the rows, in what batches, or whether their count is known.
+
+    Args:
+        rows: Row numbers, (n,).
+        seed: Any integer.
+    """
+    start = np.array([(seed * _GOLDEN) & _MASK], np.uint64)
+    return _mix(_mix(start) + (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN))
+
+
+def smallest(keys: npt.NDArray[np.uint64], n: int) -> Rows:
+    """Positions of the `n` smallest keys, in ascending order of position."""
+    if n >= len(keys):
+        return np.arange(len(keys))
+    return np.sort(np.argpartition(keys, n)[:n])
+
+
+def check_size(n: int) -> None:
+    """Refuses a sample of nothing.
+
+    Raises:
+        InvalidPairsError: `n` is less than 1.
+    """
+    if n < 1:
+        raise InvalidPairsError(f"max_pairs must be at least 1, got {n}")
+
+
+class Deduplicator:
+    """Remembers pairs by a hash of their content: some 80 bytes for each, however long it is."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+
+    def first_times(self, source: Items, target: Items) -> Rows:
+        """Positions of the pairs that have not come before."""
+        return np.array(list(self._unseen(source, target)), np.int64)
+
+    def _unseen(self, source: Items, target: Items) -> Iterable[int]:
+        for position, (item, counterpart) in enumerate(zip(source, target, strict=True)):
+            key = digest(digest(item) + digest(counterpart))
+            if key not in self._seen:
+                self._seen.add(key)
+                yield position
+
+
+def _mix(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,210 @@
+"""Pairs of streamed datasets: read once from front to end, never held."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_latent_bridge.data.arrow import decode, table_column
+from hf_latent_bridge.data.chunks import EVERYTHING, Chunk, Place, Rows, Share
+from hf_latent_bridge.data.pairs import Pairs, combined_record
+from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
+from hf_latent_bridge.errors import InvalidPairsError
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Two columns of a piece of a stream that can be opened by itself."""
+
+    stream: "IterableDataset"
+    source: str
+    target: str
+
+    @property
+    def features(self) -> tuple[Any, Any]:
+        """What `datasets` knows of the two columns; None where it knows nothing."""
+        known = self.stream.features or {}
+        return known.get(self.source), known.get(self.target)
+
+    def tables(self, size: int) -> Iterator[Any]:
+        """Arrow tables of at most `size` rows with columns source and target, not decoded."""
+        import pyarrow as pa
+
+        for table in self.stream.with_format("arrow").iter(size):
+            columns = [table.column(self.source), table.column(self.target)]
+            yield pa.table(columns, names=["source", "target"])
+
+    def chunk(self, place: Place, table: Any, rows: Rows, *, sharded: bool = False) -> Chunk:
+        """A table, decoded."""
+        sides = zip(("source", "target"), self.features, strict=True)
+        source, target = (decode(table.column(side), feature) for side, feature in sides)
+        return Chunk(place, rows, source, target, sharded)
+
+
+@dataclass(frozen=True)
+class StreamedPairs:
+    """Pairs of a streamed dataset, of which each process reads its share.
+
+    Where the number of shards is a multiple of that of the processes, a process opens its own
+    shards only; otherwise each reads all, and decodes and encodes its own chunks only.
+
+    Attributes:
+        shards: The pieces of the stream, in order.
+        dataset: Where the pairs come from; JSON values, recorded in the translator's config.
+        deduplicated: Leave out pairs whose content came before.
+    """
+
+    shards: tuple[Shard, ...]
+    dataset: dict[str, Any] = field(default_factory=dict)
+    deduplicated: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        stream: "IterableDataset",
+        columns: tuple[str, str],
+        dataset: dict[str, Any],
+        *,
+        by_shard: bool,
+    ) -> "StreamedPairs":
+        """Two columns of a stream.
+
+        Args:
+            stream: The dataset.
+            columns: Names of the source and target columns.
+            dataset: Where it comes from.
+            by_shard: Whether its shards may be read apart: true of a dataset as it lies on the
+                Hub, not of `stream.take(1000)`, which would take 1,000 rows over all shards.
+        """
+        from datasets.distributed import split_dataset_by_node
+
+        narrow = stream.select_columns(list(dict.fromkeys(columns)))
+        count = stream.num_shards if by_shard else 1
+        pieces = [split_dataset_by_node(narrow, rank, count) for rank in range(count)]
+        return cls(tuple(Shard(piece, *columns) for piece in pieces), dataset)
+
+    def __add__(self, other: "StreamedPairs") -> "StreamedPairs":
+        """These pairs and behind them the others."""
+        if not isinstance(other, StreamedPairs) or self.deduplicated or other.deduplicated:
+            raise InvalidPairsError(
+                "pairs of one kind can be added, and deduplicated after that, got StreamedPairs "
+                f"and {type(other).__name__}: load both with or both without streaming=True"
+            )
+        return StreamedPairs(
+            self.shards + other.shards, combined_record(self.dataset, other.dataset)
+        )
+
+    def deduplicate(self) -> "StreamedPairs":
+        """The pairs without those whose content came before; every process then reads all."""
+        return replace(self, dataset={**self.dataset, "deduplicated": True}, deduplicated=True)
+
+    def sample(self, n: int, *, seed: int = 0) -> Pairs:
+        """`n` of the pairs without replacement, read now and held in memory.
+
+        They are the same pairs that the dataset gives without streaming.
+
+        Raises:
+            InvalidPairsError: `n` is less than 1, or there are no pairs.
+        """
+        check_size(n)
+        reservoir, first_row, unique = _Reservoir(n, seed), 0, Deduplicator()
+        for number, shard in enumerate(self.shards):
+            last = -1
+            for place, within, table in self._tables_of(number, _ROWS):
+                kept, rows = table, within + first_row
+                last = int(rows[-1])
+                if self.deduplicated:
+                    chunk = shard.chunk(place, table, rows)
+                    first = unique.first_times(chunk.source, chunk.target)
+                    kept, rows = table.take(first), rows[first]
+                reservoir.add(kept, rows)
+            first_row = max(first_row, last + 1)
+        record = {"max_pairs": n, "seed": seed} if reservoir.seen > n else {}
+        return reservoir.pairs(self.shards[0].features, {**self.dataset, **record})
+
+    def rows_of(self, share: Share, size: int) -> None:
+        """Not known before they are read."""
+
+    def fingerprint(self) -> str:
+        """Equal for equal commits of a Hub dataset; of other streams only the schema is known."""
+        return json.dumps(
+            [self.dataset, [str(shard.features) for shard in self.shards]], sort_keys=True
+        )
+
+    def chunks(
+        self, size: int, *, share: Share = EVERYTHING, after: Place | None = None
+    ) -> Iterator[Chunk]:
+        """A process's chunks of at most `size` pairs, in order, from behind a place on."""
+        unique = Deduplicator() if self.deduplicated else None
+        by_shard = unique is None and len(self.shards) % share.count == 0
+        for number, shard in enumerate(self.shards):
+            done = after is not None and number < after.shard
+            others = by_shard and not share.owns(Place(number, 0), by_shard=True)
+            if unique is None and (done or others):
+                continue
+            for place, rows, table in self._tables_of(number, size):
+                wanted = share.owns(place, by_shard=by_shard) and (after is None or place > after)
+                if not wanted and unique is None:
+                    continue
+                chunk = shard.chunk(place, table, rows, sharded=len(self.shards) > 1)
+                if unique is not None:
+                    chunk = chunk.keep(unique.first_times(chunk.source, chunk.target))
+                if wanted and len(chunk.rows):
+                    yield chunk
+
+    def _tables_of(self, number: int, size: int) -> Iterator[tuple[Place, Rows, Any]]:
+        """A shard's tables, with their places and row numbers."""
+        row = 0
+        for index, table in enumerate(self.shards[number].tables(size)):
+            yield Place(number, index), np.arange(row, row + len(table)), table
+            row += len(table)
+
+
+class _Reservoir:
+    """The rows of smallest priority so far, not decoded; at times a quarter more than asked."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self._n, self._seed = n, seed
+        self._tables: list[Any] = []
+        self._rows: list[Rows] = []
+        self._limit = np.uint64(np.iinfo(np.uint64).max)
+        self.seen = 0
+
+    def add(self, table: Any, rows: Rows) -> None:
+        """Takes in those rows of a table that can still be part of the sample."""
+        self.seen += len(rows)
+        wanted = np.flatnonzero(priorities(rows, self._seed) <= self._limit)
+        self._tables.append(table.take(wanted))
+        self._rows.append(rows[wanted])
+        if sum(map(len, self._rows)) > self._n * 1.25 + _ROWS:
+            self._drop()
+
+    def pairs(self, features: tuple[Any, Any], dataset: dict[str, Any]) -> Pairs:
+        """The sample, in the order of the rows."""
+        if not self._tables:
+            raise InvalidPairsError("pairs need at least one item, got none")
+        self._drop()
+        (table,), (rows,) = self._tables, self._rows
+        source, target = (
+            table_column(table, side, feature)
+            for side, feature in zip(("source", "target"), features, strict=True)
+        )
+        return Pairs(source, target, dataset, rows)
+
+    def _drop(self) -> None:
+        import pyarrow as pa
+
+        rows = np.concatenate(self._rows)
+        keys = priorities(rows, self._seed)
+        kept = smallest(keys, self._n)
+        if len(kept) == self._n:
+            self._limit = keys[kept].max()
+        self._tables = [pa.concat_tables(self._tables).take(kept)]
+        self._rows = [rows[kept]]

@@ -1,0 +1,144 @@
+"""Classifier heads: one linear layer or a small MLP, from latents to labels with scores."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from hf_latent_bridge.decoders.base import check_latents, rank_labels
+from hf_latent_bridge.errors import ConfigError, DecoderError
+from hf_latent_bridge.latents import Latents
+from hf_latent_bridge.published import Fetched, Part, check_params, check_sizes
+from hf_latent_bridge.spaces import SpaceSpec
+
+Label = str | int
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
+
+class Head(Part):
+    """A classifier head: from the latents of one encoder to labels with scores.
+
+    Attributes:
+        layers: One linear layer, or two with a ReLU between.
+        labels: One for each output.
+        space: The space of the latents that it reads.
+        problem_type: What scores are: a softmax ("single_label_classification"), a sigmoid each
+            ("multi_label_classification") or the plain outputs ("regression").
+    """
+
+    kind_key = "decoder_type"
+    kind = "head"
+
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        labels: Sequence[Label],
+        space: SpaceSpec,
+        problem_type: ProblemType = "single_label_classification",
+    ) -> None:
+        """Puts a head together.
+
+        Raises:
+            DecoderError: Labels that are not texts or integers, one per output.
+        """
+        self.layers = layers.eval().requires_grad_(False)
+        self.labels = list(labels)
+        self.space = space
+        self.problem_type = problem_type
+        n_outputs = _linears(layers)[-1].out_features
+        if not {type(label) for label in self.labels} <= {str, int}:
+            raise DecoderError(f"labels must be texts or integers, got {self.labels[:5]!r}")
+        if len(self.labels) != n_outputs:
+            raise DecoderError(
+                f"a head with {n_outputs} outputs needs as many labels, "
+                f"got {len(self.labels)}: {self.labels[:5]!r}"
+            )
+
+    def logits(self, latents: Latents) -> Tensor:
+        """The plain outputs, (n, n_labels), in the head's dtype and on its device.
+
+        Raises:
+            InvalidLatentsError: Another width, NaN or infinity.
+        """
+        first = _linears(self.layers)[0].weight
+        logits: Tensor = self.layers(check_latents(latents, self.space).to(first))
+        return logits
+
+    def __call__(self, latents: Latents, *, top_k: int | None = None) -> list[Any]:
+        """The best label of each row as {"label", "score"}, or with `top_k` a list of the best.
+
+        Raises:
+            InvalidLatentsError: Another width, NaN or infinity.
+            DecoderError: `top_k` is less than 1.
+        """
+        logits = self.logits(latents).float()
+        if self.problem_type == "regression":
+            scores = logits
+        elif self.problem_type == "multi_label_classification" or len(self.labels) == 1:
+            scores = logits.sigmoid()
+        else:
+            scores = logits.softmax(dim=1)
+        return rank_labels(scores, self.labels, top_k)
+
+    def _params(self) -> dict[str, Any]:
+        linears = _linears(self.layers)
+        return {
+            "labels": self.labels,
+            "problem_type": self.problem_type,
+            "hidden": [layer.out_features for layer in linears[:-1]],
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.layers.state_dict()
+
+    @classmethod
+    def _shapes(cls, space: SpaceSpec, params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        check_params(params, {"labels": list, "problem_type": str, "hidden": list})
+        if params["problem_type"] not in PROBLEM_TYPES:
+            raise ConfigError(
+                f"params: problem_type must be one of {PROBLEM_TYPES}, "
+                f"got {params['problem_type']!r}"
+            )
+        check_sizes("hidden", [1, *params["hidden"]])
+        widths = [space.dim, *params["hidden"], len(params["labels"])]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for number, (wide, out) in enumerate(pairwise(widths)):
+            shapes |= {f"{2 * number}.weight": (out, wide), f"{2 * number}.bias": (out,)}
+        return shapes
+
+    @classmethod
+    def _build(
+        cls, space: SpaceSpec, params: dict[str, Any], tensors: dict[str, Tensor], fetched: Fetched
+    ) -> Self:
+        with torch.device("meta"):
+            layers = build_layers(space.dim, params["hidden"], len(params["labels"]))
+        layers.load_state_dict(tensors, assign=True)
+        try:
+            return cls(layers, params["labels"], space, params["problem_type"])
+        except DecoderError as error:
+            raise ConfigError(f"params: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"Head({len(self.labels)} labels) of {self.space}"
+
+
+def build_layers(dim: int, hidden: Sequence[int], n_outputs: int) -> nn.Sequential:
+    """Linear layers with a ReLU between them.
+
+    Args:
+        dim: Width of the latents.
+        hidden: Widths of the layers between.
+        n_outputs: Number of outputs.
+    """
+    layers: list[nn.Module] = []
+    widths = [dim, *hidden, n_outputs]
+    for wide, out in pairwise(widths):
+        layers += [nn.Linear(wide, out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _linears(layers: nn.Sequential) -> list[nn.Linear]:
+    return [layer for layer in layers if isinstance(layer, nn.Linear)]

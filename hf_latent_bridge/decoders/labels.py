@@ -1,0 +1,82 @@
+"""Classification with label sentences: the nearest label vector wins, nothing is trained."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from hf_latent_bridge.decoders.base import check_latents, rank_labels
+from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
+from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.published import Fetched, Part, check_params
+from hf_latent_bridge.spaces import SpaceSpec
+
+
+class LabelDecoder(Part):
+    """A zero-shot classifier: it ranks labels by the cosine of their vectors with a latent.
+
+    Attributes:
+        labels: The labels, distinct texts.
+        vectors: The latent of each label's sentence, (n_labels, d).
+        space: The space of the vectors.
+    """
+
+    kind_key = "decoder_type"
+    kind = "labels"
+
+    def __init__(self, vectors: Latents, labels: Sequence[str], space: SpaceSpec) -> None:
+        """Puts labels and their vectors together.
+
+        Raises:
+            DecoderError: Labels that are not distinct texts, one per vector.
+            InvalidLatentsError: Vectors of another width than the space's, NaN or infinity.
+        """
+        self.labels = list(labels)
+        self.vectors = as_tensor(vectors).detach()
+        self.space = space
+        texts = all(isinstance(label, str) for label in self.labels)
+        if not texts or not self.labels or len(set(self.labels)) != len(self.labels):
+            raise DecoderError(f"labels must be distinct texts, at least one, got {self.labels!r}")
+        if self.vectors.shape != (len(self.labels), space.dim):
+            raise InvalidLatentsError(
+                f"{len(self.labels)} labels of {space} need vectors of shape "
+                f"({len(self.labels)}, {space.dim}), got {tuple(self.vectors.shape)}"
+            )
+        check_finite(self.vectors)
+
+    def __call__(self, latents: Latents, *, top_k: int | None = None) -> list[Any]:
+        """The nearest label of each row as {"label", "score"}, or with `top_k` a list of them.
+
+        The score is the cosine.
+
+        Raises:
+            InvalidLatentsError: Another width, NaN or infinity.
+            DecoderError: `top_k` is less than 1.
+        """
+        normalize = torch.nn.functional.normalize
+        x = normalize(check_latents(latents, self.space).to(self.vectors), dim=1)
+        return rank_labels(x @ normalize(self.vectors, dim=1).mT, self.labels, top_k)
+
+    def _params(self) -> dict[str, Any]:
+        return {"labels": self.labels}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"vectors": self.vectors}
+
+    @classmethod
+    def _shapes(cls, space: SpaceSpec, params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        check_params(params, {"labels": list})
+        return {"vectors": (len(params["labels"]), space.dim)}
+
+    @classmethod
+    def _build(
+        cls, space: SpaceSpec, params: dict[str, Any], tensors: dict[str, Tensor], fetched: Fetched
+    ) -> Self:
+        try:
+            return cls(tensors["vectors"], params["labels"], space)
+        except DecoderError as error:
+            raise ConfigError(f"params: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"LabelDecoder({len(self.labels)} labels) of {self.space}"

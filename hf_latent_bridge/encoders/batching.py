@@ -1,0 +1,118 @@
+"""Cuts texts of like length into batches of so many tokens, prepared while the model works."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from hf_latent_bridge.errors import InvalidPairsError
+
+# Tokens that a forward pass takes for each item of `batch_size`: a CPU is fastest while its
+# activations stay in its cache, a GPU while it is filled.
+_TOKENS_PER_ITEM = {"cpu": 64}
+_TOKENS_PER_ITEM_ELSEWHERE = 256
+_TEXTS_AT_ONCE = 1024
+_CHARACTERS_AT_ONCE = 1 << 22
+
+Batch = tuple[list[int], dict[str, Any]]
+Tokenize = Callable[[list[str]], Mapping[str, Any]]
+T = TypeVar("T")
+
+
+def token_budget(batch_size: int, device: torch.device) -> int:
+    """The number of tokens, padding included, that a forward pass takes at most.
+
+    Raises:
+        ValueError: `batch_size` is less than 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    return batch_size * _TOKENS_PER_ITEM.get(device.type, _TOKENS_PER_ITEM_ELSEWHERE)
+
+
+def text_batches(texts: Sequence[str], tokenize: Tokenize, budget: int) -> Iterator[Batch]:
+    """Batches of all texts, the longest first.
+
+    Args:
+        texts: The texts.
+        tokenize: From texts to padded tensors (n, tokens), `attention_mask` among them; what is
+            no such tensor is handed on as it is.
+        budget: Most tokens of a batch, padding included; a longer text comes alone.
+
+    Yields:
+        The positions of some texts, and the model's inputs for them.
+
+    Raises:
+        InvalidPairsError: A text without a single token.
+    """
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]), reverse=True)
+    lengths = [len(texts[row]) for row in order]
+    for window in cut(lengths, _CHARACTERS_AT_ONCE, most=_TEXTS_AT_ONCE):
+        rows = order[window.start : window.stop]
+        inputs = tokenize([texts[row] for row in rows])
+        mask = inputs["attention_mask"]
+        if not mask.any(1).all():
+            row = rows[int(mask.any(1).int().argmin())]
+            raise InvalidPairsError(f"item {row}: {texts[row]!r} holds nothing to encode")
+        yield from _token_batches(rows, inputs, mask, budget)
+
+
+def chunks(n: int, size: int) -> Iterator[range]:
+    """Consecutive parts of `n` rows.
+
+    Raises:
+        ValueError: `size` is less than 1.
+    """
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {size}")
+    return (range(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def cut(lengths: Sequence[int], budget: int, *, most: int) -> Iterator[range]:
+    """Cuts a descending list of lengths where padding to the longest would exceed the budget.
+
+    Args:
+        lengths: The lengths, longest first.
+        budget: Most of length times number; what is longer comes alone.
+        most: Most items of a part.
+    """
+    start = 0
+    while start < len(lengths):
+        stop = start + max(1, min(budget // max(lengths[start], 1), most))
+        yield range(start, min(stop, len(lengths)))
+        start = stop
+
+
+def prefetch(items: Iterator[T], *, ahead: int = 2) -> Iterator[T]:
+    """Yields what `items` yields, made by a thread that works ahead of who takes it.
+
+    Tokenizers and image decoders let go of Python's lock, so both sides do run at once.
+    """
+    end: Any = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+        pending = deque(pool.submit(next, items, end) for _ in range(ahead))
+        while (item := pending.popleft().result()) is not end:
+            pending.append(pool.submit(next, items, end))
+            yield item
+
+
+def _token_batches(
+    rows: list[int], inputs: Mapping[str, Any], mask: Tensor, budget: int
+) -> Iterator[Batch]:
+    """Cuts a window of padded texts into batches without the columns that are all padding."""
+    lengths, order = mask.sum(1).sort(descending=True, stable=True)
+    for part in cut(lengths.tolist(), budget, most=len(rows)):
+        chosen = order[part.start : part.stop]
+        columns = mask[chosen].any(0)
+        batch = {
+            name: value[chosen][:, columns] if _per_token(value, mask) else value
+            for name, value in inputs.items()
+        }
+        yield [rows[int(position)] for position in chosen], batch
+
+
+def _per_token(value: Any, mask: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == mask.shape

@@ -1,0 +1,94 @@
+"""Fits that a test runs alone and as several real processes; as a script, under torchrun."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hf_latent_bridge import (
+    LinearTranslator,
+    OrthoTranslator,
+    fit_translator,
+    fitting,
+    load_encoder,
+    load_pairs,
+)
+from hf_latent_bridge.processes import Processes
+
+TEXTS = "alice/tiny-texts-in-6-shards"
+N_TEXTS = 199  # no multiple of 2 or 3
+ENCODERS = ("alice/tiny-sbert-16-0-unit", "alice/tiny-sbert-16-1-unit")
+COLUMNS = {"split": "train", "source": "text", "target": "de"}
+ROWS_PER_CHUNK = 16
+
+
+def of_texts(repo_id, **options):
+    """A fit on the texts of the embedded Hub."""
+    source, target = (load_encoder(name, device="cpu") for name in ENCODERS)
+    pairs = load_pairs(repo_id, **COLUMNS, **options)
+    return fit_translator(OrthoTranslator(), source, target, pairs)
+
+
+def of_vectors(n, *, spoil=(), **options):
+    """A fit on `n` random vectors, some of them spoiled."""
+    draw = np.random.default_rng(0)
+    x, y = (draw.normal(size=(n, width)).astype(np.float32) for width in (5, 7))
+    x[list(spoil)] = np.nan
+    return fit_translator(LinearTranslator(), None, None, (x, y), **options)
+
+
+def failing_at(item):
+    """An encoder that fails on one item."""
+
+    def encode(items):
+        if item in items:
+            raise RuntimeError("out of memory")
+        return np.eye(4, dtype=np.float32)[[number % 4 for number in items]]
+
+    return encode
+
+
+FAILURES = {
+    "a bad row in one process": lambda: of_vectors(100, spoil=(20,)),
+    "only bad rows": lambda: of_vectors(10, spoil=range(10), on_bad_row="skip"),
+    "a failing encoder in one process": lambda: fit_translator(
+        OrthoTranslator(), failing_at(20), failing_at(-1), (range(100), range(100))
+    ),
+}
+FITS = {
+    "map-style": lambda: of_texts(TEXTS),
+    "streamed": lambda: of_texts(TEXTS, streaming=True),
+    "streamed, without duplicates": lambda: of_texts(TEXTS, streaming=True, deduplicate=True),
+    "a sample of a stream": lambda: of_texts(TEXTS, streaming=True, max_pairs=77, seed=3),
+    "vectors": lambda: of_vectors(1001),
+    "more processes than chunks": lambda: of_vectors(20),
+    "bad rows skipped": lambda: of_vectors(151, spoil=(3, 40, 41, 150), on_bad_row="skip"),
+}
+
+
+CASES = {**FAILURES, **FITS}  # a fit after a failed one must not take its failure for its own
+
+
+def outcome(name):
+    """What a case gives: its moments and map, or its error."""
+    fitting._CHUNK = ROWS_PER_CHUNK
+    try:
+        fitted = CASES[name]()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    moments = {k: v.tolist() for k, v in fitted.moments_.to_tensors().items()}
+    return {
+        "n": fitted.n_pairs_,
+        "moments": moments,
+        "weight": fitted.map_.weight.tolist(),
+        "dataset": fitted.dataset_,
+        "processes": fitted.fit_summary_.processes,
+    }
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    for number, case in enumerate(CASES):
+        content = json.dumps(outcome(case))
+        (folder / f"{number}-{Processes.current().share.rank}.json").write_text(content)

@@ -1,0 +1,239 @@
+"""Heads learn what scikit-learn learns, survive the Hub bit by bit, and refuse the rest."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from hf_latent_bridge import Head, SpaceSpec, fit_head, load_decoder
+from hf_latent_bridge.errors import (
+    ConfigError,
+    DecoderError,
+    FormatVersionError,
+    InvalidLatentsError,
+    RepoNotFoundError,
+    WeightsError,
+)
+
+SPACE = SpaceSpec(6, repo_id="alice/encoder", revision="a" * 40, pooling="mean", normalize=False)
+
+
+def problem(n_classes=3, n=300, seed=0):
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=(n, 6)) * [1, 5, 0.1, 1, 1, 1] + [0, 9, 0, 0, 0, -3]
+    y = np.argmax(x[:, :n_classes] / [1, 5, 0.1][:n_classes], axis=1)
+    return x, y
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("C", [0.01, 1.0])
+def test_the_linear_head_is_scikit_learns_logistic_regression_on_standardised_latents(n_classes, C):
+    x, y = problem(n_classes)
+    reference = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000)).fit(x, y)
+    head = fit_head(x, y, C=C)
+    answers = head(x, top_k=n_classes)
+    got = np.array([[a["score"] for a in sorted(r, key=lambda a: a["label"])] for r in answers])
+    assert got == pytest.approx(reference.predict_proba(x), abs=1e-5)
+    assert [a["label"] for a in head(x)] == reference.predict(x).tolist()
+
+
+def test_a_dead_column_is_not_scaled_up_to_noise():
+    x, y = problem()
+    dead = np.concatenate([x, np.random.default_rng(1).normal(size=(len(x), 1)) * 1e-9], axis=1)
+    head = fit_head(dead, y)
+    assert head.layers[0].weight[:, -1].abs().max() < 1
+
+
+def test_an_mlp_separates_what_no_plane_can():
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(600, 6)).astype(np.float32)
+    y = np.where(x[:, 0] * x[:, 1] > 0, "same", "other")
+    accuracy = {
+        hidden: np.mean([a["label"] for a in fit_head(x, y, hidden=hidden)(x)] == y)
+        for hidden in (None, 32)
+    }
+    assert accuracy[None] < 0.65
+    assert accuracy[32] > 0.95
+
+
+def test_equal_seeds_give_equal_heads_and_the_global_generator_is_left_alone():
+    x, y = problem()
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    heads = [fit_head(x, y, hidden=4, seed=seed).layers[0].weight for seed in (0, 0, 1)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.parametrize("kind", [np.str_, np.int64])
+def test_labels_come_back_as_they_were_given(kind):
+    x, y = problem()
+    head = fit_head(x, y.astype(kind))
+    assert {type(a["label"]) for a in head(x)} == {str if kind is np.str_ else int}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1], "one label per row, 300 here, got 1"),
+        ([7] * 300, "at least two kinds of labels, got only 7"),
+        ([None, "a"] * 150, "all texts or all integers, got None"),
+        ([1, "a"] * 150, "all texts or all integers"),
+        ([0.5, 1.5] * 150, "all texts or all integers, got 0.5"),
+    ],
+)
+def test_labels_that_cannot_be_learned_are_refused(labels, message):
+    with pytest.raises(DecoderError, match=message):
+        fit_head(problem()[0], labels)
+
+
+def test_latents_that_cannot_be_learned_from_are_refused():
+    x, y = problem()
+    for bad in (x[:0], x[0], x[:, :5]):
+        with pytest.raises(InvalidLatentsError, match=r"\(n, 6\) of at least one row"):
+            fit_head(bad, y[: len(bad)], space=SPACE)
+    x[2, 2] = np.inf
+    with pytest.raises(InvalidLatentsError, match="first in row 2"):
+        fit_head(x, y)
+
+
+@pytest.mark.parametrize("options", [{"C": 0}, {"C": float("nan")}, {"hidden": 0}])
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(DecoderError, match="C and hidden must be positive"):
+        fit_head(*problem(), **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_latents_of_any_floating_dtype_are_read(dtype):
+    x, y = problem()
+    head = fit_head(x, y)
+    assert head.logits(torch.from_numpy(x).to(dtype)).dtype == torch.float32
+    with pytest.raises(InvalidLatentsError, match="must be floating point"):
+        head(torch.ones(2, 6, dtype=torch.int32))
+
+
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_a_head_comes_back_from_the_hub_bit_by_bit(hidden, repo_id):
+    x, y = problem()
+    head = fit_head(x, y, space=SPACE, hidden=hidden)
+    commit = head.push_to_hub(repo_id, token="hf_alice").oid
+    assert (head.repo_id, head.commit) == (repo_id, commit)
+    loaded = load_decoder(repo_id)
+    assert isinstance(loaded, Head)
+    assert (loaded.space, loaded.labels) == (SPACE, [0, 1, 2])
+    assert (loaded.repo_id, loaded.commit) == (repo_id, commit)
+    assert torch.equal(loaded.logits(x), head.logits(x))
+    assert loaded.push_to_hub(repo_id, token="hf_alice").oid == commit
+
+
+def test_a_revision_brings_the_old_head_back(repo_id):
+    x, y = problem()
+    old = fit_head(x, y)
+    commit = old.push_to_hub(repo_id, token="hf_alice").oid
+    fit_head(x, y, C=0.001).push_to_hub(repo_id, token="hf_alice")
+    assert torch.equal(load_decoder(repo_id, revision=commit).logits(x), old.logits(x))
+    assert not torch.equal(Head.from_pretrained(repo_id).logits(x), old.logits(x))
+
+
+def test_text_that_people_wrote_into_the_card_is_kept(tmp_path, repo_id, api):
+    head = fit_head(*problem(), space=SPACE)
+    head.save_pretrained(tmp_path)
+    card = tmp_path / "README.md"
+    assert "`alice/encoder`" in card.read_text()
+    card.write_text(card.read_text() + "\nTrained on my own news.\n")
+    Head.from_pretrained(tmp_path).push_to_hub(repo_id, token="hf_alice", tags=["news"])
+    text = Path(api.hf_hub_download(repo_id, "README.md")).read_text()
+    assert "Trained on my own news." in text
+    assert f'Head.from_pretrained("{repo_id}")' in text
+    assert {"latent-translation", "decoder:head", "news"} <= set(api.model_info(repo_id).tags)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    fit_head(*problem(), space=SPACE).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def rewrite(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    for name, value in changes.items():
+        if value is None:
+            del config[name]
+        else:
+            config[name] = {**config[name], **value} if isinstance(value, dict) else value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"format_version": 99}, FormatVersionError, "pip install -U hf-latent-bridge"),
+        ({"format_version": 0}, ConfigError, "format_version must be int"),
+        ({"format_version": True}, ConfigError, "format_version must be int, got True"),
+        ({"space": None}, ConfigError, r"missing fields \['space'\]"),
+        ({"more": 1}, ConfigError, r"unknown fields \['more'\]"),
+        ({"params": {"labels": "abc"}}, ConfigError, "labels must be list, got 'abc'"),
+        ({"params": {"labels": [0, 1, [2]]}}, ConfigError, "labels must be texts or integers"),
+        ({"params": {"hidden": [-1]}}, ConfigError, "hidden must hold positive integers"),
+        ({"params": {"problem_type": "magic"}}, ConfigError, "problem_type must be one of"),
+        ({"params": {"more": 1}}, ConfigError, "params must be exactly"),
+        ({"space": {"dim": 7}}, WeightsError, r"shape \(3, 7\), got torch.float32 of \(3, 6\)"),
+        ({"params": {"labels": ["a"]}}, WeightsError, r"shape \(1, 6\)"),
+        ({"params": {"hidden": [4]}}, WeightsError, r"missing \['2.bias', '2.weight'\]"),
+        ({"weights_sha256": "0" * 64}, WeightsError, "SHA-256 differs"),
+    ],
+)
+def test_a_config_that_says_something_else_is_refused(folder, changes, error, message):
+    rewrite(folder, **changes)
+    with pytest.raises(error, match=message):
+        load_decoder(folder)
+
+
+def test_damaged_weights_are_refused(folder):
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-8])
+    with pytest.raises(WeightsError, match="truncated"):
+        load_decoder(folder)
+    tensors = safetensors.torch.load(content)
+    tensors["0.bias"][0] = float("nan")
+    path.write_bytes(safetensors.torch.save(tensors))
+    with pytest.raises(WeightsError, match=r"0\.bias holds NaN"):
+        load_decoder(folder)
+    path.unlink()
+    with pytest.raises(RepoNotFoundError, match=r"has no model\.safetensors"):
+        load_decoder(folder)
+
+
+def test_a_folder_has_no_revision_and_a_card_must_be_text(folder):
+    with pytest.raises(RepoNotFoundError, match="no revision 'v1'"):
+        load_decoder(folder, revision="v1")
+    (folder / "README.md").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="must be UTF-8"):
+        load_decoder(folder)
+
+
+def test_a_head_of_another_kind_is_refused_by_the_class_that_was_asked(folder, tmp_path):
+    from hf_latent_bridge import LatentIndex
+
+    shutil.copy(folder / "model.safetensors", folder / "items.jsonl")
+    with pytest.raises(ConfigError, match="must state decoder_type 'index' to hold a LatentIndex"):
+        LatentIndex.from_pretrained(folder)
+
+
+def test_what_is_no_repo_or_may_not_be_seen_is_refused(repo_id):
+    head = fit_head(*problem())
+    head.push_to_hub(repo_id, token="hf_alice", private=True)
+    with pytest.raises(RepoNotFoundError, match="no repo"):
+        load_decoder(repo_id, token=False)
+    assert load_decoder(repo_id, token="hf_alice").labels == [0, 1, 2]
+    with pytest.raises(ValueError, match="tags must be a list"):
+        head.push_to_hub(repo_id, token="hf_alice", tags="news")

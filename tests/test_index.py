@@ -1,0 +1,254 @@
+"""An index finds what a full comparison finds, in bounded memory, and survives the Hub."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+
+from hf_latent_bridge import LatentIndex, SpaceSpec, load_decoder, load_encoder, stitch
+from hf_latent_bridge.decoders import search
+from hf_latent_bridge.errors import (
+    ConfigError,
+    DecoderError,
+    InvalidLatentsError,
+    InvalidPairsError,
+    WeightsError,
+)
+
+draw = np.random.default_rng(0)
+VECTORS = draw.normal(size=(300, 8)).astype(np.float32) * draw.uniform(0.5, 2, size=(300, 1))
+QUERIES = draw.normal(size=(20, 8)).astype(np.float32)
+ITEMS = [f"item {row}" for row in range(300)]
+
+
+def full_scores(metric):
+    if metric == "euclidean":
+        return -np.linalg.norm(QUERIES[:, None] - VECTORS[None], axis=2)
+    scale = (
+        (lambda m: m / np.linalg.norm(m, axis=1, keepdims=True)) if metric == "cosine" else np.array
+    )
+    return scale(QUERIES) @ scale(VECTORS).T
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("faiss", [None, "Flat"])
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_the_best_items_come_first_with_their_scores_and_rows(metric, faiss, convert):
+    index = LatentIndex.from_latents(convert(VECTORS), ITEMS, metric=metric, faiss=faiss)
+    scores = full_scores(metric)
+    best = np.argsort(-scores, axis=1)[:, :5]
+    found = index.search(convert(QUERIES), top_k=5)
+    assert [[hit["row"] for hit in hits] for hits in found] == best.tolist()
+    assert [[hit["item"] for hit in hits] for hits in found] == [
+        [ITEMS[r] for r in b] for b in best
+    ]
+    got = np.array([[hit["score"] for hit in hits] for hits in found])
+    np.testing.assert_allclose(got, np.take_along_axis(scores, best, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+def test_blocks_of_any_size_find_the_same(metric, monkeypatch):
+    index = LatentIndex.from_latents(VECTORS, ITEMS, metric=metric)
+    expected = index.search(QUERIES, top_k=9)
+    monkeypatch.setattr(search, "_VECTORS_PER_BLOCK", 7)
+    monkeypatch.setattr(search, "_QUERIES_PER_BLOCK", 3)
+    found = index.search(QUERIES, top_k=9)
+    assert [[h["row"] for h in hits] for hits in found] == [[h["row"] for h in e] for e in expected]
+
+
+def test_a_search_never_holds_all_scores_at_once():
+    code = """
+import resource, torch
+from hf_latent_bridge import LatentIndex
+index = LatentIndex.from_latents(torch.randn(200_000, 4), range(200_000))
+index.search(torch.randn(8, 4))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+index.search(torch.randn(1_000, 4))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert int(result.stdout) < 300  # all scores would take 763 MiB
+
+
+def test_near_neighbours_far_from_the_origin_are_told_apart_by_distance():
+    vectors = 1000 + np.array([[0.0, 0.0], [0.01, 0.0], [0.03, 0.0]], dtype=np.float32)
+    index = LatentIndex.from_latents(vectors, list("abc"), metric="euclidean")
+    assert [hits[0]["item"] for hits in index.search(vectors, top_k=1)] == ["a", "b", "c"]
+
+
+def test_a_zero_vector_or_query_has_no_direction_and_scores_zero():
+    index = LatentIndex.from_latents(np.array([[0.0, 0.0], [-1.0, 0.0]]), ["zero", "minus"])
+    assert index.search(np.array([[1.0, 0.0]])) == [
+        [{"item": "zero", "score": 0.0, "row": 0}, {"item": "minus", "score": -1.0, "row": 1}]
+    ]
+    assert {hit["score"] for hit in index.search(np.zeros((1, 2)))[0]} == {0.0}
+
+
+def test_as_a_decoder_it_gives_the_nearest_item_or_a_list_of_them():
+    index = LatentIndex.from_latents(VECTORS, ITEMS)
+    assert [hit["item"] for hit in index(VECTORS)] == ITEMS
+    assert index(QUERIES, top_k=3) == index.search(QUERIES, top_k=3)
+    assert index(QUERIES[:0]) == index.search(QUERIES[:0]) == []
+
+
+def test_more_than_there_are_cannot_be_found():
+    index = LatentIndex.from_latents(VECTORS[:3], ITEMS[:3])
+    assert [len(hits) for hits in index.search(QUERIES, top_k=50)] == [3] * 20
+    with pytest.raises(DecoderError, match="top_k must be an integer >= 1"):
+        index.search(QUERIES, top_k=0)
+
+
+@pytest.mark.parametrize("faiss", [None, "Flat"])
+def test_added_vectors_are_found_under_the_next_rows(faiss):
+    index = LatentIndex.from_latents(VECTORS[:200], ITEMS[:200], faiss=faiss)
+    assert index.add(VECTORS[200:], ITEMS[200:]) is index
+    assert len(index) == 300
+    assert [hit["row"] for hit in index(VECTORS)] == list(range(300))
+    index.add(VECTORS[:0], [])
+    assert len(index) == 300
+
+
+def test_an_approximate_index_finds_nearly_the_same():
+    exact = LatentIndex.from_latents(VECTORS, ITEMS)
+    rough = LatentIndex.from_latents(VECTORS, ITEMS, faiss="HNSW16")
+    pairs = zip(exact(QUERIES), rough(QUERIES), strict=True)
+    assert sum(a["item"] == b["item"] for a, b in pairs) >= 18
+
+
+def test_an_approximate_index_that_finds_fewer_gives_fewer():
+    index = LatentIndex.from_latents(VECTORS, ITEMS, faiss="IVF30,Flat")
+    hits = index.search(QUERIES, top_k=100)
+    assert all(0 < len(found) < 100 for found in hits)
+    assert all(hit["row"] >= 0 for found in hits for hit in found)
+
+
+@pytest.mark.parametrize("factory", ["Nonsense", "IVF9999,Flat"])
+def test_what_faiss_does_not_take_is_refused(factory):
+    with pytest.raises(DecoderError, match=f"FAISS builds no index '{factory}' of"):
+        LatentIndex.from_latents(VECTORS, ITEMS, faiss=factory)
+
+
+def test_without_faiss_the_pip_command_is_named_and_exact_search_works(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(DecoderError, match=r'pip install "hf-latent-bridge\[index\]"'):
+        LatentIndex.from_latents(VECTORS, ITEMS, faiss="Flat")
+    assert LatentIndex.from_latents(VECTORS, ITEMS)(VECTORS[:1])[0]["row"] == 0
+
+
+@pytest.mark.parametrize(
+    ("vectors", "items", "error", "message"),
+    [
+        (VECTORS[:0], [], DecoderError, "at least one vector"),
+        (VECTORS, ITEMS[:5], DecoderError, "got 300 vectors and 5 items"),
+        (VECTORS[:3], "abc", DecoderError, "3 vectors and one text"),
+        (VECTORS[0], ITEMS, InvalidLatentsError, r"got \(8,\)"),
+        (VECTORS * np.nan, ITEMS, InvalidLatentsError, "NaN or infinity"),
+        (np.full((1, 8), 1e300), ["a"], InvalidLatentsError, "NaN or infinity"),
+        (VECTORS[:, :7], ITEMS, InvalidLatentsError, r"\(n, 8\), got \(300, 7\)"),
+    ],
+)
+def test_what_cannot_be_indexed_is_refused(vectors, items, error, message):
+    with pytest.raises(error, match=message):
+        LatentIndex.from_latents(vectors, items, space=SpaceSpec(8) if len(vectors) else None)
+
+
+def test_an_unknown_metric_and_queries_of_another_width_are_refused():
+    with pytest.raises(DecoderError, match="metric must be one of"):
+        LatentIndex.from_latents(VECTORS, ITEMS, metric="manhattan")
+    with pytest.raises(InvalidLatentsError, match=r"\(n, 8\), got \(20, 5\)"):
+        LatentIndex.from_latents(VECTORS, ITEMS).search(QUERIES[:, :5])
+    with pytest.raises(InvalidLatentsError, match="NaN"):
+        LatentIndex.from_latents(VECTORS, ITEMS).search(QUERIES * np.nan)
+
+
+def test_a_column_of_a_hub_dataset_becomes_an_index_of_its_texts():
+    encoder = load_encoder(tiny_models.sentence_repo())
+    index = LatentIndex.from_dataset(encoder, tiny_models.text_dataset_repo(), "text", split="test")
+    texts = list(tiny_models.text_dataset()["test"]["text"])
+    assert index.items == texts
+    assert index.space == encoder.space
+    found = stitch(encoder, None, index)(texts)
+    assert [hit["item"] for hit in found] == texts
+
+
+def test_another_column_can_be_what_is_found():
+    index = LatentIndex.from_dataset(
+        load_encoder(tiny_models.bert_folder()),
+        tiny_models.text_dataset()["test"],
+        "text",
+        item="de",
+        metric="dot",
+    )
+    assert index.items == list(tiny_models.text_dataset()["test"]["de"])
+    with pytest.raises(InvalidPairsError, match="got 'nope'"):
+        LatentIndex.from_dataset(lambda texts: VECTORS, {"text": ["a"]}, "nope")
+
+
+SPACE = SpaceSpec(8, repo_id="alice/encoder", revision="b" * 40)
+JSON_ITEMS = ["zwölf\u2028\n", {"a": [1, None]}, 3.5, True, None, ""]
+
+
+@pytest.mark.parametrize("faiss", [None, "Flat"])
+def test_an_index_comes_back_from_the_hub_bit_by_bit(faiss, repo_id):
+    index = LatentIndex.from_latents(
+        VECTORS[:6], JSON_ITEMS, space=SPACE, metric="euclidean", faiss=faiss
+    )
+    commit = index.push_to_hub(repo_id, token="hf_alice").oid
+    loaded = load_decoder(repo_id)
+    assert isinstance(loaded, LatentIndex)
+    assert loaded.items == JSON_ITEMS
+    assert torch.equal(loaded.vectors, index.vectors)
+    assert (loaded.space, loaded.metric, loaded.faiss) == (SPACE, "euclidean", faiss)
+    assert loaded.search(QUERIES, top_k=6) == index.search(QUERIES, top_k=6)
+    assert loaded.push_to_hub(repo_id, token="hf_alice").oid == commit
+
+
+@pytest.mark.parametrize("item", [object(), b"bytes", float("nan"), "\ud800"])
+def test_items_that_are_no_json_are_found_but_not_saved(item, tmp_path):
+    index = LatentIndex.from_latents(VECTORS[:2], ["a", item])
+    assert index(VECTORS[1:2])[0]["item"] is item
+    with pytest.raises(ConfigError, match="items are saved as JSON, but item 1 is"):
+        index.save_pretrained(tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'"a"\n', b'"a"\n"b"', b'"a"\n"b"\n"c"\n', b"NaN\n1\n", b'"a"\nnot json\n', b"\xff\n1\n"],
+)
+def test_damaged_items_are_refused(content, tmp_path):
+    LatentIndex.from_latents(VECTORS[:2], ["a", "b"]).save_pretrained(tmp_path)
+    path = tmp_path / "items.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="SHA-256 differs"):
+        load_decoder(tmp_path)
+    import hashlib
+
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["params"]["items_sha256"] = hashlib.sha256(content).hexdigest()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"must hold 2 items|is no JSON"):
+        load_decoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 0}, "n must hold positive"),
+        ({"metric": "x"}, "metric must be"),
+        ({"n": "2"}, "n must be int"),
+    ],
+)
+def test_a_config_that_says_something_else_is_refused(change, message, tmp_path):
+    LatentIndex.from_latents(VECTORS[:2], ["a", "b"]).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["params"] |= change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=message):
+        load_decoder(tmp_path)

@@ -1,0 +1,126 @@
+"""A translated encoder, exported, gives the same vectors where this library is not installed."""
+
+import subprocess
+import sys
+
+import pytest
+import tiny_models
+import torch
+
+from hf_latent_bridge import (
+    LinearTranslator,
+    SpaceSpec,
+    compose,
+    load_encoder,
+    to_sentence_transformer,
+)
+from hf_latent_bridge.errors import EncoderError, NotFittedError, SpaceMismatchError
+
+TEXTS = list(tiny_models.TEXTS)
+
+BLOCKED = """
+import sys
+sys.modules["hf_latent_bridge"] = None
+from sentence_transformers import SentenceTransformer
+import torch
+model = SentenceTransformer(sys.argv[1], device="cpu")
+texts = sys.argv[3:]
+torch.save(model.encode(texts, convert_to_tensor=True, show_progress_bar=False), sys.argv[2])
+"""
+
+
+def translator(space, *, normalize="none", out=10, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(60, space.dim, generator=draw)
+    y = torch.randn(60, out, generator=draw)
+    return LinearTranslator(normalize=normalize).fit(x, y, source=space)
+
+
+def encode_elsewhere(name, tmp_path):
+    path = tmp_path / "vectors.pt"
+    subprocess.run([sys.executable, "-c", BLOCKED, str(name), path, *TEXTS], check=True, text=True)
+    return torch.load(path)
+
+
+@pytest.mark.parametrize("normalize", ["both"])
+def test_it_gives_the_same_vectors_where_this_library_is_not_installed(normalize, tmp_path):
+    encoder = load_encoder(tiny_models.sentence_repo(normalize=True))
+    made = translator(encoder.space, normalize=normalize)
+    to_sentence_transformer(encoder, made).save_pretrained(str(tmp_path / "model"))
+    got = encode_elsewhere(tmp_path / "model", tmp_path)
+    torch.testing.assert_close(got, made.transform(encoder.encode(TEXTS)), rtol=1e-4, atol=1e-5)
+
+
+def test_pushed_to_the_hub_it_loads_from_there(repo_id, tmp_path):
+    encoder = load_encoder(tiny_models.sentence_repo())
+    made = translator(encoder.space)
+    to_sentence_transformer(encoder, made).push_to_hub(repo_id, token="hf_alice")
+    got = encode_elsewhere(repo_id, tmp_path)
+    torch.testing.assert_close(got, made.transform(encoder.encode(TEXTS)), rtol=1e-4, atol=1e-5)
+    assert load_encoder(repo_id).space.dim == 10
+
+
+@pytest.mark.parametrize(
+    ("repo", "pooling"),
+    [
+        (tiny_models.bert_repo, "mean"),
+        (tiny_models.bert_repo, "cls"),
+        (tiny_models.gpt2_repo, "last"),
+    ],
+)
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("normalize", ["none", "source", "target", "both"])
+def test_a_plain_transformers_encoder_is_exported_with_its_pooling_and_norms(
+    repo, pooling, norm, normalize
+):
+    encoder = load_encoder(repo(), pooling=pooling, normalize=norm)
+    made = translator(encoder.space, normalize=normalize)
+    model = to_sentence_transformer(encoder, made)
+    got = model.encode(TEXTS, convert_to_tensor=True, show_progress_bar=False)
+    expected = made.transform(encoder.encode(TEXTS))
+    torch.testing.assert_close(got.clone(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_exactly_one_dense_module_is_appended_and_the_encoder_stays_as_it_was():
+    encoder = load_encoder(tiny_models.sentence_repo())
+    before = [type(module).__name__ for module in encoder.model]
+    chain = [translator(encoder.space), translator(SpaceSpec(10), seed=1, out=4)]
+    model = to_sentence_transformer(encoder, chain)
+    assert [type(module).__name__ for module in model] == [*before, "Dense"]
+    assert [type(module).__name__ for module in encoder.model] == before
+    got = model.encode(TEXTS, convert_to_tensor=True, show_progress_bar=False).clone()
+    expected = compose(*chain).transform(encoder.encode(TEXTS))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_between_two_translators_is_exported_too():
+    encoder = load_encoder(tiny_models.sentence_repo())
+    chain = [
+        translator(encoder.space, normalize="target"),
+        translator(SpaceSpec(10), seed=1, out=4),
+    ]
+    model = to_sentence_transformer(encoder, chain)
+    assert [type(m).__name__ for m in model][-3:] == ["Dense", "Normalize", "Dense"]
+    got = model.encode(TEXTS, convert_to_tensor=True, show_progress_bar=False).clone()
+    expected = chain[1].transform(chain[0].transform(encoder.encode(TEXTS)))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_models_stay_in_half_precision():
+    encoder = load_encoder(tiny_models.sentence_repo(), dtype=torch.bfloat16)
+    made = translator(encoder.space)
+    model = to_sentence_transformer(encoder, made)
+    assert model[-1].linear.weight.dtype == torch.bfloat16
+    got = model.encode(TEXTS, convert_to_tensor=True, show_progress_bar=False).clone()
+    expected = made.transform(encoder.encode(TEXTS))
+    torch.testing.assert_close(got, expected, rtol=0.05, atol=0.01)
+
+
+def test_a_translator_of_another_encoder_or_none_is_refused():
+    encoder = load_encoder(tiny_models.sentence_repo())
+    with pytest.raises(SpaceMismatchError, match="the encoder gives latents of alice/tiny-sbert"):
+        to_sentence_transformer(encoder, translator(SpaceSpec(16, repo_id="me/other")))
+    with pytest.raises(NotFittedError):
+        to_sentence_transformer(encoder, LinearTranslator())
+    with pytest.raises(EncoderError, match="only a text encoder from load_encoder"):
+        to_sentence_transformer(lambda texts: texts, translator(SpaceSpec(16)))

@@ -1,0 +1,432 @@
+"""Parts that meet become one model, parts that do not are refused, and the model travels."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_classifiers
+import tiny_models
+import torch
+
+from hf_latent_bridge import (
+    AffineTranslator,
+    ComposedTranslator,
+    LatentIndex,
+    LinearTranslator,
+    OrthoTranslator,
+    SpaceSpec,
+    StitchedModel,
+    compose,
+    fit_autoencoder,
+    fit_head,
+    load_encoder,
+    split_classifier,
+    stitch,
+    zero_shot,
+)
+from hf_latent_bridge.errors import (
+    ConfigError,
+    DecoderError,
+    InvalidLatentsError,
+    InvalidPairsError,
+    NotFittedError,
+    RepoNotFoundError,
+    SpaceMismatchError,
+)
+
+TEXTS = tiny_models.sentences(200, tiny_models.EN)
+LABELS = ["long" if len(text.split()) > 5 else "short" for text in TEXTS]
+
+
+@pytest.fixture(scope="module")
+def source():
+    return load_encoder(tiny_models.sentence_repo())
+
+
+@pytest.fixture(scope="module")
+def target():
+    return load_encoder(tiny_models.bert_repo(hidden=12, seed=1))
+
+
+@pytest.fixture(scope="module")
+def translator(source, target):
+    made = AffineTranslator(alpha=0.01)
+    return made.fit(
+        source.encode(TEXTS), target.encode(TEXTS), source=source.space, target=target.space
+    )
+
+
+@pytest.fixture(scope="module")
+def head(target):
+    return fit_head(target.encode(TEXTS), LABELS, space=target.space)
+
+
+@pytest.fixture(scope="module")
+def published(source, translator, head):
+    """A model whose parts all have a repo and a commit."""
+    translator.push_to_hub("alice/stitch-translator", token="hf_alice")
+    head.push_to_hub("alice/stitch-head", token="hf_alice")
+    return stitch(source, translator, head)
+
+
+def random_translator(a, b, *, seed=0, source=None, target=None, normalize="none"):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(100, a, generator=draw, dtype=torch.float64)
+    y = torch.randn(100, b, generator=draw, dtype=torch.float64)
+    return LinearTranslator(normalize=normalize).fit(x, y, source=source, target=target)
+
+
+def test_a_head_works_behind_another_encoder(source, target, translator, head):
+    answers = stitch(source, translator, head)(TEXTS)
+    expected = head(translator.transform(source.encode(TEXTS)))
+    assert answers == expected
+
+
+def rotated(encoder):
+    """A second encoder that arranges meaning just as the first, but for a rotation and a shift."""
+    draw = torch.Generator().manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(encoder.space.dim, encoder.space.dim, generator=draw)).Q
+    return lambda texts: encoder.encode(texts) @ rotation + 3
+
+
+def rotate_back(encoder):
+    # a least-squares fit: mean-pooled layer norms leave one direction without variance
+    x, y = rotated(encoder)(TEXTS).double(), encoder.encode(TEXTS).double()
+    return AffineTranslator(alpha=1e-6).fit(x, y)
+
+
+def test_nothing_is_lost_between_encoders_of_one_geometry(target, head):
+    native, translated, untranslated = (
+        [answer["label"] for answer in model(TEXTS)]
+        for model in (
+            stitch(target, None, head),
+            stitch(rotated(target), rotate_back(target), head),
+            stitch(rotated(target), None, head),
+        )
+    )
+    assert translated == native
+    assert untranslated != native
+
+
+def test_it_is_called_as_a_pipeline(source, translator, head):
+    model = stitch(source, translator, head)
+    many = model(TEXTS[:3])
+    assert [set(answer) for answer in many] == [{"label", "score"}] * 3
+    (one,) = model(TEXTS[0])
+    assert one["label"] == many[0]["label"]
+    assert one["score"] == pytest.approx(many[0]["score"], rel=1e-4)
+    assert [len(row) for row in model(TEXTS[:3], top_k=2)] == [2, 2, 2]
+    assert model(tuple(TEXTS[:3])) == many
+    assert [a["label"] for a in model(TEXTS[0], top_k=5)] == [
+        a["label"] for a in model([TEXTS[0]], top_k=5)[0]
+    ]
+    column = tiny_models.text_dataset()["test"]["text"]
+    assert len(model(column, batch_size=7)) == 60
+    assert model([]) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 500])
+def test_the_batch_size_changes_nothing_but_reaches_the_encoder(
+    batch_size, translator, head, source
+):
+    expected = [a["score"] for a in stitch(source, translator, head)(TEXTS)]
+    got = [a["score"] for a in stitch(source, translator, head)(TEXTS, batch_size=batch_size)]
+    assert got == pytest.approx(expected, abs=1e-5)
+
+
+def test_items_that_the_encoder_cannot_take_are_refused(source, translator, head):
+    model = stitch(source, translator, head)
+    with pytest.raises(InvalidPairsError, match="item 0 must be a text, got int"):
+        model(5)
+    with pytest.raises(InvalidPairsError, match="item 1 must be a text, got NoneType"):
+        model(["a", None])
+    with pytest.raises(DecoderError, match="top_k must be"):
+        model("a", top_k=0)
+
+
+def test_an_estimator_or_a_callable_can_be_any_part(source, target, translator):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    neighbours = KNeighborsClassifier().fit(target.encode(TEXTS).numpy(), LABELS)
+    answers = stitch(source, translator, neighbours)(TEXTS)
+    assert {answer["label"] for answer in answers} == {"long", "short"}
+    lengths = stitch(
+        lambda texts: np.array([[len(t), 1.0] for t in texts]),
+        lambda latents: latents * 2,
+        lambda latents: [row[0].item() for row in latents],
+    )
+    assert lengths(["ab", "abc"]) == [4.0, 6.0]
+    assert lengths("abcd") == 8.0
+
+
+def test_an_encoder_that_the_translator_was_not_fitted_on_is_refused(target, translator, head):
+    with pytest.raises(SpaceMismatchError) as caught:
+        stitch(target, translator, head)
+    text = str(caught.value)
+    assert "the encoder gives latents of alice/tiny-bert-12-1" in text
+    assert "the translator reads latents of alice/tiny-sbert-16-0" in text
+    assert "repo_id: 'alice/tiny-bert-12-1' and 'alice/tiny-sbert-16-0'" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"repo_id": "alice/other"}, "repo_id"),
+        ({"revision": "c" * 40}, "revision"),
+        ({"pooling": "cls"}, "pooling"),
+        ({"normalize": True}, "normalize"),
+        ({"dim": 13}, "dim"),
+    ],
+)
+def test_a_decoder_of_another_space_is_refused_unless_it_is_said_to_be_fine(
+    source, target, translator, change, field
+):
+    space = SpaceSpec(**{**target.space.to_dict(), **change})
+    head = fit_head(np.random.default_rng(0).normal(size=(20, space.dim)), [0, 1] * 10, space=space)
+    with pytest.raises(SpaceMismatchError, match=rf"translator gives.*decoder reads.*in {field}"):
+        stitch(source, translator, head)
+    with pytest.raises(SpaceMismatchError, match=rf"encoder gives.*decoder reads.*{field}"):
+        stitch(target, None, head)
+    model = stitch(source, translator, head, allow_mismatch=True)
+    if field == "dim":
+        with pytest.raises(InvalidLatentsError, match=r"\(n, 13\), got \(2, 12\)"):
+            model(TEXTS[:2])
+    else:
+        assert len(model(TEXTS[:2])) == 2
+
+
+def test_a_translator_that_is_not_fitted_is_refused(source, head):
+    with pytest.raises(NotFittedError):
+        stitch(source, OrthoTranslator(), head)
+    with pytest.raises(NotFittedError):
+        compose(OrthoTranslator())
+    with pytest.raises(DecoderError, match="comes from load_decoder"):
+        stitch(source, None, "alice/head")
+
+
+# Chains
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_maps_without_a_norm_between_fold_into_one(dtype):
+    parts = [random_translator(a, b, seed=a) for a, b in ((8, 6), (6, 9), (9, 4))]
+    chain = compose(*parts)
+    x = torch.randn(5, 8, dtype=dtype)
+    expected = parts[2](parts[1](parts[0](x)))
+    assert len(chain.steps) == 1
+    assert chain(x).dtype == dtype
+    torch.testing.assert_close(chain(x), expected, rtol=1e-4, atol=1e-5)
+    assert (chain.source_width, chain.target_width) == (8, 4)
+
+
+@pytest.mark.parametrize("first", ["none", "source", "target", "both"])
+@pytest.mark.parametrize("second", ["none", "source", "target", "both"])
+def test_a_norm_between_two_maps_is_kept(first, second):
+    parts = [
+        random_translator(8, 6, normalize=first),
+        random_translator(6, 5, seed=1, normalize=second),
+    ]
+    chain = compose(*parts)
+    x = torch.randn(5, 8, dtype=torch.float64) * 3
+    torch.testing.assert_close(chain(x), parts[1](parts[0](x)))
+    between = first in ("target", "both") or second in ("source", "both")
+    assert len(chain.steps) == (2 if between else 1)
+
+
+def test_a_chain_takes_and_gives_what_a_translator_takes_and_gives():
+    chain = compose(random_translator(8, 6), random_translator(6, 5, seed=1))
+    x = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    assert isinstance(chain.transform(x), np.ndarray)
+    assert chain.transform(x).dtype == np.float32
+    np.testing.assert_allclose(chain.transform(x[0]), chain.transform(x)[0], rtol=1e-5)
+    assert chain.transform(torch.from_numpy(x).half()).dtype == torch.float16
+    with pytest.raises(InvalidLatentsError, match=r"\(n, 8\), got \(3, 5\)"):
+        chain.transform(x[:, :5])
+    with pytest.raises(InvalidLatentsError, match="NaN"):
+        chain.transform(x * np.nan)
+
+
+def test_neighbours_in_a_chain_must_meet():
+    middle, other = SpaceSpec(6, repo_id="me/b"), SpaceSpec(6, repo_id="me/c")
+    first = random_translator(8, 6, target=middle)
+    with pytest.raises(SpaceMismatchError, match=r"of me/b .*but the .* reads latents of me/c"):
+        compose(first, random_translator(6, 4, source=other))
+    with pytest.raises(SpaceMismatchError, match="dim: 6 and 7"):
+        compose(first, random_translator(7, 4))
+    last = random_translator(4, 3)
+    nested = compose(compose(first, random_translator(6, 4, source=middle)), last)
+    assert len(nested.translators) == 3
+    assert nested.target_ == last.target_
+
+
+def test_a_model_takes_a_chain_as_a_list_or_composed(source, target, translator, head):
+    there = random_translator(16, 16, source=source.space, target=SpaceSpec(16, repo_id="me/mid"))
+    back = random_translator(16, 16, seed=1, source=there.target_, target=source.space)
+    expected = head(translator(back(there(source.encode(TEXTS[:4])))))
+    listed = stitch(source, [there, back, translator], head)
+    composed = stitch(source, compose(there, compose(back, translator)), head)
+    assert isinstance(listed.translator, ComposedTranslator)
+    for model in (listed, composed):
+        got = model(TEXTS[:4])
+        assert [a["label"] for a in got] == [a["label"] for a in expected]
+    with pytest.raises(SpaceMismatchError, match="translator LinearTranslator gives"):
+        stitch(source, [there, translator], head)
+    assert len(stitch(source, [there, translator], head, allow_mismatch=True)("a dog")) == 1
+    assert stitch(target, [], head).translator is None
+
+
+# Retrieval and zero-shot
+
+
+def test_an_index_of_one_encoder_is_searched_with_the_other_in_both_directions(target):
+    texts = list(dict.fromkeys(TEXTS))
+    other, translator = rotated(target), rotate_back(target)
+    of_target = LatentIndex.from_dataset(target, {"text": texts}, "text", metric="euclidean")
+    there = stitch(other, translator, of_target)(texts)
+    assert [hit["item"] for hit in there] == texts
+    carried = translator.transform(other(texts))
+    of_other = LatentIndex.from_latents(carried, texts, metric="euclidean")
+    back = stitch(target, None, of_other)(texts, top_k=2)
+    assert [hits[0]["item"] for hits in back] == texts
+    assert all(len(hits) == 2 for hits in back)
+
+
+def test_labels_alone_classify_behind_a_translator(source, target, translator):
+    model = zero_shot(source, translator, target, ["a dog", "a house"], template="the {} sings")
+    vectors = target.encode(["the a dog sings", "the a house sings"])
+    x = translator.transform(source.encode(TEXTS[:5]))
+    expected = torch.nn.functional.cosine_similarity(x[:, None], vectors[None], dim=2)
+    answers = model(TEXTS[:5], top_k=2)
+    got = torch.tensor([[a["score"] for a in row] for row in answers])
+    torch.testing.assert_close(got, expected.sort(dim=1, descending=True).values)
+    best = [model.decoder.labels[i] for i in expected.argmax(1)]
+    assert [row[0]["label"] for row in answers] == best
+    native = zero_shot(target, None, target, ["red dog", "tree"])
+    assert native("tree")[0] == {"label": "tree", "score": pytest.approx(1, abs=1e-5)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "template", "message"),
+    [
+        (["a", "a"], "{}", "distinct texts"),
+        ([], "{}", "at least one"),
+        ("dog", "{}", "got one text 'dog'"),
+        (["a", 5], "{}", "distinct texts"),
+        (["a"], "a photo", r"must hold \{\} where the label goes, got 'a photo'"),
+    ],
+)
+def test_labels_that_name_no_classes_are_refused(target, labels, template, message):
+    with pytest.raises(DecoderError, match=message):
+        zero_shot(target, None, target, labels, template=template)
+
+
+# The Hub
+
+
+def test_a_model_is_one_small_config_that_pins_its_parts(
+    published, translator, head, source, repo_id, api
+):
+    commit = published.push_to_hub(repo_id, token="hf_alice").oid
+    assert set(api.list_repo_files(repo_id)) == {".gitattributes", "README.md", "config.json"}
+    config = json.loads(Path(api.hf_hub_download(repo_id, "config.json")).read_text())
+    assert config["translators"] == [{"repo_id": translator.repo_id, "revision": translator.commit}]
+    assert config["decoder"] == {"repo_id": head.repo_id, "revision": head.commit}
+    assert config["encoder"] == source.space.to_dict()
+    card = Path(api.hf_hub_download(repo_id, "README.md")).read_text()
+    for part in (source.space.repo_id, translator.repo_id, head.repo_id):
+        assert f"`{part}`" in card
+    loaded = StitchedModel.from_pretrained(repo_id)
+    assert (loaded.repo_id, loaded.commit) == (repo_id, commit)
+    assert loaded(TEXTS) == published(TEXTS)
+    assert loaded.push_to_hub(repo_id, token="hf_alice").oid == commit
+
+
+def test_parts_that_changed_since_are_loaded_as_they_were(published, target, repo_id, tmp_path):
+    published.save_pretrained(tmp_path)
+    expected = published(TEXTS)
+    newer = fit_head(target.encode(TEXTS), LABELS, space=target.space, C=1e-4)
+    newer.push_to_hub("alice/stitch-head", token="hf_alice")
+    assert StitchedModel.from_pretrained(tmp_path)(TEXTS) == expected
+
+
+def test_a_chain_a_zero_shot_decoder_and_a_split_encoder_travel_too(
+    source, translator, target, repo_id
+):
+    back = random_translator(12, 16, source=target.space, target=source.space)
+    back.push_to_hub(f"{repo_id}-back", token="hf_alice")
+    translator.push_to_hub("alice/stitch-translator", token="hf_alice")
+    model = zero_shot(source, [translator, back, translator], target, ["a dog", "a house"])
+    with pytest.raises(DecoderError, match="the decoder LabelDecoder"):
+        model.push_to_hub(repo_id, token="hf_alice")
+    model.decoder.push_to_hub(f"{repo_id}-labels", token="hf_alice")
+    model.push_to_hub(repo_id, token="hf_alice")
+    assert StitchedModel.from_pretrained(repo_id)(TEXTS[:9]) == model(TEXTS[:9])
+
+    whole = tiny_classifiers.classifier_repo(tiny_classifiers.text_folder, "bert")
+    halves = stitch(split_classifier(whole).encoder, None, split_classifier(whole).head)
+    halves.push_to_hub(f"{repo_id}-halves", token="hf_alice")
+    assert StitchedModel.from_pretrained(f"{repo_id}-halves")(TEXTS[:9]) == halves(TEXTS[:9])
+
+
+def test_a_stitched_autoencoder_travels_too(repo_id):
+    images = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    encoder, decoder = fit_autoencoder(images, latent_dim=4, widths=(4,), epochs=1)
+    encoder.push_to_hub(f"{repo_id}-encoder", token="hf_alice")
+    decoder.space = encoder.space
+    decoder.push_to_hub(f"{repo_id}-decoder", token="hf_alice")
+    model = stitch(encoder, None, decoder)
+    model.push_to_hub(repo_id, token="hf_alice")
+    loaded = StitchedModel.from_pretrained(repo_id)
+    assert torch.equal(loaded(images), model(images))
+    assert loaded(images).shape == (32, 1, 8, 8)
+
+
+def test_parts_without_a_repo_and_commit_cannot_be_pointed_to(published, source, target, tmp_path):
+    unnamed = load_encoder(tiny_models.bert_folder(hidden=12, seed=1))
+    head = fit_head(target.encode(TEXTS), LABELS)
+    for model, part in (
+        (stitch(unnamed, None, published.decoder), "encoder"),
+        (stitch(published.encoder, random_translator(16, 12), published.decoder), "translator"),
+        (stitch(published.encoder, published.translator, head), "decoder"),
+        (stitch(len, lambda x: x, published.decoder), "encoder"),
+    ):
+        with pytest.raises(DecoderError, match=f"the {part} .* has none: push it to the Hub"):
+            model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"model_type": "bert"}, ConfigError, "must state model_type 'stitched'"),
+        ({"decoder": {"repo_id": "a/b"}}, ConfigError, "whole commit hash"),
+        ({"decoder": {"repo_id": "a/b", "revision": "main"}}, ConfigError, "whole commit hash"),
+        ({"translators": ["a/b"]}, ConfigError, "whole commit hash"),
+        ({"translators": {}}, ConfigError, "translators must be list"),
+        ({"encoder": {"dim": 16}}, ConfigError, "whole commit hash"),
+        ({"encoder": {"dim": 16, "code": "x"}}, ConfigError, "unknown fields"),
+        ({"auto_map": {}}, ConfigError, r"unknown fields \['auto_map'\]"),
+        ({"decoder": {"repo_id": "alice/gone", "revision": "a" * 40}}, RepoNotFoundError, "gone"),
+    ],
+)
+def test_a_config_that_says_something_else_is_refused(published, change, error, message, tmp_path):
+    published.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(error, match=message):
+        StitchedModel.from_pretrained(tmp_path)
+
+
+def test_parts_that_do_not_meet_are_refused_when_loaded_unless_it_is_said_to_be_fine(
+    published, target, tmp_path
+):
+    space = SpaceSpec(12, repo_id="alice/another")
+    head = fit_head(target.encode(TEXTS), LABELS, space=space)
+    head.push_to_hub("alice/stitch-mismatch", token="hf_alice")
+    model = stitch(published.encoder, published.translator, head, allow_mismatch=True)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(SpaceMismatchError, match="alice/another"):
+        StitchedModel.from_pretrained(tmp_path)
+    loaded = StitchedModel.from_pretrained(tmp_path, allow_mismatch=True)
+    assert loaded(TEXTS[:3]) == model(TEXTS[:3])
