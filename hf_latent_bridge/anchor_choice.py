@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_latent_bridge import anchors
-from hf_latent_bridge.data import Pairs
+from hf_latent_bridge.data import Pairs, StreamedPairs
 from hf_latent_bridge.encoders import EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.processes import Processes
@@ -21,7 +21,7 @@ _CHUNK = 1024
 
 
 def choose_anchors(
-    pairs: Pairs,
+    pairs: Pairs | StreamedPairs,
     n: int,
     method: AnchorMethod,
     *,

@@ -1,5 +1,6 @@
 """What a killed fit needs to go on: the moments so far and the place they reach to."""
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +85,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Deletes the file, and the folder when it is the last."""
         self._path.unlink(missing_ok=True)
-        if self._folder.is_dir() and not any(self._folder.iterdir()):
+        with contextlib.suppress(OSError):  # not empty yet, or another process was faster
             self._folder.rmdir()
 
     def _check(self, found: dict[str, Any]) -> None:

@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("latent-bridge: interrupted", file=sys.stderr)
         return 130
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return 0
     to_stdout = getattr(args, "output", None) == "-"  # where the rows have gone
     print(json.dumps(facts) if args.json else text, file=sys.stderr if to_stdout else sys.stdout)
     return 0
@@ -93,11 +95,14 @@ def _add_fit(command: Command) -> None:
         )
         encoders.add_argument(f"--{side}-revision", metavar="REV", help="branch, tag or commit")
     encoders.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
-    _add_pairs(command, "fit on a sample of N pairs").add_argument(
+    pairs = _add_pairs(command, "fit on a sample of N pairs", required=False)
+    pairs.add_argument(
         "--evaluate-split",
         metavar="SPLIT",
         help="report on this held-out split and save the report",
     )
+    _add_more_pairs(pairs)
+    _add_rows(command)
     method = command.add_argument_group("translator")
     method.add_argument(
         "--type", default="ortho", help="affine, linear, l_ortho or ortho (default: ortho)"
@@ -111,6 +116,66 @@ def _add_fit(command: Command) -> None:
     )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
     _add_running(command)
+
+
+def _add_more_pairs(pairs: Group) -> None:
+    pairs.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="REPO",
+        help="a further dataset with the same columns and split; may be repeated",
+    )
+    pairs.add_argument("--stream", action="store_true", help="read once, without downloading first")
+    for side in ("source", "target"):
+        pairs.add_argument(
+            f"--{side}-vectors",
+            metavar="FILE",
+            help=f".npy, .safetensors or .parquet file of {side} latents, in place of a dataset",
+        )
+    pairs.add_argument(
+        "--precomputed",
+        choices=("source", "target", "both"),
+        help="columns that hold latents of these encoders already: nothing is encoded there",
+    )
+    pairs.add_argument(
+        "--anchors",
+        choices=("uniform", "kmeans++", "farthest", "balanced"),
+        default="uniform",
+        help="how the sample is drawn (default: uniform)",
+    )
+    pairs.add_argument("--label-column", metavar="COLUMN", help="classes for --anchors balanced")
+    pairs.add_argument(
+        "--deduplicate", action="store_true", help="leave out pairs that came before"
+    )
+
+
+def _add_rows(command: Command) -> None:
+    rows = command.add_argument_group("bad rows, checkpoints and shares")
+    rows.add_argument(
+        "--chunk-size",
+        type=_positive,
+        metavar="N",
+        help="pairs that a process takes at a time: lower it to share few among many "
+        "(default: 1024)",
+    )
+    rows.add_argument(
+        "--on-bad-row",
+        choices=("stop", "skip"),
+        default="stop",
+        help="at a missing, empty, unreadable, NaN or ragged item (default: stop)",
+    )
+    rows.add_argument("--bad-rows-file", metavar="FILE", help="list skipped rows here, as JSONL")
+    rows.add_argument(
+        "--checkpoint-dir", metavar="DIR", help="keep the moments here; go on from there if killed"
+    )
+    rows.add_argument(
+        "--checkpoint-every",
+        type=_positive,
+        default=100_000,
+        metavar="N",
+        help="rows between checkpoints, per process (default: 100000)",
+    )
 
 
 def _add_evaluate(command: Command) -> None:
@@ -186,13 +251,13 @@ def _add_translator(command: Command) -> None:
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
 
 
-def _add_pairs(command: Command, sample: str) -> Group:
+def _add_pairs(command: Command, sample: str, *, required: bool = True) -> Group:
     pairs = command.add_argument_group("pairs")
-    pairs.add_argument("--dataset", required=True, metavar="REPO", help="Hub dataset or folder")
+    pairs.add_argument("--dataset", required=required, metavar="REPO", help="Hub dataset or folder")
     pairs.add_argument("--name", help="its configuration, where it has several")
     pairs.add_argument("--split", help="such as train")
     pairs.add_argument(
-        "--source-column", required=True, metavar="COLUMN", help="what the source encodes"
+        "--source-column", required=required, metavar="COLUMN", help="what the source encodes"
     )
     pairs.add_argument(
         "--target-column",

@@ -14,21 +14,41 @@ if TYPE_CHECKING:
 
 def fit(args: argparse.Namespace) -> Result:
     """Fits a translator on a paired dataset and saves it."""
-    from hf_latent_bridge import evaluate, fit_translator
+    from hf_latent_bridge import evaluate, fit_inputs, fit_translator
+    from hf_latent_bridge.processes import Processes
 
     translator = _new_translator(args.type, args.param)
     if Path(args.output).exists() and not Path(args.output).is_dir():
         raise NotADirectoryError(f"--output must name a folder, and {args.output} is a file")
-    pairs = _pairs(args, args.split, args.max_pairs)
+    pairs = fit_inputs.choose_pairs(args)
     held_out = _pairs(args, args.evaluate_split) if args.evaluate_split else None
-    source = _encoder(args, args.source, revision=args.source_revision, max_length=args.max_length)
-    target = _encoder(args, args.target, revision=args.target_revision, max_length=args.max_length)
+    source, target = fit_inputs.encoders(args, _encoder)
     common = {"batch_size": args.batch_size, "progress": args.progress}
-    fit_translator(translator, source, target, pairs, **common)
+    fit_translator(
+        translator,
+        source,
+        target,
+        pairs,
+        **common,
+        chunk_size=args.chunk_size,
+        on_bad_row=args.on_bad_row,
+        bad_rows_file=args.bad_rows_file,
+        checkpoint_dir=args.checkpoint_dir,
+        checkpoint_every=args.checkpoint_every,
+    )
+    fit_inputs.name_spaces(translator, args)
+    text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
+    if not Processes.current().is_first:
+        return {}, ""
     translator.save_pretrained(args.output)
-    text = f"{translator}\nsaved in {args.output}"
     if held_out:
-        report = evaluate(translator, source, target, held_out, **common)
+        report = evaluate(
+            translator,
+            fit_inputs.for_report(source),
+            fit_inputs.for_report(target),
+            held_out,
+            **common,
+        )
         translator.metrics_ = report.to_dict()
         translator.save_pretrained(args.output)
         text += f"\n{report}"

@@ -38,6 +38,7 @@ def fit_translator(
     pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
     *,
     batch_size: int = 32,
+    chunk_size: int | None = None,
     on_bad_row: OnBadRow = "stop",
     bad_rows_file: str | Path | None = None,
     checkpoint_dir: str | Path | None = None,
@@ -57,6 +58,8 @@ def fit_translator(
         target: The same for the target side.
         pairs: From `load_pairs`, or two lists or arrays of equal length.
         batch_size: Items per forward pass.
+        chunk_size: Pairs that are read, encoded and summed at a time, the unit in which processes
+            share the work: lower it to give several of them work on few pairs. None for 1,024.
         on_bad_row: "stop" at the first row that is missing, empty, unreadable, NaN or ragged, or
             "skip" such rows, count them in `dataset_` and list them in `bad_rows_file`.
         bad_rows_file: Where to write the skipped rows, one JSON object a line.
@@ -81,13 +84,14 @@ def fit_translator(
     """
     if on_bad_row not in ("stop", "skip"):
         raise ValueError(f"on_bad_row must be 'stop' or 'skip', got {on_bad_row!r}")
+    size = _CHUNK if chunk_size is None else chunk_size
     pairs = Pairs(*pairs) if isinstance(pairs, tuple | list) else pairs
     sides = Side("source", source), Side("target", target)
     processes, summary = Processes.current(), FitSummary()
     one_pass = MomentPass(translator, sides, batch_size, on_bad_row, summary)
     checkpoint = None
     if checkpoint_dir is not None:
-        identity = _identity(one_pass, pairs, processes)
+        identity = _identity(one_pass, pairs, processes, size)
         checkpoint = Checkpoint(checkpoint_dir, rank=processes.share.rank, identity=identity)
 
     def work(stop: Callable[[], bool]) -> tuple[PairedMoments | None, list[BadRow]]:
@@ -97,7 +101,7 @@ def fit_translator(
             pairs,
             state,
             processes.share,
-            size=_CHUNK,
+            size=size,
             progress=progress,
             save=save,
             stop=stop,
@@ -137,7 +141,9 @@ def _solve(translator: Translator, sides: tuple[Side, Side], moments: PairedMome
     translator.to(dtype=torch.float32)
 
 
-def _identity(one_pass: MomentPass, pairs: PairSource, processes: Processes) -> dict[str, Any]:
+def _identity(
+    one_pass: MomentPass, pairs: PairSource, processes: Processes, size: int
+) -> dict[str, Any]:
     """What must be the same for a fit to go on from a checkpoint."""
     translator, (source, target) = one_pass.translator, one_pass.sides
     return {
@@ -148,7 +154,7 @@ def _identity(one_pass: MomentPass, pairs: PairSource, processes: Processes) -> 
         "translator": {translator.translator_type: translator.get_params()},
         "batch_size": one_pass.batch_size,
         "on_bad_row": one_pass.on_bad_row,
-        "rows_per_chunk": _CHUNK,
+        "chunk_size": size,
         "processes": processes.share.count,
     }
 

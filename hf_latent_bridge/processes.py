@@ -1,5 +1,7 @@
 """Several processes as one: each does its part, all get all results, an error reaches everyone."""
 
+import atexit
+import functools
 import itertools
 import os
 from collections.abc import Callable
@@ -47,6 +49,7 @@ class Processes:
                 f"{started} processes were started, but Accelerate joined {state.num_processes}: "
                 "start them with torchrun, on CPUs with ACCELERATE_USE_CPU=1"
             )
+        _leave_at_exit()
         return cls(Share(state.process_index, state.num_processes))
 
     @property
@@ -100,6 +103,14 @@ def local_device() -> str | None:
     if rank is None or not torch.cuda.is_available():
         return None
     return f"cuda:{int(rank) % torch.cuda.device_count()}"
+
+
+@functools.cache
+def _leave_at_exit() -> None:
+    """Ends the group's threads while Python still runs: left alone, they may abort the process."""
+    from accelerate import PartialState
+
+    atexit.register(PartialState().destroy_process_group)
 
 
 def _store() -> Any:

@@ -205,6 +205,30 @@ class TestEvaluate:
     def test_a_missing_encoder_is_named(self, refusal, saved):
         assert "alice/a" in refusal("evaluate", saved, *data(), "--split", "test")
 
+    def test_it_saves_into_the_folder_or_pushes_to_the_repo(
+        self, facts, encoders, tmp_path, repo_id, api
+    ):
+        facts("fit", *encoders, "--split", "train", "--output", tmp_path / "out")
+        facts("push", tmp_path / "out", repo_id)
+        quick = [*data(), "--split", "test", "--bootstrap", 20, "--permutations", 19]
+        told = facts("evaluate", tmp_path / "out", *quick, "--save")
+        loaded = AutoTranslator.from_pretrained(tmp_path / "out")
+        assert told == loaded.metrics_ | {"saved": str(tmp_path / "out")}
+        assert (told["n_bootstrap"], told["n_permutations"]) == (20, 19)
+        told = facts("evaluate", repo_id, *quick, "--push")
+        assert told["url"].endswith(api.model_info(repo_id).sha)
+        assert AutoTranslator.from_pretrained(repo_id).metrics_ == loaded.metrics_
+        results = ModelCard.load(repo_id).data.eval_results
+        assert {r.metric_type: r.metric_value for r in results} == told["translated"]
+
+    def test_a_place_that_does_not_fit_is_told_before_anything_is_encoded(
+        self, refusal, saved, repo_id
+    ):
+        wanted = ["--dataset", "alice/none", "--source-column", "text"]
+        assert "use --save" in refusal("evaluate", saved, *wanted, "--push")
+        AutoTranslator.from_pretrained(saved).push_to_hub(repo_id)
+        assert "use --push" in refusal("evaluate", repo_id, *wanted, "--save")
+
 
 class TestTranslate:
     @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -216,6 +240,16 @@ class TestTranslate:
         result = np.load(tmp_path / "out.npy")
         assert result.dtype == dtype
         np.testing.assert_array_equal(result, AutoTranslator.from_pretrained(saved).transform(x))
+
+    def test_its_options_reach_the_translation(self, facts, refusal, saved, tmp_path):
+        x = np.random.default_rng(1).standard_normal((5, 4))
+        (tmp_path / "in.jsonl").write_text("".join(f'{{"x": {row}}}\n' for row in x.tolist()))
+        names = tmp_path / "in.jsonl", tmp_path / "out.safetensors"
+        assert "(None)" in refusal("translate", saved, *names)
+        options = ["--column", "x", "--dtype", "float16", "--processes", 2, "--restart"]
+        assert facts("translate", saved, *names, *options)["shape"] == [5, 3]
+        told = json.loads((tmp_path / "out.safetensors.manifest.json").read_text())
+        assert (told["rows"], told["dtype"]) == (5, "float16")
 
     def test_people_get_a_sentence(self, run, saved, tmp_path):
         np.save(tmp_path / "in.npy", np.ones((1500, 4)))

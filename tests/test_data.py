@@ -267,11 +267,6 @@ def test_one_or_three_lists_are_refused(n):
         load_pairs([["a"]] * n)
 
 
-def test_a_streamed_dataset_is_refused_with_advice():
-    with pytest.raises(InvalidPairsError, match="take some rows of a streamed dataset"):
-        load_pairs(text_dataset()["test"].to_iterable_dataset(), source="text")
-
-
 @pytest.mark.parametrize("where", ["alice/nowhere", "./nowhere", "pairs.csv"])
 def test_a_missing_dataset_is_refused_by_name(where):
     with pytest.raises(RepoNotFoundError, match=where):

@@ -24,7 +24,7 @@ LAYERS = [
     ["moment_pass"],
     ["anchor_choice", "fitting", "evaluation", "stitching", "stitched_repo", "zero_shot"],
     ["sentence_transformer_export"],
-    ["cli", "commands"],
+    ["cli", "commands", "fit_inputs"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]

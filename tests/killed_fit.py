@@ -1,0 +1,41 @@
+"""A fit that stops at its 40th chunk until it is killed, or runs to its end: argv says which."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hf_latent_bridge import LinearTranslator, fit_translator, fitting
+from hf_latent_bridge.processes import Processes
+
+ROWS = 1001
+
+
+def fit(folder, *, hang=False):
+    """Fits on vectors that pass through an encoder, which hangs at row 640."""
+    fitting._CHUNK = 16
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(ROWS, 5)), draw.normal(size=(ROWS, 7))
+
+    def encode(rows):
+        if hang and 640 in rows:
+            (folder / "hanging").touch()
+            time.sleep(600)
+        return x[rows]
+
+    pairs = (range(ROWS), y)
+    checkpoint = {"checkpoint_dir": folder / "checkpoint", "checkpoint_every": 64}
+    return fit_translator(LinearTranslator(), encode, None, pairs, **checkpoint)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    (folder / f"{os.getpid()}.pid").touch()
+    fitted = fit(folder, hang=sys.argv[2] == "hang")
+    moments = {k: v.tolist() for k, v in fitted.moments_.to_tensors().items()}
+    result = {"moments": moments, "resumed": fitted.fit_summary_.resumed_rows}
+    rank = Processes.current().share.rank
+    (folder / f"result-{rank}.json").write_text(json.dumps(result))

@@ -1,0 +1,114 @@
+"""A fit that is killed goes on where it was, and ends as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import killed_fit
+import numpy as np
+import pytest
+from test_processes import torchrun
+
+from hf_latent_bridge import LinearTranslator, OrthoTranslator, fit_translator, fitting
+from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
+from hf_latent_bridge.files import write_atomic
+
+ENVIRONMENT = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+SCRIPT = Path(killed_fit.__file__)
+
+
+def vectors(n=100, seed=0):
+    draw = np.random.default_rng(seed)
+    return draw.normal(size=(n, 3)), draw.normal(size=(n, 4))
+
+
+def start(folder, mode, count):
+    command = [sys.executable, SCRIPT, folder, mode]
+    if count > 1:
+        command = torchrun(count, SCRIPT, folder, mode)
+    return subprocess.Popen(command, env=ENVIRONMENT)
+
+
+def kill_when_it_hangs(process, folder, count):
+    deadline = time.monotonic() + 120
+    while not (folder / "hanging").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    fitting_now = [int(path.stem) for path in folder.glob("*.pid")]
+    assert len(fitting_now) == count
+    for pid in fitting_now:  # torchrun gives each a session of its own, so no group has them all
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait(60) != 0
+    assert not list(folder.glob("result-*"))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
+    kill_when_it_hangs(start(tmp_path, "hang", count), tmp_path, count)
+    assert len(list((tmp_path / "checkpoint").iterdir())) == count
+    assert start(tmp_path, "run", count).wait(120) == 0
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    assert start(undisturbed, "run", count).wait(120) == 0
+    for rank in range(count):
+        resumed, expected = (
+            json.loads((folder / f"result-{rank}.json").read_text())
+            for folder in (tmp_path, undisturbed)
+        )
+        assert resumed["moments"] == expected["moments"]
+        assert resumed["resumed"] > 0 == expected["resumed"]
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def stopped(folder, monkeypatch):
+    """Leaves a checkpoint behind, as a fit does that a bad row stops."""
+    monkeypatch.setattr(fitting, "_CHUNK", 10)
+    x, y = vectors()
+    x[55] = np.nan
+    with pytest.raises(InvalidPairsError, match="row 55"):
+        fit_translator(
+            LinearTranslator(), None, None, (x, y), checkpoint_dir=folder, checkpoint_every=20
+        )
+
+
+CHANGES = {
+    "pairs was": {"pairs": vectors(seed=1)},
+    "source was": {"source": np.stack},
+    "translator was": {"translator": OrthoTranslator()},
+    "batch_size was 32, is 8": {"batch_size": 8},
+    'on_bad_row was "stop", is "skip"': {"on_bad_row": "skip"},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_changed_fit_does_not_go_on_and_says_what_changed(what, tmp_path, monkeypatch):
+    stopped(tmp_path, monkeypatch)
+    arguments = {
+        "translator": LinearTranslator(),
+        "source": None,
+        "target": None,
+        "pairs": vectors(),
+        **CHANGES[what],
+    }
+    with pytest.raises(CheckpointError, match=what):
+        fit_translator(**arguments, checkpoint_dir=tmp_path)
+
+
+def test_another_number_of_processes_is_refused(tmp_path, monkeypatch):
+    stopped(tmp_path, monkeypatch)
+    (tmp_path / "fit-0-of-1.safetensors").rename(tmp_path / "fit-0-of-2.safetensors")
+    path = tmp_path / "fit-0-of-2.safetensors"
+    write_atomic(path, path.read_bytes().replace(b'"processes": 1', b'"processes": 2'))
+    with pytest.raises(CheckpointError, match="processes was 2, is 1"):
+        fit_translator(LinearTranslator(), None, None, vectors(), checkpoint_dir=tmp_path)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path):
+    (tmp_path / "fit-0-of-1.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"fit-0-of-1\.safetensors is no checkpoint"):
+        fit_translator(LinearTranslator(), None, None, vectors(), checkpoint_dir=tmp_path)
