@@ -1,9 +1,10 @@
-"""Moves the files of a translator between folders, memory and Hub repos; knows no translator."""
+"""Moves files between folders, memory and Hub repos, whatever they are the files of."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypedDict
 
 from huggingface_hub import (
     CommitInfo,
@@ -29,25 +30,53 @@ from hf_latent_bridge.serialization import (
 LIBRARY_NAME = "hf-latent-bridge"
 
 
-@dataclass(frozen=True)
-class RepoFiles:
-    """The files of a translator repo, all of one commit.
+class HubOptions(TypedDict, total=False):
+    """Where and how every `from_pretrained` looks for files, spelled as by huggingface_hub.
 
     Attributes:
-        config: Parsed `config.json`.
-        weights: Path of `model.safetensors`.
-        commit: The commit they were downloaded at; None for a folder.
-        card: Text of `README.md`; None for a repo or where there is none.
+        revision: Branch, tag, PR (`refs/pr/1`) or commit; resolved to a commit once.
+        subfolder: Folder inside the repo.
+        token: Hub token; None for the one that is logged in, False for none.
+        cache_dir: Where downloads are kept.
+        force_download: Download even if cached.
+        local_files_only: Use the cache alone.
     """
 
-    config: dict[str, Any]
-    weights: Path
-    commit: str | None
+    revision: str | None
+    subfolder: str
+    token: str | bool | None
+    cache_dir: str | Path | None
+    force_download: bool
+    local_files_only: bool
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Files of a repo, all of one commit, or of a folder.
+
+    Attributes:
+        paths: Where each file lies.
+        repo_id: The repo; None for a folder.
+        commit: The commit they were downloaded at; None for a folder.
+        subfolder: The folder in the repo that holds them; empty for its root.
+        card: Text of a folder's `README.md`; None for a repo or where there is none.
+    """
+
+    paths: dict[str, Path]
+    repo_id: str | None = None
+    commit: str | None = None
+    subfolder: str = ""
     card: str | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The parsed `config.json`; raises ConfigError where it is no JSON object."""
+        return read_config(self.paths[CONFIG_NAME])
 
 
 def fetch(
     name_or_path: str | Path,
+    names: Sequence[str] = (CONFIG_NAME, WEIGHTS_NAME),
     *,
     revision: str | None = None,
     subfolder: str = "",
@@ -55,43 +84,34 @@ def fetch(
     cache_dir: str | Path | None = None,
     force_download: bool = False,
     local_files_only: bool = False,
-) -> RepoFiles:
-    """Finds config and weights in a folder or downloads both at one resolved commit.
+) -> Fetched:
+    """Finds files in a folder, or downloads them, all at one resolved commit.
 
     Raises:
         RepoNotFoundError: No such folder, repo, revision or file.
         RepoAccessError: The repo is gated for this token.
         HubUnavailableError: The Hub cannot be reached and the files are not cached.
-        ConfigError: `config.json` is not a JSON object.
     """
     subfolder = _clean_subfolder(subfolder)
     if Path(name_or_path).exists():
-        return _fetch_local(Path(name_or_path), revision, subfolder)
+        return _fetch_local(Path(name_or_path), names, revision, subfolder)
     repo_id = str(name_or_path)
-    commit = resolve_commit(
+    where: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+    commit = resolve_commit(repo_id, revision=revision, token=token, **where)
+    download = functools.partial(
+        hf_hub_download,
         repo_id,
-        revision=revision,
+        subfolder=subfolder,
+        revision=commit,
         token=token,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
+        force_download=force_download,
+        library_name=LIBRARY_NAME,
+        library_version=__version__,
+        **where,
     )
     with clear_errors(repo_id, revision=revision, token=token):
-        config, weights = (
-            hf_hub_download(
-                repo_id,
-                name,
-                subfolder=subfolder,
-                revision=commit,
-                token=token,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                library_name=LIBRARY_NAME,
-                library_version=__version__,
-            )
-            for name in (CONFIG_NAME, WEIGHTS_NAME)
-        )
-    return RepoFiles(read_config(Path(config)), Path(weights), commit)
+        paths = {name: Path(download(name)) for name in names}
+    return Fetched(paths, repo_id, commit, subfolder)
 
 
 def resolve_commit(
@@ -212,7 +232,7 @@ def _read(repo_id: str, file: str, *, commit: str | None, token: str | bool | No
             return None
 
 
-def _fetch_local(path: Path, revision: str | None, subfolder: str) -> RepoFiles:
+def _fetch_local(path: Path, names: Sequence[str], revision: str | None, subfolder: str) -> Fetched:
     if not path.is_dir():
         raise RepoNotFoundError(f"{path} is a file: pass the folder that holds {CONFIG_NAME}")
     if revision is not None:
@@ -221,18 +241,11 @@ def _fetch_local(path: Path, revision: str | None, subfolder: str) -> RepoFiles:
             "run elsewhere to load a repo of this name"
         )
     folder = path / subfolder
-    for name in (CONFIG_NAME, WEIGHTS_NAME):
-        if not (folder / name).is_file():
-            raise RepoNotFoundError(
-                f"a translator folder holds {CONFIG_NAME} and {WEIGHTS_NAME}, "
-                f"but {folder} has no {name}"
-            )
-    return RepoFiles(
-        config=read_config(folder / CONFIG_NAME),
-        weights=folder / WEIGHTS_NAME,
-        commit=None,
-        card=read_text(folder / CARD_NAME),
-    )
+    paths = {name: folder / name for name in names}
+    for name, file in paths.items():
+        if not file.is_file():
+            raise RepoNotFoundError(f"{folder} has no {name}, and must hold {', '.join(names)}")
+    return Fetched(paths, card=read_text(folder / CARD_NAME))
 
 
 def _clean_subfolder(subfolder: str | None) -> str:

@@ -5,29 +5,31 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.composition import AnyTranslator, ComposedTranslator, compose
-from hf_latent_bridge.decoders import ConvEncoder, Decoder, load_decoder, split_classifier
-from hf_latent_bridge.decoders.autoencoder import POOLING as AUTOENCODER
-from hf_latent_bridge.decoders.classifier import POOLING as CLASSIFIER
+from hf_latent_bridge.config_checks import FORMAT_VERSION
+from hf_latent_bridge.decoders import Decoder, load_decoder
 from hf_latent_bridge.encoders import Encoder, load_encoder
 from hf_latent_bridge.errors import ConfigError, DecoderError
-from hf_latent_bridge.published import FORMAT_VERSION
+from hf_latent_bridge.hub import HubOptions
 from hf_latent_bridge.serialization import CONFIG_NAME
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators import Translator
 
+KIND = ("model_type", "stitched")
 FIELDS = {"encoder": dict, "translators": list, "decoder": dict}
+_PIN = {"repo_id", "revision", "subfolder"}
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def to_config(
-    named: Mapping[str, str], encoder: Any, translator: Any, decoder: Any
+    encoder: Any, translator: Any, decoder: Any
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The config that points to the parts, and the one file that holds it.
 
     Args:
-        named: What kind of config it is.
         encoder: An encoder whose space names its repo and commit.
         translator: One from the Hub, several composed, or None.
         decoder: One from the Hub.
@@ -39,7 +41,7 @@ def to_config(
     config = {
         "format_version": FORMAT_VERSION,
         "library_version": __version__,
-        **named,
+        KIND[0]: KIND[1],
         "encoder": _encoder_pointer(encoder),
         "translators": [_pointer("translator", part) for part in parts if part is not None],
         "decoder": _pointer("decoder", decoder),
@@ -49,14 +51,18 @@ def to_config(
 
 
 def open_parts(
-    config: Mapping[str, Any], *, token: str | bool | None, device: Any, trust_remote_code: bool
+    config: Mapping[str, Any],
+    device: torch.device | str,
+    options: HubOptions,
+    *,
+    trust_remote_code: bool,
 ) -> tuple[Encoder, AnyTranslator | None, Decoder]:
     """Encoder, translator and decoder, each at the commit that the config pins.
 
     Args:
         config: What `to_config` gave.
-        token: Hub token.
         device: Where to put them.
+        options: How the config itself was looked for.
         trust_remote_code: Run Python code that an encoder's or classifier's repo brings.
 
     Raises:
@@ -67,34 +73,19 @@ def open_parts(
     _check_pin({"repo_id": space.repo_id, "revision": space.revision})
     for pointer in (*config["translators"], config["decoder"]):
         _check_pin(pointer)
-    options: dict[str, Any] = {"token": token, "device": device}
-    trusted = {**options, "trust_remote_code": trust_remote_code}
-    translators = [_open(Translator.from_pretrained, p, options) for p in config["translators"]]
+    how: dict[str, Any] = {**options, "device": device}
+    trusted = {**how, "trust_remote_code": trust_remote_code}
+    translators = [_open(Translator.from_pretrained, p, how) for p in config["translators"]]
     translator = compose(*translators) if len(translators) > 1 else next(iter(translators), None)
-    return (
-        _open_encoder(space, trusted),
-        translator,
-        _open(load_decoder, config["decoder"], trusted),
+    encoder = load_encoder(
+        space, device=device, token=options.get("token"), trust_remote_code=trust_remote_code
     )
+    return encoder, translator, _open(load_decoder, config["decoder"], trusted)
 
 
 def _open(load: Any, pointer: Mapping[str, str], options: Mapping[str, Any]) -> Any:
-    return load(pointer["repo_id"], revision=pointer["revision"], **options)
-
-
-def _open_encoder(space: SpaceSpec, options: Mapping[str, Any]) -> Encoder:
-    pin = {"repo_id": str(space.repo_id), "revision": str(space.revision)}
-    if space.pooling == CLASSIFIER:
-        encoder: Encoder = _open(split_classifier, pin, options).encoder
-        return encoder
-    if space.pooling == AUTOENCODER:
-        return ConvEncoder.from_pretrained(
-            pin["repo_id"],
-            revision=pin["revision"],
-            token=options["token"],
-            device=options["device"],
-        )
-    return load_encoder(space, **options)
+    place = {"revision": pointer["revision"], "subfolder": pointer.get("subfolder", "")}
+    return load(pointer["repo_id"], **{**options, **place})
 
 
 def _encoder_pointer(encoder: Any) -> dict[str, Any]:
@@ -108,7 +99,8 @@ def _pointer(side: str, part: Any) -> dict[str, str]:
     repo_id, commit = getattr(part, "repo_id", None), getattr(part, "commit", None)
     if repo_id is None or commit is None:
         raise _unnamed(side, part)
-    return {"repo_id": repo_id, "revision": commit}
+    pointer = {"repo_id": repo_id, "revision": commit}
+    return pointer | ({"subfolder": part.subfolder} if part.subfolder else {})
 
 
 def _unnamed(side: str, part: Any) -> DecoderError:
@@ -119,13 +111,13 @@ def _unnamed(side: str, part: Any) -> DecoderError:
 
 
 def _check_pin(pointer: Any) -> None:
-    good = isinstance(pointer, dict) and pointer.keys() == {"repo_id", "revision"}
-    if not good or not isinstance(pointer["repo_id"], str) or not _is_commit(pointer["revision"]):
+    named = isinstance(pointer, dict) and {"repo_id", "revision"} <= pointer.keys() <= _PIN
+    if (
+        not named
+        or not all(isinstance(value, str) for value in pointer.values())
+        or _COMMIT.fullmatch(pointer["revision"]) is None
+    ):
         raise ConfigError(
-            "each part must be named by a repo_id and, as its revision, a whole commit hash: "
-            f"got {pointer!r}"
+            "each part must be named by a repo_id, a whole commit hash as its revision and, if it "
+            f"is not at the root, a subfolder: got {pointer!r}"
         )
-
-
-def _is_commit(revision: Any) -> bool:
-    return isinstance(revision, str) and _COMMIT.fullmatch(revision) is not None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ from hf_latent_bridge.composition import (
     compose,
     ends_of,
 )
+from hf_latent_bridge.config_checks import check_kind
 from hf_latent_bridge.decoders.base import Decoder, as_decoder
 from hf_latent_bridge.encoders import Encoder, EncoderLike, encode
+from hf_latent_bridge.hub import HubOptions, fetch
 from hf_latent_bridge.latents import Latents, as_tensor
-from hf_latent_bridge.published import Published, fetch_files, read_published_config
+from hf_latent_bridge.published import Published
 from hf_latent_bridge.serialization import CONFIG_NAME
 from hf_latent_bridge.spaces import SpaceSpec
-from hf_latent_bridge.stitched_repo import FIELDS, open_parts, to_config
+from hf_latent_bridge.stitched_repo import FIELDS, KIND, open_parts, to_config
 from hf_latent_bridge.translators import Translator
 
 TranslatorLike = AnyTranslator | Callable[[Tensor], Latents]
@@ -35,9 +37,6 @@ class StitchedModel(Published):
         translator: From these to the decoder's latents; None if they are the same.
         decoder: From latents to results.
     """
-
-    kind_key = "model_type"
-    kind = "stitched"
 
     def __init__(
         self, encoder: EncoderLike, translator: TranslatorLike | None, decoder: Decoder
@@ -82,27 +81,21 @@ class StitchedModel(Published):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
         device: torch.device | str = "cpu",
         trust_remote_code: bool = False,
         allow_mismatch: bool = False,
+        **options: Unpack[HubOptions],
     ) -> "StitchedModel":
         """Loads a stitched model, with all its parts at the commits that its config pins.
 
         Args:
             pretrained_model_name_or_path: Repo id or folder.
-            revision: Branch, tag, PR (`refs/pr/1`) or commit; resolved to a commit once.
-            token: Hub token, for the parts too; None for the one that is logged in.
-            cache_dir: Where the pointers are kept; the parts go where their loaders put them.
-            force_download: Download the pointers even if cached.
-            local_files_only: Use the cache alone for the pointers.
             device: Where to put the parts.
             trust_remote_code: Run Python code that an encoder's or classifier's repo brings.
             allow_mismatch: Accept parts whose spaces do not meet.
+            options: `revision` (resolved to a commit once), `subfolder`, `token` (for the parts
+                too), `cache_dir`, `force_download`, `local_files_only`, as huggingface_hub takes
+                them; encoders and classifiers are kept where transformers keeps its downloads.
 
         Raises:
             RepoNotFoundError: No such folder, repo, revision or file, here or of a part.
@@ -111,26 +104,14 @@ class StitchedModel(Published):
             ConfigError: The config does not parse, is of a newer format, or no stitched model's.
             SpaceMismatchError: The parts do not meet.
         """
-        fetched = fetch_files(
-            pretrained_model_name_or_path,
-            (CONFIG_NAME,),
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-        )
-        config = read_published_config(fetched.paths[CONFIG_NAME], cls, FIELDS)
-        parts = open_parts(config, token=token, device=device, trust_remote_code=trust_remote_code)
-        model = stitch(*parts, allow_mismatch=allow_mismatch)
-        model._card = fetched.card
-        if fetched.commit is not None:
-            model._came_from(str(pretrained_model_name_or_path), fetched.commit)
-        return model
+        fetched = fetch(pretrained_model_name_or_path, (CONFIG_NAME,), **options)
+        config = fetched.config
+        check_kind(config, *KIND, FIELDS, where=str(fetched.paths[CONFIG_NAME]))
+        parts = open_parts(config, device, options, trust_remote_code=trust_remote_code)
+        return stitch(*parts, allow_mismatch=allow_mismatch)._loaded_from(fetched)
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        named = {self.kind_key: self.kind}
-        return to_config(named, self.encoder, self.translator, self.decoder)
+        return to_config(self.encoder, self.translator, self.decoder)
 
     def __repr__(self) -> str:
         return f"StitchedModel({self.encoder!r}, {self.translator!r}, {self.decoder!r})"

@@ -134,7 +134,9 @@ def test_no_images_give_no_latents_and_no_latents_no_images(pair):
         (DIGITS[:2] * 16, "between 0 and 1"),
         (DIGITS[:2] * torch.nan, "between 0 and 1"),
         (DIGITS[:2].int(), "uint8 or floating point, got torch.int32"),
-        (["a.png"], "item 0 must be a PIL image, an array or a tensor, got str"),
+        (["a.png"], "item 0 is no image that can be used: .*No such file"),
+        ([5], "item 0 is no image .* got int"),
+        ("a.png", "takes a list of images, got one str"),
         ([DIGITS[0], DIGITS[0, :, :4]], "must be of one size"),
     ],
 )

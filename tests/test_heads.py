@@ -176,15 +176,15 @@ def rewrite(folder, **changes):
     ("changes", "error", "message"),
     [
         ({"format_version": 99}, FormatVersionError, "pip install -U hf-latent-bridge"),
-        ({"format_version": 0}, ConfigError, "format_version must be int"),
-        ({"format_version": True}, ConfigError, "format_version must be int, got True"),
+        ({"format_version": 0}, ConfigError, "format_version must be 1 or more, got 0"),
+        ({"format_version": True}, ConfigError, "format_version must be 1 or more, got True"),
         ({"space": None}, ConfigError, r"missing fields \['space'\]"),
         ({"more": 1}, ConfigError, r"unknown fields \['more'\]"),
-        ({"params": {"labels": "abc"}}, ConfigError, "labels must be list, got 'abc'"),
+        ({"params": {"labels": "abc"}}, ConfigError, "params: labels must be list, got 'abc'"),
         ({"params": {"labels": [0, 1, [2]]}}, ConfigError, "labels must be texts or integers"),
         ({"params": {"hidden": [-1]}}, ConfigError, "hidden must hold positive integers"),
         ({"params": {"problem_type": "magic"}}, ConfigError, "problem_type must be one of"),
-        ({"params": {"more": 1}}, ConfigError, "params must be exactly"),
+        ({"params": {"more": 1}}, ConfigError, r"params: missing fields \[\], unknown fields \['more'\]"),
         ({"space": {"dim": 7}}, WeightsError, r"shape \(3, 7\), got torch.float32 of \(3, 6\)"),
         ({"params": {"labels": ["a"]}}, WeightsError, r"shape \(1, 6\)"),
         ({"params": {"hidden": [4]}}, WeightsError, r"missing \['2.bias', '2.weight'\]"),
@@ -225,7 +225,7 @@ def test_a_head_of_another_kind_is_refused_by_the_class_that_was_asked(folder, t
     from hf_latent_bridge import LatentIndex
 
     shutil.copy(folder / "model.safetensors", folder / "items.jsonl")
-    with pytest.raises(ConfigError, match="must state decoder_type 'index' to hold a LatentIndex"):
+    with pytest.raises(ConfigError, match="must state decoder_type 'index', got {'decoder_type': 'head'}"):
         LatentIndex.from_pretrained(folder)
 
 

@@ -301,7 +301,7 @@ class TestPushing:
         return [c.title for c in api.list_repo_commits(repo_id, revision=revision)]
 
     def test_a_push_is_one_commit(self, pushed, api):
-        assert self.commits(api, pushed) == ["Upload ortho translator", "initial commit"]
+        assert self.commits(api, pushed) == ["Upload OrthoTranslator", "initial commit"]
         assert set(api.list_repo_files(pushed)) == {
             ".gitattributes",
             "README.md",

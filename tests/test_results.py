@@ -125,5 +125,5 @@ def test_a_folder_written_so_equals_one_that_was_saved_with_its_metrics(tmp_path
 
 
 def test_a_folder_without_a_translator_is_refused(tmp_path, metrics):
-    with pytest.raises(RepoNotFoundError, match=r"holds config.json"):
+    with pytest.raises(RepoNotFoundError, match=r"must hold config\.json, model\.safetensors"):
         save_results(tmp_path, metrics)

@@ -184,7 +184,7 @@ def test_code_in_a_classifiers_repo_is_refused_and_not_run(tmp_path):
     config["auto_map"] = {"AutoConfig": "evil.Config"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(DecoderError, match="no classifier could be loaded"):
+    with pytest.raises(DecoderError, match="cannot be split: no encoder could be loaded"):
         load_decoder(folder)
     assert not (tmp_path / "ran").exists()
 

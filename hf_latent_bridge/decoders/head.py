@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from hf_latent_bridge.config_checks import check_fields, check_sizes
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError
 from hf_latent_bridge.latents import Latents
-from hf_latent_bridge.published import Fetched, Part, check_params, check_sizes
+from hf_latent_bridge.part import Part
 from hf_latent_bridge.spaces import SpaceSpec
 
 Label = str | int
@@ -96,7 +98,7 @@ class Head(Part):
 
     @classmethod
     def _shapes(cls, space: SpaceSpec, params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        check_params(params, {"labels": list, "problem_type": str, "hidden": list})
+        check_fields(params, {"labels": list, "problem_type": str, "hidden": list}, "params")
         if params["problem_type"] not in PROBLEM_TYPES:
             raise ConfigError(
                 f"params: problem_type must be one of {PROBLEM_TYPES}, "
@@ -111,7 +113,11 @@ class Head(Part):
 
     @classmethod
     def _build(
-        cls, space: SpaceSpec, params: dict[str, Any], tensors: dict[str, Tensor], fetched: Fetched
+        cls,
+        space: SpaceSpec,
+        params: dict[str, Any],
+        tensors: dict[str, Tensor],
+        paths: Mapping[str, Path],
     ) -> Self:
         with torch.device("meta"):
             layers = build_layers(space.dim, params["hidden"], len(params["labels"]))

@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.config_checks import check_fields, check_sizes
 from hf_latent_bridge.data import load_pairs
 from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
 from hf_latent_bridge.decoders.search import METRICS, FaissSearch, Metric, search_exactly
 from hf_latent_bridge.encoders import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import ConfigError, DecoderError, WeightsError
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
-from hf_latent_bridge.published import Fetched, Part, check_params, check_sizes
+from hf_latent_bridge.part import Part
 from hf_latent_bridge.spaces import SpaceSpec
 
 ITEMS_NAME = "items.jsonl"
@@ -187,7 +188,7 @@ class LatentIndex(Part):
 
     @classmethod
     def _shapes(cls, space: SpaceSpec, params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        check_params(params, {"metric": str, "faiss": str, "n": int, "items_sha256": str})
+        check_fields(params, {"metric": str, "faiss": str, "n": int, "items_sha256": str}, "params")
         check_sizes("n", [params["n"]])
         if params["metric"] not in METRICS:
             raise ConfigError(f"params: metric must be one of {METRICS}, got {params['metric']!r}")
@@ -195,9 +196,13 @@ class LatentIndex(Part):
 
     @classmethod
     def _build(
-        cls, space: SpaceSpec, params: dict[str, Any], tensors: dict[str, Tensor], fetched: Fetched
+        cls,
+        space: SpaceSpec,
+        params: dict[str, Any],
+        tensors: dict[str, Tensor],
+        paths: Mapping[str, Path],
     ) -> Self:
-        items = _read_items(fetched.paths[ITEMS_NAME], params["n"], params["items_sha256"])
+        items = _read_items(paths[ITEMS_NAME], params["n"], params["items_sha256"])
         faiss = params["faiss"] or None
         return cls(tensors["vectors"], items, space, metric=params["metric"], faiss=faiss)
 

@@ -1,15 +1,17 @@
 """Classification with label sentences: the nearest label vector wins, nothing is trained."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.config_checks import check_fields
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
-from hf_latent_bridge.published import Fetched, Part, check_params
+from hf_latent_bridge.part import Part
 from hf_latent_bridge.spaces import SpaceSpec
 
 
@@ -66,12 +68,16 @@ class LabelDecoder(Part):
 
     @classmethod
     def _shapes(cls, space: SpaceSpec, params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        check_params(params, {"labels": list})
+        check_fields(params, {"labels": list}, "params")
         return {"vectors": (len(params["labels"]), space.dim)}
 
     @classmethod
     def _build(
-        cls, space: SpaceSpec, params: dict[str, Any], tensors: dict[str, Tensor], fetched: Fetched
+        cls,
+        space: SpaceSpec,
+        params: dict[str, Any],
+        tensors: dict[str, Tensor],
+        paths: Mapping[str, Path],
     ) -> Self:
         try:
             return cls(tensors["vectors"], params["labels"], space)

@@ -1,18 +1,19 @@
 """Loads whatever decoder a repo or folder holds."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from hf_latent_bridge.decoders.autoencoder import ConvDecoder
-from hf_latent_bridge.decoders.classifier import is_classifier, split_classifier
+from hf_latent_bridge.decoders.classifier import split_classifier
 from hf_latent_bridge.decoders.head import Head
 from hf_latent_bridge.decoders.index import LatentIndex
 from hf_latent_bridge.decoders.labels import LabelDecoder
+from hf_latent_bridge.encoders.classifier import modality_of
 from hf_latent_bridge.errors import DecoderError
-from hf_latent_bridge.published import fetch_files
-from hf_latent_bridge.serialization import CONFIG_NAME, read_config
+from hf_latent_bridge.hub import HubOptions, fetch
+from hf_latent_bridge.serialization import CONFIG_NAME
 
 PublishedDecoder = Head | LatentIndex | LabelDecoder | ConvDecoder
 DECODERS: dict[str, type[PublishedDecoder]] = {
@@ -23,21 +24,19 @@ DECODERS: dict[str, type[PublishedDecoder]] = {
 def load_decoder(
     repo_or_folder: str | Path,
     *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
     trust_remote_code: bool = False,
+    **options: Unpack[HubOptions],
 ) -> PublishedDecoder:
     """Loads a decoder that this library published, or the head of a transformers classifier.
 
     Args:
         repo_or_folder: Repo id or folder.
-        revision: Branch, tag or commit; resolved to a commit once.
-        token: Hub token; None for the one that is logged in.
-        cache_dir: Where downloads of published decoders are kept.
         device: Where to put its tensors.
         trust_remote_code: Run Python code that a classifier's repo brings. Off unless you say so.
+        options: `revision` (resolved to a commit once), `subfolder`, `token`, `cache_dir`,
+            `force_download`, `local_files_only`, as huggingface_hub takes them; classifiers are
+            kept where transformers keeps its downloads.
 
     Raises:
         RepoNotFoundError: No such repo, revision or file.
@@ -47,18 +46,23 @@ def load_decoder(
         ConfigError: The config is not what a decoder's must be.
         WeightsError: The weights are not exactly what the config describes.
     """
-    where: dict[str, Any] = {"token": token, "cache_dir": cache_dir}
-    found = fetch_files(repo_or_folder, (CONFIG_NAME,), revision=revision, **where)
-    config = read_config(found.paths[CONFIG_NAME])
-    pinned = revision if found.commit is None else found.commit
+    found = fetch(repo_or_folder, (CONFIG_NAME,), **options)
+    config = found.config
+    if found.commit is not None:
+        options["revision"] = found.commit
     if "decoder_type" in config:
         decoder = _class_of(config["decoder_type"])
-        return decoder.from_pretrained(repo_or_folder, revision=pinned, device=device, **where)
-    if is_classifier(config):
+        return decoder.from_pretrained(repo_or_folder, device=device, **options)
+    if modality_of(config.get("architectures")) is not None:
+        if options.get("subfolder"):
+            raise DecoderError(
+                "a classifier is loaded from the root of its repo: leave subfolder out, got "
+                f"{options['subfolder']!r}"
+            )
         return split_classifier(
             repo_or_folder,
-            revision=pinned,
-            token=token,
+            revision=found.commit,
+            token=options.get("token"),
             device=device,
             trust_remote_code=trust_remote_code,
         ).head

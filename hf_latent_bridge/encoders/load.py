@@ -8,6 +8,10 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from hf_latent_bridge import hub
+from hf_latent_bridge.encoders.classifier import POOLING as CLASSIFIER
+from hf_latent_bridge.encoders.classifier import ClassifierEncoder
+from hf_latent_bridge.encoders.conv import POOLING as AUTOENCODER
+from hf_latent_bridge.encoders.conv import ConvEncoder
 from hf_latent_bridge.encoders.dual import DualEncoder
 from hf_latent_bridge.encoders.image import IMAGE_POOLINGS, ImageEncoder
 from hf_latent_bridge.encoders.model_encoder import ModelEncoder
@@ -23,7 +27,7 @@ from hf_latent_bridge.errors import (
 from hf_latent_bridge.spaces import SpaceSpec
 
 Modality = Literal["text", "image"]
-Pooling = Literal["mean", "cls", "last", "pooler"]
+Pooling = Literal["mean", "cls", "last", "pooler", "classifier"]
 _POOLINGS = {"text": TEXT_POOLINGS, "image": IMAGE_POOLINGS}
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -42,7 +46,7 @@ def load_encoder(
     compile: bool = False,
     token: str | bool | None = None,
     trust_remote_code: bool = False,
-) -> ModelEncoder:
+) -> ModelEncoder | ConvEncoder:
     """Loads an encoder from the Hub or a folder, or the very one that a `SpaceSpec` names.
 
     A repo with `modules.json` is loaded through sentence-transformers and keeps its own pooling;
@@ -56,8 +60,9 @@ def load_encoder(
         modality: "text" or "image"; None for the only one that the repo has.
         pooling: Of tokens "mean" (over real ones), "cls" (the first) or "last" (the last real
             one); of images "cls" (the class token), "mean" (over all positions) or "pooler" (the
-            model's own). None for the repo's own; where it has none, "mean" for texts and the
-            first of "cls", "pooler" and "mean" that the model has for images.
+            model's own); "classifier" for what a classifier's own head reads. None for the repo's
+            own; where it has none, "mean" for texts and the first of "cls", "pooler" and "mean"
+            that the model has for images.
         normalize: Scale latents to unit L2 norm; None for the repo's own habit.
         max_length: Cut texts at this many tokens; None for the model's own limit.
         device: Where to run; None for a GPU if there is one.
@@ -94,7 +99,7 @@ def load_encoder(
 def _load(
     name: str, *, revision: str | None, token: str | bool | None, **others: Any
 ) -> ModelEncoder:
-    known = sorted({pooling for names in _POOLINGS.values() for pooling in names})
+    known = sorted({CLASSIFIER, *TEXT_POOLINGS, *IMAGE_POOLINGS})
     if others["pooling"] not in (None, *known):
         raise ValueError(f"pooling must be one of {known} or None, got {others['pooling']!r}")
     commit = None
@@ -111,6 +116,8 @@ def _load(
 
 def _loader(options: LoadOptions) -> ModelEncoder:
     """Loads by way of the library that the repo's files are for."""
+    if options.pooling == CLASSIFIER:
+        return ClassifierEncoder.load(options)
     if options.pooling is None and _has(options, "modules.json"):
         return SentenceTransformerEncoder.load(options)
     towers, options = _towers(options)
@@ -153,21 +160,44 @@ def _clear_error(options: LoadOptions, error: BaseException) -> LatentBridgeErro
     return EncoderError(f"no encoder could be loaded from {options.name!r}: {error}")
 
 
-def _load_space(space: SpaceSpec, running: dict[str, Any]) -> ModelEncoder:
+def _load_space(space: SpaceSpec, running: dict[str, Any]) -> ModelEncoder | ConvEncoder:
     if space.repo_id is None:
         raise EncoderError(f"the space names no repo to load an encoder from: {space}")
-    options = running | {
-        "revision": space.revision,
-        "modality": space.modality,
-        "normalize": space.normalize or None,
-        "max_length": space.max_length,
-    }
-    encoder = _load(space.repo_id, pooling=None, **options)
-    if space.mismatches(encoder.space) and space.pooling in {*TEXT_POOLINGS, *IMAGE_POOLINGS}:
-        encoder = _load(space.repo_id, pooling=space.pooling, **options)
+    if space.pooling == AUTOENCODER:
+        encoder: ModelEncoder | ConvEncoder = _load_conv(space, running)
+    else:
+        encoder = _load_model(space, space.repo_id, running)
     mismatches = space.mismatches(encoder.space)
     if mismatches:
         raise SpaceMismatchError(
             f"{space.repo_id!r} does not give {space}: {'; '.join(mismatches)}"
         )
     return encoder
+
+
+def _load_model(space: SpaceSpec, repo_id: str, running: dict[str, Any]) -> ModelEncoder:
+    options = running | {
+        "revision": space.revision,
+        "modality": space.modality,
+        "normalize": space.normalize or None,
+        "max_length": space.max_length,
+    }
+    if space.pooling == CLASSIFIER:
+        return _load(repo_id, pooling=CLASSIFIER, **options)
+    encoder = _load(repo_id, pooling=None, **options)
+    if space.mismatches(encoder.space) and space.pooling in {*TEXT_POOLINGS, *IMAGE_POOLINGS}:
+        encoder = _load(repo_id, pooling=space.pooling, **options)
+    return encoder
+
+
+def _load_conv(space: SpaceSpec, running: dict[str, Any]) -> ConvEncoder:
+    if given := [name for name in ("dtype", "autocast", "compile") if running[name]]:
+        raise EncoderError(
+            f"the encoder half of an autoencoder takes no {', '.join(given)}: leave them out"
+        )
+    return ConvEncoder.from_pretrained(
+        str(space.repo_id),
+        revision=space.revision,
+        token=running["token"],
+        device=running["device"],
+    )

@@ -2,22 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import torch
-from huggingface_hub import CommitInfo
 
 from hf_latent_bridge import hub
 from hf_latent_bridge.errors import ConfigError, UnknownTranslatorError
-from hf_latent_bridge.model_card import merge_card, render_card
+from hf_latent_bridge.model_card import render_card
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.serialization import (
-    CARD_NAME,
-    read_tensors,
-    read_text,
-    save_files,
-    to_files,
-)
+from hf_latent_bridge.published import Published
+from hf_latent_bridge.serialization import CONFIG_NAME, WEIGHTS_NAME, read_tensors, to_files
 from hf_latent_bridge.solvers import AffineMap
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.config import TranslatorConfig
@@ -26,7 +20,7 @@ from hf_latent_bridge.translators.estimator import TranslatorEstimator
 TRANSLATORS: dict[str, type["Translator"]] = {}
 
 
-class Translator(TranslatorEstimator):
+class Translator(TranslatorEstimator, Published):
     """A map from one latent space to another.
 
     A subclass names its type (`class MyTranslator(Translator, translator_type="mine")`), stores
@@ -39,17 +33,15 @@ class Translator(TranslatorEstimator):
         dataset_: Which pairs the fit saw; JSON values, printed on the card.
         metrics_: Results of an evaluation; JSON values, printed on the card.
         fit_summary_: Where the time of `fit_translator` went; None for any other fit.
-        repo_id: The Hub repo that the translator came from or was pushed to, else None.
+        repo_id: The Hub repo that it came from or was pushed to, else None.
         commit: The commit there, else None.
+        subfolder: The folder in that repo; empty for its root.
     """
 
     translator_type: ClassVar[str]
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]
     fit_summary_: object | None = None
-    repo_id: str | None = None
-    commit: str | None = None
-    _card: str | None = None
 
     def __init_subclass__(cls, *, translator_type: str | None = None, **kwargs: Any) -> None:
         """Enters the class into the registry under its type."""
@@ -76,94 +68,23 @@ class Translator(TranslatorEstimator):
             raise ValueError(f"params of {cls.translator_type!r}: {error}") from error
         return translator
 
-    def save_pretrained(self, save_directory: str | Path) -> None:
-        """Writes `config.json`, `model.safetensors` and a card into a folder.
-
-        Text of your own in an existing README.md is kept.
-        """
-        folder = Path(save_directory)
-        config, files = self._content()
-        existing = read_text(folder / CARD_NAME) or self._card
-        generated = render_card(config, repo_id=None, tags=())
-        save_files(folder, {**files, CARD_NAME: merge_card(existing, generated).encode()})
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        revision: str | None = None,
-        commit_message: str | None = None,
-        create_pr: bool = False,
-        token: str | bool | None = None,
-        tags: Sequence[str] = (),
-    ) -> CommitInfo:
-        """Publishes the translator as a model repo, in one commit; none if nothing changed.
-
-        What people wrote into the README.md of the repo (or, if it has none, of the folder that
-        the translator was loaded from) is kept.
-
-        Args:
-            repo_id: Such as "me/minilm-to-mpnet"; created if it is not there.
-            private: Visibility of a new repo; None for the account's default.
-            revision: Branch to commit to, created if it is not there.
-            commit_message: Title of the commit.
-            create_pr: Open a pull request instead of committing.
-            token: Hub token; None for the one that is logged in.
-            tags: Further tags for the card.
-
-        Raises:
-            NotFittedError: There is nothing to publish yet.
-            UnknownTranslatorError: The class is not registered, so nobody could load it.
-            RepoAccessError: The token may not write there.
-            HubUnavailableError: The Hub cannot be reached, or someone else pushed meanwhile.
-        """
-        if isinstance(tags, str):
-            raise ValueError(f"tags must be a list of texts, got one text: tags=[{tags!r}]")
-        config, files = self._content()
-        repo_id = hub.prepare_repo(
-            repo_id, private=private, branch=None if create_pr else revision, token=token
-        )
-        parent, existing = hub.read_card(repo_id, revision=revision, token=token)
-        generated = render_card(config, repo_id=repo_id, tags=tags)
-        commit = hub.commit_files(
-            repo_id,
-            {**files, CARD_NAME: merge_card(existing or self._card, generated).encode()},
-            commit_message=commit_message or f"Upload {self.translator_type} translator",
-            parent_commit=parent,
-            revision=revision,
-            create_pr=create_pr,
-            token=token,
-        )
-        self.repo_id, self.commit = repo_id, commit.oid
-        return commit
-
     @classmethod
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        revision: str | None = None,
-        subfolder: str = "",
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
+        **options: Unpack[hub.HubOptions],
     ) -> Self:
         """Loads a translator from a Hub repo or a folder.
 
         Args:
             pretrained_model_name_or_path: Repo id or folder.
-            revision: Branch, tag, PR (`refs/pr/1`) or commit; resolved to a commit once.
-            subfolder: Folder inside the repo.
-            token: Hub token; None for the one that is logged in, False for none.
-            cache_dir: Where downloads are kept.
-            force_download: Download even if cached.
-            local_files_only: Use the cache alone.
             device: Where to put the map.
             dtype: Floating dtype of the map; None for the saved one.
+            options: `revision` (resolved to a commit once), `subfolder`, `token`, `cache_dir`,
+                `force_download`, `local_files_only`, as huggingface_hub takes them.
 
         Raises:
             ValueError: `dtype` is not a floating dtype.
@@ -175,24 +96,14 @@ class Translator(TranslatorEstimator):
         """
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype must be a floating torch.dtype or None, got {dtype!r}")
-        files = hub.fetch(
-            pretrained_model_name_or_path,
-            revision=revision,
-            subfolder=subfolder,
-            token=token,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-        )
-        config = TranslatorConfig.from_dict(files.config)
+        fetched = hub.fetch(pretrained_model_name_or_path, **options)
+        where = str(fetched.paths[CONFIG_NAME])
+        config = TranslatorConfig.from_dict(fetched.config, where)
         translator = cls._from_config(config)
         shapes = {"weight": (config.source.dim, config.target.dim), "bias": (config.target.dim,)}
-        tensors = read_tensors(files.weights, shapes, config.weights_sha256)
+        tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config.weights_sha256)
         translator._restore(config, AffineMap(**tensors).to(device, dtype))
-        translator._card = files.card
-        if files.commit is not None:
-            translator.repo_id, translator.commit = str(pretrained_model_name_or_path), files.commit
-        return translator
+        return translator._loaded_from(fetched)
 
     @classmethod
     def _from_config(cls, config: TranslatorConfig) -> Self:
@@ -214,8 +125,12 @@ class Translator(TranslatorEstimator):
         self._n_pairs = config.n_pairs
         self._maps = {"fitted": fitted}
 
+    def _render_card(
+        self, config: Mapping[str, Any], *, repo_id: str | None, tags: Sequence[str]
+    ) -> str:
+        return render_card(config, repo_id=repo_id, tags=tags)
+
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """The config, and the files that hold it and the map."""
         self._require_fit()
         self._require_type()
         config = TranslatorConfig(
@@ -243,7 +158,7 @@ class Translator(TranslatorEstimator):
         super()._learn(moments, source, target)
         self.dataset_, self.metrics_ = {}, {}
         if self.repo_id is not None:
-            self.repo_id = self.commit = None
+            self._came_from(None, None)
         return self
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from hf_latent_bridge._version import __version__
-from hf_latent_bridge.errors import ConfigError, FormatVersionError
+from hf_latent_bridge.config_checks import FORMAT_VERSION, check_config
+from hf_latent_bridge.errors import ConfigError
+from hf_latent_bridge.serialization import CONFIG_NAME
 from hf_latent_bridge.spaces import SpaceSpec
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,16 @@ class TranslatorConfig:
     format_version: int = FORMAT_VERSION
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Reads what `to_dict` wrote.
+    def from_dict(cls, content: Mapping[str, Any], where: str = CONFIG_NAME) -> Self:
+        """Reads what `to_dict` wrote; `where` it stood is for the error.
 
         Raises:
             FormatVersionError: Written by a newer library.
             ConfigError: A field is missing, unknown or of the wrong type.
         """
-        _check_version(content.get("format_version"))
-        missing = sorted(_KINDS.keys() - content.keys())
-        unknown = sorted(content.keys() - {f.name for f in fields(cls)})
-        if missing or unknown:
-            raise ConfigError(f"config.json: missing fields {missing}, unknown fields {unknown}")
-        for name, kind in _KINDS.items():
-            if type(content[name]) is not kind:
-                raise ConfigError(
-                    f"config.json: {name} must be {kind.__name__}, got {content[name]!r}"
-                )
+        check_config(content, _KINDS, owner="translator", where=where)
         if content["n_pairs"] < 1:
-            raise ConfigError(f"config.json: n_pairs must be at least 1, got {content['n_pairs']}")
+            raise ConfigError(f"{where}: n_pairs must be at least 1, got {content['n_pairs']}")
         spaces = {side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")}
         return cls(**{**content, **spaces})
 
@@ -56,21 +47,7 @@ class TranslatorConfig:
         return {**plain, "source": self.source.to_dict(), "target": self.target.to_dict()}
 
 
-def _check_version(version: object) -> None:
-    if version is None:
-        raise ConfigError("config.json has no format_version: it is not a translator's")
-    if type(version) is not int or version < 1:
-        raise ConfigError(f"config.json: format_version must be 1 or more, got {version!r}")
-    if version > FORMAT_VERSION:
-        raise FormatVersionError(
-            f"config.json has format_version {version}, this library reads up to "
-            f"{FORMAT_VERSION}: pip install -U hf-latent-bridge"
-        )
-
-
 _KINDS: dict[str, type] = {
-    "format_version": int,
-    "library_version": str,
     "translator_type": str,
     "params": dict,
     "source": dict,

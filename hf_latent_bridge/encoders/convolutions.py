@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from hf_latent_bridge.config_checks import check_fields, check_sizes
 from hf_latent_bridge.errors import ConfigError
-from hf_latent_bridge.published import check_params, check_sizes
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ConvShape:
         Raises:
             ConfigError: A value is missing, unknown, or no positive integer.
         """
-        check_params(params, {"image_size": int, "channels": int, "widths": list})
+        check_fields(params, {"image_size": int, "channels": int, "widths": list}, "params")
         return cls(latent_dim, params["image_size"], params["channels"], tuple(params["widths"]))
 
     def to_params(self) -> dict[str, Any]:

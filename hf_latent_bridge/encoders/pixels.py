@@ -1,16 +1,14 @@
 """Images as an autoencoder takes them: one tensor of one size, with values between 0 and 1."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.encoders.image_items import check_images, decode_image, to_rgb
 from hf_latent_bridge.errors import InvalidPairsError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _MODES = {1: "L", 3: "RGB"}
 
@@ -20,29 +18,31 @@ def read_images(
 ) -> Tensor:
     """Images as a float tensor (n, channels, size, size) with values between 0 and 1.
 
-    PIL images are converted and resized; arrays and tensors must have the size already.
+    Pictures are converted and resized; arrays and tensors must have the size already.
 
     Args:
-        items: PIL images, arrays or tensors (channels, size, size), or all of them in one.
+        items: Pictures as `load_encoder`'s image encoders take them, arrays or tensors
+            (channels, size, size), or an array or tensor of all.
         channels: How many colours; None for what the first image has, of which there must be one.
         size: Height and width; None likewise.
 
     Raises:
         InvalidPairsError: Something else, of another size, or values beyond 0 and 1.
     """
-    if len(items) == 0 and (channels is None or size is None):
-        raise InvalidPairsError("an autoencoder needs at least one image, got none")
     if isinstance(items, Tensor | np.ndarray):
         images = _scaled(torch.as_tensor(items))
     else:
-        parts = [_read_one(row, item, channels, size) for row, item in enumerate(items)]
+        parts = [
+            _read_one(row, item, channels, size) for row, item in enumerate(check_images(items))
+        ]
         if len({part.shape for part in parts}) > 1:
             raise InvalidPairsError(
                 f"images must be of one size, got {sorted({tuple(p.shape) for p in parts})}"
             )
-        images = (
-            torch.stack(parts) if parts else torch.empty(0, channels or 1, size or 1, size or 1)
-        )
+        none = torch.empty(0, channels or 1, size or 1, size or 1)
+        images = torch.stack(parts) if parts else none
+    if len(images) == 0 and (channels is None or size is None):
+        raise InvalidPairsError("an autoencoder needs at least one image, got none")
     _check(images, channels, size)
     return images
 
@@ -50,18 +50,12 @@ def read_images(
 def _read_one(row: int, item: Any, channels: int | None, size: int | None) -> Tensor:
     if isinstance(item, Tensor | np.ndarray):
         return _scaled(torch.as_tensor(item))
-    if not hasattr(item, "convert"):
-        raise InvalidPairsError(
-            f"item {row} must be a PIL image, an array or a tensor, got {type(item).__name__}"
-        )
-    return _from_pil(item, channels, size)
-
-
-def _from_pil(image: "Image", channels: int | None, size: int | None) -> Tensor:
-    mode = _MODES.get(channels or (1 if image.mode in ("1", "L") else 3))
+    image = decode_image(item, row)
+    grey = image.mode in ("1", "L") or image.mode.startswith("I;16")
+    mode = _MODES.get(channels or (1 if grey else 3))
     if mode is None:
-        raise InvalidPairsError(f"PIL images have 1 or 3 channels, not the {channels} needed")
-    image = image.convert(mode)
+        raise InvalidPairsError(f"pictures have 1 or 3 channels, not the {channels} needed")
+    image = to_rgb(image).convert(mode)
     if size is not None and image.size != (size, size):
         image = image.resize((size, size))
     pixels = torch.from_numpy(np.array(image))
