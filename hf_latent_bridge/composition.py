@@ -114,6 +114,7 @@ def compose(first: AnyTranslator, *others: AnyTranslator) -> ComposedTranslator:
     Raises:
         SpaceMismatchError: Two neighbours do not meet.
         NotFittedError: One is not fitted.
+        TypeError: One is no translator.
     """
     translators = tuple(part for given in (first, *others) for part in _parts(given))
     for before, after in pairwise(translators):
@@ -130,7 +131,7 @@ def ends_of(translator: AnyTranslator) -> tuple[SpaceSpec, SpaceSpec]:
     Raises:
         NotFittedError: It is not fitted.
     """
-    _parts(translator)
+    check_translator(translator)
     return translator.source_, translator.target_
 
 
@@ -163,8 +164,22 @@ def fold(translators: tuple[Translator, ...]) -> list[Step]:
     return steps
 
 
+def check_translator(translator: object) -> None:
+    """Refuses what is no fitted translator.
+
+    Raises:
+        TypeError: It is none.
+        NotFittedError: It is not fitted.
+    """
+    if not isinstance(translator, AnyTranslator):
+        raise TypeError(
+            "a translator comes from AutoTranslator.from_pretrained, fit_translator or compose; "
+            f"got {type(translator).__name__} {translator!r:.60}"
+        )
+    if isinstance(translator, Translator):
+        translator._require_fit()
+
+
 def _parts(translator: AnyTranslator) -> tuple[Translator, ...]:
-    if isinstance(translator, ComposedTranslator):
-        return translator.translators
-    translator._require_fit()
-    return (translator,)
+    check_translator(translator)
+    return (translator,) if isinstance(translator, Translator) else translator.translators

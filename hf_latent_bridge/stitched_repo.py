@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hf_latent_bridge._version import __version__
-from hf_latent_bridge.composition import AnyTranslator, ComposedTranslator, compose
+from hf_latent_bridge.composition import ComposedTranslator
 from hf_latent_bridge.config_checks import FORMAT_VERSION
 from hf_latent_bridge.decoders import Decoder, load_decoder
 from hf_latent_bridge.encoders import Encoder, load_encoder
@@ -56,8 +56,8 @@ def open_parts(
     options: HubOptions,
     *,
     trust_remote_code: bool,
-) -> tuple[Encoder, AnyTranslator | None, Decoder]:
-    """Encoder, translator and decoder, each at the commit that the config pins.
+) -> tuple[Encoder, list[Translator], Decoder]:
+    """Encoder, translators and decoder, each at the commit that the config pins.
 
     Args:
         config: What `to_config` gave.
@@ -76,11 +76,10 @@ def open_parts(
     how: dict[str, Any] = {**options, "device": device}
     trusted = {**how, "trust_remote_code": trust_remote_code}
     translators = [_open(Translator.from_pretrained, p, how) for p in config["translators"]]
-    translator = compose(*translators) if len(translators) > 1 else next(iter(translators), None)
     encoder = load_encoder(
         space, device=device, token=options.get("token"), trust_remote_code=trust_remote_code
     )
-    return encoder, translator, _open(load_decoder, config["decoder"], trusted)
+    return encoder, translators, _open(load_decoder, config["decoder"], trusted)
 
 
 def _open(load: Any, pointer: Mapping[str, str], options: Mapping[str, Any]) -> Any:

@@ -12,12 +12,15 @@ from hf_latent_bridge.composition import (
     AnyTranslator,
     ComposedTranslator,
     check_meet,
+    check_translator,
     compose,
     ends_of,
 )
 from hf_latent_bridge.config_checks import check_kind
 from hf_latent_bridge.decoders.base import Decoder, as_decoder
 from hf_latent_bridge.encoders import Encoder, EncoderLike, encode
+from hf_latent_bridge.encoders.base import check_encoder
+from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.hub import HubOptions, fetch
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.published import Published
@@ -74,7 +77,13 @@ class StitchedModel(Published):
         if len(latents) == 0 and isinstance(self.translator, AnyTranslator):
             return latents.new_empty(0, self.translator.target_width)
         with torch.no_grad():
-            return as_tensor(self.translator(latents))
+            translated = as_tensor(self.translator(latents))
+        if translated.ndim != 2 or len(translated) != len(latents):
+            raise InvalidLatentsError(
+                f"a translator must give one row per latent, ({len(latents)}, d), "
+                f"got shape {tuple(translated.shape)} from {self.translator!r:.60}"
+            )
+        return translated
 
     @classmethod
     def from_pretrained(
@@ -136,10 +145,15 @@ def stitch(
 
     Raises:
         SpaceMismatchError: Two neighbours' spaces differ in a field that both know.
+        EncoderError: `encoder` is none.
         DecoderError: `decoder` is none.
+        TypeError: A translator is none.
         NotFittedError: A translator is not fitted.
     """
+    check_encoder(encoder)
     decoder = as_decoder(decoder)
+    if isinstance(translator, str) or not isinstance(translator, Sequence | Callable | None):
+        check_translator(translator)
     if isinstance(translator, Sequence):
         translator = _chain(translator, allow_mismatch)
     if not allow_mismatch:
@@ -152,9 +166,11 @@ def is_many(items: Any) -> bool:
     return isinstance(items, Sequence | Tensor | np.ndarray) and not isinstance(items, str | bytes)
 
 
-def _chain(translators: Sequence[AnyTranslator], allow_mismatch: bool) -> ComposedTranslator | None:
-    if not translators:
-        return None
+def _chain(translators: Sequence[AnyTranslator], allow_mismatch: bool) -> AnyTranslator | None:
+    for translator in translators:
+        check_translator(translator)
+    if len(translators) < 2:
+        return next(iter(translators), None)
     if not allow_mismatch:
         return compose(*translators)
     parts = [part for translator in translators for part in compose(translator).translators]

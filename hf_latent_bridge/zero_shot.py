@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hf_latent_bridge.composition import AnyTranslator
 from hf_latent_bridge.decoders import LabelDecoder
+from hf_latent_bridge.decoders.labels import check_labels
 from hf_latent_bridge.encoders import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import DecoderError
 from hf_latent_bridge.stitching import StitchedModel, TranslatorLike, stitch
@@ -37,8 +38,7 @@ def zero_shot(
     """
     if "{}" not in template:
         raise DecoderError(f"template must hold {{}} where the label goes, got {template!r}")
-    if isinstance(labels, str):
-        raise DecoderError(f"labels must be a list of texts, got one text {labels!r}")
-    vectors = encode(text_encoder, [template.replace("{}", str(label)) for label in labels])
-    decoder = LabelDecoder(vectors, labels, space_of(text_encoder, vectors.shape[1]))
+    names = check_labels(labels)
+    vectors = encode(text_encoder, [template.replace("{}", name) for name in names])
+    decoder = LabelDecoder(vectors, names, space_of(text_encoder, vectors.shape[1]))
     return stitch(encoder, translator, decoder, allow_mismatch=allow_mismatch)

@@ -1,7 +1,10 @@
 """Both halves of a small autoencoder: trained, published, and met by another's other half."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tiny_images
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -13,11 +16,14 @@ from hf_latent_bridge import (
     OrthoTranslator,
     fit_autoencoder,
     load_decoder,
+    load_encoder,
     stitch,
 )
+from hf_latent_bridge.encoders.pixels import read_images
 from hf_latent_bridge.errors import (
     ConfigError,
     DecoderError,
+    EncoderError,
     InvalidLatentsError,
     InvalidPairsError,
     SpaceMismatchError,
@@ -88,6 +94,18 @@ def test_both_halves_come_back_from_the_hub_and_name_the_encoders_commit(pair, r
     assert torch.equal(back(latents), decoder(latents))
     assert loaded.push_to_hub(f"{repo_id}-encoder", token="hf_alice").oid == commit
 
+    by_space = load_encoder(back.space)
+    assert by_space.space == encoder.space
+    assert torch.equal(by_space.encode(DIGITS[:5]), latents)
+    with pytest.raises(EncoderError, match="an autoencoder takes no dtype: leave them out"):
+        load_encoder(back.space, dtype=torch.float16)
+
+
+def test_a_space_that_the_repo_does_not_give_is_refused(pair, repo_id):
+    pair.encoder.push_to_hub(repo_id, token="hf_alice")
+    with pytest.raises(SpaceMismatchError, match=r"does not give .* dim: 17 and 16"):
+        load_encoder(replace(pair.encoder.space, dim=17))
+
 
 def test_the_decoder_of_another_encoders_commit_is_refused(pair, repo_id):
     pair.encoder.push_to_hub(repo_id, token="hf_alice")
@@ -112,6 +130,23 @@ def test_pictures_arrays_and_bytes_of_pixels_mean_the_same(pair):
         torch.testing.assert_close(pair.encoder.encode(same), expected)
     large = [picture.resize((32, 32), Image.Resampling.NEAREST) for picture in pictures]
     assert pair.encoder.encode(large).shape == expected.shape
+
+
+def test_sixteen_bits_are_scaled_instead_of_saturating():
+    deep = Image.fromarray(np.array([[0, 256, 32768, 65535]] * 4, dtype=np.uint16))
+    (image,) = read_images([deep])
+    assert image.shape == (1, 4, 4)
+    assert (image[0, 0] * 255).tolist() == [0, 1, 128, 255]
+    assert torch.equal(read_images([deep], channels=3)[0], image.expand(3, 4, 4))
+
+
+def test_pictures_in_files_are_read_and_lie_on_white(pair):
+    clear = Image.new("LA", (8, 8), (0, 0))
+    white = Image.new("L", (8, 8), 255)
+    latents = pair.encoder.encode([clear, tiny_images.png(clear), white])
+    assert torch.equal(latents, latents[:1].expand(3, -1))
+    with pytest.raises(InvalidPairsError, match=r"item 0 is no image .*pixels"):
+        pair.encoder.encode([tiny_images.huge_png(20_000, 20_000)])
 
 
 def test_colour_pictures_and_unequal_widths_work():

@@ -10,7 +10,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 from hf_latent_bridge import Decoder, SpaceSpec, as_decoder
 from hf_latent_bridge.errors import DecoderError, InvalidLatentsError
@@ -66,6 +66,21 @@ def test_an_estimator_without_scores_gives_its_predictions(estimator):
     assert np.array_equal(np.stack(decoder(X)), estimator.predict(X))
     with pytest.raises(DecoderError, match="does not rank its answers: leave top_k out, got 2"):
         decoder(X, top_k=2)
+
+
+def test_votes_between_pairs_of_classes_are_not_taken_for_scores_of_classes():
+    machine = make_pipeline(StandardScaler(), SVC(decision_function_shape="ovo")).fit(X, NAMES)
+    decoder = as_decoder(machine)
+    assert decoder(X) == machine.predict(X).tolist()
+    with pytest.raises(DecoderError, match="leave top_k out"):
+        decoder(X, top_k=2)
+
+
+def test_latents_in_half_precision_reach_an_estimator():
+    decoder = as_decoder(GaussianNB().fit(X, NAMES))
+    for dtype in (torch.bfloat16, torch.float16):
+        half = torch.from_numpy(X).to(dtype)
+        assert decoder(half) == decoder(half.float())
 
 
 def test_an_estimator_that_is_not_fitted_is_refused():

@@ -88,21 +88,37 @@ def test_no_images_give_no_rows_and_a_norm_is_applied_when_asked():
 # Dual encoders ------------------------------------------------------------------------------
 
 
-def test_both_towers_of_a_dual_encoder_give_its_projected_features():
-    from transformers import CLIPModel, CLIPProcessor
+def expected_towers(folder, **padding):
+    """What the two towers themselves give for three pictures and for each text alone."""
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-    model = CLIPModel.from_pretrained(tiny.clip_folder()).eval()
-    processor = CLIPProcessor.from_pretrained(tiny.clip_folder())
-    images = tiny.pictures(3)
+    model = AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    pixels = AutoImageProcessor.from_pretrained(folder)(tiny.pictures(3), return_tensors="pt")
     with torch.no_grad():
-        pixels = processor(images=images, return_tensors="pt")
         seen = model.get_image_features(**pixels).pooler_output
-        rows = [processor(text=t, return_tensors="pt", truncation=True) for t in TEXTS]
+        rows = [tokenizer(t, return_tensors="pt", truncation=True, **padding) for t in TEXTS]
+        rows = [{k: v for k, v in row.items() if k != "token_type_ids"} for row in rows]
         read = torch.cat([model.get_text_features(**row).pooler_output for row in rows])
-    for modality, items, expected in (("image", images, seen), ("text", TEXTS, read)):
+    return {"image": seen, "text": read}
+
+
+def test_both_towers_of_clip_give_its_projected_features():
+    expected = expected_towers(tiny.clip_folder())
+    for modality, items in (("image", tiny.pictures(3)), ("text", TEXTS)):
         encoder = load_encoder(tiny.clip_repo(), modality=modality)
-        torch.testing.assert_close(encoder.encode(items, batch_size=2), expected, **CLOSE)
+        torch.testing.assert_close(encoder.encode(items, batch_size=2), expected[modality], **CLOSE)
         assert (encoder.space.modality, encoder.space.pooling) == (modality, "projection")
+
+
+def test_both_towers_of_siglip_give_its_features_with_texts_padded_whole():
+    """SigLIP reads the last position, padding or not, and is trained without a mask."""
+    whole = {"padding": "max_length", "return_attention_mask": False}
+    expected = expected_towers(tiny.siglip_folder(), **whole)
+    for modality, items in (("image", tiny.pictures(3)), ("text", TEXTS)):
+        encoder = load_encoder(tiny.siglip_repo(), modality=modality)
+        torch.testing.assert_close(encoder.encode(items, batch_size=2), expected[modality], **CLOSE)
+        assert (encoder.space.dim, encoder.space.pooling) == (8, "projection")
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -116,7 +132,7 @@ def test_sentence_transformers_reads_images_and_texts_with_one_model(modality):
     torch.testing.assert_close(encoder.encode(items), expected, **CLOSE)
 
 
-@pytest.mark.parametrize("repo", [tiny.clip_repo, tiny.sentence_clip_repo])
+@pytest.mark.parametrize("repo", [tiny.clip_repo, tiny.siglip_repo, tiny.sentence_clip_repo])
 def test_a_model_of_texts_and_images_asks_which_is_meant(repo):
     with pytest.raises(EncoderError, match="image and text; say which: pass modality='text'"):
         load_encoder(repo())
@@ -135,6 +151,7 @@ def test_a_text_model_is_no_image_encoder(repo):
         (lambda: tiny.image_repo("resnet"), {"normalize": True}),
         (tiny.clip_repo, {"modality": "image"}),
         (tiny.clip_repo, {"modality": "text", "max_length": 6}),
+        (tiny.siglip_repo, {"modality": "text"}),
         (tiny.sentence_clip_repo, {"modality": "image"}),
     ],
 )

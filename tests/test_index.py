@@ -97,11 +97,33 @@ def test_as_a_decoder_it_gives_the_nearest_item_or_a_list_of_them():
     assert index(QUERIES[:0]) == index.search(QUERIES[:0]) == []
 
 
+def test_each_of_two_equal_vectors_is_found():
+    index = LatentIndex.from_latents(VECTORS[[0, 1, 1, 2]], ["a", "b", "b again", "c"])
+    hits = index.search(VECTORS[1:2], top_k=2)[0]
+    assert {hit["item"] for hit in hits} == {"b", "b again"}
+    assert {hit["row"] for hit in hits} == {1, 2}
+    assert hits[0]["score"] == pytest.approx(hits[1]["score"]) == pytest.approx(1)
+
+
+def test_queries_beyond_float32_are_refused_instead_of_ranked_by_nothing():
+    index = LatentIndex.from_latents(VECTORS, ITEMS, metric="dot")
+    with pytest.raises(InvalidLatentsError, match="NaN or infinity in 1 of 1 rows"):
+        index.search(np.full((1, 8), 1e300))
+
+
+def test_vectors_added_to_a_published_index_are_not_passed_off_as_what_lies_there(repo_id):
+    index = LatentIndex.from_latents(VECTORS[:3], ITEMS[:3], space=SPACE)
+    index.push_to_hub(repo_id, token="hf_alice")
+    index.add(VECTORS[3:4], ITEMS[3:4])
+    assert (index.repo_id, index.commit) == (None, None)
+
+
 def test_more_than_there_are_cannot_be_found():
     index = LatentIndex.from_latents(VECTORS[:3], ITEMS[:3])
     assert [len(hits) for hits in index.search(QUERIES, top_k=50)] == [3] * 20
-    with pytest.raises(DecoderError, match="top_k must be an integer >= 1"):
-        index.search(QUERIES, top_k=0)
+    for bad in (0, -1, 2.0, True):
+        with pytest.raises(DecoderError, match="top_k must be an integer >= 1"):
+            index.search(QUERIES, top_k=bad)
 
 
 @pytest.mark.parametrize("faiss", [None, "Flat"])

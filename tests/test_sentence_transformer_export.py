@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import pytest
+import tiny_classifiers
+import tiny_images
 import tiny_models
 import torch
 
@@ -122,5 +124,85 @@ def test_a_translator_of_another_encoder_or_none_is_refused():
         to_sentence_transformer(encoder, translator(SpaceSpec(16, repo_id="me/other")))
     with pytest.raises(NotFittedError):
         to_sentence_transformer(encoder, LinearTranslator())
-    with pytest.raises(EncoderError, match="only a text encoder from load_encoder"):
-        to_sentence_transformer(lambda texts: texts, translator(SpaceSpec(16)))
+
+
+NO_TEXT_ENCODERS = {
+    "callable": (lambda: len, "got builtin_function_or_method"),
+    "image encoder": (lambda: load_encoder(tiny_images.image_repo("vit")), "got ImageEncoder of"),
+    "classifier": (
+        lambda: load_encoder(tiny_classifiers.text_folder(), pooling="classifier"),
+        "got ClassifierEncoder of",
+    ),
+    "text tower": (
+        lambda: load_encoder(tiny_images.clip_repo(), modality="text"),
+        "got the text tower of a dual encoder, alice/tiny-clip@",
+    ),
+    "image tower": (
+        lambda: load_encoder(tiny_images.siglip_repo(), modality="image"),
+        "got the image tower of a dual encoder, alice/tiny-siglip@",
+    ),
+    "one model of both": (
+        lambda: load_encoder(tiny_images.sentence_clip_repo(), modality="text"),
+        "the model of alice/tiny-clip-sentence.* also reads image",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_TEXT_ENCODERS)
+def test_what_does_not_read_texts_alone_is_refused_by_name(name):
+    make, message = NO_TEXT_ENCODERS[name]
+    encoder = make()
+    space = getattr(encoder, "space", SpaceSpec(16))
+    with pytest.raises(EncoderError, match=f"only an encoder of texts alone.*: {message}"):
+        to_sentence_transformer(encoder, translator(space))
+
+
+def test_an_export_that_gives_other_vectors_is_refused_instead_of_returned(monkeypatch):
+    from hf_latent_bridge import sentence_transformer_export as export
+
+    encoder = load_encoder(tiny_models.bert_repo(), pooling="cls")
+    monkeypatch.setattr(export, "_POOLINGS", {"cls": "mean"})
+    with pytest.raises(EncoderError, match="cannot be exported: sentence-transformers gives other"):
+        to_sentence_transformer(encoder, translator(encoder.space))
+
+
+def test_a_repos_own_prompt_goes_along(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    prompted = SentenceTransformer(str(tiny_models.sentence_folder()), device="cpu")
+    prompted.prompts, prompted.default_prompt_name = {"query": "the old tree "}, "query"
+    prompted.save_pretrained(str(tmp_path / "encoder"))
+    encoder = load_encoder(tmp_path / "encoder")
+    made = translator(encoder.space)
+    to_sentence_transformer(encoder, made).save_pretrained(str(tmp_path / "model"))
+    got = encode_elsewhere(tmp_path / "model", tmp_path)
+    expected = made.transform(encoder.encode(TEXTS))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    plain = made.transform(load_encoder(tiny_models.sentence_folder()).encode(TEXTS))
+    assert not torch.allclose(got, plain, atol=1e-2)
+
+
+@pytest.mark.parametrize("repo", [tiny_models.sentence_repo, tiny_models.bert_repo])
+def test_a_limit_of_tokens_goes_along(repo, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    encoder = load_encoder(repo(), max_length=6)
+    made = translator(encoder.space)
+    to_sentence_transformer(encoder, made).save_pretrained(str(tmp_path))
+    got = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS, convert_to_tensor=True)
+    expected = made.transform(encoder.encode(TEXTS))
+    torch.testing.assert_close(got.clone(), expected, rtol=1e-4, atol=1e-5)
+    whole = made.transform(load_encoder(repo()).encode(TEXTS))
+    assert not torch.allclose(got, whole, atol=1e-2)
+
+
+def test_half_of_an_encoder_decoder_is_refused_instead_of_exported_with_random_weights(tmp_path):
+    from transformers import T5Config, T5Model
+
+    tokenizer = tiny_models.word_tokenizer()
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
+    T5Model(T5Config(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path)
+    with pytest.raises(EncoderError, match="lacks weights of its model, which would be random"):
+        to_sentence_transformer(encoder, translator(encoder.space))

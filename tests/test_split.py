@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny_classifiers as tiny
+import tiny_images
 import tiny_models
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 from hf_latent_bridge import LatentIndex, load_decoder, load_encoder, split_classifier, split_model
 from hf_latent_bridge.errors import (
     DecoderError,
+    EncoderError,
     InvalidPairsError,
     RepoNotFoundError,
     SpaceMismatchError,
@@ -137,6 +139,49 @@ def test_one_bare_text_or_a_number_is_refused():
         encoder.encode(["one text", 5])
 
 
+@pytest.mark.parametrize("kind", ["bert", "vit"])
+def test_a_space_brings_the_very_half_back(kind):
+    make = tiny.text_folder if kind == "bert" else tiny.image_folder
+    encoder, head = split_classifier(tiny.classifier_repo(make, kind))
+    again = load_encoder(head.space)
+    items = TEXTS if kind == "bert" else pictures()
+    assert again.space == head.space
+    assert torch.equal(again.encode(items), encoder.encode(items))
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_a_batch_gives_what_one_by_one_gives_and_in_order(kind):
+    folder = tiny.text_folder() if kind == "bert" else tiny.gpt2_folder()
+    encoder = load_encoder(folder, pooling="classifier")
+    apart = torch.cat([encoder.encode([text]) for text in TEXTS])
+    torch.testing.assert_close(encoder.encode(TEXTS, batch_size=3), apart, rtol=1e-4, atol=1e-4)
+    assert (encoder.dtype, encoder.device.type) == (torch.float32, "cpu")
+
+
+def test_pictures_come_in_any_form_and_lie_on_white(tmp_path):
+    encoder = load_encoder(tiny.image_folder(), pooling="classifier")
+    clear = Image.new("RGBA", (40, 30), (255, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    white = Image.new("RGB", (40, 30), "white")
+    latents = encoder.encode([clear, tmp_path / "clear.png", tiny_images.png(clear), white])
+    torch.testing.assert_close(latents, latents[:1].expand(4, -1))
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (b"no picture", "cannot identify"),
+        (tiny_images.huge_png(20_000, 20_000), "exceeds|pixels"),
+        ("https://example.org/a.png", "is a URL"),
+        (5, "got int"),
+    ],
+)
+def test_pictures_that_are_broken_or_huge_are_refused(item, reason):
+    encoder, _ = split_classifier(tiny.image_folder())
+    with pytest.raises(InvalidPairsError, match=f"(?s)item 1 is no image .*({reason})"):
+        encoder.encode([pictures(1)[0], item])
+
+
 def test_a_split_head_can_be_published_as_a_head_of_its_own(tmp_path):
     encoder, head = split_classifier(tiny.gpt2_folder())
     latents = encoder.encode(TEXTS)
@@ -145,8 +190,16 @@ def test_a_split_head_can_be_published_as_a_head_of_its_own(tmp_path):
 
 
 def test_a_classifier_with_two_heads_is_refused_by_name():
-    with pytest.raises(DecoderError, match="SwiftFormerForImageClassification cannot be split"):
-        load_decoder(tiny.image_folder("swiftformer"))
+    for load in (load_decoder, lambda folder: load_encoder(folder, pooling="classifier")):
+        with pytest.raises(DecoderError, match="SwiftFormerForImageClassification cannot be split"):
+            load(tiny.image_folder("swiftformer"))
+
+
+def test_a_model_without_a_head_has_no_classifiers_pooling():
+    with pytest.raises(EncoderError, match=r"no sequence or image classifier.*BertModel"):
+        load_encoder(tiny_models.bert_folder(), pooling="classifier")
+    with pytest.raises(EncoderError, match="encodes text; not image"):
+        load_encoder(tiny.text_folder(), pooling="classifier", modality="image")
 
 
 def test_a_checkpoint_without_a_trained_head_is_refused_instead_of_given_a_random_one(tmp_path):
@@ -169,6 +222,11 @@ def test_a_repo_that_is_no_decoder_is_refused_and_says_what_it_holds(tmp_path):
     (tmp_path / "config.json").write_text('{"translator_type": "ortho"}')
     with pytest.raises(DecoderError, match="it states translator_type 'ortho'"):
         load_decoder(tmp_path)
+
+
+def test_a_classifier_is_at_the_root_of_its_repo():
+    with pytest.raises(DecoderError, match="leave subfolder out"):
+        load_decoder(tiny.text_folder().parent, subfolder=tiny.text_folder().name)
 
 
 @pytest.mark.parametrize("name", ["alice/nowhere-at-all", "/no/such/folder"])

@@ -11,6 +11,7 @@ import torch
 
 from hf_latent_bridge import (
     AffineTranslator,
+    AutoTranslator,
     ComposedTranslator,
     LatentIndex,
     LinearTranslator,
@@ -20,6 +21,7 @@ from hf_latent_bridge import (
     compose,
     fit_autoencoder,
     fit_head,
+    load_decoder,
     load_encoder,
     split_classifier,
     stitch,
@@ -28,6 +30,7 @@ from hf_latent_bridge import (
 from hf_latent_bridge.errors import (
     ConfigError,
     DecoderError,
+    EncoderError,
     InvalidLatentsError,
     InvalidPairsError,
     NotFittedError,
@@ -205,6 +208,41 @@ def test_a_translator_that_is_not_fitted_is_refused(source, head):
         stitch(source, None, "alice/head")
 
 
+@pytest.mark.parametrize(
+    ("part", "error", "message"),
+    [
+        ("alice/translator", TypeError, "AutoTranslator.from_pretrained, .* got str 'alice/"),
+        (["alice/translator"], TypeError, "got str 'alice/translator'"),
+        (7, TypeError, "got int 7"),
+        ([OrthoTranslator()], NotFittedError, "fit"),
+    ],
+)
+def test_what_is_no_translator_is_refused_with_advice(source, head, part, error, message):
+    for allow_mismatch in (False, True):
+        with pytest.raises(error, match=message):
+            stitch(source, part, head, allow_mismatch=allow_mismatch)
+
+
+@pytest.mark.parametrize("encoder", ["alice/encoder", None, 5])
+def test_what_is_no_encoder_is_refused_before_it_is_called(encoder, translator, head):
+    with pytest.raises(EncoderError, match="an encoder comes from load_encoder"):
+        stitch(encoder, translator, head)
+
+
+def test_a_callable_translator_that_drops_rows_is_refused(source, head):
+    model = stitch(source, lambda latents: latents[:1, :12], head)
+    with pytest.raises(
+        InvalidLatentsError, match=r"one row per latent, \(3, d\), got shape \(1, 12"
+    ):
+        model(TEXTS[:3])
+
+
+def test_more_answers_than_labels_cannot_be_given(source, translator, head):
+    model = stitch(source, translator, head)
+    assert [len(row) for row in model(TEXTS[:2], top_k=99)] == [2, 2]
+    assert len(model(TEXTS[0], top_k=99)) == 2
+
+
 # Chains
 
 
@@ -273,6 +311,9 @@ def test_a_model_takes_a_chain_as_a_list_or_composed(source, target, translator,
     with pytest.raises(SpaceMismatchError, match="translator LinearTranslator gives"):
         stitch(source, [there, translator], head)
     assert len(stitch(source, [there, translator], head, allow_mismatch=True)("a dog")) == 1
+    with pytest.raises(InvalidLatentsError, match="gives width 12, the second expects 16"):
+        stitch(source, [translator, there], head, allow_mismatch=True)
+    assert stitch(source, [translator], head).translator is translator
     assert stitch(target, [], head).translator is None
 
 
@@ -430,3 +471,52 @@ def test_parts_that_do_not_meet_are_refused_when_loaded_unless_it_is_said_to_be_
         StitchedModel.from_pretrained(tmp_path)
     loaded = StitchedModel.from_pretrained(tmp_path, allow_mismatch=True)
     assert loaded(TEXTS[:3]) == model(TEXTS[:3])
+
+
+def test_translators_that_do_not_meet_are_loaded_too_if_it_is_said_to_be_fine(
+    published, repo_id, tmp_path
+):
+    astray = random_translator(12, 12, source=SpaceSpec(12, repo_id="alice/another"))
+    astray.push_to_hub(repo_id, token="hf_alice")
+    chain = [published.translator, astray]
+    model = stitch(published.encoder, chain, published.decoder, allow_mismatch=True)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(SpaceMismatchError, match="alice/another"):
+        StitchedModel.from_pretrained(tmp_path)
+    loaded = StitchedModel.from_pretrained(tmp_path, allow_mismatch=True)
+    assert loaded(TEXTS[:3]) == model(TEXTS[:3])
+
+
+def test_parts_in_subfolders_are_pointed_to_and_found(published, repo_id, api, tmp_path):
+    published.translator.save_pretrained(tmp_path / "maps" / "a")
+    published.decoder.save_pretrained(tmp_path / "head")
+    api.create_repo(repo_id)
+    api.upload_folder(repo_id=repo_id, folder_path=tmp_path)
+    translator = AutoTranslator.from_pretrained(repo_id, subfolder="maps/a")
+    model = stitch(published.encoder, translator, load_decoder(repo_id, subfolder="head"))
+    model.save_pretrained(tmp_path / "model")
+    api.upload_folder(
+        repo_id=repo_id, folder_path=tmp_path / "model", path_in_repo="models/stitched"
+    )
+    loaded = StitchedModel.from_pretrained(repo_id, subfolder="models/stitched")
+    assert (loaded.translator.subfolder, loaded.decoder.subfolder) == ("maps/a", "head")
+    assert loaded(TEXTS[:9]) == published(TEXTS[:9])
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["decoder"] == {
+        "repo_id": repo_id,
+        "revision": translator.commit,
+        "subfolder": "head",
+    }
+
+
+@pytest.mark.parametrize("part", ["encoder", "translators", "decoder"])
+def test_a_part_that_is_gone_or_at_another_commit_is_named(published, part, tmp_path):
+    published.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    pointer = config[part][0] if part == "translators" else config[part]
+    for change in ({"revision": "a" * 40}, {"repo_id": "alice/gone"}):
+        changed = {**pointer, **change}
+        changed = [changed] if part == "translators" else changed
+        (tmp_path / "config.json").write_text(json.dumps({**config, part: changed}))
+        with pytest.raises(RepoNotFoundError, match=next(iter(change.values()))):
+            StitchedModel.from_pretrained(tmp_path)

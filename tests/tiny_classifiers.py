@@ -30,6 +30,7 @@ TEXT: dict[str, tuple[str, dict[str, Any]]] = {
         "distilbert",
         {"vocab_size": 99, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
     ),
+    "DeBERTa": ("deberta", SMALL),
     "DeBERTa-v2": ("deberta-v2", SMALL),
     "ELECTRA": ("electra", {**SMALL, "embedding_size": 16}),
     "MPNet": ("mpnet", SMALL),

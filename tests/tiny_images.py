@@ -67,6 +67,30 @@ def clip_repo() -> str:
 
 
 @functools.cache
+def siglip_folder() -> Path:
+    """A folder with a random SigLIP: both towers, tokenizer and processor."""
+    from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
+
+    tokenizer = word_tokenizer()
+    tokenizer.model_max_length = 16
+    torch.manual_seed(0)
+    text = {**VIT, "vocab_size": len(tokenizer), "max_position_embeddings": 16}
+    vision = {**VIT, "image_size": 32, "patch_size": 8}
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+    folder = Path(new_folder())
+    varied_norms(model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@functools.cache
+def siglip_repo() -> str:
+    """The same as a repo; returns its id."""
+    return push_folder(siglip_folder(), "alice/tiny-siglip")
+
+
+@functools.cache
 def sentence_clip_repo() -> str:
     """CLIP as a sentence-transformers repo; returns its id."""
     from sentence_transformers import SentenceTransformer

@@ -66,21 +66,27 @@ class EstimatorDecoder:
             InvalidLatentsError: Another width, NaN or infinity.
             DecoderError: `top_k` of an estimator that does not score its answers.
         """
-        x = check_latents(latents, self.space).detach().cpu().numpy()
+        tensor = check_latents(latents, self.space).detach().cpu()
+        x = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
         if len(x) == 0:
             return []
-        if self._classes is None or not self._scorer():
+        scorer = self._scorer()
+        if self._classes is None or scorer is None:
             _refuse_top_k(top_k, self.estimator)
             return list(self.estimator.predict(x))
-        scores = torch.from_numpy(getattr(self.estimator, self._scorer())(x))
+        scores = torch.from_numpy(getattr(self.estimator, scorer)(x))
         if scores.ndim == 1:  # the decision values of two classes
             scores = torch.stack([-scores, scores], dim=1)
         labels = [getattr(label, "item", lambda label=label: label)() for label in self._classes]
         return rank_labels(scores, labels, top_k)
 
-    def _scorer(self) -> str:
+    def _scorer(self) -> str | None:
+        """The method that scores each class; None where votes are between pairs of classes."""
+        params = self.estimator.get_params()
+        if any(k.endswith("decision_function_shape") and v == "ovo" for k, v in params.items()):
+            return None
         names = ("predict_proba", "decision_function")
-        return next((name for name in names if hasattr(self.estimator, name)), "")
+        return next((name for name in names if hasattr(self.estimator, name)), None)
 
     def __repr__(self) -> str:
         return f"EstimatorDecoder({self.estimator!r})"
@@ -145,11 +151,16 @@ def as_decoder(obj: Any, space: SpaceSpec | None = None) -> Decoder:
     )
 
 
-def check_latents(latents: Latents, space: SpaceSpec | None) -> Tensor:
+def check_latents(latents: Latents, space: SpaceSpec | None, like: Tensor | None = None) -> Tensor:
     """Latents (n, d) as a tensor, if they are finite rows of the space's width.
 
+    Args:
+        latents: The latents.
+        space: Whose they should be.
+        like: Give them in the dtype and on the device of this tensor; None for their own.
+
     Raises:
-        InvalidLatentsError: Another shape or width, NaN or infinity.
+        InvalidLatentsError: Another shape or width, NaN or infinity (in that dtype).
     """
     x = as_tensor(latents)
     if x.ndim != 2 or x.shape[1] != (space.dim if space else x.shape[1]):
@@ -158,6 +169,7 @@ def check_latents(latents: Latents, space: SpaceSpec | None) -> Tensor:
             f"a decoder of {space or 'an unknown space'} reads latents of shape (n, {width}), "
             f"got {tuple(x.shape)}"
         )
+    x = x if like is None else x.to(like)
     if x.numel():
         check_finite(x)
     return x

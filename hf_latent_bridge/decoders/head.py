@@ -44,8 +44,9 @@ class Head(Part):
         """Puts a head together.
 
         Raises:
-            DecoderError: Labels that are not texts or integers, one per output.
+            DecoderError: Other layers, or labels that are not texts or integers, one per output.
         """
+        _check_layers(layers, space)
         self.layers = layers.eval().requires_grad_(False)
         self.labels = list(labels)
         self.space = space
@@ -66,7 +67,7 @@ class Head(Part):
             InvalidLatentsError: Another width, NaN or infinity.
         """
         first = _linears(self.layers)[0].weight
-        logits: Tensor = self.layers(check_latents(latents, self.space).to(first))
+        logits: Tensor = self.layers(check_latents(latents, self.space, like=first))
         return logits
 
     def __call__(self, latents: Latents, *, top_k: int | None = None) -> list[Any]:
@@ -144,6 +145,19 @@ def build_layers(dim: int, hidden: Sequence[int], n_outputs: int) -> nn.Sequenti
     for wide, out in pairwise(widths):
         layers += [nn.Linear(wide, out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def _check_layers(layers: nn.Sequential, space: SpaceSpec) -> None:
+    """Refuses layers that a saved head could not say."""
+    linears = _linears(layers)
+    between = [type(layer) for layer in layers]
+    if between != [nn.Linear, *[nn.ReLU, nn.Linear] * (len(linears) - 1)] or not linears:
+        raise DecoderError(f"a head is made of linear layers with a ReLU between, got {layers}")
+    if linears[0].in_features != space.dim or any(layer.bias is None for layer in linears):
+        raise DecoderError(
+            f"a head of {space} needs {space.dim} inputs and linear layers with a bias, "
+            f"got {layers}"
+        )
 
 
 def _linears(layers: nn.Sequential) -> list[nn.Linear]:

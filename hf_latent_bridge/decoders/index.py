@@ -15,7 +15,7 @@ from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
 from hf_latent_bridge.decoders.search import METRICS, FaissSearch, Metric, search_exactly
 from hf_latent_bridge.encoders import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import ConfigError, DecoderError, WeightsError
-from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.part import Part
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -122,14 +122,14 @@ class LatentIndex(Part):
             InvalidLatentsError: Another width than the index's, NaN or infinity.
             DecoderError: Not one item per vector.
         """
-        new = check_latents(vectors, self.space).detach().to(self.vectors)
+        new = check_latents(vectors, self.space, like=self.vectors).detach()
         if isinstance(items, str) or len(items) != len(new):
             raise DecoderError(
                 f"an index needs one item per vector: got {len(new)} vectors and "
                 f"{'one text' if isinstance(items, str) else len(items)} items"
             )
-        if new.numel():
-            check_finite(new)  # float64 may exceed float32
+        if self.repo_id is not None:  # what lies there is no longer this
+            self._came_from(None, None)
         self.vectors = torch.cat([self.vectors, new])
         self.items = [*self.items, *items]
         self._search: FaissSearch | None = None
@@ -151,7 +151,7 @@ class LatentIndex(Part):
             DecoderError: `top_k` is less than 1.
         """
         k = min(check_top_k(top_k), len(self))
-        x = check_latents(queries, self.space).detach().to(self.vectors)
+        x = check_latents(queries, self.space, like=self.vectors).detach()
         if len(x) == 0:
             return []
         if self._search is None:

@@ -20,7 +20,7 @@ class LabelDecoder(Part):
 
     Attributes:
         labels: The labels, distinct texts.
-        vectors: The latent of each label's sentence, (n_labels, d).
+        vectors: The latent of each label's sentence, (n_labels, d), float32.
         space: The space of the vectors.
     """
 
@@ -34,12 +34,9 @@ class LabelDecoder(Part):
             DecoderError: Labels that are not distinct texts, one per vector.
             InvalidLatentsError: Vectors of another width than the space's, NaN or infinity.
         """
-        self.labels = list(labels)
-        self.vectors = as_tensor(vectors).detach()
+        self.labels = check_labels(labels)
+        self.vectors = as_tensor(vectors).detach().float()
         self.space = space
-        texts = all(isinstance(label, str) for label in self.labels)
-        if not texts or not self.labels or len(set(self.labels)) != len(self.labels):
-            raise DecoderError(f"labels must be distinct texts, at least one, got {self.labels!r}")
         if self.vectors.shape != (len(self.labels), space.dim):
             raise InvalidLatentsError(
                 f"{len(self.labels)} labels of {space} need vectors of shape "
@@ -57,7 +54,7 @@ class LabelDecoder(Part):
             DecoderError: `top_k` is less than 1.
         """
         normalize = torch.nn.functional.normalize
-        x = normalize(check_latents(latents, self.space).to(self.vectors), dim=1)
+        x = normalize(check_latents(latents, self.space, like=self.vectors), dim=1)
         return rank_labels(x @ normalize(self.vectors, dim=1).mT, self.labels, top_k)
 
     def _params(self) -> dict[str, Any]:
@@ -86,3 +83,18 @@ class LabelDecoder(Part):
 
     def __repr__(self) -> str:
         return f"LabelDecoder({len(self.labels)} labels) of {self.space}"
+
+
+def check_labels(labels: Sequence[Any]) -> list[str]:
+    """The labels as a list.
+
+    Raises:
+        DecoderError: They are not distinct texts, at least one.
+    """
+    if isinstance(labels, str):
+        raise DecoderError(f"labels must be a list of texts, got one text {labels!r}")
+    plain = list(labels)
+    texts = all(isinstance(label, str) for label in plain)
+    if not plain or not texts or len(set(plain)) != len(plain):
+        raise DecoderError(f"labels must be distinct texts, at least one, got {plain!r}")
+    return plain

@@ -35,13 +35,9 @@ def encode(
     Raises:
         EncoderError: Neither of the two, or what came back is not one row per item.
     """
+    check_encoder(encoder)
     if isinstance(encoder, Encoder):
         latents = as_tensor(encoder.encode(items, batch_size=batch_size, progress=progress))
-    elif not callable(encoder) or hasattr(encoder, "encode"):
-        raise EncoderError(
-            "an encoder comes from load_encoder, or is a callable from a list of items to their "
-            f"latents, such as model.encode; got {type(encoder).__name__} {encoder!r:.60}"
-        )
     else:
         latents = as_tensor(encoder(items))
     if latents.ndim != 2 or len(latents) != len(items):
@@ -50,6 +46,19 @@ def encode(
             f"got shape {tuple(latents.shape)} from {encoder!r}"
         )
     return latents
+
+
+def check_encoder(encoder: object) -> None:
+    """Refuses what is neither an `Encoder` nor a callable.
+
+    Raises:
+        EncoderError: It is neither; or it has an `encode` of another kind, which is not called.
+    """
+    if not isinstance(encoder, Encoder) and (not callable(encoder) or hasattr(encoder, "encode")):
+        raise EncoderError(
+            "an encoder comes from load_encoder, or is a callable from a list of items to their "
+            f"latents, such as model.encode; got {type(encoder).__name__} {encoder!r:.60}"
+        )
 
 
 def space_of(encoder: EncoderLike, dim: int) -> SpaceSpec:
