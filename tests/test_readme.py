@@ -105,6 +105,34 @@ def test_the_format_page_names_every_field_of_the_config():
         assert f"`{field.name}`" in page
 
 
+def test_the_format_page_names_every_kind_of_decoder_with_its_files_and_params(tmp_path):
+    import json
+
+    from hf_latent_bridge import LatentIndex, SpaceSpec, fit_autoencoder, fit_head
+    from hf_latent_bridge.decoders.labels import LabelDecoder
+    from hf_latent_bridge.decoders.load import DECODERS
+    from hf_latent_bridge.part import _FIELDS
+    from hf_latent_bridge.stitched_repo import FIELDS
+
+    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    x = np.random.default_rng(0).normal(size=(20, 4))
+    parts = [
+        fit_head(x, [0, 1] * 10),
+        LatentIndex.from_latents(x, range(20)),
+        LabelDecoder(x[:2], ["a", "b"], SpaceSpec(4)),
+        *fit_autoencoder(np.zeros((2, 1, 8, 8), np.uint8), widths=(4,), epochs=1),
+    ]
+    assert {part.kind for part in parts} == DECODERS.keys()
+    for part in parts:
+        part.save_pretrained(tmp_path / part.kind)
+        config = json.loads((tmp_path / part.kind / "config.json").read_text())
+        files = [path.name for path in (tmp_path / part.kind).iterdir()]
+        for name in (part.kind_key, part.kind, *config["params"], *files):
+            assert f"`{name}`" in page
+    for name in (*_FIELDS, *FIELDS):
+        assert f"`{name}`" in page
+
+
 def test_the_format_page_tells_how_to_use_a_repo_without_the_library(tmp_path):
     from hf_latent_bridge import OrthoTranslator
 

@@ -231,9 +231,7 @@ def test_what_is_no_encoder_is_refused_before_it_is_called(encoder, translator, 
 
 def test_a_callable_translator_that_drops_rows_is_refused(source, head):
     model = stitch(source, lambda latents: latents[:1, :12], head)
-    with pytest.raises(
-        InvalidLatentsError, match=r"one row per latent, \(3, d\), got shape \(1, 12"
-    ):
+    with pytest.raises(InvalidLatentsError, match=r"one row per latent, \(3, d\), got shape \(1,"):
         model(TEXTS[:3])
 
 
