@@ -1,7 +1,8 @@
 """Every block of the README runs, on real encoders, against the embedded Hub.
 
-The public dataset that the README names is not to be had offline: BBC News stands in for it under
-its name, with the same columns.
+What the README names of the public Hub is not to be had offline. BBC News stands in for the news
+dataset, tiny random models for the image models and random pictures for the captioned ones, under
+their names and with the same columns.
 """
 
 import re
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_classifiers
+import tiny_images
+import tiny_models
 from local_hub import LocalHub
 
 ROOT = Path(__file__).parent.parent
@@ -26,11 +30,26 @@ def seeded(hub: LocalHub) -> None:
     from datasets import load_dataset
     from seed_hub import seed
 
-    hub.add_user("hf_alice", "alice", orgs=("local", "sentence-transformers", "fancyzhx", "me"))
+    orgs = ("local", "sentence-transformers", "fancyzhx", "google", "jxie", "me")
+    hub.add_user("hf_alice", "alice", orgs=orgs)
     seed(["minilm", "mpnet", "bbc-news"], quiet=True)
     for split in ("train", "test"):
         rows = load_dataset("local/bbc-news", split=split).select_columns(["text", "label"])
         rows.push_to_hub(DATASET, split=split)
+        _captioned_pictures().push_to_hub("jxie/flickr8k", split=split)
+    tiny_models.push_folder(tiny_classifiers.image_folder("vit"), "google/vit-base-patch16-224")
+    tiny_models.push_folder(tiny_images.image_folder("mobilenet_v2"), "google/mobilenet_v2_1.0_224")
+
+
+def _captioned_pictures():
+    from datasets import Dataset, Features, Image, Value
+
+    rows = {
+        "image": tiny_images.pictures(40),
+        "caption_0": tiny_models.sentences(40, tiny_models.EN),
+    }
+    features = Features({"image": Image(), "caption_0": Value("string")})
+    return Dataset.from_dict(rows, features=features)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +69,7 @@ def test_the_python_blocks_run_in_order_once_the_translator_is_published(capsys)
     assert "untranslated" in printed
     assert printed.rstrip().endswith("torch.Size([1, 768])")
     assert Path("old-to-new/model.safetensors").is_file()
+    assert names["images"].shape == (1797, 1, 8, 8)
 
 
 @pytest.mark.usefixtures("seeded")
