@@ -140,6 +140,14 @@ def resolve_commit(
         ).resolved
 
 
+def folder_without_revisions(path: str | Path, revision: str) -> RepoNotFoundError:
+    """The refusal to take a folder for the repo whose revision was asked for."""
+    return RepoNotFoundError(
+        f"{path} is a folder here and has no revision {revision!r}: leave revision out, or run "
+        "elsewhere to load a repo of this name"
+    )
+
+
 def has_file(
     name_or_path: str, file: str, *, revision: str | None, token: str | bool | None = None
 ) -> bool:
@@ -236,10 +244,7 @@ def _fetch_local(path: Path, names: Sequence[str], revision: str | None, subfold
     if not path.is_dir():
         raise RepoNotFoundError(f"{path} is a file: pass the folder that holds {CONFIG_NAME}")
     if revision is not None:
-        raise RepoNotFoundError(
-            f"{path} is a folder here and has no revision {revision!r}: leave revision out, or "
-            "run elsewhere to load a repo of this name"
-        )
+        raise folder_without_revisions(path, revision)
     folder = path / subfolder
     paths = {name: folder / name for name in names}
     for name, file in paths.items():

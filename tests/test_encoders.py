@@ -596,3 +596,16 @@ def test_a_repo_id_or_a_whole_model_in_place_of_an_encoder_is_refused_with_advic
         with pytest.raises(EncoderError, match=r"such as model\.encode; got"):
             encode(wrong, ["a dog"])
     assert encode(model.encode, ["a dog"]).shape == (1, 16)
+
+
+def test_a_folder_by_the_name_of_a_repo_is_not_taken_for_it(tmp_path, monkeypatch):
+    space = load_encoder(bert_repo()).space
+    shutil.copytree(bert_folder(seed=5), tmp_path / bert_repo())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RepoNotFoundError, match="is a folder here and has no revision"):
+        load_encoder(space)
+    with pytest.raises(RepoNotFoundError, match="is a folder here and has no revision 'main'"):
+        load_encoder(SpaceSpec(16, repo_id=bert_repo()))
+    with pytest.raises(RepoNotFoundError, match="is a folder here and has no revision 'v1'"):
+        load_encoder(bert_repo(), revision="v1")
+    assert load_encoder(bert_repo()).space.repo_id is None

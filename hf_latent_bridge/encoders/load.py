@@ -105,6 +105,8 @@ def _load(
     commit = None
     if not Path(name).is_dir():
         commit = hub.resolve_commit(name, revision=revision, token=token)
+    elif revision is not None:
+        raise hub.folder_without_revisions(name, revision)
     options = LoadOptions(name=name, commit=commit, token=token, **others)
     try:
         return _loader(options)
@@ -163,6 +165,8 @@ def _clear_error(options: LoadOptions, error: BaseException) -> LatentBridgeErro
 def _load_space(space: SpaceSpec, running: dict[str, Any]) -> ModelEncoder | ConvEncoder:
     if space.repo_id is None:
         raise EncoderError(f"the space names no repo to load an encoder from: {space}")
+    if Path(space.repo_id).is_dir():  # spaces name repos alone
+        raise hub.folder_without_revisions(space.repo_id, space.revision or "main")
     if space.pooling == AUTOENCODER:
         encoder: ModelEncoder | ConvEncoder = _load_conv(space, running)
     else:
