@@ -95,16 +95,6 @@ class Processes:
         )
 
 
-def local_device() -> str | None:
-    """The GPU for this process where each process of a machine has its own; None for one alone."""
-    import torch
-
-    rank = os.environ.get("LOCAL_RANK")
-    if rank is None or not torch.cuda.is_available():
-        return None
-    return f"cuda:{int(rank) % torch.cuda.device_count()}"
-
-
 @functools.cache
 def _leave_at_exit() -> None:
     """Ends the group's threads while Python still runs: left alone, they may abort the process."""

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import DE, EN, bert_repo, sentence_repo, sentences, text_dataset_repo
@@ -9,6 +10,7 @@ from tiny_models import DE, EN, bert_repo, sentence_repo, sentences, text_datase
 from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
+    LinearTranslator,
     OrthoTranslator,
     SpaceSpec,
     fit_translator,
@@ -128,6 +130,22 @@ def test_the_map_is_float32_whatever_the_encoders_give(dtype):
 
     fitted = fit_translator(OrthoTranslator(), encoder, encoder, (NUMBERS, NUMBERS))
     assert fitted.map_.weight.dtype == fitted.map_.bias.dtype == torch.float32
+
+
+def test_products_in_float32_are_near_those_in_float64_and_are_told_as_less_precise():
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(3000, 20)).astype(np.float32) + 5
+    y = (x @ draw.normal(size=(20, 30)) + draw.normal(size=(3000, 30))).astype(np.float32)
+    exact = fit_translator(LinearTranslator(), None, None, (x, y))
+    fast = fit_translator(LinearTranslator(), None, None, (x, y), gemm_dtype=torch.float32)
+    for name, expected in exact.moments_.to_tensors().items():
+        got = fast.moments_.to_tensors()[name]
+        assert got.dtype == torch.float64
+        assert (got - expected).abs().max() <= 1e-6 * expected.abs().max()
+    torch.testing.assert_close(fast.map_.weight, exact.map_.weight, atol=1e-4, rtol=1e-4)
+    assert (fast.moments_.eps, exact.moments_.eps < 1e-11) == (torch.finfo(torch.float32).eps, True)
+    with pytest.raises(ValueError, match=r"float32 or torch\.float64, got torch\.float16"):
+        fit_translator(LinearTranslator(), None, None, (x, y), gemm_dtype=torch.float16)
 
 
 def test_encoders_that_track_gradients_leave_none_in_the_map():
