@@ -81,16 +81,17 @@ def fit_translator(
         InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows or another width than before.
         CheckpointError: The checkpoint is of another fit; says what changed.
-        ProcessError: Another process failed.
+        ProcessError: Another process failed or was lost.
+        FileNotFoundError: No folder to write `bad_rows_file` into.
+        ValueError: An unknown `on_bad_row` or `gemm_dtype`, or a size below 1.
 
     Warns:
         RankWarning: The latents do not determine the map; the minimum-norm one is taken.
     """
-    if on_bad_row not in ("stop", "skip"):
-        raise ValueError(f"on_bad_row must be 'stop' or 'skip', got {on_bad_row!r}")
-    if gemm_dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"gemm_dtype must be torch.float32 or torch.float64, got {gemm_dtype}")
     size = _CHUNK if chunk_size is None else chunk_size
+    _check_sizes(chunk_size=size, checkpoint_every=checkpoint_every)
+    if bad_rows_file is not None and not Path(bad_rows_file).parent.is_dir():
+        raise FileNotFoundError(f"there is no folder to write {bad_rows_file} into")
     pairs = Pairs(*pairs) if isinstance(pairs, tuple | list) else pairs
     sides = Side("source", source), Side("target", target)
     processes, summary = Processes.current(), FitSummary()
@@ -130,6 +131,12 @@ def fit_translator(
     summary.finish()
     translator.fit_summary_ = summary
     return translator
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
 
 
 def _sum(parts: list[PairedMoments], bad_rows: list[BadRow]) -> PairedMoments:

@@ -40,6 +40,14 @@ class MomentPass:
     summary: FitSummary
     _widths: set[tuple[int, int]] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        if self.on_bad_row not in ("stop", "skip"):
+            raise ValueError(f"on_bad_row must be 'stop' or 'skip', got {self.on_bad_row!r}")
+        if self.gemm_dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"gemm_dtype must be torch.float32 or torch.float64, got {self.gemm_dtype}"
+            )
+
     def run(
         self,
         pairs: PairSource,

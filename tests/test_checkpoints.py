@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,13 +44,17 @@ def start(folder, mode, count):
     return subprocess.Popen(command, env=ENVIRONMENT)
 
 
-def kill_when_it_hangs(process, folder, count):
+def wait_until_it_hangs(process, folder, count):
     deadline = time.monotonic() + 120
     checkpoints = folder / "checkpoint"
     while not (folder / "hanging").exists() or len(list(checkpoints.glob("fit-*"))) < count:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def kill_when_it_hangs(process, folder, count):
+    wait_until_it_hangs(process, folder, count)
     fitting_now = [int(path.stem) for path in folder.glob("*.pid")]
     assert len(fitting_now) == count
     for pid in fitting_now:  # torchrun gives each a session of its own, so no group has them all
@@ -74,6 +79,28 @@ def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
         assert resumed["moments"] == expected["moments"]
         assert resumed["resumed"] > 0 == expected["resumed"]
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_process_whose_partner_is_killed_says_so_where_no_launcher_ends_it(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    command = [sys.executable, SCRIPT, tmp_path, "hang"]
+    first, second = (
+        subprocess.Popen(
+            command,
+            env=ENVIRONMENT | group | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    )
+    with first, second:
+        wait_until_it_hangs(first, tmp_path, 2)
+        first.kill()
+        _, error = second.communicate(timeout=120)
+    assert second.returncode == 1
+    assert "ProcessError: another of 2 processes was lost: start all of them again" in error
 
 
 def stopped(folder, monkeypatch):

@@ -215,6 +215,20 @@ def test_a_repo_id_in_place_of_an_encoder_is_refused_with_advice():
         fit_translator(OrthoTranslator(), bert_repo(), bert_repo(), (NUMBERS, NUMBERS))
 
 
+@pytest.mark.parametrize("size", ["chunk_size", "checkpoint_every"])
+def test_a_size_of_nothing_is_refused(size):
+    with pytest.raises(ValueError, match=f"{size} must be at least 1, got 0"):
+        fit_translator(OrthoTranslator(), vectors(3), vectors(3), (NUMBERS, NUMBERS), **{size: 0})
+
+
+def test_a_missing_folder_for_the_bad_rows_is_told_before_anything_is_encoded(tmp_path):
+    path = tmp_path / "none" / "bad.jsonl"
+    with pytest.raises(FileNotFoundError, match=r"none/bad\.jsonl"):
+        fit_translator(
+            OrthoTranslator(), pytest.fail, pytest.fail, (NUMBERS, NUMBERS), bad_rows_file=path
+        )
+
+
 def test_a_bar_is_shown_only_when_asked_for(capfd):
     encoder, _ = encoders()
     fit_translator(OrthoTranslator(), encoder, encoder, texts())
