@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from hf_latent_bridge._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from hf_latent_bridge.anchor_choice import choose_anchors as choose_anchors
     from hf_latent_bridge.composition import ComposedTranslator as ComposedTranslator
     from hf_latent_bridge.composition import compose as compose
     from hf_latent_bridge.data import Pairs as Pairs
@@ -73,6 +74,7 @@ _HOMES = {
     "Translator": "translators",
     "as_decoder": "decoders",
     "cache_info": "encoders",
+    "choose_anchors": "anchor_choice",
     "clear_cache": "encoders",
     "compose": "composition",
     "evaluate": "evaluation",

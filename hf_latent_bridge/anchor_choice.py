@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hf_latent_bridge import anchors
 from hf_latent_bridge.data import Pairs, StreamedPairs
+from hf_latent_bridge.data.sampling import check_size
 from hf_latent_bridge.encoders import EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.processes import Processes
@@ -46,13 +47,14 @@ def choose_anchors(
         batch_size: Items per forward pass.
 
     Raises:
-        InvalidPairsError: Streamed pairs, no label for each pair, or a bad row.
+        InvalidPairsError: `n` is less than 1, streamed pairs, no label for each pair, or a bad row.
         ValueError: An unknown method.
     """
     if method not in METHODS:
         raise ValueError(f"anchors must be one of {METHODS}, got {method!r}")
     if not isinstance(pairs, Pairs):
         raise InvalidPairsError("anchors are chosen from pairs that can be read twice, not streams")
+    check_size(n)
     if method == "uniform" or n >= len(pairs):
         return pairs.sample(n, seed=seed)
     if method == "balanced":
@@ -74,10 +76,7 @@ def _latents(pairs: Pairs, side: Side, batch_size: int) -> Tensor:
     def work(stop: object) -> list[tuple[int, Tensor]]:
         found = []
         for chunk in pairs.chunks(_CHUNK, share=processes.share):
-            for position, reason in side.screen.reasons(chunk.source).items():
-                raise InvalidPairsError(f"{chunk.bad_row(position, 'source', reason)}: drop it")
-            latents = side.latents(chunk.source, batch_size=batch_size)
-            found.append((chunk.place.index, latents.detach().cpu()))
+            found.append((chunk.place.index, side.read(chunk, batch_size=batch_size).cpu()))
         return found
 
     ordered = sorted(chain.from_iterable(processes.run(work)), key=lambda part: part[0])

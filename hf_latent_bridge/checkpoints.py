@@ -83,8 +83,9 @@ class Checkpoint:
         write_atomic(self._path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
     def remove(self) -> None:
-        """Deletes the file, and the folder when it is the last."""
-        self._path.unlink(missing_ok=True)
+        """Deletes the file, its halves that kills have left, and the folder when it is empty."""
+        for path in (self._path, *self._folder.glob(f".{self._path.name}.*")):
+            path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty yet, or another process was faster
             self._folder.rmdir()
 

@@ -7,22 +7,27 @@ import torch
 from torch import Tensor
 
 from hf_latent_bridge import metrics
-from hf_latent_bridge.data import Pairs
-from hf_latent_bridge.encoders import EncoderLike, encode, space_of
-from hf_latent_bridge.errors import InvalidLatentsError, SpaceMismatchError
+from hf_latent_bridge.data import Pairs, PairSource
+from hf_latent_bridge.data.chunks import EVERYTHING
+from hf_latent_bridge.encoders import EncoderLike
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, SpaceMismatchError
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.report import Chance, Report, Scores
 from hf_latent_bridge.resampling import bootstrap_intervals, permutation_scores
+from hf_latent_bridge.sides import Side
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators import Translator
+
+_CHUNK = 1024
+_MOST_STREAMED = 100_000
 
 
 def evaluate(
     translator: Translator,
-    source: EncoderLike,
-    target: EncoderLike,
-    pairs: Pairs | tuple[Sequence[Any], Sequence[Any]],
+    source: EncoderLike | SpaceSpec | None,
+    target: EncoderLike | SpaceSpec | None,
+    pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
     *,
     batch_size: int = 32,
     seed: int = 0,
@@ -34,25 +39,26 @@ def evaluate(
 
     Args:
         translator: A fitted translator.
-        source: Its source encoder.
-        target: Its target encoder.
-        pairs: Pairs that the fit did not see; all latents are held in memory.
+        source: Its source encoder; where the items are latents already, their space or None.
+        target: Its target encoder, likewise.
+        pairs: Pairs that the fit did not see. All latents are held in memory: those of up to
+            100,000 pairs of a stream.
         batch_size: Items per forward pass.
         seed: Seeds bootstrap and shuffles.
         n_bootstrap: Draws behind the intervals.
         n_permutations: Shuffles of the pairing behind "shuffled" and the p-values.
-        progress: Show a bar for each encoder.
+        progress: Show a bar.
 
     Raises:
         SpaceMismatchError: An encoder is not the one that the translator was fitted on.
         NotFittedError: The translator was not fitted.
+        InvalidPairsError: A bad row, none at all, or a longer stream.
     """
-    _check_space("source", space_of(source, translator.source_width), translator.source_)
-    _check_space("target", space_of(target, translator.target_width), translator.target_)
-    pairs = pairs if isinstance(pairs, Pairs) else Pairs(*pairs)
-    ((items, counterparts),) = pairs.batches(len(pairs))
-    x = encode(source, items, batch_size=batch_size, progress=progress)
-    y = encode(target, counterparts, batch_size=batch_size, progress=progress)
+    sides = Side("source", source), Side("target", target)
+    _check_space(sides[0], translator.source_width, translator.source_)
+    _check_space(sides[1], translator.target_width, translator.target_)
+    pairs = Pairs(*pairs) if isinstance(pairs, tuple | list) else pairs
+    x, y = _latents(sides, pairs, batch_size, progress)
     return evaluate_latents(
         translator,
         x,
@@ -116,6 +122,31 @@ def evaluate_latents(
     )
 
 
+def _latents(
+    sides: tuple[Side, Side], pairs: PairSource, batch_size: int, progress: bool
+) -> tuple[Tensor, Tensor]:
+    """Latents of both sides, (n, d_source) and (n, d_target); items are held chunk by chunk."""
+    from tqdm.auto import tqdm
+
+    parts: list[list[Tensor]] = []
+    n = 0
+    total = pairs.rows_of(EVERYTHING, _CHUNK)
+    with tqdm(total=total, unit="pair", desc="evaluate", disable=not progress) as bar:
+        for chunk in pairs.chunks(_CHUNK):
+            parts.append([side.read(chunk, batch_size=batch_size) for side in sides])
+            n += len(chunk.rows)
+            bar.update(len(chunk.rows))
+            if total is None and n > _MOST_STREAMED:
+                raise InvalidPairsError(
+                    f"evaluation holds all latents in memory, at most those of {_MOST_STREAMED:,} "
+                    "streamed pairs, and this stream has more: sample it with max_pairs"
+                )
+    if not parts:
+        raise InvalidPairsError("pairs need at least one item, got none")
+    x, y = (torch.cat(side) for side in zip(*parts, strict=True))
+    return x, y
+
+
 def _cka(name: str, latents: Tensor, target: Tensor) -> dict[str, float]:
     moments = PairedMoments.from_batch(latents, target, full_syy=True)
     return {
@@ -135,10 +166,11 @@ def _fit_width(x: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, width - x.shape[1]))
 
 
-def _check_space(side: str, got: SpaceSpec, expected: SpaceSpec) -> None:
+def _check_space(side: Side, width: int, expected: SpaceSpec) -> None:
+    got = side.space(width)
     mismatches = expected.mismatches(got)
     if mismatches:
         raise SpaceMismatchError(
-            f"the translator's {side} is {expected}, the encoder gives {got}: "
+            f"the translator's {side.name} is {expected}, the encoder gives {got}: "
             f"they differ in {'; '.join(mismatches)}"
         )

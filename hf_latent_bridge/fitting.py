@@ -39,6 +39,7 @@ def fit_translator(
     *,
     batch_size: int = 32,
     chunk_size: int | None = None,
+    gemm_dtype: torch.dtype = torch.float64,
     on_bad_row: OnBadRow = "stop",
     bad_rows_file: str | Path | None = None,
     checkpoint_dir: str | Path | None = None,
@@ -60,6 +61,9 @@ def fit_translator(
         batch_size: Items per forward pass.
         chunk_size: Pairs that are read, encoded and summed at a time, the unit in which processes
             share the work: lower it to give several of them work on few pairs. None for 1,024.
+        gemm_dtype: In which products of latents are taken. Beside encoding, float64 costs little;
+            for latents that are given, float32 is about twice as fast on a CPU, and leaves a
+            relative error near 1e-5 in a map that few pairs determine.
         on_bad_row: "stop" at the first row that is missing, empty, unreadable, NaN or ragged, or
             "skip" such rows, count them in `dataset_` and list them in `bad_rows_file`.
         bad_rows_file: Where to write the skipped rows, one JSON object a line.
@@ -77,18 +81,21 @@ def fit_translator(
         InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows or another width than before.
         CheckpointError: The checkpoint is of another fit; says what changed.
-        ProcessError: Another process failed.
+        ProcessError: Another process failed or was lost.
+        FileNotFoundError: No folder to write `bad_rows_file` into.
+        ValueError: An unknown `on_bad_row` or `gemm_dtype`, or a size below 1.
 
     Warns:
         RankWarning: The latents do not determine the map; the minimum-norm one is taken.
     """
-    if on_bad_row not in ("stop", "skip"):
-        raise ValueError(f"on_bad_row must be 'stop' or 'skip', got {on_bad_row!r}")
     size = _CHUNK if chunk_size is None else chunk_size
+    _check_sizes(chunk_size=size, checkpoint_every=checkpoint_every)
+    if bad_rows_file is not None and not Path(bad_rows_file).parent.is_dir():
+        raise FileNotFoundError(f"there is no folder to write {bad_rows_file} into")
     pairs = Pairs(*pairs) if isinstance(pairs, tuple | list) else pairs
     sides = Side("source", source), Side("target", target)
     processes, summary = Processes.current(), FitSummary()
-    one_pass = MomentPass(translator, sides, batch_size, on_bad_row, summary)
+    one_pass = MomentPass(translator, sides, batch_size, on_bad_row, gemm_dtype, summary)
     checkpoint = None
     if checkpoint_dir is not None:
         identity = _identity(one_pass, pairs, processes, size)
@@ -126,6 +133,12 @@ def fit_translator(
     return translator
 
 
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
 def _sum(parts: list[PairedMoments], bad_rows: list[BadRow]) -> PairedMoments:
     """The moments of all processes, added in the order of their ranks."""
     if not parts:
@@ -154,6 +167,7 @@ def _identity(
         "translator": {translator.translator_type: translator.get_params()},
         "batch_size": one_pass.batch_size,
         "on_bad_row": one_pass.on_bad_row,
+        "gemm_dtype": str(one_pass.gemm_dtype),
         "chunk_size": size,
         "processes": processes.share.count,
     }

@@ -84,17 +84,31 @@ def merge_card(existing: str | None, generated: str) -> str:
 def describe_dataset(dataset: Mapping[str, Any]) -> str:
     """A dataset's provenance in one line of Markdown; empty where nothing is known."""
     known = {**dataset, "revision": (dataset.get("revision") or "")[:12] or None}
-    name = known.pop("repo_id", None)
-    details = [f"{_LABELS.get(k, k)} {v}" for k, v in known.items() if v is not None]
-    if not name:
-        return ", ".join(details)
-    return f"`{name}`" + (f" ({', '.join(details)})" if details else "")
+    name, parts = known.pop("repo_id", None), known.pop("parts", [])
+    details = ", ".join(_detail(k, v) for k, v in known.items() if v is not None)
+    if name:
+        return f"`{name}`" + (f" ({details})" if details else "")
+    together = " and ".join(describe_dataset(part) or "pairs of no dataset" for part in parts)
+    return ", ".join(filter(None, [together, details]))
+
+
+def _detail(key: str, value: Any) -> str:
+    if key == "deduplicated":
+        return "without duplicates"
+    if key == "bad_rows_skipped":
+        return f"{value:,} bad rows skipped"
+    return f"{_LABELS.get(key, key)} {value}"
+
+
+def _repo_ids(dataset: Mapping[str, Any]) -> list[str]:
+    """The Hub datasets of a record, each once."""
+    names = [part.get("repo_id") for part in dataset.get("parts", [dataset])]
+    return list(dict.fromkeys(name for name in names if _is_repo_id(name)))
 
 
 def _card_data(config: Mapping[str, Any], tags: Sequence[str]) -> ModelCardData:
     named = (config[side].get("repo_id") for side in ("source", "target"))
     base_models = list(dict.fromkeys(name for name in named if _is_repo_id(name)))
-    dataset = config["dataset"].get("repo_id")
     results = list(_eval_results(config["metrics"]))
     return ModelCardData(
         library_name="hf-latent-bridge",
@@ -102,7 +116,7 @@ def _card_data(config: Mapping[str, Any], tags: Sequence[str]) -> ModelCardData:
         tags=["latent-translation", f"{_TYPE_TAG}{config['translator_type']}", *tags],
         base_model=base_models or None,
         base_model_relation="adapter" if base_models else None,
-        datasets=[dataset] if _is_repo_id(dataset) else None,
+        datasets=_repo_ids(config["dataset"]) or None,
         model_name=f"{_name(config['source'])} to {_name(config['target'])}" if results else None,
         eval_results=results or None,
     )
@@ -110,9 +124,9 @@ def _card_data(config: Mapping[str, Any], tags: Sequence[str]) -> ModelCardData:
 
 def _eval_results(metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
     dataset = metrics.get("dataset") or {}
-    name = dataset.get("repo_id")
-    if not _is_repo_id(name):
+    if len(names := _repo_ids(dataset)) != 1:  # the index has a place for one only
         return
+    (name,) = names
     for metric, value in _scores(metrics, "translated").items():
         yield EvalResult(
             task_type="feature-extraction",

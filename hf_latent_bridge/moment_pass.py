@@ -1,6 +1,5 @@
 """One process's pass over its pairs: screen, encode, and sum their moments."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,9 +10,10 @@ from torch import Tensor
 
 from hf_latent_bridge.checkpoints import FitState
 from hf_latent_bridge.data import BadRow, Chunk, PairSource, Share
-from hf_latent_bridge.errors import EncoderError, InvalidPairsError, LatentBridgeError
+from hf_latent_bridge.encoders import default_device
+from hf_latent_bridge.errors import EncoderError, InvalidPairsError
 from hf_latent_bridge.fit_summary import FitSummary
-from hf_latent_bridge.sides import Side
+from hf_latent_bridge.sides import Side, located
 from hf_latent_bridge.translators import Translator
 
 OnBadRow = Literal["stop", "skip"]
@@ -28,6 +28,7 @@ class MomentPass:
         sides: Source and target.
         batch_size: Items per forward pass.
         on_bad_row: Stop at a bad row, or skip it.
+        gemm_dtype: In which products are taken; they are added up in float64.
         summary: Where the times are added up.
     """
 
@@ -35,8 +36,17 @@ class MomentPass:
     sides: tuple[Side, Side]
     batch_size: int
     on_bad_row: OnBadRow
+    gemm_dtype: torch.dtype
     summary: FitSummary
     _widths: set[tuple[int, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.on_bad_row not in ("stop", "skip"):
+            raise ValueError(f"on_bad_row must be 'stop' or 'skip', got {self.on_bad_row!r}")
+        if self.gemm_dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"gemm_dtype must be torch.float32 or torch.float64, got {self.gemm_dtype}"
+            )
 
     def run(
         self,
@@ -86,7 +96,7 @@ class MomentPass:
             good = self._screened(chunk, state.bad_rows)
         if len(good.rows) == 0:
             return
-        with _located(good):
+        with located(good):
             x, y = self._encoded(good)
             with self.summary.timing("moments"):
                 x, y = self._finite(good, x, y, state.bad_rows)
@@ -121,8 +131,15 @@ class MomentPass:
         self._widths.add((x.shape[1], y.shape[1]))
         if len(self._widths) > 1:
             raise EncoderError(f"the encoders changed their widths: {sorted(self._widths)}")
-        device = y.device if self.sides[0].holds_latents else x.device
-        return _precise(x.to(device)), _precise(y.to(device))
+        place = self._device(x, y)
+        # Apple's GPU has no float64
+        dtype = torch.float32 if place.type == "mps" else self.gemm_dtype
+        return x.to(place, dtype), y.to(place, dtype)
+
+    def _device(self, x: Tensor, y: Tensor) -> torch.device:
+        """Where an encoder has put its latents; given ones on both sides go to this process's."""
+        encoded = [z.device for z, s in zip((x, y), self.sides, strict=True) if not s.holds_latents]
+        return encoded[0] if encoded else default_device()
 
     def _finite(
         self, chunk: Chunk, x: Tensor, y: Tensor, bad_rows: list[BadRow]
@@ -138,19 +155,3 @@ class MomentPass:
             )
         good = finite[0] & finite[1]
         return x[good], y[good]
-
-
-@contextlib.contextmanager
-def _located(chunk: Chunk) -> Iterator[None]:
-    """Says which pairs an error is about; rows in its text count from the first of them."""
-    try:
-        yield
-    except LatentBridgeError as error:
-        where = f"among pairs {chunk.rows[0]} to {chunk.rows[-1]}"
-        where += f" of shard {chunk.place.shard}" if chunk.sharded else ""
-        raise type(error)(f"{where}: {error}") from error
-
-
-def _precise(latents: Tensor) -> Tensor:
-    """Beside encoding, float64 products cost nothing; Apple's GPU has none."""
-    return latents.to(torch.float32 if latents.device.type == "mps" else torch.float64)

@@ -66,7 +66,8 @@ class Processes:
 
         Raises:
             LatentBridgeError: In every process, what the first failing one raised.
-            ProcessError: In every other process, if that was no error of this library.
+            ProcessError: In every other process, if that was no error of this library; in all
+                that are left, if one was killed.
         """
         if self.share.count == 1:
             return [work(lambda: False)]
@@ -78,8 +79,15 @@ class Processes:
             result = work(lambda: bool(store.check([key])))
         except Exception as caught:  # whatever it is, the others wait to hear of it
             error = caught
-            store.set(key, "1")
-        outcomes = gather_object([(result, error and self._portable(error))])
+        try:
+            if error is not None:
+                store.set(key, "1")
+            outcomes = gather_object([(result, error and self._portable(error))])
+        except RuntimeError as lost:
+            raise ProcessError(
+                f"another of {self.share.count} processes was lost: start all of them again; "
+                f"{str(lost).splitlines()[0]}"
+            ) from (error or lost)
         for rank, (_, failure) in enumerate(outcomes):
             if failure is not None:
                 raise error if rank == self.share.rank and error is not None else failure
@@ -93,16 +101,6 @@ class Processes:
             f"process {self.share.rank} of {self.share.count} failed: "
             f"{type(error).__name__}: {error}"
         )
-
-
-def local_device() -> str | None:
-    """The GPU for this process where each process of a machine has its own; None for one alone."""
-    import torch
-
-    rank = os.environ.get("LOCAL_RANK")
-    if rank is None or not torch.cuda.is_available():
-        return None
-    return f"cuda:{int(rank) % torch.cuda.device_count()}"
 
 
 @functools.cache

@@ -23,7 +23,7 @@ DATASET = "local/20newsgroups"
 PAIRS = 601  # which two processes cannot share evenly
 PROCESSES = 2
 CHUNK = 64
-PATIENCE = 180
+PATIENCE = 1800
 
 
 def main() -> int:

@@ -1,7 +1,9 @@
 """One embedded Hub for the whole run: huggingface_hub reads HF_* when it is imported."""
 
 import itertools
+import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,3 +41,48 @@ def api() -> "HfApi":
 def repo_id() -> str:
     """An id that no other test uses."""
     return f"alice/repo-{next(numbers)}"
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command here; returns its exit code and what it printed."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        from hf_latent_bridge.cli import main
+
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def facts(run):
+    """Run a command that succeeds, with --json; returns what it printed, parsed."""
+
+    def facts(*arguments):
+        code, out, err = run(*arguments, "--json")
+        assert (code, err) == (0, "")
+        (line,) = out.splitlines()
+        return json.loads(line)
+
+    return facts
+
+
+@pytest.fixture
+def refusal(run):
+    """Run a command that refuses; returns its one line."""
+
+    def refusal(*arguments):
+        code, out, err = run(*arguments)
+        assert (code, out) == (1, "")
+        (line,) = err.splitlines()
+        assert line.startswith("latent-bridge: error: ")
+        assert not re.search("hf_(alice|bob|reader)", line)
+        return line.removeprefix("latent-bridge: error: ")
+
+    return refusal

@@ -4,7 +4,9 @@ import json
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
+import torch
 
 from hf_latent_bridge import (
     LinearTranslator,
@@ -38,6 +40,20 @@ def of_vectors(n, *, spoil=(), **options):
     return fit_translator(LinearTranslator(), None, None, (x, y), **options)
 
 
+def of_a_generator(n):
+    """A fit on a stream of the user's own, which has one shard."""
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(n, 5)), draw.normal(size=(n, 7))
+
+    def rows():
+        for a, b in zip(x, y, strict=True):
+            yield {"a": a, "b": b}
+
+    stream = datasets.IterableDataset.from_generator(rows)
+    pairs = load_pairs(stream, source="a", target="b")
+    return fit_translator(LinearTranslator(), None, None, pairs)
+
+
 def failing_at(item):
     """An encoder that fails on one item."""
 
@@ -62,6 +78,8 @@ FITS = {
     "streamed, without duplicates": lambda: of_texts(TEXTS, streaming=True, deduplicate=True),
     "a sample of a stream": lambda: of_texts(TEXTS, streaming=True, max_pairs=77, seed=3),
     "vectors": lambda: of_vectors(1001),
+    "vectors, multiplied in float32": lambda: of_vectors(1001, gemm_dtype=torch.float32),
+    "a stream of the user's own": lambda: of_a_generator(151),
     "more processes than chunks": lambda: of_vectors(20),
     "bad rows skipped": lambda: of_vectors(151, spoil=(3, 40, 41, 150), on_bad_row="skip"),
 }

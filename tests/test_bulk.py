@@ -1,5 +1,6 @@
 """Files of latents are translated in pieces, and the result appears only when it is whole."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future
+from pathlib import Path
 
 import datasets
 import huggingface_hub
@@ -21,7 +23,7 @@ import safetensors.numpy
 import hf_latent_bridge
 from hf_latent_bridge import AutoTranslator, OrthoTranslator, bulk
 from hf_latent_bridge.bulk import pipeline, translate_file
-from hf_latent_bridge.errors import InvalidLatentsError, ResumeError
+from hf_latent_bridge.errors import InvalidLatentsError, ProcessError, ResumeError
 
 
 @pytest.fixture
@@ -449,32 +451,43 @@ def _job_of(translator, source, target, touch):
 
 
 def run_command(*arguments, **options):
-    command = [sys.executable, "-m", "hf_latent_bridge.cli", "translate", *map(str, arguments)]
+    command = [sys.executable, "-m", "hf_latent_bridge", "translate", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
-def test_a_killed_process_goes_on_where_it_stood(tmp_path):
-    """SIGKILL after the first checkpoint; the second run ends with the bytes of a whole one."""
+@pytest.fixture
+def large(tmp_path):
+    """A saved translator, rows that take it a while, and where they go; all as names."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((80_000, 32), dtype=np.float32)
     np.save(tmp_path / "in.npy", x)
     y = rng.standard_normal((500, 512), dtype=np.float32)
     OrthoTranslator().fit(x[:500], y).save_pretrained(tmp_path / "translator")
-    names = [tmp_path / name for name in ("translator", "in.npy", "out.npy")]
+    return [tmp_path / name for name in ("translator", "in.npy", "out.npy")]
+
+
+def whole(names):
+    """The bytes of the same translation by one process."""
+    target = names[2].with_name("whole.npy")
+    translate_file(AutoTranslator.from_pretrained(names[0]), names[1], target)
+    return target.read_bytes()
+
+
+def test_a_killed_process_goes_on_where_it_stood(large, tmp_path):
+    """SIGKILL after the first checkpoint; the second run ends with the bytes of a whole one."""
     state = tmp_path / ".out.npy.part.0-of-1"
-    with run_command(*names) as run:
+    with run_command(*large) as run:
         while run.poll() is None:
             if state.exists() and json.loads(state.read_text())["done"]:
                 run.kill()
                 break
             time.sleep(0.001)
     assert run.returncode == -signal.SIGKILL
-    assert not names[2].exists()
-    assert 0 < json.loads(state.read_text())["done"] < len(x)
-    with run_command(*names) as run:
+    assert not large[2].exists()
+    assert 0 < json.loads(state.read_text())["done"] < 80_000
+    with run_command(*large) as run:
         assert run.wait() == 0
-    translate_file(AutoTranslator.from_pretrained(names[0]), names[1], tmp_path / "whole.npy")
-    np.testing.assert_array_equal(np.load(names[2]), np.load(tmp_path / "whole.npy"))
+    assert large[2].read_bytes() == whole(large)
     assert not list(tmp_path.glob(".out.npy.*"))
 
 
@@ -508,6 +521,80 @@ def test_under_torchrun_each_process_takes_its_share(translator, tmp_path):
     translate_file(translator, names[1], tmp_path / "whole.npy")
     assert names[2].read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert not list(tmp_path.glob(".out.npy.*"))
+
+
+def test_a_bar_shows_what_all_processes_have_done(translator, save, tmp_path, capfd):
+    source = save(rows(20_011))
+    translate_file(translator, source, tmp_path / "out.npy", processes=2, progress=True)
+    assert "20011/20011" in capfd.readouterr().err
+
+
+def torchrun_translate(names):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc_per_node", "2", "-m", "hf_latent_bridge", "translate", *names]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([str(word) for word in command], env=environment, **pipes)
+
+
+def process_at(names, *, rank):
+    """Waits until a process has written a part of its range, and tells its id."""
+    state = names[2].with_name(f".out.npy.part.{rank}-of-2")
+    deadline = time.monotonic() + 120
+    while not state.exists() or not json.loads(state.read_text())["done"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            opened = {os.readlink(link) for link in (folder / "fd").iterdir()}
+            if str(names[2].with_name(".out.npy.part")) in opened and (
+                f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(b"\0")
+                or b"RANK=" not in (folder / "environ").read_bytes()
+            ):
+                return int(folder.name)
+    return pytest.fail("no process writes")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
+def test_torchrun_ends_all_when_one_is_killed_and_a_second_run_goes_on(large):
+    with torchrun_translate(large) as run:
+        os.kill(process_at(large, rank=1), signal.SIGKILL)
+        assert run.wait(120) != 0
+    assert not large[2].exists()
+    with torchrun_translate(large) as run:
+        out, error = run.communicate(timeout=240)
+    assert run.returncode == 0, error
+    assert out.count("80,000 latents, 512 wide") == 1
+    assert large[2].read_bytes() == whole(large)
+    assert not list(large[2].parent.glob(".out.npy.*"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
+def test_a_killed_process_of_several_is_told_in_one_line_and_a_second_run_goes_on(large):
+    with run_command(*large, "--processes", 2) as run:
+        os.kill(process_at(large, rank=1), signal.SIGKILL)
+        _, error = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert error.startswith(b"latent-bridge: error: one of 2 processes was killed")
+    assert b"Traceback" not in error
+    with run_command(*large, "--processes", 2) as run:
+        assert run.wait(120) == 0
+    assert large[2].read_bytes() == whole(large)
+
+
+def test_the_first_process_does_not_wait_for_ever_for_one_that_never_came(
+    translator, save, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bulk, "_PATIENCE_SECONDS", 0.3)
+    source = save(rows(20_011))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ProcessError, match=r"of 2 processes, \[1\] have noted no progress"):
+        translate_file(translator, source, tmp_path / "out.npy")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        translate_file(translator, source, tmp_path / "out.npy")
+    assert np.load(tmp_path / "out.npy").shape == (20_011, 3)
 
 
 def test_a_bad_row_in_any_process_stops_them_all(translator, save, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,11 +12,21 @@ from pathlib import Path
 import killed_fit
 import numpy as np
 import pytest
+import torch
+from huggingface_hub import snapshot_download
 from test_processes import torchrun
+from tiny_models import sentence_repo
 
-from hf_latent_bridge import LinearTranslator, OrthoTranslator, fit_translator, fitting
+from hf_latent_bridge import (
+    LinearTranslator,
+    OrthoTranslator,
+    fit_translator,
+    fitting,
+    load_encoder,
+)
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
 from hf_latent_bridge.files import write_atomic
+from hf_latent_bridge.sides import Side
 
 ENVIRONMENT = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
 SCRIPT = Path(killed_fit.__file__)
@@ -33,12 +44,17 @@ def start(folder, mode, count):
     return subprocess.Popen(command, env=ENVIRONMENT)
 
 
-def kill_when_it_hangs(process, folder, count):
+def wait_until_it_hangs(process, folder, count):
     deadline = time.monotonic() + 120
-    while not (folder / "hanging").exists():
+    checkpoints = folder / "checkpoint"
+    while not (folder / "hanging").exists() or len(list(checkpoints.glob("fit-*"))) < count:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def kill_when_it_hangs(process, folder, count):
+    wait_until_it_hangs(process, folder, count)
     fitting_now = [int(path.stem) for path in folder.glob("*.pid")]
     assert len(fitting_now) == count
     for pid in fitting_now:  # torchrun gives each a session of its own, so no group has them all
@@ -50,7 +66,7 @@ def kill_when_it_hangs(process, folder, count):
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
     kill_when_it_hangs(start(tmp_path, "hang", count), tmp_path, count)
-    assert len(list((tmp_path / "checkpoint").iterdir())) == count
+    assert len(list((tmp_path / "checkpoint").glob("fit-*"))) == count
     assert start(tmp_path, "run", count).wait(120) == 0
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
@@ -63,6 +79,28 @@ def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
         assert resumed["moments"] == expected["moments"]
         assert resumed["resumed"] > 0 == expected["resumed"]
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_process_whose_partner_is_killed_says_so_where_no_launcher_ends_it(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    command = [sys.executable, SCRIPT, tmp_path, "hang"]
+    first, second = (
+        subprocess.Popen(
+            command,
+            env=ENVIRONMENT | group | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    )
+    with first, second:
+        wait_until_it_hangs(first, tmp_path, 2)
+        first.kill()
+        _, error = second.communicate(timeout=120)
+    assert second.returncode == 1
+    assert "ProcessError: another of 2 processes was lost: start all of them again" in error
 
 
 def stopped(folder, monkeypatch):
@@ -82,6 +120,7 @@ CHANGES = {
     "translator was": {"translator": OrthoTranslator()},
     "batch_size was 32, is 8": {"batch_size": 8},
     'on_bad_row was "stop", is "skip"': {"on_bad_row": "skip"},
+    "gemm_dtype was": {"gemm_dtype": torch.float32},
 }
 
 
@@ -97,6 +136,22 @@ def test_a_changed_fit_does_not_go_on_and_says_what_changed(what, tmp_path, monk
     }
     with pytest.raises(CheckpointError, match=what):
         fit_translator(**arguments, checkpoint_dir=tmp_path)
+
+
+@pytest.mark.parametrize("change", ["weights", "autocast"])
+def test_an_encoder_of_a_folder_is_known_by_its_weights_and_precision(change, tmp_path):
+    def identity():
+        return Side("source", encoder).identity()
+
+    folder = snapshot_download(sentence_repo(normalize=True))
+    encoder = load_encoder(folder, device="cpu")
+    before = identity()
+    assert before == identity()
+    if change == "weights":
+        next(encoder.model.parameters()).data[0, 0] += 1
+    else:
+        encoder.autocast = torch.bfloat16
+    assert [name for name in before if before[name] != identity()[name]] == [change]
 
 
 def test_another_number_of_processes_is_refused(tmp_path, monkeypatch):

@@ -22,53 +22,9 @@ from hf_latent_bridge import (
     SpaceSpec,
     __version__,
 )
-from hf_latent_bridge.cli import main
 from hf_latent_bridge.translators import TRANSLATORS
 
 COMMANDS = ("fit", "evaluate", "translate", "push", "info")
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command here; returns its exit code and what it printed."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as exit:
-            code = exit.code
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def facts(run):
-    """Run a command that succeeds, with --json; returns what it printed, parsed."""
-
-    def facts(*arguments):
-        code, out, err = run(*arguments, "--json")
-        assert (code, err) == (0, "")
-        (line,) = out.splitlines()
-        return json.loads(line)
-
-    return facts
-
-
-@pytest.fixture
-def refusal(run):
-    """Run a command that refuses; returns its one line."""
-
-    def refusal(*arguments):
-        code, out, err = run(*arguments)
-        assert (code, out) == (1, "")
-        (line,) = err.splitlines()
-        assert line.startswith("latent-bridge: error: ")
-        assert not re.search("hf_(alice|bob|reader)", line)
-        return line.removeprefix("latent-bridge: error: ")
-
-    return refusal
 
 
 @pytest.fixture
@@ -96,7 +52,7 @@ def data():
 
 def process(*arguments, **options):
     """The arguments that start the command line as a process of its own."""
-    command = [sys.executable, "-m", "hf_latent_bridge.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "hf_latent_bridge", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, **options)
 
@@ -422,7 +378,7 @@ class TestUsage:
     def test_a_warning_is_one_line_and_the_hook_is_put_back(self, run, monkeypatch, tmp_path):
         import warnings
 
-        from hf_latent_bridge import cli, commands
+        from hf_latent_bridge import cli
 
         def warn(args):
             warnings.warn("few pairs", UserWarning, stacklevel=1)
@@ -435,7 +391,7 @@ class TestUsage:
             warnings.simplefilter("always")
             assert run("info", "x") == (0, "done\n", "latent-bridge: warning: few pairs\n")
         assert warnings.showwarning is hook
-        assert commands.info is verb[0]
+        assert cli.commands.info is verb[0]
 
 
 class TestProcesses:

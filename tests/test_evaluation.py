@@ -16,6 +16,7 @@ from hf_latent_bridge import (
     SpaceSpec,
     evaluate,
     evaluate_latents,
+    evaluation,
     fit_translator,
     load_encoder,
     load_pairs,
@@ -278,7 +279,46 @@ def test_a_translator_that_was_not_fitted_is_refused():
 
 def test_missing_items_are_refused_before_anything_is_encoded():
     with pytest.raises(InvalidPairsError, match="row 1 of the source column is missing"):
-        evaluate(identity(), None, None, (["a", None], ["b", "c"]))
+        evaluate(identity(), pytest.fail, pytest.fail, (["a", None], ["b", "c"]))
+
+
+def test_a_stream_is_scored_as_the_same_pairs_in_memory(monkeypatch):
+    """Row by row of unequal chunks; their sums round otherwise, so the scores may too."""
+    monkeypatch.setattr(evaluation, "_CHUNK", 7)
+    options = {"split": "test", "source": "text", "target": "de"}
+    reports = [
+        evaluate(
+            fitted(), *encoders(), load_pairs(text_dataset_repo(), **options, streaming=streaming)
+        )
+        for streaming in (False, True)
+    ]
+    assert reports[0] == reports[1]
+    assert reports[1].n_pairs == 60
+
+
+def test_a_stream_that_memory_should_not_hold_is_refused_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(evaluation, "_MOST_STREAMED", 59)
+    options = {"split": "test", "source": "text", "target": "de", "streaming": True}
+    with pytest.raises(InvalidPairsError, match=r"at most those of 59 .* max_pairs"):
+        evaluate(fitted(), *encoders(), load_pairs(text_dataset_repo(), **options))
+    sample = load_pairs(text_dataset_repo(), **options, max_pairs=59)
+    assert evaluate(fitted(), *encoders(), sample).n_pairs == 59
+
+
+def test_latents_that_are_given_are_scored_as_they_are_and_held_to_their_space():
+    x, y = normal(20, 2), normal(20, 2, seed=1)
+    report = evaluate(identity(), None, SpaceSpec(2), (x.numpy(), y.numpy()))
+    assert report == evaluate_latents(identity(), x, y)
+    with pytest.raises(SpaceMismatchError, match="dim"):
+        evaluate(identity(), SpaceSpec(3), None, (x.numpy(), y.numpy()))
+
+
+def test_a_bad_item_of_a_later_chunk_is_named_by_its_row_in_the_dataset(monkeypatch):
+    monkeypatch.setattr(evaluation, "_CHUNK", 7)
+    texts = [str(row) for row in range(20)]
+    source, target = encoders()
+    with pytest.raises(InvalidPairsError, match="among pairs 14 to 19: item 3 must be a text"):
+        evaluate(fitted(), source, target, ([*texts[:17], 17, *texts[18:]], texts))
 
 
 def test_scores_are_plain_floats():

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import DE, EN, bert_repo, sentence_repo, sentences, text_dataset_repo
@@ -9,6 +10,7 @@ from tiny_models import DE, EN, bert_repo, sentence_repo, sentences, text_datase
 from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
+    LinearTranslator,
     OrthoTranslator,
     SpaceSpec,
     fit_translator,
@@ -130,6 +132,22 @@ def test_the_map_is_float32_whatever_the_encoders_give(dtype):
     assert fitted.map_.weight.dtype == fitted.map_.bias.dtype == torch.float32
 
 
+def test_products_in_float32_are_near_those_in_float64_and_are_told_as_less_precise():
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(3000, 20)).astype(np.float32) + 5
+    y = (x @ draw.normal(size=(20, 30)) + draw.normal(size=(3000, 30))).astype(np.float32)
+    exact = fit_translator(LinearTranslator(), None, None, (x, y))
+    fast = fit_translator(LinearTranslator(), None, None, (x, y), gemm_dtype=torch.float32)
+    for name, expected in exact.moments_.to_tensors().items():
+        got = fast.moments_.to_tensors()[name]
+        assert got.dtype == torch.float64
+        assert (got - expected).abs().max() <= 1e-6 * expected.abs().max()
+    torch.testing.assert_close(fast.map_.weight, exact.map_.weight, atol=1e-4, rtol=1e-4)
+    assert (fast.moments_.eps, exact.moments_.eps < 1e-11) == (torch.finfo(torch.float32).eps, True)
+    with pytest.raises(ValueError, match=r"float32 or torch\.float64, got torch\.float16"):
+        fit_translator(LinearTranslator(), None, None, (x, y), gemm_dtype=torch.float16)
+
+
 def test_encoders_that_track_gradients_leave_none_in_the_map():
     weight = torch.ones(3, requires_grad=True)
     fitted = fit_translator(
@@ -195,6 +213,20 @@ def test_a_refused_fit_leaves_the_translator_as_it_was():
 def test_a_repo_id_in_place_of_an_encoder_is_refused_with_advice():
     with pytest.raises(EncoderError, match="an encoder comes from load_encoder"):
         fit_translator(OrthoTranslator(), bert_repo(), bert_repo(), (NUMBERS, NUMBERS))
+
+
+@pytest.mark.parametrize("size", ["chunk_size", "checkpoint_every"])
+def test_a_size_of_nothing_is_refused(size):
+    with pytest.raises(ValueError, match=f"{size} must be at least 1, got 0"):
+        fit_translator(OrthoTranslator(), vectors(3), vectors(3), (NUMBERS, NUMBERS), **{size: 0})
+
+
+def test_a_missing_folder_for_the_bad_rows_is_told_before_anything_is_encoded(tmp_path):
+    path = tmp_path / "none" / "bad.jsonl"
+    with pytest.raises(FileNotFoundError, match=r"none/bad\.jsonl"):
+        fit_translator(
+            OrthoTranslator(), pytest.fail, pytest.fail, (NUMBERS, NUMBERS), bad_rows_file=path
+        )
 
 
 def test_a_bar_is_shown_only_when_asked_for(capfd):

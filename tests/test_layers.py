@@ -26,7 +26,8 @@ LAYERS = [
     ["moment_pass"],
     ["anchor_choice", "fitting", "evaluation", "stitching", "stitched_repo", "zero_shot"],
     ["sentence_transformer_export"],
-    ["cli", "commands", "fit_inputs"],
+    ["cli"],
+    ["__main__"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]

@@ -130,6 +130,16 @@ class TestWhatItSays:
             ({"repo_id": "me/x", "revision": COMMIT}, f"`me/x` (revision {COMMIT[:12]})"),
             ({"name": "en", "max_pairs": 9}, "configuration en, sample of 9"),
             ({"repo_id": "me/x"}, "`me/x`"),
+            (
+                {"parts": [{"repo_id": "me/x", "split": "train"}, {"repo_id": "me/y"}, {}]}
+                | {"max_pairs": 9, "seed": 1, "anchors": "kmeans++"},
+                "`me/x` (split train) and `me/y` and pairs of no dataset, sample of 9, seed 1, "
+                "anchors kmeans++",
+            ),
+            (
+                {"repo_id": "me/x", "deduplicated": True, "bad_rows_skipped": 1200},
+                "`me/x` (without duplicates, 1,200 bad rows skipped)",
+            ),
             ({"repo_id": "me/x", "split": "train", "name": None}, "`me/x` (split train)"),
         ],
     )
@@ -160,6 +170,19 @@ class TestMetadata:
             for r in data.eval_results
         }
         assert place == ("alice/news", "en", "test", COMMIT)
+
+    def test_all_datasets_of_a_fit_are_named_and_an_evaluation_of_one_repo_is_indexed(
+        self, tmp_path
+    ):
+        translator = evaluated()
+        parts = [{"repo_id": name, "split": "train"} for name in ("me/x", "me/y", "me/x")]
+        translator.dataset_ = {"parts": parts}
+        translator.metrics_["dataset"] = {"parts": [parts[0], parts[2]]}
+        data = ModelCard(card_of(translator, tmp_path / "one")).data
+        assert data.datasets == ["me/x", "me/y"]
+        assert {result.dataset_type for result in data.eval_results} == {"me/x"}
+        translator.metrics_["dataset"] = {"parts": parts}
+        assert ModelCard(card_of(translator, tmp_path / "two")).data.eval_results is None
 
     def test_no_licence_is_chosen_for_the_user(self, data):
         assert "license" not in data.to_dict()

@@ -8,6 +8,7 @@ their names and with the same columns.
 import re
 import shlex
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import pytest
@@ -84,6 +85,51 @@ def test_the_commands_run_in_order(capsys):
         assert command[0] == "latent-bridge"
         assert main(command[1:]) == 0, capsys.readouterr().err
     assert np.load("new.npy").shape == (5, 768)
+
+
+def commands_that_need_more_machines() -> list[list[str]]:
+    """The words of each command in the bash blocks, with their variables put in."""
+    commands: list[list[str]] = []
+    for block in blocks("bash"):
+        values = dict(re.findall(r'^(\w+)="([^"]+)"$', block, re.MULTILINE))
+        for line in re.sub(r'^\w+="[^"]+"$', "", block, flags=re.MULTILINE).splitlines():
+            commands.append(shlex.split(Template(line).substitute(values), comments=True))
+    return [words for words in commands if words]
+
+
+def without_launcher(words: list[str]) -> list[str]:
+    """The arguments of latent-bridge, when the launcher's own parser has taken its part."""
+    from accelerate.commands.launch import launch_command_parser
+    from torch.distributed.run import get_args_parser
+
+    if words[0] == "latent-bridge":
+        return words[1:]
+    if words[0] == "torchrun":
+        launch = get_args_parser().parse_args(words[1:])
+    else:
+        assert words[:2] == ["accelerate", "launch"]
+        launch = launch_command_parser().parse_args(words[2:])
+    assert (launch.module, launch.training_script) == (True, "hf_latent_bridge")
+    return list(launch.training_script_args)
+
+
+def test_commands_for_many_gpus_and_machines_are_good_usage():
+    from hf_latent_bridge.cli import build_parser
+
+    commands = commands_that_need_more_machines()
+    assert [words[0] for words in commands].count("torchrun") == 3
+    for words in commands:
+        build_parser().parse_args(without_launcher(words))
+
+
+def test_every_option_that_the_readme_names_is_one_of_its_command():
+    from write_cli_docs import commands
+
+    (table,) = re.findall(r"\| you have \| add \|\n(.*?)\n\n", README, re.DOTALL)
+    known = set(commands()["fit"]._option_string_actions)
+    named = set(re.findall(r"--[a-z-]+", table.replace("|---|---|", "")))
+    assert named <= known
+    assert {"--precomputed", "--anchors", "--checkpoint-dir"} <= named
 
 
 def test_the_tree_names_files_that_exist():

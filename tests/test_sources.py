@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from datasets.distributed import split_dataset_by_node
 from safetensors.numpy import save_file
 from test_data import all_of, numbered, rows_of
 from tiny_models import text_dataset, text_dataset_repo
@@ -47,6 +48,12 @@ def test_the_first_rows_of_a_sharded_stream_stay_the_first_rows():
     stream = text_dataset()["train"].to_iterable_dataset(num_shards=4).take(7)
     expected = text_dataset()["train"]["text"][:7]
     assert [a for a, _ in items_of(load_pairs(stream, source="text"))] == list(expected)
+
+
+def test_a_stream_that_is_split_by_node_already_is_refused():
+    half = split_dataset_by_node(text_dataset()["train"].to_iterable_dataset(), 0, 2)
+    with pytest.raises(InvalidPairsError, match=r"split by node already.*pass the whole"):
+        load_pairs(half, source="text")
 
 
 @pytest.mark.parametrize("deduplicate", [False, True])

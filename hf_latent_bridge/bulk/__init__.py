@@ -16,11 +16,12 @@ from hf_latent_bridge.bulk.outputs import check_output, finish
 from hf_latent_bridge.bulk.pipeline import translate_range, translated
 from hf_latent_bridge.bulk.processes import translate_ranges
 from hf_latent_bridge.bulk.sources import Place, Source, open_source
-from hf_latent_bridge.errors import InvalidLatentsError, ResumeError
+from hf_latent_bridge.errors import InvalidLatentsError, ProcessError, ResumeError
 from hf_latent_bridge.translators import Translator
 
 _ROWS = 8192
 _POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 600.0
 
 
 def translate_file(
@@ -66,6 +67,7 @@ def translate_file(
         FileNotFoundError: No such file to read, or no folder to write into.
         InvalidLatentsError: Not floating rows of the source's width, NaN or infinity, a result
             that overflows `dtype`, or a file that only pickle could read.
+        ProcessError: A process was killed, or has noted no progress for ten minutes.
         ResumeError: Input, translator or options are not those of the unfinished run.
         ValueError: Both names are of one file, or options that do not go together.
     """
@@ -90,7 +92,7 @@ def _run(job: Job, source: Source, rank: int, processes: int, progress: bool) ->
         hashed = beside.submit(_describe_source, source) if rank == 0 else None
         try:
             if processes > 1:
-                n = translate_ranges(job)
+                n = translate_ranges(job, source.n, progress=progress)
             else:
                 n = translate_range(job, rank, source, progress=progress)
         except InvalidLatentsError:
@@ -174,8 +176,19 @@ def _to_stdout(job: Job, source: Source) -> tuple[int, int]:
 
 
 def _wait_for_others(job: Job, source: Source) -> None:
-    """Until every process has noted that its range is done."""
-    for rank in range(job.world):
-        start, stop = job.range_of(rank, source.n)
-        while stop is not None and (job.done(rank) or 0) < stop - start:
-            time.sleep(_POLL_SECONDS)
+    """Until every process has noted that its range is done.
+
+    Raises:
+        ProcessError: Some have noted nothing new for a long time.
+    """
+    before, since = None, time.monotonic()
+    while late := [rank for rank in range(job.world) if not job.is_done(rank, source.n)]:
+        done = [job.done(rank) for rank in late]
+        if done != before:
+            before, since = done, time.monotonic()
+        if time.monotonic() - since > _PATIENCE_SECONDS:
+            raise ProcessError(
+                f"of {job.world} processes, {late} have noted no progress for "
+                f"{_PATIENCE_SECONDS:.0f} seconds: start again, and all go on where they stood"
+            )
+        time.sleep(_POLL_SECONDS)

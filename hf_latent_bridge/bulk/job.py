@@ -67,6 +67,11 @@ class Job:
         state = self._read(self.state_path(rank))
         return None if state is None or not self.part.exists() else int(state["done"])
 
+    def is_done(self, rank: int, n: int | None) -> bool:
+        """Whether a process has written all of its range; that of a stream is never waited for."""
+        start, stop = self.range_of(rank, n)
+        return stop is None or (self.done(rank) or 0) >= stop - start
+
     def note(self, rank: int, done: int) -> None:
         """Records, whole or not at all, that the first `done` rows of a range are written."""
         content = json.dumps({"facts": self.facts, "done": done})

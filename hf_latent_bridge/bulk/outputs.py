@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from hf_latent_bridge.bulk.lines import to_lines
-from hf_latent_bridge.bulk.sources import MatrixFile
+from hf_latent_bridge.bulk.matrix_file import MatrixFile
 from hf_latent_bridge.files import open_atomic
 
 COLUMN = "latents"

@@ -72,7 +72,9 @@ def load_pairs(
     Args:
         data: A Hub dataset's repo id, a folder, a `datasets.Dataset` or `IterableDataset`, a
             mapping of columns, or two of these: lists, arrays, `.npy`, `.safetensors` or
-            `.parquet` files of vectors.
+            `.parquet` files of vectors. Of an `IterableDataset` each of several processes reads
+            all rows, and encodes its share: every one must give them in the same order, so
+            shuffle it with a seed.
         name: Configuration of a Hub dataset, as `datasets.load_dataset` takes it; several are
             read one behind the other.
         split: Split of a Hub dataset or folder, such as "train", or several.

@@ -9,7 +9,7 @@ import numpy as np
 
 from hf_latent_bridge.data.chunks import EVERYTHING, Chunk, Place, Rows, Share
 from hf_latent_bridge.data.columns import Concatenation, fingerprint, read_rows, select
-from hf_latent_bridge.data.items import Screen
+from hf_latent_bridge.data.items import Screen, digest
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
 from hf_latent_bridge.errors import InvalidPairsError
 
@@ -106,7 +106,8 @@ class Pairs:
     def fingerprint(self) -> str:
         """Equal for equal pairs; a commit on the Hub stands for its content."""
         if "revision" in self.dataset:
-            return f"{len(self)} {json.dumps(self.dataset, sort_keys=True)}"
+            rows = "all" if self.rows is None else digest(self.rows).hex()
+            return f"{len(self)} {json.dumps(self.dataset, sort_keys=True)} {rows}"
         return f"{fingerprint(self.source)} {fingerprint(self.target)}"
 
     def chunks(

@@ -82,9 +82,17 @@ class StreamedPairs:
             dataset: Where it comes from.
             by_shard: Whether its shards may be read apart: true of a dataset as it lies on the
                 Hub, not of `stream.take(1000)`, which would take 1,000 rows over all shards.
+
+        Raises:
+            InvalidPairsError: The stream is split by node already.
         """
         from datasets.distributed import split_dataset_by_node
 
+        if getattr(stream, "_distributed", None) is not None:
+            raise InvalidPairsError(
+                "a stream is shared out among the processes here, and this one is split by node "
+                "already, so that rows would be lost: pass the whole of it"
+            )
         narrow = stream.select_columns(list(dict.fromkeys(columns)))
         count = stream.num_shards if by_shard else 1
         pieces = [split_dataset_by_node(narrow, rank, count) for rank in range(count)]

@@ -4,6 +4,7 @@ from hf_latent_bridge.encoders.base import Encoder, EncoderLike, encode, space_o
 from hf_latent_bridge.encoders.cache_report import CacheEntry, cache_info, clear_cache
 from hf_latent_bridge.encoders.cached import CachedEncoder
 from hf_latent_bridge.encoders.load import load_encoder
+from hf_latent_bridge.encoders.options import default_device
 
 __all__ = [
     "CacheEntry",
@@ -12,6 +13,7 @@ __all__ = [
     "EncoderLike",
     "cache_info",
     "clear_cache",
+    "default_device",
     "encode",
     "load_encoder",
     "space_of",

@@ -15,7 +15,12 @@ from hf_latent_bridge.encoders.conv import ConvEncoder
 from hf_latent_bridge.encoders.dual import DualEncoder
 from hf_latent_bridge.encoders.image import IMAGE_POOLINGS, ImageEncoder
 from hf_latent_bridge.encoders.model_encoder import ModelEncoder
-from hf_latent_bridge.encoders.options import LoadOptions, check_autocast, choose_modality
+from hf_latent_bridge.encoders.options import (
+    LoadOptions,
+    check_autocast,
+    choose_modality,
+    default_device,
+)
 from hf_latent_bridge.encoders.sentence_transformer import SentenceTransformerEncoder
 from hf_latent_bridge.encoders.transformer import TEXT_POOLINGS, TransformerEncoder
 from hf_latent_bridge.errors import (
@@ -65,7 +70,7 @@ def load_encoder(
             that the model has for images.
         normalize: Scale latents to unit L2 norm; None for the repo's own habit.
         max_length: Cut texts at this many tokens; None for the model's own limit.
-        device: Where to run; None for a GPU if there is one.
+        device: Where to run; None for a GPU if there is one, under torchrun each process's own.
         dtype: Floating dtype of the model; None for the saved one.
         autocast: Take products in this dtype, such as `torch.bfloat16`; latents keep `dtype`.
         compile: Compile the model, which takes a minute at first use.
@@ -80,7 +85,7 @@ def load_encoder(
         EncoderError: The repo holds no usable encoder, or two and no `modality` is given.
         ValueError: An unknown `pooling`, or an option beside a space that brings its own.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = default_device() if device is None else torch.device(device)
     check_autocast(autocast, place)
     running: dict[str, Any] = {"device": place, "dtype": dtype, "autocast": autocast}
     running |= {"compile": compile, "token": token, "trust_remote_code": trust_remote_code}

@@ -1,5 +1,6 @@
 """How an encoder is to be loaded, passed from `load_encoder` to the loaders."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,14 @@ class LoadOptions:
             normalize=bool(self.normalize),
             max_length=max_length,
         )
+
+
+def default_device() -> torch.device:
+    """A GPU if there is one: this process's own where torchrun started several, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device("cuda", rank % torch.cuda.device_count())
 
 
 def choose_modality(name: str, asked: str | None, has: set[str]) -> str:

@@ -1,0 +1,118 @@
+"""The command line: latent-bridge fit | evaluate | translate | push | cache | info."""
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hf_latent_bridge._version import __version__
+from hf_latent_bridge.cli import commands, options
+from hf_latent_bridge.cli.evaluate_command import evaluate
+from hf_latent_bridge.cli.fit_command import fit
+from hf_latent_bridge.errors import LatentBridgeError
+
+_EXAMPLE = {
+    "fit": """\
+latent-bridge fit --source sentence-transformers/all-MiniLM-L6-v2 \\
+      --target sentence-transformers/all-mpnet-base-v2 \\
+      --dataset fancyzhx/ag_news --split train --source-column text \\
+      --max-pairs 1000 --evaluate-split test --output minilm-to-mpnet""",
+    "evaluate": """\
+latent-bridge evaluate minilm-to-mpnet --dataset fancyzhx/ag_news \\
+      --split test --source-column text --max-pairs 1000""",
+    "translate": "latent-bridge translate me/minilm-to-mpnet minilm.npy mpnet.npy",
+    "push": "latent-bridge push minilm-to-mpnet me/minilm-to-mpnet --private",
+    "cache": "latent-bridge cache clear --encoder sentence-transformers/all-MiniLM-L6-v2",
+    "info": "latent-bridge info me/minilm-to-mpnet --revision v1",
+}
+# read when these libraries are imported, which is after the arguments are parsed
+_NO_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+
+_Verb = Callable[[argparse.Namespace], commands.Result]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0, 1 for a refusal or 130 when interrupted.
+
+    Raises:
+        SystemExit: With 2 for bad usage, with 0 after --help and --version.
+    """
+    args = build_parser().parse_args(argv)
+    args.progress = not args.quiet and sys.stderr.isatty()
+    if not args.progress:
+        os.environ.update(_NO_BARS)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            facts, text = args.run(args)
+    except ImportError as error:
+        return _fail(f"{error}; pip install 'hf-latent-bridge[encoders]' brings what is needed")
+    except (LatentBridgeError, OSError, ValueError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("latent-bridge: interrupted", file=sys.stderr)
+        return 130
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return 0
+    to_stdout = getattr(args, "output", None) == "-"  # where the rows have gone
+    print(json.dumps(facts) if args.json else text, file=sys.stderr if to_stdout else sys.stdout)
+    return 0
+
+
+def build_parser() -> options.Command:
+    """The parser of all commands; `scripts/write_cli_docs.py` prints its help."""
+    parser = argparse.ArgumentParser(
+        prog="latent-bridge",
+        description="Fit, check and share maps between the latent spaces of encoders.",
+        epilog="`latent-bridge COMMAND --help` explains one command and gives an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"latent-bridge {__version__}")
+    listed = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for name, (run, fill, summary) in _COMMANDS.items():
+        command = listed.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"example:\n  {_EXAMPLE[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        fill(command)
+        result = command.add_argument_group("what is printed")
+        result.add_argument("--json", action="store_true", help="print one line of JSON")
+        result.add_argument("--quiet", action="store_true", help="show no progress bars")
+    return parser
+
+
+def _fail(message: str) -> int:
+    print(f"latent-bridge: error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"latent-bridge: warning: {message}", file=sys.stderr)
+
+
+_COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
+    "fit": (fit, options.add_fit, "fit a translator on a paired dataset"),
+    "evaluate": (evaluate, options.add_evaluate, "report how well a translator does"),
+    "translate": (
+        commands.translate,
+        options.add_translate,
+        "translate a file, dataset or stream of latents",
+    ),
+    "push": (commands.push, options.add_push, "publish a saved translator on the Hub"),
+    "cache": (
+        commands.cache,
+        options.add_cache,
+        "say what latents are kept on disk, or delete them",
+    ),
+    "info": (
+        commands.info,
+        options.add_translator,
+        "say what a translator joins and how it was fitted",
+    ),
+}

@@ -1,0 +1,145 @@
+"""What `fit` and `evaluate` work on: the pairs and encoders that the arguments name."""
+
+import argparse
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_latent_bridge import Encoder, Pairs
+    from hf_latent_bridge.data import StreamedPairs
+    from hf_latent_bridge.encoders import EncoderLike
+
+SIDES = ("source", "target")
+
+
+def open_pairs(args: argparse.Namespace, split: str | None) -> "Pairs | StreamedPairs":
+    """All pairs of the datasets, or of two files of vectors.
+
+    Raises:
+        ValueError: Arguments that do not go together.
+    """
+    if not has_vectors(args):
+        pairs: Pairs | StreamedPairs = _columns(args, split, args.source_column)
+        return pairs
+    from hf_latent_bridge import load_pairs
+
+    files = Path(args.source_vectors), Path(args.target_vectors)
+    return load_pairs(files, source=args.source_column, target=args.target_column)
+
+
+def choose(
+    args: argparse.Namespace, pairs: "Pairs | StreamedPairs", source: "EncoderLike | None"
+) -> "Pairs | StreamedPairs":
+    """The pairs without duplicates and sampled, as asked."""
+    from hf_latent_bridge import choose_anchors
+
+    if args.deduplicate:
+        pairs = pairs.deduplicate()
+    if args.max_pairs is None:
+        return pairs
+    if args.anchors == "uniform":
+        return pairs.sample(args.max_pairs, seed=args.seed)
+    return choose_anchors(
+        pairs,
+        args.max_pairs,
+        args.anchors,
+        source=source,
+        labels=_labels(args) if args.anchors == "balanced" else None,
+        seed=args.seed,
+        batch_size=args.batch_size,
+    )
+
+
+def check_choice(args: argparse.Namespace) -> None:
+    """Refuses arguments of `fit` that do not go together.
+
+    Raises:
+        ValueError: Says which.
+    """
+    if args.evaluate_split and has_vectors(args):
+        raise ValueError("--evaluate-split is a split of --dataset: use `latent-bridge evaluate`")
+    if args.anchors != "uniform" and args.max_pairs is None:
+        raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
+    if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
+        raise ValueError("--anchors balanced needs --label-column, and no --deduplicate")
+
+
+def load_side(args: argparse.Namespace, side: str, name: Any, **own: Any) -> "EncoderLike | None":
+    """The encoder of a side, cached; None where its latents are given.
+
+    A folder's encoder is not cached, for no commit tells its latents apart.
+    """
+    import torch
+
+    from hf_latent_bridge import CachedEncoder, load_encoder
+
+    if is_given(args, side):
+        return None
+    autocast = args.autocast and getattr(torch, args.autocast)
+    running = {"device": args.device, "autocast": autocast, "compile": args.compile}
+    encoder: Encoder = load_encoder(name, **running, **own)
+    if args.no_cache or encoder.space.revision is None:
+        return encoder
+    return CachedEncoder(encoder, args.cache_dir)
+
+
+def named_encoder(args: argparse.Namespace, side: str) -> "EncoderLike | None":
+    """The encoder that `--source` or `--target` names."""
+    own = {name: getattr(args, f"{side}_{name}") for name in ("revision", "modality")}
+    return load_side(args, side, getattr(args, side), max_length=args.max_length, **own)
+
+
+def given_spaces(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Repo and commit of the encoders that latents were given of, by side."""
+    from hf_latent_bridge import hub
+
+    spaces = {}
+    for side in SIDES:
+        name = getattr(args, side)
+        if is_given(args, side) and not Path(name).is_dir():
+            commit = hub.resolve_commit(name, revision=getattr(args, f"{side}_revision"))
+            spaces[side] = {"repo_id": name, "revision": commit}
+    return spaces
+
+
+def is_given(args: argparse.Namespace, side: str) -> bool:
+    """Whether the items of a side are latents already."""
+    return has_vectors(args) or args.precomputed in (side, "both")
+
+
+def has_vectors(args: argparse.Namespace) -> bool:
+    """Whether pairs come from two files of vectors.
+
+    Raises:
+        ValueError: Neither two files nor a dataset with a column, or both.
+    """
+    files = args.source_vectors, args.target_vectors
+    if any(files) != all(files) or bool(args.dataset) == any(files):
+        raise ValueError(
+            "pairs come from --dataset and --source-column, or from --source-vectors and "
+            "--target-vectors"
+        )
+    if args.dataset and not args.source_column:
+        raise ValueError("--dataset needs --source-column, what the source encodes")
+    return all(files)
+
+
+def _columns(
+    args: argparse.Namespace, split: str | None, source: str, *, stream: bool | None = None
+) -> Any:
+    from hf_latent_bridge import load_pairs
+
+    options = {"split": split, "source": source, "target": args.target_column}
+    options |= {"revision": args.dataset_revision}
+    options |= {"streaming": args.stream if stream is None else stream}
+    return reduce(
+        add, [load_pairs(data, args.name or None, **options) for data in [args.dataset, *args.also]]
+    )
+
+
+def _labels(args: argparse.Namespace) -> Sequence[Any]:
+    labels: Sequence[Any] = _columns(args, args.split, args.label_column, stream=False).source
+    return labels

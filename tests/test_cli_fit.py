@@ -1,0 +1,254 @@
+"""What `fit` takes from its flags: pairs, anchors, bad rows, checkpoints and processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import datasets
+import numpy as np
+import pytest
+import tiny_models
+from tiny_images import clip_repo, pictures
+
+import hf_latent_bridge
+from hf_latent_bridge import AffineTranslator, AutoTranslator, evaluate_latents
+from hf_latent_bridge.errors import EncoderError
+
+X = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
+Y = (X @ np.random.default_rng(1).normal(size=(16, 8))).astype(np.float32)
+RIDGE = ["--type", "affine", "--param", "alpha=0.1"]
+
+
+def encoders():
+    """Two tiny encoders whose latents leave no direction out."""
+    return [tiny_models.sentence_repo(normalize=True, seed=seed) for seed in (0, 1)]
+
+
+def named():
+    source, target = encoders()
+    return ["--source", source, "--target", target, *RIDGE]
+
+
+def texts():
+    columns = ["--source-column", "text", "--target-column", "de"]
+    return ["--dataset", tiny_models.text_dataset_repo(), "--split", "train", *columns]
+
+
+@pytest.fixture
+def fit(facts, tmp_path):
+    """Runs `fit` with further arguments; returns the translator that it saved."""
+
+    def fit(*arguments):
+        facts("fit", *named(), *arguments, "--output", tmp_path / "out")
+        return AutoTranslator.from_pretrained(tmp_path / "out")
+
+    return fit
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The options that name two files of vectors."""
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", Y)
+    return ["--source-vectors", tmp_path / "x.npy", "--target-vectors", tmp_path / "y.npy"]
+
+
+# Pairs ------------------------------------------------------------------------------------------
+
+
+def test_a_stream_gives_the_translator_of_the_dataset(fit):
+    plain, streamed = fit(*texts()), fit(*texts(), "--stream")
+    assert streamed.dataset_ == plain.dataset_
+    np.testing.assert_array_equal(streamed.map_.weight, plain.map_.weight)
+
+
+def test_several_configurations_and_datasets_are_read_one_behind_the_other(fit, repo_id):
+    rows = tiny_models.text_dataset()["train"]
+    for name, part in (("first", rows.select(range(30))), ("second", rows.select(range(30, 40)))):
+        part.push_to_hub(repo_id, name, split="train", token="hf_alice")
+    both = ["--name", "first", "--name", "second"]
+    options = ["--dataset", repo_id, *both, "--split", "train", "--source-column", "text"]
+    assert fit(*options).n_pairs_ == 40
+    fitted = fit(*options[:2], "--name", "first", *options[6:], "--also", repo_id)
+    assert fitted.n_pairs_ == 60
+    assert [part["name"] for part in fitted.dataset_["parts"]] == ["first", "first"]
+
+
+def test_an_earlier_commit_of_the_dataset_is_read_when_asked_for(fit, repo_id):
+    rows = tiny_models.text_dataset()["train"]
+    rows.select(range(30)).push_to_hub(repo_id, split="train", token="hf_alice")
+    commit = tiny_models.commit_of(repo_id, "dataset")
+    rows.push_to_hub(repo_id, split="train", token="hf_alice")
+    options = ["--dataset", repo_id, "--split", "train", "--source-column", "text"]
+    assert fit(*options, "--dataset-revision", commit).n_pairs_ == 30
+
+
+def test_duplicates_are_left_out_when_asked_for(fit):
+    twice = ["--also", tiny_models.text_dataset_repo()]
+    once = fit(*texts(), *twice, "--deduplicate")
+    assert once.n_pairs_ < 200 < fit(*texts(), *twice).n_pairs_
+    assert once.dataset_["deduplicated"] is True
+
+
+def test_files_of_vectors_give_the_library_fit_and_name_their_encoders(facts, fit, files, tmp_path):
+    fitted = fit(*files)
+    expected = AffineTranslator(alpha=0.1).fit(X.astype(np.float64), Y.astype(np.float64))
+    np.testing.assert_allclose(fitted.map_.weight, expected.map_.weight, atol=1e-5)
+    assert (fitted.source_.repo_id, fitted.target_.repo_id) == tuple(encoders())
+    assert fitted.source_.revision == tiny_models.commit_of(encoders()[0])
+    told = facts("evaluate", tmp_path / "out", *files)
+    assert told["translated"] == evaluate_latents(fitted, X, Y).to_dict()["translated"]
+
+
+def test_a_column_of_latents_is_taken_as_they_are(facts, fit, tmp_path):
+    sentences = tiny_models.sentences(50, tiny_models.EN)
+    columns = {"text": sentences, "vector": list(Y)}
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "data")
+    options = ["--dataset", tmp_path / "data", "--source-column", "text"]
+    options += ["--target-column", "vector", "--precomputed", "target"]
+    fitted = fit(*options)
+    assert (fitted.source_width, fitted.target_width) == (16, 8)
+    assert fitted.target_.repo_id == encoders()[1]
+    assert facts("evaluate", tmp_path / "out", *options)["n_pairs"] == 50
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+def test_a_column_of_pictures_is_encoded_by_the_image_tower(run, tmp_path):
+    columns = {"image": pictures(12), "caption": tiny_models.sentences(12, tiny_models.EN)}
+    features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "data")
+    clip = ["--source", clip_repo(), "--source-modality", "image"]
+    clip += ["--target", clip_repo(), "--target-modality", "text"]
+    pairs = ["--dataset", tmp_path / "data", "--source-column", "image"]
+    pairs += ["--target-column", "caption"]
+    code, _, err = run("fit", *clip, *pairs, "--output", tmp_path / "out")
+    assert code == 0, err
+    fitted = AutoTranslator.from_pretrained(tmp_path / "out")
+    assert (fitted.source_.modality, fitted.target_.modality) == ("image", "text")
+
+
+# Anchors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["kmeans++", "farthest"])
+def test_anchors_apart_are_recorded_and_the_source_is_loaded_once(method, fit, monkeypatch):
+    loaded = []
+    load = hf_latent_bridge.load_encoder
+    monkeypatch.setattr(
+        hf_latent_bridge, "load_encoder", lambda name, **k: loaded.append(name) or load(name, **k)
+    )
+    fitted = fit(*texts(), "--anchors", method, "--max-pairs", 20, "--seed", 3)
+    assert fitted.dataset_.items() >= {"anchors": method, "max_pairs": 20, "seed": 3}.items()
+    assert fitted.n_pairs_ == 20
+    assert loaded == encoders()
+
+
+def test_balanced_anchors_take_as_many_of_each_class(fit):
+    options = ["--anchors", "balanced", "--label-column", "label", "--max-pairs", 40]
+    assert fit(*texts(), *options).n_pairs_ == 40
+
+
+@pytest.mark.parametrize(
+    ("options", "telling"),
+    [
+        (["--anchors", "farthest"], "--anchors farthest needs --max-pairs"),
+        (["--anchors", "balanced", "--max-pairs", "5"], "needs --label-column"),
+        (["--source-vectors", "x.npy"], "pairs come from --dataset"),
+        (["--source-vectors", "x.npy", "--target-vectors", "y.npy"], "pairs come from --dataset"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_told_first(options, telling, refusal, hub, tmp_path):
+    asked = len(hub.log)
+    wanted = ["--source", "a/b", "--target", "a/b", "--dataset", "a/b", "--source-column", "text"]
+    assert telling in refusal("fit", *wanted, *options, "--output", tmp_path / "out")
+    assert len(hub.log) == asked
+
+
+def test_a_held_out_split_of_files_is_refused(refusal, files, tmp_path):
+    options = ["--evaluate-split", "test", "--output", tmp_path / "out"]
+    assert "use `latent-bridge evaluate`" in refusal("fit", *named(), *files, *options)
+
+
+# Bad rows and checkpoints -----------------------------------------------------------------------
+
+
+def spoil(tmp_path, row=25):
+    x = X.copy()
+    x[row] = np.nan
+    np.save(tmp_path / "x.npy", x)
+
+
+def test_bad_rows_are_skipped_counted_and_listed_when_asked_for(fit, files, tmp_path):
+    spoil(tmp_path)
+    fitted = fit(*files, "--on-bad-row", "skip", "--bad-rows-file", tmp_path / "bad.jsonl")
+    assert (fitted.n_pairs_, fitted.dataset_["bad_rows_skipped"]) == (49, 1)
+    (line,) = (tmp_path / "bad.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"row": 25, "side": "source", "reason": "holds NaN or infinity"}
+
+
+def test_a_stopped_fit_leaves_a_checkpoint_and_a_changed_one_does_not_go_on(
+    fit, files, refusal, tmp_path
+):
+    spoil(tmp_path)
+    options = [*files, "--checkpoint-dir", tmp_path / "kept", "--checkpoint-every", 10]
+    options += ["--chunk-size", 10]
+    out = ["--output", tmp_path / "out"]
+    assert "row 25 of the source column" in refusal("fit", *named(), *options, *out)
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["fit-0-of-1.safetensors"]
+    line = refusal("fit", *named(), *options, "--on-bad-row", "skip", *out)
+    assert 'on_bad_row was "stop", is "skip"' in line
+    assert not (tmp_path / "out").exists()
+
+
+# Running ----------------------------------------------------------------------------------------
+
+
+def test_options_of_running_reach_the_encoders(refusal, monkeypatch, tmp_path):
+    asked = []
+
+    def refuse(name, **options):
+        asked.append(options)
+        raise EncoderError("seen")
+
+    monkeypatch.setattr(hf_latent_bridge, "load_encoder", refuse)
+    options = ["--autocast", "bfloat16", "--compile", "--device", "cpu", "--max-length", 9]
+    options += ["--source-modality", "text", "--source-revision", "v1"]
+    assert refusal("fit", *named(), *texts(), *options, "--output", tmp_path / "out") == "seen"
+    (told,) = asked
+    assert (str(told["autocast"]), told["compile"]) == ("torch.bfloat16", True)
+    assert (told["device"], told["max_length"]) == ("cpu", 9)
+    assert (told["modality"], told["revision"]) == ("text", "v1")
+
+
+def test_products_in_float32_are_near_those_in_float64(fit, files):
+    fast, exact = fit(*files, "--gemm-dtype", "float32"), fit(*files)
+    np.testing.assert_allclose(fast.map_.weight, exact.map_.weight, atol=1e-4)
+
+
+def test_one_process_needs_no_accelerate_and_several_say_what_to_install(
+    fit, files, refusal, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    assert fit(*files).n_pairs_ == 50
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = refusal("fit", *named(), *files, "--output", tmp_path / "other")
+    assert "accelerate" in line
+    assert "pip install 'hf-latent-bridge[encoders]'" in line
+
+
+def test_two_processes_of_torchrun_fit_what_one_fits_and_the_first_speaks(fit, tmp_path):
+    alone = fit(*texts(), "--chunk-size", 32)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--nproc_per_node", "2", "-m", "hf_latent_bridge"]
+    options = ["--stream", "--chunk-size", "32", "--output", tmp_path / "two"]
+    command = [*launcher, "fit", *named(), *texts(), *map(str, options)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("saved in") == 1
+    assert "200 pairs" in done.stdout
+    assert "rows/s by each of 2 processes" in done.stdout
+    two = AutoTranslator.from_pretrained(tmp_path / "two")
+    np.testing.assert_allclose(two.map_.weight, alone.map_.weight, atol=1e-5)
+    assert two.dataset_ == alone.dataset_
