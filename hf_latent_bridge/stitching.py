@@ -163,7 +163,8 @@ def stitch(
 
 def is_many(items: Any) -> bool:
     """Whether these are several items; a text, bytes, a path or a picture is one."""
-    return isinstance(items, Sequence | Tensor | np.ndarray) and not isinstance(items, str | bytes)
+    one = str | bytes | bytearray | memoryview
+    return isinstance(items, Sequence | Tensor | np.ndarray) and not isinstance(items, one)
 
 
 def _chain(translators: Sequence[AnyTranslator], allow_mismatch: bool) -> AnyTranslator | None:

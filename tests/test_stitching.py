@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_classifiers
+import tiny_images
 import tiny_models
 import torch
 
@@ -233,6 +234,15 @@ def test_a_callable_translator_that_drops_rows_is_refused(source, head):
     model = stitch(source, lambda latents: latents[:1, :12], head)
     with pytest.raises(InvalidLatentsError, match=r"one row per latent, \(3, d\), got shape \(1,"):
         model(TEXTS[:3])
+
+
+@pytest.mark.parametrize("convert", [bytes, bytearray, memoryview, lambda png: {"bytes": png}])
+def test_the_bytes_of_one_picture_are_one_item(convert):
+    encoder = load_encoder(tiny_images.image_repo("vit"))
+    png = tiny_images.png(tiny_images.pictures(1)[0])
+    model = stitch(encoder, None, lambda latents: [len(latents)] * len(latents))
+    assert model(convert(png)) == 1
+    assert model([convert(png)] * 2) == [2, 2]
 
 
 def test_more_answers_than_labels_cannot_be_given(source, translator, head):
