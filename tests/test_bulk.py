@@ -177,7 +177,7 @@ def test_a_killed_run_leaves_no_output(translator, tmp_path):
     """Killed while it writes: the hidden part is there, the result is not."""
     translator.save_pretrained(tmp_path / "translator")
     np.lib.format.open_memmap(tmp_path / "in.npy", "w+", "float32", (6_000_000, 4))
-    command = [sys.executable, "-m", "hf_latent_bridge.cli", "translate"]
+    command = [sys.executable, "-m", "hf_latent_bridge", "translate"]
     names = [str(tmp_path / name) for name in ("translator", "in.npy", "out.npy")]
     with subprocess.Popen([*command, *names]) as run:
         while run.poll() is None and not list(tmp_path.glob(".out.npy.*")):
