@@ -30,7 +30,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def published(dataset):
-    return publish("alice", dataset, images=1200, epochs=8, anchors=600)
+    return publish("alice", dataset, images=1200, epochs=20, anchors=600)
 
 
 def error(images, pictures):
