@@ -97,8 +97,9 @@ def train(images: Images, *, seeds: int, epochs: int, latent_dim: int) -> "dict[
 
     trained = {}
     for number, (seed, size) in enumerate(product(range(seeds), SIZES)):
-        options = {"widths": SIZES[size], "epochs": epochs, "latent_dim": latent_dim}
-        trained[size, seed] = fit_autoencoder(images.train, seed=number, **options)
+        trained[size, seed] = fit_autoencoder(
+            images.train, latent_dim=latent_dim, widths=SIZES[size], epochs=epochs, seed=number
+        )
         print(f"trained: {size}, {seed + 1} of {seeds}", file=sys.stderr, flush=True)
     return trained
 

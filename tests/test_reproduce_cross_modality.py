@@ -65,9 +65,7 @@ def test_quick_prints_each_table_and_leaves_the_results_page_alone(capsys):
     before = PAGE.read_bytes() if PAGE.exists() else None
     assert script.main(["--quick", "--seeds", "1"]) == 0
     printed = capsys.readouterr().out
-    for split, direction in (
-        (s, d) for s in (script.HONEST, script.LEAKY) for d in script.DIRECTIONS
-    ):
+    for direction, split in product(script.DIRECTIONS, (script.HONEST, script.LEAKY)):
         assert f"{direction}, {split}, 300 candidates" in printed
     assert (PAGE.read_bytes() if PAGE.exists() else None) == before
 
