@@ -13,40 +13,23 @@ from itertools import permutations
 
 from experiments import scores
 from experiments.crossing import Crossing
-from experiments.digits import digit_views
-from experiments.hub import seeded_hub
 from experiments.latents import Views
 from experiments.methods import draw_anchors, fit_all, relative, untranslated
-from experiments.options import parser, positive, run
+from experiments.on_tasks import run_on_tasks
 from experiments.results_page import Section
 from experiments.tables import Cell, Table
-from experiments.tasks import TASKS
 
 SHUFFLED = "ortho, shuffled pairs"
-QUICK_ANCHORS = 300
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    made = parser("Cross-architecture classification: a head behind another encoder.")
-    made.add_argument(
-        "--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which datasets"
+    return run_on_tasks(
+        "cross-architecture",
+        "Cross-architecture classification: a head behind another encoder.",
+        compare,
+        arguments,
     )
-    made.add_argument("--train", type=positive, default=3000, help="rows to train heads on")
-    made.add_argument("--test", type=positive, default=1500, help="rows to score")
-    options = made.parse_args(arguments)
-
-    def experiment(section: Section) -> None:
-        if options.quick:
-            compare(section, "Digits", *digit_views(), anchors=QUICK_ANCHORS, seeds=options.seeds)
-            return
-        tasks = [TASKS[name] for name in options.tasks]
-        with seeded_hub(list(dict.fromkeys(name for task in tasks for name in task.assets))):
-            for task in tasks:
-                views = task.load(train=options.train, test=options.test)
-                compare(section, task.title, *views, anchors=task.anchors, seeds=options.seeds)
-
-    return run(Section("cross-architecture"), experiment, arguments=arguments, write=options.write)
 
 
 def compare(

@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 from experiments import scores
 from experiments.crossing import Crossing
-from experiments.digits import digit_views
-from experiments.hub import seeded_hub
 from experiments.latents import Views
 from experiments.methods import draw_anchors, fit_all, translators
-from experiments.options import parser, positive, run
+from experiments.on_tasks import run_on_tasks
 from experiments.results_page import Section
 from experiments.tables import Table
-from experiments.tasks import TASKS
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 ANCHORS = (25, 50, 100, 250, 500, 1000, 2000)
 WIDTHS = (16, 32, 64, 128, 256, 512)
 SCALINGS = ("standard", "center", "none")
-QUICK_ANCHORS = 300
 
 
 @dataclass(frozen=True)
@@ -50,25 +46,12 @@ class Setting:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    made = parser("Accuracy and recall by number of anchors, width, scaling and norm.")
-    made.add_argument(
-        "--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which datasets"
+    return run_on_tasks(
+        "sensitivity",
+        "Accuracy and recall by number of anchors, width, scaling and norm.",
+        sweep,
+        arguments,
     )
-    made.add_argument("--train", type=positive, default=3000, help="rows to train heads on")
-    made.add_argument("--test", type=positive, default=1500, help="rows to score")
-    options = made.parse_args(arguments)
-
-    def experiment(section: Section) -> None:
-        if options.quick:
-            sweep(section, "Digits", *digit_views(), anchors=QUICK_ANCHORS, seeds=options.seeds)
-            return
-        tasks = [TASKS[name] for name in options.tasks]
-        with seeded_hub(list(dict.fromkeys(name for task in tasks for name in task.assets))):
-            for task in tasks:
-                views = task.load(train=options.train, test=options.test)
-                sweep(section, task.title, *views, anchors=task.anchors, seeds=options.seeds)
-
-    return run(Section("sensitivity"), experiment, arguments=arguments, write=options.write)
 
 
 def sweep(
