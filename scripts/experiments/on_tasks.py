@@ -6,7 +6,7 @@ from typing import Protocol
 from experiments.digits import digit_views
 from experiments.hub import seeded_hub
 from experiments.latents import Views
-from experiments.options import parser, positive, run
+from experiments.options import command, exit_code, parser, positive
 from experiments.results_page import Section
 from experiments.tasks import TASKS
 
@@ -28,7 +28,7 @@ def run_on_tasks(
     """Runs an experiment on each task that the command line names; returns the exit code.
 
     Args:
-        name: The section's name in docs/results.md.
+        name: Names its sections in docs/results.md, one for each task.
         description: For `--help`.
         add_tables: The experiment.
         arguments: The command line, None for that of the process.
@@ -41,15 +41,20 @@ def run_on_tasks(
     made.add_argument("--test", type=positive, default=750, help="rows to score")
     options = made.parse_args(arguments)
 
-    def experiment(section: Section) -> None:
-        if options.quick:
-            views = digit_views()
-            add_tables(section, "Digits", *views, anchors=QUICK_ANCHORS, seeds=options.seeds)
-            return
-        tasks = [TASKS[name] for name in options.tasks]
-        with seeded_hub(list(dict.fromkeys(asset for task in tasks for asset in task.assets))):
-            for task in tasks:
+    if options.quick:
+        views = digit_views()
+        add_tables(Section(name), "Digits", *views, anchors=QUICK_ANCHORS, seeds=options.seeds)
+        return 0
+
+    def work() -> None:
+        tasks = {key: TASKS[key] for key in options.tasks}
+        assets = dict.fromkeys(asset for task in tasks.values() for asset in task.assets)
+        with seeded_hub(list(assets)):
+            for key, task in tasks.items():
+                section = Section(f"{name} {key}")
                 views = task.load(train=options.train, test=options.test)
                 add_tables(section, task.title, *views, anchors=task.anchors, seeds=options.seeds)
+                if options.write:
+                    section.write(command(arguments))
 
-    return run(Section(name), experiment, arguments=arguments, write=options.write)
+    return exit_code(work)
