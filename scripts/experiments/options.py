@@ -46,13 +46,22 @@ def run(
         arguments: The command line, None for that of the process.
         write: Whether to write the section into the page.
     """
-    try:
+
+    def work() -> None:
         experiment(section)
+        if write:
+            section.write(command(arguments))
+
+    return exit_code(work)
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Does the work; returns 0, or 1 where an asset is not to be had, and says which."""
+    try:
+        work()
     except AssetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if write:
-        section.write(command(arguments))
     return 0
 
 
