@@ -41,6 +41,7 @@ Scores = dict[str, dict[str, list[float]]]  # seeds' scores, by row and column
 CLASSES = 8
 NO_CLASS = "unsorted"
 HEAD_ROWS = 250  # of each class, lest the largest rules the head
+C = 0.01  # as many dimensions as rows ask for a strong penalty
 RECALLS = (1, 5, 10)
 MEASURES = (*(f"R@{k}" for k in RECALLS), "MRR")
 HONEST = "whole folders held out"
@@ -63,8 +64,10 @@ def compare(
     of_class = np.isin(labels[test], largest(labels))
     truth = labels[test][of_class]
     guess = {"accuracy": 1 / len(np.unique(truth)), **chance(candidates)}
-    for direction, x, y in collection.directions():
-        head = train_head(y[known], labels[known])
+    latents = collection.latents
+    trained = {name: train_head(x[known], labels[known]) for name, x in latents.items()}
+    for direction, source, target in collection.directions():
+        x, y, head = latents[source], latents[target], trained[target]
         yield direction, "native", {"accuracy": accuracy(head, y[test][of_class], truth)}
         for name, made in translate(x[known], y[known], x[test]).items():
             found = retrieval(made[:candidates], y[test][:candidates])
@@ -91,7 +94,7 @@ def train_head(latents: "Tensor", labels: Names) -> "Head":
 
     rows = [np.flatnonzero(labels == label)[:HEAD_ROWS] for label in largest(labels)]
     chosen = np.concatenate(rows)
-    return fit_head(latents[chosen], labels[chosen].tolist())
+    return fit_head(latents[chosen], labels[chosen].tolist(), C=C)
 
 
 def accuracy(head: "Head", latents: "Tensor", truth: Names) -> float:

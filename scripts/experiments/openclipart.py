@@ -43,9 +43,14 @@ class Collection:
     def __len__(self) -> int:
         return len(self.folders)
 
-    def directions(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Every pair of encoders, both ways: its name, source latents and target latents."""
-        for title, picture in product(self.titles.values(), self.pictures.values()):
+    @property
+    def latents(self) -> dict[str, Tensor]:
+        """Latents (n, d) by the encoder's name."""
+        return {**self.titles, **self.pictures}
+
+    def directions(self) -> Iterator[tuple[str, str, str]]:
+        """Every pair of encoders, both ways: the direction, and the names of source and target."""
+        for title, picture in product(self.titles, self.pictures):
             yield "titles → pictures", title, picture
             yield "pictures → titles", picture, title
 
