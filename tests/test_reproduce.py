@@ -57,3 +57,22 @@ def test_a_dataset_that_is_not_known_is_refused(script, capsys):
     with pytest.raises(SystemExit):
         script.main(["--tasks", "imagenet"])
     assert "fashion-mnist" in capsys.readouterr().err
+
+
+def test_every_table_on_the_results_page_names_a_command_that_its_script_understands():
+    text = PAGE.read_text(encoding="utf-8")
+    sections = re.findall(r"<!-- begin (.+?) -->\n(.*?)<!-- end \1 -->", text, re.DOTALL)
+    assert text.count("<!-- begin ") == text.count("<!-- end ") == len(sections) > 0
+    for name, content in sections:
+        command = re.search(r"`python (scripts/\w+\.py)( .+?)?`, \d{4}-\d\d-\d\d, ", content)
+        assert command, name
+        assert (PAGE.parents[1] / command[1]).is_file()
+
+
+def test_numbers_outside_the_printed_tables_are_those_of_a_table_or_a_quotation():
+    text = PAGE.read_text(encoding="utf-8")
+    printed = "".join(re.findall(r"<!-- begin .+? -->\n(.*?)<!-- end ", text, re.DOTALL))
+    prose = re.sub(r"<!-- begin (.+?) -->\n.*?<!-- end \1 -->", "", text, flags=re.DOTALL)
+    prose = re.sub(r"\n>.*", "", prose)
+    for number in re.findall(r"(?<![\d.])0?\.\d\d\d\b", prose):
+        assert number.lstrip("0") in printed, number

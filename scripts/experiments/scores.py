@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 def accuracy(head: "Head", latents: Tensor, labels: Sequence[Hashable]) -> float:
     """Share of rows whose best label is the true one."""
     answers = [answer["label"] for answer in head(latents)]
-    return sum(a == b for a, b in zip(answers, labels, strict=True)) / len(answers)
+    return fmean(a == b for a, b in zip(answers, labels, strict=True))
 
 
 def majority(labels: Sequence[Hashable]) -> float:
@@ -25,4 +26,4 @@ def recall_at_1(predicted: Tensor, target: Tensor) -> float:
     """Share of predictions whose true counterpart is the nearest of all targets, by cosine."""
     from hf_latent_bridge import metrics
 
-    return float(metrics.recall_at_k(metrics.counterpart_ranks(predicted, target), 1))
+    return metrics.recall_at_k(metrics.counterpart_ranks(predicted, target), 1)
