@@ -1,6 +1,7 @@
 """The Space: six tabs that carry latents of one encoder into the space of another."""
 
 import os
+from typing import Any
 
 import gradio as gr
 import look
@@ -28,10 +29,11 @@ def build_demo(settings: Settings | None = None) -> gr.Blocks:
             for name, build in TABS.items():
                 with gr.Tab(name):
                     build(parts)
-    return demo.queue(max_size=64, default_concurrency_limit=2)
+    demo.queue(max_size=64, default_concurrency_limit=2)
+    return demo
 
 
-def launch_options() -> dict[str, object]:
+def launch_options() -> dict[str, Any]:
     """What `launch` takes, the same on a Space, on a desk and in a test."""
     return {
         "theme": look.theme(),

@@ -67,7 +67,8 @@ def theme() -> gr.themes.Base:
 def ranked(title: str, note: str = "", height: int = 320) -> gr.HTML:
     """A list of what was found, to be rendered where it is to stand.
 
-    Its value is {"title", "note", "found": [{"title", "score", "label", "same"}]}; `height` is what the full list will take, so that nothing moves when it comes.
+    Its value is {"title", "note", "found": [{"title", "score", "label", "same"}]}; `height` is what
+    the full list will take, so that nothing moves when it comes.
     """
     return _shown(RANKED, {"title": title, "note": note, "found": []}, height)
 
