@@ -42,7 +42,7 @@ class PictureUpload(gr.Image):
 
     def preprocess(self, payload: ImageData | None) -> str | None:
         """The path of the file, or None."""
-        return payload and payload.path
+        return payload.path if payload else None
 
 
 def answering(function: Callable[P, R]) -> Callable[P, R]:
