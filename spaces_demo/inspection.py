@@ -24,10 +24,11 @@ LATENTS = {
     "autoencoder-a-to-b": "demo-fashion",
 }
 SHOWN = 48  # items in the projection
-BIN = 0.05  # width of a bar of cosines
+BINS = 40  # of cosines between -1 and 1
 FEW_PAIRS = 100
 
 Numbers = dict[str, Any]
+Vectors = np.ndarray
 
 
 def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
@@ -97,7 +98,6 @@ def read_scores(metrics: Any) -> list[Numbers]:
 def find_weaknesses(numbers: Numbers) -> list[str]:
     """What makes the fit doubtful, one sentence each."""
     n, width = numbers["n_pairs"], numbers["source"]["dim"]
-    rank, full = numbers["rank"], len(numbers["singular_values"])
     n_test, scores = numbers["n_test_pairs"], numbers["scores"]
     worse = [s["score"] for s in scores if _at_most(s["translated"], s["untranslated"])]
     by_chance = [
@@ -108,7 +108,6 @@ def find_weaknesses(numbers: Numbers) -> list[str]:
     found = {
         f"Fitted on {n:,} pairs, fewer than the {width:,} dimensions of the source: "
         "directions that no pair shows are guessed.": n < width,
-        f"The map carries {rank:,} of {full:,} directions; the others are lost.": rank < full,
         "The repo states no scores: nobody has said how well the map does.": not scores,
         f"Scored on {n_test or 0:,.0f} pairs only.": bool(scores) and (n_test or 0) < FEW_PAIRS,
         f"No better than no translation in {', '.join(worse)}.": bool(worse),
@@ -118,11 +117,16 @@ def find_weaknesses(numbers: Numbers) -> list[str]:
 
 
 def look_at_items(parts: Parts, translator: Translator) -> Numbers:
-    """A projection of a few items and the cosines of all, where latents of both are published."""
+    """Where translated latents lie beside the true ones, if latents of both are published."""
     items = find_latents(parts, translator)
     if items is None:
-        return {"points": [], "cosines": [], "explained": None, "n_items": 0}
-    return compare(parts, translator, items)
+        return {"points": [], "explained": None, "cosines": [], "mean_cosine": None, "n_items": 0}
+    translated = translator.transform(items.source)
+    return {
+        **project(parts, items, translated),
+        **compare_cosines(translated, items.target),
+        "n_items": len(items),
+    }
 
 
 def find_latents(parts: Parts, translator: Translator) -> Latents | None:
@@ -138,16 +142,10 @@ def find_latents(parts: Parts, translator: Translator) -> Latents | None:
     return None
 
 
-def compare(parts: Parts, translator: Translator, items: Latents) -> Numbers:
-    """Where translated latents lie beside the true ones.
-
-    The cosines are those of each translated item with its counterpart, and with every other item:
-    what a permutation of the pairs draws from.
-    """
+def project(parts: Parts, items: Latents, translated: Vectors) -> Numbers:
+    """A few items in the plane in which the target latents spread most."""
     from sklearn.decomposition import PCA
-    from sklearn.metrics.pairwise import cosine_similarity
 
-    translated = translator.transform(items.source)
     padded = parts.untranslated(items.source.shape[1], items.target.shape[1])
     spaces = {
         "target": items.target,
@@ -155,38 +153,40 @@ def compare(parts: Parts, translator: Translator, items: Latents) -> Numbers:
         "source, untranslated": padded(torch.from_numpy(items.source)).numpy(),
     }
     plane = PCA(2, random_state=0).fit(items.target)
-    names = item_names(items)
     points = [
         {"item": name, "latents": space, "x": float(x), "y": float(y)}
         for space, latents in spaces.items()
-        for name, (x, y) in zip(names, plane.transform(latents[:SHOWN]), strict=True)
+        for name, (x, y) in zip(_names(items), plane.transform(latents[:SHOWN]), strict=True)
     ]
-    similarities = cosine_similarity(translated, items.target)
-    own = np.diagonal(similarities)
-    others = similarities[~np.eye(len(own), dtype=bool)]
-    edges = np.arange(-1, 1 + BIN, BIN)
-    shares = [100 * np.histogram(c, edges)[0] / len(c) for c in (own, others)]
-    cosines = [
-        {"cosine": round(float(edge + BIN / 2), 3), "own": float(a), "others": float(b)}
-        for edge, a, b in zip(edges, *shares, strict=False)
-        if a or b
-    ]
+    return {"points": points, "explained": float(plane.explained_variance_ratio_.sum())}
+
+
+def compare_cosines(translated: Vectors, target: Vectors) -> Numbers:
+    """How each translated item meets its counterpart, and every other item.
+
+    The latter are what a permutation of the pairs draws from: chance.
+    """
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    cosines = cosine_similarity(translated, target).clip(-1, 1)
+    own, others = np.diagonal(cosines), cosines[~np.eye(len(cosines), dtype=bool)]
+    counts, edges = zip(*(np.histogram(c, BINS, (-1, 1)) for c in (own, others)), strict=True)
+    shares = 100 * counts[0] / len(own), 100 * counts[1] / len(others)
     return {
-        "points": points,
-        "explained": float(plane.explained_variance_ratio_.sum()),
-        "cosines": cosines,
+        "cosines": [
+            {"cosine": round(float(edge + 1 / BINS), 3), "own": float(a), "others": float(b)}
+            for edge, a, b in zip(edges[0][:-1], *shares, strict=True)
+        ],
         "mean_cosine": {"own": float(own.mean()), "others": float(others.mean())},
-        "n_items": len(own),
     }
 
 
-def item_names(items: Latents) -> list[str]:
+def _names(items: Latents) -> list[str]:
     """What the first items are called: their titles, or the names of their classes."""
-    shown = items.rows[:SHOWN]
-    if "title" in shown:
-        return list(shown["title"])
+    if "title" in items.rows.column_names:
+        return list(items.rows["title"][:SHOWN])
     names = items.rows.features["label"].names
-    return [names[label] for label in shown["label"]]
+    return [names[label] for label in items.rows["label"][:SHOWN]]
 
 
 def _check_size(name: str) -> str:

@@ -112,7 +112,7 @@ def _plots() -> tuple[gr.LinePlot, gr.LinePlot, gr.ScatterPlot]:
         x="cosine",
         y="share",
         color="pair",
-        x_title=f"cosine (bars of {inspection.BIN})",
+        x_title=f"cosine, in steps of {2 / inspection.BINS}",
         y_title="share of pairs, %",
         color_title="a translated item",
         color_map=PAIR_COLOURS,
