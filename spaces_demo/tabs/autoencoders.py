@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 import look
 from gradio.context import Context
-from limits import ENCODING, PictureUpload, answering, check_picture
+from limits import ENCODING, answering, check_picture, picture_upload
 from parts import Parts
 from PIL import Image
 from reconstruction import (
@@ -41,12 +41,9 @@ def build(parts: Parts) -> None:
     )
     with gr.Row(equal_height=True):
         items = _gallery("Pick a picture that nothing was trained or fitted on", 10, 230)
-        picture = PictureUpload(
+        picture = picture_upload(
             label="or upload one of a single thing",
-            sources=["upload"],
             height=230,
-            format="png",
-            buttons=[],
             elem_classes="pixels",
             scale=1,
             min_width=220,
