@@ -81,7 +81,7 @@ def open_translator(parts: Parts, repo_id: str | None) -> Translator:
 def read_scores(metrics: Any) -> list[Numbers]:
     """Each score with its interval, and what no translation and chance give; None where unsaid."""
     translated = metrics.get("translated") if isinstance(metrics, dict) else None
-    names = [name for name in translated or {} if _number(metrics, "translated", name) is not None]
+    names = translated if isinstance(translated, dict) else ()
     return [
         {
             "score": name,
@@ -91,7 +91,8 @@ def read_scores(metrics: Any) -> list[Numbers]:
             "chance": _number(metrics, "shuffled", name),
             "p_value": _number(metrics, "chance", name, "p_value"),
         }
-        for name in names[:10]
+        for name in names
+        if _number(metrics, "translated", name) is not None
     ]
 
 
@@ -150,7 +151,7 @@ def project(parts: Parts, items: Latents, translated: Vectors) -> Numbers:
     spaces = {
         "target": items.target,
         "translated": translated,
-        "source, untranslated": padded(torch.from_numpy(items.source)).numpy(),
+        "source": padded(torch.from_numpy(items.source)).numpy(),
     }
     plane = PCA(2, random_state=0).fit(items.target)
     points = [

@@ -27,15 +27,25 @@ CSS = """
   background: var(--color-accent); }
 .result .tag { font-size: .75rem; color: var(--body-text-color-subdued); }
 .result .same { font-weight: 600; }
-.result .wide { overflow-x: auto; }
-.result table { width: 100%; border-collapse: collapse; margin-top: .75rem; font-size: .9rem;
+.result .wide { overflow-x: auto; width: 0; min-width: 100%; }
+.result .wide table { border: 0 !important; width: 100%; border-collapse: collapse; margin-top: .9rem; font-size: .9rem;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
-.result th, .result td { text-align: left; padding: .3rem .6rem .3rem 0; font-weight: 400; }
-.result thead th { color: var(--body-text-color-subdued); font-size: .8rem; }
-.result tr { border-top: 1px solid var(--border-color-primary); }
+.result .wide th, .result .wide td { border: 0; padding: .35rem 1rem .35rem 0; font-weight: 400;
+  text-align: left; }
+.result .wide tr { border: 0; border-top: 1px solid var(--border-color-primary); }
+.result .wide thead tr { border: 0; }
+.result .wide thead th { color: var(--body-text-color-subdued); font-size: .8rem; }
 .result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
   border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
-.pixels img { image-rendering: pixelated; }
+.pixels img { image-rendering: pixelated; width: 100%; height: 100%; object-fit: contain; }
+.pixels .grid-wrap { padding-top: 2.2rem; }
+.pixels .grid-container { grid-template-columns: repeat(auto-fill, minmax(64px, 1fr)) !important; }
+.pixels .thumbnail-item { aspect-ratio: 1; }
+.pixels.large { min-height: 17rem; }
+.pixels.large .grid-wrap { height: auto !important; max-height: none; }
+.pixels.large .grid-container {
+  grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)) !important; }
+@media (max-width: 640px) { .pixels.large { min-height: 36rem; } }
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; min-height: 1.6em;
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }

@@ -40,18 +40,17 @@ Shown = list[tuple[Image.Image, str]]
 Facts = list[dict[str, str]]
 
 
-def choose_items(parts: Parts) -> Shown:
-    """The first pictures of each class that nothing was fitted on, with the name of the class."""
+def choose_items(parts: Parts) -> list[Image.Image]:
+    """The first pictures of each class, of those that nothing was trained or fitted on."""
 
-    def load() -> Shown:
+    def load() -> list[Image.Image]:
         rows = parts.latents("demo-fashion", "test").rows
-        labels, names = rows["label"][:], rows.features["label"].names
-        chosen = [
-            (row, name)
-            for label, name in enumerate(names)
-            for row in [row for row, value in enumerate(labels) if value == label][:PER_CLASS]
-        ]
-        return [(rows[row]["image"], name) for row, name in chosen]
+        labels = rows["label"][:]
+        of_each = (
+            [row for row, value in enumerate(labels) if value == label][:PER_CLASS]
+            for label in sorted(set(labels))
+        )
+        return [rows[row]["image"] for chosen in of_each for row in chosen]
 
     return parts.once("items of demo-fashion", load)
 
@@ -83,11 +82,11 @@ def reconstruct_by_each(
     drawn = {
         "A itself": draw_a(latents),
         "B itself": draw_b(b.encode([small])),
-        "A to B, translated": stitched,
-        "A to B, untranslated": draw_b(parts.untranslated(a.space.dim, b.space.dim)(latents)),
+        "translated": stitched,
+        "untranslated": draw_b(parts.untranslated(a.space.dim, b.space.dim)(latents)),
     }
     errors = {name: float(torch.nn.functional.mse_loss(d[0], seen)) for name, d in drawn.items()}
-    shown = [(_enlarged(seen), "Input")]
+    shown = [(_enlarged(seen), "input")]
     shown += [(_enlarged(d[0]), f"{name}: {errors[name]:.4f}") for name, d in drawn.items()]
     facts = [{"name": f"MSE, {name}", "value": f"{error:.4f}"} for name, error in errors.items()]
     done = {"name": "encoded, translated and drawn in", "value": took}

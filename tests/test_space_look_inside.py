@@ -191,7 +191,7 @@ def test_a_large_repo_is_refused_before_it_is_downloaded(parts, repo_id, monkeyp
 
 def test_a_repo_that_holds_no_translator_is_refused_in_one_sentence(parts):
     inspect = answering(lambda name: inspect_repo(parts, name))
-    with pytest.raises(Refusal, match=r"config\.json"):
+    with pytest.raises(Refusal, match="missing fields"):
         inspect(parts.settings.repo_id("news-head"))
 
 

@@ -36,26 +36,27 @@ def build(parts: Parts) -> None:
     """Adds the tab."""
     look.lede(
         "Two autoencoders were trained apart, from different random weights: to the decoder of "
-        "**B**, the 64 numbers that the encoder of **A** gives for a picture are noise. One affine "
-        "map of these numbers, fitted on pictures that both have seen, and B draws what A saw."
+        "**B**, the 64 numbers that the encoder of **A** gives for a picture are noise, as its "
+        "*untranslated* drawing shows. One affine map of these numbers, and B draws what A saw. "
+        "Neither networks nor map were fitted on the pictures below."
     )
     with gr.Row(equal_height=True):
-        items = _gallery("Pick a picture that nothing was trained or fitted on", 10, 230)
+        items = _gallery("Pick a picture", 215)
         picture = picture_upload(
-            label="or upload one of a single thing",
-            height=230,
+            label="or upload one",
+            height=215,
             elem_classes="pixels",
             scale=1,
             min_width=220,
         )
     method, anchors = _settings()
-    shown = _gallery("Drawn by each, with its mean squared error (pixels are 0 to 1)", 5, 270)
+    shown = _gallery("What they draw, with its mean squared error", None, "large")
     facts = look.facts()
     facts.render()
     outputs = [shown, facts]
 
     @answering
-    def fill() -> Shown:
+    def fill() -> list[Image.Image]:
         return choose_items(parts)
 
     @answering
@@ -64,7 +65,7 @@ def build(parts: Parts) -> None:
 
     @answering
     def pick(event: gr.SelectData, method: str, anchors: float) -> tuple[Image.Image, Shown, Facts]:
-        item, _ = choose_items(parts)[event.index]
+        item = choose_items(parts)[event.index]
         return item, *reconstruct_by_each(parts, item, method, anchors)
 
     @answering
@@ -83,17 +84,16 @@ def build(parts: Parts) -> None:
     look.code(CODE.format(namespace=parts.settings.namespace))
 
 
-def _gallery(label: str, columns: int, height: int) -> gr.Gallery:
+def _gallery(label: str, height: int | None, size: str = "small") -> gr.Gallery:
     return gr.Gallery(
         label=label,
-        columns=columns,
         height=height,
         format="png",
         allow_preview=False,
         object_fit="contain",
         interactive=False,
         buttons=[],
-        elem_classes="pixels",
+        elem_classes=["pixels", size],
         scale=3,
     )
 
@@ -106,8 +106,14 @@ def _settings() -> tuple[gr.Radio, gr.Slider]:
             label="Translator",
             info="The published one, or one of this method that is fitted now",
             scale=2,
+            min_width=320,
         )
         anchors = gr.Slider(
-            *ANCHORS, value=500, step=50, label="Anchors", info="How many pictures to fit it on"
+            *ANCHORS,
+            value=500,
+            step=50,
+            label="Anchors",
+            info="How many pictures to fit it on",
+            min_width=260,
         )
     return method, anchors

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 EXAMPLES = ("minilm-to-mpnet", "title-to-picture", "picture-to-title", "autoencoder-a-to-b")
-COLOURS = {"target": "#6366f1", "translated": "#f97316", "source, untranslated": "#94a3b8"}
-PAIRS = {"own": "with its counterpart", "others": "with every other item"}
+COLOURS = {"target": "#818cf8", "translated": "#f97316", "source": "#94a3b8"}
+PAIRS = {"own": "its counterpart", "others": "all other items"}
 PAIR_COLOURS = {PAIRS["own"]: "#f97316", PAIRS["others"]: "#94a3b8"}
 CODE = """\
 import torch
@@ -62,8 +62,8 @@ def build(parts: Parts) -> None:
         repo_id = gr.Textbox(
             label="Repo of a translator", placeholder=own[0], max_length=200, scale=5
         )
-        button = gr.Button("Look inside", variant="primary", scale=1, min_width=120)
-    report = gr.HTML(EMPTY, html_template=REPORT, min_height=420, js_on_load=None, render=False)
+        button = gr.Button("Look inside", variant="primary", scale=1, min_width=140)
+    report = gr.HTML(EMPTY, html_template=REPORT, min_height=360, js_on_load=None, render=False)
     facts = look.facts()
     spectrum, cosines, projection = _plots()
     outputs = [report, facts, spectrum, cosines, projection]
@@ -82,8 +82,11 @@ def build(parts: Parts) -> None:
     report.render()
     facts.render()
     with gr.Row():
-        spectrum.render()
-        cosines.render()
+        for plot, title in ((spectrum, "The map"), (cosines, "Items and their counterparts")):
+            with gr.Column(min_width=320):
+                gr.Markdown(f"#### {title}")
+                plot.render()
+    gr.Markdown(f"#### {inspection.SHOWN} items in the plane in which the target spreads most")
     projection.render()
     private: dict[str, Any] = {"api_visibility": "private", **ENCODING}
     gr.on([button.click, repo_id.submit], draw, repo_id, outputs, **private)
@@ -97,14 +100,13 @@ def build(parts: Parts) -> None:
 
 
 def _plots() -> tuple[gr.LinePlot, gr.LinePlot, gr.ScatterPlot]:
-    options: dict[str, Any] = {"buttons": [], "render": False}
+    options: dict[str, Any] = {"buttons": [], "show_label": False, "render": False}
     spectrum = gr.LinePlot(
         x="direction",
         y="factor",
-        x_title="direction, by size",
+        x_title="direction, the most stretched first",
         y_title="singular value",
         label="How much the map stretches each direction",
-        color_map={"singular value": "#6366f1"},
         height=280,
         **options,
     )
@@ -114,7 +116,7 @@ def _plots() -> tuple[gr.LinePlot, gr.LinePlot, gr.ScatterPlot]:
         color="pair",
         x_title=f"cosine, in steps of {2 / inspection.BINS}",
         y_title="share of pairs, %",
-        color_title="a translated item",
+        color_title="translated item with",
         color_map=PAIR_COLOURS,
         label="Cosine of translated items with their counterpart, and by chance",
         height=280,
@@ -124,8 +126,8 @@ def _plots() -> tuple[gr.LinePlot, gr.LinePlot, gr.ScatterPlot]:
         x="x",
         y="y",
         color="latents",
-        x_title="1st principal component of the target latents",
-        y_title="2nd",
+        x_title="1st principal component",
+        y_title="2nd component",
         color_map=COLOURS,
         tooltip=["item", "latents"],
         label=f"{inspection.SHOWN} items in two dimensions",
