@@ -1,0 +1,51 @@
+"""The Space: six tabs that carry latents of one encoder into the space of another."""
+
+import os
+from typing import Any
+
+import gradio as gr
+import look
+from limits import MAX_UPLOAD
+from parts import Parts
+from settings import Settings
+from tabs import across
+
+TITLE = "Latent Bridge"
+INTRO = """\
+# Latent Bridge
+
+Two neural networks that saw similar data arrange meaning in nearly the same shape. One small map
+carries what one network sees into the space of another, and what was built there works at once.
+"""
+TABS = {"Across models": across.build}
+
+
+def build_demo(settings: Settings | None = None) -> gr.Blocks:
+    """The whole demo, with nothing loaded yet."""
+    parts = Parts(settings or Settings.read())
+    demo = gr.Blocks(title=TITLE, analytics_enabled=False)
+    with demo:
+        gr.Markdown(INTRO)
+        with gr.Tabs():
+            for name, build in TABS.items():
+                with gr.Tab(name):
+                    build(parts)
+    demo.queue(max_size=64, default_concurrency_limit=2)
+    return demo
+
+
+def launch_options() -> dict[str, Any]:
+    """What `launch` takes, the same on a Space, on a desk and in a test."""
+    return {
+        "theme": look.theme(),
+        "css": look.CSS,
+        "max_file_size": MAX_UPLOAD,
+        "show_error": True,
+        "footer_links": ["api", "settings"],
+        "ssr_mode": False,
+    }
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    build_demo().launch(**launch_options())

@@ -1,0 +1,120 @@
+"""How the Space looks: theme, style sheet, and the templates that show results.
+
+A template gets the result as JSON, which is also what the API gives; Handlebars escapes it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "monospace")
+
+CSS = """
+.gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
+.lede { font-size: 1.05rem; line-height: 1.5; max-width: 68ch; }
+.result h3 { font-size: .95rem; margin: 0 0 .1rem; }
+.result .note { color: var(--body-text-color-subdued); font-size: .85rem; min-height: 1.3em; }
+.result ol { list-style: none; margin: .5rem 0 0; padding: 0; }
+.result li { padding: .45rem 0; border-top: 1px solid var(--border-color-primary); }
+.result li .row { display: flex; justify-content: space-between; gap: .75rem; }
+.result .score { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued);
+  white-space: nowrap; }
+.result .bar { height: .4rem; border-radius: .2rem; margin-top: .3rem;
+  background: var(--background-fill-secondary); }
+.result .bar > i { display: block; height: 100%; border-radius: .2rem;
+  background: var(--color-accent); }
+.result .tag { font-size: .75rem; color: var(--body-text-color-subdued); }
+.result .same { font-weight: 600; }
+.facts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; min-height: 1.6em;
+  font-variant-numeric: tabular-nums; }
+.facts b { font-weight: 600; }
+"""
+
+RANKED = """
+<section class="result" aria-live="polite">
+<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<ol>{{#each value.found}}
+<li><div class="row"><span class="{{#if this.same}}same{{/if}}">{{this.title}}</span>
+<span class="score">{{this.score}}</span></div><div class="tag">{{this.label}}</div></li>
+{{/each}}</ol></section>
+"""
+
+BARS = """
+<section class="result" aria-live="polite">
+<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<ol>{{#each value.labels}}
+<li><div class="row"><span>{{this.label}}</span><span class="score">{{this.percent}} %</span></div>
+<div class="bar"><i style="width: {{this.percent}}%"></i></div></li>
+{{/each}}</ol></section>
+"""
+
+FACTS = """
+<div class="facts" aria-live="polite">{{#each value}}
+<span>{{this.name}} <b>{{this.value}}</b></span>
+{{/each}}</div>
+"""
+
+
+def theme() -> gr.themes.Base:
+    """A quiet theme with the reader's own fonts: nothing is fetched from elsewhere."""
+    return gr.themes.Base(
+        primary_hue="indigo", neutral_hue="slate", font=list(FONTS), font_mono=list(MONO)
+    )
+
+
+def ranked(title: str, note: str = "", height: int = 320) -> gr.HTML:
+    """A list of what was found, to be rendered where it is to stand.
+
+    Its value is {"title", "note", "found": [{"title", "score", "label", "same"}]}; `height` is what
+    the full list will take, so that nothing moves when it comes.
+    """
+    return _shown(RANKED, {"title": title, "note": note, "found": []}, height)
+
+
+def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
+    """Labels with their share: {"title", "note", "labels": [{"label", "percent"}]}."""
+    return _shown(BARS, {"title": title, "note": note, "labels": []}, height)
+
+
+def facts() -> gr.HTML:
+    """A line of named numbers: [{"name", "value"}], where a value is a text with its unit."""
+    return _shown(FACTS, [], 30)
+
+
+def examples(
+    values: Sequence[Any], inputs: Any, outputs: Any, function: Callable[..., Any]
+) -> None:
+    """Inputs that run at a click; where there are several inputs, a value is a list."""
+    rows = [value if isinstance(value, list) else [value] for value in values]
+    gr.Examples(
+        rows,
+        inputs,
+        outputs,
+        function,
+        label="Try one",
+        run_on_click=True,
+        cache_examples=False,
+        api_visibility="private",
+    )
+
+
+def lede(text: str) -> None:
+    """The sentence that says what a tab shows."""
+    gr.Markdown(text, elem_classes="lede")
+
+
+def code(text: str) -> None:
+    """The code that does the same, folded away."""
+    with gr.Accordion("The code that does the same", open=False):
+        gr.Code(text, language="python", show_label=False, interactive=False, label="Python")
+
+
+def milliseconds(seconds: float) -> str:
+    """A time as people read it."""
+    return f"{1000 * seconds:,.0f} ms"
+
+
+def _shown(template: str, value: Any, height: int) -> gr.HTML:
+    return gr.HTML(value, html_template=template, min_height=height, js_on_load=None, render=False)

@@ -1,0 +1,1 @@
+"""One file per tab; each has a `build(parts)` that adds it to the Blocks being built."""
