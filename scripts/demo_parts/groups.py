@@ -36,7 +36,7 @@ class Group:
         start = time.perf_counter()
         record = Record(api, inputs.repo_id(self.dataset), self._made_of(api, inputs))
         if lacking := [name for name, commit in record.inputs["commits"].items() if not commit]:
-            print(f"  {self.name} skipped: {', '.join(lacking)} not on this Hub", flush=True)
+            print(f"  {self.name} skipped: this Hub has no {' and no '.join(lacking)}", flush=True)
             return
         if record.holds():
             _say(f"{self.name}: already published", start)
@@ -80,7 +80,7 @@ class Autoencoders:
         if head(api, inputs.repo_id(publish_autoencoders.TRANSLATOR)):
             _say("autoencoders: already published", start)
         elif head(api, inputs.clothes, "dataset") is None:
-            print(f"  autoencoders skipped: {inputs.clothes} not on this Hub", flush=True)
+            print(f"  autoencoders skipped: this Hub has no {inputs.clothes}", flush=True)
         else:
             publish_autoencoders.publish(inputs.namespace, inputs.clothes)
             _say(inputs.repo_id("autoencoder-{a,b,a-to-b}"), start)

@@ -89,6 +89,9 @@ def held_out(titles: Sequence[str], folders: Sequence[str], n: int) -> list[int]
 
     A folder that would be more than a tenth of them stays in the train split, so that the pictures
     differ.
+
+    Raises:
+        ValueError: There are not as many.
     """
     sizes = Counter(folders)
     small = sorted((name for name, size in sizes.items() if size <= n / 10), key=shuffle_key)
@@ -98,6 +101,11 @@ def held_out(titles: Sequence[str], folders: Sequence[str], n: int) -> list[int]
             rows.setdefault(titles[row].lower(), row)
         if len(rows) >= n:
             break
+    if len(rows) < n:
+        raise ValueError(
+            f"needed {n} titles in folders of at most {n // 10} pictures, got {len(rows)}: ask for "
+            "fewer with --test-pictures"
+        )
     return sorted(list(rows.values())[:n])
 
 
