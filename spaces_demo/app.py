@@ -27,7 +27,8 @@ TABS = {
 def build_demo(settings: Settings | None = None) -> gr.Blocks:
     """The whole demo, with nothing loaded yet."""
     parts = Parts(settings or Settings.read())
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
+    demo = gr.Blocks(title=TITLE, analytics_enabled=False)
+    with demo:
         gr.Markdown(INTRO)
         with gr.Tabs():
             for name, build in TABS.items():
