@@ -28,7 +28,8 @@ CSS = """
 .result .tag { font-size: .75rem; color: var(--body-text-color-subdued); }
 .result .same { font-weight: 600; }
 .result .wide { overflow-x: auto; width: 0; min-width: 100%; }
-.result .wide table { border: 0 !important; width: 100%; border-collapse: collapse; margin-top: .9rem; font-size: .9rem;
+.result .wide table { border: 0 !important; width: 100%; border-collapse: collapse;
+  margin-top: .9rem; font-size: .9rem;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 .result .wide th, .result .wide td { border: 0; padding: .35rem 1rem .35rem 0; font-weight: 400;
   text-align: left; }
@@ -39,13 +40,14 @@ CSS = """
   border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
 .pixels img { image-rendering: pixelated; width: 100%; height: 100%; object-fit: contain; }
 .pixels .grid-wrap { padding-top: 2.2rem; }
-.pixels .grid-container { grid-template-columns: repeat(auto-fill, minmax(64px, 1fr)) !important; }
-.pixels .thumbnail-item { aspect-ratio: 1; }
-.pixels.large { min-height: 17rem; }
-.pixels.large .grid-wrap { height: auto !important; max-height: none; }
+.pixels .grid-container { grid-template: none / repeat(auto-fill, minmax(64px, 1fr)) !important;
+  grid-auto-rows: auto !important; }
+.pixels .caption-label { max-width: 100%; }
+.pixels.large { min-height: 15.5rem; }
+.pixels.large .grid-wrap { height: auto !important; min-height: 0; max-height: none; }
 .pixels.large .grid-container {
-  grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)) !important; }
-@media (max-width: 640px) { .pixels.large { min-height: 36rem; } }
+  grid-template: none / repeat(auto-fit, minmax(150px, 1fr)) !important; }
+@media (max-width: 640px) { .pixels.large { min-height: 33rem; } }
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; min-height: 1.6em;
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }

@@ -51,7 +51,7 @@ def test_the_header_names_the_parts_in_the_namespace_of_the_space(pushed):
     data = header(pushed[1])
     assert {"alice/minilm-to-mpnet", "alice/picture-index"} <= set(data.models)
     assert "sentence-transformers/all-mpnet-base-v2" in data.models
-    assert data.datasets == ["alice/demo-news", "alice/demo-pictures"]
+    assert data.datasets == ["alice/demo-news", "alice/demo-pictures", "alice/demo-fashion"]
 
 
 def test_the_app_reads_the_namespace_from_its_settings(pushed):

@@ -72,18 +72,18 @@ PICTURES = Group(
 
 
 class Autoencoders:
-    """Two autoencoders and the map between them, which come last and prove that all are there."""
+    """Two autoencoders, the map between them, and latents, whose dataset comes last."""
 
     def publish(self, api: HfApi, inputs: Inputs) -> None:
         """Makes the parts unless they are there; prints a line."""
         start = time.perf_counter()
-        if head(api, inputs.repo_id(publish_autoencoders.TRANSLATOR)):
+        if head(api, inputs.repo_id(publish_autoencoders.LATENTS), "dataset"):
             _say("autoencoders: already published", start)
         elif head(api, inputs.clothes, "dataset") is None:
             print(f"  autoencoders skipped: this Hub has no {inputs.clothes}", flush=True)
         else:
             publish_autoencoders.publish(inputs.namespace, inputs.clothes)
-            _say(inputs.repo_id("autoencoder-{a,b,a-to-b}"), start)
+            _say(inputs.repo_id("{autoencoder-{a,b,a-to-b},demo-fashion}"), start)
 
 
 GROUPS: dict[str, Group | Autoencoders] = {

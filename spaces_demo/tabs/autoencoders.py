@@ -41,16 +41,16 @@ def build(parts: Parts) -> None:
         "Neither networks nor map were fitted on the pictures below."
     )
     with gr.Row(equal_height=True):
-        items = _gallery("Pick a picture", 215)
+        items = _gallery("Pick a picture", 200)
         picture = picture_upload(
             label="or upload one",
-            height=215,
+            height=200,
             elem_classes="pixels",
             scale=1,
             min_width=220,
         )
     method, anchors = _settings()
-    shown = _gallery("What they draw, with its mean squared error", None, "large")
+    shown = _gallery("Drawn, and the mean squared error", None, "large")
     facts = look.facts()
     facts.render()
     outputs = [shown, facts]
