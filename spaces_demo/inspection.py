@@ -104,7 +104,7 @@ def find_weaknesses(numbers: Numbers) -> list[str]:
     by_chance = [
         s["score"]
         for s in scores
-        if _at_most(s["translated"], s["chance"]) or _at_most(0.05, s["p_value"])
+        if _at_most(s["interval"][0], s["chance"]) or _at_most(0.05, s["p_value"])
     ]
     found = {
         f"Fitted on {n:,} pairs, fewer than the {width:,} dimensions of the source: "
@@ -112,7 +112,8 @@ def find_weaknesses(numbers: Numbers) -> list[str]:
         "The repo states no scores: nobody has said how well the map does.": not scores,
         f"Scored on {n_test or 0:,.0f} pairs only.": bool(scores) and (n_test or 0) < FEW_PAIRS,
         f"No better than no translation in {', '.join(worse)}.": bool(worse),
-        f"Not better than chance (p > 0.05) in {', '.join(by_chance)}.": bool(by_chance),
+        f"Perhaps no better than chance in {', '.join(by_chance)}: the interval reaches it, "
+        "or p is 0.05 or more.": bool(by_chance),
     }
     return [sentence for sentence, applies in found.items() if applies]
 

@@ -32,13 +32,13 @@ REPORT = """
 <section class="result" aria-live="polite">
 <h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
 {{#each value.warnings}}<p class="warning">⚠ {{this}}</p>{{/each}}
-<div class="wide"><table>
+{{#if value.spaces}}<div class="wide"><table>
 <thead><tr><th>space</th><th>encoder</th><th>commit</th><th>pooling</th><th>norm</th><th>width</th>
 </tr></thead>
 {{#each value.spaces}}<tr><th scope="row">{{this.side}}</th><td>{{this.repo_id}}</td>
 <td><code>{{this.commit}}</code></td><td>{{this.pooling}}</td><td>{{this.norm}}</td>
 <td>{{this.width}}</td></tr>{{/each}}
-</table></div>
+</table></div>{{/if}}
 {{#if value.scores}}<div class="wide"><table>
 <thead><tr><th>score</th><th>translated</th><th>95 % interval</th><th>untranslated</th>
 <th>chance</th><th>p</th></tr></thead>
@@ -192,7 +192,7 @@ def _facts(numbers: Numbers) -> list[dict[str, str]]:
             "variance in the two dimensions": f"{100 * numbers['explained']:.0f} %",
         }
     else:
-        facts["no picture of items"] = "no latents of this pair of spaces are published here"
+        facts["no picture of items:"] = "this Space holds no latents of these two spaces"
     return [{"name": name, "value": value} for name, value in facts.items()]
 
 
@@ -203,7 +203,7 @@ def _spectrum(numbers: Numbers) -> "DataFrame":
     return pd.DataFrame({"direction": range(1, len(values) + 1), "factor": values})
 
 
-def _cosines(numbers: Numbers) -> "DataFrame":
+def _cosines(numbers: Numbers) -> "DataFrame | None":
     import pandas as pd
 
     rows = [
@@ -211,10 +211,10 @@ def _cosines(numbers: Numbers) -> "DataFrame":
         for key, name in PAIRS.items()
         for row in numbers["cosines"]
     ]
-    return pd.DataFrame(rows, columns=["cosine", "share", "pair"])
+    return pd.DataFrame(rows) if rows else None
 
 
-def _projection(numbers: Numbers) -> "DataFrame":
+def _projection(numbers: Numbers) -> "DataFrame | None":
     import pandas as pd
 
-    return pd.DataFrame(numbers["points"], columns=["x", "y", "latents", "item"])
+    return pd.DataFrame(numbers["points"]) if numbers["points"] else None
