@@ -29,6 +29,15 @@ CSS = """
   background: var(--color-accent); }
 .result .tag { font-size: .75rem; color: var(--body-text-color-subdued); }
 .result .same { font-weight: 600; }
+.result .wide { overflow-x: auto; }
+.result table { width: 100%; border-collapse: collapse; margin-top: .75rem; font-size: .9rem;
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
+.result th, .result td { text-align: left; padding: .3rem .6rem .3rem 0; font-weight: 400; }
+.result thead th { color: var(--body-text-color-subdued); font-size: .8rem; }
+.result tr { border-top: 1px solid var(--border-color-primary); }
+.result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
+  border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
+.pixels img { image-rendering: pixelated; }
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; min-height: 1.6em;
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }
