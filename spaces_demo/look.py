@@ -57,7 +57,7 @@ BARS = """
 <h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
 <ol>{{#each value.labels}}
 <li><div class="row"><span class="{{#if this.best}}same{{/if}}">{{this.label}}</span>
-<span class="score">{{this.percent}} %</span></div>
+<span class="score">{{#if this.score}}{{this.score}}{{else}}{{this.percent}} %{{/if}}</span></div>
 <div class="bar"><i style="width: {{this.percent}}%"></i></div></li>
 {{/each}}</ol></section>
 """
@@ -86,7 +86,10 @@ def ranked(title: str, note: str = "", height: int = 320) -> gr.HTML:
 
 
 def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
-    """Labels with their share: {"title", "note", "labels": [{"label", "percent", "best"}]}."""
+    """Labels with bars: {"title", "note", "labels": [{"label", "percent", "score", "best"}]}.
+
+    A bar is `percent` long; beside it stands the text `score`, or else the percentage.
+    """
     return _shown(BARS, {"title": title, "note": note, "labels": []}, height)
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import gradio as gr
 import look
+from classification import ANCHORS, LABELS, METHODS, READERS, Bars, Facts, classify_by_each
 from limits import ENCODING, MAX_TEXT, answering
 from parts import Parts
-from stitches import ANCHORS, LABELS, METHODS, READERS, Bars, Facts, classify_by_each
 
 EXAMPLES = (
     "The striker scored twice in the last ten minutes and the visitors won the derby.",
