@@ -8,7 +8,7 @@ import look
 from limits import MAX_UPLOAD
 from parts import Parts
 from settings import Settings
-from tabs import across, autoencoders, look_inside
+from tabs import across, autoencoders, look_inside, pictures, stitching
 
 TITLE = "Latent Bridge"
 INTRO = """\
@@ -19,6 +19,8 @@ carries what one network sees into the space of another, and what was built ther
 """
 TABS = {
     "Across models": across.build,
+    "Zero-shot stitching": stitching.build,
+    "Text and image": pictures.build,
     "Autoencoders": autoencoders.build,
     "Look inside": look_inside.build,
 }

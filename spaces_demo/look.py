@@ -3,7 +3,9 @@
 A template gets the result as JSON, which is also what the API gives; Handlebars escapes it.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -66,7 +68,8 @@ BARS = """
 <section class="result" aria-live="polite">
 <h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
 <ol>{{#each value.labels}}
-<li><div class="row"><span>{{this.label}}</span><span class="score">{{this.percent}} %</span></div>
+<li><div class="row"><span class="{{#if this.best}}same{{/if}}">{{this.label}}</span>
+<span class="score">{{#if this.score}}{{this.score}}{{else}}{{this.percent}} %{{/if}}</span></div>
 <div class="bar"><i style="width: {{this.percent}}%"></i></div></li>
 {{/each}}</ol></section>
 """
@@ -95,7 +98,10 @@ def ranked(title: str, note: str = "", height: int = 320) -> gr.HTML:
 
 
 def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
-    """Labels with their share: {"title", "note", "labels": [{"label", "percent"}]}."""
+    """Labels with bars: {"title", "note", "labels": [{"label", "percent", "score", "best"}]}.
+
+    A bar is `percent` long; beside it stands the text `score`, or else the percentage.
+    """
     return _shown(BARS, {"title": title, "note": note, "labels": []}, height)
 
 
@@ -130,6 +136,14 @@ def code(text: str) -> None:
     """The code that does the same, folded away."""
     with gr.Accordion("The code that does the same", open=False):
         gr.Code(text, language="python", show_label=False, interactive=False, label="Python")
+
+
+@contextmanager
+def timed(facts: list[dict[str, str]], name: str) -> Iterator[None]:
+    """Adds the time that the block takes to the facts."""
+    start = time.perf_counter()
+    yield
+    facts.append({"name": name, "value": milliseconds(time.perf_counter() - start)})
 
 
 def milliseconds(seconds: float) -> str:
