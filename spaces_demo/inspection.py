@@ -17,13 +17,15 @@ from parts import Latents, Parts
 from hf_latent_bridge import AutoTranslator, SpaceSpec, Translator
 
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
-MAX_BYTES = 2**25  # a float32 map between two spaces of 2,896 dimensions
+MAX_CONFIG = 2**20  # bytes
+MAX_WEIGHTS = 2**25  # bytes: a float32 map between two spaces of 2,896 dimensions
 LATENTS = {
     "minilm-to-mpnet": "demo-news",
     "title-to-picture": "demo-pictures",
     "autoencoder-a-to-b": "demo-fashion",
 }
 SHOWN = 48  # items in the projection
+MAX_SCORES, MAX_NAME = 20, 40
 BINS = 40  # of cosines between -1 and 1
 FEW_PAIRS = 100
 
@@ -81,7 +83,7 @@ def open_translator(parts: Parts, repo_id: str | None) -> Translator:
 def read_scores(metrics: Any) -> list[Numbers]:
     """Each score with its interval, and what no translation and chance give; None where unsaid."""
     translated = metrics.get("translated") if isinstance(metrics, dict) else None
-    names = translated if isinstance(translated, dict) else ()
+    names = list(translated)[:MAX_SCORES] if isinstance(translated, dict) else []
     return [
         {
             "score": name,
@@ -92,7 +94,7 @@ def read_scores(metrics: Any) -> list[Numbers]:
             "p_value": _number(metrics, "chance", name, "p_value"),
         }
         for name in names
-        if _number(metrics, "translated", name) is not None
+        if len(name) <= MAX_NAME and _number(metrics, "translated", name) is not None
     ]
 
 
@@ -199,11 +201,12 @@ def _check_size(name: str) -> str:
         raise Refusal(f"There is no public repo {name} on this Hub.") from None
     except Exception:  # the client raises many things when the Hub does not answer
         raise Refusal("The Hub did not answer; please try again in a moment.") from None
-    size = sum(file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename)
-    if size > MAX_BYTES:
-        raise Refusal(
-            f"This repo holds {size / 2**20:,.0f} MiB; up to {MAX_BYTES // 2**20} can be looked at."
-        )
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    for file, most in (("config.json", MAX_CONFIG), ("model.safetensors", MAX_WEIGHTS)):
+        if sizes.get(file, 0) > most:
+            raise Refusal(
+                f"{file} of this repo has {sizes[file]:,} bytes; up to {most:,} can be looked at."
+            )
     return str(info.sha)
 
 

@@ -145,6 +145,7 @@ def test_a_weak_fit_is_warned_of(parts, repo_id, options, warning):
         {"translated": "great", "n_pairs": "many"},
         {"translated": {"cosine": "<b>1</b>", "mrr": True}, "chance": [1]},
         {"translated": [1, 2]},
+        {"translated": {"x" * 1000: 1}},
     ],
 )
 def test_scores_that_are_no_numbers_count_as_none(parts, repo_id, metrics):
@@ -181,11 +182,12 @@ def test_a_folder_of_the_space_is_not_taken_for_a_repo(parts, repo_id, tmp_path,
         inspect_repo(parts, repo_id)
 
 
-def test_a_large_repo_is_refused_before_it_is_downloaded(parts, repo_id, monkeypatch):
+@pytest.mark.parametrize("limit", ["MAX_CONFIG", "MAX_WEIGHTS"])
+def test_a_large_repo_is_refused_before_it_is_downloaded(parts, repo_id, monkeypatch, limit):
     random_translator().push_to_hub(repo_id)
-    monkeypatch.setattr(inspection, "MAX_BYTES", 100)
+    monkeypatch.setattr(inspection, limit, 100)
     monkeypatch.setattr(inspection, "AutoTranslator", None)
-    with pytest.raises(Refusal, match="can be looked at"):
+    with pytest.raises(Refusal, match="bytes; up to 100 can be looked at"):
         inspect_repo(parts, repo_id)
 
 
