@@ -8,7 +8,7 @@ import look
 from limits import MAX_UPLOAD
 from parts import Parts
 from settings import Settings
-from tabs import across
+from tabs import across, autoencoders, look_inside, pictures, stitching
 
 TITLE = "Latent Bridge"
 INTRO = """\
@@ -17,7 +17,13 @@ INTRO = """\
 Two neural networks that saw similar data arrange meaning in nearly the same shape. One small map
 carries what one network sees into the space of another, and what was built there works at once.
 """
-TABS = {"Across models": across.build}
+TABS = {
+    "Across models": across.build,
+    "Zero-shot stitching": stitching.build,
+    "Text and image": pictures.build,
+    "Autoencoders": autoencoders.build,
+    "Look inside": look_inside.build,
+}
 
 
 def build_demo(settings: Settings | None = None) -> gr.Blocks:

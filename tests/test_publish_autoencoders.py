@@ -61,3 +61,15 @@ def test_the_branch_encoder_is_the_commit_that_the_decoder_names(published):
 
 def test_a_second_run_finds_everything_there(published, dataset):
     assert not publish("alice", dataset)
+
+
+def test_the_published_latents_are_those_of_the_published_encoders(published):
+    from datasets import load_dataset
+
+    translator = AutoTranslator.from_pretrained(REPOS[2])
+    for split, n in (("train", 600), ("test", 597)):
+        rows = load_dataset("alice/demo-fashion", split=split)
+        assert len(rows) == n
+        for column, space in (("source", translator.source_), ("target", translator.target_)):
+            latents = encoder_of(space).encode(list(rows["image"]))
+            np.testing.assert_allclose(rows[column][:], latents.numpy(), atol=1e-6)
