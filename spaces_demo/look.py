@@ -136,7 +136,7 @@ def timed(facts: list[dict[str, str]], name: str) -> Iterator[None]:
 
 def milliseconds(seconds: float) -> str:
     """A time as people read it."""
-    return f"{1000 * seconds:,.0f} ms"
+    return f"{1000 * seconds:,.0f} ms" if seconds >= 0.001 else "under 1 ms"
 
 
 def _shown(template: str, value: Any, height: int) -> gr.HTML:
