@@ -41,6 +41,9 @@ CSS = """
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; min-height: 1.6em;
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }
+@media (max-width: 640px) {
+  .tiles .grid-container { grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)) !important; }
+}
 """
 
 RANKED = """

@@ -50,10 +50,8 @@ def find_by_text(parts: Parts, text: str) -> tuple[Shown, Facts]:
     facts: Facts = []
     with look.timed(facts, "text encoded in"):
         latents = encoder.encode([text])
-    with look.timed(facts, "translated in"):
-        carried = translator.transform(latents)
-    with look.timed(facts, "searched in"):
-        (found,) = index.search(carried, TOP_K)
+    with look.timed(facts, "translated and searched in"):
+        (found,) = index.search(translator.transform(latents), TOP_K)
     shown = [
         (rows[hit["item"]["row"]]["image"], f"{hit['item']['title']} · {hit['score']:.2f}")
         for hit in found
@@ -69,10 +67,8 @@ def find_by_picture(parts: Parts, picture: Image.Image) -> tuple[Ranked, Facts]:
     facts: Facts = []
     with look.timed(facts, "picture encoded in"):
         latents = encoder.encode([picture])
-    with look.timed(facts, "translated in"):
-        carried = translator.transform(latents)
-    with look.timed(facts, "searched in"):
-        (found,) = index.search(carried, CAPTIONS)
+    with look.timed(facts, "translated and searched in"):
+        (found,) = index.search(translator.transform(latents), CAPTIONS)
     rows = [
         {"title": hit["item"]["title"], "score": f"cosine {hit['score']:.2f}", "row": hit["row"]}
         for hit in found

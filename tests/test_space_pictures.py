@@ -148,7 +148,7 @@ def test_the_api_gives_what_the_tab_shows(parts, space, png):
     assert [item["caption"] for item in shown] == [caption for _, caption in expected]
     with Image.open(shown[0]["image"]) as image:
         assert image.tobytes() == expected[0][0].tobytes()
-    assert facts[3:] == expected_facts[3:]
+    assert facts[2:] == expected_facts[2:]
     captions, _ = space.predict(handle_file(png), api_name="/find_captions")
     assert captions == retrieval.find_by_picture(parts, draw(TEXT))[0]
     bars, _ = space.predict(handle_file(png), LABELS, api_name="/label_picture")

@@ -73,7 +73,7 @@ def _text_to_pictures(parts: Parts) -> None:
             label="Text", placeholder="What shall be in the picture?", max_length=MAX_TEXT, scale=5
         )
         button = gr.Button("Find pictures", variant="primary", scale=1, min_width=120)
-    found = _gallery("Pictures found, with title and cosine", 4, 460, render=False)
+    found = _gallery("Pictures found, with title and cosine", 4, 550, render=False)
     facts = look.facts()
 
     @answering
@@ -96,8 +96,8 @@ def _text_to_pictures(parts: Parts) -> None:
 
 def _picture_to_texts(parts: Parts) -> gr.Gallery:
     with gr.Row(equal_height=True):
-        samples = _gallery("Pick a picture", 6, 230)
-        picture = picture_upload(label="or upload one", height=230, scale=1, min_width=220)
+        samples = _gallery("Pick a picture", 6, 290)
+        picture = picture_upload(label="or upload one", height=290, scale=1, min_width=220)
     with gr.Row(equal_height=True):
         labels = gr.Textbox(
             LABELS,
@@ -109,12 +109,12 @@ def _picture_to_texts(parts: Parts) -> gr.Gallery:
         )
         button = gr.Button("Label", variant="primary", scale=1, min_width=120)
     facts, times = look.facts(), look.facts()
-    captions, bars = look.ranked("Captions"), look.bars("Your labels")
+    captions, bars = look.ranked("Captions"), look.bars("Your labels", height=480)
+    facts.render()
+    times.render()
     with gr.Row():
-        for result, line in ((captions, facts), (bars, times)):
-            with gr.Column():
-                result.render()
-                line.render()
+        captions.render()
+        bars.render()
 
     @answering
     def find_captions(picture: str | None) -> tuple[Ranked, Facts]:
@@ -155,6 +155,7 @@ def _gallery(label: str, columns: int, height: int, *, render: bool = True) -> g
         object_fit="contain",
         interactive=False,
         buttons=[],
+        elem_classes="tiles",
         scale=3,
         render=render,
     )
