@@ -42,7 +42,9 @@ CSS = """
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }
 @media (max-width: 640px) {
-  .tiles .grid-container { grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)) !important; }
+  .tiles .grid-container {
+    grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)) !important;
+  }
 }
 """
 
