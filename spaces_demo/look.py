@@ -42,6 +42,7 @@ CSS = """
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }
 @media (max-width: 640px) {
+  .row:has(.result) { flex-direction: column; }
   .tiles .grid-container {
     grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)) !important;
   }
