@@ -100,7 +100,7 @@ def classify_by_each(
     text = check_text(text, "a text")
     check_choice(reader, READERS, "The encoder")
     check_choice(method, METHODS, "The method")
-    check_choice(anchors, ANCHORS, "The number of anchors")
+    anchors = check_choice(anchors, ANCHORS, "The number of anchors")
     source, target = side(parts, reader), side(parts, READERS[reader])
     stitched, raw = (
         bridge(parts, source, target, method, anchors),

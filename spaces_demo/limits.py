@@ -105,14 +105,15 @@ def check_picture(path: str | None) -> Image.Image:
 
 
 def check_choice(value: Any, choices: Any, what: str) -> Any:
-    """The value, if it is one of the choices.
+    """The one of the choices that equals the value.
 
     Raises:
-        Refusal: It is not.
+        Refusal: None does.
     """
-    if value not in choices:
-        raise Refusal(f"{what} must be one of {', '.join(map(str, choices))}.")
-    return value
+    options = list(choices)
+    if value not in options:
+        raise Refusal(f"{what} must be one of {', '.join(map(str, options))}.")
+    return options[options.index(value)]
 
 
 def check_number(value: Any, low: int, high: int, what: str) -> int:

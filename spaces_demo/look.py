@@ -53,6 +53,12 @@ CSS = """
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; min-height: 1.6em;
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }
+@media (max-width: 640px) {
+  .row:has(.result) { flex-direction: column; }
+  .tiles .grid-container {
+    grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)) !important;
+  }
+}
 """
 
 RANKED = """
@@ -148,7 +154,7 @@ def timed(facts: list[dict[str, str]], name: str) -> Iterator[None]:
 
 def milliseconds(seconds: float) -> str:
     """A time as people read it."""
-    return f"{1000 * seconds:,.0f} ms"
+    return f"{1000 * seconds:,.0f} ms" if seconds >= 0.001 else "under 1 ms"
 
 
 def _shown(template: str, value: Any, height: int) -> gr.HTML:

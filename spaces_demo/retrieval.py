@@ -50,15 +50,13 @@ def find_by_text(parts: Parts, text: str) -> tuple[Shown, Facts]:
     facts: Facts = []
     with look.timed(facts, "text encoded in"):
         latents = encoder.encode([text])
-    with look.timed(facts, "translated in"):
-        carried = translator.transform(latents)
-    with look.timed(facts, "searched in"):
-        (found,) = index.search(carried, TOP_K)
+    with look.timed(facts, "translated and searched in"):
+        (found,) = index.search(translator.transform(latents), TOP_K)
     shown = [
         (rows[hit["item"]["row"]]["image"], f"{hit['item']['title']} · {hit['score']:.2f}")
         for hit in found
     ]
-    return shown, [*facts, *measured(translator, "the right picture")]
+    return shown, [*facts, *measured(translator, "picture", "titles")]
 
 
 def find_by_picture(parts: Parts, picture: Image.Image) -> tuple[Ranked, Facts]:
@@ -69,16 +67,14 @@ def find_by_picture(parts: Parts, picture: Image.Image) -> tuple[Ranked, Facts]:
     facts: Facts = []
     with look.timed(facts, "picture encoded in"):
         latents = encoder.encode([picture])
-    with look.timed(facts, "translated in"):
-        carried = translator.transform(latents)
-    with look.timed(facts, "searched in"):
-        (found,) = index.search(carried, CAPTIONS)
+    with look.timed(facts, "translated and searched in"):
+        (found,) = index.search(translator.transform(latents), CAPTIONS)
     rows = [
         {"title": hit["item"]["title"], "score": f"cosine {hit['score']:.2f}", "row": hit["row"]}
         for hit in found
     ]
     ranking = {"title": "Captions", "note": f"nearest of {len(index):,} titles", "found": rows}
-    return ranking, [*facts, *measured(translator, "the right caption")]
+    return ranking, [*facts, *measured(translator, "title", "pictures")]
 
 
 def label_picture(parts: Parts, picture: Image.Image, labels: str) -> tuple[Bars, Facts]:
@@ -125,13 +121,13 @@ def read_labels(text: str) -> list[str]:
     return labels
 
 
-def measured(translator: Translator, what: str) -> Facts:
+def measured(translator: Translator, counterpart: str, items: str) -> Facts:
     """How often the true counterpart is among the ten nearest, beside what chance gives."""
     scores = translator.metrics_
-    name = f"{what} is among the 10 nearest of {scores['n_pairs']:,} for"
+    name = f"right {counterpart} among the 10 nearest of {scores['n_pairs']:,}"
     return [
-        {"name": name, "value": f"{100 * scores['translated']['recall@10']:.0f} %"},
-        {"name": "by chance for", "value": f"{100 * scores['shuffled']['recall@10']:.1f} %"},
+        {"name": name, "value": f"{100 * scores['translated']['recall@10']:.0f} % of {items}"},
+        {"name": "by chance", "value": f"{100 * scores['shuffled']['recall@10']:.1f} %"},
     ]
 
 

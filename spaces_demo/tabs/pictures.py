@@ -12,13 +12,13 @@ from PIL import Image
 from retrieval import Bars, Facts, Ranked, Shown
 
 EXAMPLES = (
-    "a bird on a branch",
-    "a musical instrument",
-    "something to eat",
-    "a car",
     "the flag of a country",
+    "a road sign",
+    "something to eat",
+    "a computer",
+    "an animal in a cartoon",
 )
-LABELS = "animal, person, flower, vehicle, building, food, musical instrument, flag"
+LABELS = "animal, person, flower, vehicle, building, food, sign, flag"
 CODE = """\
 from datasets import load_dataset
 from hf_latent_bridge import AutoTranslator, load_decoder, load_encoder, stitch, zero_shot
@@ -26,7 +26,7 @@ from hf_latent_bridge import AutoTranslator, load_decoder, load_encoder, stitch,
 to_picture = AutoTranslator.from_pretrained("{namespace}/title-to-picture")
 texts, pictures = load_encoder(to_picture.source_), load_encoder(to_picture.target_)
 find_pictures = stitch(texts, to_picture, load_decoder("{namespace}/picture-index"))
-print(find_pictures("a bird on a branch", top_k=8))
+print(find_pictures("a road sign", top_k=8))
 
 to_title = AutoTranslator.from_pretrained("{namespace}/picture-to-title")
 picture = load_dataset("{namespace}/demo-pictures", split="test")[0]["image"]
@@ -42,7 +42,8 @@ def build(parts: Parts) -> None:
     look.lede(
         "**MPNet** has never seen a picture and **EfficientNet** has never read a word. A linear "
         "map fitted on titled drawings joins the two: a text finds pictures, a picture finds "
-        "captions. All that is searched comes from folders that the fit has not seen."
+        "titles, often wrong but far above chance. All that is searched comes from folders that "
+        "the fit has not seen."
     )
     notice = gr.Markdown()
     _text_to_pictures(parts)
@@ -72,7 +73,7 @@ def _text_to_pictures(parts: Parts) -> None:
             label="Text", placeholder="What shall be in the picture?", max_length=MAX_TEXT, scale=5
         )
         button = gr.Button("Find pictures", variant="primary", scale=1, min_width=120)
-    found = _gallery("Pictures found, with title and cosine", 4, 460, render=False)
+    found = _gallery("Pictures found, with title and cosine", 4, 550, render=False)
     facts = look.facts()
 
     @answering
@@ -95,8 +96,8 @@ def _text_to_pictures(parts: Parts) -> None:
 
 def _picture_to_texts(parts: Parts) -> gr.Gallery:
     with gr.Row(equal_height=True):
-        samples = _gallery("Pick a picture", 6, 230)
-        picture = picture_upload(label="or upload one", height=230, scale=1, min_width=220)
+        samples = _gallery("Pick a picture", 6, 290)
+        picture = picture_upload(label="or upload one", height=290, scale=1, min_width=220)
     with gr.Row(equal_height=True):
         labels = gr.Textbox(
             LABELS,
@@ -108,12 +109,12 @@ def _picture_to_texts(parts: Parts) -> gr.Gallery:
         )
         button = gr.Button("Label", variant="primary", scale=1, min_width=120)
     facts, times = look.facts(), look.facts()
-    captions, bars = look.ranked("Captions"), look.bars("Your labels")
+    captions, bars = look.ranked("Captions"), look.bars("Your labels", height=480)
+    facts.render()
+    times.render()
     with gr.Row():
-        for result, line in ((captions, facts), (bars, times)):
-            with gr.Column():
-                result.render()
-                line.render()
+        captions.render()
+        bars.render()
 
     @answering
     def find_captions(picture: str | None) -> tuple[Ranked, Facts]:
@@ -154,6 +155,7 @@ def _gallery(label: str, columns: int, height: int, *, render: bool = True) -> g
         object_fit="contain",
         interactive=False,
         buttons=[],
+        elem_classes="tiles",
         scale=3,
         render=render,
     )
