@@ -28,14 +28,16 @@ PATIENCE = 1800
 
 def main() -> int:
     """Kills, resumes and compares; returns 1 if the translators differ."""
+    import torch
     from seed_hub import seed
 
+    torch.set_num_threads(1)  # as the processes have, for encoders round by it
     with embedded_hub(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seed(["minilm", "mpnet", "20newsgroups"])
         say(f"Fit on {PAIRS} streamed pairs by {PROCESSES} processes, and kill them in the middle")
         with timed("until the kill"):
-            kill_at_checkpoint(launch(folder), folder)
+            kill_at_checkpoint(launch(folder, errors=subprocess.DEVNULL), folder)
         say("Start the same command again")
         with timed("resumed, to the end"):
             if launch(folder).wait(PATIENCE) != 0:
@@ -46,12 +48,12 @@ def main() -> int:
         return compare(folder, expected)
 
 
-def launch(folder: Path) -> "subprocess.Popen[bytes]":
-    """Starts this script as several processes on CPUs."""
+def launch(folder: Path, errors: int | None = None) -> "subprocess.Popen[bytes]":
+    """Starts this script as several processes on CPUs; says what fails unless told where to."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*launcher, "--nproc_per_node", str(PROCESSES), __file__, str(folder)]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment)
+    return subprocess.Popen(command, env=environment, stderr=errors)
 
 
 def kill_at_checkpoint(process: "subprocess.Popen[bytes]", folder: Path) -> None:

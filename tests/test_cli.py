@@ -345,6 +345,12 @@ class TestUsage:
         assert err.startswith("usage: latent-bridge")
         assert "Traceback" not in err
 
+    @pytest.mark.parametrize("command", ["info", "push"])
+    def test_what_one_process_does_is_not_done_by_several(self, refusal, command, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        names = ["a", "b"][: 1 + (command == "push")]
+        assert f"{command} is the work of one process" in refusal(command, *names)
+
     def test_the_version_is_told(self, run):
         assert run("--version") == (0, f"latent-bridge {__version__}\n", "")
 

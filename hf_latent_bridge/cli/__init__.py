@@ -30,6 +30,7 @@ latent-bridge evaluate minilm-to-mpnet --dataset fancyzhx/ag_news \\
 }
 # read when these libraries are imported, which is after the arguments are parsed
 _NO_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+_BY_SEVERAL = ("fit", "translate")
 
 _Verb = Callable[[argparse.Namespace], commands.Result]
 
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.progress = not args.quiet and sys.stderr.isatty()
     if not args.progress:
         os.environ.update(_NO_BARS)
+    if args.command not in _BY_SEVERAL and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return _fail(f"{args.command} is the work of one process: start it without a launcher")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -79,7 +82,7 @@ def build_parser() -> options.Command:
             epilog=f"example:\n  {_EXAMPLE[name]}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=name)
         fill(command)
         result = command.add_argument_group("what is printed")
         result.add_argument("--json", action="store_true", help="print one line of JSON")
