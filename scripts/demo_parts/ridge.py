@@ -1,16 +1,17 @@
 """Chooses a ridge map by how well it finds the counterparts of held-out groups."""
 
 import itertools
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from assets.tables import shuffle_key
 
-from demo_parts.latents import Matrix, stack
+from demo_parts.latents import stack
 from hf_latent_bridge import AffineTranslator, Pairs, evaluate_latents
 
-ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-SCALINGS = ("standard", "center")
+ALPHAS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+SCALINGS: tuple[Literal["standard", "center"], ...] = ("standard", "center")
 SHARE = 0.2
 
 
@@ -23,21 +24,16 @@ def choose_ridge(pairs: Pairs, groups: npt.NDArray[np.str_]) -> AffineTranslator
     """
     x, y = stack(pairs.source), stack(pairs.target)
     held = _held_out(groups)
-    settings = [
-        {"alpha": alpha, "scaling": scaling}
-        for alpha, scaling in itertools.product(ALPHAS, SCALINGS)
-    ]
-    return max(
-        (AffineTranslator.from_params(params) for params in settings),
-        key=lambda translator: _score(translator, (x[~held], y[~held]), (x[held], y[held])),
-    )
+    moments = AffineTranslator().pair_moments(x[~held], y[~held])
 
+    def score(translator: AffineTranslator) -> float:
+        fitted = AffineTranslator.from_params(translator.get_params()).fit_moments(moments)
+        report = evaluate_latents(fitted, x[held], y[held], n_bootstrap=1, n_permutations=1)
+        return report.translated.mrr
 
-def _score(
-    translator: AffineTranslator, train: tuple[Matrix, Matrix], test: tuple[Matrix, Matrix]
-) -> float:
-    fitted = AffineTranslator.from_params(translator.get_params()).fit(*train)
-    return evaluate_latents(fitted, *test, n_bootstrap=1, n_permutations=1).translated.mrr
+    settings = itertools.product(ALPHAS, SCALINGS)
+    choices = [AffineTranslator(alpha=alpha, scaling=scaling) for alpha, scaling in settings]
+    return max(choices, key=score)
 
 
 def _held_out(groups: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
