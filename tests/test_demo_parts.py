@@ -2,22 +2,23 @@
 
 import functools
 import json
+from dataclasses import replace
 
 import numpy as np
 import publish_demo_parts
 import pytest
 import torch
 from datasets import Dataset, Image, List, Value, load_dataset
+from demo_parts.choice import choose_method
 from demo_parts.groups import GROUPS
 from demo_parts.inputs import Inputs
 from demo_parts.pictures import held_out
-from demo_parts.ridge import ALPHAS, SCALINGS, choose_ridge
+from demo_parts.record import Record
 from huggingface_hub import HfApi
 from tiny_images import image_repo, pictures
 from tiny_models import EN, commit_of, sentence_repo, sentences, text_dataset_repo
 
 from hf_latent_bridge import (
-    AffineTranslator,
     AutoTranslator,
     Pairs,
     evaluate_latents,
@@ -70,6 +71,11 @@ def all_heads():
     return {
         (kind, info.id): info.sha for kind, repos in listed.items() for info in repos(author="acme")
     }
+
+
+def config_of(repo_id):
+    with open(HfApi().hf_hub_download(repo_id, "config.json")) as file:
+        return json.load(file)
 
 
 def load(part, split):
@@ -172,19 +178,16 @@ def test_publishing_again_changes_nothing(published, capsys):
 
 def test_a_part_that_was_changed_is_made_again(published):
     api = HfApi()
-    content = api.hf_hub_download("acme/news-head", "config.json")
-    expected = json.loads(open(content).read())
+    expected = config_of("acme/news-head")
     api.upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id="acme/news-head")
     GROUPS["news"].publish(api, published)
-    assert json.loads(open(api.hf_hub_download("acme/news-head", "config.json")).read()) == expected
+    assert config_of("acme/news-head") == expected
     before = all_heads()
     GROUPS["news"].publish(api, published)
     assert all_heads() == before
 
 
 def test_what_the_hub_lacks_is_skipped_with_a_sentence(inputs, capsys):
-    from dataclasses import replace
-
     GROUPS["pictures"].publish(HfApi(), replace(inputs, namespace="alice", pictures="acme/none"))
     GROUPS["autoencoders"].publish(HfApi(), replace(inputs, clothes="acme/no-clothes"))
     out = capsys.readouterr().out
@@ -204,16 +207,15 @@ def test_held_out_rows_are_of_whole_small_folders_with_each_title_once():
         held_out(titles, folders, 120)
 
 
-def test_the_ridge_map_is_the_best_of_all_on_the_held_out_groups():
+@pytest.mark.parametrize("kind", ["ortho", "affine"])
+def test_the_method_that_finds_most_on_held_out_groups_is_chosen(kind):
     draw = torch.Generator().manual_seed(0)
-    x = torch.randn(200, 30, generator=draw)
-    y = x @ torch.randn(30, 20, generator=draw) + 8 * torch.randn(200, 20, generator=draw)
+    x, noise = (torch.randn(200, 30, generator=draw) for _ in range(2))
+    turn = torch.linalg.qr(torch.randn(30, 30, generator=draw)).Q
+    stretch = torch.randn(30, 5, generator=draw) @ torch.randn(5, 30, generator=draw)
+    y = x @ turn + noise if kind == "ortho" else x @ stretch + 8 * noise
     groups = np.array([str(row % 10) for row in range(200)])
-    chosen = choose_ridge(Pairs(x.numpy(), y.numpy()), groups)
-    assert chosen.get_params()["alpha"] in ALPHAS
-    assert chosen.get_params()["scaling"] in SCALINGS
-    assert chosen.get_params()["alpha"] > min(ALPHAS)  # the noise asks for a penalty
-    assert not chosen.get_params() == AffineTranslator().get_params()
+    assert choose_method(Pairs(x.numpy(), y.numpy()), groups).translator_type == kind
 
 
 @pytest.mark.parametrize("endpoint", [None, "https://huggingface.co/"])
@@ -234,8 +236,6 @@ def test_the_command_takes_every_input_as_a_flag(published, capsys):
 
 
 def test_a_new_commit_of_an_encoder_makes_the_parts_anew(published):
-    from demo_parts.record import Record
-
     api = HfApi()
     group = GROUPS["news"]
     record = Record(api, "acme/demo-news", group._made_of(api, published))

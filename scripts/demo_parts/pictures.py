@@ -11,9 +11,9 @@ from assets.tables import png_cell, shuffle_key
 from datasets import Features, Image, List, Value, load_dataset
 from huggingface_hub import HfApi
 
+from demo_parts.choice import choose_method
 from demo_parts.inputs import MAX_LENGTH, Inputs
 from demo_parts.latents import fit_and_score, published_pairs, rows_of, stack, text_encoder
-from demo_parts.ridge import choose_ridge
 from demo_parts.tables import dataset_card, push_dataset
 from hf_latent_bridge import CachedEncoder, LatentIndex, SpaceSpec, load_encoder
 
@@ -48,7 +48,7 @@ def publish(api: HfApi, inputs: Inputs) -> Iterator[str]:
     ):
         pairs = published_pairs(dataset, commit, *sides)
         both = spaces[sides[0]], spaces[sides[1]]
-        translator = fit_and_score(choose_ridge(pairs[0], groups), both, pairs)
+        translator = fit_and_score(choose_method(pairs[0], groups), both, pairs)
         translator.push_to_hub(repo_id := inputs.repo_id(part))
         yield repo_id
     yield _publish_index(inputs, "picture-index", splits["test"], "target", images.space)

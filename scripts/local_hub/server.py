@@ -21,6 +21,7 @@ from .store import Store, User
 
 ORGS = ("acme", "local", "sentence-transformers")  # where alice may write
 _HOST = "127.0.0.1"
+_KEEP_ALIVE = 3600  # seconds: clients come back after long encoding on the connection they have
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class LocalHub:
                 proxy_headers=False,
                 log_level="warning",
                 access_log=False,
+                timeout_keep_alive=_KEEP_ALIVE,
             )
         )
         self._thread: threading.Thread | None = None
