@@ -8,7 +8,7 @@ import look
 from limits import MAX_UPLOAD
 from parts import Parts
 from settings import Settings
-from tabs import across
+from tabs import across, fit_your_own
 
 TITLE = "Latent Bridge"
 INTRO = """\
@@ -17,13 +17,14 @@ INTRO = """\
 Two neural networks that saw similar data arrange meaning in nearly the same shape. One small map
 carries what one network sees into the space of another, and what was built there works at once.
 """
-TABS = {"Across models": across.build}
+DELETE_CACHE = (600, 3600)  # every ten minutes, files that visitors sent or made an hour ago
+TABS = {"Across models": across.build, "Fit your own": fit_your_own.build}
 
 
 def build_demo(settings: Settings | None = None) -> gr.Blocks:
     """The whole demo, with nothing loaded yet."""
     parts = Parts(settings or Settings.read())
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE) as demo:
         gr.Markdown(INTRO)
         with gr.Tabs():
             for name, build in TABS.items():

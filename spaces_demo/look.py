@@ -27,6 +27,9 @@ CSS = """
   background: var(--color-accent); }
 .result .tag { font-size: .75rem; color: var(--body-text-color-subdued); }
 .result .same { font-weight: 600; }
+.result table { border-collapse: collapse; width: 100%; margin-top: .5rem; }
+.result :is(th, td) { padding: .35rem .5rem .35rem 0; text-align: left; vertical-align: top;
+  border-top: 1px solid var(--border-color-primary); font-variant-numeric: tabular-nums; }
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; min-height: 1.6em;
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }
@@ -48,6 +51,17 @@ BARS = """
 <li><div class="row"><span>{{this.label}}</span><span class="score">{{this.percent}} %</span></div>
 <div class="bar"><i style="width: {{this.percent}}%"></i></div></li>
 {{/each}}</ol></section>
+"""
+
+SCORES = """
+<section class="result" aria-live="polite">
+<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+{{#if value.rows}}<table><thead><tr><th scope="col">score</th>{{#each value.columns}}
+<th scope="col">{{this}}</th>{{/each}}</tr></thead>
+<tbody>{{#each value.rows}}<tr><th scope="row">{{this.name}}</th>{{#each this.cells}}
+<td>{{this.value}} <span class="tag">{{this.range}}</span></td>{{/each}}</tr>{{/each}}</tbody>
+</table>{{/if}}
+{{#each value.notes}}<p class="note">{{this}}</p>{{/each}}</section>
 """
 
 FACTS = """
@@ -76,6 +90,12 @@ def ranked(title: str, note: str = "", height: int = 320) -> gr.HTML:
 def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
     """Labels with their share: {"title", "note", "labels": [{"label", "percent"}]}."""
     return _shown(BARS, {"title": title, "note": note, "labels": []}, height)
+
+
+def scores(height: int = 360) -> gr.HTML:
+    """A table: {"title", "note", "columns", "rows": [{"name", "cells": [{"value", "range"}]}], "notes"}."""
+    empty = {"title": "", "note": "", "columns": [], "rows": [], "notes": []}
+    return _shown(SCORES, empty, height)
 
 
 def facts() -> gr.HTML:
