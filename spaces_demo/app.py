@@ -24,7 +24,8 @@ TABS = {"Across models": across.build, "Fit your own": fit_your_own.build}
 def build_demo(settings: Settings | None = None) -> gr.Blocks:
     """The whole demo, with nothing loaded yet."""
     parts = Parts(settings or Settings.read())
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE) as demo:
+    demo = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE)
+    with demo:
         gr.Markdown(INTRO)
         with gr.Tabs():
             for name, build in TABS.items():

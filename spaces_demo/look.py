@@ -93,7 +93,10 @@ def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
 
 
 def scores(height: int = 360) -> gr.HTML:
-    """A table: {"title", "note", "columns", "rows": [{"name", "cells": [{"value", "range"}]}], "notes"}."""
+    """A table, {"title", "note", "columns", "rows", "notes"}.
+
+    A row is {"name", "cells": [{"value", "range"}]}, with a cell for each column.
+    """
     empty = {"title": "", "note": "", "columns": [], "rows": [], "notes": []}
     return _shown(SCORES, empty, height)
 
@@ -104,19 +107,36 @@ def facts() -> gr.HTML:
 
 
 def examples(
-    values: Sequence[Any], inputs: Any, outputs: Any, function: Callable[..., Any]
+    values: Sequence[Any],
+    filled: Any,
+    outputs: Any,
+    function: Callable[..., Any],
+    *,
+    inputs: Any = None,
+    **event: Any,
 ) -> None:
-    """Inputs that run at a click; where there are several inputs, a value is a list."""
+    """Inputs that run at a click.
+
+    Args:
+        values: One for each example; where it fills several components, a list.
+        filled: What an example fills.
+        outputs: Where the results go.
+        function: What runs.
+        inputs: What it takes; None for what was filled.
+        event: Options of the event, such as its concurrency.
+    """
     rows = [value if isinstance(value, list) else [value] for value in values]
-    gr.Examples(
-        rows,
-        inputs,
-        outputs,
+    shown = gr.Examples(
+        rows, filled, label="Try one", cache_examples=False, api_visibility="private"
+    )
+    # named, or it would take the name that the documented event is to have
+    shown.load_input_event.then(
         function,
-        label="Try one",
-        run_on_click=True,
-        cache_examples=False,
+        filled if inputs is None else inputs,
+        outputs,
+        api_name=f"{function.__name__}_example",
         api_visibility="private",
+        **event,
     )
 
 

@@ -146,7 +146,8 @@ def fit(
 ) -> Fit:
     """Fits on the anchors among these pairs of latents, and evaluates on those held out."""
     anchors, held_out = split(len(latents), method.anchors)
-    x, y = np.asarray(latents.source), np.asarray(latents.target)
+    x: Any = np.asarray(latents.source)
+    y: Any = np.asarray(latents.target)
     translator = method.translator()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RankWarning)
@@ -183,4 +184,4 @@ def summary(method: Method, found: Fit, clock: Clock) -> dict[str, Any]:
 
 
 def _cell(value: float | None, spread: str = "") -> dict[str, str]:
-    return {"value": "–" if value is None else f"{value:.3f}", "range": spread and f"({spread})"}
+    return {"value": "none" if value is None else f"{value:.3f}", "range": spread and f"({spread})"}

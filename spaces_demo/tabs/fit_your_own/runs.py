@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gradio.utils import get_upload_folder
 from limits import check_number
 
@@ -19,7 +18,7 @@ from tabs.fit_your_own.texts import (
     check_texts,
     encode,
 )
-from tabs.fit_your_own.uploads import read_table, read_vectors
+from tabs.fit_your_own.uploads import read_vectors
 
 Result = tuple[dict[str, Any], str, str]
 
@@ -38,7 +37,6 @@ def fit_on_texts(
     hub: Hub,
     encoders: tuple[str, str],
     where: TextColumns,
-    table: str | None,
     method: Method,
     progress: Progress,
 ) -> Result:
@@ -52,20 +50,17 @@ def fit_on_texts(
         check_repo_id(repo_id, "text encoder")
     n = wanted_rows(check_number(method.anchors, LEAST, MAX_ANCHORS, "For texts, the anchors"))
     progress(None, desc="Reading the texts")
-    if table:
-        pairs = read_table(table, where.source, where.target or where.source)
-        pairs = pairs.select(np.arange(min(n, len(pairs))))
-    else:
-        pairs = hub.first_rows(where, n)
+    pairs = hub.first_rows(where, n)
     items = check_texts(pairs)
-    spaces, latents = [], []
+    spaces: list[Any] = []
+    latents: list[Any] = []
     for name, repo_id, column in zip(("source", "target"), encoders, items, strict=True):
         progress(None, desc=f"Loading the {name} encoder")
         encoder = hub.encoder(repo_id)
-        latents.append(encode(encoder, column, clock, progress, f"Encoding the {name}"))
+        latents.append(encode(encoder, column, clock, progress, f"Encoding the {name}").numpy())
         spaces.append(encoder.space)
     progress(None, desc="Fitting and evaluating")
-    held = Pairs(latents[0].numpy(), latents[1].numpy(), pairs.dataset)
+    held = Pairs(latents[0], latents[1], pairs.dataset)
     return _answer(method, fit(method, held, clock, (spaces[0], spaces[1])), clock)
 
 

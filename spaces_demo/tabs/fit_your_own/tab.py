@@ -86,7 +86,7 @@ def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -
     inputs = [source, target, dataset, split, source_column, target_column, table, *how]
 
     @answering
-    def fit_texts(
+    def fit_texts(  # noqa: PLR0917
         source_encoder: str,
         target_encoder: str,
         dataset: str,
@@ -97,18 +97,15 @@ def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -
         method: str,
         alpha: float,
         anchors: int,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008: how Gradio hands it over
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Result:
-        where = TextColumns(dataset, split, source_column, target_column)
-        recipe = Method(method, alpha, anchors)
-        return fit_on_texts(hub, (source_encoder, target_encoder), where, table, recipe, progress)
+        where = TextColumns(dataset, split, source_column, target_column, table)
+        encoders = source_encoder, target_encoder
+        return fit_on_texts(hub, encoders, where, Method(method, alpha, anchors), progress)
 
     button = gr.Button("Fit on texts", variant="primary")
     button.click(fit_texts, inputs, api_name="fit_texts", **event)
-    examples = gr.Examples(
-        list(map(list, EXAMPLES)), how, label="Try one", api_visibility="private"
-    )
-    examples.load_input_event.then(fit_texts, inputs, api_visibility="private", **event)
+    look.examples(EXAMPLES, how, event["outputs"], fit_texts, inputs=inputs, **FITTING)
 
     def encoders() -> list[Any]:
         try:

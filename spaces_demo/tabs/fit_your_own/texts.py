@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import httpx2
+import numpy as np
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -18,6 +19,7 @@ from parts import Parts
 from hf_latent_bridge import Pairs, load_encoder, load_pairs
 from hf_latent_bridge.errors import EncoderError
 from tabs.fit_your_own.fit import Clock
+from tabs.fit_your_own.uploads import read_table
 
 MAX_TOKENS = 64
 MAX_ANCHORS = 800
@@ -38,12 +40,14 @@ class TextColumns:
         split: Its split.
         source: Column for the source encoder.
         target: Column for the target encoder; the same where it is empty.
+        table: A csv file to take instead of the dataset.
     """
 
     dataset: str
     split: str
     source: str
     target: str
+    table: str | None = None
 
 
 class Hub:
@@ -62,7 +66,10 @@ class Hub:
         return [str(space.repo_id) for space in (translator.source_, translator.target_)]
 
     def first_rows(self, where: TextColumns, n: int) -> Pairs:
-        """The first `n` pairs of a dataset, which is not downloaded as a whole."""
+        """The first `n` pairs of a csv file, or of a dataset, not downloaded as a whole."""
+        if where.table:
+            pairs = read_table(where.table, where.source, where.target or where.source)
+            return pairs.select(np.arange(min(n, len(pairs))))
         token = self._check(where.dataset, "dataset", {self._parts.settings.repo_id("demo-news")})
         stream = load_pairs(
             where.dataset,
@@ -122,7 +129,9 @@ def download_size(repo_id: str, kind: Literal["model", "dataset"], token: bool |
         Refusal: No such public repo, or the Hub cannot be reached.
     """
     try:
-        info = HfApi(token=token).repo_info(repo_id, repo_type=kind, files_metadata=True)
+        api = HfApi(token=token)
+        describe = api.model_info if kind == "model" else api.dataset_info
+        info = describe(repo_id, files_metadata=True)
     except RepositoryNotFoundError:
         raise Refusal(f"There is no public {kind} {repo_id} on the Hub.") from None
     except (OSError, httpx2.TransportError):

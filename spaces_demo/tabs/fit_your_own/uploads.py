@@ -4,6 +4,7 @@ import csv
 import io
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from limits import Refusal
@@ -36,7 +37,7 @@ def read_vectors(source: str | None, target: str | None) -> Pairs:
                 f"{file.name} is {len(column[0]):,} wide; vectors may have 1 to {MAX_WIDTH:,} "
                 "columns."
             )
-    whole = np.asarray(stored.source[:]), np.asarray(stored.target[:])
+    whole: list[Any] = [np.asarray(column[:]) for column in (stored.source, stored.target)]
     for file, vectors in zip(files, whole, strict=True):
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
