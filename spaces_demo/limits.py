@@ -9,11 +9,15 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
+from gradio.data_classes import ImageData
+from PIL import Image, ImageOps
 
 from hf_latent_bridge.errors import LatentBridgeError
 
 MAX_TEXT = 2_000  # characters
 MAX_UPLOAD = "20mb"
+MAX_PIXELS = 2**24
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 ENCODING: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "encode"}  # quick answers
 FITTING: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "fit"}  # slow ones, apart
 
@@ -29,6 +33,16 @@ class Refusal(gr.Error):
     def __init__(self, sentence: str) -> None:
         plain = html.escape(_PATH.sub("", sentence.strip()), quote=False)
         super().__init__(plain, title="That did not work", print_exception=False)
+
+
+class PictureUpload(gr.Image):
+    """An upload that hands over the file as it came: `check_picture` is the first to open it."""
+
+    is_template = True
+
+    def preprocess(self, payload: ImageData | None) -> str | None:
+        """The path of the file, or None."""
+        return payload.path if payload else None
 
 
 def answering(function: Callable[P, R]) -> Callable[P, R]:
@@ -68,6 +82,25 @@ def check_text(text: str | None, what: str = "a text") -> str:
             f"{what.capitalize()} may have {MAX_TEXT:,} characters; this has {len(stripped):,}."
         )
     return stripped
+
+
+def check_picture(path: str | None) -> Image.Image:
+    """The picture in a file, upright, with its size looked at before its pixels are.
+
+    Raises:
+        Refusal: No file, no picture, or one of more than 16.8 million pixels.
+    """
+    if not path:
+        raise Refusal("Please choose a picture.")
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            return ImageOps.exif_transpose(picture)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Refusal(f"A picture may have up to {MAX_PIXELS / 1e6:.1f} million pixels.") from None
+    except Exception:  # decoders of broken files raise anything
+        raise Refusal(f"This file is no picture: {', '.join(FORMATS)} can be read.") from None
 
 
 def check_choice(value: Any, choices: Any, what: str) -> Any:

@@ -17,6 +17,7 @@ PARTS = (
     "picture-to-title",
     "picture-index",
     "title-index",
+    "demo-fashion",
     "autoencoder-a",
     "autoencoder-b",
     "autoencoder-a-to-b",

@@ -11,12 +11,15 @@ import pytest
 from local_hub import LocalHub
 
 if TYPE_CHECKING:
+    from gradio_client import Client
     from huggingface_hub import HfApi
+    from parts import Parts
 
 HUB = LocalHub().start()
 HOME = tempfile.TemporaryDirectory(prefix="hf-home-")
 os.environ.update(HUB.environment(Path(HOME.name)))
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 numbers = itertools.count(1)
 
@@ -39,3 +42,31 @@ def api() -> "HfApi":
 def repo_id() -> str:
     """An id that no other test uses."""
     return f"alice/repo-{next(numbers)}"
+
+
+@pytest.fixture(scope="session")
+def parts() -> "Parts":
+    """The small parts of space_parts.py, as the Space loads them."""
+    from parts import Parts
+    from settings import Settings
+    from space_parts import publish_parts
+
+    return Parts(Settings(namespace=publish_parts()))
+
+
+@pytest.fixture(scope="session")
+def space_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that holds what the Space of `space` printed."""
+    return tmp_path_factory.mktemp("space") / "log.txt"
+
+
+@pytest.fixture(scope="session")
+def space(parts: "Parts", space_log: Path) -> "Iterator[Client]":
+    """A client of the whole Space, which runs at `space.src` and shows the small parts."""
+    from gradio_client import Client
+    from space_parts import running_space
+
+    with running_space(parts.settings.namespace, space_log) as address:
+        client = Client(address, verbose=False, analytics_enabled=False)
+        yield client
+        client.close()

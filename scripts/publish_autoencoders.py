@@ -1,0 +1,125 @@
+"""Publishes two autoencoders of clothes, the map from one's latents to the other's, and latents.
+
+The Hub is the one that HF_ENDPOINT names. In an autoencoder's repo `main` holds the decoder, whose
+space names the commit on the branch `encoder` that holds the other half. What is there stays.
+"""
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from assets import AssetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hf_latent_bridge import ConvEncoder, Pairs
+
+DATASET = "local/fashion-mnist"
+NAMES = ("autoencoder-a", "autoencoder-b")
+TRANSLATOR = "autoencoder-a-to-b"
+LATENTS = "demo-fashion"
+SIZES: tuple[dict[str, Any], ...] = (
+    {"seed": 0, "widths": (16, 32), "latent_dim": 64},
+    {"seed": 1, "widths": (24, 48), "latent_dim": 64},
+)
+ANCHORS = 1000
+HELD_OUT = 1000
+
+
+def publish(
+    namespace: str = "local",
+    dataset: str = DATASET,
+    *,
+    images: int = 6000,
+    epochs: int = 10,
+    anchors: int = ANCHORS,
+) -> bool:
+    """Trains, fits and pushes, unless the latents, which come last, are there.
+
+    Args:
+        namespace: User or organisation of the four repos.
+        dataset: A Hub dataset with a column `image` and the splits "train" and "test".
+        images: How many pictures of "train" the autoencoders learn from.
+        epochs: Passes over them.
+        anchors: How many pictures of "train" the translator is fitted on.
+
+    Returns:
+        Whether anything was published.
+    """
+    from huggingface_hub import HfApi
+
+    from hf_latent_bridge import AffineTranslator, evaluate, fit_translator, load_pairs
+
+    if HfApi().repo_exists(f"{namespace}/{LATENTS}", repo_type="dataset"):
+        return False
+    pictures = load_pairs(dataset, split="train", source="image", max_pairs=images)
+    source, target = (
+        push_autoencoder(f"{namespace}/{name}", pictures, epochs=epochs, **sizes)
+        for name, sizes in zip(NAMES, SIZES, strict=True)
+    )
+    pairs = load_pairs(dataset, split="train", source="image", max_pairs=anchors, seed=1)
+    translator = fit_translator(AffineTranslator(alpha=0.01), source, target, pairs)
+    held_out = load_pairs(dataset, split="test", source="image", max_pairs=HELD_OUT)
+    translator.metrics_ = evaluate(translator, source, target, held_out).to_dict()
+    translator.push_to_hub(f"{namespace}/{TRANSLATOR}")
+    splits = {"train": pairs, "test": held_out}
+    push_latents(f"{namespace}/{LATENTS}", dataset, splits, (source, target))
+    return True
+
+
+def push_autoencoder(repo_id: str, pictures: "Pairs", **options: Any) -> "ConvEncoder":
+    """Trains an autoencoder on the pairs' source side and pushes both halves."""
+    from hf_latent_bridge import fit_autoencoder
+
+    encoder, decoder = fit_autoencoder(list(pictures.source), **options)
+    encoder.push_to_hub(repo_id, revision="encoder")
+    decoder.space = encoder.space
+    decoder.push_to_hub(repo_id)
+    return encoder
+
+
+def push_latents(
+    repo_id: str,
+    dataset: str,
+    splits: "Mapping[str, Pairs]",
+    encoders: "tuple[ConvEncoder, ConvEncoder]",
+) -> None:
+    """Pushes the rows behind pairs with their latents of both encoders, "source" and "target"."""
+    import numpy as np
+    from datasets import DatasetDict, List, Value, load_dataset
+
+    vectors = List(Value("float32"))
+    published = DatasetDict()
+    for split, pairs in splits.items():
+        numbers = pairs.row_numbers(np.arange(len(pairs)))
+        rows = load_dataset(dataset, split=split, revision=pairs.dataset["revision"])
+        rows = rows.select(numbers)
+        for name, encoder in zip(("source", "target"), encoders, strict=True):
+            latents = encoder.encode(list(pairs.source)).tolist()
+            rows = rows.add_column(name, latents, feature=vectors)
+        published[split] = rows
+    published.push_to_hub(repo_id)
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    from seed_hub import seed
+
+    start = time.perf_counter()
+    try:
+        if not seed(["fashion-mnist"]):
+            return 1
+    except AssetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    done = "published" if publish() else "already published"
+    names = ", ".join((*NAMES, TRANSLATOR, LATENTS))
+    print(f"{names}: {done}, {time.perf_counter() - start:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
