@@ -178,7 +178,7 @@ def summary(method: Method, found: Fit, clock: Clock) -> dict[str, Any]:
             }
             for name, value in scores["translated"].items()
         ],
-        "notes": [*(f"Weak fit: {text}." for text in found.warnings), EXPLAINED],
+        "notes": [*(f"Please note: {text}." for text in found.warnings), EXPLAINED],
         "scores": scores,
     }
 

@@ -32,10 +32,10 @@ def read_vectors(source: str | None, target: str | None) -> Pairs:
     if len(stored) > MAX_ROWS:
         raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
     for file, column in zip(files, (stored.source, stored.target), strict=True):
-        if not 1 <= len(column[0]) <= MAX_WIDTH:
+        width = np.shape(column)[1]
+        if not 1 <= width <= MAX_WIDTH:
             raise Refusal(
-                f"{file.name} is {len(column[0]):,} wide; vectors may have 1 to {MAX_WIDTH:,} "
-                "columns."
+                f"{file.name} is {width:,} wide; vectors may have 1 to {MAX_WIDTH:,} columns."
             )
     whole: list[Any] = [np.asarray(column[:]) for column in (stored.source, stored.target)]
     for file, vectors in zip(files, whole, strict=True):

@@ -1,0 +1,140 @@
+"""What a visitor may send, and what they read when it goes wrong."""
+
+import functools
+import html
+import inspect
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+from gradio.data_classes import ImageData
+from PIL import Image, ImageOps
+
+from hf_latent_bridge.errors import LatentBridgeError
+
+MAX_TEXT = 2_000  # characters
+MAX_UPLOAD = "20mb"
+MAX_PIXELS = 2**24
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+ENCODING: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "encode"}  # quick answers
+FITTING: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "fit"}  # slow ones, apart
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_log = logging.getLogger("spaces_demo")
+_PATH = re.compile(r"(?<![\w/:])/(?:[^\s'\",;:()]+/)+")
+
+class Refusal(gr.Error):
+    """One sentence for the visitor."""
+
+    def __init__(self, sentence: str) -> None:
+        plain = html.escape(_PATH.sub("", sentence.strip()), quote=False)
+        super().__init__(plain, title="That did not work", print_exception=False)
+
+
+class PictureUpload(gr.Image):
+    """An upload that hands over the file as it came: `check_picture` is the first to open it."""
+
+    is_template = True
+
+    def preprocess(self, payload: ImageData | None) -> str | None:
+        """The path of the file, or None."""
+        return payload.path if payload else None
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
+    from gradio.blocks import Block
+
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+def answering(function: Callable[P, R]) -> Callable[P, R]:
+    """Turns whatever goes wrong into one sentence, without a stack trace or a path."""
+    if inspect.isgeneratorfunction(function):
+        @functools.wraps(function)
+        def stream(*args: P.args, **kwargs: P.kwargs) -> Any:
+            try:
+                yield from function(*args, **kwargs)
+            except Exception as error:
+                raise _refusal(error, function.__name__) from None
+
+        return stream
+
+    @functools.wraps(function)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            raise _refusal(error, function.__name__) from None
+
+    return answer
+
+def check_text(text: str | None, what: str = "a text") -> str:
+    """The text without white space around it.
+
+    Raises:
+        Refusal: Empty, or longer than 2,000 characters.
+    """
+    stripped = text.strip() if isinstance(text, str) else ""
+    if not stripped:
+        raise Refusal(f"Please type {what}.")
+    if len(stripped) > MAX_TEXT:
+        raise Refusal(
+            f"{what.capitalize()} may have {MAX_TEXT:,} characters; this has {len(stripped):,}."
+        )
+    return stripped
+
+def check_picture(path: str | None) -> Image.Image:
+    """The picture in a file, upright, with its size looked at before its pixels are.
+
+    Raises:
+        Refusal: No file, no picture, or one of more than 16.8 million pixels.
+    """
+    if not path:
+        raise Refusal("Please choose a picture.")
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            return ImageOps.exif_transpose(picture)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Refusal(f"A picture may have up to {MAX_PIXELS / 1e6:.1f} million pixels.") from None
+    except Exception:  # decoders of broken files raise anything
+        raise Refusal(f"This file is no picture: {', '.join(FORMATS)} can be read.") from None
+
+def check_choice(value: Any, choices: Any, what: str) -> Any:
+    """The value, if it is one of the choices.
+
+    Raises:
+        Refusal: It is not.
+    """
+    if value not in choices:
+        raise Refusal(f"{what} must be one of {', '.join(map(str, choices))}.")
+    return value
+
+def check_number(value: Any, low: int, high: int, what: str) -> int:
+    """The value as a whole number within bounds.
+
+    Raises:
+        Refusal: It is not.
+    """
+    if not isinstance(value, int | float) or value != int(value) or not low <= value <= high:
+        raise Refusal(f"{what} must be a whole number from {low:,} to {high:,}.")
+    return int(value)
+
+def _refusal(error: Exception, action: str) -> gr.Error:
+    if isinstance(error, gr.Error):
+        return error
+    if isinstance(error, LatentBridgeError):
+        sentence = " ".join(str(error).split())
+        return Refusal(sentence[0].upper() + sentence[1:] + "." * (sentence[-1] not in ".!?"))
+    # the message of an unforeseen error may hold what the visitor sent: it is not logged
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_name}, line {place.tb_lineno}" if place else "?"
+    _log.error("%s: %s in %s", action, type(error).__name__, where)
+    return Refusal("This went wrong on our side; please try again, or with another input.")
