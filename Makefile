@@ -1,11 +1,15 @@
-# `make quickstart` and `make test` set up what they need in .venv; nothing else is installed.
+# `make quickstart`, `make demo` and `make test` set up what they need in .venv; nothing else is installed.
 PYTHON ?= python3
 BIN := .venv/bin
+PORT ?= 7860
 
-.PHONY: quickstart test check format setup
+.PHONY: quickstart demo test check format setup
 
 quickstart: setup
 	@$(BIN)/python scripts/quickstart.py
+
+demo: setup
+	@$(BIN)/python scripts/demo.py --port $(PORT)
 
 test: setup
 	$(BIN)/python -m pytest

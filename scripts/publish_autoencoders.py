@@ -21,8 +21,8 @@ NAMES = ("autoencoder-a", "autoencoder-b")
 TRANSLATOR = "autoencoder-a-to-b"
 LATENTS = "demo-fashion"
 SIZES: tuple[dict[str, Any], ...] = (
-    {"seed": 0, "widths": (16, 32), "latent_dim": 64},
-    {"seed": 1, "widths": (24, 48), "latent_dim": 64},
+    {"seed": 0, "widths": (8, 16), "latent_dim": 64},
+    {"seed": 1, "widths": (16, 32), "latent_dim": 64},
 )
 ANCHORS = 1000
 HELD_OUT = 1000
@@ -32,8 +32,8 @@ def publish(
     namespace: str = "local",
     dataset: str = DATASET,
     *,
-    images: int = 6000,
-    epochs: int = 10,
+    images: int = 5000,
+    epochs: int = 8,
     anchors: int = ANCHORS,
 ) -> bool:
     """Trains, fits and pushes, unless the latents, which come last, are there.

@@ -1,0 +1,93 @@
+"""The Space on this machine: an embedded Hub with all that it loads, and the app beside it.
+
+Run it with `make demo`. Nothing leaves the machine once the encoders and the data are downloaded.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from assets import AssetError
+from assets.cache import cache_root
+from quickstart import embedded_hub, say
+
+ROOT = Path(__file__).resolve().parent.parent
+APP = ROOT / "spaces_demo" / "app.py"
+ASSETS = ("minilm", "mpnet", "bbc-news", "efficientnet-lite0", "openclipart", "fashion-mnist")
+PATIENCE = 120
+POLL = 0.1
+
+
+def main() -> int:
+    """Starts everything, and stops everything on ctrl-c or SIGTERM; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=7860, help="port of the app (default: 7860)")
+    port = parser.parse_args().port
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with embedded_hub():
+            fill_hub()
+            return run_app(port)
+    except AssetError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped", flush=True)
+        return 0
+
+
+def fill_hub() -> None:
+    """Publishes encoders, data and parts, unless they are there."""
+    from demo_parts.inputs import Inputs
+    from publish_demo_parts import publish
+    from seed_hub import seed
+
+    say(f"Fill an embedded Hub at {os.environ['HF_ENDPOINT']} (the first time takes minutes)")
+    seed(ASSETS)
+    publish(Inputs(cache=cache_root() / "latents"))
+
+
+def run_app(port: int) -> int:
+    """Runs the app until it ends, and prints its address when it answers; returns its exit code."""
+    start = time.perf_counter()
+    say("Start the Space")
+    app = subprocess.Popen([sys.executable, APP], env=os.environ | app_environment(port))
+    try:
+        if answers(url := f"http://127.0.0.1:{port}", app):
+            say(f"Open {url} (ready in {time.perf_counter() - start:.1f} s; ctrl-c stops it)")
+        return app.wait()
+    finally:
+        app.terminate()
+        app.wait()
+
+
+def app_environment(port: int) -> dict[str, str]:
+    """What the app needs to know besides which Hub to use."""
+    return {
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "LATENT_BRIDGE_NAMESPACE": "local",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def answers(url: str, app: "subprocess.Popen[bytes]") -> bool:
+    """Waits until the app answers; False if it has ended or does not within two minutes."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    end = time.monotonic() + PATIENCE
+    while app.poll() is None and time.monotonic() < end:
+        try:
+            with opener.open(url, timeout=PATIENCE):
+                return True
+        except OSError:
+            time.sleep(POLL)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Makes what the Space loads out of datasets and encoders on the Hub, and publishes it there."""
