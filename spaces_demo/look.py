@@ -28,8 +28,10 @@ CSS = """
 .result .tag { font-size: .75rem; color: var(--body-text-color-subdued); }
 .result .same { font-weight: 600; }
 .result table { border-collapse: collapse; width: 100%; margin-top: .5rem; }
-.result :is(th, td) { padding: .35rem .5rem .35rem 0; text-align: left; vertical-align: top;
-  border-top: 1px solid var(--border-color-primary); font-variant-numeric: tabular-nums; }
+.result table :is(th, td) { padding: .35rem .5rem .35rem 0 !important; text-align: left;
+  vertical-align: top; border: 0 solid var(--border-color-primary) !important;
+  border-top-width: 1px !important; font-variant-numeric: tabular-nums; }
+.result thead th { font-weight: 400; }
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; min-height: 1.6em;
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }
@@ -113,6 +115,7 @@ def examples(
     function: Callable[..., Any],
     *,
     inputs: Any = None,
+    labels: list[str] | None = None,
     **event: Any,
 ) -> None:
     """Inputs that run at a click.
@@ -123,11 +126,17 @@ def examples(
         outputs: Where the results go.
         function: What runs.
         inputs: What it takes; None for what was filled.
+        labels: A name for each example; None to show its values.
         event: Options of the event, such as its concurrency.
     """
     rows = [value if isinstance(value, list) else [value] for value in values]
     shown = gr.Examples(
-        rows, filled, label="Try one", cache_examples=False, api_visibility="private"
+        rows,
+        filled,
+        label="Try one",
+        example_labels=labels,
+        cache_examples=False,
+        api_visibility="private",
     )
     # named, or it would take the name that the documented event is to have
     shown.load_input_event.then(

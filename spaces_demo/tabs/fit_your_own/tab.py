@@ -15,7 +15,11 @@ from tabs.fit_your_own.publish import push
 from tabs.fit_your_own.runs import Result, fit_on_texts, fit_on_vectors
 from tabs.fit_your_own.texts import Hub, TextColumns
 
-EXAMPLES = (["ortho", 0.1, 100], ["affine", 0.1, 100], ["ortho", 0.1, 20])
+EXAMPLES = {
+    "ortho on 100 pairs": ["ortho", 0.1, 100],
+    "affine on 100 pairs": ["affine", 0.1, 100],
+    "ortho on 20 pairs": ["ortho", 0.1, 20],
+}
 PUSHING: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "push"}
 CODE = """\
 from hf_latent_bridge import OrthoTranslator, evaluate, fit_translator, load_encoder, load_pairs
@@ -105,7 +109,14 @@ def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -
 
     button = gr.Button("Fit on texts", variant="primary")
     button.click(fit_texts, inputs, api_name="fit_texts", **event)
-    look.examples(EXAMPLES, how, event["outputs"], fit_texts, inputs=inputs, **FITTING)
+    look.examples(
+        list(EXAMPLES.values()),
+        how,
+        function=fit_texts,
+        inputs=inputs,
+        labels=list(EXAMPLES),
+        **event,
+    )
 
     def encoders() -> list[Any]:
         try:
@@ -119,7 +130,7 @@ def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -
 
 
 def _vectors_form(parts: Parts, how: list[Any], event: dict[str, Any]) -> None:
-    kind: dict[str, Any] = {"file_types": [".npy"], "height": 120}
+    kind: dict[str, Any] = {"file_types": [".npy"], "height": 120, "min_width": 320}
     with gr.Row():
         source = gr.File(label="Source vectors (.npy, 20 MB)", **kind)
         target = gr.File(label="Target vectors (.npy, row by row the same items)", **kind)
