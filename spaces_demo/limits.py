@@ -35,14 +35,15 @@ class Refusal(gr.Error):
         super().__init__(plain, title="That did not work", print_exception=False)
 
 
-class PictureUpload(gr.Image):
-    """An upload that hands over the file as it came: `check_picture` is the first to open it."""
+def picture_upload(**options: Any) -> gr.Image:
+    """An upload that hands over its file as it came: `check_picture` is the first to open it."""
 
-    is_template = True
-
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        """The path of the file, or None."""
+    def path(payload: ImageData | None) -> str | None:
         return payload.path if payload else None
+
+    upload = gr.Image(sources=["upload"], format="png", buttons=[], **options)
+    upload.preprocess = path  # type: ignore[method-assign]  # a subclass makes Gradio write stubs
+    return upload
 
 
 def answering(function: Callable[P, R]) -> Callable[P, R]:

@@ -3,7 +3,9 @@
 A template gets the result as JSON, which is also what the API gives; Handlebars escapes it.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -27,11 +29,15 @@ CSS = """
   background: var(--color-accent); }
 .result .tag { font-size: .75rem; color: var(--body-text-color-subdued); }
 .result .same { font-weight: 600; }
-.result table { border-collapse: collapse; width: 100%; margin-top: .5rem; }
-.result table :is(th, td) { padding: .35rem .5rem .35rem 0 !important; text-align: left;
-  vertical-align: top; border: 0 solid var(--border-color-primary) !important;
-  border-top-width: 1px !important; font-variant-numeric: tabular-nums; }
-.result thead th { font-weight: 400; }
+.result .wide { overflow-x: auto; }
+.result table { width: 100%; border-collapse: collapse; margin-top: .75rem; font-size: .9rem;
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
+.result th, .result td { text-align: left; padding: .3rem .6rem .3rem 0; font-weight: 400; }
+.result thead th { color: var(--body-text-color-subdued); font-size: .8rem; }
+.result tr { border-top: 1px solid var(--border-color-primary); }
+.result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
+  border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
+.pixels img { image-rendering: pixelated; }
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; min-height: 1.6em;
   font-variant-numeric: tabular-nums; }
 .facts b { font-weight: 600; }
@@ -50,7 +56,8 @@ BARS = """
 <section class="result" aria-live="polite">
 <h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
 <ol>{{#each value.labels}}
-<li><div class="row"><span>{{this.label}}</span><span class="score">{{this.percent}} %</span></div>
+<li><div class="row"><span class="{{#if this.best}}same{{/if}}">{{this.label}}</span>
+<span class="score">{{#if this.score}}{{this.score}}{{else}}{{this.percent}} %{{/if}}</span></div>
 <div class="bar"><i style="width: {{this.percent}}%"></i></div></li>
 {{/each}}</ol></section>
 """
@@ -90,7 +97,10 @@ def ranked(title: str, note: str = "", height: int = 320) -> gr.HTML:
 
 
 def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
-    """Labels with their share: {"title", "note", "labels": [{"label", "percent"}]}."""
+    """Labels with bars: {"title", "note", "labels": [{"label", "percent", "score", "best"}]}.
+
+    A bar is `percent` long; beside it stands the text `score`, or else the percentage.
+    """
     return _shown(BARS, {"title": title, "note": note, "labels": []}, height)
 
 
@@ -158,6 +168,14 @@ def code(text: str) -> None:
     """The code that does the same, folded away."""
     with gr.Accordion("The code that does the same", open=False):
         gr.Code(text, language="python", show_label=False, interactive=False, label="Python")
+
+
+@contextmanager
+def timed(facts: list[dict[str, str]], name: str) -> Iterator[None]:
+    """Adds the time that the block takes to the facts."""
+    start = time.perf_counter()
+    yield
+    facts.append({"name": name, "value": milliseconds(time.perf_counter() - start)})
 
 
 def milliseconds(seconds: float) -> str:

@@ -1,22 +1,77 @@
-"""The tab "Across models": its rankings are the library's, and the API gives the same."""
+"""The tab "Across models": its rankings are the library's, and bad queries get one sentence."""
 
-from tabs.across import search_across
+import pytest
+from gradio_client.exceptions import AppError
+from limits import MAX_TEXT, Refusal
+from tabs.across import CODE, TOP_K, search_across
 
 from hf_latent_bridge import AutoTranslator, load_decoder, load_encoder, stitch
 
+QUERY = "the red dog runs"
+
+
+def rows(ranking):
+    return [found["row"] for found in ranking["found"]]
+
 
 def test_the_rankings_are_the_librarys_own(parts):
-    query = "the red dog runs"
-    own, translated, _, _ = search_across(parts, query)
+    own, translated, _, _ = search_across(parts, QUERY)
     translator = AutoTranslator.from_pretrained("acme/minilm-to-mpnet")
     index = load_decoder("acme/news-index")
-    expected = stitch(load_encoder(translator.target_), None, index)(query, top_k=5)
-    assert [found["row"] for found in own["found"]] == [hit["row"] for hit in expected]
-    expected = stitch(load_encoder(translator.source_), translator, index)(query, top_k=5)
-    assert [found["row"] for found in translated["found"]] == [hit["row"] for hit in expected]
+    expected = stitch(load_encoder(translator.target_), None, index)(QUERY, top_k=TOP_K)
+    assert rows(own) == [hit["row"] for hit in expected]
+    expected = stitch(load_encoder(translator.source_), translator, index)(QUERY, top_k=TOP_K)
+    assert rows(translated) == [hit["row"] for hit in expected]
+    assert translated["found"][0]["title"] == expected[0]["item"]["title"]
+    assert translated["found"][0]["score"] == f"cosine {expected[0]['score']:.2f}"
+
+
+def test_a_translated_query_finds_mostly_the_same_articles_and_an_untranslated_one_does_not(parts):
+    own, translated, untranslated, _ = search_across(parts, QUERY)
+    same = [len(set(rows(own)) & set(rows(other))) for other in (translated, untranslated)]
+    assert same[0] >= 3 > 1 >= same[1]
+    for count, ranking in zip(same, (translated, untranslated), strict=True):
+        assert ranking["note"] == f"{count} of 5 are MPNet's own (overlap@5)"
+        assert [found["same"] for found in ranking["found"]] == [
+            row in rows(own) for row in rows(ranking)
+        ]
+
+
+def test_the_times_have_names_and_units(parts):
+    *_, facts = search_across(parts, QUERY)
+    assert [fact["name"] for fact in facts[:3]] == [
+        "MiniLM encodes in",
+        "translated in",
+        "searched in",
+    ]
+    assert all(fact["value"].endswith(" ms") for fact in facts[:4])
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("", "Please type a query"),
+        (" \n\t", "Please type a query"),
+        (None, "Please type a query"),
+        (7, "Please type a query"),
+        ("x" * (MAX_TEXT + 1), "may have 2,000 characters; this has 2,001"),
+    ],
+)
+def test_a_bad_query_is_refused_in_a_sentence(parts, query, sentence):
+    with pytest.raises(Refusal, match=sentence):
+        search_across(parts, query)
 
 
 def test_the_api_gives_what_the_tab_shows(parts, space):
-    query = "a bird sings"
-    answer = space.predict(query, api_name="/search")
-    assert list(answer[:3]) == list(search_across(parts, query)[:3])
+    answer = space.predict(QUERY, api_name="/search")
+    assert list(answer[:3]) == list(search_across(parts, QUERY)[:3])
+
+
+def test_the_api_refuses_ten_megabytes_of_text_in_the_same_words(space):
+    with pytest.raises(AppError, match="may have 2,000 characters; this has 10,000,000"):
+        space.predict("x" * 10_000_000, api_name="/search")
+
+
+def test_the_code_beside_the_tab_runs(parts, capsys):
+    exec(CODE.format(namespace="acme"), {})
+    assert capsys.readouterr().out.startswith("[{'item': {'title':")

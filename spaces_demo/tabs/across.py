@@ -1,8 +1,5 @@
 """Across models: a query of one encoder finds its way in an index that only ever saw another."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -72,13 +69,13 @@ def search_across(parts: Parts, query: str) -> tuple[Ranked, Ranked, Ranked, Fac
     source, target = parts.encoder(translator.source_), parts.encoder(translator.target_)
     absolute = parts.untranslated(translator.source_width, translator.target_width)
     times: Facts = []
-    with _timed(times, "MiniLM encodes in"):
+    with look.timed(times, "MiniLM encodes in"):
         latents = source.encode([text])
-    with _timed(times, "translated in"):
+    with look.timed(times, "translated in"):
         carried = translator.transform(latents)
-    with _timed(times, "searched in"):
+    with look.timed(times, "searched in"):
         (translated,) = index.search(carried, TOP_K)
-    with _timed(times, "MPNet encodes in"):
+    with look.timed(times, "MPNet encodes in"):
         reference = target.encode([text])
     (own,) = index.search(reference, TOP_K)
     (untranslated,) = index.search(absolute(latents), TOP_K)
@@ -90,13 +87,6 @@ def search_across(parts: Parts, query: str) -> tuple[Ranked, Ranked, Ranked, Fac
         _ranking("MiniLM, untranslated", _overlap(untranslated, kept), untranslated, kept),
         times,
     )
-
-
-@contextmanager
-def _timed(times: Facts, name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    times.append({"name": name, "value": look.milliseconds(time.perf_counter() - start)})
 
 
 def _overlap(found: list[dict[str, Any]], kept: set[int]) -> str:

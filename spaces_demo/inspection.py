@@ -1,0 +1,224 @@
+"""What can be told about a translator from its repo, and from latents that are published."""
+
+import re
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RepositoryNotFoundError
+from limits import Refusal
+from parts import Latents, Parts
+
+from hf_latent_bridge import AutoTranslator, SpaceSpec, Translator
+
+REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+MAX_BYTES = 2**25  # a float32 map between two spaces of 2,896 dimensions
+LATENTS = {
+    "minilm-to-mpnet": "demo-news",
+    "title-to-picture": "demo-pictures",
+    "autoencoder-a-to-b": "demo-fashion",
+}
+SHOWN = 48  # items in the projection
+BINS = 40  # of cosines between -1 and 1
+FEW_PAIRS = 100
+
+Numbers = dict[str, Any]
+Vectors = np.ndarray
+
+
+def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
+    """All numbers about the translator in a repo.
+
+    Raises:
+        Refusal: No repo id, no such repo, or one that is too large.
+        LatentBridgeError: The repo holds no translator, or a broken one.
+    """
+    start = time.perf_counter()
+    translator = open_translator(parts, repo_id)
+    loaded = time.perf_counter()
+    spectrum = torch.linalg.svdvals(translator.map_.weight.float())
+    scores = read_scores(translator.metrics_)
+    numbers: Numbers = {
+        "repo_id": translator.repo_id,
+        "commit": translator.commit,
+        "method": translator.translator_type,
+        "params": translator.get_params(),
+        "source": asdict(translator.source_),
+        "target": asdict(translator.target_),
+        "n_pairs": translator.n_pairs_,
+        "dataset": translator.dataset_,
+        "n_test_pairs": _number(translator.metrics_, "n_pairs"),
+        "scores": scores,
+        "singular_values": spectrum.tolist(),
+        "rank": int((spectrum > spectrum[0] * 1e-5).sum()),
+    }
+    numbers["warnings"] = find_weaknesses(numbers)
+    numbers |= look_at_items(parts, translator)
+    seconds = {"load": loaded - start, "compute": time.perf_counter() - loaded}
+    return numbers | {"seconds": seconds}
+
+
+def open_translator(parts: Parts, repo_id: str | None) -> Translator:
+    """One of the Space's own translators, or a public one whose size the Hub has told before."""
+    name = repo_id.strip() if isinstance(repo_id, str) else ""
+    if not REPO_ID.fullmatch(name) or ".." in name:
+        raise Refusal("Please type the id of a translator's repo, such as me/minilm-to-mpnet.")
+    for part in (*LATENTS, "picture-to-title"):
+        if name == parts.settings.repo_id(part):
+            return parts.translator(part)
+    commit = _check_size(name)
+    if Path(name).exists():
+        raise Refusal("This id cannot be looked up here: please try another repo.")
+    with tempfile.TemporaryDirectory() as folder:  # what visitors name is not kept
+        return AutoTranslator.from_pretrained(name, revision=commit, token=False, cache_dir=folder)
+
+
+def read_scores(metrics: Any) -> list[Numbers]:
+    """Each score with its interval, and what no translation and chance give; None where unsaid."""
+    translated = metrics.get("translated") if isinstance(metrics, dict) else None
+    names = [name for name in translated or {} if _number(metrics, "translated", name) is not None]
+    return [
+        {
+            "score": name,
+            "translated": _number(metrics, "translated", name),
+            "interval": [_number(metrics, "intervals", name, end) for end in (0, 1)],
+            "untranslated": _number(metrics, "untranslated", name),
+            "chance": _number(metrics, "shuffled", name),
+            "p_value": _number(metrics, "chance", name, "p_value"),
+        }
+        for name in names[:10]
+    ]
+
+
+def find_weaknesses(numbers: Numbers) -> list[str]:
+    """What makes the fit doubtful, one sentence each."""
+    n, width = numbers["n_pairs"], numbers["source"]["dim"]
+    n_test, scores = numbers["n_test_pairs"], numbers["scores"]
+    worse = [s["score"] for s in scores if _at_most(s["translated"], s["untranslated"])]
+    by_chance = [
+        s["score"]
+        for s in scores
+        if _at_most(s["translated"], s["chance"]) or _at_most(0.05, s["p_value"])
+    ]
+    found = {
+        f"Fitted on {n:,} pairs, fewer than the {width:,} dimensions of the source: "
+        "directions that no pair shows are guessed.": n < width,
+        "The repo states no scores: nobody has said how well the map does.": not scores,
+        f"Scored on {n_test or 0:,.0f} pairs only.": bool(scores) and (n_test or 0) < FEW_PAIRS,
+        f"No better than no translation in {', '.join(worse)}.": bool(worse),
+        f"Not better than chance (p > 0.05) in {', '.join(by_chance)}.": bool(by_chance),
+    }
+    return [sentence for sentence, applies in found.items() if applies]
+
+
+def look_at_items(parts: Parts, translator: Translator) -> Numbers:
+    """Where translated latents lie beside the true ones, if latents of both are published."""
+    items = find_latents(parts, translator)
+    if items is None:
+        return {"points": [], "explained": None, "cosines": [], "mean_cosine": None, "n_items": 0}
+    translated = translator.transform(items.source)
+    return {
+        **project(parts, items, translated),
+        **compare_cosines(translated, items.target),
+        "n_items": len(items),
+    }
+
+
+def find_latents(parts: Parts, translator: Translator) -> Latents | None:
+    """Published latents of the very two spaces that a translator joins, whichever way round."""
+    for part, data in LATENTS.items():
+        own = parts.translator(part)
+        ends = own.source_, own.target_
+        if _same(translator.source_, ends[0]) and _same(translator.target_, ends[1]):
+            return parts.latents(data, "test")
+        if _same(translator.source_, ends[1]) and _same(translator.target_, ends[0]):
+            found = parts.latents(data, "test")
+            return Latents(found.rows, found.target, found.source)
+    return None
+
+
+def project(parts: Parts, items: Latents, translated: Vectors) -> Numbers:
+    """A few items in the plane in which the target latents spread most."""
+    from sklearn.decomposition import PCA
+
+    padded = parts.untranslated(items.source.shape[1], items.target.shape[1])
+    spaces = {
+        "target": items.target,
+        "translated": translated,
+        "source, untranslated": padded(torch.from_numpy(items.source)).numpy(),
+    }
+    plane = PCA(2, random_state=0).fit(items.target)
+    points = [
+        {"item": name, "latents": space, "x": float(x), "y": float(y)}
+        for space, latents in spaces.items()
+        for name, (x, y) in zip(_names(items), plane.transform(latents[:SHOWN]), strict=True)
+    ]
+    return {"points": points, "explained": float(plane.explained_variance_ratio_.sum())}
+
+
+def compare_cosines(translated: Vectors, target: Vectors) -> Numbers:
+    """How each translated item meets its counterpart, and every other item.
+
+    The latter are what a permutation of the pairs draws from: chance.
+    """
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    cosines = cosine_similarity(translated, target).clip(-1, 1)
+    own, others = np.diagonal(cosines), cosines[~np.eye(len(cosines), dtype=bool)]
+    counts, edges = zip(*(np.histogram(c, BINS, (-1, 1)) for c in (own, others)), strict=True)
+    shares = 100 * counts[0] / len(own), 100 * counts[1] / len(others)
+    return {
+        "cosines": [
+            {"cosine": round(float(edge + 1 / BINS), 3), "own": float(a), "others": float(b)}
+            for edge, a, b in zip(edges[0][:-1], *shares, strict=True)
+        ],
+        "mean_cosine": {"own": float(own.mean()), "others": float(others.mean())},
+    }
+
+
+def _names(items: Latents) -> list[str]:
+    """What the first items are called: their titles, or the names of their classes."""
+    if "title" in items.rows.column_names:
+        return list(items.rows["title"][:SHOWN])
+    names = items.rows.features["label"].names
+    return [names[label] for label in items.rows["label"][:SHOWN]]
+
+
+def _check_size(name: str) -> str:
+    """The commit that a public repo stands at, if what would be downloaded is small enough."""
+    try:
+        info = HfApi(token=False).model_info(name, files_metadata=True, timeout=10)
+    except RepositoryNotFoundError:
+        raise Refusal(f"There is no public repo {name} on this Hub.") from None
+    except Exception:  # the client raises many things when the Hub does not answer
+        raise Refusal("The Hub did not answer; please try again in a moment.") from None
+    size = sum(file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename)
+    if size > MAX_BYTES:
+        raise Refusal(
+            f"This repo holds {size / 2**20:,.0f} MiB; up to {MAX_BYTES // 2**20} can be looked at."
+        )
+    return str(info.sha)
+
+
+def _same(one: SpaceSpec, other: SpaceSpec) -> bool:
+    return one.repo_id is not None and one.repo_id == other.repo_id and not one.mismatches(other)
+
+
+def _at_most(value: float | None, other: float | None) -> bool:
+    return value is not None and other is not None and value <= other
+
+
+def _number(content: Any, *keys: str | int) -> float | None:
+    """The number at a place in what a stranger wrote, if there is one."""
+    for key in keys:
+        try:
+            content = content[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    known = isinstance(content, int | float) and not isinstance(content, bool)
+    return content if known else None

@@ -1,0 +1,159 @@
+"""Text and image: texts find pictures and pictures find texts, through two unimodal encoders."""
+
+from typing import Any
+
+import gradio as gr
+import look
+import retrieval
+from gradio.context import Context
+from limits import ENCODING, MAX_TEXT, Refusal, answering, check_picture, picture_upload
+from parts import Parts
+from PIL import Image
+from retrieval import Bars, Facts, Ranked, Shown
+
+EXAMPLES = (
+    "a bird on a branch",
+    "a musical instrument",
+    "something to eat",
+    "a car",
+    "the flag of a country",
+)
+LABELS = "animal, person, flower, vehicle, building, food, musical instrument, flag"
+CODE = """\
+from datasets import load_dataset
+from hf_latent_bridge import AutoTranslator, load_decoder, load_encoder, stitch, zero_shot
+
+to_picture = AutoTranslator.from_pretrained("{namespace}/title-to-picture")
+texts, pictures = load_encoder(to_picture.source_), load_encoder(to_picture.target_)
+find_pictures = stitch(texts, to_picture, load_decoder("{namespace}/picture-index"))
+print(find_pictures("a bird on a branch", top_k=8))
+
+to_title = AutoTranslator.from_pretrained("{namespace}/picture-to-title")
+picture = load_dataset("{namespace}/demo-pictures", split="test")[0]["image"]
+find_captions = stitch(pictures, to_title, load_decoder("{namespace}/title-index"))
+print(find_captions(picture, top_k=5))
+label = zero_shot(pictures, to_title, texts, ["animal", "vehicle", "flower"])
+print(label(picture, top_k=3))
+"""
+
+
+def build(parts: Parts) -> None:
+    """Adds the tab."""
+    look.lede(
+        "**MPNet** has never seen a picture and **EfficientNet** has never read a word. A linear "
+        "map fitted on titled drawings joins the two: a text finds pictures, a picture finds "
+        "captions. All that is searched comes from folders that the fit has not seen."
+    )
+    notice = gr.Markdown()
+    _text_to_pictures(parts)
+    samples = _picture_to_texts(parts)
+
+    def fill() -> tuple[Shown, str]:
+        try:
+            return retrieval.choose_pictures(parts), ""
+        except Refusal as refusal:
+            return [], str(refusal.message)
+
+    if isinstance(tab := Context.block, gr.Tab):  # nothing is loaded before someone looks
+        tab.select(
+            answering(fill),
+            None,
+            [samples, notice],
+            show_progress="hidden",
+            api_visibility="private",
+            **ENCODING,
+        )
+    look.code(CODE.format(namespace=parts.settings.namespace))
+
+
+def _text_to_pictures(parts: Parts) -> None:
+    with gr.Row(equal_height=True):
+        query = gr.Textbox(
+            label="Text", placeholder="What shall be in the picture?", max_length=MAX_TEXT, scale=5
+        )
+        button = gr.Button("Find pictures", variant="primary", scale=1, min_width=120)
+    found = _gallery("Pictures found, with title and cosine", 4, 460, render=False)
+    facts = look.facts()
+
+    @answering
+    def find_pictures(text: str) -> tuple[Shown, Facts]:
+        return retrieval.find_by_text(parts, text)
+
+    outputs = [found, facts]
+    look.examples(EXAMPLES, query, outputs, find_pictures)
+    facts.render()
+    found.render()
+    gr.on(
+        [button.click, query.submit],
+        find_pictures,
+        query,
+        outputs,
+        api_name="find_pictures",
+        **ENCODING,
+    )
+
+
+def _picture_to_texts(parts: Parts) -> gr.Gallery:
+    with gr.Row(equal_height=True):
+        samples = _gallery("Pick a picture", 6, 230)
+        picture = picture_upload(label="or upload one", height=230, scale=1, min_width=220)
+    with gr.Row(equal_height=True):
+        labels = gr.Textbox(
+            LABELS,
+            label="Labels",
+            info="2 to 20, one a line or between commas",
+            lines=2,
+            max_length=MAX_TEXT,
+            scale=5,
+        )
+        button = gr.Button("Label", variant="primary", scale=1, min_width=120)
+    facts, times = look.facts(), look.facts()
+    captions, bars = look.ranked("Captions"), look.bars("Your labels")
+    with gr.Row():
+        for result, line in ((captions, facts), (bars, times)):
+            with gr.Column():
+                result.render()
+                line.render()
+
+    @answering
+    def find_captions(picture: str | None) -> tuple[Ranked, Facts]:
+        return retrieval.find_by_picture(parts, check_picture(picture))
+
+    @answering
+    def label_picture(picture: str | None, labels: str) -> tuple[Bars, Facts]:
+        return retrieval.label_picture(parts, check_picture(picture), labels)
+
+    @answering
+    def pick(event: gr.SelectData, labels: str) -> tuple[Image.Image, Ranked, Facts, Bars, Facts]:
+        item, _ = retrieval.choose_pictures(parts)[event.index]
+        found = retrieval.find_by_picture(parts, item)
+        return item, *found, *retrieval.label_picture(parts, item, labels)
+
+    outputs: list[Any] = [captions, facts]
+    picture.upload(find_captions, picture, outputs, api_name="find_captions", **ENCODING)
+    gr.on(
+        [button.click, labels.submit, picture.upload],
+        label_picture,
+        [picture, labels],
+        [bars, times],
+        api_name="label_picture",
+        **ENCODING,
+    )
+    shown = [picture, *outputs, bars, times]
+    samples.select(pick, labels, shown, api_visibility="private", **ENCODING)
+    return samples
+
+
+def _gallery(label: str, columns: int, height: int, *, render: bool = True) -> gr.Gallery:
+    return gr.Gallery(
+        label=label,
+        columns=columns,
+        height=height,
+        format="png",
+        allow_preview=False,
+        object_fit="contain",
+        interactive=False,
+        buttons=[],
+        scale=3,
+        render=render,
+    )

@@ -1,0 +1,211 @@
+"""The tab "Look inside": its numbers are those of the repo and of trusted references."""
+
+import inspection
+import numpy as np
+import pytest
+import torch
+from gradio_client.exceptions import AppError
+from inspection import inspect_repo
+from limits import Refusal, answering
+from tabs import look_inside
+
+from hf_latent_bridge import (
+    AffineTranslator,
+    AutoTranslator,
+    OrthoTranslator,
+    SpaceSpec,
+    evaluate_latents,
+)
+
+
+@pytest.fixture(scope="module")
+def own(parts):
+    return parts.settings.repo_id("minilm-to-mpnet")
+
+
+@pytest.fixture(scope="module")
+def numbers(parts, own):
+    return inspect_repo(parts, own)
+
+
+@pytest.fixture(scope="module")
+def latents(parts):
+    return parts.latents("demo-news", "test")
+
+
+def random_translator(n=200, *, width=6, related=True, metrics=None):
+    """A translator between nameless spaces, whose scores are those of its own held-out pairs."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2 * n, width, generator=draw)
+    y = torch.randn(2 * n, width, generator=draw) + 5 * related * x.flip(1)
+    translator = OrthoTranslator().fit(
+        x[:n], y[:n], source=SpaceSpec(width, "me/x"), target=SpaceSpec(width, "me/y")
+    )
+    report = evaluate_latents(translator, x[n:], y[n:], n_bootstrap=20, n_permutations=50)
+    translator.metrics_ = report.to_dict() if metrics is None else metrics
+    return translator
+
+
+def test_the_record_is_the_repos_own(own, numbers):
+    translator = AutoTranslator.from_pretrained(own)
+    assert (numbers["repo_id"], numbers["commit"]) == (own, translator.commit)
+    assert numbers["method"] == "affine"
+    assert numbers["params"] == translator.get_params()
+    assert SpaceSpec(**numbers["source"]) == translator.source_
+    assert SpaceSpec(**numbers["target"]) == translator.target_
+    assert numbers["n_pairs"] == translator.n_pairs_
+    for score in numbers["scores"]:
+        name, metrics = score["score"], translator.metrics_
+        assert score["translated"] == metrics["translated"][name]
+        assert score["interval"] == metrics["intervals"][name]
+        assert score["untranslated"] == metrics["untranslated"][name]
+        assert score["chance"] == metrics["shuffled"][name]
+        assert score["p_value"] == metrics["chance"][name]["p_value"]
+
+
+def test_the_spectrum_is_numpys(own, numbers):
+    weight = AutoTranslator.from_pretrained(own).map_.weight.numpy()
+    expected = np.linalg.svd(weight, compute_uv=False)
+    np.testing.assert_allclose(numbers["singular_values"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_cosines_are_those_of_the_report_and_of_every_other_pairing(own, numbers, latents):
+    translator = AutoTranslator.from_pretrained(own)
+    report = evaluate_latents(
+        translator, latents.source, latents.target, n_bootstrap=1, n_permutations=2000
+    )
+    assert numbers["n_items"] == len(latents)
+    assert numbers["mean_cosine"]["own"] == pytest.approx(report.translated.cosine, abs=1e-5)
+    assert numbers["mean_cosine"]["others"] == pytest.approx(report.shuffled.cosine, abs=0.02)
+    for pair in ("own", "others"):
+        assert sum(row[pair] for row in numbers["cosines"]) == pytest.approx(100)
+        mean = sum(row["cosine"] * row[pair] for row in numbers["cosines"]) / 100
+        assert mean == pytest.approx(numbers["mean_cosine"][pair], abs=1 / inspection.BINS)
+
+
+def test_the_projection_is_numpys_principal_plane_of_the_targets(numbers, latents):
+    centred = latents.target - latents.target.mean(0)
+    _, s, axes = np.linalg.svd(centred, full_matrices=False)
+    points = [p for p in numbers["points"] if p["latents"] == "target"]
+    expected = centred[: inspection.SHOWN] @ axes[:2].T
+    np.testing.assert_allclose(
+        np.abs([[p["x"], p["y"]] for p in points]), np.abs(expected), 1e-2, 1e-4
+    )
+    assert numbers["explained"] == pytest.approx((s[:2] ** 2).sum() / (s**2).sum(), rel=1e-4)
+    assert [p["item"] for p in points] == latents.rows["title"][: inspection.SHOWN]
+
+
+def test_a_translator_the_other_way_round_is_compared_on_the_same_items(parts):
+    back = inspect_repo(parts, parts.settings.repo_id("picture-to-title"))
+    assert back["n_items"] == len(parts.latents("demo-pictures", "test"))
+
+
+def test_anothers_translator_of_the_same_spaces_is_compared_too(parts, own, latents, repo_id):
+    known = AutoTranslator.from_pretrained(own)
+    train = parts.latents("demo-news", "train")
+    other = AffineTranslator(alpha=1.0)
+    other.fit(train.source, train.target, source=known.source_, target=known.target_)
+    other.push_to_hub(repo_id)
+    numbers = inspect_repo(parts, repo_id)
+    assert numbers["n_items"] == len(latents)
+    assert "states no scores" in " ".join(numbers["warnings"])
+
+
+def test_where_no_latents_are_published_there_is_no_picture(parts, repo_id):
+    random_translator().push_to_hub(repo_id)
+    numbers = inspect_repo(parts, repo_id)
+    assert numbers["points"] == numbers["cosines"] == []
+    assert numbers["warnings"] == []
+    assert len(numbers["singular_values"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        ({"n": 20, "width": 40}, "20 pairs, fewer than the 40 dimensions"),
+        ({"n": 50}, "Scored on 50 pairs only"),
+        ({"related": False}, "Not better than chance"),
+        ({"metrics": {}}, "states no scores"),
+        (
+            {"metrics": {"n_pairs": 500, "translated": {"mrr": 0.1}, "untranslated": {"mrr": 0.2}}},
+            "No better than no translation in mrr",
+        ),
+    ],
+    ids=["pairs", "test pairs", "chance", "no scores", "untranslated"],
+)
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+def test_a_weak_fit_is_warned_of(parts, repo_id, options, warning):
+    random_translator(**options).push_to_hub(repo_id)
+    assert warning in " ".join(inspect_repo(parts, repo_id)["warnings"])
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"translated": "great", "n_pairs": "many"},
+        {"translated": {"cosine": "<b>1</b>", "mrr": True}, "chance": [1]},
+        {"translated": [1, 2]},
+    ],
+)
+def test_scores_that_are_no_numbers_count_as_none(parts, repo_id, metrics):
+    random_translator(metrics=metrics).push_to_hub(repo_id)
+    assert inspect_repo(parts, repo_id)["scores"] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [None, "", "minilm", "/etc/passwd", "../tests", "a/../b", "a/b/c", "me/x y", "x" * 10_000_000],
+    ids=["none", "empty", "bare", "path", "up", "dots", "deep", "space", "long"],
+)
+def test_what_is_no_repo_id_is_refused(parts, name):
+    with pytest.raises(Refusal, match="Please type the id of a translator's repo"):
+        inspect_repo(parts, name)
+
+
+def test_an_unknown_repo_is_said_to_be_none(parts):
+    with pytest.raises(Refusal, match="There is no public repo nobody/nothing on this Hub"):
+        inspect_repo(parts, "nobody/nothing")
+
+
+def test_a_private_repo_is_not_shown(parts, repo_id):
+    random_translator().push_to_hub(repo_id, private=True)
+    with pytest.raises(Refusal, match="There is no public repo"):
+        inspect_repo(parts, repo_id)
+
+
+def test_a_folder_of_the_space_is_not_taken_for_a_repo(parts, repo_id, tmp_path, monkeypatch):
+    random_translator().push_to_hub(repo_id)
+    random_translator().save_pretrained(tmp_path / repo_id)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refusal, match="try another repo"):
+        inspect_repo(parts, repo_id)
+
+
+def test_a_large_repo_is_refused_before_it_is_downloaded(parts, repo_id, monkeypatch):
+    random_translator().push_to_hub(repo_id)
+    monkeypatch.setattr(inspection, "MAX_BYTES", 100)
+    monkeypatch.setattr(inspection, "AutoTranslator", None)
+    with pytest.raises(Refusal, match="can be looked at"):
+        inspect_repo(parts, repo_id)
+
+
+def test_a_repo_that_holds_no_translator_is_refused_in_one_sentence(parts):
+    inspect = answering(lambda name: inspect_repo(parts, name))
+    with pytest.raises(Refusal, match=r"config\.json"):
+        inspect(parts.settings.repo_id("news-head"))
+
+
+def test_the_endpoint_gives_the_same_numbers(space, own, numbers):
+    given = space.predict(own, api_name="/inspect_translator")
+    for name in set(numbers) - {"seconds", "points"}:
+        assert given[name] == numbers[name], name
+
+
+def test_the_endpoint_refuses_an_unknown_repo(space):
+    with pytest.raises(AppError, match="There is no public repo nobody/nothing"):
+        space.predict("nobody/nothing", api_name="/inspect_translator")
+
+
+def test_the_code_that_is_shown_runs(own, capsys):
+    exec(look_inside.CODE.format(repo_id=own), {})
+    assert "affine" in capsys.readouterr().out

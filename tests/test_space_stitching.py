@@ -1,0 +1,134 @@
+"""The tab "Zero-shot stitching": labels and accuracies are the library's own."""
+
+import numpy as np
+import pytest
+from datasets import load_dataset
+from gradio_client.exceptions import AppError
+from limits import MAX_TEXT, Refusal
+from classification import ANCHORS, METHODS, READERS, classify_by_each
+from tabs.stitching import CODE
+
+from hf_latent_bridge import AffineTranslator, AutoTranslator, load_decoder, load_encoder, stitch
+from hf_latent_bridge.translators import TRANSLATORS
+
+# layer norms leave one direction of the small encoders' latents empty
+pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+TEXT = "the red dog runs"
+CHOICES = ("MiniLM", "affine", 1000)
+
+
+def percent(bars):
+    return {row["label"]: row["percent"] for row in bars["labels"]}
+
+
+def accuracy(bars):
+    return float(bars["note"].removeprefix("right for ").split(" %")[0])
+
+
+def expected(model):
+    answers = model(TEXT, top_k=2)
+    return {answer["label"]: pytest.approx(100 * answer["score"], abs=0.1) for answer in answers}
+
+
+@pytest.fixture(scope="module")
+def published(parts):
+    return AutoTranslator.from_pretrained("acme/minilm-to-mpnet")
+
+
+@pytest.fixture(scope="module")
+def rows(parts):
+    data = load_dataset("acme/demo-news")
+    return {split: data[split].with_format("numpy") for split in data}
+
+
+def test_native_and_untranslated_labels_are_the_heads_own(parts, published):
+    native, _, untranslated, _ = classify_by_each(parts, TEXT, *CHOICES)
+    head = load_decoder("acme/news-head")
+    assert percent(native) == expected(stitch(load_encoder(published.target_), None, head))
+    pad = parts.untranslated(24, 32)
+    assert percent(untranslated) == expected(stitch(load_encoder(published.source_), pad, head))
+
+
+def test_the_stitched_labels_are_those_of_a_translator_fitted_on_the_published_latents(
+    parts, published, rows
+):
+    train, test = rows["train"], rows["test"]
+    translator = AffineTranslator(alpha=0.1).fit(
+        np.stack(train["source"]), np.stack(train["target"])
+    )
+    head = load_decoder("acme/news-head")
+    _, stitched, _, _ = classify_by_each(parts, TEXT, *CHOICES)
+    model = stitch(load_encoder(published.source_), translator, head)
+    assert percent(stitched) == expected(model)
+    found = [answer["label"] for answer in head(translator.transform(np.stack(test["source"])))]
+    assert accuracy(stitched) == pytest.approx(100 * np.mean(found == test["label"]), abs=0.05)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stitched_head_is_nearly_as_good_as_native_and_far_above_untranslated(
+    parts, reader, method
+):
+    native, stitched, untranslated, _ = classify_by_each(parts, TEXT, reader, method, 1000)
+    assert accuracy(native) > 95
+    assert accuracy(stitched) > accuracy(native) - 10
+    assert accuracy(untranslated) < 70
+
+
+def test_more_anchors_help(parts):
+    few, many = (classify_by_each(parts, TEXT, "MiniLM", "affine", n)[1] for n in (25, 250))
+    assert accuracy(few) < accuracy(many)
+
+
+def test_a_map_is_fitted_once_for_each_choice(parts):
+    times = [classify_by_each(parts, TEXT, "MiniLM", "ortho", 100)[3] for _ in range(2)]
+    fitted = [fact for facts in times for fact in facts if fact["name"].startswith("map fitted on")]
+    assert fitted[0]["name"] == "map fitted on 100 anchors in"
+    assert fitted[0] == fitted[1]
+
+
+def test_every_method_of_the_library_can_be_chosen():
+    own = {kind for kind, made in TRANSLATORS.items() if made.__module__.startswith("hf_latent")}
+    assert set(METHODS) == own
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"text": ""}, "Please type a text"),
+        ({"text": "x" * (MAX_TEXT + 1)}, "may have 2,000 characters; this has 2,001"),
+        ({"reader": "BERT"}, "encoder must be one of MiniLM, MPNet"),
+        ({"reader": None}, "encoder must be one of"),
+        ({"method": "magic"}, "method must be one of ortho, linear, affine, l_ortho"),
+        ({"method": ["affine"]}, "method must be one of"),
+        ({"anchors": 26}, "anchors must be one of 25, 50"),
+        ({"anchors": 1e9}, "anchors must be one of"),
+        ({"anchors": None}, "anchors must be one of"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(parts, changed, sentence):
+    good = {"text": TEXT, "reader": "MiniLM", "method": "affine", "anchors": ANCHORS[0]}
+    with pytest.raises(Refusal, match=sentence):
+        classify_by_each(parts, **{**good, **changed})
+
+
+def test_the_api_gives_what_the_tab_shows(parts, space):
+    answer = space.predict(TEXT, *CHOICES, api_name="/classify")
+    assert list(answer[:3]) == list(classify_by_each(parts, TEXT, *CHOICES)[:3])
+
+
+def test_the_api_refuses_what_the_tab_does_not_offer(space):
+    with pytest.raises(AppError):
+        space.predict(TEXT, "MiniLM", "magic", 500, api_name="/classify")
+    with pytest.raises(AppError, match="Please type a text"):
+        space.predict(" ", *CHOICES, api_name="/classify")
+
+
+def test_the_code_beside_the_tab_gives_what_the_tab_shows(parts, capsys):
+    exec(CODE.format(namespace="acme"), {})
+    answers = eval(capsys.readouterr().out)
+    text = "The striker scored twice in the last ten minutes."
+    _, stitched, _, _ = classify_by_each(parts, text, "MiniLM", "affine", 500)
+    assert percent(stitched) == {
+        answer["label"]: pytest.approx(100 * answer["score"], abs=0.1) for answer in answers
+    }
