@@ -65,11 +65,13 @@ BARS = """
 SCORES = """
 <section class="result" aria-live="polite">
 <h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
-{{#if value.rows}}<table><thead><tr><th scope="col">score</th>{{#each value.columns}}
+{{#if value.rows}}<div class="wide"><table>
+<thead><tr><th scope="col">score</th>{{#each value.columns}}
 <th scope="col">{{this}}</th>{{/each}}</tr></thead>
 <tbody>{{#each value.rows}}<tr><th scope="row">{{this.name}}</th>{{#each this.cells}}
 <td>{{this.value}} <span class="tag">{{this.range}}</span></td>{{/each}}</tr>{{/each}}</tbody>
-</table>{{/if}}
+</table></div>{{/if}}
+{{#each value.warnings}}<p class="warning">⚠ {{this}}</p>{{/each}}
 {{#each value.notes}}<p class="note">{{this}}</p>{{/each}}</section>
 """
 
@@ -105,12 +107,12 @@ def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
 
 
 def scores(height: int = 360) -> gr.HTML:
-    """A table, {"title", "note", "columns", "rows", "notes"}.
+    """A table, {"title", "note", "columns", "rows", "warnings", "notes"}.
 
     A row is {"name", "cells": [{"value", "range"}]}, with a cell for each column.
     """
-    empty = {"title": "", "note": "", "columns": [], "rows": [], "notes": []}
-    return _shown(SCORES, empty, height)
+    names = ("columns", "rows", "warnings", "notes")
+    return _shown(SCORES, {"title": "", "note": "", **{name: [] for name in names}}, height)
 
 
 def facts() -> gr.HTML:

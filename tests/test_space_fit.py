@@ -183,11 +183,11 @@ def test_as_many_texts_are_read_as_leave_the_wanted_anchors(anchors):
 
 def test_what_the_library_warns_of_is_told_to_the_visitor(space, files, tmp_path):
     report, _ = fit_files(space, *files, ("linear", 0, 60))
-    assert report["notes"] == [fit.EXPLAINED]
+    assert report["warnings"] == []
     draw = np.random.default_rng(1)
     wide = [saved(tmp_path / f"{name}.npy", draw.normal(size=(60, 40))) for name in "xy"]
     report, _ = fit_files(space, *wide, ("linear", 0, 30))
-    assert report["notes"][0].startswith("Please note: 30 pairs determine 29 of 40 directions")
+    assert report["warnings"][0].startswith("30 pairs determine 29 of 40 directions")
 
 
 class Trap:

@@ -178,7 +178,8 @@ def summary(method: Method, found: Fit, clock: Clock) -> dict[str, Any]:
             }
             for name, value in scores["translated"].items()
         ],
-        "notes": [*(f"Please note: {text}." for text in found.warnings), EXPLAINED],
+        "warnings": [f"{text}." for text in found.warnings],
+        "notes": [EXPLAINED],
         "scores": scores,
     }
 

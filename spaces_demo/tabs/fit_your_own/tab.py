@@ -86,7 +86,7 @@ def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -
     with gr.Row():
         source_column = gr.Textbox("text", label="Source column")
         target_column = gr.Textbox("", label="Target column (empty: the same)")
-        table = gr.File(label="Or a csv with these columns (5 MB)", file_types=[".csv"], height=120)
+        table = gr.File(label="Or a csv with these columns (5 MB)", file_types=[".csv"], height=150)
     inputs = [source, target, dataset, split, source_column, target_column, table, *how]
 
     @answering
@@ -130,7 +130,7 @@ def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -
 
 
 def _vectors_form(parts: Parts, how: list[Any], event: dict[str, Any]) -> None:
-    kind: dict[str, Any] = {"file_types": [".npy"], "height": 120, "min_width": 320}
+    kind: dict[str, Any] = {"file_types": [".npy"], "height": 150, "min_width": 320}
     with gr.Row():
         source = gr.File(label="Source vectors (.npy, 20 MB)", **kind)
         target = gr.File(label="Target vectors (.npy, row by row the same items)", **kind)
