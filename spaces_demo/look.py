@@ -186,4 +186,6 @@ def milliseconds(seconds: float) -> str:
 
 
 def _shown(template: str, value: Any, height: int) -> gr.HTML:
-    return gr.HTML(value, html_template=template, min_height=height, js_on_load=None, render=False)
+    # in the template, for Gradio lets go of min_height while a result is awaited
+    held = template.replace('class="result"', f'class="result" style="min-height: {height}px"')
+    return gr.HTML(value, html_template=held, min_height=height, js_on_load=None, render=False)
