@@ -32,7 +32,9 @@ CSS = """
 .result .wide { overflow-x: auto; }
 .result table { width: 100%; border-collapse: collapse; margin-top: .75rem; font-size: .9rem;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
-.result th, .result td { text-align: left; padding: .3rem .6rem .3rem 0; font-weight: 400; }
+.result th, .result td { text-align: left; padding: .3rem .6rem .3rem 0; font-weight: 400;
+  border: 0 !important; }
+.result .wrapped { white-space: normal; }
 .result thead th { color: var(--body-text-color-subdued); font-size: .8rem; }
 .result tr { border-top: 1px solid var(--border-color-primary); }
 .result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
@@ -65,7 +67,7 @@ BARS = """
 SCORES = """
 <section class="result" aria-live="polite">
 <h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
-{{#if value.rows}}<div class="wide"><table>
+{{#if value.rows}}<div class="wide"><table class="wrapped">
 <thead><tr><th scope="col">score</th>{{#each value.columns}}
 <th scope="col">{{this}}</th>{{/each}}</tr></thead>
 <tbody>{{#each value.rows}}<tr><th scope="row">{{this.name}}</th>{{#each this.cells}}
