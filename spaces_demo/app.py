@@ -8,7 +8,7 @@ import look
 from limits import MAX_UPLOAD
 from parts import Parts
 from settings import Settings
-from tabs import across, autoencoders, look_inside, pictures, stitching
+from tabs import across, autoencoders, fit_your_own, look_inside, pictures, stitching
 
 TITLE = "Latent Bridge"
 INTRO = """\
@@ -17,19 +17,21 @@ INTRO = """\
 Two neural networks that saw similar data arrange meaning in nearly the same shape. One small map
 carries what one network sees into the space of another, and what was built there works at once.
 """
+DELETE_CACHE = (600, 3600)  # every ten minutes, files that visitors sent or made an hour ago
 TABS = {
     "Across models": across.build,
     "Zero-shot stitching": stitching.build,
     "Text and image": pictures.build,
     "Autoencoders": autoencoders.build,
     "Look inside": look_inside.build,
+    "Fit your own": fit_your_own.build,
 }
 
 
 def build_demo(settings: Settings | None = None) -> gr.Blocks:
     """The whole demo, with nothing loaded yet."""
     parts = Parts(settings or Settings.read())
-    demo = gr.Blocks(title=TITLE, analytics_enabled=False)
+    demo = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE)
     with demo:
         gr.Markdown(INTRO)
         with gr.Tabs():

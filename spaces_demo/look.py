@@ -15,6 +15,9 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "monospace")
 
 CSS = """
 .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
+.tab-wrapper { overflow-x: auto; min-width: 0; height: auto !important; }
+.tabs { min-width: 0; }
+.tab-container { flex-wrap: wrap !important; height: auto !important; }
 .lede { font-size: 1.05rem; line-height: 1.5; max-width: 68ch; }
 .result h3 { font-size: .95rem; margin: 0 0 .1rem; }
 .result .note { color: var(--body-text-color-subdued); font-size: .85rem; min-height: 1.3em; }
@@ -33,11 +36,12 @@ CSS = """
 .result .wide table { border: 0 !important; width: 100%; border-collapse: collapse;
   margin-top: .9rem; font-size: .9rem;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
-.result .wide th, .result .wide td { border: 0; padding: .35rem 1rem .35rem 0; font-weight: 400;
+.result .wide th, .result .wide td { border: 0 !important; padding: .35rem 1rem .35rem 0; font-weight: 400;
   text-align: left; }
 .result .wide tr { border: 0; border-top: 1px solid var(--border-color-primary); }
 .result .wide thead tr { border: 0; }
 .result .wide thead th { color: var(--body-text-color-subdued); font-size: .8rem; }
+.result .wrapped { white-space: normal; }
 .result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
   border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
 .pixels img { image-rendering: pixelated; width: 100%; height: 100%; object-fit: contain; }
@@ -80,6 +84,19 @@ BARS = """
 {{/each}}</ol></section>
 """
 
+SCORES = """
+<section class="result" aria-live="polite">
+<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+{{#if value.rows}}<div class="wide"><table class="wrapped">
+<thead><tr><th scope="col">score</th>{{#each value.columns}}
+<th scope="col">{{this}}</th>{{/each}}</tr></thead>
+<tbody>{{#each value.rows}}<tr><th scope="row">{{this.name}}</th>{{#each this.cells}}
+<td>{{this.value}} <span class="tag">{{this.range}}</span></td>{{/each}}</tr>{{/each}}</tbody>
+</table></div>{{/if}}
+{{#each value.warnings}}<p class="warning">⚠ {{this}}</p>{{/each}}
+{{#each value.notes}}<p class="note">{{this}}</p>{{/each}}</section>
+"""
+
 FACTS = """
 <div class="facts" aria-live="polite">{{#each value}}
 <span>{{this.name}} <b>{{this.value}}</b></span>
@@ -111,25 +128,58 @@ def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
     return _shown(BARS, {"title": title, "note": note, "labels": []}, height)
 
 
+def scores(height: int = 360) -> gr.HTML:
+    """A table, {"title", "note", "columns", "rows", "warnings", "notes"}.
+
+    A row is {"name", "cells": [{"value", "range"}]}, with a cell for each column.
+    """
+    names = ("columns", "rows", "warnings", "notes")
+    return _shown(SCORES, {"title": "", "note": "", **{name: [] for name in names}}, height)
+
+
 def facts() -> gr.HTML:
     """A line of named numbers: [{"name", "value"}], where a value is a text with its unit."""
     return _shown(FACTS, [], 30)
 
 
 def examples(
-    values: Sequence[Any], inputs: Any, outputs: Any, function: Callable[..., Any]
+    values: Sequence[Any],
+    filled: Any,
+    outputs: Any,
+    function: Callable[..., Any],
+    *,
+    inputs: Any = None,
+    labels: list[str] | None = None,
+    **event: Any,
 ) -> None:
-    """Inputs that run at a click; where there are several inputs, a value is a list."""
+    """Inputs that run at a click.
+
+    Args:
+        values: One for each example; where it fills several components, a list.
+        filled: What an example fills.
+        outputs: Where the results go.
+        function: What runs.
+        inputs: What it takes; None for what was filled.
+        labels: A name for each example; None to show its values.
+        event: Options of the event, such as its concurrency.
+    """
     rows = [value if isinstance(value, list) else [value] for value in values]
-    gr.Examples(
+    shown = gr.Examples(
         rows,
-        inputs,
-        outputs,
-        function,
+        filled,
         label="Try one",
-        run_on_click=True,
+        example_labels=labels,
         cache_examples=False,
         api_visibility="private",
+    )
+    # named, or it would take the name that the documented event is to have
+    shown.load_input_event.then(
+        function,
+        filled if inputs is None else inputs,
+        outputs,
+        api_name=f"{function.__name__}_example",
+        api_visibility="private",
+        **event,
     )
 
 
@@ -158,4 +208,6 @@ def milliseconds(seconds: float) -> str:
 
 
 def _shown(template: str, value: Any, height: int) -> gr.HTML:
-    return gr.HTML(value, html_template=template, min_height=height, js_on_load=None, render=False)
+    # in the template, for Gradio lets go of min_height while a result is awaited
+    held = template.replace('class="result"', f'class="result" style="min-height: {height}px"')
+    return gr.HTML(value, html_template=held, min_height=height, js_on_load=None, render=False)

@@ -1,0 +1,68 @@
+"""Carries a fitted translator away: as a file, or to the Hub with the visitor's own token."""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from limits import Refusal
+
+from hf_latent_bridge import AutoTranslator, Translator
+from hf_latent_bridge.errors import RepoAccessError
+from tabs.fit_your_own.texts import check_repo_id
+
+_TOKEN = re.compile(r"hf_[A-Za-z0-9._-]{3,2000}")
+
+
+def save(translator: Translator, folder: Path) -> str:
+    """A zip file of what `save_pretrained` writes.
+
+    Args:
+        translator: Fitted.
+        folder: Where files for visitors lie and are deleted after a while.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    own = Path(tempfile.mkdtemp(dir=folder))
+    with tempfile.TemporaryDirectory() as content:
+        translator.save_pretrained(content)
+        return shutil.make_archive(str(own / "translator"), "zip", content)
+
+
+def push(archive: str | None, repo_id: str, token: str, private: bool) -> list[dict[str, str]]:
+    """Pushes a saved translator to a new repo; the token is used once and kept nowhere.
+
+    Returns:
+        The repo, its commit, and who can see it.
+
+    Raises:
+        Refusal: Nothing is fitted, no valid token, a token that may not write, a repo that exists.
+    """
+    if archive is None or not Path(archive).is_file():
+        raise Refusal("There is nothing to push yet: fit a translator first.")
+    check_repo_id(repo_id, "new repo")
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token.strip()):
+        raise Refusal("This is no token of the Hub: one starts with hf_ and has no spaces.")
+    token = token.strip()
+    try:
+        commit = _push_new(archive, repo_id, token=token, private=private is not False)
+    except (RepoAccessError, HfHubHTTPError):
+        raise Refusal(
+            f"The Hub does not let this token write {repo_id}: it takes a valid token with the "
+            "permission to write there."
+        ) from None
+    return [
+        {"name": "pushed to", "value": repo_id},
+        {"name": "commit", "value": commit[:7]},
+        {"name": "visible to", "value": "everyone" if private is False else "its owner alone"},
+    ]
+
+
+def _push_new(archive: str, repo_id: str, *, token: str, private: bool) -> str:
+    if HfApi(token=token).repo_exists(repo_id):
+        raise Refusal(f"{repo_id} exists already: choose a new name, nothing is overwritten.")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.unpack_archive(archive, folder)
+        translator = AutoTranslator.from_pretrained(folder)
+        return translator.push_to_hub(repo_id, private=private, token=token).oid

@@ -1,0 +1,69 @@
+"""From what a visitor gave to a report and a file of the translator."""
+
+from pathlib import Path
+from typing import Any
+
+from gradio.utils import get_upload_folder
+from limits import check_number
+
+from hf_latent_bridge import Pairs
+from tabs.fit_your_own.fit import LEAST, Clock, Fit, Method, fit, summary, wanted_rows
+from tabs.fit_your_own.publish import save
+from tabs.fit_your_own.texts import (
+    MAX_ANCHORS,
+    Hub,
+    Progress,
+    TextColumns,
+    check_repo_id,
+    check_texts,
+    encode,
+)
+from tabs.fit_your_own.uploads import read_vectors
+
+Result = tuple[dict[str, Any], str, str]
+
+
+def fit_on_vectors(source: str | None, target: str | None, method: Method) -> Result:
+    """A translator between the vectors of two .npy files, row by row the same items.
+
+    Returns:
+        The report, and the zip file of the translator twice: to download and to remember.
+    """
+    clock = Clock()
+    return _answer(method, fit(method, read_vectors(source, target), clock), clock)
+
+
+def fit_on_texts(
+    hub: Hub,
+    encoders: tuple[str, str],
+    where: TextColumns,
+    method: Method,
+    progress: Progress,
+) -> Result:
+    """A translator between two encoders, from a dataset's texts, or a csv file's if there is one.
+
+    Returns:
+        The report, and the zip file of the translator twice: to download and to remember.
+    """
+    clock = Clock()
+    for repo_id in encoders:
+        check_repo_id(repo_id, "text encoder")
+    n = wanted_rows(check_number(method.anchors, LEAST, MAX_ANCHORS, "For texts, the anchors"))
+    progress(None, desc="Reading the texts")
+    pairs = hub.first_rows(where, n)
+    items = check_texts(pairs)
+    spaces: list[Any] = []
+    latents: list[Any] = []
+    for name, repo_id, column in zip(("source", "target"), encoders, items, strict=True):
+        progress(None, desc=f"Loading the {name} encoder")
+        encoder = hub.encoder(repo_id)
+        latents.append(encode(encoder, column, clock, progress, f"Encoding the {name}").numpy())
+        spaces.append(encoder.space)
+    progress(None, desc="Fitting and evaluating")
+    held = Pairs(latents[0], latents[1], pairs.dataset)
+    return _answer(method, fit(method, held, clock, (spaces[0], spaces[1])), clock)
+
+
+def _answer(method: Method, found: Fit, clock: Clock) -> Result:
+    path = save(found.translator, Path(get_upload_folder()))
+    return summary(method, found, clock), path, path

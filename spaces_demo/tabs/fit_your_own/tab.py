@@ -1,0 +1,188 @@
+"""What a visitor sees and clicks to fit a translator of their own."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import look
+import numpy as np
+from limits import FITTING, answering
+from parts import Parts
+
+from tabs.fit_your_own.fit import METHODS, Method
+from tabs.fit_your_own.publish import push
+from tabs.fit_your_own.runs import Result, fit_on_texts, fit_on_vectors
+from tabs.fit_your_own.texts import Hub, TextColumns
+
+EXAMPLES = {
+    "ortho on 100 pairs": ["ortho", 0.1, 100],
+    "affine on 100 pairs": ["affine", 0.1, 100],
+    "ortho on 20 pairs": ["ortho", 0.1, 20],
+}
+PUSHING: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "push"}
+CODE = """\
+from hf_latent_bridge import OrthoTranslator, evaluate, fit_translator, load_encoder, load_pairs
+
+source = load_encoder("{source}", max_length=64)
+target = load_encoder("{target}", max_length=64)
+pairs = load_pairs("{namespace}/demo-news", split="train", source="text", max_pairs=100)
+translator = fit_translator(OrthoTranslator(), source, target, pairs)
+
+held_out = load_pairs("{namespace}/demo-news", split="test", source="text", max_pairs=25)
+report = evaluate(translator, source, target, held_out)
+print(report)
+translator.metrics_ = report.to_dict()                   # for the card
+translator.save_pretrained("my-translator")              # or push_to_hub("me/my-translator")
+"""
+SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
+TARGET = "sentence-transformers/all-mpnet-base-v2"
+
+
+def build(parts: Parts) -> None:
+    """Adds the tab."""
+    look.lede(
+        "A translator of your own in seconds: two encoders and some texts, or vectors that you "
+        "already have. It is checked on pairs that the fit has not seen, and is yours to download "
+        "or to push. What you send is deleted within two hours."
+    )
+    hub = Hub(parts)
+    with gr.Row():
+        method = gr.Dropdown(list(METHODS), value="ortho", label="Method")
+        alpha = gr.Number(0.1, minimum=0, label="Alpha, the ridge penalty of affine", step=0.1)
+        anchors = gr.Number(100, minimum=20, precision=0, label="Anchors (pairs to fit on)")
+    how = [method, alpha, anchors]
+    report, archive = look.scores(), gr.State(None)
+    download = gr.DownloadButton("Download the translator", interactive=False, render=False)
+    outputs = [report, download, archive]
+    event: dict[str, Any] = {"outputs": outputs, "show_progress_on": report, **FITTING}
+    with gr.Tabs():
+        with gr.Tab("Texts"):
+            _texts_form(parts, hub, how, event)
+        with gr.Tab("Vectors"):
+            _vectors_form(parts, how, event)
+    report.render()
+    download.render()
+    with gr.Accordion("Push it to the Hub", open=False):
+        button = _push_form(archive)
+    archive.change(
+        lambda path: [gr.update(interactive=path is not None)] * 2,
+        archive,
+        [download, button],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    look.code(CODE.format(namespace=parts.settings.namespace, source=SOURCE, target=TARGET))
+
+
+def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -> None:
+    free: dict[str, Any] = {"allow_custom_value": True, "choices": []}
+    with gr.Row():
+        source = gr.Dropdown(label="Source encoder (repo id)", **free)
+        target = gr.Dropdown(label="Target encoder (repo id)", **free)
+    with gr.Row():
+        dataset = gr.Textbox(parts.settings.repo_id("demo-news"), label="Dataset (repo id)")
+        split = gr.Textbox("train", label="Split")
+    with gr.Row():
+        source_column = gr.Textbox("text", label="Source column")
+        target_column = gr.Textbox("", label="Target column (empty: the same)")
+        table = gr.File(label="Or a csv with these columns (5 MB)", file_types=[".csv"], height=150)
+    inputs = [source, target, dataset, split, source_column, target_column, table, *how]
+
+    @answering
+    def fit_texts(  # noqa: PLR0917
+        source_encoder: str,
+        target_encoder: str,
+        dataset: str,
+        split: str,
+        source_column: str,
+        target_column: str,
+        table: str | None,
+        method: str,
+        alpha: float,
+        anchors: int,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Result:
+        where = TextColumns(dataset, split, source_column, target_column, table)
+        encoders = source_encoder, target_encoder
+        return fit_on_texts(hub, encoders, where, Method(method, alpha, anchors), progress)
+
+    button = gr.Button("Fit on texts", variant="primary")
+    button.click(fit_texts, inputs, api_name="fit_texts", **event)
+    look.examples(
+        list(EXAMPLES.values()),
+        how,
+        function=fit_texts,
+        inputs=inputs,
+        labels=list(EXAMPLES),
+        **event,
+    )
+
+    def encoders() -> list[Any]:
+        try:
+            known = hub.encoders()
+        except Exception:  # the parts are not there: a visitor can still type a repo id
+            return [gr.update(), gr.update()]
+        return [gr.update(choices=known, value=name) for name in known]
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    gr.on(None, encoders, None, [source, target], **quiet)
+
+
+def _vectors_form(parts: Parts, how: list[Any], event: dict[str, Any]) -> None:
+    kind: dict[str, Any] = {"file_types": [".npy"], "height": 150, "min_width": 320}
+    with gr.Row():
+        source = gr.File(label="Source vectors (.npy, 20 MB)", **kind)
+        target = gr.File(label="Target vectors (.npy, row by row the same items)", **kind)
+    inputs = [source, target, *how]
+
+    @answering
+    def fit_vectors(source: str, target: str, method: str, alpha: float, anchors: int) -> Result:
+        return fit_on_vectors(source, target, Method(method, alpha, anchors))
+
+    @answering
+    def news_vectors() -> list[str]:
+        return list(_news_files(parts))
+
+    with gr.Row():
+        button = gr.Button("Fit on vectors", variant="primary")
+        sample = gr.Button("Try the vectors of 1,000 news articles")
+    button.click(fit_vectors, inputs, api_name="fit_vectors", **event)
+    loaded = sample.click(news_vectors, None, [source, target], api_visibility="private")
+    loaded.success(fit_vectors, inputs, api_visibility="private", **event)
+
+
+def _news_files(parts: Parts) -> tuple[str, str]:
+    def write() -> tuple[str, str]:
+        folder = Path(tempfile.mkdtemp(prefix="news-vectors-"))
+        news = parts.latents("demo-news", "train")
+        for name, vectors in (("source", news.source), ("target", news.target)):
+            np.save(folder / f"{name}.npy", vectors)
+        return str(folder / "source.npy"), str(folder / "target.npy")
+
+    return parts.once("news vectors", write)
+
+
+def _push_form(archive: gr.State) -> gr.Button:
+    with gr.Row():
+        repo_id = gr.Textbox(label="New repo", placeholder="you/my-translator")
+        token = gr.Textbox(
+            label="Your token (write permission; used once, never kept)",
+            type="password",
+            html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
+        )
+        private = gr.Checkbox(True, label="Private")
+    button = gr.Button("Push", interactive=False)
+    pushed = look.facts()
+    pushed.render()
+
+    @answering
+    def push_translator(
+        archive: str | None, repo_id: str, token: str, private: bool = True
+    ) -> list[dict[str, str]]:
+        return push(archive, repo_id, token, private)
+
+    inputs = [archive, repo_id, token, private]
+    event = button.click(push_translator, inputs, pushed, api_name="push_translator", **PUSHING)
+    event.then(lambda: "", None, token, api_visibility="private", show_progress="hidden")
+    return button

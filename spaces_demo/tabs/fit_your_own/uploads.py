@@ -1,0 +1,94 @@
+"""Files that a visitor sends, read as data only: vectors without pickle, and tables of texts."""
+
+import csv
+import io
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from limits import Refusal
+
+from hf_latent_bridge import Pairs, load_pairs
+
+MAX_VECTORS = 20 * 2**20  # bytes
+MAX_ROWS = 20_000
+MAX_WIDTH = 2_048  # a rotation between spaces twice as wide takes minutes on two cores
+MAX_TABLE = 5 * 2**20  # bytes
+MAX_TABLE_ROWS = 2_000
+
+
+def read_vectors(source: str | None, target: str | None) -> Pairs:
+    """The rows of two .npy files, (n, d) each, in memory.
+
+    Header and size are checked before any number is read.
+
+    Raises:
+        Refusal: No two floating matrices with as many rows, too large, or with NaN.
+        InvalidPairsError: A header that says something else than the file holds.
+    """
+    files = [_vector_file(source, "source"), _vector_file(target, "target")]
+    stored = load_pairs((files[0], files[1]))
+    if len(stored) > MAX_ROWS:
+        raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
+    for file, column in zip(files, (stored.source, stored.target), strict=True):
+        width = np.shape(column)[1]
+        if not 1 <= width <= MAX_WIDTH:
+            raise Refusal(
+                f"{file.name} is {width:,} wide; vectors may have 1 to {MAX_WIDTH:,} columns."
+            )
+    whole: list[Any] = [np.asarray(column[:]) for column in (stored.source, stored.target)]
+    for file, vectors in zip(files, whole, strict=True):
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            raise Refusal(
+                f"{file.name} holds NaN or infinity in {len(bad):,} of {len(vectors):,} rows, "
+                f"first in row {bad[0]:,}."
+            )
+    return Pairs(*whole)
+
+
+def read_table(path: str, source: str, target: str) -> Pairs:
+    """Two columns of a csv file with a header line.
+
+    Raises:
+        Refusal: Too large, no UTF-8, no csv, or without these columns.
+    """
+    file = Path(path)
+    _check_size(file, MAX_TABLE)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+        table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        columns = list(table.fieldnames or ())
+        rows = list(islice(table, MAX_TABLE_ROWS + 1))
+    except UnicodeDecodeError:
+        raise Refusal(f"{file.name} is not UTF-8 text: save it as csv in UTF-8.") from None
+    except csv.Error as error:
+        raise Refusal(f"{file.name} cannot be read as csv: {error}.") from None
+    if len(rows) > MAX_TABLE_ROWS:
+        raise Refusal(f"A csv may have {MAX_TABLE_ROWS:,} rows; this one has more.")
+    for name in (source, target):
+        if columns.count(name) != 1:
+            known = ", ".join(repr(column[:40]) for column in columns[:20])
+            raise Refusal(f"{file.name} has the columns {known or '(none)'}, and not {name!r}.")
+    return Pairs([row[source] for row in rows], [row[target] for row in rows])
+
+
+def _vector_file(path: str | None, side: str) -> Path:
+    if not path:
+        raise Refusal(f"Please upload a .npy file of {side} vectors.")
+    file = Path(path)
+    _check_size(file, MAX_VECTORS)
+    with file.open("rb") as stream:
+        is_npy = stream.read(6) == b"\x93NUMPY"
+    if file.suffix != ".npy" or not is_npy:
+        raise Refusal(f"{file.name} is no .npy file: write the vectors with numpy.save.")
+    return file
+
+
+def _check_size(file: Path, most: int) -> None:
+    size = file.stat().st_size
+    if size > most:
+        raise Refusal(
+            f"{file.name} has {size / 2**20:,.1f} MB; {most // 2**20} MB are the most here."
+        )
