@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from assets import AssetError
@@ -30,15 +32,32 @@ def main() -> int:
     port = parser.parse_args().port
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with embedded_hub():
-            fill_hub()
-            return run_app(port)
+        with running_demo(port) as (url, app, seconds):
+            say(f"Open {url} (ready in {seconds:.1f} s; ctrl-c stops it)")
+            return app.wait()
     except AssetError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped", flush=True)
         return 0
+
+
+@contextmanager
+def running_demo(port: int) -> Iterator[tuple[str, "subprocess.Popen[bytes]", float]]:
+    """The embedded Hub, filled, and the app; yields its address, process and seconds to start."""
+    with embedded_hub():
+        fill_hub()
+        say("Start the Space")
+        start = time.perf_counter()
+        app = subprocess.Popen([sys.executable, APP], env=os.environ | app_environment(port))
+        try:
+            if not answers(url := f"http://127.0.0.1:{port}", app):
+                raise AssetError("the Space did not start: what it printed says why")
+            yield url, app, time.perf_counter() - start
+        finally:
+            app.terminate()
+            app.wait()
 
 
 def fill_hub() -> None:
@@ -50,20 +69,6 @@ def fill_hub() -> None:
     say(f"Fill an embedded Hub at {os.environ['HF_ENDPOINT']} (the first time takes minutes)")
     seed(ASSETS)
     publish(Inputs(cache=cache_root() / "latents"))
-
-
-def run_app(port: int) -> int:
-    """Runs the app until it ends, and prints its address when it answers; returns its exit code."""
-    start = time.perf_counter()
-    say("Start the Space")
-    app = subprocess.Popen([sys.executable, APP], env=os.environ | app_environment(port))
-    try:
-        if answers(url := f"http://127.0.0.1:{port}", app):
-            say(f"Open {url} (ready in {time.perf_counter() - start:.1f} s; ctrl-c stops it)")
-        return app.wait()
-    finally:
-        app.terminate()
-        app.wait()
 
 
 def app_environment(port: int) -> dict[str, str]:

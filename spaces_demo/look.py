@@ -36,8 +36,8 @@ CSS = """
 .result .wide table { border: 0 !important; width: 100%; border-collapse: collapse;
   margin-top: .9rem; font-size: .9rem;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
-.result .wide th, .result .wide td { border: 0 !important; padding: .35rem 1rem .35rem 0; font-weight: 400;
-  text-align: left; }
+.result .wide th, .result .wide td { border: 0 !important; padding: .35rem 1rem .35rem 0;
+  font-weight: 400; text-align: left; }
 .result .wide tr { border: 0; border-top: 1px solid var(--border-color-primary); }
 .result .wide thead tr { border: 0; }
 .result .wide thead th { color: var(--body-text-color-subdued); font-size: .8rem; }

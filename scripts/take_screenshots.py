@@ -1,0 +1,29 @@
+"""Takes the README's pictures of the Space: starts it as `make demo` does, and walks through it."""
+
+import sys
+from pathlib import Path
+
+from demo import running_demo
+from space_walk import WIDTHS, chromium, find_chromium, walk
+
+PORT = 7861
+FOLDER = Path(__file__).parents[1] / "docs" / "images"
+
+
+def main() -> int:
+    """Walks at both widths, in light and dark; returns the exit code."""
+    if find_chromium() is None:
+        print("needed: Chromium on the PATH, such as Debian's package", file=sys.stderr)
+        return 1
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    problems: list[str] = []
+    with running_demo(PORT) as (url, _, _), chromium() as browser:
+        for size in WIDTHS:
+            for dark in (False, True):
+                problems += walk(browser, url, size, dark=dark, folder=FOLDER).problems
+    print("\n".join(problems) or f"no problem met; pictures are in {FOLDER}")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""The Space in a real browser: every tab at both widths, light and dark."""
+
+import pytest
+from space_walk import WIDTHS, chromium, find_chromium, walk
+
+pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
+
+TABS = (
+    "Across models",
+    "Zero-shot stitching",
+    "Text and image",
+    "Autoencoders",
+    "Look inside",
+    "Fit your own",
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", WIDTHS)
+def test_a_visitor_walks_through_every_tab(browser, space, size, dark):
+    found = walk(browser, space.src, size, dark=dark)
+    assert found.problems == []
+    assert tuple(found.texts) == TABS
+    assert all(" ms" in text or " s" in text for text in found.texts.values())
