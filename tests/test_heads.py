@@ -46,9 +46,11 @@ def test_the_linear_head_is_scikit_learns_logistic_regression_on_standardised_la
     assert [a["label"] for a in head(x)] == reference.predict(x).tolist()
 
 
-def test_a_dead_column_is_not_scaled_up_to_noise():
+@pytest.mark.parametrize("deviation", [1e-9, 1e-5])
+def test_a_dead_column_is_not_scaled_up_to_noise(deviation):
     x, y = problem()
-    dead = np.concatenate([x, np.random.default_rng(1).normal(size=(len(x), 1)) * 1e-9], axis=1)
+    noise = np.random.default_rng(1).normal(size=(len(x), 1))
+    dead = np.concatenate([x, noise * deviation], axis=1)
     head = fit_head(dead, y)
     assert head.layers[0].weight[:, -1].abs().max() < 1
 
