@@ -228,7 +228,7 @@ def is_flat(variance: Float[Tensor, " d"], mean: Float[Tensor, " d"]) -> Bool[Te
     """Which columns are constant but for float32 rounding.
 
     Encoders do have dead columns: MiniLM has three, with deviations of 1e-33 to 1e-9 beside 0.05,
-    MPNet four, the liveliest at some 50 roundings of a typical one, which itself varies by millions.
+    MPNet four, the liveliest at some 50 roundings where a typical one varies by millions.
     What varies there is noise, which scaling up to unit variance would put on a par with meaning;
     so a deviation is compared with the mean and with the other columns.
     """
