@@ -6,6 +6,7 @@ Run it with `make demo`. Nothing leaves the machine once the encoders and the da
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=7860, help="port of the app (default: 7860)")
     port = parser.parse_args().port
+    if not is_free(port):
+        print(f"demo: port {port} is in use: stop what runs there or pass --port", file=sys.stderr)
+        return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with embedded_hub():
@@ -39,6 +43,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nStopped", flush=True)
         return 0
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def fill_hub() -> None:
