@@ -55,7 +55,7 @@ def install(folder: Path) -> Path:
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv/bin/python"
     requirements, constraints = folder / "space/requirements.txt", ROOT / "constraints.txt"
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [str(python), "-m", "pip", "install", "-qq", "--retries", "1"]
     subprocess.run([*command, "-r", requirements, "-c", constraints], check=True)
     return python
 
@@ -80,8 +80,8 @@ def running(python: Path, space: Path) -> Iterator[str]:
 
 
 def call(url: str) -> int:
-    """Searches twice, the second time with everything loaded; returns 0 if all rankings came."""
-    from gradio_client import Client
+    """Searches twice, first with nothing loaded; returns 1 if it finds nothing right."""
+    from gradio_client import Client  # type: ignore[import-untyped]
 
     client = Client(url, verbose=False, analytics_enabled=False)
     for attempt in ("first", "second"):
@@ -91,7 +91,7 @@ def call(url: str) -> int:
         print(f"  {ranking['title']}: {ranking['note']}")
         print(f"    {ranking['found'][0]['title']}")
     print("  " + ", ".join(f"{fact['name']} {fact['value']}" for fact in facts))
-    return 0
+    return 0 if any(hit["same"] for hit in translated["found"]) else 1
 
 
 def free_port() -> int:

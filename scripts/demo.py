@@ -6,6 +6,7 @@ Run it with `make demo`. Nothing leaves the machine once the encoders and the da
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=7860, help="port of the app (default: 7860)")
     port = parser.parse_args().port
+    if not is_free(port):
+        print(f"demo: port {port} is in use: stop what runs there or pass --port", file=sys.stderr)
+        return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_demo(port) as (url, app, seconds):
@@ -58,6 +62,12 @@ def running_demo(port: int) -> Iterator[tuple[str, "subprocess.Popen[bytes]", fl
         finally:
             app.terminate()
             app.wait()
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def fill_hub() -> None:
