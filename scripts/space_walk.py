@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request,
 WIDTHS = {"phone": (390, 844), "desk": (1440, 900)}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _SECONDS = 120
+_MOMENT = 300  # ms
+_PICK = "Pick a picture"
 _QUIET = "() => !document.querySelector('[data-testid=status-tracker].translucent:not(.hide)')"
 _TRY_ONE = "button.gallery-item:visible, tr.tr-body:visible, button.thumbnail-item:visible"
 _UNLABELLED = """
@@ -71,7 +73,7 @@ def walk(
     _listen(page, urlsplit(url).netloc, found)
     page.goto(url + ("?__theme=dark" if dark else "?__theme=light"))
     page.get_by_role("tab").first.wait_for()
-    for name in page.get_by_role("tab").all_inner_texts():
+    for name in _tabs(page):
         _visit(page, name, found)
         if folder is not None:
             mode = "-dark" if dark else ""
@@ -96,17 +98,30 @@ def _listen(page: Page, home: str, found: Walk) -> None:
     page.on("pageerror", lambda error: found.problems.append(f"page error: {error}"))
 
 
+def _tabs(page: Page) -> list[str]:
+    """Names of all tabs; some stand in a menu where the row is too narrow for them."""
+    page.locator(".overflow-menu").first.wait_for(state="attached")
+    names = page.get_by_role("tab", include_hidden=True).all_text_contents()
+    names += page.locator(".overflow-dropdown button").all_text_contents()
+    return list(dict.fromkeys(name.strip() for name in names))
+
+
 def _visit(page: Page, name: str, found: Walk) -> None:
     _open(page, name)
     panel = page.get_by_role("tabpanel").filter(visible=True).last
-    example = panel.locator(_TRY_ONE).first
-    example.wait_for()
-    example.click()
-    page.wait_for_timeout(300)
-    page.wait_for_function(_QUIET)
-    page.wait_for_timeout(300)
+    _run(page, panel.locator(_TRY_ONE).first)
+    if (gallery := panel.locator(".block", has_text=_PICK).last).count():
+        _run(page, gallery.locator("button.thumbnail-item").first)
     found.texts[name] = panel.inner_text()
     found.problems += [f"{name}: {problem}" for problem in _look(page, panel)]
+
+
+def _run(page: Page, example: Locator) -> None:
+    """Clicks an example and waits until all that it started is there."""
+    example.click()
+    page.wait_for_timeout(_MOMENT)
+    page.wait_for_function(_QUIET)
+    page.wait_for_timeout(_MOMENT)
 
 
 def _open(page: Page, name: str) -> None:
