@@ -1,4 +1,4 @@
-# `make quickstart`, `make demo` and `make test` set up what they need in .venv; nothing else is installed.
+# The targets set up what they need in .venv; nothing else is installed.
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860

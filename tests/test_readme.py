@@ -16,6 +16,7 @@ import tiny_classifiers
 import tiny_images
 import tiny_models
 from local_hub import LocalHub
+from local_hub.server import ORGS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,8 +32,7 @@ def seeded(hub: LocalHub) -> None:
     from datasets import load_dataset
     from seed_hub import seed
 
-    orgs = ("local", "sentence-transformers", "fancyzhx", "google", "jxie", "me")
-    hub.add_user("hf_alice", "alice", orgs=orgs)
+    hub.add_user("hf_alice", "alice", orgs=(*ORGS, "fancyzhx", "google", "jxie", "me"))
     seed(["minilm", "mpnet", "bbc-news"], quiet=True)
     for split in ("train", "test"):
         rows = load_dataset("local/bbc-news", split=split).select_columns(["text", "label"])
