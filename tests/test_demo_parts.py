@@ -192,7 +192,9 @@ def test_a_part_that_was_changed_is_made_again(published):
 
 def test_what_the_hub_lacks_is_skipped_with_a_sentence(inputs, capsys):
     GROUPS["pictures"].publish(HfApi(), replace(inputs, namespace="alice", pictures="acme/none"))
-    GROUPS["autoencoders"].publish(HfApi(), replace(inputs, clothes="acme/no-clothes"))
+    GROUPS["autoencoders"].publish(
+        HfApi(), replace(inputs, namespace="alice", clothes="acme/no-clothes")
+    )
     out = capsys.readouterr().out
     assert "pictures skipped: this Hub has no acme/none" in out
     assert "autoencoders skipped: this Hub has no acme/no-clothes" in out
