@@ -27,7 +27,11 @@ TYPES: dict[str, dict[str, float]] = {
     "l_ortho": {},
     "affine": {"alpha": 0.1},  # without a penalty it would equal linear
 }
-QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",  # an unchanged push is no news
+}
 ANCHORS = 1000
 MAX_LENGTH = 64
 
