@@ -133,11 +133,10 @@ def test_every_option_that_the_readme_names_is_one_of_its_command():
 
 
 def test_the_tree_names_files_that_exist():
-    (tree,) = re.findall(r"```\nhf_latent_bridge/\n(.*?)```", README, re.DOTALL)
-    package = ROOT / "hf_latent_bridge"
-    for line in tree.split("scripts/")[0].splitlines():
-        name = line.split()[0] if line.strip() else "."
-        assert (package / name).exists(), name
+    (tree,) = re.findall(r"```\n(hf_latent_bridge/\n.*?)```", README, re.DOTALL)
+    for line in tree.splitlines():
+        folder = ROOT / "hf_latent_bridge" if line.startswith(" ") else ROOT
+        assert (folder / line.split()[0]).exists(), line
 
 
 def test_links_inside_the_project_lead_somewhere():
