@@ -28,3 +28,19 @@ def test_a_visitor_walks_through_every_tab(browser, space, size, dark):
     assert found.problems == []
     assert tuple(found.texts) == TABS
     assert all(" ms" in text or " s" in text for text in found.texts.values())
+
+
+def test_a_search_needs_no_mouse(browser, space):
+    page = browser.new_page()
+    page.goto(space.src)
+    query = page.get_by_label("Query").first
+    query.wait_for()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if query.evaluate("element => element === document.activeElement"):
+            break
+    page.keyboard.type("dog and cat")
+    page.keyboard.press("Enter")
+    page.get_by_text("(overlap@").first.wait_for()
+    assert page.locator(".toast-body.error").count() == 0
+    page.close()
