@@ -62,8 +62,8 @@ def fit_translator(
         chunk_size: Pairs that are read, encoded and summed at a time, the unit in which processes
             share the work: lower it to give several of them work on few pairs. None for 1,024.
         gemm_dtype: In which products of latents are taken. Beside encoding, float64 costs little;
-            for latents that are given, float32 is about twice as fast on a CPU, and leaves a
-            relative error near 1e-5 in a map that few pairs determine.
+            for latents that are given, float32 is faster, and leaves a relative error near 1e-5 in
+            a map that few pairs determine.
         on_bad_row: "stop" at the first row that is missing, empty, unreadable, NaN or ragged, or
             "skip" such rows, count them in `dataset_` and list them in `bad_rows_file`.
         bad_rows_file: Where to write the skipped rows, one JSON object a line.

@@ -18,7 +18,7 @@ _SAFETENSORS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 class MatrixFile:
     """A matrix that lies in a file as plain bytes, behind a header."""
 
-    path: Path | None
+    path: Path
     shape: tuple[int, int]
     dtype: np.dtype[np.floating]
     offset: int
@@ -92,12 +92,10 @@ class MatrixFile:
 
     def identity(self) -> dict[str, Any]:
         """Name, size and time of the last change of the file."""
-        assert self.path is not None
         return file_identity(self.path)
 
     def blocks(self, start: int, stop: int | None, size: int) -> Iterator[Rows]:
         """Reads rows with seek and read, so that memory holds one block and no map."""
-        assert self.path is not None
         stop = self.n if stop is None else stop
         with self.path.open("rb", buffering=0) as stream:
             for first in range(start, stop, size):

@@ -37,11 +37,13 @@ class Source(Protocol):
 
     Attributes:
         dtype: Floating dtype of the rows.
-        path: The file; None for a stream or a dataset.
     """
 
     dtype: np.dtype[np.floating]
-    path: Path | None
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None for a stream or a dataset."""
 
     @property
     def n(self) -> int | None:

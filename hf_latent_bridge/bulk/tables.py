@@ -22,7 +22,7 @@ class ParquetColumn:
         import pyarrow
         import pyarrow.parquet
 
-        self.path: Path | None = Path(place.name)
+        self.path = Path(place.name)
         try:
             self._file = pyarrow.parquet.ParquetFile(place.name)
         except pyarrow.ArrowInvalid as error:
@@ -30,19 +30,17 @@ class ParquetColumn:
                 f"{place.name} is not a whole parquet file: {error}"
             ) from error
         self._column = only(self.path, self._file.schema_arrow.names, place.column)
-        self.n: int | None = self._file.metadata.num_rows
+        self.n: int = self._file.metadata.num_rows
         self.dtype = _dtype(place.name, self._file.schema_arrow.field(self._column).type)
         self.width: int | None = next((b.shape[1] for b in self.blocks(0, 1, 1)), None)
 
     def identity(self) -> dict[str, Any]:
         """Name, size and time of the last change of the file."""
-        assert self.path is not None
         return file_identity(self.path)
 
     def blocks(self, start: int, stop: int | None, size: int) -> Iterator[Rows]:
         """Decodes only the row groups that hold rows of the range."""
         stop = self.n if stop is None else stop
-        assert stop is not None
         return rebatch(self._parts(start, stop, size), size)
 
     def _parts(self, start: int, stop: int, size: int) -> Iterator[Rows]:
@@ -72,7 +70,7 @@ class DatasetColumn:
         names = list(data.column_names)
         self._column = only(Path(place.name), names, place.column)
         self._data = data.select_columns([self._column]).with_format("arrow")
-        self.n: int | None = len(data)
+        self.n: int = len(data)
         self._facts = {"repo_id" if commit else "folder": place.name, "revision": commit}
         self._facts |= {"name": place.config, "split": place.split, "column": self._column}
         self._facts |= {"fingerprint": data._fingerprint}
@@ -86,7 +84,6 @@ class DatasetColumn:
     def blocks(self, start: int, stop: int | None, size: int) -> Iterator[Rows]:
         """Slices of the dataset's Arrow table."""
         stop = self.n if stop is None else stop
-        assert stop is not None
         for first in range(start, stop, size):
             part = self._data[first : min(first + size, stop)].column(0).combine_chunks()
             yield _matrix(part, self._place.name, first)
