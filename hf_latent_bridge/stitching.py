@@ -1,5 +1,7 @@
 """Encoder, translator and decoder as one model, called like a transformers pipeline."""
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -8,7 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.composition import (
+from hf_latent_bridge._version import __version__
+from hf_latent_bridge.decoders.base import Decoder, as_decoder
+from hf_latent_bridge.decoders.labels import LabelDecoder, check_labels
+from hf_latent_bridge.decoders.load import load_decoder
+from hf_latent_bridge.encoders.base import Encoder, EncoderLike, check_encoder, encode, space_of
+from hf_latent_bridge.encoders.load import load_encoder
+from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
+from hf_latent_bridge.files import CONFIG_NAME, FORMAT_VERSION, check_kind
+from hf_latent_bridge.hub.client import HubOptions, fetch
+from hf_latent_bridge.hub.published import Published
+from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.composed import (
     AnyTranslator,
     ComposedTranslator,
     check_meet,
@@ -16,18 +31,110 @@ from hf_latent_bridge.composition import (
     compose,
     ends_of,
 )
-from hf_latent_bridge.config_checks import check_kind
-from hf_latent_bridge.decoders.base import Decoder, as_decoder
-from hf_latent_bridge.encoders import Encoder, EncoderLike, encode
-from hf_latent_bridge.encoders.base import check_encoder
-from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.hub import HubOptions, fetch
-from hf_latent_bridge.latents import Latents, as_tensor
-from hf_latent_bridge.published import Published
-from hf_latent_bridge.serialization import CONFIG_NAME
-from hf_latent_bridge.spaces import SpaceSpec
-from hf_latent_bridge.stitched_repo import FIELDS, KIND, open_parts, to_config
-from hf_latent_bridge.translators import Translator
+
+KIND = ("model_type", "stitched")
+FIELDS = {"encoder": dict, "translators": list, "decoder": dict}
+_PIN = {"repo_id", "revision", "subfolder"}
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def to_config(
+    encoder: Any, translator: Any, decoder: Any
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The config that points to the parts, and the one file that holds it.
+
+    Args:
+        encoder: An encoder whose space names its repo and commit.
+        translator: One from the Hub, several composed, or None.
+        decoder: One from the Hub.
+
+    Raises:
+        DecoderError: A part has no repo and commit; says which.
+    """
+    parts = translator.translators if isinstance(translator, ComposedTranslator) else [translator]
+    config = {
+        "format_version": FORMAT_VERSION,
+        "library_version": __version__,
+        KIND[0]: KIND[1],
+        "encoder": _encoder_pointer(encoder),
+        "translators": [_pointer("translator", part) for part in parts if part is not None],
+        "decoder": _pointer("decoder", decoder),
+    }
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    return config, {CONFIG_NAME: text.encode()}
+
+
+def open_parts(
+    config: Mapping[str, Any],
+    device: torch.device | str,
+    options: HubOptions,
+    *,
+    trust_remote_code: bool,
+) -> tuple[Encoder, list[Translator], Decoder]:
+    """Encoder, translators and decoder, each at the commit that the config pins.
+
+    Args:
+        config: What `to_config` gave.
+        device: Where to put them.
+        options: How the config itself was looked for.
+        trust_remote_code: Run Python code that an encoder's or classifier's repo brings.
+
+    Raises:
+        ConfigError: A part is not named by repo and commit.
+        RepoNotFoundError: A part is not there.
+    """
+    space = SpaceSpec.from_dict(config["encoder"])
+    _check_pin({"repo_id": space.repo_id, "revision": space.revision})
+    for pointer in (*config["translators"], config["decoder"]):
+        _check_pin(pointer)
+    how: dict[str, Any] = {**options, "device": device}
+    trusted = {**how, "trust_remote_code": trust_remote_code}
+    translators = [_open(Translator.from_pretrained, p, how) for p in config["translators"]]
+    encoder = load_encoder(
+        space, device=device, token=options.get("token"), trust_remote_code=trust_remote_code
+    )
+    return encoder, translators, _open(load_decoder, config["decoder"], trusted)
+
+
+def _open(load: Any, pointer: Mapping[str, str], options: Mapping[str, Any]) -> Any:
+    place = {"revision": pointer["revision"], "subfolder": pointer.get("subfolder", "")}
+    return load(pointer["repo_id"], **{**options, **place})
+
+
+def _encoder_pointer(encoder: Any) -> dict[str, Any]:
+    space = encoder.space if isinstance(encoder, Encoder) else None
+    if space is None or space.repo_id is None or space.revision is None:
+        raise _unnamed("encoder", encoder)
+    return space.to_dict()
+
+
+def _pointer(side: str, part: Any) -> dict[str, str]:
+    repo_id, commit = getattr(part, "repo_id", None), getattr(part, "commit", None)
+    if repo_id is None or commit is None:
+        raise _unnamed(side, part)
+    pointer = {"repo_id": repo_id, "revision": commit}
+    return pointer | ({"subfolder": part.subfolder} if part.subfolder else {})
+
+
+def _unnamed(side: str, part: Any) -> DecoderError:
+    return DecoderError(
+        "a stitched model is saved as pointers to the repos of its parts, at their commits, but "
+        f"the {side} {part!r:.80} has none: push it to the Hub, or load it from there"
+    )
+
+
+def _check_pin(pointer: Any) -> None:
+    named = isinstance(pointer, dict) and {"repo_id", "revision"} <= pointer.keys() <= _PIN
+    if (
+        not named
+        or not all(isinstance(value, str) for value in pointer.values())
+        or _COMMIT.fullmatch(pointer["revision"]) is None
+    ):
+        raise ConfigError(
+            "each part must be named by a repo_id, a whole commit hash as its revision and, if it "
+            f"is not at the root, a subfolder: got {pointer!r}"
+        )
+
 
 TranslatorLike = AnyTranslator | Callable[[Tensor], Latents]
 
@@ -194,3 +301,37 @@ def _check_spaces(
         giver = None
     if giver is not None and decoder.space is not None:
         check_meet(giver, ("decoder", decoder.space))
+
+
+def zero_shot(
+    encoder: EncoderLike,
+    translator: TranslatorLike | Sequence[AnyTranslator] | None,
+    text_encoder: EncoderLike,
+    labels: Sequence[str],
+    *,
+    template: str = "{}",
+    allow_mismatch: bool = False,
+) -> StitchedModel:
+    """A classifier of whatever `encoder` encodes, from nothing but the names of the classes.
+
+    Args:
+        encoder: Encodes the items, such as images.
+        translator: Carries its latents into the text encoder's space, as `stitch` takes it.
+        text_encoder: Encodes the label sentences.
+        labels: Names of the classes, distinct texts.
+        template: The sentence for a label, such as "a photo of a {}".
+        allow_mismatch: Accept parts whose spaces do not meet.
+
+    Returns:
+        A model that ranks the labels by cosine; push its decoder, and it can be pushed itself.
+
+    Raises:
+        DecoderError: A template without {}, no labels, or some that are equal or no texts.
+        SpaceMismatchError: The spaces do not meet.
+    """
+    if "{}" not in template:
+        raise DecoderError(f"template must hold {{}} where the label goes, got {template!r}")
+    names = check_labels(labels)
+    vectors = encode(text_encoder, [template.replace("{}", name) for name in names])
+    decoder = LabelDecoder(vectors, names, space_of(text_encoder, vectors.shape[1]))
+    return stitch(encoder, translator, decoder, allow_mismatch=allow_mismatch)

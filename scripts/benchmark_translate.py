@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hf_latent_bridge import OrthoTranslator, bulk
-from hf_latent_bridge.bulk import translate_file
+from hf_latent_bridge import OrthoTranslator, translation
+from hf_latent_bridge.translation import translate_file
 
 WIDTHS = (384, 768)
 ROWS = 200_000
@@ -84,7 +84,7 @@ def copy(source: Path, target: Path, rows: int) -> None:
 
 def products(translator: OrthoTranslator, rows: int) -> None:
     """The products of all blocks, on one block in memory."""
-    block = torch.randn(bulk._ROWS, WIDTHS[0])
+    block = torch.randn(translation._ROWS, WIDTHS[0])
     weight, bias = translator.map_.weight, translator.map_.bias
     for start in range(0, rows, len(block)):
         torch.addmm(bias, block[: rows - start], weight)

@@ -97,7 +97,7 @@ def fit_share(folder: Path) -> None:
     import warnings
 
     from hf_latent_bridge.errors import RankWarning
-    from hf_latent_bridge.processes import Processes
+    from hf_latent_bridge.fitting.processes import Processes
 
     (folder / f"{os.getpid()}.pid").touch()
     warnings.simplefilter("ignore", RankWarning)

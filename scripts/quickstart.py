@@ -77,7 +77,7 @@ def publish_translators(cache: Path) -> None:
     """Fits one translator per method on the same anchors and pushes each."""
     from hf_latent_bridge import CachedEncoder, fit_translator, load_encoder, load_pairs
     from hf_latent_bridge.errors import RankWarning
-    from hf_latent_bridge.translators import TRANSLATORS
+    from hf_latent_bridge.translators.base import TRANSLATORS
 
     source, target = (
         CachedEncoder(load_encoder(name, max_length=MAX_LENGTH), cache) for name in (SOURCE, TARGET)

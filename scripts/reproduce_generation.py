@@ -23,7 +23,7 @@ from picture_grid import draw_grid
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hf_latent_bridge.decoders import Autoencoder
+    from hf_latent_bridge.autoencoder import Autoencoder
 
 Key = tuple[str, int]  # size and seed of an autoencoder
 Errors = dict[str, dict[str, list[float]]]  # of the ordered pairs, by row and column

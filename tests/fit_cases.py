@@ -12,11 +12,11 @@ from hf_latent_bridge import (
     LinearTranslator,
     OrthoTranslator,
     fit_translator,
-    fitting,
     load_encoder,
     load_pairs,
 )
-from hf_latent_bridge.processes import Processes
+from hf_latent_bridge.fitting import fit as fitting
+from hf_latent_bridge.fitting.processes import Processes
 
 TEXTS = "alice/tiny-texts-in-6-shards"
 N_TEXTS = 199  # no multiple of 2 or 3

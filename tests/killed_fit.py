@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_latent_bridge import LinearTranslator, fit_translator, fitting
-from hf_latent_bridge.processes import Processes
+from hf_latent_bridge import LinearTranslator, fit_translator
+from hf_latent_bridge.fitting import fit as fitting
+from hf_latent_bridge.fitting.processes import Processes
 
 ROWS = 1001
 

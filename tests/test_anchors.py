@@ -4,9 +4,14 @@ import pytest
 import torch
 
 from hf_latent_bridge import load_pairs
-from hf_latent_bridge.anchor_choice import METHODS, choose_anchors
-from hf_latent_bridge.anchors import balanced, farthest_points, kmeans_plus_plus
 from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.fitting.anchors import (
+    METHODS,
+    balanced,
+    choose_anchors,
+    farthest_points,
+    kmeans_plus_plus,
+)
 
 POINTS = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 CHOICES = [farthest_points, kmeans_plus_plus]

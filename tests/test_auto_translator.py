@@ -6,8 +6,7 @@ import pytest
 from hf_latent_bridge import AutoTranslator, LinearTranslator, OrthoTranslator, Translator
 from hf_latent_bridge.errors import ConfigError, UnknownTranslatorError
 from hf_latent_bridge.solvers import AffineMap, Solution
-from hf_latent_bridge.translators import TRANSLATORS
-from hf_latent_bridge.translators.base import translator_class
+from hf_latent_bridge.translators.base import TRANSLATORS, translator_class
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hf_latent_bridge import (
     load_encoder,
     stitch,
 )
-from hf_latent_bridge.encoders.pixels import read_images
+from hf_latent_bridge.encoders.pictures import read_images
 from hf_latent_bridge.errors import (
     ConfigError,
     DecoderError,

@@ -21,9 +21,9 @@ import pytest
 import safetensors.numpy
 
 import hf_latent_bridge
-from hf_latent_bridge import AutoTranslator, OrthoTranslator, bulk
-from hf_latent_bridge.bulk import pipeline, translate_file
+from hf_latent_bridge import AutoTranslator, OrthoTranslator, translation
 from hf_latent_bridge.errors import InvalidLatentsError, ProcessError, ResumeError
+from hf_latent_bridge.translation import pipeline, translate_file
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def translator():
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(bulk, "_ROWS", 3)
+    monkeypatch.setattr(translation, "_ROWS", 3)
 
 
 @pytest.fixture
@@ -437,13 +437,13 @@ def test_an_input_that_changes_while_it_is_read_is_refused(translator, save, tmp
 
     monkeypatch.setattr(type(translator), "transform", touch)
     with pytest.raises(ResumeError, match="changed while it was read"):
-        bulk._finish(*_job_of(translator, source, tmp_path / "out.npy", touch))
+        translation._finish(*_job_of(translator, source, tmp_path / "out.npy", touch))
 
 
 def _job_of(translator, source, target, touch):
-    place = bulk.Place(str(source))
-    opened = bulk.open_source(place)
-    job = bulk._job(translator, place, opened, target, dtype=None, world=1)
+    place = translation.Place(str(source))
+    opened = translation.open_source(place)
+    job = translation._job(translator, place, opened, target, dtype=None, world=1)
     touch(translator, rows(1))
     hashed = Future()
     hashed.set_result({})
@@ -585,7 +585,7 @@ def test_a_killed_process_of_several_is_told_in_one_line_and_a_second_run_goes_o
 def test_the_first_process_does_not_wait_for_ever_for_one_that_never_came(
     translator, save, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(bulk, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(translation, "_PATIENCE_SECONDS", 0.3)
     source = save(rows(20_011))
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
@@ -650,7 +650,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     code = """
 import resource, sys, numpy as np
 from hf_latent_bridge import OrthoTranslator
-from hf_latent_bridge.bulk import translate_file
+from hf_latent_bridge.translation import translate_file
 x = np.random.default_rng(0).standard_normal((100, 64), dtype=np.float32)
 translate_file(OrthoTranslator(scaling="none").fit(x, x), sys.argv[1], sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

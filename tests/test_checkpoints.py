@@ -17,16 +17,11 @@ from huggingface_hub import snapshot_download
 from test_processes import torchrun
 from tiny_models import sentence_repo
 
-from hf_latent_bridge import (
-    LinearTranslator,
-    OrthoTranslator,
-    fit_translator,
-    fitting,
-    load_encoder,
-)
+from hf_latent_bridge import LinearTranslator, OrthoTranslator, fit_translator, load_encoder
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
 from hf_latent_bridge.files import write_atomic
-from hf_latent_bridge.sides import Side
+from hf_latent_bridge.fitting import fit as fitting
+from hf_latent_bridge.fitting.encoding import Side
 
 ENVIRONMENT = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
 SCRIPT = Path(killed_fit.__file__)

@@ -22,7 +22,7 @@ from hf_latent_bridge import (
     SpaceSpec,
     __version__,
 )
-from hf_latent_bridge.translators import TRANSLATORS
+from hf_latent_bridge.translators.base import TRANSLATORS
 
 COMMANDS = ("fit", "evaluate", "translate", "push", "info")
 

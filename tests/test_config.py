@@ -4,7 +4,7 @@ import pytest
 
 from hf_latent_bridge import SpaceSpec
 from hf_latent_bridge.errors import ConfigError, FormatVersionError, LatentBridgeError
-from hf_latent_bridge.translators.config import TranslatorConfig
+from hf_latent_bridge.translators.base import TranslatorConfig
 
 
 @pytest.fixture

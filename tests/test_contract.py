@@ -10,7 +10,7 @@ import torch
 
 from hf_latent_bridge import AutoTranslator, PairedMoments, SpaceSpec
 from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError
-from hf_latent_bridge.translators import TRANSLATORS, Translator
+from hf_latent_bridge.translators.base import TRANSLATORS, Translator
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 6)) @ RNG.normal(size=(6, 6)) + 2

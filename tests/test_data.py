@@ -8,7 +8,7 @@ import pytest
 from tiny_models import commit_of, text_dataset, text_dataset_repo
 
 from hf_latent_bridge import load_pairs
-from hf_latent_bridge.data import Pairs
+from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.errors import (
     HubUnavailableError,
     InvalidPairsError,

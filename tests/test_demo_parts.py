@@ -18,13 +18,7 @@ from huggingface_hub import HfApi
 from tiny_images import image_repo, pictures
 from tiny_models import EN, commit_of, sentence_repo, sentences, text_dataset_repo
 
-from hf_latent_bridge import (
-    AutoTranslator,
-    Pairs,
-    evaluate_latents,
-    load_decoder,
-    load_encoder,
-)
+from hf_latent_bridge import AutoTranslator, Pairs, evaluate_latents, load_decoder, load_encoder
 
 # the tiny image encoder has channels that never vary
 pytestmark = pytest.mark.filterwarnings("ignore:.* pairs determine .* directions")

@@ -27,8 +27,8 @@ from tiny_models import (
 )
 
 from hf_latent_bridge import OrthoTranslator, SpaceSpec, load_encoder
-from hf_latent_bridge.encoders import Encoder, encode, space_of
-from hf_latent_bridge.encoders.transformer import pool
+from hf_latent_bridge.encoders.base import Encoder, encode, space_of
+from hf_latent_bridge.encoders.text import pool
 from hf_latent_bridge.errors import (
     EncoderError,
     InvalidLatentsError,

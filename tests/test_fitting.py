@@ -14,7 +14,6 @@ from hf_latent_bridge import (
     OrthoTranslator,
     SpaceSpec,
     fit_translator,
-    fitting,
     load_encoder,
     load_pairs,
 )
@@ -24,6 +23,7 @@ from hf_latent_bridge.errors import (
     InvalidPairsError,
     RankWarning,
 )
+from hf_latent_bridge.fitting import fit as fitting
 
 NUMBERS = [str(i) for i in range(50)]
 

@@ -190,19 +190,19 @@ def test_a_head_in_a_subfolder_is_loaded_and_says_where_it_was(tmp_path, repo_id
 
 def test_two_writers_never_undo_each_other(repo_id, monkeypatch):
     """The second looks at the repo, the first pushes, the second commits."""
-    from hf_latent_bridge import hub
+    from hf_latent_bridge.hub import client
 
     first, second = fit_head(*problem(), C=0.1), fit_head(*problem(), C=10)
     first.push_to_hub(repo_id, token="hf_alice")
-    original = hub.read_card
+    original = client.read_card
 
     def read_card(*arguments, **keywords):
         found = original(*arguments, **keywords)
-        monkeypatch.setattr(hub, "read_card", original)
+        monkeypatch.setattr(client, "read_card", original)
         fit_head(*problem(), C=1).push_to_hub(repo_id, token="hf_alice")
         return found
 
-    monkeypatch.setattr(hub, "read_card", read_card)
+    monkeypatch.setattr(client, "read_card", read_card)
     with pytest.raises(HubUnavailableError, match="push again"):
         second.push_to_hub(repo_id, token="hf_alice")
     assert second.commit is None

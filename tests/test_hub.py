@@ -24,7 +24,6 @@ from hf_latent_bridge import (
     OrthoTranslator,
     SpaceSpec,
 )
-from hf_latent_bridge import hub as hub_module
 from hf_latent_bridge.errors import (
     ConfigError,
     FormatVersionError,
@@ -37,7 +36,8 @@ from hf_latent_bridge.errors import (
     UnknownTranslatorError,
     WeightsError,
 )
-from hf_latent_bridge.serialization import to_files
+from hf_latent_bridge.files import to_files
+from hf_latent_bridge.hub import client as hub_module
 
 TOKENS = ("hf_alice", "hf_bob", "hf_reader", "hf_wrong")
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_models import TEXTS, bert_repo, sentence_repo
 
 from hf_latent_bridge import OrthoTranslator, load_encoder
-from hf_latent_bridge.encoders.image_items import decode_image, to_rgb
+from hf_latent_bridge.encoders.pictures import decode_image, to_rgb
 from hf_latent_bridge.errors import EncoderError, InvalidPairsError
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}

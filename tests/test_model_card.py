@@ -18,7 +18,7 @@ from hf_latent_bridge import (
     SpaceSpec,
 )
 from hf_latent_bridge.errors import ConfigError
-from hf_latent_bridge.model_card import describe_dataset, merge_card, render_card
+from hf_latent_bridge.hub.cards import describe_dataset, merge_card, render_card
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 SCORES = {"cosine": 0.75, "r2": 0.5, "recall@1": 0.125, "recall@10": 0.25, "mrr": 0.1875}

@@ -13,8 +13,8 @@ import pytest
 import torch
 from tiny_models import sentence_repo, text_dataset
 
-from hf_latent_bridge import fitting
-from hf_latent_bridge.processes import Processes
+from hf_latent_bridge.fitting import fit as fitting
+from hf_latent_bridge.fitting.processes import Processes
 
 FITS = list(fit_cases.FITS)
 COUNTS = [2, 3]

@@ -152,7 +152,7 @@ def test_numbers_in_the_readme_name_the_script_that_prints_them():
 
 
 def test_the_readme_names_every_registered_type():
-    from hf_latent_bridge.translators import TRANSLATORS
+    from hf_latent_bridge.translators.base import TRANSLATORS
 
     for kind, cls in TRANSLATORS.items():
         assert f"`{kind}`" in README
@@ -163,7 +163,7 @@ def test_the_format_page_names_every_field_of_the_config():
     from dataclasses import fields
 
     from hf_latent_bridge.spaces import SpaceSpec
-    from hf_latent_bridge.translators.config import TranslatorConfig
+    from hf_latent_bridge.translators.base import TranslatorConfig
 
     page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
     for field in (*fields(TranslatorConfig), *fields(SpaceSpec)):
@@ -176,8 +176,8 @@ def test_the_format_page_names_every_kind_of_decoder_with_its_files_and_params(t
     from hf_latent_bridge import LatentIndex, SpaceSpec, fit_autoencoder, fit_head
     from hf_latent_bridge.decoders.labels import LabelDecoder
     from hf_latent_bridge.decoders.load import DECODERS
-    from hf_latent_bridge.part import _FIELDS
-    from hf_latent_bridge.stitched_repo import FIELDS
+    from hf_latent_bridge.hub.published import _FIELDS
+    from hf_latent_bridge.stitching import FIELDS
 
     page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
     x = np.random.default_rng(0).normal(size=(20, 4))

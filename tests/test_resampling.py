@@ -7,9 +7,13 @@ import torch
 from sklearn.metrics import r2_score
 from sklearn.metrics.pairwise import cosine_similarity
 
-from hf_latent_bridge import metrics, resampling
-from hf_latent_bridge.metrics import counterpart_ranks
-from hf_latent_bridge.resampling import bootstrap_intervals, p_value, permutation_scores
+from hf_latent_bridge import metrics
+from hf_latent_bridge.metrics import (
+    bootstrap_intervals,
+    counterpart_ranks,
+    p_value,
+    permutation_scores,
+)
 
 
 def normal(*shape, seed=0):
@@ -92,7 +96,7 @@ class TestIntervals:
     def test_blocks_change_no_number_but_the_draw(self, monkeypatch):
         pairs = noisy_pairs(200)
         whole = intervals_of(*pairs, n_bootstrap=3000)
-        monkeypatch.setattr(resampling, "_VALUES_PER_BLOCK", 1000)
+        monkeypatch.setattr(metrics, "_RESAMPLED_VALUES_PER_BLOCK", 1000)
         in_blocks = intervals_of(*pairs, n_bootstrap=3000)
         for name, ends in whole.items():
             assert in_blocks[name] == pytest.approx(ends, abs=0.02)
@@ -105,7 +109,7 @@ class TestShuffles:
         predicted, target = noisy_pairs(40)
         target[3] = target[4]
         scores = permutation_scores(predicted, target, n_permutations=5, seed=2)
-        pairings = resampling._pairings(40, 5, seed=2)
+        pairings = metrics._pairings(40, 5, seed=2)
         for draw, pairing in enumerate(pairings.long()):
             y = target[pairing]
             ranks = counterpart_ranks(predicted, y)
@@ -120,7 +124,7 @@ class TestShuffles:
             assert got == pytest.approx(expected, abs=1e-5)
 
     def test_the_first_pairing_is_the_true_one(self):
-        assert resampling._pairings(9, 3, seed=0)[0].tolist() == list(range(9))
+        assert metrics._pairings(9, 3, seed=0)[0].tolist() == list(range(9))
 
     def test_retrieval_by_chance_is_what_counting_says(self):
         predicted, target = noisy_pairs(200)

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 
 from hf_latent_bridge import AutoTranslator, LinearTranslator, OrthoTranslator, evaluate_latents
 from hf_latent_bridge.errors import HubUnavailableError, RepoAccessError, RepoNotFoundError
-from hf_latent_bridge.results import push_results, save_results
+from hf_latent_bridge.hub.published import push_results, save_results
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 4), dtype=np.float32)

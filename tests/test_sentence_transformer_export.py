@@ -158,7 +158,7 @@ def test_what_does_not_read_texts_alone_is_refused_by_name(name):
 
 
 def test_an_export_that_gives_other_vectors_is_refused_instead_of_returned(monkeypatch):
-    from hf_latent_bridge import sentence_transformer_export as export
+    from hf_latent_bridge.integrations import sentence_transformers as export
 
     encoder = load_encoder(tiny_models.bert_repo(), pooling="cls")
     monkeypatch.setattr(export, "_POOLINGS", {"cls": "mean"})

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from hf_latent_bridge.translators import TRANSLATORS
+from hf_latent_bridge.translators.base import TRANSLATORS
 
 SKIPPED = {
     "check_dtype_object": "expects TypeError for dicts in an array; ours is a ValueError",

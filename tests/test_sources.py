@@ -12,7 +12,8 @@ from test_data import all_of, numbered, rows_of
 from tiny_models import text_dataset, text_dataset_repo
 
 from hf_latent_bridge import LinearTranslator, OrthoTranslator, SpaceSpec, fit_translator
-from hf_latent_bridge.data import StreamedPairs, load_pairs
+from hf_latent_bridge.data.load import load_pairs
+from hf_latent_bridge.data.streams import StreamedPairs
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)

@@ -17,7 +17,7 @@ from hf_latent_bridge import (
     load_pairs,
     stitch,
 )
-from hf_latent_bridge.translators import TRANSLATORS
+from hf_latent_bridge.translators.base import TRANSLATORS
 
 # layer norms leave one direction of the small encoders' latents empty
 pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")

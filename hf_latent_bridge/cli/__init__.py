@@ -10,8 +10,7 @@ from typing import Any
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.cli import commands, options
-from hf_latent_bridge.cli.evaluate_command import evaluate
-from hf_latent_bridge.cli.fit_command import fit
+from hf_latent_bridge.cli.commands import evaluate, fit
 from hf_latent_bridge.errors import LatentBridgeError
 
 _EXAMPLE = {

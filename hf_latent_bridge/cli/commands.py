@@ -1,19 +1,27 @@
-"""The commands that work on a finished translator, and the one for the cache."""
+"""What each command does."""
 
 import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-Result = tuple[dict[str, Any], str]  # facts for --json, and text for people
+from hf_latent_bridge.cli import inputs
 
 if TYPE_CHECKING:
     from hf_latent_bridge import Translator
+    from hf_latent_bridge.data.chunks import PairSource
+    from hf_latent_bridge.encoders.base import EncoderLike
+
+
+Result = tuple[dict[str, Any], str]  # facts for --json, and text for people
 
 
 def translate(args: argparse.Namespace) -> Result:
     """Translates a file, a dataset's column or a stream of latents."""
     from hf_latent_bridge import AutoTranslator
-    from hf_latent_bridge.bulk import translate_file
+    from hf_latent_bridge.translation import translate_file
 
     translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
     shape = translate_file(
@@ -98,3 +106,128 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)
+
+
+def evaluate(args: argparse.Namespace) -> Result:
+    """Reports how well a translator does on held-out pairs."""
+    from hf_latent_bridge import AutoTranslator, evaluate
+
+    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    _check_place(translator, args)
+    pairs = inputs.open_pairs(args, args.split)
+    if args.max_pairs is not None:
+        pairs = pairs.sample(args.max_pairs, seed=args.seed)
+    source = inputs.load_side(args, "source", translator.source_)
+    target = inputs.load_side(args, "target", translator.target_)
+    report = evaluate(
+        translator,
+        source,
+        target,
+        pairs,
+        batch_size=args.batch_size,
+        progress=args.progress,
+        seed=args.seed,
+        n_bootstrap=args.bootstrap,
+        n_permutations=args.permutations,
+    )
+    place = _write_results(translator, report.to_dict(), args)
+    return report.to_dict() | place, "\n".join([str(report), *place.values()])
+
+
+def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
+    if args.push and translator.repo_id is None:
+        raise ValueError(f"--push writes to a repo, and {args.translator} is a folder: use --save")
+    if args.save and translator.repo_id is not None:
+        raise ValueError(f"--save writes to a folder, and {args.translator} is a repo: use --push")
+
+
+def _write_results(
+    translator: "Translator", metrics: dict[str, Any], args: argparse.Namespace
+) -> dict[str, str]:
+    """Writes where --save or --push says; returns the place."""
+    from hf_latent_bridge.hub.published import push_results, save_results
+
+    if args.save:
+        save_results(args.translator, metrics)
+        return {"saved": args.translator}
+    if not args.push:
+        return {}
+    commit = push_results(
+        args.translator,
+        metrics,
+        commit=str(translator.commit),
+        revision=args.revision,
+        create_pr=args.create_pr,
+    )
+    return {"url": str(commit.pr_url or commit.commit_url)}
+
+
+def fit(args: argparse.Namespace) -> Result:
+    """Fits a translator on paired items and saves it."""
+    from hf_latent_bridge import evaluate
+    from hf_latent_bridge.fitting.processes import Processes
+
+    translator = _new_translator(args.type, args.param)
+    if Path(args.output).exists() and not Path(args.output).is_dir():
+        raise NotADirectoryError(f"--output must name a folder, and {args.output} is a file")
+    inputs.check_choice(args)
+    pairs = inputs.open_pairs(args, args.split)
+    held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
+    given = inputs.given_spaces(args)
+    source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
+    _fit(translator, source, target, inputs.choose(args, pairs, source), args)
+    for side, facts in given.items():
+        setattr(translator, f"{side}_", replace(getattr(translator, f"{side}_"), **facts))
+    if not Processes.current().is_first:
+        return {}, ""
+    translator.save_pretrained(args.output)
+    text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
+    if held_out is not None:
+        common = {"batch_size": args.batch_size, "progress": args.progress}
+        report = evaluate(translator, source, target, held_out, **common)
+        translator.metrics_ = report.to_dict()
+        translator.save_pretrained(args.output)
+        text += f"\n{report}"
+    return {"output": args.output, **describe(translator)}, text
+
+
+def _fit(
+    translator: "Translator",
+    source: "EncoderLike | None",
+    target: "EncoderLike | None",
+    pairs: "PairSource",
+    args: argparse.Namespace,
+) -> None:
+    import torch
+
+    from hf_latent_bridge import fit_translator
+
+    fit_translator(
+        translator,
+        source,
+        target,
+        pairs,
+        batch_size=args.batch_size,
+        chunk_size=args.chunk_size,
+        gemm_dtype=getattr(torch, args.gemm_dtype),
+        on_bad_row=args.on_bad_row,
+        bad_rows_file=args.bad_rows_file,
+        checkpoint_dir=args.checkpoint_dir,
+        checkpoint_every=args.checkpoint_every,
+        progress=args.progress,
+    )
+
+
+def _new_translator(kind: str, params: Sequence[str]) -> "Translator":
+    from hf_latent_bridge.translators.base import translator_class
+
+    values = {}
+    for param in params:
+        name, equals, value = param.partition("=")
+        if not equals:
+            raise ValueError(f"--param takes NAME=VALUE, got {param!r}")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    return translator_class(kind).from_params(values)

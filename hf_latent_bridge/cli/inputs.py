@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hf_latent_bridge import Encoder, Pairs
-    from hf_latent_bridge.data import StreamedPairs
-    from hf_latent_bridge.encoders import EncoderLike
+    from hf_latent_bridge.data.streams import StreamedPairs
+    from hf_latent_bridge.encoders.base import EncoderLike
 
 SIDES = ("source", "target")
 
@@ -94,13 +94,13 @@ def named_encoder(args: argparse.Namespace, side: str) -> "EncoderLike | None":
 
 def given_spaces(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Repo and commit of the encoders that latents were given of, by side."""
-    from hf_latent_bridge import hub
+    from hf_latent_bridge.hub import client
 
     spaces = {}
     for side in SIDES:
         name = getattr(args, side)
         if is_given(args, side) and not Path(name).is_dir():
-            commit = hub.resolve_commit(name, revision=getattr(args, f"{side}_revision"))
+            commit = client.resolve_commit(name, revision=getattr(args, f"{side}_revision"))
             spaces[side] = {"repo_id": name, "revision": commit}
     return spaces
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_latent_bridge import hub
 from hf_latent_bridge.errors import HubUnavailableError, InvalidPairsError, RepoAccessError
+from hf_latent_bridge.hub import client
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +27,7 @@ def load_dataset(data: str, split: str | None, **options: Any) -> tuple[Any, dic
     commit = None
     if not Path(data).is_dir():
         access = {"revision": options["revision"], "token": options["token"]}
-        commit = hub.resolve_commit(data, repo_type="dataset", **access)
+        commit = client.resolve_commit(data, repo_type="dataset", **access)
     loaded = pick_split(_read(data, {**options, "revision": commit}), repr(data), split)
     if not options["streaming"]:
         _check_commit(loaded, data, commit)

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.config_checks import check_fields, check_sizes
-from hf_latent_bridge.data import load_pairs
+from hf_latent_bridge.data.load import load_pairs
 from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
 from hf_latent_bridge.decoders.search import METRICS, FaissSearch, Metric, search_exactly
-from hf_latent_bridge.encoders import EncoderLike, encode, space_of
+from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import ConfigError, DecoderError, WeightsError
+from hf_latent_bridge.files import check_fields, check_sizes
+from hf_latent_bridge.hub.published import Part
 from hf_latent_bridge.latents import Latents, as_tensor
-from hf_latent_bridge.part import Part
 from hf_latent_bridge.spaces import SpaceSpec
 
 ITEMS_NAME = "items.jsonl"

@@ -7,11 +7,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.config_checks import check_fields
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
+from hf_latent_bridge.files import check_fields
+from hf_latent_bridge.hub.published import Part
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
-from hf_latent_bridge.part import Part
 from hf_latent_bridge.spaces import SpaceSpec
 
 

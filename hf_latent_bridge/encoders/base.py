@@ -1,8 +1,11 @@
-"""What an encoder is, and how any encoder or callable of the user's is asked for latents."""
+"""What an encoder is, how one is asked for latents, and how it is to be loaded."""
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from hf_latent_bridge.errors import EncoderError, InvalidPairsError
@@ -79,3 +82,106 @@ def check_texts(items: Sequence[str]) -> list[str]:
         if not isinstance(text, str):
             raise InvalidPairsError(f"item {row} must be a text, got {type(text).__name__}")
     return texts
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The arguments of `load_encoder`, resolved.
+
+    Attributes:
+        name: Repo id or folder.
+        commit: Commit of the repo; None for a folder.
+        modality: "text" or "image"; None for the only one that the repo has.
+        pooling: How to pool; None for the repo's own way.
+        normalize: Scale latents to unit L2 norm; None for the repo's own habit.
+        max_length: Cut texts at this many tokens; None for the model's own limit.
+        device: Where to run.
+        dtype: Floating dtype of the model; None for the saved one.
+        autocast: Dtype in which products are taken; None for the model's.
+        compile: Compile the model on first use.
+        token: Hub token.
+        trust_remote_code: Run Python code that the repo brings.
+    """
+
+    name: str
+    commit: str | None
+    modality: str | None
+    pooling: str | None
+    normalize: bool | None
+    max_length: int | None
+    device: torch.device
+    dtype: torch.dtype | None
+    autocast: torch.dtype | None
+    compile: bool
+    token: str | bool | None
+    trust_remote_code: bool
+
+    @property
+    def repo_id(self) -> str | None:
+        """The repo id; None for a folder."""
+        return None if self.commit is None else self.name
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every `from_pretrained` of transformers takes."""
+        return {
+            "revision": self.commit or "main",
+            "token": self.token,
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+    def space(self, modality: str, pooling: str | None, max_length: int | None) -> SpaceSpec:
+        """The encoder's space, all but its width, which is only known when it has run."""
+        return SpaceSpec(
+            dim=1,
+            repo_id=self.repo_id,
+            revision=self.commit,
+            modality=modality,
+            pooling=pooling,
+            normalize=bool(self.normalize),
+            max_length=max_length,
+        )
+
+
+def default_device() -> torch.device:
+    """A GPU if there is one: this process's own where torchrun started several, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device("cuda", rank % torch.cuda.device_count())
+
+
+def choose_modality(name: str, asked: str | None, has: set[str]) -> str:
+    """What an encoder is to encode: what is asked for, or the only thing that it can.
+
+    Raises:
+        EncoderError: The model cannot encode that, or both and nothing was asked for.
+    """
+    if asked is None and len(has) == 1:
+        return next(iter(has))
+    if asked in has:
+        return str(asked)
+    known = " and ".join(sorted(has)) or "nothing that this library knows"
+    advice = (
+        "say which: pass modality='text' or modality='image'"
+        if asked is None
+        else (f"not {asked}: leave modality out, or name another repo")
+    )
+    raise EncoderError(f"{name!r} encodes {known}; {advice}")
+
+
+def check_autocast(dtype: torch.dtype | None, device: torch.device) -> None:
+    """Refuses an autocast that the device does not have, which torch would leave out or emulate.
+
+    Raises:
+        EncoderError: Not float16 or bfloat16, or the device has none.
+    """
+    if dtype is None:
+        return
+    if dtype not in (torch.float16, torch.bfloat16):
+        raise EncoderError(f"autocast must be torch.float16 or torch.bfloat16, got {dtype}")
+    has = torch.amp.autocast_mode.is_autocast_available(device.type)
+    if has and device.type == "cuda" and dtype == torch.bfloat16:
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+    if not has:
+        raise EncoderError(f"{device} has no autocast to {dtype}: leave autocast out")

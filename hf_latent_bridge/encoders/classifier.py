@@ -1,25 +1,83 @@
-"""The encoder half of a classification model: its latents are what its own head reads."""
+"""Splits transformers classifiers into an encoder and a head."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hf_latent_bridge.encoders.base import check_texts
+from hf_latent_bridge.encoders.base import LoadOptions, check_texts, choose_modality
 from hf_latent_bridge.encoders.batching import Batch, chunks, text_batches, token_budget
 from hf_latent_bridge.encoders.image import image_batches, load_processor
-from hf_latent_bridge.encoders.image_items import check_images
-from hf_latent_bridge.encoders.loading import check_vocabulary, quiet_load, token_limit
-from hf_latent_bridge.encoders.model_encoder import ModelEncoder
-from hf_latent_bridge.encoders.options import LoadOptions, choose_modality
-from hf_latent_bridge.encoders.split import split_model
-from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.encoders.model import ModelEncoder
+from hf_latent_bridge.encoders.pictures import check_images
+from hf_latent_bridge.encoders.strict_load import check_vocabulary, quiet_load, token_limit
+from hf_latent_bridge.errors import DecoderError, EncoderError
 from hf_latent_bridge.spaces import SpaceSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+@torch.no_grad()
+def split_model(model: "PreTrainedModel", inputs: Mapping[str, Any]) -> nn.Linear:
+    """Takes the head out of a transformers classification model, in place.
+
+    The head is the linear layer, outside the base model, that gives one output per label. With an
+    identity in its stead the model's `logits` are the latents, however the model pools.
+
+    Args:
+        model: An AutoModelForSequenceClassification or AutoModelForImageClassification.
+        inputs: What its tokenizer or image processor gives for a few items; on these,
+            `head(model(**inputs).logits)` is compared with the logits before.
+
+    Returns:
+        The head; `model(**inputs).logits` are latents from now on.
+
+    Raises:
+        DecoderError: No single linear layer gives the logits; the model is as it was.
+    """
+    model.train(False)
+    expected = _logits(model, inputs)
+    for name, head in _candidates(model):
+        model.set_submodule(name, nn.Identity())
+        if _gives(model, head, inputs, expected):
+            return head
+        model.set_submodule(name, head)
+    raise DecoderError(
+        f"{type(model).__name__} cannot be split: no single linear layer at its end gives its "
+        f"{model.config.num_labels} logits"
+    )
+
+
+def _candidates(model: "PreTrainedModel") -> Iterator[tuple[str, nn.Linear]]:
+    """Linear layers that may be the head, last first: where widths tie, the output comes last."""
+    base = getattr(model, model.base_model_prefix or "", None)
+    inside = {id(module) for module in base.modules()} if isinstance(base, nn.Module) else set()
+    for name, module in reversed(list(model.named_modules())):
+        is_head = isinstance(module, nn.Linear) and module.out_features == model.config.num_labels
+        if is_head and id(module) not in inside:
+            yield name, module
+
+
+def _gives(
+    model: "PreTrainedModel", head: nn.Linear, inputs: Mapping[str, Any], expected: Tensor
+) -> bool:
+    try:
+        latents = _logits(model, inputs)
+    except (RuntimeError, ValueError):  # not the last layer: what follows finds another shape
+        return False
+    if latents.ndim != 2 or latents.shape[1] != head.in_features:
+        return False
+    precision = 16 * torch.finfo(expected.dtype).eps * float(expected.abs().max())
+    return torch.allclose(head(latents), expected, rtol=0.0, atol=precision)
+
+
+def _logits(model: "PreTrainedModel", inputs: Mapping[str, Any]) -> Tensor:
+    logits: Tensor = model(**inputs).logits
+    return logits
+
 
 POOLING = "classifier"
 _SUFFIXES = {"ForSequenceClassification": "text", "ForImageClassification": "image"}

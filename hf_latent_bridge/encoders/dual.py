@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from hf_latent_bridge.encoders.base import check_texts
+from hf_latent_bridge.encoders.base import LoadOptions, check_texts
 from hf_latent_bridge.encoders.batching import Batch, text_batches, token_budget
 from hf_latent_bridge.encoders.image import blank_image, image_batches, load_processor
-from hf_latent_bridge.encoders.image_items import check_images
-from hf_latent_bridge.encoders.loading import quiet_load, token_limit
-from hf_latent_bridge.encoders.model_encoder import ModelEncoder
-from hf_latent_bridge.encoders.options import LoadOptions
-from hf_latent_bridge.encoders.transformer import load_tokenizer
+from hf_latent_bridge.encoders.model import ModelEncoder
+from hf_latent_bridge.encoders.pictures import check_images
+from hf_latent_bridge.encoders.strict_load import quiet_load, token_limit
+from hf_latent_bridge.encoders.text import load_tokenizer
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.spaces import SpaceSpec
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.encoders.base import LoadOptions
 from hf_latent_bridge.encoders.batching import Batch, chunks
-from hf_latent_bridge.encoders.image_items import check_images, decode_image, to_rgb
-from hf_latent_bridge.encoders.loading import quiet_load
-from hf_latent_bridge.encoders.model_encoder import ModelEncoder
-from hf_latent_bridge.encoders.options import LoadOptions
+from hf_latent_bridge.encoders.model import ModelEncoder
+from hf_latent_bridge.encoders.pictures import check_images, decode_image, to_rgb
+from hf_latent_bridge.encoders.strict_load import quiet_load
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.spaces import SpaceSpec
 

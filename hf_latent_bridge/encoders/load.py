@@ -1,4 +1,4 @@
-"""Loads encoders of texts and images from the Hub, a folder, or as a `SpaceSpec` names them."""
+"""Loads the encoder of a repo or folder, whatever it encodes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,28 +7,31 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
-from hf_latent_bridge import hub
-from hf_latent_bridge.encoders.classifier import POOLING as CLASSIFIER
-from hf_latent_bridge.encoders.classifier import ClassifierEncoder
-from hf_latent_bridge.encoders.conv import POOLING as AUTOENCODER
-from hf_latent_bridge.encoders.conv import ConvEncoder
-from hf_latent_bridge.encoders.dual import DualEncoder
-from hf_latent_bridge.encoders.image import IMAGE_POOLINGS, ImageEncoder
-from hf_latent_bridge.encoders.model_encoder import ModelEncoder
-from hf_latent_bridge.encoders.options import (
+from hf_latent_bridge.autoencoder import POOLING as AUTOENCODER
+from hf_latent_bridge.autoencoder import ConvEncoder
+from hf_latent_bridge.encoders.base import (
     LoadOptions,
     check_autocast,
     choose_modality,
     default_device,
 )
-from hf_latent_bridge.encoders.sentence_transformer import SentenceTransformerEncoder
-from hf_latent_bridge.encoders.transformer import TEXT_POOLINGS, TransformerEncoder
+from hf_latent_bridge.encoders.classifier import POOLING as CLASSIFIER
+from hf_latent_bridge.encoders.classifier import ClassifierEncoder
+from hf_latent_bridge.encoders.dual import DualEncoder
+from hf_latent_bridge.encoders.image import IMAGE_POOLINGS, ImageEncoder
+from hf_latent_bridge.encoders.model import ModelEncoder
+from hf_latent_bridge.encoders.text import (
+    TEXT_POOLINGS,
+    SentenceTransformerEncoder,
+    TransformerEncoder,
+)
 from hf_latent_bridge.errors import (
     EncoderError,
     HubUnavailableError,
     LatentBridgeError,
     SpaceMismatchError,
 )
+from hf_latent_bridge.hub import client
 from hf_latent_bridge.spaces import SpaceSpec
 
 Modality = Literal["text", "image"]
@@ -109,9 +112,9 @@ def _load(
         raise ValueError(f"pooling must be one of {known} or None, got {others['pooling']!r}")
     commit = None
     if not Path(name).is_dir():
-        commit = hub.resolve_commit(name, revision=revision, token=token)
+        commit = client.resolve_commit(name, revision=revision, token=token)
     elif revision is not None:
-        raise hub.folder_without_revisions(name, revision)
+        raise client.folder_without_revisions(name, revision)
     options = LoadOptions(name=name, commit=commit, token=token, **others)
     try:
         return _loader(options)
@@ -153,7 +156,7 @@ def _towers(options: LoadOptions) -> tuple[set[str], LoadOptions]:
 
 
 def _has(options: LoadOptions, file: str) -> bool:
-    return hub.has_file(options.name, file, revision=options.commit, token=options.token)
+    return client.has_file(options.name, file, revision=options.commit, token=options.token)
 
 
 def _clear_error(options: LoadOptions, error: BaseException) -> LatentBridgeError:
@@ -171,7 +174,7 @@ def _load_space(space: SpaceSpec, running: dict[str, Any]) -> ModelEncoder | Con
     if space.repo_id is None:
         raise EncoderError(f"the space names no repo to load an encoder from: {space}")
     if Path(space.repo_id).is_dir():  # spaces name repos alone
-        raise hub.folder_without_revisions(space.repo_id, space.revision or "main")
+        raise client.folder_without_revisions(space.repo_id, space.revision or "main")
     if space.pooling == AUTOENCODER:
         encoder: ModelEncoder | ConvEncoder = _load_conv(space, running)
     else:

@@ -1,6 +1,6 @@
 """Loads a translator of whatever type a repo holds."""
 
-from hf_latent_bridge.translators import Translator
+from hf_latent_bridge.translators.base import Translator
 
 
 class AutoTranslator:

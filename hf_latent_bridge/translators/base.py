@@ -1,21 +1,78 @@
-"""The base of all translator types: the registry, and the Hub face (save, push, load)."""
+"""The base of all translator types: registry, config, and loading by type."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
 import torch
 
-from hf_latent_bridge import hub
+from hf_latent_bridge._version import __version__
 from hf_latent_bridge.errors import ConfigError, UnknownTranslatorError
-from hf_latent_bridge.model_card import render_card
+from hf_latent_bridge.files import (
+    CONFIG_NAME,
+    FORMAT_VERSION,
+    WEIGHTS_NAME,
+    check_config,
+    read_tensors,
+    to_files,
+)
+from hf_latent_bridge.hub import client
+from hf_latent_bridge.hub.cards import render_card
+from hf_latent_bridge.hub.published import Published
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.published import Published
-from hf_latent_bridge.serialization import CONFIG_NAME, WEIGHTS_NAME, read_tensors, to_files
 from hf_latent_bridge.solvers import AffineMap
 from hf_latent_bridge.spaces import SpaceSpec
-from hf_latent_bridge.translators.config import TranslatorConfig
 from hf_latent_bridge.translators.estimator import TranslatorEstimator
+
+
+@dataclass(frozen=True)
+class TranslatorConfig:
+    """The content of `config.json`; docs/format.md describes each field."""
+
+    translator_type: str
+    params: dict[str, Any]
+    source: SpaceSpec
+    target: SpaceSpec
+    n_pairs: int
+    dataset: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+    library_version: str = __version__
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str = CONFIG_NAME) -> Self:
+        """Reads what `to_dict` wrote; `where` it stood is for the error.
+
+        Raises:
+            FormatVersionError: Written by a newer library.
+            ConfigError: A field is missing, unknown or of the wrong type.
+        """
+        check_config(content, _KINDS, owner="translator", where=where)
+        if content["n_pairs"] < 1:
+            raise ConfigError(f"{where}: n_pairs must be at least 1, got {content['n_pairs']}")
+        spaces = {side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")}
+        return cls(**{**content, **spaces})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values, without the hash of the weights, which only a save knows."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        del plain["weights_sha256"]
+        return {**plain, "source": self.source.to_dict(), "target": self.target.to_dict()}
+
+
+_KINDS: dict[str, type] = {
+    "translator_type": str,
+    "params": dict,
+    "source": dict,
+    "target": dict,
+    "dataset": dict,
+    "n_pairs": int,
+    "metrics": dict,
+    "weights_sha256": str,
+}
+
 
 TRANSLATORS: dict[str, type["Translator"]] = {}
 
@@ -75,7 +132,7 @@ class Translator(TranslatorEstimator, Published):
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
-        **options: Unpack[hub.HubOptions],
+        **options: Unpack[client.HubOptions],
     ) -> Self:
         """Loads a translator from a Hub repo or a folder.
 
@@ -96,7 +153,7 @@ class Translator(TranslatorEstimator, Published):
         """
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype must be a floating torch.dtype or None, got {dtype!r}")
-        fetched = hub.fetch(pretrained_model_name_or_path, **options)
+        fetched = client.fetch(pretrained_model_name_or_path, **options)
         where = str(fetched.paths[CONFIG_NAME])
         config = TranslatorConfig.from_dict(fetched.config, where)
         translator = cls._from_config(config)

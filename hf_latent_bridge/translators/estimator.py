@@ -14,7 +14,7 @@ from hf_latent_bridge.metrics import r2_score
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import SCALINGS, AffineMap, Scaling, Solution, is_flat
 from hf_latent_bridge.spaces import SpaceSpec
-from hf_latent_bridge.translators.module import TranslatorModule, translate
+from hf_latent_bridge.translators.latent_map import TranslatorModule, translate
 
 Normalize = Literal["none", "source", "target", "both"]
 _NORMALIZE: tuple[Normalize, ...] = ("none", "source", "target", "both")

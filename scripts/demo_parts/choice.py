@@ -5,13 +5,7 @@ import numpy.typing as npt
 from assets.tables import shuffle_key
 
 from demo_parts.latents import stack
-from hf_latent_bridge import (
-    AffineTranslator,
-    OrthoTranslator,
-    Pairs,
-    Translator,
-    evaluate_latents,
-)
+from hf_latent_bridge import AffineTranslator, OrthoTranslator, Pairs, Translator, evaluate_latents
 
 ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SHARE = 0.2

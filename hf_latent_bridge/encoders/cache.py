@@ -1,0 +1,248 @@
+"""Keeps latents on disk so that no item is encoded twice, and tells what is kept."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_latent_bridge.encoders.base import Encoder, check_texts, encode
+from hf_latent_bridge.encoders.pictures import check_images, decode_image
+from hf_latent_bridge.encoders.store import ABOUT, LatentStore, locked, whole_rows
+from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.spaces import SpaceSpec
+
+FORMAT = 1  # goes into the key: count up where the same encoder would give other latents
+_TEXTS_AT_ONCE = 8192
+_PIXELS_AT_ONCE = 1 << 26
+
+
+class CachedEncoder:
+    """An encoder that keeps the latents of every text or image that it has encoded.
+
+    What is kept is found again by the encoder (repo, commit, modality, pooling, norm, length,
+    dtype) and the item itself, whatever dataset, sample or batch it comes in. Processes may share
+    a folder; what is damaged is encoded again.
+
+    Attributes:
+        encoder: The encoder behind the cache.
+        cache_dir: Folder of the cache.
+        space: Its space.
+    """
+
+    def __init__(self, encoder: Encoder, cache_dir: str | Path | None = None) -> None:
+        """Wraps an encoder.
+
+        Args:
+            encoder: An encoder of texts or images from a repo at a known commit.
+            cache_dir: Folder of the cache, made if it is not there; None for `latent-bridge` in
+                the folder that HF_HOME names.
+
+        Raises:
+            EncoderError: The encoder names no commit, so its latents cannot be told apart.
+        """
+        if encoder.space.repo_id is None or encoder.space.revision is None:
+            raise EncoderError(
+                f"only latents of a repo at a known commit can be cached, got {encoder.space}"
+            )
+        self.encoder = encoder
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
+        self._dtype: torch.dtype | None = getattr(encoder, "dtype", None)
+        self._autocast: torch.dtype | None = getattr(encoder, "autocast", None)
+        self._stored: LatentStore | None = None
+
+    @property
+    def space(self) -> SpaceSpec:
+        """The space of the latents."""
+        return self.encoder.space
+
+    def encode(
+        self, items: Sequence[Any], *, batch_size: int = 32, progress: bool = False
+    ) -> Tensor:
+        """Latents (n, d) of texts or images, in input order, from the cache where they are known.
+
+        Raises:
+            InvalidPairsError: Not a list of such items; names the row.
+            EncoderError: The encoder gave another width than its space says.
+        """
+        device = getattr(self.encoder, "device", "cpu")
+        of_images = self.space.modality == "image"
+        windows = _images(check_images(items)) if of_images else _texts(check_texts(items))
+        parts = [
+            self._encode(window, batch_size=batch_size, progress=progress) for window in windows
+        ]
+        if not parts:
+            return torch.empty(0, self.space.dim, dtype=self._dtype, device=device)
+        return torch.cat(parts).to(device)
+
+    def _encode(self, items: dict[int, tuple[bytes, Any]], **options: Any) -> Tensor:
+        keys = [key for key, _ in items.values()]
+        dtype = self._dtype_of(next(iter(items.values()))[1])
+        store = self._store(dtype)
+        rows = store.read(keys)
+        missing = {key: item for key, item in items.values() if key not in rows}
+        if missing:
+            latents = encode(self.encoder, list(missing.values()), **options)
+            fresh = dict(zip(missing, self._to_bytes(latents, dtype), strict=True))
+            store.write(fresh)
+            rows |= fresh
+        content = bytearray().join(rows[key] for key in keys)
+        return torch.frombuffer(content, dtype=dtype).view(len(keys), self.space.dim)
+
+    def _to_bytes(self, latents: Tensor, dtype: torch.dtype) -> list[bytes]:
+        if latents.shape[1] != self.space.dim or latents.dtype != dtype:
+            raise EncoderError(
+                f"{self.space} promises latents of {dtype}, got {latents.shape[1]} wide "
+                f"ones of {latents.dtype}"
+            )
+        plain = latents.detach().cpu().contiguous().view(torch.uint8).numpy()
+        return [row.tobytes() for row in plain]
+
+    def _dtype_of(self, example: Any) -> torch.dtype:
+        """The latents' dtype, which an example tells if the encoder does not."""
+        if self._dtype is None:
+            self._dtype = encode(self.encoder, [example]).dtype
+        return self._dtype
+
+    def _store(self, dtype: torch.dtype) -> LatentStore:
+        if self._stored is None:
+            precision = {"dtype": _name(dtype), "autocast": _name(self._autocast)}
+            about = {"format": FORMAT, "space": self.space.to_dict(), **precision}
+            content = json.dumps(about, sort_keys=True).encode()
+            folder = self.cache_dir / hashlib.sha256(content).hexdigest()[:32]
+            self._stored = LatentStore(folder, self.space.dim * dtype.itemsize, content)
+        return self._stored
+
+
+def default_cache_dir() -> Path:
+    """The folder of latents in the cache of Hugging Face's libraries."""
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(HF_HOME) / "latent-bridge"
+
+
+def _texts(texts: list[str]) -> Iterator[dict[int, tuple[bytes, Any]]]:
+    """Keys and texts by row, many at a time."""
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        window = enumerate(texts[start : start + _TEXTS_AT_ONCE], start)
+        yield {row: (_key(b"text", t.encode(errors="surrogatepass")), t) for row, t in window}
+
+
+def _images(items: list[Any]) -> Iterator[dict[int, tuple[bytes, Any]]]:
+    """Keys of the pixels and decoded images by row, as many at a time as memory holds well."""
+    window, pixels = dict[int, tuple[bytes, Any]](), 0
+    for row, item in enumerate(items):
+        image = decode_image(item, row)
+        header = f"{image.mode} {image.width} {image.height}"
+        window[row] = (_key(header.encode(), image.tobytes()), image)
+        pixels += image.width * image.height
+        if pixels >= _PIXELS_AT_ONCE:
+            yield window
+            window, pixels = {}, 0
+    if window:
+        yield window
+
+
+def _key(kind: bytes, content: bytes) -> bytes:
+    return hashlib.blake2b(kind + b"\0" + content, digest_size=16).digest()
+
+
+def _name(dtype: torch.dtype | None) -> str | None:
+    return None if dtype is None else str(dtype).removeprefix("torch.")
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """The latents that are kept of one encoder.
+
+    Attributes:
+        repo_id: The encoder's repo.
+        revision: Its commit.
+        space: All that is known of the latents' space.
+        dtype: Their dtype, and behind "by" that of the products.
+        items: How many there are.
+        bytes: What they take up.
+        last_used: When they were last read or written, ISO 8601 in UTC.
+        folder: Where they are.
+    """
+
+    repo_id: str
+    revision: str
+    space: dict[str, Any]
+    dtype: str
+    items: int
+    bytes: int
+    last_used: str
+    folder: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        pooling = self.space.get("pooling") or "own"
+        name = f"{self.repo_id}@{self.revision[:7]} ({pooling}, {self.dtype})"
+        return f"{name:64} {self.items:>11,} items {self.bytes / 1e6:>10,.1f} MB  {self.last_used}"
+
+
+def cache_info(cache_dir: str | Path | None = None, encoder: str | None = None) -> list[CacheEntry]:
+    """What the cache holds, encoder by encoder, the last used first.
+
+    Args:
+        cache_dir: Folder of the cache; None for `latent-bridge` in the folder of HF_HOME.
+        encoder: Repo id; None for all encoders.
+    """
+    root = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    found = [entry for path in root.glob(f"*/{ABOUT}") if (entry := _read(path)) is not None]
+    entries = [entry for entry in found if encoder in (None, entry.repo_id)]
+    return sorted(entries, key=lambda entry: entry.last_used, reverse=True)
+
+
+def clear_cache(
+    cache_dir: str | Path | None = None, encoder: str | None = None
+) -> list[CacheEntry]:
+    """Deletes the latents of one encoder or of all; whoever is encoding goes on unharmed.
+
+    Args:
+        cache_dir: Folder of the cache; None for `latent-bridge` in the folder of HF_HOME.
+        encoder: Repo id; None for all encoders.
+
+    Returns:
+        What was deleted.
+    """
+    entries = cache_info(cache_dir, encoder)
+    for entry in entries:
+        with locked(Path(entry.folder)):
+            shutil.rmtree(entry.folder, ignore_errors=True)
+    return entries
+
+
+def _read(path: Path) -> CacheEntry | None:
+    """One encoder's entry; None where the file is not one of this library's, or just deleted."""
+    try:
+        about = json.loads(path.read_bytes())
+        space, dtype = about["space"], about["dtype"]
+        dtype += f" by {about['autocast']}" if about["autocast"] else ""
+        size = sum(file.stat().st_size for file in path.parent.iterdir())
+        used = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+        return CacheEntry(
+            repo_id=space["repo_id"],
+            revision=space["revision"],
+            space=space,
+            dtype=dtype,
+            items=whole_rows(path.parent, space["dim"] * _WIDTHS[about["dtype"]]),
+            bytes=size,
+            last_used=used,
+            folder=str(path.parent),
+        )
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
+        return None
+
+
+_WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}

@@ -1,0 +1,113 @@
+"""Loads quietly, and refuses what transformers would replace by something random or empty."""
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hf_latent_bridge.errors import EncoderError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+_UNLIMITED = 10**20  # tokenizers without a limit state 10**30
+_MISSING = re.compile(r"^(\S.*?)\s*\|.*\bMISSING\b", re.MULTILINE)
+
+
+class _MissingWeights(logging.Handler):
+    """Collects the weights that transformers' load report calls missing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.keys += _MISSING.findall(record.getMessage())
+
+
+@contextlib.contextmanager
+def quiet_load(name: str) -> Iterator[None]:
+    """Loads without transformers' bars and reports; bars of downloads stay as the user set them.
+
+    Raises:
+        EncoderError: The repo lacks weights of the model, which would be left random.
+    """
+    from transformers.utils import logging as reports
+
+    missing, verbosity = _MissingWeights(), reports.get_verbosity()
+    reports.set_verbosity(logging.WARNING)
+    reports.disable_default_handler()
+    reports.add_handler(missing)
+    try:
+        with _no_bars():
+            yield
+    finally:
+        reports.remove_handler(missing)
+        reports.enable_default_handler()
+        reports.set_verbosity(verbosity)
+    keys = [key for key in missing.keys if "pooler" not in key]
+    if keys:
+        raise EncoderError(
+            f"{name!r} lacks weights of its model, which would be random: "
+            f"{', '.join(keys[:3])} and {max(len(keys) - 3, 0)} more"
+        )
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging as reports
+
+    if not reports.is_progress_bar_enabled():
+        yield
+        return
+    downloads_shown = not are_progress_bars_disabled()
+    reports.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if downloads_shown:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        reports.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def check_vocabulary(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Refuses the tokenizer without words that transformers makes up where a repo has none.
+
+    Raises:
+        EncoderError: The tokenizer knows special tokens only.
+    """
+    if len(tokenizer) - len(tokenizer.all_special_ids) <= 2:
+        raise EncoderError(
+            f"{name!r} has no vocabulary: it lacks the files of {type(tokenizer).__name__}, such "
+            "as tokenizer.json; save the tokenizer into the repo"
+        )
+
+
+def token_limit(
+    name: str, tokenizer: "PreTrainedTokenizerBase", max_length: int | None, positions: int | None
+) -> int | None:
+    """The number of tokens at which texts are cut; None where nothing limits it.
+
+    Args:
+        name: The repo, for the error.
+        tokenizer: Its tokenizer.
+        max_length: What the user asks for; None for the smaller of the model's limits.
+        positions: Most tokens that the model can take; None where any number will do.
+
+    Raises:
+        EncoderError: `max_length` leaves no room for a word, or exceeds `positions`.
+    """
+    if max_length is None:
+        limits = (tokenizer.model_max_length, positions)
+        return min((int(k) for k in limits if k and 0 < k < _UNLIMITED), default=None)
+    least = tokenizer.num_special_tokens_to_add() + 1
+    if not least <= max_length <= (positions or _UNLIMITED):
+        raise EncoderError(
+            f"max_length of {name!r} must be at least {least} (with special tokens)"
+            + (f" and at most {positions}" if positions else "")
+            + f", got {max_length}"
+        )
+    return max_length

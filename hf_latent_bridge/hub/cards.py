@@ -1,0 +1,240 @@
+"""Model cards: written from a config, merged into what people wrote."""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_latent_bridge.errors import ConfigError
+
+_TEMPLATE = Path(__file__).with_name("translator_card.md")
+_BEGIN = "<!-- begin: written by hf-latent-bridge"
+_GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
+_LOCAL_PATH = "path/to/this/folder"
+_ROWS = ("translated", "untranslated", "shuffled")
+_LABELS = {
+    "name": "configuration",
+    "source": "source column",
+    "target": "target column",
+    "max_pairs": "sample of",
+}
+_TYPE_TAG = "translator:"
+_REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+
+def render_card(config: Mapping[str, Any], *, repo_id: str | None, tags: Sequence[str]) -> str:
+    """The README.md for a translator.
+
+    Args:
+        config: Content of `config.json`.
+        repo_id: Where it is pushed to, for the snippet; None for a folder.
+        tags: Further tags.
+    """
+    source, target, metrics = config["source"], config["target"], config["metrics"]
+    columns = list(_scores(metrics, _ROWS[0]))
+    card = ModelCard.from_template(
+        _card_data(config, tags),
+        template_path=str(_TEMPLATE),
+        translator_type=config["translator_type"],
+        n_pairs=config["n_pairs"],
+        source=source,
+        target=target,
+        source_name=_name(source),
+        target_name=_name(target),
+        repo_id=repo_id or _LOCAL_PATH,
+        params=", ".join(f"`{k}={v!r}`" for k, v in sorted(config["params"].items())),
+        dataset=describe_dataset(config["dataset"]),
+        evaluated=metrics.get("n_pairs"),
+        evaluated_on=describe_dataset(metrics.get("dataset") or {}),
+        columns=columns,
+        rows=list(_rows(metrics, columns)),
+        shuffles=metrics.get("n_permutations"),
+        p_value=max(_p_values(metrics), default=None),
+        cka=_scores(metrics, "cka"),
+    )
+    return f"{str(card).rstrip()}\n"
+
+
+def merge_card(existing: str | None, generated: str) -> str:
+    """The generated card, with the text and metadata that people added to the existing one.
+
+    Generated values win, tags are joined, and results do not outlive the fit they belong to.
+
+    Raises:
+        ConfigError: The metadata of the existing card is no YAML mapping.
+    """
+    if existing is None:
+        return generated
+    old, new = _parse(existing), ModelCard(generated)
+    kept, fresh = _values(old), _values(new)
+    kept.pop("model-index", None)
+    fresh["tags"] = _joined_tags(kept.get("tags"), fresh["tags"])
+    data = ModelCardData(**{**kept, **fresh})
+    block = new.text.strip()
+    if _GENERATED.search(old.text):
+        text = _GENERATED.sub(lambda _: block, old.text, count=1)
+    else:
+        text = f"{old.text.rstrip()}\n\n{block}"
+    return f"---\n{data.to_yaml()}\n---\n\n{text.strip()}\n"
+
+
+def describe_dataset(dataset: Mapping[str, Any]) -> str:
+    """A dataset's provenance in one line of Markdown; empty where nothing is known."""
+    known = {**dataset, "revision": (dataset.get("revision") or "")[:12] or None}
+    name, parts = known.pop("repo_id", None), known.pop("parts", [])
+    details = ", ".join(_detail(k, v) for k, v in known.items() if v is not None)
+    if name:
+        return f"`{name}`" + (f" ({details})" if details else "")
+    together = " and ".join(describe_dataset(part) or "pairs of no dataset" for part in parts)
+    return ", ".join(filter(None, [together, details]))
+
+
+def _detail(key: str, value: Any) -> str:
+    if key == "deduplicated":
+        return "without duplicates"
+    if key == "bad_rows_skipped":
+        return f"{value:,} bad rows skipped"
+    return f"{_LABELS.get(key, key)} {value}"
+
+
+def _repo_ids(dataset: Mapping[str, Any]) -> list[str]:
+    """The Hub datasets of a record, each once."""
+    names = [part.get("repo_id") for part in dataset.get("parts", [dataset])]
+    return list(dict.fromkeys(name for name in names if _is_repo_id(name)))
+
+
+def _card_data(config: Mapping[str, Any], tags: Sequence[str]) -> ModelCardData:
+    named = (config[side].get("repo_id") for side in ("source", "target"))
+    base_models = list(dict.fromkeys(name for name in named if _is_repo_id(name)))
+    results = list(_eval_results(config["metrics"]))
+    return ModelCardData(
+        library_name="hf-latent-bridge",
+        pipeline_tag="feature-extraction",
+        tags=["latent-translation", f"{_TYPE_TAG}{config['translator_type']}", *tags],
+        base_model=base_models or None,
+        base_model_relation="adapter" if base_models else None,
+        datasets=_repo_ids(config["dataset"]) or None,
+        model_name=f"{_name(config['source'])} to {_name(config['target'])}" if results else None,
+        eval_results=results or None,
+    )
+
+
+def _eval_results(metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
+    dataset = metrics.get("dataset") or {}
+    if len(names := _repo_ids(dataset)) != 1:  # the index has a place for one only
+        return
+    (name,) = names
+    for metric, value in _scores(metrics, "translated").items():
+        yield EvalResult(
+            task_type="feature-extraction",
+            dataset_type=name,
+            dataset_name=name,
+            dataset_config=dataset.get("name"),
+            dataset_split=dataset.get("split"),
+            dataset_revision=dataset.get("revision"),
+            metric_type=metric,
+            metric_value=value,
+        )
+
+
+def _rows(metrics: Mapping[str, Any], columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    for row in _ROWS:
+        if row in metrics:
+            yield row, _cells(_scores(metrics, row), columns)
+        intervals = metrics.get("intervals")
+        if row == _ROWS[0] and isinstance(intervals, Mapping) and intervals.keys() >= set(columns):
+            yield "95 % interval", ["{:.3f} to {:.3f}".format(*intervals[name]) for name in columns]
+
+
+def _p_values(metrics: Mapping[str, Any]) -> list[float]:
+    chance = metrics.get("chance")
+    return [c["p_value"] for c in chance.values()] if isinstance(chance, Mapping) else []
+
+
+def _scores(metrics: Mapping[str, Any], row: str) -> dict[str, float]:
+    scores = metrics.get(row)
+    if not isinstance(scores, Mapping):
+        return {}
+    return {name: value for name, value in scores.items() if isinstance(value, int | float)}
+
+
+def _cells(scores: Mapping[str, float], columns: Sequence[str]) -> list[str]:
+    return [f"{scores[name]:.3f}" if name in scores else "-" for name in columns]
+
+
+def _parse(card: str) -> ModelCard:
+    try:
+        return ModelCard(card, ignore_metadata_errors=True)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"the metadata at the top of the existing README.md must be a YAML mapping: {error}"
+        ) from error
+
+
+def _joined_tags(old: Any, new: Sequence[str]) -> list[str]:
+    known = [old] if isinstance(old, str) else old or []
+    return list(dict.fromkeys([*new, *(t for t in known if not str(t).startswith(_TYPE_TAG))]))
+
+
+def _values(card: ModelCard) -> dict[str, Any]:
+    values: dict[str, Any] = card.data.to_dict()  # type: ignore[no-untyped-call]
+    return values
+
+
+def _is_repo_id(name: Any) -> TypeGuard[str]:
+    return isinstance(name, str) and _REPO_ID.fullmatch(name) is not None
+
+
+def _name(space: Mapping[str, Any]) -> str:
+    repo_id = space.get("repo_id")
+    return repo_id.rsplit("/", 1)[-1] if repo_id else f"{space['dim']}-d latents"
+
+
+_COMPONENT_TEMPLATE = Path(__file__).with_name("component_card.md")
+_LOCAL_FOLDER = "path/to/this/folder"
+
+
+def render_component_card(
+    owner: object, config: Mapping[str, Any], *, repo_id: str | None, tags: Sequence[str]
+) -> str:
+    """The README.md for a published object.
+
+    Args:
+        owner: What is published; the card takes its name and its first docstring lines.
+        config: Content of `config.json`.
+        repo_id: Where it is pushed to, for the snippet; None for a folder.
+        tags: Further tags.
+    """
+    kind = next(f"{key.removesuffix('_type')}:{config[key]}" for key in config if "_type" in key)
+    spaces = {name: config[name] for name in ("space", "encoder", "decoder") if name in config}
+    named = [space.get("repo_id") for space in spaces.values()]
+    base_models = list(dict.fromkeys(name for name in named if name and name != repo_id))
+    about = inspect.cleandoc(type(owner).__doc__ or "").split("\n\nAttributes:")[0]
+    data = ModelCardData(
+        library_name="hf-latent-bridge",
+        tags=["latent-translation", kind, *tags],
+        base_model=base_models or None,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_path=str(_COMPONENT_TEMPLATE),
+        name=(repo_id or type(owner).__name__).rsplit("/", 1)[-1],
+        class_name=type(owner).__name__,
+        repo_id=repo_id or _LOCAL_FOLDER,
+        about=about,
+        space=config.get("space"),
+        parts=_parts(config),
+    )
+    return f"{str(card).rstrip()}\n"
+
+
+def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The repos that a stitched model points to, in the order in which latents pass them."""
+    if "decoder" not in config:
+        return []
+    translators = [("translator", step) for step in config["translators"]]
+    return [("encoder", config["encoder"]), *translators, ("decoder", config["decoder"])]

@@ -1,0 +1,1 @@
+"""Other libraries: translators where their users already are."""

@@ -1,0 +1,145 @@
+"""The paper's four estimators: affine, linear, l-ortho and ortho."""
+
+from typing import Literal
+
+from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.solvers import (
+    Problem,
+    Scaling,
+    Solution,
+    solve_by_gradient,
+    solve_l_ortho,
+    solve_least_squares,
+    solve_ortho,
+)
+from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.estimator import Normalize
+
+
+class AffineTranslator(Translator, translator_type="affine"):
+    """Least squares with a free intercept, regularised by a penalty or by stopping early.
+
+    Source: Maiorca et al. (2023), "affine", estimated there by Adam on the mean squared error,
+    which is `solver="gradient"` here. Its closed form with `alpha=0` equals `linear` (with an
+    intercept); `alpha` > 0 is ridge regression.
+
+    Args:
+        alpha: Penalty on the squared weights, relative to the mean over pairs and applied in
+            scaled coordinates: scikit-learn's `Ridge(alpha=n_pairs * alpha)`. The intercept is
+            not penalised. Closed form only.
+        solver: "closed_form", or "gradient" for full-batch Adam, run on the moments so that its
+            cost does not depend on the number of pairs.
+        steps: Adam steps.
+        lr: Adam's learning rate.
+        seed: Seeds Adam's start.
+        scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
+            "center" or "none"; the closed form has an intercept in any case.
+        normalize: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+            "both".
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.0,
+        solver: Literal["closed_form", "gradient"] = "closed_form",
+        steps: int = 300,
+        lr: float = 1e-3,
+        seed: int = 0,
+        scaling: Scaling = "standard",
+        normalize: Normalize = "none",
+    ) -> None:
+        super().__init__(scaling=scaling, normalize=normalize)
+        self.alpha = alpha
+        self.solver = solver
+        self.steps = steps
+        self.lr = lr
+        self.seed = seed
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not 0 <= self.alpha < float("inf"):
+            raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha!r}")
+        if self.solver not in ("closed_form", "gradient"):
+            raise ValueError(f"solver must be 'closed_form' or 'gradient', got {self.solver!r}")
+        if self.solver == "gradient" and self.alpha != 0:
+            raise ValueError("alpha is a penalty of the closed form: set alpha=0 for 'gradient'")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps must be an integer >= 1, got {self.steps!r}")
+        if not 0 < self.lr < float("inf"):
+            raise ValueError(f"lr must be a finite number > 0, got {self.lr!r}")
+
+    def _solve(self, moments: PairedMoments) -> Solution:
+        if self.solver == "gradient":
+            return solve_by_gradient(
+                moments, self.scaling, steps=self.steps, lr=self.lr, seed=self.seed
+            )
+        scaling: Scaling = "center" if self.scaling == "none" else self.scaling
+        return solve_least_squares(Problem.from_moments(moments, scaling), alpha=self.alpha)
+
+
+class LinearTranslator(Translator, translator_type="linear"):
+    """The least-squares map, with no penalty and no intercept beyond the scaling's shift.
+
+    Source: Maiorca et al. (2023), "linear". Needs clearly more pairs than dimensions; with
+    fewer, `AffineTranslator(alpha=0.1)` is the safer choice.
+
+    Args:
+        scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
+            "center", or "none" for a map through the origin.
+        normalize: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+            "both".
+    """
+
+    def _solve(self, moments: PairedMoments) -> Solution:
+        return solve_least_squares(Problem.from_moments(moments, self.scaling))
+
+
+class LOrthoTranslator(Translator, translator_type="l_ortho"):
+    """Solves `linear`, then sets all its singular values to one.
+
+    Source: Maiorca et al. (2023), "l-ortho". Weak directions of the source count as much as
+    strong ones, so it needs clearly more pairs than dimensions.
+
+    Args:
+        scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
+            "center" or "none".
+        normalize: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+            "both".
+    """
+
+    def _solve(self, moments: PairedMoments) -> Solution:
+        return solve_l_ortho(Problem.from_moments(moments, self.scaling))
+
+
+class OrthoTranslator(Translator, translator_type="ortho"):
+    """The rotation (or reflection) that best aligns the pairs; angles and distances are kept.
+
+    The most robust choice with few pairs. For unequal widths it is the paper's zero-padded
+    solution. Source: Schönemann (1966); Maiorca et al. (2023), "ortho".
+
+    Args:
+        scale: Also fit one scalar by least squares.
+        scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
+            "center" or "none"; the map stays orthogonal only in scaled coordinates.
+        normalize: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+            "both".
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: bool = False,
+        scaling: Scaling = "standard",
+        normalize: Normalize = "none",
+    ) -> None:
+        super().__init__(scaling=scaling, normalize=normalize)
+        self.scale = scale
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not isinstance(self.scale, bool):
+            raise ValueError(f"scale must be True or False, got {self.scale!r}")
+
+    def _solve(self, moments: PairedMoments) -> Solution:
+        return solve_ortho(Problem.from_moments(moments, self.scaling), scale=self.scale)
