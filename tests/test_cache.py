@@ -182,7 +182,7 @@ for start in range(0, 300, 5):
     latents = CachedEncoder(Counting(), {str(tmp_path)!r}).encode(texts)
     assert torch.equal(latents, plain(texts))
 """
-    environment = {**os.environ, "PYTHONPATH": "tests:scripts"}
+    environment = {**os.environ, "PYTHONPATH": "tests/helpers:tests:scripts"}
     running = [
         subprocess.Popen([sys.executable, "-c", code, name], env=environment) for name in "xy"
     ]

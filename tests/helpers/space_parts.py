@@ -24,7 +24,7 @@ NAMESPACE = "acme"
 ANIMALS = {"dog", "cat", "bird"}
 TRAIN, TEST = 240, 60  # rows of demo-news and demo-pictures
 CLOTHES = {"train": 80, "test": 24}
-APP = Path(__file__).parents[1] / "spaces_demo" / "app.py"
+APP = Path(__file__).parents[2] / "spaces_demo" / "app.py"
 
 
 @functools.cache
