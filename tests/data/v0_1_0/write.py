@@ -1,4 +1,4 @@
-"""Writes this folder with version 0.1.0: `PYTHONPATH=<checkout of 0.1.0>[/scripts] python write.py`.
+"""Writes this folder; PYTHONPATH is a checkout of 0.1.0 and the scripts folder in it.
 
 It was run once and is kept to show how the files came about. Later versions only read them.
 """
