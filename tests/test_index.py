@@ -158,7 +158,7 @@ def test_what_faiss_does_not_take_is_refused(factory):
 
 def test_without_faiss_the_pip_command_is_named_and_exact_search_works(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(DecoderError, match=r'pip install "hf-latent-bridge\[index\]"'):
+    with pytest.raises(ImportError, match=r'pip install "hf-latent-bridge\[index\]"'):
         LatentIndex.from_latents(VECTORS, ITEMS, faiss="Flat")
     assert LatentIndex.from_latents(VECTORS, ITEMS)(VECTORS[:1])[0]["row"] == 0
 
