@@ -68,7 +68,7 @@ def kill_at_checkpoint(process: "subprocess.Popen[bytes]", folder: Path) -> None
         raise RuntimeError(f"{PROCESSES} processes should fit, {len(workers)} do")
     for pid in workers:  # torchrun gives each a session of its own, so no group has them all
         os.kill(pid, signal.SIGKILL)
-    process.wait()
+    process.wait(PATIENCE)
     if (folder / "moments.safetensors").exists():
         raise RuntimeError("the fit was over before the kill")
     print(f"  killed {workers} with SIGKILL", flush=True)

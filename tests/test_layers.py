@@ -2,11 +2,11 @@
 
 import ast
 import graphlib
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import finished
 
 import hf_latent_bridge
 
@@ -80,9 +80,7 @@ def test_the_first_line_of_a_file_is_a_sentence_that_says_why_it_exists(path):
 
 def test_importing_the_package_loads_no_heavy_library():
     code = "import sys, hf_latent_bridge; print(*sys.modules)"
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    output = finished([sys.executable, "-c", code]).stdout.split()
     heavy = {
         "torch",
         "transformers",
