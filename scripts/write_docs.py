@@ -153,8 +153,13 @@ def api_page() -> str:
 
 
 def _names_in(folders: list[str]) -> list[str]:
-    homes = hf_latent_bridge._HOMES
-    return [name for name, home in homes.items() if home.split(".")[1] in folders]
+    return [name for name, value in public().items() if value.__module__.split(".")[1] in folders]
+
+
+def public() -> dict[str, Any]:
+    """The public names and what they name."""
+    names = [name for name in dir(hf_latent_bridge) if name != "__version__"]
+    return {name: getattr(hf_latent_bridge, name) for name in names}
 
 
 def entry(name: str) -> str:
@@ -172,8 +177,8 @@ def entry(name: str) -> str:
 
 def _members(cls: type) -> dict[str, tuple[str, Any]]:
     """Documented members that no public base class already documents."""
-    public = {getattr(hf_latent_bridge, name) for name in hf_latent_bridge.__all__}
-    bases = [base for base in cls.__mro__[1:] if base in public]
+    documented = [value for value in public().values() if inspect.isclass(value)]
+    bases = [base for base in cls.__mro__[1:] if base in documented]
     own = [base for base in cls.__mro__ if not any(issubclass(known, base) for known in bases)]
     found: dict[str, tuple[str, Any]] = {}
     for base in own:
@@ -253,8 +258,7 @@ def _written(given: Iterable[inspect.Parameter], hints: Mapping[str, str]) -> It
         if keyword_only and not starred:
             yield "*"
         starred |= keyword_only or parameter.kind is parameter.VAR_POSITIONAL
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
-        text = stars.get(parameter.kind, "") + parameter.name
+        text = str(parameter.replace(annotation=parameter.empty, default=parameter.empty))
         if parameter.name in hints:
             text += f": {hints[parameter.name]}"
         yield text if parameter.default is parameter.empty else f"{text} = {_value(parameter)}"
