@@ -15,14 +15,14 @@ from hf_latent_bridge.decoders.search import METRICS, FaissSearch, Metric, searc
 from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import ConfigError, DecoderError, WeightsError
 from hf_latent_bridge.files import check_fields, check_sizes, parse_json
-from hf_latent_bridge.hub.published import Part
+from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.spaces import SpaceSpec
 
 ITEMS_NAME = "items.jsonl"
 
 
-class LatentIndex(Part):
+class LatentIndex(Component):
     """A retrieval index: from a latent to the items whose latents are nearest.
 
     Attributes:
