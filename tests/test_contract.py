@@ -28,10 +28,6 @@ def fitted(translator) -> Translator:
     return translator.fit(X, Y)
 
 
-def test_the_readme_and_the_registry_name_the_same_types():
-    assert sorted(TRANSLATORS) == ["affine", "l_ortho", "linear", "ortho"]
-
-
 def test_a_type_that_is_taken_cannot_be_registered_again():
     with pytest.raises(ValueError, match="'ortho' is taken by OrthoTranslator"):
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hf_latent_bridge.autoencoder import train
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
+from hf_latent_bridge.extras import require
 from hf_latent_bridge.files import check_fields, check_sizes
 from hf_latent_bridge.hub.published import Part
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
@@ -189,10 +190,13 @@ def fit_head(
         seed: Seeds the MLP.
 
     Raises:
+        MissingExtraError: `hidden` is None and scikit-learn is not installed.
         InvalidLatentsError: No rows, another width than the space's, NaN or infinity.
         DecoderError: Labels that are not one text or integer per row, of at least two kinds, or
             `hidden` or `C` not positive.
     """
+    if hidden is None:
+        require("encoders", "sklearn", purpose="fit_head(hidden=None)")
     x = as_tensor(latents).detach()
     if x.ndim != 2 or len(x) == 0 or x.shape[1] != (space.dim if space else x.shape[1]):
         raise InvalidLatentsError(

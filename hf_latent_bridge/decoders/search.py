@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_latent_bridge.errors import DecoderError
+from hf_latent_bridge.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,9 +78,12 @@ class FaissSearch:
             metric: "cosine", "dot" or "euclidean".
 
         Raises:
-            DecoderError: FAISS is not installed, or takes neither the description nor the vectors.
+            MissingExtraError: FAISS is not installed.
+            DecoderError: FAISS takes neither the description nor the vectors.
         """
-        faiss = _import_faiss()
+        require("index", "faiss", purpose="a FAISS index")
+        import faiss
+
         kind = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
         self._metric = metric
         data = _plain(vectors, metric)
@@ -110,14 +114,3 @@ def unit(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 def _plain(vectors: Tensor, metric: Metric) -> Any:
     scaled = unit(vectors) if metric == "cosine" else vectors
     return scaled.float().cpu().contiguous().numpy()
-
-
-def _import_faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise DecoderError(
-            'a FAISS index needs faiss-cpu: pip install "hf-latent-bridge[index]", '
-            "or leave faiss=None to search exactly"
-        ) from error
-    return faiss

@@ -11,6 +11,7 @@ from huggingface_hub import CommitInfo
 from torch import Tensor
 
 from hf_latent_bridge._version import __version__
+from hf_latent_bridge.devices import as_device
 from hf_latent_bridge.errors import HubUnavailableError
 from hf_latent_bridge.files import (
     CARD_NAME,
@@ -182,14 +183,14 @@ class Part(Published):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
         **options: Unpack[client.HubOptions],
     ) -> Self:
         """Loads it from a Hub repo or a folder.
 
         Args:
             pretrained_model_name_or_path: Repo id or folder.
-            device: Where to put the tensors.
+            device: Where to put the tensors; None for a GPU if there is one.
             options: `revision` (resolved to a commit once), `subfolder`, `token`, `cache_dir`,
                 `force_download`, `local_files_only`, as huggingface_hub takes them.
 
@@ -207,7 +208,7 @@ class Part(Published):
         space = SpaceSpec.from_dict(config["space"])
         shapes = cls._shapes(space, config["params"])
         tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config["weights_sha256"])
-        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+        tensors = {name: tensor.to(as_device(device)) for name, tensor in tensors.items()}
         part = cls._build(space, config["params"], tensors, fetched.paths)
         return part._loaded_from(fetched)
 

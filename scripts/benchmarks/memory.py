@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
             for side, width in WIDTHS.items():
                 write(Path(name) / f"{side}.npy", count, width)
             command = [sys.executable, str(SCRIPT), "memory", name]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=3600)
         result = json.loads(done.stdout)
         peaks.append(result["peak"])
         print(f"{count:>9,} pairs: peak {result['peak']:,.0f} MB, {result['summary']}", flush=True)
