@@ -14,7 +14,7 @@ from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.files import check_fields, check_sizes
-from hf_latent_bridge.hub.published import Part
+from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.solvers import is_flat
 from hf_latent_bridge.spaces import SpaceSpec
@@ -24,7 +24,7 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
-class Head(Part):
+class Head(Component):
     """A classifier head: from the latents of one encoder to labels with scores.
 
     Its layers, labels and problem type are read-only: make another head to change one.

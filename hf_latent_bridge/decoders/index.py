@@ -15,15 +15,15 @@ from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
 from hf_latent_bridge.decoders.search import METRICS, Metric, find_search
 from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import ConfigError, DecoderError, WeightsError
-from hf_latent_bridge.files import check_fields, check_sizes
-from hf_latent_bridge.hub.published import Part
+from hf_latent_bridge.files import check_fields, check_sizes, parse_json
+from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.spaces import SpaceSpec
 
 ITEMS_NAME = "items.jsonl"
 
 
-class LatentIndex(Part):
+class LatentIndex(Component):
     """A retrieval index: from a latent to the items whose latents are nearest.
 
     What an index holds is read-only; `add` appends to it.
@@ -275,15 +275,4 @@ def _read_items(path: Path, n: int, sha256: str) -> list[Any]:
     lines = content.split(b"\n")[:-1]
     if len(lines) != n:
         raise WeightsError(f"{path} must hold {n} items, got {len(lines)}")
-    return [_parse(path, number, line) for number, line in enumerate(lines)]
-
-
-def _parse(path: Path, number: int, line: bytes) -> Any:
-    try:
-        return json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: item {number} is no JSON: {error}") from error
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
+    return [parse_json(line, f"{path}: item {number}") for number, line in enumerate(lines)]

@@ -10,12 +10,12 @@ from torch import Tensor
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
 from hf_latent_bridge.files import check_fields
-from hf_latent_bridge.hub.published import Part
+from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.spaces import SpaceSpec
 
 
-class LabelDecoder(Part):
+class LabelDecoder(Component):
     """A zero-shot classifier: it ranks labels by the cosine of their vectors with a latent.
 
     Attributes:
