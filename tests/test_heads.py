@@ -328,5 +328,5 @@ def test_what_a_head_answers_with_cannot_be_replaced(name):
 
 def test_a_problem_type_that_no_config_takes_is_refused():
     head = fit_head(np.eye(4), [0, 0, 1, 1])
-    with pytest.raises(DecoderError, match="problem_type must be one of .*got 'ranking'"):
+    with pytest.raises(DecoderError, match=r"problem_type must be one of .*got 'ranking'"):
         Head(head.layers, head.labels, head.space, "ranking")
