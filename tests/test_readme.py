@@ -29,8 +29,8 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def seeded(hub: LocalHub) -> None:
+    from assets.publish import seed
     from datasets import load_dataset
-    from seed_hub import seed
 
     hub.add_user("hf_alice", "alice", orgs=(*ORGS, "fancyzhx", "google", "jxie", "me"))
     seed(["minilm", "mpnet", "bbc-news"], quiet=True)
