@@ -50,8 +50,8 @@ def run_blocks(code: list[str], where: str) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def seeded(hub: LocalHub) -> None:
+    from assets.publish import seed
     from datasets import load_dataset
-    from seed_hub import seed
 
     hub.add_user("hf_alice", "alice", orgs=(*ORGS, "fancyzhx", "google", "jxie", "me"))
     seed(["minilm", "mpnet", "bbc-news"], quiet=True)
