@@ -55,6 +55,7 @@ def kill_when_it_hangs(process, folder, count):
     assert not list(folder.glob("result-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
     kill_when_it_hangs(start(tmp_path, "hang", count), tmp_path, count)
@@ -73,6 +74,7 @@ def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
     assert not (tmp_path / "checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_a_process_whose_partner_is_killed_says_so_where_no_launcher_ends_it(tmp_path):
     first, second = without_a_launcher(2, SCRIPT, tmp_path, "hang")
     with first, second:

@@ -236,6 +236,7 @@ def test_one_process_needs_no_accelerate_and_several_say_what_to_install(
     assert "pip install 'hf-latent-bridge[encoders]'" in line
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_fit_what_one_fits_and_the_first_speaks(fit, tmp_path):
     alone = fit(*texts(), "--chunk-size", 32)
     options = ["--stream", "--chunk-size", "32", "--output", tmp_path / "two"]

@@ -15,6 +15,7 @@ from tiny_models import sentence_repo, text_dataset
 
 from hf_latent_bridge.fitting.processes import Processes
 
+pytestmark = pytest.mark.slow
 FITS = list(fit_cases.FITS)
 COUNTS = [2, 3]
 

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> options.Command:
-    """The parser of all commands; `scripts/write_cli_docs.py` prints its help."""
+    """The parser of all commands; `scripts/write_docs.py` prints its help."""
     parser = argparse.ArgumentParser(
         prog="latent-bridge",
         description="Fit, check and share maps between the latent spaces of encoders.",

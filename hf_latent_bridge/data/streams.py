@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_latent_bridge.data.arrow import decode, table_column
 from hf_latent_bridge.data.chunks import (
     CHUNK_SIZE,
     EVERYTHING,
@@ -19,6 +18,7 @@ from hf_latent_bridge.data.chunks import (
 from hf_latent_bridge.data.pairs import Pairs, combined_record
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
 from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.vectors.datasets import decode, table_column
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

@@ -16,7 +16,7 @@ from hf_latent_bridge.data.chunks import ChunkNumber
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.errors import CheckpointError
-from hf_latent_bridge.files import write_atomic
+from hf_latent_bridge.files import parse_json, write_atomic
 from hf_latent_bridge.fitting.encoding import EncodedChunk, Side
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
@@ -163,7 +163,7 @@ def _read(path: Path) -> tuple[dict[str, Any], FitState]:
     """The identity of the fit, and how far it had come."""
     try:
         tensors = safetensors.torch.load(path.read_bytes())
-        facts = json.loads(tensors.pop("state").numpy().tobytes())
+        facts = parse_json(tensors.pop("state").numpy().tobytes(), str(path))
         return facts["identity"], _to_fit_state(facts, tensors)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(

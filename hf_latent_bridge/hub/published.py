@@ -131,8 +131,8 @@ class Published(abc.ABC):
 _FIELDS = {"space": dict, "params": dict, "weights_sha256": str}
 
 
-class Part(Published):
-    """A published decoder or encoder half: a config, tensors, and the latent space they belong to.
+class Component(Published):
+    """A decoder or encoder that is published beside translators: config, tensors and their space.
 
     Attributes:
         kind_key: The field of the config that says what it holds.
@@ -176,7 +176,7 @@ class Part(Published):
         tensors: dict[str, Tensor],
         paths: Mapping[str, Path],
     ) -> Self:
-        """The part again, from what `_params`, `_tensors` and `_extras` gave."""
+        """The component again, from what `_params`, `_tensors` and `_extras` gave."""
 
     @classmethod
     def from_pretrained(
@@ -209,8 +209,8 @@ class Part(Published):
         shapes = cls._shapes(space, config["params"])
         tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config["weights_sha256"])
         tensors = {name: tensor.to(as_device(device)) for name, tensor in tensors.items()}
-        part = cls._build(space, config["params"], tensors, fetched.paths)
-        return part._loaded_from(fetched)
+        component = cls._build(space, config["params"], tensors, fetched.paths)
+        return component._loaded_from(fetched)
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         config = {
