@@ -1,6 +1,7 @@
 """What `fit` takes from its flags: pairs, anchors, bad rows, checkpoints and processes."""
 
 import json
+import os
 import sys
 
 import datasets
