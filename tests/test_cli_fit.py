@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 import tiny_models
-from processes import finished
+from processes import ON_CPUS, finished, torchrun
 from tiny_images import clip_repo, pictures
 
 import hf_latent_bridge
@@ -271,18 +271,16 @@ def test_one_process_needs_no_accelerate_and_several_say_what_to_install(
     assert 'pip install "hf-latent-bridge[encoders]"' in line
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_fit_what_one_fits_and_the_first_speaks(fit, tmp_path):
     alone = fit(*texts(), "--chunk-size", 32)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launcher += ["--nproc_per_node", "2", "-m", "hf_latent_bridge"]
     options = ["--stream", "--chunk-size", "32", "--output", tmp_path / "two"]
-    command = [*launcher, "fit", *named(), *texts(), *map(str, options)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    done = finished(command, env=environment, check=False)
+    command = torchrun(2, "-m", "hf_latent_bridge", "fit", *named(), *texts(), *options)
+    done = finished(command, env=ON_CPUS, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("saved in") == 1
     assert "200 pairs" in done.stdout
-    assert "rows/s by each of 2 processes" in done.stdout
+    assert "pairs/s by each of 2 processes" in done.stdout
     two = AutoTranslator.from_pretrained(tmp_path / "two")
     np.testing.assert_allclose(two.map_.weight, alone.map_.weight, atol=1e-5)
     assert two.dataset_ == alone.dataset_

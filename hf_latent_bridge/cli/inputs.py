@@ -51,6 +51,8 @@ def choose(
         labels=_labels(args) if args.anchors == "balanced" else None,
         seed=args.seed,
         batch_size=args.batch_size,
+        chunk_size=args.chunk_size,
+        progress=args.progress,
     )
 
 

@@ -72,6 +72,7 @@ def _add_rows(command: Command) -> None:
     rows.add_argument(
         "--chunk-size",
         type=_positive,
+        default=1024,
         metavar="N",
         help="pairs that a process takes at a time: lower it to share few among many "
         "(default: 1024)",
