@@ -1,8 +1,9 @@
-"""What a translation run is asked to do, and how far each process of it has come."""
+"""The job of one translation: what must be done, how far each process is, and the manifest."""
 
 import glob
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hf_latent_bridge._version import __version__
-from hf_latent_bridge.errors import ResumeError
+from hf_latent_bridge.errors import ProcessError, ResumeError
 from hf_latent_bridge.files import WEIGHTS_NAME, to_files, write_atomic
 from hf_latent_bridge.translation.sources import Place
 from hf_latent_bridge.translators.base import Translator
@@ -23,53 +24,59 @@ class Job:
 
     Attributes:
         translator: A fitted translator.
-        place: What it reads.
-        target: The file it makes.
+        input: What to read; opened again in each process.
+        output: The file to write.
         dtype: Floating dtype of the result, as NumPy spells it.
-        rows: Rows in a block; ranges of processes and checkpoints lie between blocks, so that
-            every run multiplies the same blocks and writes the same bytes.
-        world: Number of processes.
+        chunk_size: Rows in a chunk. Every run multiplies the same chunks, so resumed runs and
+            several processes write the same bytes as one run.
+        checkpoint_every: Rows between two notes of how far a process is.
+        processes: Number of processes.
+        timeout: Seconds without progress after which a wait for a reader or process ends.
         facts: What must not change between a run and its resumption.
     """
 
     translator: Translator
-    place: Place
-    target: Path
+    input: Place
+    output: Path
     dtype: str
-    rows: int
-    world: int
+    chunk_size: int
+    checkpoint_every: int
+    processes: int
+    timeout: float
     facts: Mapping[str, Any]
 
     @property
     def part(self) -> Path:
         """The hidden file that grows to be the result."""
-        return self.target.with_name(f".{self.target.name}.part")
+        return self.output.with_name(f".{self.output.name}.part")
 
     def state_path(self, rank: int) -> Path:
         """Where a process notes how far it has come."""
-        return self.part.with_name(f"{self.part.name}.{rank}-of-{self.world}")
+        return self.part.with_name(f"{self.part.name}.{rank}-of-{self.processes}")
 
-    def range_of(self, rank: int, n: int | None) -> tuple[int, int | None]:
+    def range_of(self, rank: int, n: int) -> tuple[int, int]:
         """First and last row (exclusive) of a process."""
-        if n is None:
-            return 0, None
-        blocks = -(-n // self.rows)
-        first, last = (blocks * r // self.world * self.rows for r in (rank, rank + 1))
+        chunks = -(-n // self.chunk_size)
+        first, last = (chunks * r // self.processes * self.chunk_size for r in (rank, rank + 1))
         return min(first, n), min(last, n)
 
     def done(self, rank: int) -> int | None:
         """Rows of its range that a process has written; None if it has not begun.
 
         Raises:
-            ResumeError: What is there belongs to another job; says what differs.
+            ResumeError: The state belongs to another job.
         """
         state = self._read(self.state_path(rank))
         return None if state is None or not self.part.exists() else int(state["done"])
 
-    def is_done(self, rank: int, n: int | None) -> bool:
-        """Whether a process has written all of its range; that of a stream is never waited for."""
-        start, stop = self.range_of(rank, n)
-        return stop is None or (self.done(rank) or 0) >= stop - start
+    def unfinished(self, n: int) -> list[int]:
+        """The processes that have not written all of their range."""
+        ranges = (self.range_of(rank, n) for rank in range(self.processes))
+        return [
+            rank
+            for rank, (start, stop) in enumerate(ranges)
+            if (self.done(rank) or 0) < stop - start
+        ]
 
     def note(self, rank: int, done: int) -> None:
         """Records, whole or not at all, that the first `done` rows of a range are written."""
@@ -77,16 +84,16 @@ class Job:
         write_atomic(self.state_path(rank), content.encode())
 
     def check(self) -> None:
-        """Looks at all that an earlier run has left.
+        """Looks at the files that an earlier run has left.
 
         Raises:
-            ResumeError: It belongs to another job.
+            ResumeError: They belong to another job.
         """
         for path in self._states():
             self._read(path)
 
     def clear(self) -> None:
-        """Removes what a run leaves while it is not finished."""
+        """Removes the files of an unfinished run."""
         for path in [*self._states(), self.part]:
             path.unlink(missing_ok=True)
 
@@ -103,11 +110,37 @@ class Job:
         if changed:
             told = "; ".join(f"{k}: {before.get(k)!r} then, {now[k]!r} now" for k in changed)
             raise ResumeError(
-                f"an unfinished translation into {self.target} cannot be resumed, for it had "
+                f"an unfinished translation into {self.output} cannot be resumed, for it had "
                 f"another {' and '.join(changed)} ({told}): put that back, or start over with "
                 "resume=False (--restart)"
             )
         return state
+
+
+class Watch:
+    """Ends a wait for processes that make no progress."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._seen: list[int | None] | None = None
+        self._since = time.monotonic()
+
+    def look(self) -> int:
+        """The rows that all processes have written.
+
+        Raises:
+            ProcessError: No process has written any for `job.timeout` seconds.
+        """
+        done = [self._job.done(rank) for rank in range(self._job.processes)]
+        if done != self._seen:
+            self._seen, self._since = done, time.monotonic()
+        if time.monotonic() - self._since > self._job.timeout:
+            raise ProcessError(
+                f"the {self._job.processes} processes have noted no progress for "
+                f"{self._job.timeout:g} seconds (rows written by each: {done}): start again, and "
+                "all go on where they stood; a longer timeout can be given"
+            )
+        return sum(rows or 0 for rows in done)
 
 
 def describe_translator(translator: Translator) -> dict[str, Any]:
@@ -125,7 +158,7 @@ def describe_translator(translator: Translator) -> dict[str, Any]:
 def write_manifest(job: Job, source: Mapping[str, Any], shape: tuple[int, int]) -> None:
     """Writes `<output>.manifest.json`: what was made from what by which translator."""
     content = {
-        "output": job.target.name,
+        "output": job.output.name,
         "rows": shape[0],
         "width": shape[1],
         "dtype": np.dtype(job.dtype).name,
@@ -133,5 +166,5 @@ def write_manifest(job: Job, source: Mapping[str, Any], shape: tuple[int, int]) 
         "translator": job.facts["translator"],
         "library_version": __version__,
     }
-    path = job.target.with_name(f"{job.target.name}.manifest.json")
+    path = job.output.with_name(f"{job.output.name}.manifest.json")
     write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())

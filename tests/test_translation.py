@@ -35,11 +35,6 @@ def translator():
 
 
 @pytest.fixture
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(translation, "_ROWS", 3)
-
-
-@pytest.fixture
 def save(tmp_path):
     """Write an array to in.npy."""
 
@@ -55,9 +50,9 @@ def rows(n, dtype="float32"):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
-def test_the_result_equals_transform_row_by_row(translator, save, tmp_path, small_chunks, dtype):
+def test_the_result_equals_transform_row_by_row(translator, save, tmp_path, dtype):
     x = rows(10, dtype)
-    shape = translate_file(translator, save(x), tmp_path / "out.npy")
+    shape = translate_file(translator, save(x), tmp_path / "out.npy", chunk_size=3)
     result = np.load(tmp_path / "out.npy")
     assert shape == result.shape == (10, 3)
     assert result.dtype == x.dtype
@@ -68,14 +63,14 @@ def test_the_result_equals_transform_row_by_row(translator, save, tmp_path, smal
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 4])
-def test_any_number_of_rows_is_taken(translator, save, tmp_path, small_chunks, n):
-    assert translate_file(translator, save(rows(n)), tmp_path / "out.npy") == (n, 3)
+def test_any_number_of_rows_is_taken(translator, save, tmp_path, n):
+    assert translate_file(translator, save(rows(n)), tmp_path / "out.npy", chunk_size=3) == (n, 3)
     assert np.load(tmp_path / "out.npy").shape == (n, 3)
 
 
-def test_a_column_major_file_is_read_as_it_is_meant(translator, save, tmp_path, small_chunks):
+def test_a_column_major_file_is_read_as_it_is_meant(translator, save, tmp_path):
     x = rows(7)
-    translate_file(translator, save(np.asfortranarray(x)), tmp_path / "out.npy")
+    translate_file(translator, save(np.asfortranarray(x)), tmp_path / "out.npy", chunk_size=3)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), translator.transform(x), rtol=1e-5)
 
 
@@ -94,11 +89,11 @@ def test_an_existing_result_is_replaced(translator, save, tmp_path):
     assert np.load(tmp_path / "out.npy").shape == (2, 3)
 
 
-def refused(translator, source, target, error=InvalidLatentsError):
+def refused(translator, source, target, error=InvalidLatentsError, **options):
     """The message of the refusal, after which nothing new is in the folder."""
     before = {path: path.read_bytes() for path in target.parent.glob("*") if path.is_file()}
     with pytest.raises(error) as refusal:
-        translate_file(translator, source, target)
+        translate_file(translator, source, target, **options)
     after = {path: path.read_bytes() for path in target.parent.glob("*") if path.is_file()}
     assert after == before
     return str(refusal.value)
@@ -126,10 +121,10 @@ def test_anything_but_a_matrix_of_the_right_width_is_refused(
     assert telling in refused(translator, save(array), tmp_path / "out.npy")
 
 
-def test_nan_is_found_and_its_place_told(translator, save, tmp_path, small_chunks):
+def test_nan_is_found_and_its_place_told(translator, save, tmp_path):
     x = rows(8)
     x[7, 1] = np.nan
-    message = refused(translator, save(x), tmp_path / "out.npy")
+    message = refused(translator, save(x), tmp_path / "out.npy", chunk_size=3)
     assert "rows from 6 on" in message
     assert "first in row 1" in message
 
@@ -224,19 +219,18 @@ KINDS = ("npy", "safetensors", "jsonl", "parquet")
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "dataset"])
-def test_every_kind_of_input_gives_the_same_result(translator, tmp_path, small_chunks, kind):
+def test_every_kind_of_input_gives_the_same_result(translator, tmp_path, kind):
     x = rows(10)
     options = COLUMNS.get(kind, {})
     assert translate_file(
-        translator, write(tmp_path, kind, x), tmp_path / "out.npy", **options
-    ) == (10, 3)
+        translator, write(tmp_path, kind, x), tmp_path / "out.npy", **options, chunk_size=3) == (10, 3)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), translator.transform(x), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [0, 10])
-def test_every_kind_of_output_holds_the_same_rows(translator, tmp_path, small_chunks, kind, n):
-    translate_file(translator, write(tmp_path, "npy", rows(n)), tmp_path / f"out.{kind}")
+def test_every_kind_of_output_holds_the_same_rows(translator, tmp_path, kind, n):
+    translate_file(translator, write(tmp_path, "npy", rows(n)), tmp_path / f"out.{kind}", chunk_size=3)
     if n:
         expected = translator.transform(rows(n))
         np.testing.assert_allclose(read(tmp_path / f"out.{kind}"), expected, rtol=1e-5)
@@ -291,10 +285,10 @@ def test_ragged_and_missing_rows_of_a_table_are_named(translator, tmp_path):
         assert f"row {row} is" in message
 
 
-def test_a_bad_row_is_named_by_its_number_in_the_file(translator, save, tmp_path, small_chunks):
+def test_a_bad_row_is_named_by_its_number_in_the_file(translator, save, tmp_path):
     x = rows(8)
     x[7, 1] = np.inf
-    assert "row 7 is bad" in refused(translator, save(x), tmp_path / "out.npy")
+    assert "row 7 is bad" in refused(translator, save(x), tmp_path / "out.npy", chunk_size=3)
 
 
 def test_an_unknown_kind_of_output_is_refused(translator, save, tmp_path):
@@ -315,14 +309,14 @@ def test_the_output_has_the_dtype_that_was_asked_for(translator, save, tmp_path,
     np.testing.assert_allclose(result, translator.transform(x), rtol=2e-3, atol=1e-3)
 
 
-def test_a_row_that_overflows_float16_is_refused(translator, save, tmp_path, small_chunks):
+def test_a_row_that_overflows_float16_is_refused(translator, save, tmp_path, chunk_size=3):
     x = rows(8)
     x[4] = 1e6
     source = save(x)
     with pytest.raises(InvalidLatentsError, match=r"rows from 3 on: .* float16.* row 1"):
-        translate_file(translator, source, tmp_path / "out.npy", dtype="float16")
+        translate_file(translator, source, tmp_path / "out.npy", dtype="float16", chunk_size=3)
     assert not (tmp_path / "out.npy").exists()
-    translate_file(translator, source, tmp_path / "out.npy", dtype="float32")
+    translate_file(translator, source, tmp_path / "out.npy", dtype="float32", chunk_size=3)
 
 
 # The manifest -------------------------------------------------------------------------------
@@ -364,7 +358,7 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def interrupted(translator, save, tmp_path, small_chunks, monkeypatch):
+def interrupted(translator, save, tmp_path, monkeypatch):
     """Stop a run behind row 15 of 20, after checkpoints; returns the input and the output."""
     monkeypatch.setattr(pipeline, "_CHECKPOINT_BYTES", 1)
     source, target = save(rows(20)), tmp_path / "out.npy"
@@ -379,7 +373,7 @@ def interrupted(translator, save, tmp_path, small_chunks, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(translator), "transform", stop)
         with pytest.raises(Killed):
-            translate_file(translator, source, target)
+            translate_file(translator, source, target, chunk_size=3)
     assert not target.exists()
     return source, target
 
@@ -634,11 +628,11 @@ def test_lines_stream_from_stdin_to_stdout(translator, tmp_path):
 
 
 def test_a_stream_becomes_a_file_with_the_hash_of_what_was_read(
-    translator, tmp_path, monkeypatch, small_chunks
+    translator, tmp_path, monkeypatch
 ):
     lines = "".join(json.dumps(row) + "\n" for row in rows(7).tolist()).encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
-    assert translate_file(translator, "-", tmp_path / "out.npy") == (7, 3)
+    assert translate_file(translator, "-", tmp_path / "out.npy", chunk_size=3) == (7, 3)
     np.testing.assert_allclose(
         np.load(tmp_path / "out.npy"), translator.transform(rows(7)), rtol=1e-5
     )
