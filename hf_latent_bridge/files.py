@@ -11,9 +11,11 @@ from typing import Any, BinaryIO, NoReturn
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from hf_latent_bridge.errors import ConfigError, FormatVersionError, WeightsError
+from hf_latent_bridge.moments import PairedMoments
 
 
 @contextlib.contextmanager
@@ -155,6 +157,43 @@ def _check_tensors(
             raise WeightsError(f"{path}: {name} holds NaN or infinity")
     if len(dtypes := {tensor.dtype for tensor in tensors.values()}) > 1:
         raise WeightsError(f"{path}: tensors must share one dtype, got {sorted(map(str, dtypes))}")
+
+
+def save_moments(moments: PairedMoments, path: str | Path) -> None:
+    """Writes moments to a safetensors file, in one step.
+
+    The file reveals means and correlations of the data, though no single row.
+
+    Args:
+        moments: The moments of any number of pairs.
+        path: The file to write; its folder must exist.
+    """
+    tensors = {k: t.cpu().contiguous() for k, t in moments.to_tensors().items()}
+    tensors["n"] = torch.tensor(moments.n)
+    tensors["eps"] = torch.tensor(moments.eps, dtype=torch.float64)
+    write_atomic(Path(path), safetensors.torch.save(tensors, metadata={"format": "pt"}))
+
+
+def load_moments(path: str | Path, *, device: torch.device | str = "cpu") -> PairedMoments:
+    """Reads what `save_moments` wrote.
+
+    Args:
+        path: The safetensors file.
+        device: Where to put the tensors.
+
+    Raises:
+        WeightsError: The file is truncated or does not hold valid moments.
+    """
+    try:
+        tensors = safetensors.torch.load_file(path, device=str(device))
+        n, eps = int(tensors.pop("n")), float(tensors.pop("eps"))
+        return PairedMoments.from_tensors(tensors, n=n, eps=eps)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+    except KeyError as error:
+        raise WeightsError(f"{path} does not hold moments: {error} is missing") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -56,7 +56,7 @@ def install(folder: Path) -> Path:
     python = folder / "venv/bin/python"
     requirements, constraints = folder / "space/requirements.txt", ROOT / "constraints.txt"
     command = [str(python), "-m", "pip", "install", "-qq", "--retries", "1"]
-    subprocess.run([*command, "-r", requirements, "-c", constraints], check=True)
+    subprocess.run([*command, "-r", requirements, "-c", constraints], check=True, timeout=1800)
     return python
 
 
@@ -76,7 +76,7 @@ def running(python: Path, space: Path) -> Iterator[str]:
         yield url
     finally:
         app.terminate()
-        app.wait()
+        app.wait(60)
 
 
 def call(url: str) -> int:

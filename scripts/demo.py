@@ -62,7 +62,7 @@ def running_demo(port: int) -> Iterator[tuple[str, "subprocess.Popen[bytes]", fl
             yield url, app, time.perf_counter() - start
         finally:
             app.terminate()
-            app.wait()
+            app.wait(60)
 
 
 def is_free(port: int) -> bool:

@@ -68,7 +68,7 @@ def kill_at_checkpoint(process: "subprocess.Popen[bytes]", folder: Path) -> None
         raise RuntimeError(f"{PROCESSES} processes should fit, {len(workers)} do")
     for pid in workers:  # torchrun gives each a session of its own, so no group has them all
         os.kill(pid, signal.SIGKILL)
-    process.wait()
+    process.wait(PATIENCE)
     if (folder / "moments.safetensors").exists():
         raise RuntimeError("the fit was over before the kill")
     print(f"  killed {workers} with SIGKILL", flush=True)
@@ -96,6 +96,7 @@ def fit_share(folder: Path) -> None:
     """Runs in each process of the launch; the first saves."""
     import warnings
 
+    from hf_latent_bridge import save_moments
     from hf_latent_bridge.errors import RankWarning
     from hf_latent_bridge.fitting.processes import Processes
 
@@ -103,16 +104,16 @@ def fit_share(folder: Path) -> None:
     warnings.simplefilter("ignore", RankWarning)
     translator = fit(folder, streaming=True)
     if Processes.current().is_first and translator.moments_ is not None:
-        translator.moments_.save(folder / "moments.safetensors")
+        save_moments(translator.moments_, folder / "moments.safetensors")
         translator.save_pretrained(folder / "translator")
         print(f"{translator}\n{translator.fit_summary_}", flush=True)
 
 
 def compare(folder: Path, expected: "OrthoTranslator") -> int:
     """Prints how far the two translators are apart."""
-    from hf_latent_bridge import AutoTranslator, PairedMoments
+    from hf_latent_bridge import AutoTranslator, load_moments
 
-    resumed = PairedMoments.load(folder / "moments.safetensors").to_tensors()
+    resumed = load_moments(folder / "moments.safetensors").to_tensors()
     translator = AutoTranslator.from_pretrained(folder / "translator")
     moments = expected.moments_
     if moments is None:

@@ -25,9 +25,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             for side, width in WIDTHS.items():
                 write(Path(name) / f"{side}.npy", count, width)
-            done = subprocess.run(
-                [sys.executable, __file__, name], capture_output=True, text=True, check=True
-            )
+            command = [sys.executable, __file__, name]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=3600)
         result = json.loads(done.stdout)
         peaks.append(result["peak"])
         print(f"{count:>9,} pairs: peak {result['peak']:,.0f} MB, {result['summary']}", flush=True)

@@ -51,7 +51,7 @@ def main() -> int:
         user = Path(__file__).with_name("quickstart_use.py")
         command = [sys.executable, str(user), DATASET, str(cache)]
         command += [REPO.format(kind) for kind in TYPES]
-        code = subprocess.run(command, check=False).returncode
+        code = subprocess.run(command, check=False, timeout=600).returncode
     took = time.perf_counter() - start
     print(f"\n{took:.0f} s in all; what was downloaded is in {cache_root()}")
     return code

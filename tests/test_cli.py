@@ -14,6 +14,7 @@ import pytest
 import tiny_models
 import write_cli_docs
 from huggingface_hub import ModelCard
+from processes import PATIENCE, Process, finished
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -54,7 +55,7 @@ def process(*arguments, **options):
     """The arguments that start the command line as a process of its own."""
     command = [sys.executable, "-m", "hf_latent_bridge", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, **options)
+    return Process(command, **pipes, **options)
 
 
 class TestFit:
@@ -144,7 +145,7 @@ class TestFit:
         environment.pop("HF_HUB_DISABLE_PROGRESS_BARS")
         options = ["--split", "train", "--output", tmp_path / "out", "--quiet", "--json"]
         with process("fit", *encoders, *options, env=environment) as run:
-            out, err = run.communicate()
+            out, err = run.communicate(timeout=PATIENCE)
         assert (run.returncode, err) == (0, "")
         assert json.loads(out)["n_pairs"] == 200
 
@@ -403,14 +404,14 @@ class TestUsage:
 class TestProcesses:
     def test_a_refusal_is_one_line_and_exit_1(self):
         with process("info", "alice/none") as run:
-            out, err = run.communicate()
+            out, err = run.communicate(timeout=PATIENCE)
         assert (run.returncode, out) == (1, "")
         assert len(err.splitlines()) == 1, err
         assert err.startswith("latent-bridge: error: no repo 'alice/none' is visible")
 
     def test_the_installed_command_works(self, saved):
         command = [Path(sys.executable).with_name("latent-bridge"), "info", saved, "--json"]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        out = finished(command).stdout
         assert json.loads(out)["n_pairs"] == 50
 
     def test_an_interrupt_exits_with_130(self):
@@ -420,7 +421,7 @@ class TestProcesses:
             with process("info", "alice/x", env=os.environ | {"HF_ENDPOINT": endpoint}) as run:
                 connection, _ = silent.accept()
                 run.send_signal(signal.SIGINT)
-                out, err = run.communicate()
+                out, err = run.communicate(timeout=PATIENCE)
                 connection.close()
         assert (run.returncode, out, err) == (130, "", "latent-bridge: interrupted\n")
 
@@ -429,6 +430,6 @@ class TestProcesses:
             "import sys; from hf_latent_bridge import cli; cli.build_parser(); print(*sys.modules)"
         )
         command = [sys.executable, "-c", code]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        out = finished(command).stdout
         assert "hf_latent_bridge.cli" in out
         assert not {"torch", "numpy", "huggingface_hub"} & set(out.split())

@@ -5,7 +5,6 @@ import os
 import re
 import socket
 import stat
-import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import hf_hub_download
+from processes import Process, finished
 from safetensors.torch import save as to_safetensors
 
 from hf_latent_bridge import (
@@ -74,13 +74,8 @@ def refused(error, call, *arguments, **keywords):
 
 def python(code, check=True, **environment):
     """Run code in another process that uses the same embedded Hub."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=check,
-        env=os.environ | environment,
-    )
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return finished(command, check=check, env=os.environ | environment)
 
 
 @pytest.fixture
@@ -769,7 +764,7 @@ class TestSaving:
                 one.save_pretrained(sys.argv[2])
         """
         command = [sys.executable, "-c", textwrap.dedent(code).strip()]
-        runs = [subprocess.Popen([*command, s, str(tmp_path / "both")]) for s in ("1", "-1")]
+        runs = [Process([*command, s, str(tmp_path / "both")]) for s in ("1", "-1")]
         outcomes = set()
         while any(run.poll() is None for run in runs):
             outcomes.add(outcome(tmp_path / "both"))
@@ -840,4 +835,4 @@ def test_threads_load_at_once(pushed, translator, tmp_path):
             pool.submit(AutoTranslator.from_pretrained, pushed, cache_dir=tmp_path)
             for _ in range(8)
         ]
-        assert all(same(load.result(), translator) for load in loads)
+        assert all(same(load.result(60), translator) for load in loads)

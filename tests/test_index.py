@@ -1,13 +1,13 @@
 """An index finds what a full comparison finds, in bounded memory, and survives the Hub."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tiny_models
 import torch
+from processes import finished
 
 from hf_latent_bridge import LatentIndex, SpaceSpec, load_decoder, load_encoder, stitch
 from hf_latent_bridge.decoders import search
@@ -70,10 +70,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 index.search(torch.randn(1_000, 4))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert int(result.stdout) < 300  # all scores would take 763 MiB
+    assert int(finished([sys.executable, "-c", code]).stdout) < 300  # all scores would take 763 MiB
 
 
 def test_near_neighbours_far_from_the_origin_are_told_apart_by_distance():

@@ -40,6 +40,7 @@ from huggingface_hub.errors import (
 )
 from local_hub import LocalHub
 from local_hub.store import Store
+from processes import Process
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -538,7 +539,7 @@ class TestPersistence:
 
             def start():
                 command = [sys.executable, SCRIPT, "--port", "0", "--root", tmp_path]
-                process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                process = Process(command, stdout=subprocess.PIPE, text=True)
                 stack.enter_context(process)
                 stack.callback(process.kill)
                 return process, re.search(r"http://[\d.:]+\d", process.stdout.readline())[0]
@@ -603,8 +604,9 @@ class TestPersistence:
             writer.start()
             wait_until(lambda acknowledged=acknowledged: len(acknowledged) > 5)
             process.kill()
-            process.wait()
-            writer.join()
+            process.wait(60)
+            writer.join(60)
+            assert not writer.is_alive()
             with LocalHub(tmp_path) as hub:
                 (repo,) = hub.store.repos.values()
                 history = [commit.oid for commit in repo.history(repo.main)]
@@ -620,7 +622,7 @@ class TestPersistence:
         assert b"in use by another local Hub" in second.stderr
         assert httpx2.get(f"{url}/api/models").json() == []
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate()
+        output, _ = process.communicate(timeout=60)
         assert process.returncode == 0
         assert output.endswith("Stopped.\n")
 

@@ -114,7 +114,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def _to_fit_state(state: dict[str, Any], tensors: dict[str, torch.Tensor]) -> FitState:
     moments = None
     if tensors:
-        moments = PairedMoments(n=state["n"], eps=state["eps"], **tensors)
+        moments = PairedMoments.from_tensors(tensors, n=state["n"], eps=state["eps"])
     return FitState(
         moments=moments,
         after=state["after"] and Place(*state["after"]),

@@ -21,6 +21,7 @@ from .store import Store, User
 
 ORGS = ("acme", "local", "sentence-transformers")  # where alice may write
 _HOST = "127.0.0.1"
+_PATIENCE = 60  # seconds to start and to stop
 _KEEP_ALIVE = 3600  # seconds: clients come back after long encoding on the connection they have
 
 
@@ -131,7 +132,10 @@ class LocalHub:
             target=self._server.run, kwargs={"sockets": [listener]}, daemon=True
         )
         self._thread.start()
+        deadline = time.monotonic() + _PATIENCE
         while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError(f"the embedded Hub does not start at {self.url}")
             time.sleep(0.01)
         return self
 
@@ -139,7 +143,7 @@ class LocalHub:
         """Stop serving, and let another server have the folder."""
         if self._thread is not None:
             self._server.should_exit = True
-            self._thread.join()
+            self._thread.join(_PATIENCE)  # a daemon: it ends with the process at the latest
         self._release()
 
     def __enter__(self) -> Self:
