@@ -2,29 +2,32 @@
 
 import contextlib
 import hashlib
+import json
 import os
+import shutil
 import sys
+import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from hf_latent_bridge._version import __version__
 from hf_latent_bridge.errors import InvalidLatentsError, ResumeError
-from hf_latent_bridge.translation.job import Job, describe_translator, write_manifest
-from hf_latent_bridge.translation.lines import to_lines
-from hf_latent_bridge.translation.opening import open_source
-from hf_latent_bridge.translation.outputs import check_output, finish
+from hf_latent_bridge.files import write_atomic
+from hf_latent_bridge.translation.job import Job
 from hf_latent_bridge.translation.pipeline import (
-    translate_chunk,
+    finish,
+    translate_block,
     translate_range,
     translate_ranges,
     wait_for_others,
 )
-from hf_latent_bridge.translation.sources import Place, Source
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.vectors.formats import open_vectors, writer_of
+from hf_latent_bridge.vectors.reader import Scale, VectorReader, VectorSource
+from hf_latent_bridge.vectors.writers import column_names, id_name, json_lines
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,32 @@ class TranslatedFile:
         n: Number of rows.
         dim: Their width.
         dtype: Their dtype.
+        kept: Columns of the input (ids, texts, metadata) that are in the result too.
+        dropped: Columns of the input for which the result's format has no room.
     """
 
     path: str
     n: int
     dim: int
     dtype: str
+    kept: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, job: Job, reader: VectorReader) -> "TranslatedFile":
+        """What a job writes of an input."""
+        first = next(reader.blocks(0, 1, 1, payload=True), None)
+        names = [] if first is None else column_names(first)
+        others = [name for name in names if name != reader.column]
+        room = {"nothing": set(), "ids": {id_name(others)}, "all": set(others)}[job.writer.keeps]
+        return cls(
+            str(job.output),
+            reader.n or 0,
+            job.translator.target_width,
+            str(job.dtype),
+            tuple(name for name in others if name in room),
+            tuple(name for name in others if name not in room),
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -49,7 +72,10 @@ class TranslatedFile:
         return self.n, self.dim
 
     def __str__(self) -> str:
-        return f"{self.n:,} latents, {self.dim} wide, in {self.path}"
+        text = f"{self.n:,} latents, {self.dim} wide, in {self.path}"
+        if not self.dropped:
+            return text
+        return f"{text}; payload dropped, which the format has no room for: {', '.join(self.dropped)}"
 
 
 def translate_file(
@@ -61,6 +87,8 @@ def translate_file(
     name: str | None = None,
     split: str | None = None,
     revision: str | None = None,
+    token: str | bool | None = None,
+    scale: Scale | None = None,
     dtype: Literal["float16", "float32", "float64"] | None = None,
     chunk_size: int = 8192,
     checkpoint_every: int = 65_536,
@@ -71,32 +99,34 @@ def translate_file(
 ) -> TranslatedFile:
     """Translates a file, a dataset's column or a stream of latents into a file or stream.
 
-    The result appears at `output` only when it is whole, with `<output>.manifest.json` beside it,
-    which records the input and the translator. A run that was killed continues where it stopped
-    when it is started again. Under `torchrun` (RANK and WORLD_SIZE) each process takes a range of
-    rows.
+    Ids and other columns of the rows are kept where the output's format has room for them. The
+    result appears at `output` only when it is whole, with `<output>.manifest.json` beside it, which
+    records the input and the translator. A run that was killed continues where it stopped when it
+    is started again. Under `torchrun` (RANK and WORLD_SIZE) each process takes a range of rows.
 
     Args:
         translator: A fitted translator, or a composition of several.
-        path: `.npy`, `.safetensors`, `.parquet` or `.jsonl` file, (n, d_source); a Hub dataset
-            or a folder of one; "-" for JSON lines on stdin.
-        output: `.npy`, `.safetensors`, `.parquet` or `.jsonl` file to write, (n, d_target); "-"
-            for JSON lines on stdout.
-        column: Column, key or tensor that holds the latents, if there are several.
+        path: File or folder of vectors, (n, d_source), in any format that `latent-bridge translate
+            --help` lists; a Hub dataset or a folder of one; "-" for JSON lines on stdin.
+        output: File to write, (n, d_target); its suffix chooses the format. "-" for JSON lines on
+            stdout.
+        column: Column, key, tensor or array that holds the latents, if there are several.
         name: Configuration of a Hub dataset.
         split: Split of a dataset.
         revision: Branch, tag or commit of a Hub dataset.
+        token: Hub token for a dataset; None for the one that is logged in.
+        scale: What stored integers are multiplied by, or "binary" for bits packed in bytes.
         dtype: Of the result; None for that of the input.
         chunk_size: Rows that are translated at a time.
         checkpoint_every: Rows between checkpoints, per process.
         processes: Number of processes to start; leave it 1 under torchrun.
-        timeout: Seconds without progress after which a run ends with an error, because reading
-            or another process hangs. Reading from stdin waits as long as its writer lives.
+        timeout: Seconds without progress after which a run ends with an error, for reading or
+            another process hangs. Reading stdin waits as long as its writer lives.
         resume: Continue an unfinished run; False starts over.
         progress: Show a bar.
 
     Returns:
-        Path, shape and dtype of the result.
+        Path, shape and dtype of the result, and which columns were kept or dropped.
 
     Raises:
         FileNotFoundError: There is no such file to read, or no folder to write into.
@@ -105,25 +135,152 @@ def translate_file(
         ProcessError: A process was killed, or none has made progress for `timeout` seconds.
         ResumeError: Input, translator or options are not those of the unfinished run.
         TimeoutError: No rows could be read for `timeout` seconds.
-        ValueError: `path` and `output` are one file, or options that do not go together.
+        ValueError: `path` and `output` are one file, a format that is not written, or options that
+            do not go together.
     """
+    _check_positive(
+        chunk_size=chunk_size,
+        checkpoint_every=checkpoint_every,
+        processes=processes,
+        timeout=timeout,
+    )
     rank, world = _rank_and_world(processes)
-    _check_sizes(chunk_size=chunk_size, checkpoint_every=checkpoint_every, timeout=timeout)
-    check_output(str(path), str(output))
-    if "-" in (str(path), str(output)) and world > 1:
+    _check_paths(str(path), str(output), world)
+    job = Job(
+        translator,
+        VectorSource(str(path), column, name, split, revision, scale, token),
+        Path(output),
+        writer_of("out.jsonl" if str(output) == "-" else output),
+        dtype,
+        chunk_size,
+        checkpoint_every,
+        world,
+        timeout,
+    )
+    if str(output) == "-":
+        return _to_stdout(job)
+    with _stdin_as_file(job) as job:
+        return _to_file(job, rank, resume=resume, progress=progress)
+
+
+def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> TranslatedFile:
+    """Translates into a file; `rank` is this process's under a launcher, else None."""
+    reader = open_vectors(job.input)
+    job = job.for_input(reader)
+    if not resume:
+        job.restart(rank)
+    job.check()
+    kept, dropped = _payload(job, reader)
+    stopped = threading.Event()
+    ended = threading.Event()
+    try:
+        with ThreadPoolExecutor(1) as beside:
+            described = beside.submit(_describe_input, reader, ended)
+            if job.processes > 1 and rank is None:
+                translate_ranges(job, reader.n or 0, progress=progress)
+            else:
+                translate_range(job, rank or 0, reader, progress=progress)
+            result = TranslatedFile.of(job, reader)
+            if not rank:
+                wait_for_others(job, result.n)
+                _publish(job, reader, result, described.result())
+    except InvalidLatentsError:
+        if rank is None:
+            job.clear()
+        raise
+    finally:
+        ended.set()
+    return result
+
+
+def _publish(
+    job: Job, reader: VectorReader, result: TranslatedFile, described: dict[str, Any]
+) -> None:
+    """Puts the output and its manifest in place; until both are there, there is no manifest."""
+    if reader.identity() != job.facts["input"]:
+        raise ResumeError(f"{job.input.path} was changed while it was read: start again")
+    content = {
+        "output": job.output.name,
+        "rows": result.n,
+        "width": result.dim,
+        "dtype": result.dtype,
+        "kept": list(result.kept),
+        "dropped": list(result.dropped),
+        "source": described,
+        "translator": job.facts["translator"],
+        "library_version": __version__,
+    }
+    job.manifest.unlink(missing_ok=True)
+    finish(job, reader, payload=bool(result.kept))
+    write_atomic(job.manifest, (json.dumps(content, indent=2) + "\n").encode())
+    job.clear()
+
+
+def _to_stdout(job: Job) -> TranslatedFile:
+    """Translates lines as they come."""
+    reader = open_vectors(job.input)
+    job = job.for_input(reader)
+    n = 0
+    for block in reader.blocks(0, None, job.chunk_size, payload=True):
+        translated = block._replace(vectors=translate_block(job, block))
+        sys.stdout.buffer.write(json_lines(translated))
+        n += len(block.vectors)
+    sys.stdout.buffer.flush()
+    return TranslatedFile("-", n, job.translator.target_width, str(job.dtype))
+
+
+@contextlib.contextmanager
+def _stdin_as_file(job: Job) -> Iterator[Job]:
+    """Keeps the lines of stdin in a hidden file until they are translated."""
+    if job.input.path != "-":
+        yield job
+        return
+    kept = job.part.with_name(f"{job.part.name}.stdin.jsonl")
+    try:
+        with kept.open("wb") as stream:
+            shutil.copyfileobj(sys.stdin.buffer, stream)
+        yield replace(job, input=replace(job.input, path=str(kept)))
+    finally:
+        kept.unlink(missing_ok=True)
+
+
+def _describe_input(reader: VectorReader, ended: threading.Event) -> dict[str, Any]:
+    """The input for the manifest: a file by its name, size and SHA-256."""
+    if reader.path is None:
+        return reader.identity()
+    digest = hashlib.sha256()
+    with reader.path.open("rb", buffering=0) as stream:
+        while not ended.is_set() and (content := stream.read(2**22)):
+            digest.update(content)
+    size = reader.path.stat().st_size
+    return {"name": reader.path.name, "size": size, "sha256": digest.hexdigest()}
+
+
+def _check_positive(**sizes: float) -> None:
+    for name, size in sizes.items():
+        if not size > 0:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def _rank_and_world(processes: int) -> tuple[int | None, int]:
+    """This process's rank under a launcher, else None; and the number of processes."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return None, processes
+    if processes > 1:
+        raise ValueError(f"WORLD_SIZE={world} processes are running already: leave --processes out")
+    return int(os.environ["RANK"]), world
+
+
+def _check_paths(path: str, output: str, world: int) -> None:
+    if "-" in (path, output) and world > 1:
         raise ValueError("a stream is translated by one process: leave --processes out")
-    with _as_file(str(path), str(output)) as readable:
-        given = Place(readable, column, name, split, revision)
-        opened = open_source(given)
-        _check_width(translator, opened)
-        kind = np.dtype(dtype) if dtype else opened.dtype
-        job = Job(
-            translator,
-            given,
-            Path(output),
-            kind.str if Path(output).suffix == ".npy" else kind.newbyteorder("<").str,
-            chunk_size,
-            checkpoint_every,
-            world,
-            timeout,
-        )
+    if output == "-":
+        return
+    target = Path(output)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} into")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder: name a file to write, such as out.npy")
+    if target.exists() and path != "-" and Path(path).exists() and target.samefile(path):
+        raise ValueError(f"input and output are the same file, {path}: name another output")

@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import numpy as np
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.errors import ProcessError, ResumeError
 from hf_latent_bridge.files import WEIGHTS_NAME, to_files, write_atomic
-from hf_latent_bridge.translation.sources import Place
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.vectors.opening import is_compressed
+from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
+from hf_latent_bridge.vectors.writers import Writer
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Job:
         translator: A fitted translator.
         input: What to read; opened again in each process.
         output: The file to write.
-        dtype: Floating dtype of the result, as NumPy spells it.
+        writer: How its format is written.
+        dtype: Floating dtype of the result; None until the input is opened.
         chunk_size: Rows in a chunk. Every run multiplies the same chunks, so resumed runs and
             several processes write the same bytes as one run.
         checkpoint_every: Rows between two notes of how far a process is.
@@ -36,19 +39,63 @@ class Job:
     """
 
     translator: Translator
-    input: Place
+    input: VectorSource
     output: Path
-    dtype: str
+    writer: Writer
+    dtype: str | None
     chunk_size: int
     checkpoint_every: int
     processes: int
     timeout: float
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def for_input(self, reader: VectorReader) -> "Job":
+        """The job with the dtype of the result, and what must not change until it is finished.
+
+        Raises:
+            InvalidLatentsError: The vectors are not as wide as the translator's source.
+            ValueError: The output's format does not have the dtype that was asked for.
+        """
+        if reader.dim is not None:
+            self.translator.transform(np.empty((0, reader.dim), np.float32))
+        dtype = self.dtype or reader.dtype.name
+        if dtype not in self.writer.dtypes:
+            if self.dtype is not None:
+                raise ValueError(
+                    f"{self.output.name} can hold {', '.join(self.writer.dtypes)}, got {dtype=}"
+                )
+            dtype = self.writer.dtypes[0]
+        facts = {
+            "input": reader.identity(),
+            "column": self.input.column,
+            "scale": self.input.scale,
+            "translator": describe_translator(self.translator),
+            "dtype": dtype,
+            "processes": self.processes,
+            "chunk_size": self.chunk_size,
+        }
+        return replace(self, dtype=dtype, facts=facts)
 
     @property
     def part(self) -> Path:
         """The hidden file that grows to be the result."""
         return self.output.with_name(f".{self.output.name}.part")
+
+    def header(self, n: int) -> bytes | None:
+        """The bytes before `n` translated rows, where those are all that the output holds."""
+        if self.writer.header is None or is_compressed(self.output):
+            return None
+        return self.writer.header((n, self.translator.target_width), np.dtype(self.dtype))
+
+    @property
+    def whole(self) -> Path:
+        """The hidden file in which the result is put together where it is no plain matrix."""
+        return self.part.with_name(f"{self.part.name}.whole")
+
+    @property
+    def manifest(self) -> Path:
+        """The file beside the result that says how it was made."""
+        return self.output.with_name(f"{self.output.name}.manifest.json")
 
     def state_path(self, rank: int) -> Path:
         """Where a process notes how far it has come."""
@@ -92,9 +139,16 @@ class Job:
         for path in self._states():
             self._read(path)
 
+    def restart(self, rank: int | None) -> None:
+        """Forgets what a process has done; all of it where this process runs them all."""
+        if rank is None:
+            self.clear()
+        else:
+            self.state_path(rank).unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Removes the files of an unfinished run."""
-        for path in [*self._states(), self.part]:
+        for path in [*self._states(), self.part, self.whole]:
             path.unlink(missing_ok=True)
 
     def _states(self) -> list[Path]:
@@ -153,18 +207,3 @@ def describe_translator(translator: Translator) -> dict[str, Any]:
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "normalize": translator.normalize,
     }
-
-
-def write_manifest(job: Job, source: Mapping[str, Any], shape: tuple[int, int]) -> None:
-    """Writes `<output>.manifest.json`: what was made from what by which translator."""
-    content = {
-        "output": job.output.name,
-        "rows": shape[0],
-        "width": shape[1],
-        "dtype": np.dtype(job.dtype).name,
-        "source": dict(source),
-        "translator": job.facts["translator"],
-        "library_version": __version__,
-    }
-    path = job.output.with_name(f"{job.output.name}.manifest.json")
-    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())

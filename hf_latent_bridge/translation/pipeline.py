@@ -1,5 +1,6 @@
 """Reads, translates and writes at the same time, in one process or in several."""
 
+import math
 import multiprocessing
 import os
 import queue
@@ -7,22 +8,26 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import repeat
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError, ProcessError
 from hf_latent_bridge.latents import check_finite
 from hf_latent_bridge.translation.job import Job, Watch
-from hf_latent_bridge.translation.opening import open_source
-from hf_latent_bridge.translation.outputs import header
-from hf_latent_bridge.translation.sources import Rows, Source
-from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.vectors.formats import open_vectors
+from hf_latent_bridge.vectors.reader import Block, VectorReader
+from hf_latent_bridge.vectors.writers import Result, write_to
 
 _AHEAD = 2
 _POLL_SECONDS = 0.1
+_GRACE_SECONDS = 10
 T = TypeVar("T")
 
 
@@ -30,72 +35,62 @@ T = TypeVar("T")
 
 
 def translate_range(
-    job: Job, rank: int, source: Source | None = None, *, progress: bool = False
+    job: Job, rank: int, reader: VectorReader | None = None, *, progress: bool = False
 ) -> None:
     """Translates one process's rows, starting after its last checkpoint.
 
     Raises:
         InvalidLatentsError: A bad row, named by its number.
         ResumeError: An unfinished run of another job is there.
+        TimeoutError: No rows could be read for `job.timeout` seconds.
     """
-    source = source or open_source(job.input)
-    start, stop = job.range_of(rank, source.n)
+    reader = reader or open_vectors(job.input)
+    start, stop = job.range_of(rank, reader.n or 0)
     done = job.done(rank) or 0
     job.note(rank, done)
-    chunks = translated(job, source, start + done, stop)
+    blocks = ahead(reader.blocks(start + done, stop, job.chunk_size), timeout=job.timeout)
     bar = progress_bar(stop - start, progress and rank == 0)
     with bar, ThreadPoolExecutor(1) as writer, _Part(job, rank) as part:
         bar.update(done)
         writes: list[Future[None]] = []
-        for first, rows in chunks:
+        for block in blocks:
+            rows = translate_block(job, block)
             while len(writes) >= _AHEAD:
                 writes.pop(0).result()
-            writes.append(writer.submit(part.write, rows, first, first + len(rows) - start))
+            done = block.first + len(rows) - start
+            writes.append(writer.submit(part.write, rows, block.first, done))
             bar.update(len(rows))
         for write in writes:
             write.result()
         part.checkpoint(stop - start)
 
 
-def translated(job: Job, source: Source, start: int, stop: int) -> Iterator[tuple[int, Rows]]:
-    """Chunks of the result, each with the number of its first row.
-
-    Raises:
-        InvalidLatentsError: A bad row, named by its number.
-        TimeoutError: No rows could be read for `job.timeout` seconds.
-    """
-    for chunk in ahead(source.blocks(start, stop, job.chunk_size), timeout=job.timeout):
-        yield start, translate_chunk(job, chunk, start)
-        start += len(chunk)
-
-
-def translate_chunk(job: Job, chunk: Rows, start: int) -> Rows:
-    """One chunk in the dtype of the result; `start` is the number of its first row.
+def translate_block(job: Job, block: Block) -> Array:
+    """The vectors of a block, translated, in the dtype of the result.
 
     Raises:
         InvalidLatentsError: A bad row, named by its number.
     """
     try:
-        return _cast(job.translator.transform(chunk), np.dtype(job.dtype))
+        return _cast(job.translator.transform(block.vectors), str(job.dtype))
     except InvalidLatentsError as error:
-        bad = np.flatnonzero(~np.isfinite(chunk).all(axis=1))
-        row = f"row {start + int(bad[0])} is bad; " if len(bad) else ""
+        bad = np.flatnonzero(~np.isfinite(block.vectors).all(axis=1))
+        row = f"row {block.first + int(bad[0])} is bad; " if len(bad) else ""
         raise InvalidLatentsError(
-            f"{job.input.name}: {row}rows from {start} on: {error}"
+            f"{job.input.path}: {row}rows from {block.first} on: {error}"
         ) from error
 
 
-def _cast(rows: Rows, dtype: np.dtype[np.floating]) -> Rows:
-    native = dtype.newbyteorder("=")
-    result = torch.from_numpy(np.ascontiguousarray(rows)).to(getattr(torch, native.name))
+def _cast(rows: Array, dtype: str) -> Array:
+    result = torch.from_numpy(np.ascontiguousarray(rows)).to(getattr(torch, dtype))
     try:
         check_finite(result)
     except InvalidLatentsError as error:
-        top = float(np.finfo(native).max)
+        top = float(np.finfo(dtype).max)
         raise InvalidLatentsError(
-            f"the translations overflow {native} (at most {top:.3g}), choose a wider dtype: {error}"
+            f"the translations overflow {dtype} (at most {top:.3g}), choose a wider dtype: {error}"
         ) from error
-    return result.numpy().astype(dtype, copy=False)
+    return result.numpy()
 
 
 def ahead(items: Iterable[T], *, timeout: float, depth: int = _AHEAD) -> Iterator[T]:
@@ -150,14 +145,12 @@ class _Part(AbstractContextManager["_Part"]):
 
     def __init__(self, job: Job, rank: int) -> None:
         self._job, self._rank = job, rank
-        self._dtype = np.dtype(job.dtype)
-        self._row_bytes = job.translator.target_width * self._dtype.itemsize
-        shape = (0, job.translator.target_width)
-        self._offset = len(header(job.output.suffix, shape, self._dtype))
+        self._row_bytes = job.translator.target_width * np.dtype(job.dtype).itemsize
+        self._offset = len(job.header(0) or b"")
         self._file = os.open(job.part, os.O_WRONLY | os.O_CREAT, 0o666)
         self._saved = job.done(rank) or 0
 
-    def write(self, rows: Rows, first: int, done: int) -> None:
+    def write(self, rows: Array, first: int, done: int) -> None:
         """Writes rows at their place; notes it where a checkpoint is due."""
         content = rows.reshape(-1).view(np.uint8).data
         position = self._offset + first * self._row_bytes
@@ -193,19 +186,18 @@ def translate_ranges(job: Job, n: int, *, progress: bool = False) -> None:
         ProcessError: A process was killed, or none makes progress.
     """
     context = multiprocessing.get_context("spawn")
-    runs = []
+    runs: dict[Connection, BaseProcess] = {}
     try:
         for rank in range(job.processes):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(job, rank, sender), daemon=True)
-            process.start()
+            runs[receiver] = context.Process(target=_work, args=(job, rank, sender), daemon=True)
+            runs[receiver].start()
             sender.close()
-            runs.append((process, receiver))
-        _follow([receiver for _, receiver in runs], job, n, progress)
+        _follow(runs, job, n, progress)
     finally:
-        for process, receiver in runs:
+        for receiver, process in runs.items():
             process.kill()
-            process.join()
+            process.join(_GRACE_SECONDS)
             receiver.close()
 
 
@@ -228,24 +220,25 @@ def progress_bar(total: int, show: bool) -> Any:
     return tqdm(total=total, unit="row", desc="translate", disable=not show)
 
 
-def _follow(receivers: list[Connection], job: Job, n: int, progress: bool) -> None:
+def _follow(runs: dict[Connection, BaseProcess], job: Job, n: int, progress: bool) -> None:
     """Waits for all processes to end, and shows how far they are."""
-    left, watch = list(receivers), Watch(job)
+    left, watch = dict(runs), Watch(job)
     with progress_bar(n, progress) as bar:
         while left:
-            for receiver in wait(left, timeout=_POLL_SECONDS):
-                left.remove(receiver)
-                _raise_failure(receiver, job)
+            for receiver in wait(list(left), timeout=_POLL_SECONDS):
+                _raise_failure(receiver, left.pop(receiver), job)
             bar.update(watch.look() - bar.n)
 
 
-def _raise_failure(receiver: Any, job: Job) -> None:
+def _raise_failure(receiver: Connection, process: BaseProcess, job: Job) -> None:
     try:
         error = receiver.recv()
     except EOFError:
+        process.join(_GRACE_SECONDS)
+        killed = (process.exitcode or 0) < 0
+        how = "was killed, perhaps for want of memory" if killed else "failed, as printed above"
         raise ProcessError(
-            f"one of {job.processes} processes was killed, perhaps for want of memory: start "
-            "again, and all go on where they stood"
+            f"one of {job.processes} processes {how}: start again, and all go on where they stood"
         ) from None
     if error is not None:
         raise error
@@ -269,3 +262,42 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+# The result -------------------------------------------------------------------------------
+
+
+def finish(job: Job, reader: VectorReader, *, payload: bool) -> None:
+    """Turns the translated matrix into the output, in one step.
+
+    Args:
+        job: The job, of which every process is done.
+        reader: The input.
+        payload: Whether rows have ids or other columns that the output keeps.
+    """
+    shape, dtype = (reader.n or 0, job.translator.target_width), np.dtype(job.dtype)
+    header = job.header(shape[0])
+    if header is not None:
+        with job.part.open("r+b") as stream:
+            stream.write(header)
+            stream.truncate(len(header) + math.prod(shape) * dtype.itemsize)
+            os.fsync(stream.fileno())
+        job.part.replace(job.output)
+        return
+    blocks = partial(_blocks, job, reader, payload)
+    with job.whole.open("wb") as stream:
+        write_to(stream, job.output, job.writer, Result(shape, dtype, blocks))
+        os.fsync(stream.fileno())
+    job.whole.replace(job.output)
+
+
+def _blocks(job: Job, reader: VectorReader, payload: bool, size: int) -> Iterator[Block]:
+    """The translated rows; the input is read again for their ids and other columns."""
+    n, dim = reader.n or 0, job.translator.target_width
+    carried: Iterator[Block | None] = repeat(None)
+    if payload:
+        carried = ahead(reader.blocks(0, None, size, payload=True), timeout=job.timeout)
+    with job.part.open("rb") as stream:
+        for first, block in zip(range(0, n, size), carried, strict=False):
+            rows = np.fromfile(stream, job.dtype, min(size, n - first) * dim).reshape(-1, dim)
+            yield Block(first, rows, block.payload if block else None)
