@@ -73,5 +73,9 @@ class ResumeError(LatentBridgeError, ValueError):
     """An unfinished run was made with another input, translator or option, and cannot go on."""
 
 
+class MissingExtraError(LatentBridgeError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
 class RankWarning(UserWarning):
     """The pairs do not determine the map; the minimum-norm solution was taken."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
-import write_cli_docs
+import write_docs
 from huggingface_hub import ModelCard
 from processes import PATIENCE, Process, finished
 
@@ -363,12 +363,12 @@ class TestUsage:
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_each_option_is_explained(self, command):
-        for action in write_cli_docs.commands()[command]._actions:
+        for action in write_docs.commands()[command]._actions:
             assert action.help, action.dest
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_each_example_is_good_usage(self, command):
-        parser = write_cli_docs.commands()[command]
+        parser = write_docs.commands()[command]
         words = parser.epilog.removeprefix("example:\n").replace("\\\n", " ").split()
         assert words[:2] == ["latent-bridge", command]
         parser.parse_args(words[2:])
@@ -377,10 +377,6 @@ class TestUsage:
         _, out, _ = run("fit", "--help")
         text = " ".join(out.split())
         assert all(re.search(rf"\b{name}\b", text) for name in TRANSLATORS)
-
-    def test_the_page_of_the_documentation_is_up_to_date(self):
-        """If not: python scripts/write_cli_docs.py."""
-        assert write_cli_docs.PAGE.read_text(encoding="utf-8") == write_cli_docs.render()
 
     def test_a_warning_is_one_line_and_the_hook_is_put_back(self, run, monkeypatch, tmp_path):
         import warnings

@@ -11,9 +11,9 @@ from hf_latent_bridge import (
     AutoTranslator,
     ConvEncoder,
     OrthoTranslator,
-    PairedMoments,
     StitchedModel,
     load_decoder,
+    load_moments,
 )
 
 OLD = Path(__file__).parent / "data" / "v0_1_0"
@@ -122,7 +122,7 @@ def test_a_stitched_model_loads_its_parts_and_gives_the_same_answers(api, expect
 
 @pytest.mark.parametrize("name", ["moments", "moments_full"])
 def test_saved_moments_give_the_same_translator(name, expected):
-    moments = PairedMoments.load(OLD / f"{name}.safetensors")
+    moments = load_moments(OLD / f"{name}.safetensors")
     assert moments.has_full_syy == (name == "moments_full")
     found = OrthoTranslator().fit_moments(moments).transform(expected["source"])
     np.testing.assert_allclose(found, expected[name], rtol=1e-9, atol=1e-9)

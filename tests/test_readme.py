@@ -29,8 +29,8 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def seeded(hub: LocalHub) -> None:
+    from assets.publish import seed
     from datasets import load_dataset
-    from seed_hub import seed
 
     hub.add_user("hf_alice", "alice", orgs=(*ORGS, "fancyzhx", "google", "jxie", "me"))
     seed(["minilm", "mpnet", "bbc-news"], quiet=True)
@@ -123,7 +123,7 @@ def test_commands_for_many_gpus_and_machines_are_good_usage():
 
 
 def test_every_option_that_the_readme_names_is_one_of_its_command():
-    from write_cli_docs import commands
+    from write_docs import commands
 
     (table,) = re.findall(r"\| you have \| add \|\n(.*?)\n\n", README, re.DOTALL)
     known = set(commands()["fit"]._option_string_actions)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_latent_bridge.errors import HubUnavailableError, InvalidPairsError, RepoAccessError
+from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
 
 if TYPE_CHECKING:
@@ -19,11 +20,13 @@ def load_dataset(data: str, split: str | None, **options: Any) -> tuple[Any, dic
         options: `name`, `revision`, `token` and `streaming`, as `load_pairs` takes them.
 
     Raises:
+        MissingExtraError: `datasets` is not installed.
         RepoNotFoundError: No such dataset or revision.
         RepoAccessError: The dataset is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
         InvalidPairsError: No such configuration or split, or no rows.
     """
+    require("encoders", "datasets", purpose="load_pairs from a dataset")
     commit = None
     if not Path(data).is_dir():
         access = {"revision": options["revision"], "token": options["token"]}

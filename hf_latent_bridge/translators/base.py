@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, Unpack
 import torch
 
 from hf_latent_bridge._version import __version__
+from hf_latent_bridge.devices import as_device
 from hf_latent_bridge.errors import ConfigError, UnknownTranslatorError
 from hf_latent_bridge.files import (
     CONFIG_NAME,
@@ -130,7 +131,7 @@ class Translator(TranslatorEstimator, Published):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **options: Unpack[client.HubOptions],
     ) -> Self:
@@ -138,7 +139,7 @@ class Translator(TranslatorEstimator, Published):
 
         Args:
             pretrained_model_name_or_path: Repo id or folder.
-            device: Where to put the map.
+            device: Where to put the map; None for a GPU if there is one.
             dtype: Floating dtype of the map; None for the saved one.
             options: `revision` (resolved to a commit once), `subfolder`, `token`, `cache_dir`,
                 `force_download`, `local_files_only`, as huggingface_hub takes them.
@@ -159,7 +160,7 @@ class Translator(TranslatorEstimator, Published):
         translator = cls._from_config(config)
         shapes = {"weight": (config.source.dim, config.target.dim), "bias": (config.target.dim,)}
         tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config.weights_sha256)
-        translator._restore(config, AffineMap(**tensors).to(device, dtype))
+        translator._restore(config, AffineMap(**tensors).to(as_device(device), dtype))
         return translator._loaded_from(fetched)
 
     @classmethod
