@@ -1,6 +1,9 @@
 """The options of each command, and what they may be."""
 
 import argparse
+from typing import Literal
+
+from hf_latent_bridge.vectors.formats import readable, writable
 
 Command = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
@@ -118,22 +121,47 @@ def add_translate(command: Command) -> None:
     add_translator(command)
     command.add_argument(
         "input",
-        help=".npy, .safetensors, .parquet or .jsonl file of latents, one row per item; Hub "
-        "dataset or folder of one; - for JSON lines on stdin",
+        help=f"file or folder of latents, one row per item ({readable()}); Hub dataset or folder "
+        "of one; - for JSON lines on stdin",
     )
     command.add_argument(
-        "output", help=".npy, .safetensors, .parquet or .jsonl file; - for JSON lines on stdout"
+        "output",
+        help=f"file to write, in the format that its suffix says ({writable()}); - for JSON lines "
+        "on stdout",
     )
     reading = command.add_argument_group("input")
     reading.add_argument(
-        "--column", help="column, key or tensor with the latents, where there are several"
+        "--column",
+        help="column, key, tensor or array with the latents, where there are several; a path such "
+        "as data[0].embedding, or a pattern such as 'dim_*' for one column per dimension",
     )
     reading.add_argument("--name", help="configuration of a Hub dataset")
     reading.add_argument("--split", help="split of a dataset, such as train")
     reading.add_argument("--input-revision", metavar="REV", help="branch, tag or commit of it")
+    reading.add_argument(
+        "--scale",
+        type=_scale,
+        help="what stored integers are multiplied by, or binary for bits packed in bytes",
+    )
     running = command.add_argument_group("running")
     running.add_argument(
-        "--dtype", choices=("float16", "float32"), help="of the output (default: the input's)"
+        "--dtype",
+        choices=("float16", "float32", "float64"),
+        help="of the output (default: the input's)",
+    )
+    running.add_argument(
+        "--chunk-size",
+        type=_positive,
+        default=8192,
+        metavar="N",
+        help="rows that are translated at a time (default: 8192)",
+    )
+    running.add_argument(
+        "--checkpoint-every",
+        type=_positive,
+        default=65_536,
+        metavar="N",
+        help="rows between checkpoints, per process (default: 65536)",
     )
     running.add_argument(
         "--processes",
@@ -141,6 +169,13 @@ def add_translate(command: Command) -> None:
         default=1,
         metavar="N",
         help="start N processes (default: 1; under torchrun each takes its share)",
+    )
+    running.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="end with an error after so long without progress (default: 600)",
     )
     running.add_argument(
         "--restart", action="store_true", help="start over where a run was killed, not go on"
@@ -255,6 +290,15 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _scale(text: str) -> float | Literal["binary"]:
+    if text == "binary":
+        return "binary"
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or binary, got {text!r}") from None
 
 
 def _device(text: str) -> str:

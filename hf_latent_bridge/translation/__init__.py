@@ -53,17 +53,20 @@ class TranslatedFile:
     @classmethod
     def of(cls, job: Job, reader: VectorReader) -> "TranslatedFile":
         """What a job writes of an input."""
-        first = next(reader.blocks(0, 1, 1, payload=True), None)
-        names = [] if first is None else column_names(first)
+        n = reader.n or 0
+        first = next(reader.blocks(0, min(1, n), 1, payload=True), None)
+        names = column_names(first) if first and first.payload else []
         others = [name for name in names if name != reader.column]
-        room = {"nothing": set(), "ids": {id_name(others)}, "all": set(others)}[job.writer.keeps]
+        kept = others if job.writer.keeps == "all" else []
+        if job.writer.keeps == "ids":
+            kept = [name for name in others if name == id_name(others)]
         return cls(
             str(job.output),
-            reader.n or 0,
+            n,
             job.translator.target_width,
             str(job.dtype),
-            tuple(name for name in others if name in room),
-            tuple(name for name in others if name not in room),
+            tuple(kept),
+            tuple(name for name in others if name not in kept),
         )
 
     @property
@@ -75,7 +78,9 @@ class TranslatedFile:
         text = f"{self.n:,} latents, {self.dim} wide, in {self.path}"
         if not self.dropped:
             return text
-        return f"{text}; payload dropped, which the format has no room for: {', '.join(self.dropped)}"
+        return (
+            f"{text}; payload dropped, which the format has no room for: {', '.join(self.dropped)}"
+        )
 
 
 def translate_file(
@@ -170,8 +175,6 @@ def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> Tra
     if not resume:
         job.restart(rank)
     job.check()
-    kept, dropped = _payload(job, reader)
-    stopped = threading.Event()
     ended = threading.Event()
     try:
         with ThreadPoolExecutor(1) as beside:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge._version import __version__
 from hf_latent_bridge.errors import ProcessError, ResumeError
 from hf_latent_bridge.files import WEIGHTS_NAME, read_config, to_files, write_atomic
 from hf_latent_bridge.translators.base import Translator

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -29,6 +30,7 @@ _AHEAD = 2
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10
 T = TypeVar("T")
+_Run = tuple[Connection, BaseProcess]
 
 
 # One process ------------------------------------------------------------------------------
@@ -186,16 +188,19 @@ def translate_ranges(job: Job, n: int, *, progress: bool = False) -> None:
         ProcessError: A process was killed, or none makes progress.
     """
     context = multiprocessing.get_context("spawn")
-    runs: dict[Connection, BaseProcess] = {}
+    runs: list[_Run] = []
     try:
         for rank in range(job.processes):
             receiver, sender = context.Pipe(duplex=False)
-            runs[receiver] = context.Process(target=_work, args=(job, rank, sender), daemon=True)
-            runs[receiver].start()
+            process: BaseProcess = context.Process(
+                target=_work, args=(job, rank, sender), daemon=True
+            )
+            process.start()
             sender.close()
+            runs.append((receiver, process))
         _follow(runs, job, n, progress)
     finally:
-        for receiver, process in runs.items():
+        for receiver, process in runs:
             process.kill()
             process.join(_GRACE_SECONDS)
             receiver.close()
@@ -207,10 +212,10 @@ def wait_for_others(job: Job, n: int) -> None:
     Raises:
         ProcessError: None has noted any progress for `job.timeout` seconds.
     """
-    watch, never = Watch(job), threading.Event()
+    watch = Watch(job)
     while job.unfinished(n):
         watch.look()
-        never.wait(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def progress_bar(total: int, show: bool) -> Any:
@@ -220,13 +225,15 @@ def progress_bar(total: int, show: bool) -> Any:
     return tqdm(total=total, unit="row", desc="translate", disable=not show)
 
 
-def _follow(runs: dict[Connection, BaseProcess], job: Job, n: int, progress: bool) -> None:
+def _follow(runs: list[_Run], job: Job, n: int, progress: bool) -> None:
     """Waits for all processes to end, and shows how far they are."""
-    left, watch = dict(runs), Watch(job)
+    left, watch = list(runs), Watch(job)
     with progress_bar(n, progress) as bar:
         while left:
-            for receiver in wait(list(left), timeout=_POLL_SECONDS):
-                _raise_failure(receiver, left.pop(receiver), job)
+            ready = wait([receiver for receiver, _ in left], timeout=_POLL_SECONDS)
+            for run in [run for run in left if run[0] in ready]:
+                left.remove(run)
+                _raise_failure(*run, job)
             bar.update(watch.look() - bar.n)
 
 

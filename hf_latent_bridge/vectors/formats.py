@@ -1,14 +1,15 @@
 """The registry of the formats that vectors are read from and written to."""
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors import lines, matrix, tables
+from hf_latent_bridge.vectors import lines, matrix, tables, writers
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
+from hf_latent_bridge.vectors.writers import Writer
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class VectorFormat:
         suffixes: The ends of file names by which it is known, in lower case.
         description: What it holds, in a few words, for help texts.
         open: Opens such a file.
+        writers: How such files are written, by suffix; the others are only read.
         compressed: Whether such a file may be compressed as a whole, `.jsonl.gz` for example.
         needs: Packages that reading it imports.
         extra: The extra of this library that installs them.
@@ -29,6 +31,7 @@ class VectorFormat:
     suffixes: tuple[str, ...]
     description: str
     open: Callable[[VectorSource], VectorReader]
+    writers: Mapping[str, Writer] = field(default_factory=dict)
     compressed: bool = False
     needs: tuple[str, ...] = ()
     extra: str | None = None
@@ -92,6 +95,26 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
     return known.open(source)
 
 
+def writable() -> str:
+    """All suffixes that are written, for help texts and errors."""
+    suffixes = [suffix for known in FORMATS.values() for suffix in known.writers]
+    return f"{', '.join(suffixes)} (text formats also as {', '.join(COMPRESSED)})"
+
+
+def writer_of(path: str | Path) -> Writer:
+    """How a file of this name is written.
+
+    Raises:
+        ValueError: Files of such a name are not written; lists what is.
+        ImportError: Writing this format needs a package that is not installed.
+    """
+    known, suffix = format_of(path), plain_suffix(Path(path))
+    if known is None or suffix not in known.writers:
+        raise ValueError(f"{Path(path).name} is not written: the output must end in {writable()}")
+    check_installed(known)
+    return known.writers[suffix]
+
+
 def check_installed(known: VectorFormat) -> None:
     """Refuses a format before its package is missed.
 
@@ -106,16 +129,35 @@ def check_installed(known: VectorFormat) -> None:
         )
 
 
-register(VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, compressed=True))
-register(VectorFormat("npz", (".npz",), "archive of NumPy arrays", matrix.open_npz))
-register(VectorFormat("safetensors", (".safetensors",), "named tensors", matrix.open_safetensors))
-register(VectorFormat("vecs", (".fvecs", ".dvecs", ".bvecs", ".ivecs"), "TEXMEX", matrix.open_vecs))
+register(
+    VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, writers.NPY, compressed=True)
+)
+register(VectorFormat("npz", (".npz",), "archive of NumPy arrays", matrix.open_npz, writers.NPZ))
+register(
+    VectorFormat(
+        "safetensors",
+        (".safetensors",),
+        "named tensors",
+        matrix.open_safetensors,
+        writers.SAFETENSORS,
+    )
+)
+register(
+    VectorFormat(
+        "vecs",
+        (".fvecs", ".dvecs", ".bvecs", ".ivecs"),
+        "TEXMEX",
+        matrix.open_vecs,
+        writers.VECS,
+    )
+)
 register(
     VectorFormat(
         "bin",
         (".fbin", ".f16bin", ".hbin", ".u8bin", ".i8bin", ".ibin"),
         "big-ann-benchmarks",
         matrix.open_bin,
+        writers.BIN,
     )
 )
 register(
@@ -124,13 +166,28 @@ register(
         (".parquet", ".pq"),
         "Parquet table",
         tables.ParquetReader,
+        writers.PARQUET,
         needs=("pyarrow",),
         extra="encoders",
     )
 )
 register(
     VectorFormat(
-        "jsonl", (".jsonl", ".ndjson"), "a JSON value per line", lines.JsonLines, compressed=True
+        "jsonl",
+        (".jsonl", ".ndjson"),
+        "a JSON value per line",
+        lines.JsonLines,
+        writers.JSON_LINES,
+        compressed=True,
     )
 )
-register(VectorFormat("json", (".json",), "JSON array or object", lines.open_json, compressed=True))
+register(
+    VectorFormat(
+        "json",
+        (".json",),
+        "JSON array or object",
+        lines.open_json,
+        writers.JSON,
+        compressed=True,
+    )
+)

@@ -45,8 +45,14 @@ class TableRows:
         return type(self)(pyarrow.concat_tables([part.rows for part in parts]), self.field)
 
     def objects(self, vectors: Array) -> list[dict[str, Any]]:
-        """A JSON object per row, with the vectors (n, d)."""
-        objects: list[dict[str, Any]] = self.table(vectors).to_pylist()
+        """A JSON object per row, with a value of `vectors` in place of the vector."""
+        *path, name = self._keys()
+        objects: list[dict[str, Any]] = self.table(np.zeros((len(self), 1))).to_pylist()
+        for value, vector in zip(objects, vectors.tolist(), strict=True):
+            holder = value
+            for key in path:
+                holder = holder[key]
+            holder[name] = vector
         return objects
 
     def table(self, vectors: Array) -> Any:
@@ -55,13 +61,20 @@ class TableRows:
         if self.field.is_wide:
             rows, at = self.rows.drop_columns(list(self.field.columns)), len(names)
             at = min(names.index(column) for column in self.field.columns)
-            return rows.add_column(at, self.field.name.strip("*_-. ") or "latents", _of(vectors))
+            return rows.add_column(at, self._keys()[0], _of(vectors))
         if self.field.name in names:
             at = names.index(self.field.name)
             return self.rows.set_column(at, self.field.name, _of(vectors))
         top, *path = self.field.name.split(".")
         column = self.rows.column(top).combine_chunks()
         return self.rows.set_column(names.index(top), top, _put(column, path, _of(vectors)))
+
+    def _keys(self) -> list[str]:
+        """Where the vectors are put: a column, or the path to a field of one."""
+        if self.field.is_wide:
+            return [self.field.name.strip("*_-. ") or "latents"]
+        known = self.field.name in self.rows.column_names
+        return [self.field.name] if known else self.field.name.split(".")
 
 
 class TableReader(VectorReader):

@@ -113,14 +113,14 @@ def safetensors_header(shape: Shape, dtype: Dtype) -> bytes:
     return _HEADER.to_bytes(8, "little") + text.ljust(_HEADER)
 
 
-def fbin_header(shape: Shape, dtype: Dtype) -> bytes:
-    """The header of a `.fbin` file: number of rows and width.
+def bin_header(shape: Shape, dtype: Dtype) -> bytes:
+    """The header of a `.fbin` file and its kin: number of rows and width.
 
     Raises:
         InvalidLatentsError: More rows than the format can count.
     """
     if shape[0] >= 2**32:
-        raise InvalidLatentsError(f"an .fbin file holds at most {2**32 - 1:,} rows, got {shape[0]}")
+        raise InvalidLatentsError(f"such a file holds at most {2**32 - 1:,} rows, got {shape[0]}")
     return struct.pack("<II", *shape)
 
 
@@ -133,10 +133,10 @@ def faiss_header(shape: Shape, dtype: Dtype) -> bytes:
 # Arrays ---------------------------------------------------------------------------------------
 
 
-def write_fvecs(stream: BinaryIO, result: Result) -> None:
-    """`.fvecs`: before each row its width."""
+def write_vecs(stream: BinaryIO, result: Result) -> None:
+    """`.fvecs` and `.dvecs`: before each row its width."""
     dim = result.shape[1]
-    row = np.dtype([("dim", "<i4"), ("values", "<f4", (dim,))])
+    row = np.dtype([("dim", "<i4"), ("values", result.dtype, (dim,))])
     for block in result.blocks(_ROWS):
         rows = np.empty(len(block.vectors), row)
         rows["dim"], rows["values"] = dim, block.vectors
@@ -196,6 +196,15 @@ def write_json_lines(stream: BinaryIO, result: Result) -> None:
         stream.write(json_lines(block))
 
 
+def write_json(stream: BinaryIO, result: Result) -> None:
+    """A JSON array with an element for each row."""
+    between = b"[\n"
+    for block in result.blocks(_ROWS):
+        stream.write(between + b",\n".join(json_lines(block).splitlines()))
+        between = b",\n"
+    stream.write(b"[]\n" if between == b"[\n" else b"\n]\n")
+
+
 def json_lines(block: Block) -> bytes:
     """The lines of some rows."""
     lists = _lists(block.vectors)
@@ -236,7 +245,7 @@ def write_word2vec(stream: BinaryIO, result: Result) -> None:
         stream.write("".join(f"{token} {numbers[1:-1]}\n" for token, numbers in rows).encode())
 
 
-_MARK = "\x00vector\x00"
+_MARK = "\x00 vector"
 _QUOTED_MARK = json.dumps(_MARK)
 
 
@@ -319,10 +328,12 @@ def _ids(block: Block) -> list[str] | None:
 
 def write_parquet(stream: BinaryIO, result: Result) -> None:
     """Parquet: the rows' columns, with the vectors as fixed-size lists in one of them."""
+    import pyarrow
     import pyarrow.parquet
 
     schema = _schema(result)
-    others = [field.name for field in schema if not _is_vectors(field.type)]
+    lists = pyarrow.types.is_fixed_size_list
+    others = [field.name for field in schema if not lists(field.type)]
     options = {"compression": "snappy", "use_dictionary": others}
     with pyarrow.parquet.ParquetWriter(stream, schema, **options) as writer:
         for table in _tables(result, schema):
@@ -343,6 +354,8 @@ def _schema(result: Result) -> Any:
     """The schema of all rows, without what `datasets` says about the width of the old vectors."""
     import pyarrow
 
+    from hf_latent_bridge.vectors.tables import vector_array
+
     schemas = {}
     for block in result.blocks(_ROWS):
         schema = _table(block).schema
@@ -350,7 +363,8 @@ def _schema(result: Result) -> Any:
         if block.payload is None:
             break
     if not schemas:
-        schemas = {"": pyarrow.schema({COLUMN: vector_type(result.dtype, result.shape[1])})}
+        none = np.empty((0, result.shape[1]), result.dtype)
+        schemas = {"": pyarrow.schema({COLUMN: vector_array(none).type})}
     whole = pyarrow.unify_schemas(list(schemas.values()), promote_options="permissive")
     kept = {k: v for k, v in (whole.metadata or {}).items() if k != b"huggingface"}
     return whole.with_metadata(kept or None)
@@ -373,6 +387,35 @@ def _tables(result: Result, schema: Any) -> Iterator[Any]:
 def _table(block: Block) -> Any:
     import pyarrow
 
+    from hf_latent_bridge.vectors.tables import vector_array
+
     if block.payload is not None:
         return block.payload.table(block.vectors)
     return pyarrow.table({COLUMN: vector_array(block.vectors)})
+
+
+# The formats that are written -----------------------------------------------------------------
+
+_FLOAT16, _FLOAT32, _FLOAT64 = ("float16",), ("float32",), ("float64",)
+
+NPY = {".npy": Writer(header=npy_header)}
+NPZ = {".npz": Writer(write=write_npz, keeps="ids")}
+SAFETENSORS = {".safetensors": Writer(header=safetensors_header)}
+VECS = {
+    ".fvecs": Writer(write=write_vecs, dtypes=_FLOAT32),
+    ".dvecs": Writer(write=write_vecs, dtypes=_FLOAT64),
+}
+BIN = {
+    ".fbin": Writer(header=bin_header, dtypes=_FLOAT32),
+    ".f16bin": Writer(header=bin_header, dtypes=_FLOAT16),
+    ".hbin": Writer(header=bin_header, dtypes=_FLOAT16),
+}
+FAISS = {".faiss": Writer(header=faiss_header, dtypes=_FLOAT32)}
+HDF5 = dict.fromkeys((".hdf5", ".h5"), Writer(write=write_hdf5, keeps="ids"))
+PARQUET = dict.fromkeys((".parquet", ".pq"), Writer(write=write_parquet, keeps="all"))
+ARROW = dict.fromkeys((".arrow", ".feather"), Writer(write=write_arrow, keeps="all"))
+JSON_LINES = dict.fromkeys((".jsonl", ".ndjson"), Writer(write=write_json_lines, keeps="all"))
+JSON = {".json": Writer(write=write_json, keeps="all")}
+CSV = {".csv": Writer(write=write_csv, keeps="all")}
+TSV = {".tsv": Writer(write=write_tsv, keeps="all")}
+WORD2VEC = dict.fromkeys((".txt", ".vec"), Writer(write=write_word2vec, keeps="ids"))
