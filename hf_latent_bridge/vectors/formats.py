@@ -1,12 +1,23 @@
 """The registry of the formats that vectors are read from and written to."""
 
-import importlib.util
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors import lines, matrix, tables, writers
+from hf_latent_bridge.extras import require
+from hf_latent_bridge.vectors import (
+    datasets,
+    hdf5,
+    indexes,
+    lines,
+    matrix,
+    shards,
+    tables,
+    text,
+    writers,
+)
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
 from hf_latent_bridge.vectors.writers import Writer
@@ -72,26 +83,34 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
     """Opens what holds vectors.
 
     Args:
-        source: What to read, or the name of a file.
+        source: What to read, or the name of a file, a folder of numbered files or a dataset.
         column: With a name: the column, key, tensor or array with the vectors.
 
     Raises:
         FileNotFoundError: No such file.
+        DatasetError: A dataset without this configuration or split.
         InvalidLatentsError: A file of another kind, without vectors, or cut short; or several
             columns could be meant and none is named.
-        ImportError: Reading this format needs a package that is not installed.
+        MissingExtraError: Reading this format needs a package that is not installed.
     """
     if not isinstance(source, VectorSource):
         source = VectorSource(str(source), column)
     if source.path == "-":
         return lines.JsonStream(source)
     path = Path(source.path)
+    if path.is_dir():
+        return _open_folder(source, path)
     known = format_of(path)
     if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
+        if known is None and _is_repo_id(source.path):
+            return datasets.DatasetReader(source)
+        raise FileNotFoundError(
+            f"there is no file {path}; a dataset of the Hub is named as owner/name"
+        )
     if known is None:
         raise InvalidLatentsError(f"{path} is not read: vectors are read from {readable()}")
-    check_installed(known)
+    if known.extra is not None:
+        require(known.extra, *known.needs, purpose=f"reading {path.name}")
     return known.open(source)
 
 
@@ -106,58 +125,45 @@ def writer_of(path: str | Path) -> Writer:
 
     Raises:
         ValueError: Files of such a name are not written; lists what is.
-        ImportError: Writing this format needs a package that is not installed.
+        MissingExtraError: Writing this format needs a package that is not installed.
     """
     known, suffix = format_of(path), plain_suffix(Path(path))
     if known is None or suffix not in known.writers:
         raise ValueError(f"{Path(path).name} is not written: the output must end in {writable()}")
-    check_installed(known)
+    if known.extra is not None:
+        require(known.extra, *known.needs, purpose=f"writing {Path(path).name}")
     return known.writers[suffix]
 
 
-def check_installed(known: VectorFormat) -> None:
-    """Refuses a format before its package is missed.
-
-    Raises:
-        ImportError: Names the extra to install.
-    """
-    missing = [name for name in known.needs if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(
-            f"{', '.join(known.suffixes)} files are read with {' and '.join(missing)}: "
-            f"pip install 'hf-latent-bridge[{known.extra}]'"
-        )
+def is_vectors_path(data: object) -> bool:
+    """Whether this names a file or folder of vectors, and is no item."""
+    if isinstance(data, Path | VectorSource):
+        return True
+    return isinstance(data, str) and (format_of(data) is not None or Path(data).is_dir())
 
 
-register(
-    VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, writers.NPY, compressed=True)
-)
+def _open_folder(source: VectorSource, folder: Path) -> VectorReader:
+    if source.split is not None or source.config is not None or datasets.is_saved(folder):
+        return datasets.DatasetReader(source)
+    files = shards.files_in(folder)
+    opened = [open_vectors(replace(source, path=str(file))) for file in files]
+    return shards.ShardsReader(source, opened)
+
+
+def _is_repo_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+register(VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, writers.NPY, compressed=True))
 register(VectorFormat("npz", (".npz",), "archive of NumPy arrays", matrix.open_npz, writers.NPZ))
-register(
-    VectorFormat(
-        "safetensors",
-        (".safetensors",),
-        "named tensors",
-        matrix.open_safetensors,
-        writers.SAFETENSORS,
-    )
-)
-register(
-    VectorFormat(
-        "vecs",
-        (".fvecs", ".dvecs", ".bvecs", ".ivecs"),
-        "TEXMEX",
-        matrix.open_vecs,
-        writers.VECS,
-    )
-)
+register(VectorFormat("safetensors", (".safetensors",), "named tensors", matrix.open_safetensors, writers.SAFETENSORS))
+register(VectorFormat("vecs", (".fvecs", ".dvecs", ".bvecs", ".ivecs"), "TEXMEX", matrix.open_vecs, writers.VECS))
 register(
     VectorFormat(
         "bin",
         (".fbin", ".f16bin", ".hbin", ".u8bin", ".i8bin", ".ibin"),
         "big-ann-benchmarks",
-        matrix.open_bin,
-        writers.BIN,
+        matrix.open_bin, writers.BIN,
     )
 )
 register(
@@ -165,29 +171,46 @@ register(
         "parquet",
         (".parquet", ".pq"),
         "Parquet table",
-        tables.ParquetReader,
-        writers.PARQUET,
+        tables.ParquetReader, writers.PARQUET,
         needs=("pyarrow",),
         extra="encoders",
     )
 )
 register(
     VectorFormat(
-        "jsonl",
-        (".jsonl", ".ndjson"),
-        "a JSON value per line",
-        lines.JsonLines,
-        writers.JSON_LINES,
+        "jsonl", (".jsonl", ".ndjson"), "a JSON value per line", lines.JsonLines, writers.JSON_LINES, compressed=True
+    )
+)
+register(VectorFormat("json", (".json",), "JSON array or object", lines.open_json, writers.JSON, compressed=True))
+register(VectorFormat("csv", (".csv",), "CSV", text.CsvReader, writers.CSV, compressed=True))
+register(VectorFormat("tsv", (".tsv", ".tab"), "CSV with tabs", text.CsvReader, writers.TSV, compressed=True))
+register(
+    VectorFormat(
+        "text",
+        (".txt", ".vec"),
+        "word2vec, GloVe or numpy.savetxt",
+        text.open_text, writers.WORD2VEC,
         compressed=True,
     )
 )
 register(
     VectorFormat(
-        "json",
-        (".json",),
-        "JSON array or object",
-        lines.open_json,
-        writers.JSON,
-        compressed=True,
+        "arrow",
+        (".arrow", ".feather", ".ipc"),
+        "Arrow or Feather table",
+        tables.ArrowReader, writers.ARROW,
+        needs=("pyarrow",),
+        extra="encoders",
+    )
+)
+register(VectorFormat("faiss", (".faiss", ".index"), "FAISS index", indexes.open_faiss, writers.FAISS))
+register(
+    VectorFormat(
+        "hdf5",
+        (".hdf5", ".h5"),
+        "HDF5 dataset",
+        hdf5.Hdf5Reader, writers.HDF5,
+        needs=("h5py",),
+        extra="hdf5",
     )
 )

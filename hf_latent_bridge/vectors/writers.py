@@ -410,12 +410,12 @@ BIN = {
     ".f16bin": Writer(header=bin_header, dtypes=_FLOAT16),
     ".hbin": Writer(header=bin_header, dtypes=_FLOAT16),
 }
-FAISS = {".faiss": Writer(header=faiss_header, dtypes=_FLOAT32)}
+FAISS = dict.fromkeys((".faiss", ".index"), Writer(header=faiss_header, dtypes=_FLOAT32))
 HDF5 = dict.fromkeys((".hdf5", ".h5"), Writer(write=write_hdf5, keeps="ids"))
 PARQUET = dict.fromkeys((".parquet", ".pq"), Writer(write=write_parquet, keeps="all"))
-ARROW = dict.fromkeys((".arrow", ".feather"), Writer(write=write_arrow, keeps="all"))
+ARROW = dict.fromkeys((".arrow", ".feather", ".ipc"), Writer(write=write_arrow, keeps="all"))
 JSON_LINES = dict.fromkeys((".jsonl", ".ndjson"), Writer(write=write_json_lines, keeps="all"))
 JSON = {".json": Writer(write=write_json, keeps="all")}
 CSV = {".csv": Writer(write=write_csv, keeps="all")}
-TSV = {".tsv": Writer(write=write_tsv, keeps="all")}
+TSV = dict.fromkeys((".tsv", ".tab"), Writer(write=write_tsv, keeps="all"))
 WORD2VEC = dict.fromkeys((".txt", ".vec"), Writer(write=write_word2vec, keeps="ids"))
