@@ -154,16 +154,31 @@ def _is_repo_id(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
-register(VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, writers.NPY, compressed=True))
+register(
+    VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, writers.NPY, compressed=True)
+)
 register(VectorFormat("npz", (".npz",), "archive of NumPy arrays", matrix.open_npz, writers.NPZ))
-register(VectorFormat("safetensors", (".safetensors",), "named tensors", matrix.open_safetensors, writers.SAFETENSORS))
-register(VectorFormat("vecs", (".fvecs", ".dvecs", ".bvecs", ".ivecs"), "TEXMEX", matrix.open_vecs, writers.VECS))
+register(
+    VectorFormat(
+        "safetensors",
+        (".safetensors",),
+        "named tensors",
+        matrix.open_safetensors,
+        writers.SAFETENSORS,
+    )
+)
+register(
+    VectorFormat(
+        "vecs", (".fvecs", ".dvecs", ".bvecs", ".ivecs"), "TEXMEX", matrix.open_vecs, writers.VECS
+    )
+)
 register(
     VectorFormat(
         "bin",
         (".fbin", ".f16bin", ".hbin", ".u8bin", ".i8bin", ".ibin"),
         "big-ann-benchmarks",
-        matrix.open_bin, writers.BIN,
+        matrix.open_bin,
+        writers.BIN,
     )
 )
 register(
@@ -171,25 +186,40 @@ register(
         "parquet",
         (".parquet", ".pq"),
         "Parquet table",
-        tables.ParquetReader, writers.PARQUET,
+        tables.ParquetReader,
+        writers.PARQUET,
         needs=("pyarrow",),
         extra="encoders",
     )
 )
 register(
     VectorFormat(
-        "jsonl", (".jsonl", ".ndjson"), "a JSON value per line", lines.JsonLines, writers.JSON_LINES, compressed=True
+        "jsonl",
+        (".jsonl", ".ndjson"),
+        "a JSON value per line",
+        lines.JsonLines,
+        writers.JSON_LINES,
+        compressed=True,
     )
 )
-register(VectorFormat("json", (".json",), "JSON array or object", lines.open_json, writers.JSON, compressed=True))
+register(
+    VectorFormat(
+        "json", (".json",), "JSON array or object", lines.open_json, writers.JSON, compressed=True
+    )
+)
 register(VectorFormat("csv", (".csv",), "CSV", text.CsvReader, writers.CSV, compressed=True))
-register(VectorFormat("tsv", (".tsv", ".tab"), "CSV with tabs", text.CsvReader, writers.TSV, compressed=True))
+register(
+    VectorFormat(
+        "tsv", (".tsv", ".tab"), "CSV with tabs", text.CsvReader, writers.TSV, compressed=True
+    )
+)
 register(
     VectorFormat(
         "text",
         (".txt", ".vec"),
         "word2vec, GloVe or numpy.savetxt",
-        text.open_text, writers.WORD2VEC,
+        text.open_text,
+        writers.WORD2VEC,
         compressed=True,
     )
 )
@@ -198,18 +228,22 @@ register(
         "arrow",
         (".arrow", ".feather", ".ipc"),
         "Arrow or Feather table",
-        tables.ArrowReader, writers.ARROW,
+        tables.ArrowReader,
+        writers.ARROW,
         needs=("pyarrow",),
         extra="encoders",
     )
 )
-register(VectorFormat("faiss", (".faiss", ".index"), "FAISS index", indexes.open_faiss, writers.FAISS))
+register(
+    VectorFormat("faiss", (".faiss", ".index"), "FAISS index", indexes.open_faiss, writers.FAISS)
+)
 register(
     VectorFormat(
         "hdf5",
         (".hdf5", ".h5"),
         "HDF5 dataset",
-        hdf5.Hdf5Reader, writers.HDF5,
+        hdf5.Hdf5Reader,
+        writers.HDF5,
         needs=("h5py",),
         extra="hdf5",
     )
