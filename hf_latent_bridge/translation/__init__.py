@@ -27,7 +27,7 @@ from hf_latent_bridge.translation.pipeline import (
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.formats import open_vectors, writer_of
 from hf_latent_bridge.vectors.reader import Scale, VectorReader, VectorSource
-from hf_latent_bridge.vectors.writers import column_names, id_name, json_lines
+from hf_latent_bridge.vectors.writers import id_name, json_lines, other_columns
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class TranslatedFile:
         """What a job writes of an input."""
         n = reader.n or 0
         first = next(reader.blocks(0, min(1, n), 1, payload=True), None)
-        names = column_names(first) if first and first.payload else []
-        others = [name for name in names if name != reader.column]
+        others = other_columns(first) if first else []
         kept = others if job.writer.keeps == "all" else []
         if job.writer.keeps == "ids":
             kept = [name for name in others if name == id_name(others)]

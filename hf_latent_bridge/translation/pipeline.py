@@ -52,7 +52,7 @@ def translate_range(
     job.note(rank, done)
     blocks = ahead(reader.blocks(start + done, stop, job.chunk_size), timeout=job.timeout)
     bar = progress_bar(stop - start, progress and rank == 0)
-    with bar, ThreadPoolExecutor(1) as writer, _Part(job, rank) as part:
+    with bar, _Part(job, rank) as part, ThreadPoolExecutor(1) as writer:
         bar.update(done)
         writes: list[Future[None]] = []
         for block in blocks:
@@ -292,7 +292,7 @@ def finish(job: Job, reader: VectorReader, *, payload: bool) -> None:
         job.part.replace(job.output)
         return
     blocks = partial(_blocks, job, reader, payload)
-    with job.whole.open("wb") as stream:
+    with job.whole.open("w+b") as stream:
         write_to(stream, job.output, job.writer, Result(shape, dtype, blocks))
         os.fsync(stream.fileno())
     job.whole.replace(job.output)

@@ -216,7 +216,12 @@ def json_lines(block: Block) -> bytes:
 
 def write_csv(stream: BinaryIO, result: Result, *, delimiter: str = ",") -> None:
     """CSV: the rows' columns, with each vector as a text such as `[0.1, 0.2]` in one of them."""
-    names = dict.fromkeys(n for block in result.blocks(_ROWS) for n in column_names(block))
+    names = dict.fromkeys(
+        name
+        for block in result.blocks(_ROWS)
+        for row in _objects(block, _marks(block))
+        for name in row
+    )
     text = io.TextIOWrapper(stream, "utf-8", newline="")
     lines = csv.DictWriter(text, names or [COLUMN], delimiter=delimiter, lineterminator="\n")
     lines.writeheader()
@@ -298,10 +303,12 @@ def id_name(names: Collection[str]) -> str | None:
     return next((name for name in _ID_NAMES if name in names), None)
 
 
-def column_names(block: Block) -> list[str]:
-    """The columns of some rows, that of the vectors included, in the order in which they come."""
-    marked = _objects(block, _marks(block))
-    return list(dict.fromkeys(name for value in marked for name in value))
+def other_columns(block: Block) -> list[str]:
+    """The columns of some rows besides that of the vectors, in the order in which they come."""
+    if block.payload is None:
+        return []
+    rows = _objects(block, _marks(block))
+    return list(dict.fromkeys(k for row in rows for k, value in row.items() if value != _MARK))
 
 
 def _objects(block: Block, vectors: Array) -> list[dict[str, Any]]:
@@ -317,7 +324,7 @@ def _marks(block: Block) -> Array:
 
 def _ids(block: Block) -> list[str] | None:
     """The rows' ids as text; None where they have none."""
-    name = id_name(column_names(block))
+    name = id_name(other_columns(block))
     if name is None:
         return None
     return [str(value.get(name, "")) for value in _objects(block, _marks(block))]
