@@ -169,6 +169,7 @@ class ArrowReader(TableReader):
             if not self._is_file and Path(source.path).stat().st_size == 0:
                 raise ValueError("it is empty")
             self._map = pyarrow.memory_map(source.path)
+            self._schema: Any = None  # of all columns
             self._counts = [len(batch) for batch in self._batches(None)]
             self.n = sum(self._counts)
             self._look(self._schema)
@@ -196,11 +197,11 @@ class ArrowReader(TableReader):
         self._map.seek(0)
         if self._is_file:
             file = ipc.open_file(self._map, options=options)
-            self._schema = file.schema
+            self._schema = self._schema or file.schema
             yield from map(file.get_batch, range(file.num_record_batches))
         else:
             stream = ipc.open_stream(self._map, options=options)
-            self._schema = stream.schema
+            self._schema = self._schema or stream.schema
             yield from stream
 
     def _fields(self, columns: list[str]) -> list[int]:
