@@ -3,11 +3,7 @@
 import argparse
 from typing import Literal
 
-<<<<<<< HEAD
 from hf_latent_bridge.vectors.formats import readable, writable
-=======
-from hf_latent_bridge.vectors.formats import readable
->>>>>>> main
 
 Command = argparse.ArgumentParser
 Group = argparse._ArgumentGroup

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.extras import require
-<<<<<<< HEAD
 from hf_latent_bridge.vectors import (
-    datasets,
     hdf5,
     indexes,
     lines,
@@ -19,9 +17,6 @@ from hf_latent_bridge.vectors import (
     text,
     writers,
 )
-=======
-from hf_latent_bridge.vectors import hdf5, indexes, lines, matrix, shards, tables, text
->>>>>>> main
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
 from hf_latent_bridge.vectors.writers import Writer
