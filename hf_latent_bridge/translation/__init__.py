@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_latent_bridge._version import __version__
-from hf_latent_bridge.errors import InvalidLatentsError, ResumeError
+from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.files import write_atomic
 from hf_latent_bridge.translation.job import Job
 from hf_latent_bridge.translation.pipeline import (
@@ -49,24 +49,6 @@ class TranslatedFile:
     dtype: str
     kept: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, job: Job, reader: VectorReader) -> "TranslatedFile":
-        """What a job writes of an input."""
-        n = reader.n or 0
-        first = next(reader.blocks(0, min(1, n), 1, payload=True), None)
-        others = other_columns(first) if first else []
-        kept = others if job.writer.keeps == "all" else []
-        if job.writer.keeps == "ids":
-            kept = [name for name in others if name == id_name(others)]
-        return cls(
-            str(job.output),
-            n,
-            job.translator.target_width,
-            str(job.dtype),
-            tuple(kept),
-            tuple(name for name in others if name not in kept),
-        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -137,7 +119,7 @@ def translate_file(
         InvalidLatentsError: Not floating rows of the source's width, NaN or infinity, a result
             that overflows `dtype`, or a file that only pickle could read.
         ProcessError: A process was killed, or none has made progress for `timeout` seconds.
-        ResumeError: Input, translator or options are not those of the unfinished run.
+        CheckpointError: Input, translator or options are not those of the unfinished run.
         TimeoutError: No rows could be read for `timeout` seconds.
         ValueError: `path` and `output` are one file, a format that is not written, or options that
             do not go together.
@@ -182,7 +164,7 @@ def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> Tra
                 translate_ranges(job, reader.n or 0, progress=progress)
             else:
                 translate_range(job, rank or 0, reader, progress=progress)
-            result = TranslatedFile.of(job, reader)
+            result = _result_of(job, reader)
             if not rank:
                 wait_for_others(job, result.n)
                 _publish(job, reader, result, described.result())
@@ -195,12 +177,24 @@ def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> Tra
     return result
 
 
+def _result_of(job: Job, reader: VectorReader) -> TranslatedFile:
+    n = reader.n or 0
+    first = next(reader.blocks(0, min(1, n), 1, payload=True), None)
+    others = other_columns(first) if first else []
+    kept = others if job.writer.keeps == "all" else []
+    if job.writer.keeps == "ids":
+        kept = [name for name in others if name == id_name(others)]
+    dropped = [name for name in others if name not in kept]
+    dim = job.translator.target_.dim
+    return TranslatedFile(str(job.output), n, dim, str(job.dtype), tuple(kept), tuple(dropped))
+
+
 def _publish(
     job: Job, reader: VectorReader, result: TranslatedFile, described: dict[str, Any]
 ) -> None:
     """Puts the output and its manifest in place; until both are there, there is no manifest."""
     if reader.identity() != job.facts["input"]:
-        raise ResumeError(f"{job.input.path} was changed while it was read: start again")
+        raise InvalidLatentsError(f"{job.input.path} was changed while it was read: start again")
     content = {
         "output": job.output.name,
         "rows": result.n,
@@ -228,7 +222,7 @@ def _to_stdout(job: Job) -> TranslatedFile:
         sys.stdout.buffer.write(json_lines(translated))
         n += len(block.vectors)
     sys.stdout.buffer.flush()
-    return TranslatedFile("-", n, job.translator.target_width, str(job.dtype))
+    return TranslatedFile("-", n, job.translator.target_.dim, str(job.dtype))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge.errors import ProcessError, ResumeError
+from hf_latent_bridge.errors import CheckpointError, ProcessError
 from hf_latent_bridge.files import WEIGHTS_NAME, read_config, to_files, write_atomic
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.opening import is_compressed
@@ -84,7 +84,7 @@ class Job:
         """The bytes before `n` translated rows, where those are all that the output holds."""
         if self.writer.header is None or is_compressed(self.output):
             return None
-        return self.writer.header((n, self.translator.target_width), np.dtype(self.dtype))
+        return self.writer.header((n, self.translator.target_.dim), np.dtype(self.dtype))
 
     @property
     def whole(self) -> Path:
@@ -110,7 +110,7 @@ class Job:
         """Rows of its range that a process has written; None if it has not begun.
 
         Raises:
-            ResumeError: The state belongs to another job.
+            CheckpointError: The state belongs to another job.
         """
         state = self._read(self.state_path(rank))
         return None if state is None or not self.part.exists() else int(state["done"])
@@ -133,7 +133,7 @@ class Job:
         """Looks at the files that an earlier run has left.
 
         Raises:
-            ResumeError: They belong to another job.
+            CheckpointError: They belong to another job.
         """
         for path in self._states():
             self._read(path)
@@ -162,7 +162,7 @@ class Job:
         changed = [k for k in now if before.get(k) != now[k]]
         if changed:
             told = "; ".join(f"{k}: {before.get(k)!r} then, {now[k]!r} now" for k in changed)
-            raise ResumeError(
+            raise CheckpointError(
                 f"an unfinished translation into {self.output} cannot be resumed, for it had "
                 f"another {' and '.join(changed)} ({told}): put that back, or start over with "
                 "resume=False (--restart)"
@@ -197,12 +197,12 @@ class Watch:
 
 
 def describe_translator(translator: Translator) -> dict[str, Any]:
-    """Repo and commit where it has them, its parameters that matter, and its weights' hash."""
-    tensors = {"weight": translator.map_.weight, "bias": translator.map_.bias}
-    weights = to_files({}, tensors)[WEIGHTS_NAME]
+    """Its type and parameters, repo and commit if it has them, and the hash of its map."""
+    weights = to_files({}, translator.as_module().state_dict())[WEIGHTS_NAME]
     return {
+        "translator_type": translator.translator_type,
+        "params": translator.get_params(),
         "repo_id": translator.repo_id,
         "commit": translator.commit,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "normalize": translator.normalize,
     }

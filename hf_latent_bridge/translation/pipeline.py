@@ -43,7 +43,7 @@ def translate_range(
 
     Raises:
         InvalidLatentsError: A bad row, named by its number.
-        ResumeError: An unfinished run of another job is there.
+        CheckpointError: An unfinished run of another job is there.
         TimeoutError: No rows could be read for `job.timeout` seconds.
     """
     reader = reader or open_vectors(job.input)
@@ -147,7 +147,7 @@ class _Part(AbstractContextManager["_Part"]):
 
     def __init__(self, job: Job, rank: int) -> None:
         self._job, self._rank = job, rank
-        self._row_bytes = job.translator.target_width * np.dtype(job.dtype).itemsize
+        self._row_bytes = job.translator.target_.dim * np.dtype(job.dtype).itemsize
         self._offset = len(job.header(0) or b"")
         self._file = os.open(job.part, os.O_WRONLY | os.O_CREAT, 0o666)
         self._saved = job.done(rank) or 0
@@ -267,7 +267,8 @@ def _end_with_parent() -> None:
     """Ends this process when the one that started it was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait([parent.sentinel])
+        while not wait([parent.sentinel], timeout=_GRACE_SECONDS):
+            continue
         os._exit(1)
 
 
@@ -282,7 +283,7 @@ def finish(job: Job, reader: VectorReader, *, payload: bool) -> None:
         reader: The input.
         payload: Whether rows have ids or other columns that the output keeps.
     """
-    shape, dtype = (reader.n or 0, job.translator.target_width), np.dtype(job.dtype)
+    shape, dtype = (reader.n or 0, job.translator.target_.dim), np.dtype(job.dtype)
     header = job.header(shape[0])
     if header is not None:
         with job.part.open("r+b") as stream:
@@ -300,7 +301,7 @@ def finish(job: Job, reader: VectorReader, *, payload: bool) -> None:
 
 def _blocks(job: Job, reader: VectorReader, payload: bool, size: int) -> Iterator[Block]:
     """The translated rows; the input is read again for their ids and other columns."""
-    n, dim = reader.n or 0, job.translator.target_width
+    n, dim = reader.n or 0, job.translator.target_.dim
     carried: Iterator[Block | None] = repeat(None)
     if payload:
         carried = ahead(reader.blocks(0, None, size, payload=True), timeout=job.timeout)
