@@ -35,7 +35,6 @@ if TYPE_CHECKING:
         to_sentence_transformer as to_sentence_transformer,
     )
     from hf_latent_bridge.moments import PairedMoments as PairedMoments
-    from hf_latent_bridge.solvers import AffineMap as AffineMap
     from hf_latent_bridge.spaces import SpaceSpec as SpaceSpec
     from hf_latent_bridge.stitching import StitchedModel as StitchedModel
     from hf_latent_bridge.stitching import stitch as stitch
@@ -45,14 +44,14 @@ if TYPE_CHECKING:
     from hf_latent_bridge.translators import LOrthoTranslator as LOrthoTranslator
     from hf_latent_bridge.translators import OrthoTranslator as OrthoTranslator
     from hf_latent_bridge.translators import Translator as Translator
-    from hf_latent_bridge.translators.auto import AutoTranslator as AutoTranslator
+    from hf_latent_bridge.translators.base import AutoTranslator as AutoTranslator
     from hf_latent_bridge.translators.composed import ComposedTranslator as ComposedTranslator
     from hf_latent_bridge.translators.composed import compose as compose
+    from hf_latent_bridge.translators.latent_map import LatentMap as LatentMap
 
 _HOMES = {
-    "AffineMap": "solvers",
     "AffineTranslator": "translators",
-    "AutoTranslator": "translators.auto",
+    "AutoTranslator": "translators.base",
     "CacheEntry": "encoders.cache",
     "CachedEncoder": "encoders.cache",
     "ComposedTranslator": "translators.composed",
@@ -64,6 +63,7 @@ _HOMES = {
     "LOrthoTranslator": "translators",
     "LabelDecoder": "decoders.labels",
     "LatentIndex": "decoders.index",
+    "LatentMap": "translators.latent_map",
     "LinearTranslator": "translators",
     "OrthoTranslator": "translators",
     "PairedMoments": "moments",

@@ -19,6 +19,7 @@ from hf_latent_bridge.metrics import bootstrap_intervals, permutation_scores
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.composed import check_translator
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,10 @@ def evaluate(
         NotFittedError: The translator was not fitted.
         InvalidPairsError: A bad row, none at all, or a longer stream.
     """
+    check_translator(translator)
     sides = Side("source", source), Side("target", target)
-    _check_space(sides[0], translator.source_width, translator.source_)
-    _check_space(sides[1], translator.target_width, translator.target_)
+    _check_space(sides[0], translator.source_)
+    _check_space(sides[1], translator.target_)
     pairs = Pairs(*pairs) if isinstance(pairs, tuple | list) else pairs
     x, y = _latents(sides, pairs, batch_size, progress)
     return evaluate_latents(
@@ -205,19 +207,19 @@ def evaluate(
 def evaluate_latents(
     translator: Translator,
     X: Latents,
-    Y: Latents,
+    y: Latents,
     *,
     seed: int = 0,
     n_bootstrap: int = 1000,
     n_permutations: int = 1000,
     dataset: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Reports how well translated `X` meets `Y`, row by row.
+    """Reports how well translated `X` meets `y`, row by row.
 
     Args:
         translator: A fitted translator.
         X: Source latents that the fit did not see, (n, d_source).
-        Y: Their counterparts, (n, d_target).
+        y: Their counterparts, (n, d_target).
         seed: Seeds bootstrap and shuffles.
         n_bootstrap: Draws behind the intervals.
         n_permutations: Shuffles of the pairing behind "shuffled" and the p-values.
@@ -229,26 +231,26 @@ def evaluate_latents(
     """
     settings = {"seed": seed, "n_bootstrap": n_bootstrap, "n_permutations": n_permutations}
     _check_settings(settings)
-    x, y = as_tensor(X).detach().float(), as_tensor(Y).detach().float()
+    x, true = as_tensor(X).detach().float(), as_tensor(y).detach().float()
     predicted = as_tensor(translator.transform(x))
-    y = y.to(predicted.device)
-    if predicted.shape != y.shape or y.ndim != 2 or len(y) == 0:
+    true = true.to(predicted.device)
+    if predicted.shape != true.shape or true.ndim != 2 or len(true) == 0:
         raise InvalidLatentsError(
             f"evaluation needs target latents of shape {tuple(predicted.shape)}, with at least one "
-            f"row, got shape {tuple(y.shape)}"
+            f"row, got shape {tuple(true.shape)}"
         )
-    check_finite(y)
-    ranks = metrics.counterpart_ranks(predicted, y)
-    shuffles = permutation_scores(predicted, y, n_permutations=n_permutations, seed=seed)
+    check_finite(true)
+    ranks = metrics.counterpart_ranks(predicted, true)
+    shuffles = permutation_scores(predicted, true, n_permutations=n_permutations, seed=seed)
     chance = {name: Chance.from_scores(scores) for name, scores in shuffles.items()}
     return Report(
-        n_pairs=len(y),
-        translated=Scores.compare(predicted, y, ranks),
-        untranslated=Scores.compare(_fit_width(x, y.shape[1]), y),
+        n_pairs=len(true),
+        translated=Scores.compare(predicted, true, ranks),
+        untranslated=Scores.compare(_fit_width(x, true.shape[1]), true),
         shuffled=Scores(*(chance[name].mean for name in metrics.NAMES)),
-        intervals=bootstrap_intervals(predicted, y, ranks, n_bootstrap=n_bootstrap, seed=seed),
+        intervals=bootstrap_intervals(predicted, true, ranks, n_bootstrap=n_bootstrap, seed=seed),
         chance=chance,
-        cka=_cka("source", x, y) | _cka("translated", predicted, y),
+        cka=_cka("source", x, true) | _cka("translated", predicted, true),
         settings=settings,
         dataset=dataset or {},
     )
@@ -298,8 +300,8 @@ def _fit_width(x: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, width - x.shape[1]))
 
 
-def _check_space(side: Side, width: int, expected: SpaceSpec) -> None:
-    got = side.space(width)
+def _check_space(side: Side, expected: SpaceSpec) -> None:
+    got = side.space(expected.dim)
     mismatches = expected.mismatches(got)
     if mismatches:
         raise SpaceMismatchError(

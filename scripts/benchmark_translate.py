@@ -85,7 +85,7 @@ def copy(source: Path, target: Path, rows: int) -> None:
 def products(translator: OrthoTranslator, rows: int) -> None:
     """The products of all blocks, on one block in memory."""
     block = torch.randn(translation._ROWS, WIDTHS[0])
-    weight, bias = translator.map_.weight, translator.map_.bias
+    weight, bias = translator.map_.state_dict().values()
     for start in range(0, rows, len(block)):
         torch.addmm(bias, block[: rows - start], weight)
 
