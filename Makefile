@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
 
-.PHONY: quickstart demo test check format setup
+.PHONY: quickstart demo test test-fast check format docs setup
 
 quickstart: setup
 	@$(BIN)/python scripts/quickstart.py
@@ -14,6 +14,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
+test-fast: setup
+	$(BIN)/python -m pytest -m "not slow"
+
 check: test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -22,6 +25,9 @@ check: test
 format: setup
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: setup
+	$(BIN)/python scripts/write_docs.py
 
 setup: .venv/installed
 

@@ -13,7 +13,7 @@ from hf_latent_bridge.decoders.base import check_latents
 from hf_latent_bridge.encoders.pictures import read_images
 from hf_latent_bridge.errors import ConfigError, DecoderError
 from hf_latent_bridge.files import check_fields, check_sizes
-from hf_latent_bridge.hub.published import Part
+from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.latents import Latents
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -120,7 +120,7 @@ POOLING = "autoencoder"
 _ROWS_PER_BLOCK = 256
 
 
-class ConvHalf(Part):
+class ConvHalf(Component):
     """What both halves share: layers of a known shape."""
 
     def __init__(self, layers: nn.Sequential, shape: ConvShape, space: SpaceSpec) -> None:

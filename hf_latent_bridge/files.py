@@ -3,17 +3,22 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from hf_latent_bridge.errors import ConfigError, FormatVersionError, WeightsError
+from hf_latent_bridge.moments import PairedMoments
 
 
 @contextlib.contextmanager
@@ -50,6 +55,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
+_MOST_LEVELS = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def to_files(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
@@ -79,18 +86,65 @@ def save_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """The JSON object in a file, read by the rules of `parse_json`.
 
     Raises:
-        ConfigError: Not JSON, or JSON of another kind.
+        ConfigError: The file does not hold a JSON object, or holds an integer of more than 64 bits.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+    content = parse_json(path.read_bytes(), str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    for key, value in _leaves(content):
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise ConfigError(f"{path}: {key} must fit in 64 bits, got an integer beyond that")
     return content
+
+
+def parse_json(content: bytes, where: str) -> Any:
+    """The value of a JSON text in UTF-8, more strictly than Python's own parser reads it.
+
+    Args:
+        content: The text.
+        where: The file, for the error.
+
+    Raises:
+        ConfigError: The text is not JSON, starts with a byte order mark, holds a key twice in one
+            object, a number that is not finite or half of a surrogate pair, or has more than 64
+            levels; the message names the file and the key.
+    """
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct)
+        for key, leaf in _leaves(value):
+            if isinstance(leaf, float) and not math.isfinite(leaf):
+                raise ValueError(f"{key} must be a finite number")
+            if isinstance(leaf, str) and _SURROGATE.search(key + leaf):
+                raise ValueError(f"{key!a} holds half of a surrogate pair")
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where} is not valid JSON: {error}") from error
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return content
+
+
+def _leaves(content: Any) -> Iterator[tuple[str, Any]]:
+    """Every value that is not an object or a list, with its place, such as `metrics.cka[0]`."""
+    left = [("", 0, content)]
+    while left:
+        key, level, value = left.pop()
+        if level > _MOST_LEVELS:
+            raise ValueError(f"{key:.60}... is nested deeper than {_MOST_LEVELS} levels")
+        if isinstance(value, dict):
+            left += [(f"{key}.{k}".lstrip("."), level + 1, v) for k, v in value.items()]
+        elif isinstance(value, list):
+            left += [(f"{key}[{number}]", level + 1, v) for number, v in enumerate(value)]
+        else:
+            yield key or "the value", value
 
 
 def read_text(path: Path) -> str | None:
@@ -157,8 +211,41 @@ def _check_tensors(
         raise WeightsError(f"{path}: tensors must share one dtype, got {sorted(map(str, dtypes))}")
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+def save_moments(moments: PairedMoments, path: str | Path) -> None:
+    """Writes moments to a safetensors file, in one step.
+
+    The file reveals means and correlations of the data, though no single row.
+
+    Args:
+        moments: The moments of any number of pairs.
+        path: The file to write; its folder must exist.
+    """
+    tensors = {k: t.cpu().contiguous() for k, t in moments.to_tensors().items()}
+    tensors["n"] = torch.tensor(moments.n)
+    tensors["eps"] = torch.tensor(moments.eps, dtype=torch.float64)
+    write_atomic(Path(path), safetensors.torch.save(tensors, metadata={"format": "pt"}))
+
+
+def load_moments(path: str | Path, *, device: torch.device | str = "cpu") -> PairedMoments:
+    """Reads what `save_moments` wrote.
+
+    Args:
+        path: The safetensors file.
+        device: Where to put the tensors.
+
+    Raises:
+        WeightsError: The file is truncated or does not hold valid moments.
+    """
+    try:
+        tensors = safetensors.torch.load_file(path, device=str(device))
+        n, eps = int(tensors.pop("n")), float(tensors.pop("eps"))
+        return PairedMoments.from_tensors(tensors, n=n, eps=eps)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+    except KeyError as error:
+        raise WeightsError(f"{path} does not hold moments: {error} is missing") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 FORMAT_VERSION = 1

@@ -3,16 +3,12 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
-from hf_latent_bridge.files import write_atomic
 
 _BLOCK_ROWS = 4096
 
@@ -182,37 +178,25 @@ class PairedMoments:
             if isinstance(value := getattr(self, f.name), Tensor)
         }
 
-    def save(self, path: str | Path) -> None:
-        """Writes the moments to a safetensors file, whole or not at all.
-
-        They tell means and correlations of the data, though no single row: share them as such.
-        """
-        tensors = {k: t.cpu().contiguous() for k, t in self.to_tensors().items()}
-        tensors["n"] = torch.tensor(self.n)
-        tensors["eps"] = torch.tensor(self.eps, dtype=torch.float64)
-        write_atomic(Path(path), safetensors.torch.save(tensors, metadata={"format": "pt"}))
-
     @classmethod
-    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> "PairedMoments":
-        """Reads what `save` wrote.
+    def from_tensors(cls, tensors: Mapping[str, Tensor], *, n: int, eps: float) -> "PairedMoments":
+        """Builds moments from the tensors that `to_tensors` gave.
 
         Raises:
-            WeightsError: The file is truncated or does not hold finite moments of one shape.
+            WeightsError: A tensor is missing, unknown, not finite or of another shape or dtype;
+                `n` or `eps` is out of range.
         """
-        try:
-            tensors = safetensors.torch.load_file(path, device=str(device))
-        except safetensors.SafetensorError as error:
-            raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
-        names = {f.name for f in fields(cls)}
+        names = {f.name for f in fields(cls)} - {"n", "eps"}
         if set(tensors) != names:
             raise WeightsError(
-                f"{path} must hold exactly the tensors {sorted(names)}, got {sorted(tensors)}"
+                f"moments are exactly the tensors {sorted(names)}, got {sorted(tensors)}"
             )
-        n, eps = int(tensors.pop("n")), float(tensors.pop("eps"))
-        _check_shapes(tensors, path)
+        _check_shapes(tensors)
         moments = cls(n=n, eps=eps, **tensors)
         if n < 1 or not 0 < eps < 1 or not moments.isfinite():
-            raise WeightsError(f"{path} holds no valid moments: {moments!r}, eps {eps}")
+            raise WeightsError(
+                f"moments need finite values, n >= 1 and 0 < eps < 1, got {moments!r}, eps={eps}"
+            )
         return moments
 
     def __repr__(self) -> str:
@@ -255,13 +239,13 @@ def _describe_non_finite(x: Tensor, y: Tensor) -> str:
     return "the latents are so large that their products overflow: divide them by a constant first"
 
 
-def _check_shapes(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+def _check_shapes(tensors: Mapping[str, Tensor]) -> None:
     d_x, d_y = (tuple(tensors[k].shape) for k in ("mean_x", "mean_y"))
     wanted = {"sxx": (d_x + d_x,), "sxy": (d_x + d_y,), "syy": (d_y + d_y, d_y)}
     for name, shapes in wanted.items():
         if tuple(tensors[name].shape) not in shapes or tensors[name].dtype != torch.float64:
             raise WeightsError(
-                f"{path}: {name} must be float64 of shape {' or '.join(map(str, shapes))}, "
+                f"{name} must be float64 of shape {' or '.join(map(str, shapes))}, "
                 f"got {tensors[name].dtype} of {tuple(tensors[name].shape)}"
             )
 

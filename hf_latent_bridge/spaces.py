@@ -1,10 +1,10 @@
-"""Which latent space a vector lives in: the encoder, its commit and how it pools."""
+"""Says which latent space a vector is from, and compares two spaces."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from hf_latent_bridge.errors import ConfigError
+from hf_latent_bridge.errors import ConfigError, SpaceMismatchError
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class SpaceSpec:
         ]
 
     def __str__(self) -> str:
-        name = self.repo_id or "an unnamed encoder"
+        name = self.repo_id or "an encoder of unknown name"
         commit = f"@{self.revision[:7]}" if self.revision else ""
-        details = [f"{self.dim} wide"]
+        details = [f"dim={self.dim}"]
         if self.pooling:
             details.append(f"{self.pooling} pooling")
         if self.normalize:
@@ -89,3 +89,21 @@ _KINDS: dict[str, type] = {
     "max_length": int,
 }
 _IDENTITY = ("repo_id", "revision", "modality", "pooling", "normalize", "dim")
+
+
+def check_meet(giver: tuple[str, SpaceSpec], reader: tuple[str, SpaceSpec]) -> None:
+    """Refuses two neighbours in a chain whose spaces differ in a field that both know.
+
+    Args:
+        giver: Name of the side that gives latents, such as "encoder", and their space.
+        reader: Name of the side that reads them, such as "decoder", and the space it expects.
+
+    Raises:
+        SpaceMismatchError: Names both sides, both spaces and the fields that differ.
+    """
+    (giver_name, given), (reader_name, expected) = giver, reader
+    if mismatches := given.mismatches(expected):
+        raise SpaceMismatchError(
+            f"the {giver_name} gives latents of {given}, but the {reader_name} reads latents of "
+            f"{expected}: they differ in {'; '.join(mismatches)}"
+        )

@@ -14,13 +14,11 @@ import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from assets import AssetError
 from assets.cache import cache_root
-from quickstart import embedded_hub, say
+from common import ROOT, embedded_hub, say
 
-ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "spaces_demo" / "app.py"
 ASSETS = ("minilm", "mpnet", "bbc-news", "efficientnet-lite0", "openclipart", "fashion-mnist")
 PATIENCE = 120
@@ -62,7 +60,7 @@ def running_demo(port: int) -> Iterator[tuple[str, "subprocess.Popen[bytes]", fl
             yield url, app, time.perf_counter() - start
         finally:
             app.terminate()
-            app.wait()
+            app.wait(60)
 
 
 def is_free(port: int) -> bool:
@@ -72,12 +70,12 @@ def is_free(port: int) -> bool:
 
 
 def fill_hub() -> None:
-    """Publishes encoders, data and parts, unless they are there."""
-    from demo_parts.inputs import Inputs
-    from publish_demo_parts import publish
-    from seed_hub import seed
+    """Publishes encoders, data and what the Space loads, unless they are there."""
+    from assets.publish import seed
+    from demo_repos.inputs import Inputs
+    from demo_repos.publish import publish
 
-    # the encoders' flat columns are no news here
+    # both encoders have a few constant columns
     warnings.filterwarnings("ignore", ".* pairs determine .* directions")
     say(f"Fill an embedded Hub at {os.environ['HF_ENDPOINT']} (the first time takes minutes)")
     seed(ASSETS)

@@ -9,79 +9,59 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from assets import AssetError
 from assets.cache import cache_root
-from local_hub import LocalHub
+from common import MAX_LENGTH, MINILM, MPNET, embedded_hub, say, timed
 
-SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
-TARGET = "sentence-transformers/all-mpnet-base-v2"
+if TYPE_CHECKING:
+    from hf_latent_bridge import Report, Translator
+
+ASSETS = ("minilm", "mpnet", "bbc-news")
 DATASET = "local/bbc-news"
 REPO = "local/minilm-to-mpnet-{}"
-TYPES: dict[str, dict[str, float]] = {
-    "ortho": {},
-    "linear": {},
-    "l_ortho": {},
-    "affine": {"alpha": 0.1},  # without a penalty it would equal linear
-}
-QUIET = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_VERBOSITY": "error",  # an unchanged push is no news
-}
 ANCHORS = 1000
-MAX_LENGTH = 64
+USE = "--use"
+HEADER = f"  {'':14}{'recall@1':>10}{'recall@10':>11}{'MRR':>8}{'cosine':>8}{'accuracy':>10}"
 
 
 def main() -> int:
     """Runs the five steps; returns the exit code."""
     start = time.perf_counter()
-    cache = cache_root() / "latents"
     with embedded_hub():
         try:
-            seed_hub()
+            fill_hub()
         except AssetError as error:
             print(f"quickstart: {error}", file=sys.stderr)
             return 1
-        publish_translators(cache)
+        repo_ids = publish_translators()
         say("Load them by name in a new process and use them on articles that no fit has seen")
-        user = Path(__file__).with_name("quickstart_use.py")
-        command = [sys.executable, str(user), DATASET, str(cache)]
-        command += [REPO.format(kind) for kind in TYPES]
-        code = subprocess.run(command, check=False).returncode
+        command = [sys.executable, str(Path(__file__)), USE, *repo_ids]
+        code = subprocess.run(command, check=False, timeout=600).returncode
     took = time.perf_counter() - start
     print(f"\n{took:.0f} s in all; what was downloaded is in {cache_root()}")
     return code
 
 
-@contextmanager
-def embedded_hub() -> Iterator[None]:
-    """Runs the Hub that keeps its repos between runs, and points this process to it."""
-    with LocalHub(root=cache_root() / "hub") as hub:
-        os.environ.update(hub.environment(cache_root() / "home"), **QUIET)
-        yield
-
-
-def seed_hub() -> None:
+def fill_hub() -> None:
     """Publishes two encoders and a dataset on the embedded Hub, unless they are there."""
-    from seed_hub import seed
+    from assets.publish import seed
 
     say(f"Fill an embedded Hub at {os.environ['HF_ENDPOINT']}")
-    seed(["minilm", "mpnet", "bbc-news"])
+    seed(ASSETS)
 
 
-def publish_translators(cache: Path) -> None:
-    """Fits one translator per method on the same anchors and pushes each."""
-    from hf_latent_bridge import CachedEncoder, fit_translator, load_encoder, load_pairs
+def publish_translators() -> list[str]:
+    """Fits one translator per method on the same anchors and pushes each; returns the repos."""
+    from experiments.methods import RIDGE, translators
+
+    from hf_latent_bridge import fit_translator, load_pairs
     from hf_latent_bridge.errors import RankWarning
-    from hf_latent_bridge.translators.base import TRANSLATORS
 
-    source, target = (
-        CachedEncoder(load_encoder(name, max_length=MAX_LENGTH), cache) for name in (SOURCE, TARGET)
-    )
+    source, target = (cached_encoder(name, max_length=MAX_LENGTH) for name in (MINILM, MPNET))
     pairs = load_pairs(DATASET, split="train", source="text", max_pairs=ANCHORS)
     say(f"Encode {len(pairs):,} anchors: articles of the train split, {MAX_LENGTH} tokens each")
     for encoder in (source, target):
@@ -89,25 +69,77 @@ def publish_translators(cache: Path) -> None:
             encoder.encode(list(pairs.source), progress=sys.stderr.isatty())
     say("Fit a translator by each method and push it")
     warnings.filterwarnings("ignore", ".* source columns are constant", RankWarning)
-    for kind, params in TYPES.items():
-        repo_id = REPO.format(kind)
+    repo_ids = []
+    for kind in ("ortho", "linear", "l_ortho", "affine"):
+        repo_ids.append(repo_id := REPO.format(kind))
         with timed(repo_id):
-            translator = TRANSLATORS[kind]().set_params(**params)
+            translator = translators()[RIDGE if kind == "affine" else kind]
             fit_translator(translator, source, target, pairs).push_to_hub(repo_id)
+    return repo_ids
 
 
-def say(step: str) -> None:
-    """Prints the headline of a step."""
-    print(f"\n{step}", flush=True)
+def use(repo_ids: Sequence[str]) -> None:
+    """Scores translators that are known by their names on the Hub alone.
+
+    A classifier is trained on latents of the target encoder; then it reads what each translator
+    makes of the source encoder's latents.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    from hf_latent_bridge import AutoTranslator, load_pairs
+
+    translators = [AutoTranslator.from_pretrained(repo_id) for repo_id in repo_ids]
+    first = translators[0]
+    source, target = cached_encoder(first.source_), cached_encoder(first.target_)
+    drawn = {name: first.dataset_[name] for name in ("max_pairs", "seed")}
+    anchors = load_pairs(DATASET, split="train", source="text", target="label", **drawn)
+    held_out = load_pairs(DATASET, split="test", source="text", target="label")
+    texts, labels = list(held_out.source), list(held_out.target)
+    with timed(f"encode {len(texts)} held-out articles"):
+        x, y = source.encode(texts), target.encode(texts)
+    head = LogisticRegression(max_iter=1000)
+    head.fit(target.encode(list(anchors.source)).numpy(), list(anchors.target))
+    print_table(head, translators, x, y, labels)
 
 
-@contextmanager
-def timed(what: str) -> Iterator[None]:
-    """Prints how long something took."""
-    start = time.perf_counter()
-    yield
-    print(f"  {what:52} {time.perf_counter() - start:6.1f} s", flush=True)
+def cached_encoder(name: Any, **options: Any) -> Any:
+    """An encoder by its repo id or space, whose latents both processes keep."""
+    from hf_latent_bridge import CachedEncoder, load_encoder
+
+    return CachedEncoder(load_encoder(name, **options), cache_root() / "latents")
+
+
+def print_table(
+    head: Any, translators: "Sequence[Translator]", x: Any, y: Any, labels: Sequence[int]
+) -> None:
+    """One row for the native latents, each translator, no translation and chance."""
+    import numpy as np
+    from experiments.methods import untranslated
+
+    from hf_latent_bridge import evaluate_latents
+
+    print(f"\n{HEADER}")
+    print(f"  {'native':14}{'':37}{head.score(y.numpy(), labels):10.3f}")
+    for translator in translators:
+        report = evaluate_latents(translator, x, y)
+        accuracy = head.score(translator.transform(x).numpy(), labels)
+        print_row(translator.translator_type, report, "translated", accuracy)
+    padded = untranslated(x, y.shape[1])
+    print_row("untranslated", report, "untranslated", head.score(padded.numpy(), labels))
+    print_row("chance", report, "shuffled", np.bincount(labels).max() / len(labels))
+
+
+def print_row(name: str, report: "Report", row: str, accuracy: float) -> None:
+    """One row of the table."""
+    scores = getattr(report, row)
+    print(
+        f"  {name:14}{scores.recall_at_1:10.3f}{scores.recall_at_10:11.3f}{scores.mrr:8.3f}"
+        f"{scores.cosine:8.3f}{accuracy:10.3f}"
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if USE in sys.argv:
+        use(sys.argv[2:])
+    else:
+        sys.exit(main())

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from gradio_client import Client
     from huggingface_hub import HfApi
     from parts import Parts
+
+# A shell's background job ignores SIGINT, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HUB = LocalHub().start()
 HOME = tempfile.TemporaryDirectory(prefix="hf-home-")

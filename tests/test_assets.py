@@ -9,12 +9,14 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import publish
 import pytest
-import seed_hub
 from assets import download, fashion_mnist, imagenet, mobilenet, news, openclipart, text_models
 from assets.cache import AssetError, AssetUnavailableError, build_once
 from assets.catalogue import CATALOGUE, Asset, manifest, prepare
 from assets.download import Archive
+from assets.publish import seed
+from assets.repo_files import CARDS
 from PIL import Image
 
 OTHER = "a" * 64
@@ -256,16 +258,16 @@ class TestSeeding:
         return asset
 
     def test_seeding_twice_makes_no_second_commit(self, asset, api, capsys):
-        first = seed_hub.seed(["tiny"])
-        second = seed_hub.seed(["tiny"])
+        first = seed(["tiny"])
+        second = seed(["tiny"])
         titles = [commit.title for commit in api.list_repo_commits(asset.repo_id)]
         assert (first, titles.count("Add Tiny")) == (second, 1)
         assert "in the cache, already published" in capsys.readouterr().out
 
     def test_only_what_differs_on_the_hub_is_published_again(self, asset, api):
-        seed_hub.seed(["tiny"], quiet=True)
+        seed(["tiny"], quiet=True)
         api.delete_file("README.md", asset.repo_id)
-        commit = seed_hub.seed(["tiny"], quiet=True)["tiny"]
+        commit = seed(["tiny"], quiet=True)["tiny"]
         card = api.hf_hub_download(asset.repo_id, "README.md", revision=commit)
         assert Path(card).read_text() == CARD
 
@@ -280,20 +282,19 @@ class TestSeeding:
             raise AssetUnavailableError("clips=1 needs Debian's apt-get, not found")
 
         monkeypatch.setattr(Asset, "build", build)
-        assert seed_hub.seed(["tiny"]) == {}
+        assert seed(["tiny"]) == {}
         assert (
             capsys.readouterr().err == "Tiny: skipped: clips=1 needs Debian's apt-get, not found\n"
         )
 
     def test_without_a_named_hub_nothing_is_published(self, monkeypatch, capsys):
         monkeypatch.delenv("HF_ENDPOINT")
-        assert seed_hub.main(["--only", "minilm"]) == 1
+        assert publish.main(["assets", "--only", "minilm"]) == 1
         assert "HF_ENDPOINT is not set" in capsys.readouterr().err
 
     def test_every_card_has_a_license_a_source_and_what_was_changed(self):
-        cards = Path(seed_hub.__file__).parent / "assets" / "cards"
-        assert {path.stem for path in cards.glob("*.md")} == set(CATALOGUE)
-        for path in cards.glob("*.md"):
+        assert {path.stem for path in CARDS.glob("*.md")} == set(CATALOGUE)
+        for path in CARDS.glob("*.md"):
             text = path.read_text()
             assert text.startswith("---\nlicense: ")
             for heading in ("- **Source**:", "- **License**:", "- **Changed**:"):

@@ -19,6 +19,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import safetensors.numpy
+from processes import PATIENCE, Process, finished
 
 import hf_latent_bridge
 from hf_latent_bridge import AutoTranslator, OrthoTranslator, translation
@@ -179,7 +180,7 @@ def test_a_killed_run_leaves_no_output(translator, tmp_path):
     np.lib.format.open_memmap(tmp_path / "in.npy", "w+", "float32", (6_000_000, 4))
     command = [sys.executable, "-m", "hf_latent_bridge", "translate"]
     names = [str(tmp_path / name) for name in ("translator", "in.npy", "out.npy")]
-    with subprocess.Popen([*command, *names]) as run:
+    with Process([*command, *names]) as run:
         while run.poll() is None and not list(tmp_path.glob(".out.npy.*")):
             time.sleep(0.01)
         run.kill()
@@ -452,7 +453,7 @@ def _job_of(translator, source, target, touch):
 
 def run_command(*arguments, **options):
     command = [sys.executable, "-m", "hf_latent_bridge", "translate", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return Process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 @pytest.fixture
@@ -486,7 +487,7 @@ def test_a_killed_process_goes_on_where_it_stood(large, tmp_path):
     assert not large[2].exists()
     assert 0 < json.loads(state.read_text())["done"] < 80_000
     with run_command(*large) as run:
-        assert run.wait() == 0
+        assert run.wait(PATIENCE) == 0
     assert large[2].read_bytes() == whole(large)
     assert not list(tmp_path.glob(".out.npy.*"))
 
@@ -516,7 +517,7 @@ def test_under_torchrun_each_process_takes_its_share(translator, tmp_path):
         for rank in (2, 0, 1)
     ]
     for run in runs:
-        _, error = run.communicate()
+        _, error = run.communicate(timeout=PATIENCE)
         assert (run.returncode, error) == (0, b"")
     translate_file(translator, names[1], tmp_path / "whole.npy")
     assert names[2].read_bytes() == (tmp_path / "whole.npy").read_bytes()
@@ -534,7 +535,7 @@ def torchrun_translate(names):
     command = [*launcher, "--nproc_per_node", "2", "-m", "hf_latent_bridge", "translate", *names]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([str(word) for word in command], env=environment, **pipes)
+    return Process([str(word) for word in command], env=environment, **pipes)
 
 
 def process_at(names, *, rank):
@@ -626,7 +627,7 @@ def test_lines_stream_from_stdin_to_stdout(translator, tmp_path):
     with run_command(
         tmp_path / "translator", "-", "-", "--column", "x", stdin=subprocess.PIPE
     ) as run:
-        out, error = run.communicate(lines.encode())
+        out, error = run.communicate(lines.encode(), timeout=PATIENCE)
     assert run.returncode == 0
     result = [json.loads(line) for line in out.splitlines()]
     np.testing.assert_allclose(result, translator.transform(x), rtol=1e-5)
@@ -659,5 +660,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     for n in (50_000, 400_000):
         np.save(tmp_path / "in.npy", np.ones((n, 64), np.float32))
         command = [sys.executable, "-c", code, tmp_path / "in.npy", tmp_path / "out.npy"]
-        peaks.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
+        peaks.append(int(finished(command).stdout))
     assert peaks[1] / peaks[0] < 1.1

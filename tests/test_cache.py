@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tiny_images as tiny
 import torch
+from processes import PATIENCE, Process
 from tiny_models import EN, TEXTS, bert_repo, sentence_repo, sentences
 
 from hf_latent_bridge import CachedEncoder, SpaceSpec, cache_info, clear_cache, load_encoder
@@ -183,10 +183,8 @@ for start in range(0, 300, 5):
     assert torch.equal(latents, plain(texts))
 """
     environment = {**os.environ, "PYTHONPATH": "tests/helpers:tests:scripts"}
-    running = [
-        subprocess.Popen([sys.executable, "-c", code, name], env=environment) for name in "xy"
-    ]
-    assert [process.wait() for process in running] == [0, 0]
+    running = [Process([sys.executable, "-c", code, name], env=environment) for name in "xy"]
+    assert [process.wait(PATIENCE) for process in running] == [0, 0]
     (entry,) = cache_info(tmp_path)
     texts = {chr(97 + n % 26) * (n + 1) for n in range(335)}
     texts |= {name * n for n in range(1, 9) for name in "xy"}

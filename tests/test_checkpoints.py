@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import snapshot_download
+from processes import Process
 from test_processes import torchrun
 from tiny_models import sentence_repo
 
@@ -36,7 +37,7 @@ def start(folder, mode, count):
     command = [sys.executable, SCRIPT, folder, mode]
     if count > 1:
         command = torchrun(count, SCRIPT, folder, mode)
-    return subprocess.Popen(command, env=ENVIRONMENT)
+    return Process(command, env=ENVIRONMENT)
 
 
 def wait_until_it_hangs(process, folder, count):
@@ -82,7 +83,7 @@ def test_a_process_whose_partner_is_killed_says_so_where_no_launcher_ends_it(tmp
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     command = [sys.executable, SCRIPT, tmp_path, "hang"]
     first, second = (
-        subprocess.Popen(
+        Process(
             command,
             env=ENVIRONMENT | group | {"RANK": rank, "LOCAL_RANK": rank},
             stderr=subprocess.PIPE,

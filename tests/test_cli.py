@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
-import write_cli_docs
+import write_docs
 from huggingface_hub import ModelCard
+from processes import PATIENCE, Process, finished
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -54,7 +55,7 @@ def process(*arguments, **options):
     """The arguments that start the command line as a process of its own."""
     command = [sys.executable, "-m", "hf_latent_bridge", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, **options)
+    return Process(command, **pipes, **options)
 
 
 class TestFit:
@@ -144,7 +145,7 @@ class TestFit:
         environment.pop("HF_HUB_DISABLE_PROGRESS_BARS")
         options = ["--split", "train", "--output", tmp_path / "out", "--quiet", "--json"]
         with process("fit", *encoders, *options, env=environment) as run:
-            out, err = run.communicate()
+            out, err = run.communicate(timeout=PATIENCE)
         assert (run.returncode, err) == (0, "")
         assert json.loads(out)["n_pairs"] == 200
 
@@ -362,12 +363,12 @@ class TestUsage:
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_each_option_is_explained(self, command):
-        for action in write_cli_docs.commands()[command]._actions:
+        for action in write_docs.commands()[command]._actions:
             assert action.help, action.dest
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_each_example_is_good_usage(self, command):
-        parser = write_cli_docs.commands()[command]
+        parser = write_docs.commands()[command]
         words = parser.epilog.removeprefix("example:\n").replace("\\\n", " ").split()
         assert words[:2] == ["latent-bridge", command]
         parser.parse_args(words[2:])
@@ -376,10 +377,6 @@ class TestUsage:
         _, out, _ = run("fit", "--help")
         text = " ".join(out.split())
         assert all(re.search(rf"\b{name}\b", text) for name in TRANSLATORS)
-
-    def test_the_page_of_the_documentation_is_up_to_date(self):
-        """If not: python scripts/write_cli_docs.py."""
-        assert write_cli_docs.PAGE.read_text(encoding="utf-8") == write_cli_docs.render()
 
     def test_a_warning_is_one_line_and_the_hook_is_put_back(self, run, monkeypatch, tmp_path):
         import warnings
@@ -403,14 +400,14 @@ class TestUsage:
 class TestProcesses:
     def test_a_refusal_is_one_line_and_exit_1(self):
         with process("info", "alice/none") as run:
-            out, err = run.communicate()
+            out, err = run.communicate(timeout=PATIENCE)
         assert (run.returncode, out) == (1, "")
         assert len(err.splitlines()) == 1, err
         assert err.startswith("latent-bridge: error: no repo 'alice/none' is visible")
 
     def test_the_installed_command_works(self, saved):
         command = [Path(sys.executable).with_name("latent-bridge"), "info", saved, "--json"]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        out = finished(command).stdout
         assert json.loads(out)["n_pairs"] == 50
 
     def test_an_interrupt_exits_with_130(self):
@@ -420,7 +417,7 @@ class TestProcesses:
             with process("info", "alice/x", env=os.environ | {"HF_ENDPOINT": endpoint}) as run:
                 connection, _ = silent.accept()
                 run.send_signal(signal.SIGINT)
-                out, err = run.communicate()
+                out, err = run.communicate(timeout=PATIENCE)
                 connection.close()
         assert (run.returncode, out, err) == (130, "", "latent-bridge: interrupted\n")
 
@@ -429,6 +426,6 @@ class TestProcesses:
             "import sys; from hf_latent_bridge import cli; cli.build_parser(); print(*sys.modules)"
         )
         command = [sys.executable, "-c", code]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        out = finished(command).stdout
         assert "hf_latent_bridge.cli" in out
         assert not {"torch", "numpy", "huggingface_hub"} & set(out.split())

@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import datasets
 import numpy as np
 import pytest
 import tiny_models
+from processes import finished
 from tiny_images import clip_repo, pictures
 
 import hf_latent_bridge
@@ -244,7 +244,7 @@ def test_two_processes_of_torchrun_fit_what_one_fits_and_the_first_speaks(fit, t
     options = ["--stream", "--chunk-size", "32", "--output", tmp_path / "two"]
     command = [*launcher, "fit", *named(), *texts(), *map(str, options)]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = finished(command, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("saved in") == 1
     assert "200 pairs" in done.stdout

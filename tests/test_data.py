@@ -1,10 +1,10 @@
 """Pairs: the right columns of the right commit, sampled fairly, with errors that say where."""
 
 import json
-import subprocess
 import sys
 
 import pytest
+from processes import finished
 from tiny_models import commit_of, text_dataset, text_dataset_repo
 
 from hf_latent_bridge import load_pairs
@@ -131,7 +131,7 @@ def test_lists_and_mappings_need_no_datasets_package():
         "from hf_latent_bridge import load_pairs\n"
         "print(len(load_pairs((['a'], ['b']))), len(load_pairs({'t': ['a']}, source='t')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = finished([sys.executable, "-c", code])
     assert done.stdout == "1 1\n"
 
 

@@ -5,15 +5,14 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import publish_demo_parts
+import publish
 import pytest
 import torch
 from datasets import Dataset, Image, List, Value, load_dataset
-from demo_parts.choice import choose_method
-from demo_parts.groups import GROUPS
-from demo_parts.inputs import Inputs
-from demo_parts.pictures import held_out
-from demo_parts.record import Record
+from demo_repos.inputs import Inputs
+from demo_repos.latents import choose_method
+from demo_repos.pictures import held_out
+from demo_repos.publish import GROUPS, Record
 from huggingface_hub import HfApi
 from tiny_images import image_repo, pictures
 from tiny_models import EN, commit_of, sentence_repo, sentences, text_dataset_repo
@@ -222,7 +221,7 @@ def test_research_data_does_not_go_to_the_public_hub(monkeypatch, capsys, endpoi
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     if endpoint:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    assert publish_demo_parts.main(["--only", "news"]) == 1
+    assert publish.main(["demo", "--only", "news"]) == 1
     assert "research only" in capsys.readouterr().err
 
 
@@ -230,14 +229,14 @@ def test_the_command_takes_every_input_as_a_flag(published, capsys):
     flags = ["--namespace", "acme", "--train-texts", "150", "--cache", str(published.cache)]
     for name in ("news", "small_encoder", "text_encoder"):
         flags += [f"--{name.replace('_', '-')}", getattr(published, name)]
-    assert publish_demo_parts.main(["--only", "news", *flags]) == 0
+    assert publish.main(["demo", "--only", "news", *flags]) == 0
     assert "news: already published" in capsys.readouterr().out
 
 
 def test_a_new_commit_of_an_encoder_makes_the_parts_anew(published):
     api = HfApi()
     group = GROUPS["news"]
-    record = Record(api, "acme/demo-news", group._made_of(api, published))
+    record = group.record(api, published)
     assert record.holds()
     assert record.inputs["commits"][published.text_encoder] == commit_of(published.text_encoder)
     commits = {**record.inputs["commits"], published.text_encoder: "another"}

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import finished
 from tiny_models import (
     TEXTS,
     bert_folder,
@@ -66,13 +66,8 @@ def copy_of(folder, tmp_path):
 
 def run(code, **environment):
     """Runs code in a process of its own; returns what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONWARNINGS": "ignore", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", **environment}
+    done = finished([sys.executable, "-c", code], env=environment, check=False)
     return done.stdout + done.stderr
 
 

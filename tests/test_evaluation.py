@@ -249,7 +249,7 @@ def test_another_encoder_than_the_fitted_one_is_refused_before_it_encodes(side):
     sides = dict(zip(("source", "target"), encoders(), strict=True))
     translator = fitted()
     sides[side] = Other()
-    expected = rf"translator's {side} is alice/tiny.* gives me/other \(16 wide\).*repo_id: "
+    expected = rf"translator's {side} is alice/tiny.* gives me/other \(dim=16\).*repo_id: "
     with pytest.raises(SpaceMismatchError, match=expected):
         evaluate(translator, **sides, pairs=(["a dog"], ["ein hund"]))
 

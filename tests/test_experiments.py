@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import reproduce
 import torch
-from experiments import methods, options, scores
-from experiments.digits import digit_views
-from experiments.latents import load_views
+from common import Table
+from experiments import methods
+from experiments.crossing import accuracy, majority, recall_at_1
 from experiments.results_page import Section, write_section
-from experiments.tables import Table
+from experiments.views import digit_views, load_views
 from tiny_models import bert_repo, sentence_repo, text_dataset_repo
 
 
@@ -76,7 +77,7 @@ def test_a_written_section_tells_how_to_print_it_again(tmp_path, capsys):
 
 def test_quick_numbers_cannot_be_written():
     with pytest.raises(SystemExit):
-        options.parser("made up").parse_args(["--quick", "--write"])
+        reproduce.main(["generation", "--quick", "--write"])
 
 
 def test_anchors_are_drawn_without_replacement_and_the_smaller_draw_begins_the_larger():
@@ -107,10 +108,10 @@ def test_every_method_recovers_a_turned_space_and_the_scores_say_so():
     turn, _ = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)))
     y = x @ turn
     fitted = methods.fit_all(x[:300], y[:300])
-    assert scores.recall_at_1(fitted.pop("affine").transform(x[300:]), y[300:]) > 0.2  # 300 steps
+    assert recall_at_1(fitted.pop("affine").transform(x[300:]), y[300:]) > 0.2  # 300 steps
     for name, method in fitted.items():
-        assert scores.recall_at_1(method.transform(x[300:]), y[300:]) > 0.9, name
-    assert scores.recall_at_1(x[300:], y[300:]) < 0.2
+        assert recall_at_1(method.transform(x[300:]), y[300:]) > 0.9, name
+    assert recall_at_1(x[300:], y[300:]) < 0.2
 
 
 def test_accuracy_equals_scikit_learns_and_chance_is_the_most_frequent_label():
@@ -123,9 +124,9 @@ def test_accuracy_equals_scikit_learns_and_chance_is_the_most_frequent_label():
     head = fit_head(train.latents["wide"], train.labels)
     answers = [answer["label"] for answer in head(latents)]
     expected = accuracy_score(test.labels, answers)
-    assert scores.accuracy(head, latents, test.labels) == pytest.approx(expected)
-    assert scores.majority([1, 2, 2, 3]) == 0.5
-    assert expected > 0.8 > scores.majority(test.labels)
+    assert accuracy(head, latents, test.labels) == pytest.approx(expected)
+    assert majority([1, 2, 2, 3]) == 0.5
+    assert expected > 0.8 > majority(test.labels)
 
 
 def test_views_are_the_same_rows_by_each_encoder_and_come_from_the_cache(tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ import os
 import re
 import socket
 import stat
-import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import hf_hub_download
+from processes import Process, finished
 from safetensors.torch import save as to_safetensors
 
 from hf_latent_bridge import (
@@ -74,13 +74,8 @@ def refused(error, call, *arguments, **keywords):
 
 def python(code, check=True, **environment):
     """Run code in another process that uses the same embedded Hub."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=check,
-        env=os.environ | environment,
-    )
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return finished(command, check=check, env=os.environ | environment)
 
 
 @pytest.fixture
@@ -564,7 +559,17 @@ class TestStrictness:
         [
             ("{", "not valid JSON"),
             ("", "not valid JSON"),
-            ('{"n_pairs": NaN}', "NaN is no JSON value"),
+            ('{"n_pairs": NaN}', "n_pairs must be a finite number"),
+            ('{"metrics": {"r2": [1, -Infinity]}}', "metrics.r2[1] must be a finite number"),
+            ('{"params": {"alpha": 1e999}}', "params.alpha must be a finite number"),
+            ('{"params": {"alpha": %s}}' % (10**400), "params.alpha must fit in 64 bits"),
+            ('{"params": {"alpha": %s}}' % ("1" * 5000), "not valid JSON"),
+            ('{"n_pairs": 5, "n_pairs": 6}', "the key 'n_pairs' stands twice in one object"),
+            ('{"source": {"dim": 4, "dim": 3}}', "the key 'dim' stands twice in one object"),
+            ('{"dataset": {"name": "\\ud800"}}', "dataset.name"),
+            ('\ufeff{"n_pairs": 5}', "BOM"),
+            ('{"n_pairs": 5} {}', "not valid JSON"),
+            ('{"a":' * 65 + "1" + "}" * 65, "nested deeper than 64 levels"),
             ("[" * 100_000, "not valid JSON"),
             ("[]", "must hold a JSON object, got list"),
             ('"text"', "must hold a JSON object, got str"),
@@ -769,7 +774,7 @@ class TestSaving:
                 one.save_pretrained(sys.argv[2])
         """
         command = [sys.executable, "-c", textwrap.dedent(code).strip()]
-        runs = [subprocess.Popen([*command, s, str(tmp_path / "both")]) for s in ("1", "-1")]
+        runs = [Process([*command, s, str(tmp_path / "both")]) for s in ("1", "-1")]
         outcomes = set()
         while any(run.poll() is None for run in runs):
             outcomes.add(outcome(tmp_path / "both"))
@@ -840,4 +845,4 @@ def test_threads_load_at_once(pushed, translator, tmp_path):
             pool.submit(AutoTranslator.from_pretrained, pushed, cache_dir=tmp_path)
             for _ in range(8)
         ]
-        assert all(same(load.result(), translator) for load in loads)
+        assert all(same(load.result(60), translator) for load in loads)

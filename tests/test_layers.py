@@ -1,12 +1,12 @@
-"""The package stays in layers, light to import, and says itself what is public."""
+"""Files import each other in one direction, and the pure maths reads and writes nothing."""
 
 import ast
 import graphlib
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import finished
 
 import hf_latent_bridge
 
@@ -15,49 +15,72 @@ FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-PURE = ["moments", "solvers", "metrics"]
-READING_AND_WRITING = ["data", "decoders", "encoders", "fitting", "hub", "translation", "vectors"]
+ROOT = PACKAGE.name
+PURE = {"errors", "latents", "spaces", "moments", "solvers", "selection", "metrics", "hubness"}
+FOR_MATHS = {
+    *("abc", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "math"),
+    *("operator", "types", "typing", "warnings"),
+    *("jaxtyping", "numpy", "scipy", "torch", ROOT),
+}
+READS_OR_WRITES = {
+    *("open", "print", "save", "load", "savez", "memmap", "tofile", "fromfile", "loadtxt"),
+    *("savetxt", "loadmat", "savemat", "hub"),
+}
 
 
-def imports_of(module: str) -> set[str]:
-    """The files that a file imports, imports inside functions included."""
+def imports_in(path: Path) -> set[str]:
+    """Full names of what a file imports, imports inside functions included."""
     found = set()
-    for node in ast.walk(ast.parse(FILES[module].read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module in FILES:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names & FILES.keys() or {node.module}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import in line {node.lineno}"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names} & FILES.keys()
-    return found - {module}
+            found |= {alias.name for alias in node.names}
+    return found
 
 
-def test_no_files_import_each_other_in_a_circle():
-    sorter = graphlib.TopologicalSorter({module: imports_of(module) for module in FILES})
-    sorter.prepare()
+def files_imported_by(module: str) -> set[str]:
+    """The files of this package that a file imports; the root's are those in its stub."""
+    path = FILES[module]
+    names = imports_in(path.with_suffix(".pyi") if module == ROOT else path)
+    found = {name if name in FILES else name.rpartition(".")[0] for name in names}
+    return (found & FILES.keys()) - {module}
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_pure_maths_imports_nothing_that_reads_or_writes_elsewhere(name):
-    reached, left = set(), {f"hf_latent_bridge.{name}"}
-    while left:
-        module = left.pop()
-        reached.add(module)
-        left |= imports_of(module) - reached
-    assert not reached & {f"hf_latent_bridge.{folder}" for folder in READING_AND_WRITING}
+def test_no_file_imports_itself_by_way_of_others():
+    graph = {module: files_imported_by(module) for module in FILES}
+    assert graph[f"{ROOT}.metrics"] >= {f"{ROOT}.moments"}
+    assert {f"{ROOT}.stitching", f"{ROOT}.evaluation"} <= graph[ROOT]
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the files
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_maths_imports_no_file_and_no_library_that_reads_or_writes(name):
+    path = FILES.get(f"{ROOT}.{name}")
+    if path is None:
+        pytest.skip(f"{name}.py is not written yet")
+    ours = {module.removeprefix(f"{ROOT}.") for module in files_imported_by(f"{ROOT}.{name}")}
+    assert ours <= PURE
+    assert {imported.partition(".")[0] for imported in imports_in(path)} <= FOR_MATHS
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    called = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    called |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    assert not called & READS_OR_WRITES
 
 
 @pytest.mark.parametrize("path", FILES.values(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_the_first_line_of_a_file_says_why_it_exists(path):
-    docstring = ast.get_docstring(ast.parse(path.read_text()))
+def test_the_first_line_of_a_file_is_a_sentence_that_says_why_it_exists(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring
-    assert len(docstring.splitlines()[0]) > 20
+    first = docstring.splitlines()[0]
+    assert len(first) > 20
+    assert first.endswith((".", ":"))
 
 
 def test_importing_the_package_loads_no_heavy_library():
     code = "import sys, hf_latent_bridge; print(*sys.modules)"
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    output = finished([sys.executable, "-c", code]).stdout.split()
     heavy = {
         "torch",
         "transformers",
@@ -68,27 +91,3 @@ def test_importing_the_package_loads_no_heavy_library():
         "huggingface_hub",
     }
     assert not heavy & set(output)
-
-
-def test_every_public_name_can_be_imported_and_has_a_docstring():
-    for name in hf_latent_bridge.__all__:
-        value = getattr(hf_latent_bridge, name)
-        assert name == "__version__" or value.__doc__, name
-    assert set(hf_latent_bridge.__all__) <= set(dir(hf_latent_bridge))
-
-
-def test_type_checkers_see_the_same_public_names():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    static = {
-        alias.asname
-        for node in ast.walk(block)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert static | {"__version__"} == set(hf_latent_bridge.__all__)
-
-
-def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'Nope'"):
-        _ = hf_latent_bridge.Nope

@@ -2,13 +2,13 @@
 
 import os
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from processes import finished
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -56,7 +56,7 @@ def run_snippet(card, folder):
     """Run the Python block of a card in another process."""
     (code,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    return finished(command, cwd=folder, check=False)
 
 
 class TestWhatItSays:

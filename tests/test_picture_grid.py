@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from picture_grid import GAP, LABEL_WIDTH, SIDE, draw_grid
+from experiments.picture_grid import GAP, LABEL_WIDTH, SIDE, draw_grid
 
 
 def test_each_picture_stands_in_its_place_with_white_around_it():

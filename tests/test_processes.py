@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import fit_cases
 import numpy as np
 import pytest
 import torch
+from processes import finished
 from tiny_models import sentence_repo, text_dataset
 
 from hf_latent_bridge.fitting import fit as fitting
@@ -38,7 +38,7 @@ def outcomes(tmp_path_factory):
         folder = tmp_path_factory.mktemp(f"of-{count}")
         command = torchrun(count, Path(fit_cases.__file__), folder)
         environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = finished(command, env=environment, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return {
             name: [
@@ -126,10 +126,10 @@ def test_processes_that_accelerate_has_not_joined_are_refused():
     code = (
         "import os; from accelerate import PartialState; PartialState(cpu=True)\n"
         "os.environ['WORLD_SIZE'] = '2'\n"
-        "from hf_latent_bridge.processes import Processes; Processes.current()"
+        "from hf_latent_bridge.fitting.processes import Processes; Processes.current()"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = finished(command, check=False)
     assert "ProcessError: 2 processes were started, but Accelerate joined 1" in done.stderr
 
 

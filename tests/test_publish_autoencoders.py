@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from demo_repos.autoencoders import publish
 from PIL import Image
-from publish_autoencoders import publish
 from sklearn.datasets import load_digits
 
 from hf_latent_bridge import AutoTranslator, ConvEncoder, load_decoder, load_pairs, stitch

@@ -2,11 +2,12 @@
 
 import ast
 
-import publish_space as script
+import publish
 import pytest
 import yaml
 from huggingface_hub import HfApi, RepoCard, snapshot_download
-from publish_space import PACKAGE, ROOT, missing_requirements, publish_space, space_files
+from space import publish as script
+from space.publish import PACKAGE, ROOT, missing_requirements, publish_space, space_files
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_the_repo_holds_the_app_the_library_and_the_licence(pushed):
     assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     for path in PACKAGE.rglob("*.py"):
         assert (folder / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
-    assert (folder / "hf_latent_bridge/card.md").exists()
+    assert (folder / "hf_latent_bridge/hub/translator_card.md").exists()
     assert not list(folder.rglob("*.pyc"))
 
 
@@ -94,12 +95,12 @@ def test_a_private_space_is_private(api, repo_id):
 
 
 def test_the_command_says_where_the_space_is(repo_id, capsys):
-    assert script.main([repo_id, "--token", "hf_alice"]) == 0
+    assert publish.main(["space", repo_id, "--token", "hf_alice"]) == 0
     assert capsys.readouterr().out.startswith(f"{HfApi().endpoint}/spaces/{repo_id}/commit/")
 
 
 def test_a_token_that_may_not_write_is_one_clear_line_and_is_not_shown(repo_id, capsys):
-    assert script.main([repo_id, "--token", "hf_bob"]) == 1
+    assert publish.main(["space", repo_id, "--token", "hf_bob"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: ")

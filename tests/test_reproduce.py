@@ -3,8 +3,7 @@
 import re
 
 import pytest
-import reproduce_cross_architecture
-import reproduce_sensitivity
+import reproduce
 from experiments.results_page import PAGE
 
 
@@ -30,7 +29,7 @@ def tables(printed):
 
 
 def test_a_head_reads_translated_digits_and_nothing_else(capsys):
-    assert reproduce_cross_architecture.main(["--quick", "--seeds", "2"]) == 0
+    assert reproduce.main(["cross-architecture", "--quick", "--seeds", "2"]) == 0
     (rows,) = tables(capsys.readouterr().out).values()
     assert set(rows) >= {"affine", "linear", "l_ortho", "ortho", "affine, alpha=0.1"}
     for pair in ("narrow → wide", "wide → narrow"):
@@ -41,7 +40,7 @@ def test_a_head_reads_translated_digits_and_nothing_else(capsys):
 
 
 def test_more_anchors_help_and_every_choice_has_its_table(capsys):
-    assert reproduce_sensitivity.main(["--quick", "--seeds", "2"]) == 0
+    assert reproduce.main(["sensitivity", "--quick", "--seeds", "2"]) == 0
     found = tables(capsys.readouterr().out)
     titles = ["accuracy by number", "recall@1 by number", "accuracy by width", "recall@1 by width"]
     titles += ["accuracy by scaling", "recall@1 by scaling"]
@@ -52,10 +51,10 @@ def test_more_anchors_help_and_every_choice_has_its_table(capsys):
     assert by_number["linear"]["25"] < by_number["linear"]["1,000"] < by_number["native"]["1,000"]
 
 
-@pytest.mark.parametrize("script", [reproduce_cross_architecture, reproduce_sensitivity])
-def test_a_dataset_that_is_not_known_is_refused(script, capsys):
+@pytest.mark.parametrize("experiment", ["cross-architecture", "sensitivity"])
+def test_a_dataset_that_is_not_known_is_refused(experiment, capsys):
     with pytest.raises(SystemExit):
-        script.main(["--tasks", "imagenet"])
+        reproduce.main([experiment, "--tasks", "imagenet"])
     assert "fashion-mnist" in capsys.readouterr().err
 
 
@@ -64,9 +63,11 @@ def test_every_table_on_the_results_page_names_a_command_that_its_script_underst
     sections = re.findall(r"<!-- begin (.+?) -->\n(.*?)<!-- end \1 -->", text, re.DOTALL)
     assert text.count("<!-- begin ") == text.count("<!-- end ") == len(sections) > 0
     for name, content in sections:
-        command = re.search(r"`python (scripts/\w+\.py)( .+?)?`, \d{4}-\d\d-\d\d, ", content)
+        command = re.search(
+            r"`python scripts/reproduce.py ([\w-]+)( .+?)?`, \d{4}-\d\d-\d\d, ", content
+        )
         assert command, name
-        assert (PAGE.parents[1] / command[1]).is_file()
+        assert command[1] in reproduce.COMMANDS
 
 
 def test_numbers_outside_the_printed_tables_are_those_of_a_table_or_a_quotation():

@@ -1,6 +1,6 @@
 """The generation experiment: stitched pictures lie between native and untranslated ones."""
 
-import reproduce_generation
+import reproduce
 from experiments.results_page import PAGE
 
 HEADER = ["narrow → wide", "wide → narrow"]
@@ -17,7 +17,7 @@ def scores(printed):
 def test_stitched_digits_lie_between_native_and_untranslated_ones(capsys):
     before = PAGE.read_bytes() if PAGE.exists() else None
     arguments = ["--quick", "--seeds", "1", "--epochs", "20"]
-    assert reproduce_generation.main(arguments) == 0
+    assert reproduce.main(["generation", *arguments]) == 0
     rows = scores(capsys.readouterr().out)
     for column, _ in enumerate(HEADER):
         error = {name: values[column] for name, values in rows.items()}

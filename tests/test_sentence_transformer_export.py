@@ -1,6 +1,5 @@
 """A translated encoder, exported, gives the same vectors where this library is not installed."""
 
-import subprocess
 import sys
 
 import pytest
@@ -8,6 +7,7 @@ import tiny_classifiers
 import tiny_images
 import tiny_models
 import torch
+from processes import finished
 
 from hf_latent_bridge import (
     LinearTranslator,
@@ -40,7 +40,7 @@ def translator(space, *, unit_norm="none", out=10, seed=0):
 
 def encode_elsewhere(name, tmp_path):
     path = tmp_path / "vectors.pt"
-    subprocess.run([sys.executable, "-c", BLOCKED, str(name), path, *TEXTS], check=True, text=True)
+    finished([sys.executable, "-c", BLOCKED, str(name), path, *TEXTS])
     return torch.load(path)
 
 

@@ -1,7 +1,7 @@
 """The Space in a real browser: every tab at both widths, light and dark."""
 
 import pytest
-from space_walk import WIDTHS, chromium, find_chromium, walk
+from space.walk import WIDTHS, chromium, find_chromium, walk
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
 

@@ -22,4 +22,4 @@ def test_two_visitors_get_their_own_answers(space):
 def test_twenty_queries_at_once_are_all_answered_as_if_alone(space):
     alone = [ask(space, query) for query in QUERIES]
     jobs = [space.submit(query, api_name="/search") for query in QUERIES]
-    assert [job.result()[1] for job in jobs] == alone
+    assert [job.result(120)[1] for job in jobs] == alone

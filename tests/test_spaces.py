@@ -96,9 +96,9 @@ def test_unknown_fields_and_the_length_do_not_make_a_mismatch():
 @pytest.mark.parametrize(
     ("space", "text"),
     [
-        (FULL, "me/encoder@0123456 (384 wide, mean pooling)"),
-        (SpaceSpec(3, "me/encoder", normalize=True), "me/encoder (3 wide, unit norm)"),
-        (SpaceSpec(3), "an unnamed encoder (3 wide)"),
+        (FULL, "me/encoder@0123456 (dim=384, mean pooling)"),
+        (SpaceSpec(3, "me/encoder", normalize=True), "me/encoder (dim=3, unit norm)"),
+        (SpaceSpec(3), "an encoder of unknown name (dim=3)"),
     ],
 )
 def test_a_space_prints_as_one_short_line(space, text):

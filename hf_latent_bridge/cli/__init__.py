@@ -50,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             facts, text = args.run(args)
-    except ImportError as error:
-        return _fail(f"{error}; pip install 'hf-latent-bridge[encoders]' brings what is needed")
     except (LatentBridgeError, OSError, ValueError) as error:
         return _fail(str(error))
+    except ImportError as error:
+        return _fail(f"{error}; pip install 'hf-latent-bridge[encoders]' brings what is needed")
     except KeyboardInterrupt:
         print("latent-bridge: interrupted", file=sys.stderr)
         return 130
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> options.Command:
-    """The parser of all commands; `scripts/write_cli_docs.py` prints its help."""
+    """The parser of all commands; `scripts/write_docs.py` prints its help."""
     parser = argparse.ArgumentParser(
         prog="latent-bridge",
         description="Fit, check and share maps between the latent spaces of encoders.",

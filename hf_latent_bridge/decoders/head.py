@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from hf_latent_bridge.autoencoder import train
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
+from hf_latent_bridge.extras import require
 from hf_latent_bridge.files import check_fields, check_sizes
-from hf_latent_bridge.hub.published import Part
+from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.solvers import is_flat
 from hf_latent_bridge.spaces import SpaceSpec
@@ -23,8 +24,10 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
-class Head(Part):
+class Head(Component):
     """A classifier head: from the latents of one encoder to labels with scores.
+
+    Its layers, labels and problem type are read-only: make another head to change one.
 
     Attributes:
         layers: One linear layer, or two with a ReLU between.
@@ -47,21 +50,39 @@ class Head(Part):
         """Puts a head together.
 
         Raises:
-            DecoderError: Other layers, or labels that are not texts or integers, one per output.
+            DecoderError: Other layers, labels that are not texts or integers, one per output, or an
+                unknown problem type.
         """
         _check_layers(layers, space)
-        self.layers = layers.eval().requires_grad_(False)
-        self.labels = list(labels)
+        self._layers = layers.eval().requires_grad_(False)
+        self._labels = tuple(labels)
         self.space = space
-        self.problem_type = problem_type
+        self._problem_type = problem_type
         n_outputs = _linears(layers)[-1].out_features
-        if not {type(label) for label in self.labels} <= {str, int}:
-            raise DecoderError(f"labels must be texts or integers, got {self.labels[:5]!r}")
-        if len(self.labels) != n_outputs:
+        if problem_type not in PROBLEM_TYPES:
+            raise DecoderError(f"problem_type must be one of {PROBLEM_TYPES}, got {problem_type!r}")
+        if not {type(label) for label in self._labels} <= {str, int}:
+            raise DecoderError(f"labels must be texts or integers, got {self._labels[:5]!r}")
+        if len(self._labels) != n_outputs:
             raise DecoderError(
                 f"a head with {n_outputs} outputs needs as many labels, "
-                f"got {len(self.labels)}: {self.labels[:5]!r}"
+                f"got {len(self._labels)}: {self._labels[:5]!r}"
             )
+
+    @property
+    def layers(self) -> nn.Sequential:
+        """One linear layer, or two with a ReLU between."""
+        return self._layers
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """One for each output."""
+        return self._labels
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """Which scores `__call__` gives."""
+        return self._problem_type
 
     def logits(self, latents: Latents) -> Tensor:
         """The plain outputs, (n, n_labels), in the head's dtype and on its device.
@@ -92,7 +113,7 @@ class Head(Part):
     def _params(self) -> dict[str, Any]:
         linears = _linears(self.layers)
         return {
-            "labels": self.labels,
+            "labels": list(self.labels),
             "problem_type": self.problem_type,
             "hidden": [layer.out_features for layer in linears[:-1]],
         }
@@ -189,10 +210,13 @@ def fit_head(
         seed: Seeds the MLP.
 
     Raises:
+        MissingExtraError: `hidden` is None and scikit-learn is not installed.
         InvalidLatentsError: No rows, another width than the space's, NaN or infinity.
         DecoderError: Labels that are not one text or integer per row, of at least two kinds, or
             `hidden` or `C` not positive.
     """
+    if hidden is None:
+        require("encoders", "sklearn", purpose="fit_head(hidden=None)")
     x = as_tensor(latents).detach()
     if x.ndim != 2 or len(x) == 0 or x.shape[1] != (space.dim if space else x.shape[1]):
         raise InvalidLatentsError(

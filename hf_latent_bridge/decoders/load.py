@@ -17,7 +17,7 @@ from hf_latent_bridge.files import CONFIG_NAME
 from hf_latent_bridge.hub.client import HubOptions, fetch
 
 
-class Split(NamedTuple):
+class SplitClassifier(NamedTuple):
     """Both halves of a classification model; `head(encoder.encode(items))` is what it answers.
 
     Attributes:
@@ -37,7 +37,7 @@ def split_classifier(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
-) -> Split:
+) -> SplitClassifier:
     """Splits a transformers sequence or image classifier into encoder and head.
 
     The split is proven on a dry run: the head gives the model's own logits for the latents.
@@ -69,7 +69,7 @@ def split_classifier(
     except EncoderError as error:
         raise DecoderError(f"{str(repo_or_folder)!r} cannot be split: {error}") from error
     assert isinstance(encoder, ClassifierEncoder)
-    return Split(encoder, _head(encoder))
+    return SplitClassifier(encoder, _head(encoder))
 
 
 def _head(encoder: ClassifierEncoder) -> Head:

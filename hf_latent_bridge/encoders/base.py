@@ -1,6 +1,5 @@
 """What an encoder is, how one is asked for latents, and how it is to be loaded."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -143,14 +142,6 @@ class LoadOptions:
         )
 
 
-def default_device() -> torch.device:
-    """A GPU if there is one: this process's own where torchrun started several, else the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    rank = int(os.environ.get("LOCAL_RANK", "0"))
-    return torch.device("cuda", rank % torch.cuda.device_count())
-
-
 def choose_modality(name: str, asked: str | None, has: set[str]) -> str:
     """What an encoder is to encode: what is asked for, or the only thing that it can.
 
@@ -168,20 +159,3 @@ def choose_modality(name: str, asked: str | None, has: set[str]) -> str:
         else (f"not {asked}: leave modality out, or name another repo")
     )
     raise EncoderError(f"{name!r} encodes {known}; {advice}")
-
-
-def check_autocast(dtype: torch.dtype | None, device: torch.device) -> None:
-    """Refuses an autocast that the device does not have, which torch would leave out or emulate.
-
-    Raises:
-        EncoderError: Not float16 or bfloat16, or the device has none.
-    """
-    if dtype is None:
-        return
-    if dtype not in (torch.float16, torch.bfloat16):
-        raise EncoderError(f"autocast must be torch.float16 or torch.bfloat16, got {dtype}")
-    has = torch.amp.autocast_mode.is_autocast_available(device.type)
-    if has and device.type == "cuda" and dtype == torch.bfloat16:
-        has = torch.cuda.is_bf16_supported(including_emulation=False)
-    if not has:
-        raise EncoderError(f"{device} has no autocast to {dtype}: leave autocast out")

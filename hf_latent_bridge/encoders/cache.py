@@ -16,6 +16,7 @@ from hf_latent_bridge.encoders.base import Encoder, check_texts, encode
 from hf_latent_bridge.encoders.pictures import check_images, decode_image
 from hf_latent_bridge.encoders.store import ABOUT, LatentStore, locked, whole_rows
 from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.files import read_config
 from hf_latent_bridge.spaces import SpaceSpec
 
 FORMAT = 1  # goes into the key: count up where the same encoder would give other latents
@@ -226,7 +227,7 @@ def clear_cache(
 def _read(path: Path) -> CacheEntry | None:
     """One encoder's entry; None where the file is not one of this library's, or just deleted."""
     try:
-        about = json.loads(path.read_bytes())
+        about = read_config(path)
         space, dtype = about["space"], about["dtype"]
         dtype += f" by {about['autocast']}" if about["autocast"] else ""
         size = sum(file.stat().st_size for file in path.parent.iterdir())

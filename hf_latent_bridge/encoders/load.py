@@ -9,11 +9,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from hf_latent_bridge.autoencoder import POOLING as AUTOENCODER
 from hf_latent_bridge.autoencoder import ConvEncoder
+from hf_latent_bridge.devices import as_device, check_autocast
 from hf_latent_bridge.encoders.base import (
     LoadOptions,
-    check_autocast,
     choose_modality,
-    default_device,
 )
 from hf_latent_bridge.encoders.classifier import POOLING as CLASSIFIER
 from hf_latent_bridge.encoders.classifier import ClassifierEncoder
@@ -31,6 +30,7 @@ from hf_latent_bridge.errors import (
     LatentBridgeError,
     SpaceMismatchError,
 )
+from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -81,6 +81,7 @@ def load_encoder(
         trust_remote_code: Run Python code that the repo brings. Off unless you say so.
 
     Raises:
+        MissingExtraError: transformers or sentence-transformers is not installed.
         RepoNotFoundError: No such repo or revision.
         RepoAccessError: The repo is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
@@ -88,7 +89,8 @@ def load_encoder(
         EncoderError: The repo holds no usable encoder, or two and no `modality` is given.
         ValueError: An unknown `pooling`, or an option beside a space that brings its own.
     """
-    place = default_device() if device is None else torch.device(device)
+    require("encoders", "transformers", "sentence_transformers", purpose="load_encoder")
+    place = as_device(device)
     check_autocast(autocast, place)
     running: dict[str, Any] = {"device": place, "dtype": dtype, "autocast": autocast}
     running |= {"compile": compile, "token": token, "trust_remote_code": trust_remote_code}

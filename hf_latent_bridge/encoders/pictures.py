@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.extras import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -115,7 +116,9 @@ def decode_image(item: Any, row: int = 0) -> "Image":
     Raises:
         InvalidPairsError: None of these, a URL, no such file, broken, empty, or of more pixels
             than 8192 by 8192, which the header tells before anything is decoded.
+        MissingExtraError: Pillow is not installed.
     """
+    require("encoders", "PIL", purpose="reading pictures")
     try:
         image = _open(item)
         if image.width * image.height > MAX_PIXELS:

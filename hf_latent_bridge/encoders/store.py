@@ -10,11 +10,13 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.files import write_atomic
 
 ABOUT = "about.json"
 _RECORD = np.dtype([("key", "<u8"), ("checksum", "<u8")])
 _SMALL = 4096
+_PATIENCE = 600  # seconds; a write takes a few
 
 
 class LatentStore:
@@ -127,10 +129,18 @@ class LatentStore:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other writers out; the lock is outside the folder, or it would vanish with it."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    lock = folder.with_suffix(".lock")
+    try:
+        held = FileLock(lock).acquire(timeout=_PATIENCE)
+    except Timeout as error:
+        raise EncoderError(
+            f"another process has held {lock} for {_PATIENCE} seconds: end it, or use another "
+            "cache_dir"
+        ) from error
+    with held:
         yield
 
 

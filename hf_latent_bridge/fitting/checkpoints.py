@@ -14,7 +14,7 @@ import torch
 from hf_latent_bridge.data.chunks import Place
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.errors import CheckpointError
-from hf_latent_bridge.files import write_atomic
+from hf_latent_bridge.files import parse_json, write_atomic
 from hf_latent_bridge.moments import PairedMoments
 
 
@@ -106,7 +106,7 @@ class Checkpoint:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         tensors = safetensors.torch.load(path.read_bytes())
-        return json.loads(tensors.pop("state").numpy().tobytes()), tensors
+        return parse_json(tensors.pop("state").numpy().tobytes(), str(path)), tensors
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path} is no checkpoint of a fit, delete it: {error}") from error
 
@@ -114,7 +114,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def _to_fit_state(state: dict[str, Any], tensors: dict[str, torch.Tensor]) -> FitState:
     moments = None
     if tensors:
-        moments = PairedMoments(n=state["n"], eps=state["eps"], **tensors)
+        moments = PairedMoments.from_tensors(tensors, n=state["n"], eps=state["eps"])
     return FitState(
         moments=moments,
         after=state["after"] and Place(*state["after"]),

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from hf_latent_bridge.data.chunks import Chunk, PairSource, Share
 from hf_latent_bridge.data.items import BadRow, Items, Screen, as_matrix
-from hf_latent_bridge.encoders.base import Encoder, EncoderLike, default_device, encode, space_of
+from hf_latent_bridge.devices import default_device
+from hf_latent_bridge.encoders.base import Encoder, EncoderLike, encode, space_of
 from hf_latent_bridge.errors import (
     EncoderError,
     InvalidLatentsError,

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from hf_latent_bridge.data.chunks import EVERYTHING, Share
 from hf_latent_bridge.errors import LatentBridgeError, ProcessError
+from hf_latent_bridge.extras import require
 
 Result = TypeVar("Result")
 
@@ -34,11 +35,13 @@ class Processes:
         """Joins the others, if WORLD_SIZE says that there are any.
 
         Raises:
+            MissingExtraError: accelerate is not installed.
             ProcessError: Accelerate found another number of processes than were started.
         """
         started = int(os.environ.get("WORLD_SIZE", "1"))
         if started == 1:
             return cls()
+        require("encoders", "accelerate", purpose="a fit in several processes")
         import torch
         from accelerate import PartialState
 

@@ -11,6 +11,7 @@ from huggingface_hub import CommitInfo
 from torch import Tensor
 
 from hf_latent_bridge._version import __version__
+from hf_latent_bridge.devices import as_device
 from hf_latent_bridge.errors import HubUnavailableError
 from hf_latent_bridge.files import (
     CARD_NAME,
@@ -130,8 +131,8 @@ class Published(abc.ABC):
 _FIELDS = {"space": dict, "params": dict, "weights_sha256": str}
 
 
-class Part(Published):
-    """A published decoder or encoder half: a config, tensors, and the latent space they belong to.
+class Component(Published):
+    """A decoder or encoder that is published beside translators: config, tensors and their space.
 
     Attributes:
         kind_key: The field of the config that says what it holds.
@@ -175,21 +176,21 @@ class Part(Published):
         tensors: dict[str, Tensor],
         paths: Mapping[str, Path],
     ) -> Self:
-        """The part again, from what `_params`, `_tensors` and `_extras` gave."""
+        """The component again, from what `_params`, `_tensors` and `_extras` gave."""
 
     @classmethod
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
         **options: Unpack[client.HubOptions],
     ) -> Self:
         """Loads it from a Hub repo or a folder.
 
         Args:
             pretrained_model_name_or_path: Repo id or folder.
-            device: Where to put the tensors.
+            device: Where to put the tensors; None for a GPU if there is one.
             options: `revision` (resolved to a commit once), `subfolder`, `token`, `cache_dir`,
                 `force_download`, `local_files_only`, as huggingface_hub takes them.
 
@@ -207,9 +208,9 @@ class Part(Published):
         space = SpaceSpec.from_dict(config["space"])
         shapes = cls._shapes(space, config["params"])
         tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config["weights_sha256"])
-        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-        part = cls._build(space, config["params"], tensors, fetched.paths)
-        return part._loaded_from(fetched)
+        tensors = {name: tensor.to(as_device(device)) for name, tensor in tensors.items()}
+        component = cls._build(space, config["params"], tensors, fetched.paths)
+        return component._loaded_from(fetched)
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         config = {

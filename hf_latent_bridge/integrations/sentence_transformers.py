@@ -12,6 +12,7 @@ from hf_latent_bridge.encoders.dual import DualEncoder
 from hf_latent_bridge.encoders.strict_load import quiet_load
 from hf_latent_bridge.encoders.text import SentenceTransformerEncoder, TransformerEncoder
 from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.extras import require
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.composed import (
     ComposedTranslator,
@@ -42,11 +43,13 @@ def to_sentence_transformer(
         translator: A fitted translator, or a list of them to apply in a row.
 
     Raises:
+        MissingExtraError: sentence-transformers is not installed.
         EncoderError: No text encoder from `load_encoder`, one tower of a dual encoder, or one
             that sentence-transformers reads differently.
         SpaceMismatchError: The translator's source is not the encoder.
         NotFittedError: The translator is not fitted.
     """
+    require("encoders", "sentence_transformers", "transformers", purpose="to_sentence_transformer")
     from sentence_transformers import SentenceTransformer
 
     chain = compose(*translator) if isinstance(translator, Sequence) else compose(translator)

@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.errors import ResumeError
-from hf_latent_bridge.files import WEIGHTS_NAME, to_files, write_atomic
+from hf_latent_bridge.files import WEIGHTS_NAME, read_config, to_files, write_atomic
 from hf_latent_bridge.translation.sources import Place
 from hf_latent_bridge.translators.base import Translator
 
@@ -95,7 +95,7 @@ class Job:
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
-            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            state = read_config(path)
         except FileNotFoundError:
             return None
         before, now = state["facts"], json.loads(json.dumps(self.facts))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_latent_bridge._version import __version__
+from hf_latent_bridge.devices import as_device
 from hf_latent_bridge.errors import ConfigError, UnknownTranslatorError
 from hf_latent_bridge.files import (
     CONFIG_NAME,
@@ -136,7 +137,7 @@ class Translator(TranslatorEstimator, Published):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **options: Unpack[client.HubOptions],
     ) -> Self:
@@ -144,7 +145,7 @@ class Translator(TranslatorEstimator, Published):
 
         Args:
             pretrained_model_name_or_path: Repo id or folder.
-            device: Where to put the map.
+            device: Where to put the map; None for a GPU if there is one.
             dtype: Floating dtype of the map; None for the saved one.
             options: `revision` (resolved to a commit once), `subfolder`, `token`, `cache_dir`,
                 `force_download`, `local_files_only`, as huggingface_hub takes them.
@@ -165,7 +166,7 @@ class Translator(TranslatorEstimator, Published):
         translator = cls._from_config(config)
         shapes = translator._shapes(config)
         tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config.weights_sha256)
-        translator._restore(config, translator._to_map(tensors).moved(device, dtype))
+        translator._restore(config, translator._to_map(tensors).moved(as_device(device), dtype))
         return translator._loaded_from(fetched)
 
     @classmethod

@@ -35,7 +35,7 @@ def locked(name: str) -> Iterator[None]:
     """Hold the lock `name` against other threads and processes."""
     folder = cache_folder() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{name}.lock"):
+    with FileLock(folder / f"{name}.lock", timeout=3600):
         yield
 
 

@@ -72,7 +72,7 @@ def unpack_wheel(wheel: Archive, folder: Path) -> None:
 def unpack_debian(package: Archive, folder: Path) -> None:
     """Unpack the Debian package, downloaded where needed, into `folder`; install nothing."""
     fetch_debian([package])
-    subprocess.run(["dpkg", "-x", package.path, folder], check=True)
+    subprocess.run(["dpkg", "-x", package.path, folder], check=True, timeout=600)
 
 
 def _fetch(archives: Sequence[Archive], command: list[str]) -> int:
@@ -90,7 +90,9 @@ def _fetch(archives: Sequence[Archive], command: list[str]) -> int:
 
 def _run(command: list[str], folder: Path) -> None:
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True, timeout=3600
+        )
     except subprocess.CalledProcessError as error:
         if command[0] != sys.executable:
             raise

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from assets.archives import FASHION_MNIST
 from assets.cache import AssetError, scratch
-from assets.cards import copy_card
 from assets.download import unpack_debian
-from assets.tables import png_cell, write_split
+from assets.repo_files import copy_card, png_cell, write_split
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from assets.archives import MOBILENET
 from assets.cache import AssetError, scratch
-from assets.cards import copy_card
 from assets.download import unpack_wheel
 from assets.imagenet import check_equal, imagenet_labels, write_classifier
+from assets.repo_files import copy_card
 
 if TYPE_CHECKING:
     from torch import Tensor

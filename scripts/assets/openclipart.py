@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from assets.archives import OPENCLIPART_PNG, OPENCLIPART_SVG
 from assets.cache import scratch
-from assets.cards import copy_card
 from assets.download import fetch_debian, unpack_debian
-from assets.tables import png_cell, shuffle_key, write_split
+from assets.repo_files import copy_card, png_cell, shuffle_key, write_split
 
 if TYPE_CHECKING:
     from PIL import Image

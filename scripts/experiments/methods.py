@@ -1,4 +1,4 @@
-"""The ways to carry latents across that the tables compare, and what they are held against."""
+"""The methods that the tables compare, with their parameters, and the baselines beside them."""
 
 import warnings
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Openclipart as encoders of titles and of pictures see it, and splits of it that hold."""
+"""Openclipart as encoders of titles and of pictures see it, and splits that keep folders whole."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from common import MAX_LENGTH, MINILM, MPNET
 from torch import Tensor
 
-from experiments.latents import encode
+from experiments.views import encode
 
 Names = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
 
 DATASET = "local/openclipart"
 TEXT = {
-    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
-    "mpnet": "sentence-transformers/all-mpnet-base-v2",
+    "minilm": MINILM,
+    "mpnet": MPNET,
 }
 IMAGE = {"mobilenet-v2": "local/mobilenet-v2", "efficientnet-lite0": "local/efficientnet-lite0"}
-MAX_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def openclipart(encoders: Sequence[str]) -> Collection:
     from hf_latent_bridge import load_encoder, load_pairs
 
     pairs = load_pairs(DATASET, split="train", source="image", target="title")
-    places = load_pairs(DATASET, split="train", source="category", target="folder")
+    folders = load_pairs(DATASET, split="train", source="category", target="folder")
     pictures, titles = list(pairs.source), list(pairs.target)
     return Collection(
         {
@@ -69,8 +69,8 @@ def openclipart(encoders: Sequence[str]) -> Collection:
             if name in TEXT
         },
         {name: encode(load_encoder(IMAGE[name]), pictures) for name in encoders if name in IMAGE},
-        np.array(list(places.source)),
-        np.array(list(places.target)),
+        np.array(list(folders.source)),
+        np.array(list(folders.target)),
     )
 
 
@@ -88,9 +88,7 @@ def halves_of_digits() -> Collection:
 
 
 def hold_out(groups: Names, n: int, *, seed: int) -> tuple[Rows, Rows]:
-    """Rows to fit on, and at least `n` rows of groups that the first have nothing of.
-
-    Both are in random order.
+    """Rows to fit on, and at least `n` rows of other groups; both in random order.
 
     Args:
         groups: The group of each row, (rows,).

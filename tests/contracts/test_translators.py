@@ -246,9 +246,7 @@ def test_large_finite_half_precision_values_are_not_mistaken_for_infinity(fitted
 def test_a_wrong_width_is_refused_naming_whose_latents_are_expected(translator):
     space = SpaceSpec(6, repo_id="acme/encoder", pooling="mean")
     fitted = translator.fit(X, Y, source=space)
-    with pytest.raises(
-        InvalidLatentsError, match=r"9 features.*expecting 6.*acme/encoder \(6 wide"
-    ):
+    with pytest.raises(InvalidLatentsError, match=r"9 features.*expecting 6.*acme/encoder \(dim=6"):
         fitted.transform(Y)
     with pytest.raises(InvalidLatentsError, match=r"6 features.*expecting 9"):
         fitted.inverse_transform(X)
@@ -311,7 +309,9 @@ def test_repr_shows_changed_parameters_and_the_fit(translator):
     name = type(translator).__name__
     assert repr(translator) == f"{name}()"
     translator.set_params(scaling="center").fit(X, Y)
-    assert repr(translator).startswith(f"{name}(scaling='center') from an unnamed encoder (6 wide)")
+    assert repr(translator).startswith(
+        f"{name}(scaling='center') from an encoder of unknown name (dim=6)"
+    )
     assert repr(translator).endswith("300 pairs")
     translator.set_params(scaling="none")
     assert repr(translator).endswith("300 pairs, fitted with scaling='center'")

@@ -97,8 +97,8 @@ def publish_pictures() -> None:
 
 def publish_clothes() -> None:
     """The autoencoders, their translator and latents, by the script that makes the real ones."""
-    import publish_autoencoders
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+    from demo_repos import autoencoders
 
     features = Features({"image": Image(), "label": ClassLabel(names=["shirt", "boot"])})
     data = DatasetDict()
@@ -106,9 +106,7 @@ def publish_clothes() -> None:
         rows = {"image": garments(n, seed=seed), "label": [row % 2 for row in range(n)]}
         data[split] = Dataset.from_dict(rows, features)
     data.push_to_hub(f"{NAMESPACE}/tiny-clothes")
-    publish_autoencoders.publish(
-        NAMESPACE, f"{NAMESPACE}/tiny-clothes", images=80, epochs=2, anchors=80
-    )
+    autoencoders.publish(NAMESPACE, f"{NAMESPACE}/tiny-clothes", images=80, epochs=2, anchors=80)
 
 
 def text_encoders() -> list[Any]:

@@ -1,0 +1,182 @@
+"""The registry of the formats that vectors are read from and written to."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.extras import require
+from hf_latent_bridge.vectors import datasets, hdf5, indexes, lines, matrix, shards, tables, text
+from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
+from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
+
+
+@dataclass(frozen=True)
+class VectorFormat:
+    """A kind of file that holds vectors.
+
+    Attributes:
+        name: Its name.
+        suffixes: The ends of file names by which it is known, in lower case.
+        description: What it holds, in a few words, for help texts.
+        open: Opens such a file.
+        compressed: Whether such a file may be compressed as a whole, `.jsonl.gz` for example.
+        needs: Packages that reading it imports.
+        extra: The extra of this library that installs them.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    description: str
+    open: Callable[[VectorSource], VectorReader]
+    compressed: bool = False
+    needs: tuple[str, ...] = ()
+    extra: str | None = None
+
+
+FORMATS: dict[str, VectorFormat] = {}
+
+
+def register(vector_format: VectorFormat) -> VectorFormat:
+    """Makes a format known to everything that reads vectors.
+
+    Raises:
+        ValueError: The name or a suffix is taken.
+    """
+    taken = {suffix for known in FORMATS.values() for suffix in known.suffixes}
+    if vector_format.name in FORMATS or taken & set(vector_format.suffixes):
+        raise ValueError(f"the format {vector_format.name!r} or one of its suffixes is taken")
+    FORMATS[vector_format.name] = vector_format
+    return vector_format
+
+
+def format_of(path: str | Path) -> VectorFormat | None:
+    """The format that a file's name says; None for another kind of file."""
+    suffix, packed = plain_suffix(Path(path)), is_compressed(Path(path))
+    for known in FORMATS.values():
+        if suffix in known.suffixes and (known.compressed or not packed):
+            return known
+    return None
+
+
+def readable() -> str:
+    """All suffixes that are read, for help texts and errors."""
+    suffixes = [suffix for known in FORMATS.values() for suffix in known.suffixes]
+    return f"{', '.join(suffixes)} (text formats also as {', '.join(COMPRESSED)})"
+
+
+def open_vectors(source: VectorSource | str | Path, column: str | None = None) -> VectorReader:
+    """Opens what holds vectors.
+
+    Args:
+        source: What to read, or the name of a file, a folder of numbered files or a dataset.
+        column: With a name: the column, key, tensor or array with the vectors.
+
+    Raises:
+        FileNotFoundError: No such file.
+        DatasetError: A dataset without this configuration or split.
+        InvalidLatentsError: A file of another kind, without vectors, or cut short; or several
+            columns could be meant and none is named.
+        MissingExtraError: Reading this format needs a package that is not installed.
+    """
+    if not isinstance(source, VectorSource):
+        source = VectorSource(str(source), column)
+    if source.path == "-":
+        return lines.JsonStream(source)
+    path = Path(source.path)
+    if path.is_dir():
+        return _open_folder(source, path)
+    known = format_of(path)
+    if not path.exists():
+        if known is None and _is_repo_id(source.path):
+            return datasets.DatasetReader(source)
+        raise FileNotFoundError(
+            f"there is no file {path}; a dataset of the Hub is named as owner/name"
+        )
+    if known is None:
+        raise InvalidLatentsError(f"{path} is not read: vectors are read from {readable()}")
+    if known.extra is not None:
+        require(known.extra, *known.needs, purpose=f"reading {path.name}")
+    return known.open(source)
+
+
+def is_vectors_path(data: object) -> bool:
+    """Whether this names a file or folder of vectors, and is no item."""
+    if isinstance(data, Path | VectorSource):
+        return True
+    return isinstance(data, str) and (format_of(data) is not None or Path(data).is_dir())
+
+
+def _open_folder(source: VectorSource, folder: Path) -> VectorReader:
+    if source.split is not None or source.config is not None or datasets.is_saved(folder):
+        return datasets.DatasetReader(source)
+    files = shards.files_in(folder)
+    opened = [open_vectors(replace(source, path=str(file))) for file in files]
+    return shards.ShardsReader(source, opened)
+
+
+def _is_repo_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+register(VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, compressed=True))
+register(VectorFormat("npz", (".npz",), "archive of NumPy arrays", matrix.open_npz))
+register(VectorFormat("safetensors", (".safetensors",), "named tensors", matrix.open_safetensors))
+register(VectorFormat("vecs", (".fvecs", ".dvecs", ".bvecs", ".ivecs"), "TEXMEX", matrix.open_vecs))
+register(
+    VectorFormat(
+        "bin",
+        (".fbin", ".f16bin", ".hbin", ".u8bin", ".i8bin", ".ibin"),
+        "big-ann-benchmarks",
+        matrix.open_bin,
+    )
+)
+register(
+    VectorFormat(
+        "parquet",
+        (".parquet", ".pq"),
+        "Parquet table",
+        tables.ParquetReader,
+        needs=("pyarrow",),
+        extra="encoders",
+    )
+)
+register(
+    VectorFormat(
+        "jsonl", (".jsonl", ".ndjson"), "a JSON value per line", lines.JsonLines, compressed=True
+    )
+)
+register(VectorFormat("json", (".json",), "JSON array or object", lines.open_json, compressed=True))
+register(VectorFormat("csv", (".csv",), "CSV", text.CsvReader, compressed=True))
+register(VectorFormat("tsv", (".tsv", ".tab"), "CSV with tabs", text.CsvReader, compressed=True))
+register(
+    VectorFormat(
+        "text",
+        (".txt", ".vec"),
+        "word2vec, GloVe or numpy.savetxt",
+        text.open_text,
+        compressed=True,
+    )
+)
+register(
+    VectorFormat(
+        "arrow",
+        (".arrow", ".feather", ".ipc"),
+        "Arrow or Feather table",
+        tables.ArrowReader,
+        needs=("pyarrow",),
+        extra="encoders",
+    )
+)
+register(VectorFormat("faiss", (".faiss", ".index"), "FAISS index", indexes.open_faiss))
+register(
+    VectorFormat(
+        "hdf5",
+        (".hdf5", ".h5"),
+        "HDF5 dataset",
+        hdf5.Hdf5Reader,
+        needs=("h5py",),
+        extra="hdf5",
+    )
+)

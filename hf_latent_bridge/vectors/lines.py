@@ -1,0 +1,431 @@
+"""Vectors in JSON lines and JSON files, alone or inside objects with ids, texts and metadata."""
+
+import abc
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from hf_latent_bridge.data.items import Array, Unreadable
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.vectors.fields import WELL_KNOWN, Field, find_field, steps
+from hf_latent_bridge.vectors.numbers import FLOAT32, is_vector_text, parse_json, scaled
+from hf_latent_bridge.vectors.opening import is_compressed, open_bytes
+from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, stacked, whole
+
+COLUMN = "latents"
+STRIDE = 1024  # rows between two places in a file that are remembered
+SAMPLE = 100  # first rows, among which one must show where the vectors are
+_BOM = b"\xef\xbb\xbf"
+_CHUNK = 2**20
+_WHOLE = 2**30  # a JSON file that holds one object is read whole, up to this size
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where the vector is in a JSON value: at a path of keys, or one key per dimension."""
+
+    name: str
+    keys: tuple[str | int, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    def get(self, value: Any) -> Array | Unreadable | None:
+        """The vector; None where it is missing."""
+        if not self.columns:
+            return parse_json(follow(value, self.keys))
+        if not isinstance(value, dict):
+            return parse_json(value)
+        return parse_json([_number(value.get(column)) for column in self.columns])
+
+    def put(self, value: Any, vector: list[float]) -> Any:
+        """The value with another vector; the rest is shared."""
+        if not self.columns:
+            return _replaced(value, self.keys, vector)
+        others = {key: v for key, v in value.items() if key not in self.columns}
+        return others | {self.name: vector}
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Rows as JSON values, each with its vector at `spot`."""
+
+    values: list[Any]
+    spot: Spot
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def cut(self, start: int, stop: int) -> Self:
+        """The payload of some of the rows."""
+        return type(self)(self.values[start:stop], self.spot)
+
+    def joined(self, others: "list[Objects]") -> Self:
+        """This payload followed by others."""
+        parts: list[Objects] = [self, *others]
+        return type(self)([value for part in parts for value in part.values], self.spot)
+
+    def objects(self, vectors: Array) -> list[Any]:
+        """The values with other vectors, (n, d)."""
+        rows = zip(self.values, vectors.tolist(), strict=True)
+        return [self.spot.put(value, vector) for value, vector in rows]
+
+    def table(self, vectors: Array) -> Any:
+        """An Arrow table of what is at the top of the objects, and the vectors in a column."""
+        import pyarrow
+
+        from hf_latent_bridge.vectors.tables import vector_array
+
+        gone = {*self.spot.columns, *self.spot.keys[:1]}
+        others = [
+            {key: v for key, v in value.items() if key not in gone}
+            for value in self.values
+            if isinstance(value, dict)
+        ]
+        column = vector_array(vectors)
+        if not any(others):
+            return pyarrow.table({self.spot.name: column})
+        return pyarrow.Table.from_pylist(others).append_column(self.spot.name, column)
+
+
+class JsonReader(VectorReader):
+    """Rows that are JSON values, as float32. A kind of file implements `values`."""
+
+    dtype = FLOAT32
+    dim = None
+
+    def __init__(self, source: VectorSource) -> None:
+        super().__init__(source)
+        self._spot: Spot | None = None
+        self._integers = False
+
+    @abc.abstractmethod
+    def values(self, start: int, stop: int | None) -> Iterator[Any]:
+        """The rows as parsed JSON values; Unreadable for one that is not JSON."""
+
+    def parts(
+        self, start: int, stop: int | None, size: int, *, payload: bool = False
+    ) -> Iterator[Part]:
+        """Parses rows; those before `start` are passed over unparsed where that can be."""
+        values = self.values(start, stop)
+        while block := list(islice(values, size)):
+            spot = self._spot or self._settle(block)
+            vectors = [scaled(spot.get(v), self.source.scale, self._integers) for v in block]
+            yield Part(stacked(vectors), Objects(block, spot) if payload else None)
+
+    def _settle(self, sample: Sequence[Any]) -> Spot:
+        """Finds where the vectors are, in the first row that shows it."""
+        where = "stdin" if self.source.path == "-" else self.source.path
+        self._spot = self._find(sample, where)
+        self.column = self._spot.name
+        first = next(
+            (v for row in sample if isinstance(v := self._spot.get(row), np.ndarray)), None
+        )
+        if first is not None:
+            self._integers = bool((first == np.round(first)).all())
+            shown = scaled(first, self.source.scale, self._integers)
+            self.dim = len(shown) if isinstance(shown, np.ndarray) else None
+        return self._spot
+
+    def _find(self, sample: Sequence[Any], where: str) -> Spot:
+        return _find_spot(sample, self.source.column, where)
+
+    def _look(self) -> None:
+        sample = list(islice(self.values(0, self.n), SAMPLE))
+        if sample:
+            self._settle(sample)
+
+
+class JsonLines(JsonReader):
+    """One JSON value a line, in a file."""
+
+    def __init__(self, source: VectorSource) -> None:
+        """Counts the rows and remembers where some of them begin."""
+        super().__init__(source)
+        self._file = Path(source.path)
+        self.seekable = not is_compressed(self._file)
+        with whole(source.path, "file of JSON lines"):
+            self.n, self._places = index_lines(self._file)
+            self._look()
+
+    def values(self, start: int, stop: int | None) -> Iterator[Any]:
+        """Parses the lines from `start` to `stop`."""
+        for line in lines_from(self._file, self._places, start, stop):
+            yield _parsed(line)
+
+
+class JsonStream(JsonReader):
+    """One JSON value a line, from stdin; read once."""
+
+    n = None
+
+    def __init__(self, source: VectorSource) -> None:
+        super().__init__(source)
+        self._hash = hashlib.sha256()
+
+    def identity(self) -> dict[str, Any]:
+        """The hash of what was read so far."""
+        return {"name": "-", "sha256": self._hash.hexdigest()}
+
+    def values(self, start: int, stop: int | None) -> Iterator[Any]:
+        """Parses lines as they come."""
+        return map(_parsed, islice(_without_blank_end(self._lines()), start, stop))
+
+    def _lines(self) -> Iterator[bytes]:
+        for line in sys.stdin.buffer:
+            self._hash.update(line)
+            yield line
+
+
+class JsonArray(JsonReader):
+    """The elements of one JSON array, parsed one after another."""
+
+    seekable = False
+
+    def __init__(self, source: VectorSource) -> None:
+        """Counts the rows."""
+        super().__init__(source)
+        with whole(source.path, "JSON file"):
+            self.n = sum(1 for _ in self.values(0, None))
+            self._look()
+
+    def values(self, start: int, stop: int | None) -> Iterator[Any]:
+        """Parses the array and passes over what stands before `start`."""
+        with open_bytes(Path(self.source.path)) as stream:
+            yield from islice(_elements(io.TextIOWrapper(stream, "utf-8-sig")), start, stop)
+
+
+class JsonRows(JsonReader):
+    """Rows that were found in one JSON object, an API's answer for example."""
+
+    def __init__(self, source: VectorSource, rows: list[Any]) -> None:
+        super().__init__(source)
+        self._rows, self.n = rows, len(rows)
+        self._look()
+
+    def values(self, start: int, stop: int | None) -> Iterator[Any]:
+        """The rows from `start` to `stop`."""
+        return iter(self._rows[start:stop])
+
+
+def open_json(source: VectorSource) -> JsonReader:
+    """A `.json` file: an array of rows, an object that holds them, or JSON lines.
+
+    Raises:
+        InvalidLatentsError: Not JSON, or no vectors in it, or several and none is named.
+    """
+    path = Path(source.path)
+    with whole(path, "JSON file"), open_bytes(path) as stream:
+        head = stream.read(_CHUNK).removeprefix(_BOM).lstrip()
+    if head[:1] == b"[" and head[1:].lstrip()[:1] in b'[{"n]':
+        return JsonArray(source)
+    first, _, rest = head.partition(b"\n")
+    if isinstance(_parsed(first), list) or (_is_json(first) and rest.strip()):
+        return JsonLines(source)
+    with whole(path, "JSON file"), open_bytes(path) as stream:
+        content = stream.read(_WHOLE + 1)
+        if len(content) > _WHOLE:
+            raise InvalidLatentsError(
+                f"{path} is one JSON object of more than {_WHOLE >> 30} GiB: save its rows as "
+                "JSON lines, which are read one by one"
+            )
+        document = json.loads(content.removeprefix(_BOM))
+    return JsonRows(source, _rows_of(document, source))
+
+
+def index_lines(path: Path) -> tuple[int, list[int]]:
+    """Number of lines up to the last that is not blank, and where every 1,024th begins."""
+    count, filled, places, at = 0, 0, [], 0
+    with open_bytes(path) as stream:
+        for line in stream:
+            if count % STRIDE == 0:
+                places.append(at)
+            at, count = at + len(line), count + 1
+            filled = count if line.strip() else filled
+    return filled, places
+
+
+def lines_from(path: Path, places: list[int], start: int, stop: int | None) -> Iterator[bytes]:
+    """The lines from `start` to `stop`, reached from a place before them."""
+    if stop is not None and start >= stop:
+        return
+    with open_bytes(path) as stream:
+        stream.seek(places[start // STRIDE])
+        skip = start % STRIDE
+        yield from islice(stream, skip, None if stop is None else skip + stop - start)
+
+
+def follow(value: Any, keys: Sequence[str | int]) -> Any:
+    """What is at a path of keys and positions; None where it ends before."""
+    for key in keys:
+        if isinstance(value, dict) and isinstance(key, str):
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        elif isinstance(value, Unreadable):
+            return value
+        else:
+            return None
+    return value
+
+
+def _number(value: Any) -> Any:
+    """A cell of CSV as a number; None for an empty one, and what is no number as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value) if value.strip() else None
+    except ValueError:
+        return value
+
+
+def _replaced(value: Any, keys: Sequence[str | int], new: Any) -> Any:
+    if not keys:
+        return new
+    copied: Any = value.copy()
+    copied[keys[0]] = _replaced(value[keys[0]], keys[1:], new)
+    return copied
+
+
+def _parsed(line: bytes) -> Any:
+    line = line.removeprefix(_BOM).strip()
+    if not line:
+        return None
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return Unreadable(f"is not JSON: {line[:40]!r}")
+
+
+def _is_json(line: bytes) -> bool:
+    return not isinstance(_parsed(line), Unreadable | None)
+
+
+def _without_blank_end(lines: Iterator[bytes]) -> Iterator[bytes]:
+    blank: list[bytes] = []
+    for line in lines:
+        if line.strip():
+            yield from (*blank, line)
+            blank = []
+        else:
+            blank.append(line)
+
+
+def _elements(stream: io.TextIOWrapper) -> Iterator[Any]:
+    """The elements of a JSON array, of which memory holds one chunk of text."""
+    decoder, text, size = json.JSONDecoder(), stream.read(_CHUNK).lstrip()[1:], _CHUNK
+    ended = False
+    while True:
+        text = text.lstrip(" \t\r\n,")
+        if text.startswith("]"):
+            return
+        try:
+            element, end = decoder.raw_decode(text)
+        except ValueError:
+            if ended:
+                raise
+            more = stream.read(size)
+            text, ended, size = text + more, not more, size * 2
+            continue
+        yield element
+        text, size = text[end:], _CHUNK
+
+
+def _find_spot(sample: Sequence[Any], wanted: str | None, where: str) -> Spot:
+    rows = [row for row in sample if isinstance(row, dict)]
+    if not rows and any(isinstance(row, list | str) for row in sample):
+        return Spot(COLUMN)
+    if not rows:
+        bad = next((r.reason for r in sample if isinstance(r, Unreadable)), "is not an object")
+        raise InvalidLatentsError(
+            f"{where}: row 0 must be a list of numbers, or an object that holds one: it {bad}"
+        )
+    if wanted is not None and "*" not in wanted:
+        keys = (wanted,) if any(wanted in row for row in rows) else steps(wanted)
+        if any(follow(row, keys) is not None for row in rows):
+            return Spot(wanted, keys)
+    shown = next((row for row in rows if candidates(row)), rows[0])
+    numbers = [k for k, v in shown.items() if type(v) in (int, float)]
+    return _spot(find_field(where, wanted, candidates(shown), numbers))
+
+
+def _spot(field: Field) -> Spot:
+    if field.is_wide:
+        return Spot(field.name.strip("*_-. ") or COLUMN, columns=field.columns)
+    return Spot(field.name, steps(field.name))
+
+
+def candidates(value: Any) -> list[str]:
+    """Paths to what can be a vector, the least deep ones; lists of floats before other lists."""
+    level = [("", value)]
+    while level:
+        kinds = [(path, _kind(path, v)) for path, v in level]
+        if any(kind for _, kind in kinds):
+            best = max(kind for _, kind in kinds)
+            return [path for path, kind in kinds if kind == best]
+        level = [inner for path, v in level for inner in _inside(path, v)]
+    return []
+
+
+def _inside(path: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [(f"{path}.{key}".removeprefix("."), v) for key, v in value.items()]
+    if isinstance(value, list) and len(value) <= 16 and all(isinstance(v, dict) for v in value):
+        return [(f"{path}[{i}]", v) for i, v in enumerate(value)]
+    return []
+
+
+def _kind(path: str, value: Any) -> int:
+    """2 for a list of floats or its text, 1 for another list of numbers, 0 for no vector."""
+    if isinstance(value, str):
+        known = path.rsplit(".", 1)[-1].lower() in WELL_KNOWN
+        return 2 if is_vector_text(value) or (known and _is_base64(value)) else 0
+    if not isinstance(value, list) or not isinstance(vector := parse_json(value), np.ndarray):
+        return 0
+    return 2 if any(isinstance(number, float) for number in value) or vector.ndim > 1 else 1
+
+
+def _is_base64(text: str) -> bool:
+    vector = parse_json(text)
+    return isinstance(vector, np.ndarray) and len(vector) > 0 and bool(np.isfinite(vector).all())
+
+
+def _rows_of(document: Any, source: VectorSource) -> list[Any]:
+    """The rows in an object: a list of objects with vectors, or lists side by side.
+
+    An object that is itself a row is the only one.
+    """
+    level = [("", document)]
+    while level:
+        found = [(path, rows) for path, value in level if (rows := _table(value))]
+        if found:
+            break
+        level = [inner for path, value in level for inner in _inside(path, value)]
+    else:
+        return [document]
+    if len(found) > 1:
+        paths = [path for path, _ in found]
+        raise InvalidLatentsError(f"{source.path} holds several lists of rows, {paths}")
+    return found[0][1]
+
+
+def _table(value: Any) -> list[Any]:
+    """Rows of an object whose keys hold lists of equal length, or one list of objects."""
+    if not isinstance(value, dict):
+        return []
+    lists = {key: v for key, v in value.items() if isinstance(v, list) and v}
+    for rows in lists.values():
+        if all(isinstance(row, dict) for row in rows) and candidates(rows[0]):
+            return rows
+    matrices = [v for v in lists.values() if isinstance(v[0], list) and _kind("", v[0])]
+    if not matrices:
+        return []
+    n = len(matrices[0])
+    columns = {key: v for key, v in lists.items() if len(v) == n}
+    return [{key: v[row] for key, v in columns.items()} for row in range(n)]

@@ -1,0 +1,371 @@
+"""Matrices that lie in a file as plain bytes: .npy, .npz, .safetensors, .fvecs, .fbin and kin."""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_latent_bridge.data.items import Array, Items
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.vectors.fields import find_field
+from hf_latent_bridge.vectors.numbers import floating, to_floats, width
+from hf_latent_bridge.vectors.opening import is_compressed, open_bytes, plain_suffix
+from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, whole
+
+_SAFETENSORS = {
+    "F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I8": "i1", "U8": "u1",
+    "I16": "<i2", "U16": "<u2", "I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8",
+}  # fmt: skip
+_VECS = {".fvecs": "<f4", ".dvecs": "<f8", ".bvecs": "u1", ".ivecs": "<i4"}
+_BINS = {
+    ".fbin": "<f4",
+    ".f16bin": "<f2",
+    ".hbin": "<f2",
+    ".u8bin": "u1",
+    ".i8bin": "i1",
+    ".ibin": "<i4",
+}
+_SKIP = 2**22
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a matrix lies in bytes.
+
+    Attributes:
+        shape: Rows and width as stored.
+        dtype: Of the stored numbers.
+        offset: Where the first number is, or what stands before it in its row.
+        column_major: Whether it lies column by column.
+        bfloat16: Whether the numbers are the upper halves of float32.
+        row_header: Bytes before each row: the width as int32, in `.fvecs` and its kin.
+    """
+
+    shape: tuple[int, int]
+    dtype: "np.dtype[Any]"
+    offset: int = 0
+    column_major: bool = False
+    bfloat16: bool = False
+    row_header: int = 0
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes from one row to the next."""
+        return self.row_header + self.shape[1] * self.dtype.itemsize
+
+    @property
+    def end(self) -> int:
+        """Where the last number ends."""
+        return self.offset + self.shape[0] * self.row_bytes
+
+    def rows(self, content: bytearray, n: int) -> Array:
+        """The stored numbers of `n` rows that lie row by row."""
+        lines = np.frombuffer(content, np.uint8).reshape(n, self.row_bytes)
+        if self.row_header:
+            widths = lines[:, : self.row_header].copy().view("<i4")
+            if (widths != self.shape[1]).any():
+                raise ValueError(f"a row says another width than {self.shape[1]}")
+            lines = np.ascontiguousarray(lines[:, self.row_header :])
+        return lines.view(self.dtype)
+
+
+class MatrixReader(VectorReader):
+    """A matrix in a file, read with seek and read.
+
+    A memory map would count every page that was read as memory of this process.
+    """
+
+    def __init__(
+        self,
+        source: VectorSource,
+        layout: Layout,
+        stream: Callable[[], BinaryIO] | None = None,
+        column: str | None = None,
+    ) -> None:
+        """A matrix of plain bytes.
+
+        Args:
+            source: The file.
+            layout: How it lies there.
+            stream: Opens the bytes where they must be read from front to end.
+            column: Name of the tensor or array.
+        """
+        super().__init__(source)
+        self.layout, self._stream, self.column = layout, stream, column
+        self.n, stored = layout.shape
+        if self.n and not stored:
+            raise InvalidLatentsError(
+                f"{source.path} holds vectors without numbers, {layout.shape}"
+            )
+        if layout.bfloat16:
+            self.dtype = np.dtype(np.float32)
+        else:
+            self.dtype = floating(layout.dtype, source.scale, source.path)
+        self.dim = stored if layout.bfloat16 else width(stored, layout.dtype, source.scale)
+        self.seekable = stream is None
+
+    def parts(
+        self, start: int, stop: int | None, size: int, *, payload: bool = False
+    ) -> Iterator[Part]:
+        """Blocks of rows; memory holds one."""
+        end = self.layout.shape[0] if stop is None else stop
+        if self._stream is not None:
+            yield from self._streamed(self._stream, start, end, size)
+            return
+        with Path(self.source.path).open("rb", buffering=0) as stream:
+            for first in range(start, end, size):
+                yield Part(self._floats(self._at(stream.fileno(), first, min(first + size, end))))
+
+    def read(self, rows: npt.NDArray[np.int64]) -> Items:
+        """Vectors (n, d) of some rows, each sought where they are not consecutive."""
+        if self._stream is not None:
+            return super().read(rows)
+        if not len(rows):
+            return np.empty((0, self.dim or 0), self.dtype)
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        with whole(self.source.path), Path(self.source.path).open("rb", buffering=0) as stream:
+            file = stream.fileno()
+            found = [self._at(file, int(run[0]), int(run[-1]) + 1) for run in runs]
+        return self._floats(found[0] if len(found) == 1 else np.concatenate(found))
+
+    def _streamed(
+        self, stream: Callable[[], BinaryIO], start: int, end: int, size: int
+    ) -> Iterator[Part]:
+        with stream() as content:
+            left = self.layout.offset + start * self.layout.row_bytes
+            while left:
+                left -= len(_exactly(content, min(left, _SKIP)))
+            for first in range(start, end, size):
+                n = min(size, end - first)
+                read = _exactly(content, n * self.layout.row_bytes)
+                yield Part(self._floats(self.layout.rows(read, n)))
+
+    def _at(self, file: int, start: int, stop: int) -> Array:
+        layout = self.layout
+        if not layout.column_major:
+            content = bytearray((stop - start) * layout.row_bytes)
+            _pread(file, content, layout.offset + start * layout.row_bytes)
+            return layout.rows(content, stop - start)
+        block, item = np.empty((stop - start, layout.shape[1]), layout.dtype), layout.dtype.itemsize
+        for column in range(layout.shape[1]):
+            content = bytearray((stop - start) * item)
+            _pread(file, content, layout.offset + (column * layout.shape[0] + start) * item)
+            block[:, column] = np.frombuffer(content, layout.dtype)
+        return block
+
+    def _floats(self, stored: Array) -> Array:
+        if self.layout.bfloat16:  # the same bits and 16 zeros
+            return (stored.astype(np.uint32) << 16).view(np.float32)
+        return to_floats(stored, self.source.scale)
+
+
+def open_npy(source: VectorSource) -> MatrixReader:
+    """The matrix of a `.npy` file.
+
+    Raises:
+        InvalidLatentsError: Truncated, a pickle, or not one matrix of numbers.
+    """
+    path = Path(source.path)
+    with whole(path, ".npy file of numbers"), open_bytes(path) as stream:
+        layout = _npy_layout(stream, path)
+        if not is_compressed(path):
+            _check_size(layout.end, path.stat().st_size, exactly=True)
+    if not is_compressed(path):
+        return MatrixReader(source, layout)
+    return _streamed_matrix(source, layout, lambda: open_bytes(path))
+
+
+def open_npz(source: VectorSource) -> MatrixReader:
+    """One matrix of a `.npz` archive, compressed or not.
+
+    Raises:
+        InvalidLatentsError: Truncated, or no matrix of floats, or several and none is named.
+    """
+    path = Path(source.path)
+    with whole(path, ".npz file of numbers"), zipfile.ZipFile(path) as archive:
+        arrays = {}
+        for member in archive.namelist():
+            with archive.open(member) as stream:
+                arrays[member.removesuffix(".npy")] = _npy_header(cast(BinaryIO, stream))
+        kinds = {name: (shape, dtype) for name, (shape, _, dtype, _) in arrays.items()}
+        name = _matrix_name(path, kinds, source.column)
+        layout = _layout(path, *arrays[name])
+        member = name if name in archive.namelist() else f"{name}.npy"
+    return _streamed_matrix(source, layout, lambda: _open_member(path, member), name)
+
+
+def open_safetensors(source: VectorSource) -> MatrixReader:
+    """One tensor of a `.safetensors` file.
+
+    Raises:
+        InvalidLatentsError: Truncated, or no matrix of floats, or several and none is named.
+    """
+    path = Path(source.path)
+    size = path.stat().st_size
+    with whole(path, "safetensors file"), path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        _check_size(8 + length, size)
+        entries: dict[str, Any] = dict(json.loads(stream.read(length)))
+        entries.pop("__metadata__", None)
+        kinds = {name: _safetensors_kind(entry) for name, entry in entries.items()}
+        name = _matrix_name(path, kinds, source.column)
+        first, last = entries[name]["data_offsets"]
+        _check_size(8 + length + last, size)
+        shape, dtype = kinds[name]
+        kind = entries[name]["dtype"]
+        if kind not in _SAFETENSORS:
+            raise InvalidLatentsError(f"{path}: {name!r} must hold floating numbers, got {kind}")
+        bfloat16 = kind == "BF16"
+        dtype = np.dtype(_SAFETENSORS[kind])
+        layout = Layout((shape[0], shape[1]), dtype, 8 + length + first, bfloat16=bfloat16)
+    return MatrixReader(source, layout, column=name)
+
+
+def open_vecs(source: VectorSource) -> MatrixReader:
+    """A `.fvecs` file or its kin: before each row its width as int32.
+
+    Raises:
+        InvalidLatentsError: Truncated, or rows of several widths.
+    """
+    path = Path(source.path)
+    dtype = np.dtype(_VECS[plain_suffix(path)])
+    with whole(path), path.open("rb") as stream:
+        dim = int.from_bytes(stream.read(4), "little", signed=True)
+        size, row = path.stat().st_size, 4 + dim * dtype.itemsize
+        if size and (dim < 1 or size % row):
+            raise ValueError(f"{size:,} bytes are not rows of {dim} numbers")
+    return MatrixReader(source, Layout((size // row, dim), dtype, row_header=4))
+
+
+def open_bin(source: VectorSource) -> MatrixReader:
+    """A `.fbin` file or its kin: number of rows and width as uint32, then the matrix.
+
+    Raises:
+        InvalidLatentsError: Truncated.
+    """
+    path = Path(source.path)
+    dtype = np.dtype(_BINS[plain_suffix(path)])
+    with whole(path), path.open("rb") as stream:
+        header = stream.read(8)
+        n, dim = (int.from_bytes(header[i : i + 4], "little") for i in (0, 4))
+        layout = Layout((n, dim), dtype, 8)
+        _check_size(max(8, layout.end), path.stat().st_size, exactly=True)
+    return MatrixReader(source, layout)
+
+
+def _streamed_matrix(
+    source: VectorSource, layout: Layout, stream: Callable[[], BinaryIO], column: str | None = None
+) -> MatrixReader:
+    """A matrix that can only be read from front to end."""
+    if not layout.column_major:
+        return MatrixReader(source, layout, stream, column)
+    turned = _row_by_row(layout, stream)
+    straight = Layout(layout.shape, layout.dtype)
+    return MatrixReader(source, straight, lambda: _from_start(turned), column)
+
+
+def _row_by_row(layout: Layout, stream: Callable[[], BinaryIO]) -> BinaryIO:
+    """A temporary file with the matrix row by row, for the bytes come column by column."""
+    n, dim = layout.shape
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the reader
+    turned = np.memmap(file, layout.dtype, "w+", shape=(max(n, 1), dim))
+    with stream() as content:
+        _exactly(content, layout.offset)
+        for column in range(dim):
+            turned[:n, column] = np.frombuffer(
+                _exactly(content, n * layout.dtype.itemsize), layout.dtype
+            )
+    turned.flush()
+    return cast(BinaryIO, file)
+
+
+def _from_start(file: BinaryIO) -> BinaryIO:
+    return os.fdopen(os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY), "rb")
+
+
+def _open_member(path: Path, member: str) -> BinaryIO:
+    return cast(BinaryIO, zipfile.ZipFile(path).open(member))
+
+
+Header = tuple[tuple[int, ...], bool, "np.dtype[Any]", int]
+
+
+def _npy_header(stream: BinaryIO) -> Header:
+    """Shape, whether it lies column by column, dtype and offset."""
+    version = np.lib.format.read_magic(stream)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+        (3, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"version {version} of the format is not known")
+    shape, column_major, dtype = readers[version](stream)
+    return shape, column_major, dtype, stream.tell()
+
+
+def _npy_layout(stream: BinaryIO, path: Path) -> Layout:
+    return _layout(path, *_npy_header(stream))
+
+
+def _layout(
+    path: Path, shape: tuple[int, ...], column_major: bool, dtype: "np.dtype[Any]", offset: int
+) -> Layout:
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which only pickle could read")
+    if len(shape) != 2 or dtype.kind not in "fiu":
+        raise InvalidLatentsError(
+            f"{path} must hold one floating matrix (n, d), got {dtype} of {shape}"
+        )
+    return Layout((shape[0], shape[1]), dtype, offset, column_major and min(shape) > 1)
+
+
+def _matrix_name(path: Path, kinds: dict[str, Any], wanted: str | None) -> str:
+    """The matrix that is wanted; without a name the only one of floats, else of integers."""
+    matrices = {name: dtype for name, (shape, dtype) in kinds.items() if len(shape) == 2}
+    floats = [name for name, dtype in matrices.items() if dtype.kind == "f"]
+    if wanted is not None and wanted in kinds and wanted not in matrices:
+        raise InvalidLatentsError(
+            f"{path}: {wanted!r} must be one floating matrix (n, d), got {kinds[wanted][0]}"
+        )
+    if wanted is None and not matrices:
+        told = {name: f"{dtype} of {shape}" for name, (shape, dtype) in kinds.items()}
+        raise InvalidLatentsError(f"{path} must hold one floating matrix (n, d), got {told}")
+    return find_field(path, wanted, list(matrices) if wanted else floats or list(matrices)).name
+
+
+def _safetensors_kind(entry: dict[str, Any]) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
+    name = str(entry["dtype"])
+    kind = "f4" if name == "BF16" else _SAFETENSORS.get(name, "V1")
+    return tuple(entry["shape"]), np.dtype(kind)
+
+
+def _check_size(needed: int, size: int, *, exactly: bool = False) -> None:
+    if size < needed or (exactly and size != needed):
+        raise ValueError(f"its header announces {needed:,} bytes, the file has {size:,}")
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytearray:
+    content = bytearray()
+    while len(content) < count:
+        read = stream.read(count - len(content))
+        if not read:
+            raise EOFError(f"it ends {count - len(content):,} bytes too early")
+        content += read
+    return content
+
+
+def _pread(file: int, content: bytearray, offset: int) -> None:
+    view = memoryview(content)
+    while view:
+        count = os.preadv(file, [view], offset)
+        if count == 0:
+            raise EOFError(f"it ends {len(view):,} bytes too early")
+        view, offset = view[count:], offset + count

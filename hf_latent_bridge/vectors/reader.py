@@ -1,0 +1,282 @@
+"""The protocol of all readers of vectors: what to read, and rows in blocks or by number."""
+
+import abc
+import contextlib
+import lzma
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, Self
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_latent_bridge.data.items import Array, Items, Unreadable
+from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
+
+Scale = float | Literal["binary"]
+_BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class VectorSource:
+    """What to read; enough to open it again in another process.
+
+    Attributes:
+        path: File, folder, id of a Hub dataset, or "-" for JSON lines on stdin.
+        column: Column, key, tensor or array with the vectors; a path such as
+            `response.data[0].embedding`, or a pattern such as `dim_*` for one column per
+            dimension. None where it can be found without.
+        config: Configuration of a Hub dataset.
+        split: Split of a dataset.
+        revision: Branch, tag or commit of a Hub dataset.
+        scale: What stored integers are multiplied by, or "binary" for bits packed in bytes.
+        token: Hub token.
+    """
+
+    path: str
+    column: str | None = None
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    scale: Scale | None = None
+    token: str | bool | None = field(default=None, repr=False, compare=False)
+
+
+class Payload(Protocol):
+    """What some rows hold besides their vectors: ids, texts, metadata."""
+
+    def __len__(self) -> int: ...
+
+    def cut(self, start: int, stop: int) -> Self:
+        """The payload of some of the rows."""
+
+    def joined(self, others: "list[Any]") -> Self:
+        """This payload followed by others of the same reader."""
+
+    def objects(self, vectors: Array) -> list[dict[str, Any]]:
+        """A JSON object per row, with a row of `vectors` (n, d) in place of the vector read."""
+
+    def table(self, vectors: Array) -> Any:
+        """An Arrow table with the rows of `vectors` (n, d) in place of the vectors read."""
+
+
+class Part(NamedTuple):
+    """Consecutive rows as a format gives them.
+
+    `vectors` is a matrix (n, d), or a list that has an array, None (missing) or an Unreadable for
+    each row where they do not make a matrix.
+    """
+
+    vectors: Items
+    payload: Payload | None = None
+
+
+class Block(NamedTuple):
+    """Consecutive rows, checked: number of the first one, vectors (n, d) and payload if wanted."""
+
+    first: int
+    vectors: Array
+    payload: Payload | None = None
+
+
+class VectorReader(abc.ABC):
+    """Rows of vectors in a file, folder, dataset or stream. A format implements `parts`.
+
+    Attributes:
+        source: What is read.
+        column: The column found or named; None where the format has none.
+        n: Number of rows; None for a stream, which can be read once only.
+        dim: Their width; None for a stream, and where there are no rows.
+        dtype: Floating dtype of the rows, in native byte order.
+        seekable: Whether reading can begin at any row at little cost.
+    """
+
+    seekable: bool = True
+    column: str | None = None
+    n: int | None
+    dim: int | None
+    dtype: "np.dtype[np.floating[Any]]"
+
+    def __init__(self, source: VectorSource) -> None:
+        self.source = source
+        self._cursor: _Cursor | None = None
+
+    @abc.abstractmethod
+    def parts(
+        self, start: int, stop: int | None, size: int, *, payload: bool = False
+    ) -> Iterator[Part]:
+        """Rows from `start` to `stop` in order, in parts of at most about `size` rows."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None for a stream, a folder or a dataset."""
+        return None if self.source.path == "-" else Path(self.source.path)
+
+    def identity(self) -> dict[str, Any]:
+        """JSON values that change when the rows do."""
+        return file_identity(Path(self.source.path))
+
+    def blocks(
+        self, start: int = 0, stop: int | None = None, size: int = 8192, *, payload: bool = False
+    ) -> Iterator[Block]:
+        """Rows from `start` to `stop`, exactly `size` at a time but for the last block.
+
+        Raises:
+            InvalidLatentsError: A row is missing, ragged or unreadable; names it.
+        """
+        stop = self.n if stop is None else stop
+        first = start
+        for part in rebatch(self.guarded(start, stop, size, payload), size):
+            yield Block(first, self._matrix(part.vectors, first), part.payload)
+            first += len(part.vectors)
+
+    def read(self, rows: npt.NDArray[np.int64]) -> Items:
+        """The vectors of some rows, in the order asked for; unusable ones as `Part` has them."""
+        if self._cursor is None:
+            self._cursor = _Cursor(self)
+        order = np.argsort(rows, kind="stable")
+        items = self._cursor.read(rows[order])
+        if (np.diff(order) == 1).all():
+            return items
+        back = np.argsort(order, kind="stable")
+        return items[back] if isinstance(items, np.ndarray) else [items[i] for i in back]
+
+    def guarded(self, start: int, stop: int | None, size: int, payload: bool) -> Iterator[Part]:
+        """`parts`, with an error that names the file where it is damaged."""
+        with whole(self.source.path):
+            yield from self.parts(start, stop, size, payload=payload)
+
+    def _matrix(self, vectors: Items, first: int) -> Array:
+        self.dim = self.dim or next((len(v) for v in vectors if isinstance(v, np.ndarray)), None)
+        if isinstance(vectors, np.ndarray) and vectors.shape[1:] == (self.dim,):
+            return vectors
+        for row, vector in enumerate(vectors, first):
+            reason = self._reason(vector)
+            if reason is not None:
+                raise InvalidLatentsError(f"{self.source.path}: row {row} {reason}")
+        return np.stack(list(vectors))
+
+    def _reason(self, vector: Any) -> str | None:
+        if vector is None:
+            return "is null"
+        if isinstance(vector, Unreadable):
+            return vector.reason
+        if vector.shape == (self.dim,):
+            return None
+        return f"has {len(vector)} numbers, it must have {self.dim} as the first"
+
+
+class _Cursor:
+    """Goes on where the last read ended: rows are mostly asked for in ascending order."""
+
+    _SIZE = 1024
+
+    def __init__(self, reader: VectorReader) -> None:
+        self._reader = reader
+        self._open(0)
+
+    def _open(self, row: int) -> None:
+        self._parts = self._reader.guarded(row, self._reader.n, self._SIZE, False)
+        self._first = row
+        self._held: Items = []
+
+    @property
+    def _end(self) -> int:
+        return self._first + len(self._held)
+
+    def read(self, rows: npt.NDArray[np.int64]) -> Items:
+        """Some rows in ascending order."""
+        found: list[Items] = []
+        while len(rows):
+            self._go_to(int(rows[0]))
+            count = int(np.searchsorted(rows, self._end))
+            found.append(_pick(self._held, rows[:count] - self._first))
+            rows = rows[count:]
+        return join(found)
+
+    def _go_to(self, row: int) -> None:
+        far = self._reader.seekable and row > self._end + self._SIZE
+        if row < self._first or far:
+            self._open(row)
+        while row >= self._end:
+            part = next(self._parts, None)
+            if part is None:
+                raise InvalidLatentsError(
+                    f"{self._reader.source.path} ends before row {row}: was it cut short?"
+                )
+            self._first, self._held = self._end, part.vectors
+
+
+def join(parts: list[Items]) -> Items:
+    """Rows of several parts: one matrix if all are matrices of one width, else a list."""
+    shapes = {(p.shape[1:], p.dtype) if isinstance(p, np.ndarray) else None for p in parts}
+    if len(shapes) == 1 and None not in shapes:
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return [row for part in parts for row in part]
+
+
+def rebatch(parts: Iterator[Part], size: int) -> Iterator[Part]:
+    """The same rows, exactly `size` in each part but the last."""
+    held: list[Part] = []
+    for part in parts:
+        held.append(part)
+        while sum(len(p.vectors) for p in held) >= size:
+            whole_part = _joined(held)
+            yield _cut(whole_part, 0, size)
+            rest = _cut(whole_part, size, len(whole_part.vectors))
+            held = [rest] if len(rest.vectors) else []
+    if held and len((last := _joined(held)).vectors):
+        yield last
+
+
+def stacked(rows: list[Any]) -> Items:
+    """Rows as a matrix where each is an array of one width, else as they are."""
+    if rows and all(isinstance(row, np.ndarray) for row in rows) and len(set(map(len, rows))) == 1:
+        return np.stack(rows)
+    return rows
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """Name, size and time of the last change."""
+    stat = path.stat()
+    return {"name": path.name, "size": stat.st_size, "changed": stat.st_mtime_ns}
+
+
+@contextlib.contextmanager
+def whole(path: object, what: str = "file of vectors") -> Iterator[None]:
+    """Turns the errors of a file that is truncated or of another kind into one that names it.
+
+    Raises:
+        InvalidLatentsError: The file cannot be read as what its name says.
+    """
+    try:
+        yield
+    except (LatentBridgeError, FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except (*_BROKEN, lzma.LZMAError) as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise InvalidLatentsError(
+            f"{path} is not a whole {what}, or is damaged: {detail[:200]}"
+        ) from error
+
+
+def _pick(items: Items, positions: npt.NDArray[np.int64]) -> Items:
+    if isinstance(items, np.ndarray):
+        return np.asarray(items[positions])
+    return [items[position] for position in positions]
+
+
+def _joined(parts: list[Part]) -> Part:
+    if len(parts) == 1:
+        return parts[0]
+    first, *others = [part.payload for part in parts]
+    vectors = join([part.vectors for part in parts])
+    return Part(vectors, first.joined(others) if first is not None else None)
+
+
+def _cut(part: Part, start: int, stop: int) -> Part:
+    payload = None if part.payload is None else part.payload.cut(start, stop)
+    return Part(part.vectors[start:stop], payload)

@@ -1,0 +1,421 @@
+"""Vectors in columns of tables: Parquet, Arrow, Feather, and datasets."""
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from hf_latent_bridge.data.items import Array, Items, Unreadable
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.vectors.fields import WELL_KNOWN, Field, find_field
+from hf_latent_bridge.vectors.numbers import (
+    FLOAT32,
+    floating,
+    is_vector_text,
+    parse_vector,
+    to_floats,
+    width,
+)
+from hf_latent_bridge.vectors.reader import Part, Scale, VectorReader, VectorSource, stacked, whole
+
+_SAMPLE = 100  # first rows, whose texts are looked at for vectors
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Rows as an Arrow table, with their vectors in `field`."""
+
+    rows: Any
+    field: Field
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def cut(self, start: int, stop: int) -> Self:
+        """The payload of some of the rows."""
+        return type(self)(self.rows.slice(start, stop - start), self.field)
+
+    def joined(self, others: "list[TableRows]") -> Self:
+        """This payload followed by others."""
+        import pyarrow
+
+        parts: list[TableRows] = [self, *others]
+        return type(self)(pyarrow.concat_tables([part.rows for part in parts]), self.field)
+
+    def objects(self, vectors: Array) -> list[dict[str, Any]]:
+        """A JSON object per row, with the vectors (n, d)."""
+        import pyarrow
+
+        objects: list[dict[str, Any]] = self._with(pyarrow.nulls(len(self))).to_pylist()
+        for row, vector in zip(objects, vectors.tolist(), strict=True):
+            *path, last = self._keys
+            parent = reduce(getitem, path, row)
+            parent[last] = vector
+        return objects
+
+    def table(self, vectors: Array) -> Any:
+        """The table with the vectors (n, d) in their column, at its place."""
+        return self._with(vector_array(vectors))
+
+    def _with(self, new: Any) -> Any:
+        """The table with another column of vectors."""
+        names = self.rows.column_names
+        top, *path = self._keys
+        if self.field.is_wide:
+            at = min(names.index(column) for column in self.field.columns)
+            return self.rows.drop_columns(list(self.field.columns)).add_column(at, top, new)
+        column = self.rows.column(top).combine_chunks()
+        return self.rows.set_column(names.index(top), top, _put(column, path, new))
+
+    @property
+    def _keys(self) -> list[str]:
+        if self.field.is_wide:
+            return [self.field.name.strip("*_-. ") or "latents"]
+        flat = self.field.name in self.rows.column_names
+        return [self.field.name] if flat else self.field.name.split(".")
+
+
+class TableReader(VectorReader):
+    """A column of vectors in a table. A kind of table implements `tables` and calls `_look`."""
+
+    field: Field
+
+    @abc.abstractmethod
+    def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:
+        """Arrow tables with rows from `start` to `stop`; None for all columns."""
+
+    def parts(
+        self, start: int, stop: int | None, size: int, *, payload: bool = False
+    ) -> Iterator[Part]:
+        """Decodes tables."""
+        end = (self.n or 0) if stop is None else stop
+        columns = None if payload else list(self.field.columns)
+        for table in self.tables(start, end, size, columns):
+            vectors = vectors_of(table, self.field, self.source.scale)
+            yield Part(vectors, TableRows(table, self.field) if payload else None)
+
+    def _look(self, schema: Any) -> None:
+        """Finds the column by the types and the first rows; then dtype and width."""
+        texts = [path for path, kind in _leaves(schema) if _is_text(kind)]
+        n = self.n or 0
+        shown = next(self.tables(0, min(n, _SAMPLE), _SAMPLE, texts), None) if texts else None
+        self.field = find_in(schema, shown, self.source.column, self.source.path)
+        self.column = self.field.name
+        kinds = dict(_leaves(schema))
+        stored = [_stored(kinds[column]) for column in self.field.columns]
+        kind = np.result_type(*stored) if len(stored) > 1 else stored[0]
+        where = f"{self.source.path}: column {self.field.name!r}"
+        self.dtype = floating(kind, self.source.scale, where)
+        dim = len(stored) if self.field.is_wide else None
+        if dim is None:
+            first = (row for part in self.parts(0, min(n, _SAMPLE), 1) for row in part.vectors)
+            dim = next((len(row) for row in first if isinstance(row, np.ndarray)), None)
+        else:
+            dim = width(dim, kind, self.source.scale)
+        self.dim = dim
+
+
+class ParquetReader(TableReader):
+    """A `.parquet` file, decoded page by page."""
+
+    def __init__(self, source: VectorSource) -> None:
+        """Opens the file and looks at its first rows."""
+        import pyarrow.parquet
+
+        super().__init__(source)
+        with whole(source.path, "parquet file"):
+            self._file = pyarrow.parquet.ParquetFile(source.path)
+            self.n = self._file.metadata.num_rows
+            self._look(self._file.schema_arrow)
+
+    def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:
+        """Tables of the row groups that hold rows of the range."""
+        import pyarrow
+
+        first = 0
+        for group in range(self._file.num_row_groups):
+            last = first + self._file.metadata.row_group(group).num_rows
+            if first < stop and last > start:
+                row = first
+                for batch in self._file.iter_batches(size, [group], columns):
+                    cut = slice(max(0, start - row), max(0, min(len(batch), stop - row)))
+                    if cut.start < cut.stop:
+                        yield pyarrow.Table.from_batches([batch])[cut]
+                    row += len(batch)
+                    if row >= stop:
+                        break
+            first = last
+
+
+class ArrowReader(TableReader):
+    """An Arrow IPC file or stream, or a Feather file; read through a memory map."""
+
+    def __init__(self, source: VectorSource) -> None:
+        """Counts the rows of its batches."""
+        import pyarrow
+
+        super().__init__(source)
+        with whole(source.path, "Arrow file"):
+            with Path(source.path).open("rb") as stream:
+                magic = stream.read(6)
+            if magic[:4] == b"FEA1":
+                raise ValueError("it is of version 1 of Feather: write it again as version 2")
+            self._is_file = magic == b"ARROW1"
+            if not self._is_file and Path(source.path).stat().st_size == 0:
+                raise ValueError("it is empty")
+            self._map = pyarrow.memory_map(source.path)
+            self._counts = [len(batch) for batch in self._batches(None)]
+            self.n = sum(self._counts)
+            self._look(self._schema)
+
+    def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:
+        """Slices of the batches that hold rows of the range."""
+        import pyarrow
+
+        first = 0
+        for batch in self._batches(columns):
+            last = first + len(batch)
+            rows = range(max(start, first), min(stop, last), size)
+            for row in rows:
+                part = batch.slice(row - first, min(size, rows.stop - row))
+                yield pyarrow.Table.from_batches([part])
+            if last >= stop:
+                break
+            first = last
+
+    def _batches(self, columns: list[str] | None) -> Iterator[Any]:
+        from pyarrow import ipc
+
+        fields = None if columns is None else self._fields(columns)
+        options = ipc.IpcReadOptions(included_fields=fields)
+        self._map.seek(0)
+        if self._is_file:
+            file = ipc.open_file(self._map, options=options)
+            self._schema = file.schema
+            yield from map(file.get_batch, range(file.num_record_batches))
+        else:
+            stream = ipc.open_stream(self._map, options=options)
+            self._schema = stream.schema
+            yield from stream
+
+    def _fields(self, columns: list[str]) -> list[int]:
+        names = self._schema.names
+        return sorted({names.index(c if c in names else c.split(".")[0]) for c in columns})
+
+
+def vectors_of(table: Any, field: Field, scale: Scale | None) -> Items:
+    """The vectors of a table: a matrix (n, d), or a row each where some are missing or ragged."""
+    if field.is_wide:
+        return _across(table, field, scale)
+    return decode_vectors(column_at(table, field.name), scale)
+
+
+def column_at(table: Any, path: str) -> Any:
+    """A column, or a field of a struct at a path such as `vectors.body`, as one array."""
+    import pyarrow
+    import pyarrow.compute
+
+    if path in table.column_names:
+        column = table.column(path)
+    else:
+        top, *inner = path.split(".")
+        column = pyarrow.compute.struct_field(table.column(top), inner)
+    if isinstance(column, pyarrow.ChunkedArray):
+        column = column.combine_chunks()
+    if isinstance(column, pyarrow.ChunkedArray):  # of no chunks
+        column = pyarrow.array([], column.type)
+    return column
+
+
+def decode_vectors(array: Any, scale: Scale | None) -> Items:
+    """An Arrow array of lists or texts as a matrix, or as a row each (None where missing)."""
+    import pyarrow
+
+    if isinstance(array.type, pyarrow.DictionaryType):
+        array = array.dictionary_decode()
+    if isinstance(array.type, pyarrow.BaseExtensionType):
+        array = array.storage
+    if _is_text(array.type):
+        return stacked([None if t is None else parse_vector(t) for t in array.to_pylist()])
+    dim = _common_width(array)
+    if dim is not None:
+        values = array.flatten()
+        while hasattr(values.type, "value_type"):
+            values = values.flatten()
+        stored = values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
+        return to_floats(stored, scale)
+    return stacked([_row(row, scale) for row in array])
+
+
+def find_in(schema: Any, shown: Any, wanted: str | None, where: object) -> Field:
+    """The column of vectors of a table.
+
+    Args:
+        schema: Its Arrow schema.
+        shown: A table of the first rows, by which texts are judged; None where there are none.
+        wanted: The column that was named.
+        where: The file or dataset, for the error.
+
+    Raises:
+        InvalidLatentsError: No such column, or several could be meant.
+    """
+    leaves = dict(_leaves(schema))
+    lists = [path for path, kind in leaves.items() if _is_list_of(kind, "is_floating")]
+    lists += [path for path, kind in leaves.items() if _is_text(kind) and _shows(shown, path)]
+    if wanted in leaves and wanted not in lists and _is_text(leaves[wanted]):
+        lists.append(wanted)
+    if wanted is not None or not lists:
+        lists += [path for path, kind in leaves.items() if _is_list_of(kind, "is_integer")]
+    if wanted in leaves and wanted not in lists:
+        raise InvalidLatentsError(
+            f"{where}: the column {wanted!r} must hold lists of floats, it holds {leaves[wanted]}; "
+            f"there is {lists or 'no column that does'}"
+        )
+    numbers = [path for path, kind in leaves.items() if _is_number(kind)]
+    return find_field(where, wanted, lists, numbers)
+
+
+def vector_array(vectors: Array) -> Any:
+    """A matrix (n, d) as an Arrow array of fixed-size lists, without a copy where that can be."""
+    import pyarrow
+
+    flat = np.ascontiguousarray(vectors).reshape(-1)
+    values = pyarrow.from_numpy_dtype(vectors.dtype)
+    kind = pyarrow.list_(values, vectors.shape[1])
+    return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat, values), type=kind)
+
+
+def _put(column: Any, path: list[str], new: Any) -> Any:
+    """A struct array with another field at a path."""
+    import pyarrow
+
+    if not path:
+        return new
+    names = [column.type.field(i).name for i in range(column.type.num_fields)]
+    fields = dict(zip(names, column.flatten(), strict=True))
+    fields[path[0]] = _put(fields[path[0]], path[1:], new)
+    mask = column.is_null() if column.null_count else None
+    return pyarrow.StructArray.from_arrays(list(fields.values()), names, mask=mask)
+
+
+def _leaves(schema: Any) -> list[tuple[str, Any]]:
+    """Columns, and fields of structs by their path, with their types."""
+    level = [(field.name, field.type) for field in schema]
+    found = []
+    while level:
+        name, kind = level.pop(0)
+        if _test(kind, "is_struct"):
+            level[:0] = [(f"{name}.{f.name}", f.type) for f in kind]
+        else:
+            found.append((name, _plain(kind)))
+    return found
+
+
+def _plain(kind: Any) -> Any:
+    """The type of the values of a dictionary, or that stores an extension."""
+    import pyarrow
+
+    if isinstance(kind, pyarrow.DictionaryType):
+        return kind.value_type
+    return kind.storage_type if isinstance(kind, pyarrow.BaseExtensionType) else kind
+
+
+def _test(kind: Any, *names: str) -> bool:
+    from pyarrow import types
+
+    return any(getattr(types, name)(kind) for name in names)
+
+
+def _is_list(kind: Any) -> bool:
+    return _test(kind, "is_list", "is_large_list", "is_fixed_size_list") or _test(
+        kind, "is_list_view", "is_large_list_view"
+    )
+
+
+def _innermost(kind: Any) -> Any:
+    """The type of the numbers in lists of lists."""
+    while _is_list(kind):
+        kind = kind.value_type
+    return kind
+
+
+def _is_list_of(kind: Any, *tests: str) -> bool:
+    return _is_list(kind) and _test(_innermost(kind), *tests)
+
+
+def _is_text(kind: Any) -> bool:
+    return _test(kind, "is_string", "is_large_string", "is_string_view")
+
+
+def _is_number(kind: Any) -> bool:
+    return _test(kind, "is_floating", "is_integer")
+
+
+def _stored(kind: Any) -> Any:
+    return FLOAT32 if _is_text(kind) else np.dtype(_innermost(kind).to_pandas_dtype())
+
+
+def _shows(shown: Any, path: str) -> bool:
+    """Whether the first texts of a column spell vectors."""
+    if shown is None:
+        return False
+    first = next((text for text in column_at(shown, path).to_pylist() if text), None)
+    known = path.rsplit(".", 1)[-1].lower() in WELL_KNOWN
+    return is_vector_text(first) or (known and isinstance(parse_vector(first or ""), np.ndarray))
+
+
+def _common_width(array: Any) -> int | None:
+    """The width of all rows; None where they differ, or some are missing or hold nulls."""
+    from pyarrow import compute
+
+    if array.null_count or not len(array):
+        return None
+    dim, inner = 1, array
+    while _is_list(inner.type):
+        lengths = compute.list_value_length(inner)
+        widths = compute.unique(lengths).to_pylist()
+        inner = inner.flatten()
+        if len(widths) != 1 or inner.null_count or not widths[0]:
+            return None
+        if dim > 1 and widths[0] > 1:
+            return None
+        dim *= widths[0]
+    return dim
+
+
+def _row(row: Any, scale: Scale | None) -> Array | Unreadable | None:
+    value = row.as_py()
+    while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        value = value[0]
+    if value is None:
+        return None
+    if not value:
+        return Unreadable("is an empty list")
+    if any(number is None for number in value):
+        return Unreadable("holds an empty value")
+    if any(isinstance(number, list) for number in value):
+        return Unreadable(f"is not a vector but {len(value)} lists")
+    stored = np.array(value, np.dtype(_innermost(row.type).to_pandas_dtype()))
+    vector: Array = to_floats(stored[None], scale)[0]
+    return vector
+
+
+def _across(table: Any, field: Field, scale: Scale | None) -> Items:
+    """One column per dimension as a matrix, or as a row each where values are missing."""
+    columns = [column_at(table, name) for name in field.columns]
+    missing = np.zeros(len(table), bool)
+    for column in columns:
+        if column.null_count:
+            missing |= column.is_null().to_numpy(zero_copy_only=False)
+    filled = [c.fill_null(0) if c.null_count else c for c in columns]
+    stored = np.stack([c.to_numpy(zero_copy_only=False) for c in filled], axis=1)
+    vectors = to_floats(stored, scale)
+    if not missing.any():
+        return vectors
+    bad = Unreadable("holds an empty value")
+    return [bad if gone else row for row, gone in zip(vectors, missing, strict=True)]

@@ -1,0 +1,1 @@
+"""The subcommands of benchmark.py, one file each."""

@@ -1,1 +1,0 @@
-"""Makes what the Space loads out of datasets and encoders on the Hub, and publishes it there."""

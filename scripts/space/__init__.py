@@ -1,0 +1,1 @@
+"""Publishes, checks and photographs the Space."""

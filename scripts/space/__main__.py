@@ -1,0 +1,14 @@
+"""Checks and photographs the Space: `python scripts/space check` or `... screenshots`."""
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as `python scripts/space`
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from common import run_command
+
+from space import check, screenshots
+
+if __name__ == "__main__":
+    sys.exit(run_command(__doc__, {"check": check, "screenshots": screenshots}))

@@ -1,0 +1,93 @@
+"""Without an extra, whatever needs it names the pip command before it does anything else."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hf_latent_bridge.errors import LatentBridgeError, MissingExtraError
+from hf_latent_bridge.extras import require
+
+# A Hub that refuses every connection: a call that asks it first fails with another error.
+NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "PYTHONWARNINGS": "ignore"}
+SCRIPT = """
+import json, sys, traceback
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+import numpy as np
+import hf_latent_bridge as bridge
+from hf_latent_bridge.errors import MissingExtraError
+
+x = np.eye(3)
+encoder = lambda items: np.ones((len(items), 2))
+answers = {}
+for code in CALLS:
+    try:
+        eval(code)
+        answers[code] = "no error"
+    except MissingExtraError as error:
+        answers[code] = str(error)
+    except Exception as error:
+        answers[code] = f"{type(error).__name__}: {error}"
+print(json.dumps(answers))
+"""
+CALLS = {
+    "encoders": (
+        ["transformers", "sentence_transformers", "datasets", "accelerate", "PIL", "sklearn"],
+        [
+            "bridge.load_encoder('me/encoder')",
+            "bridge.load_pairs('me/data', split='train', source='text')",
+            "bridge.split_classifier('me/classifier')",
+            "bridge.to_sentence_transformer(encoder, None)",
+            "bridge.fit_head(x, [0, 1, 0])",
+            "bridge.fit_autoencoder([b'picture'])",
+        ],
+    ),
+    "index": (
+        ["faiss"],
+        ["bridge.LatentIndex.from_latents(x, [1], search='faiss')"],
+    ),
+}
+
+
+def answers_without(modules, calls, **environment):
+    """What each call raises in a process that cannot import the modules."""
+    script = SCRIPT.replace("BLOCKED", repr(modules)).replace("CALLS", repr(calls))
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **NO_HUB, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("extra", CALLS)
+def test_each_call_names_its_extra_before_it_asks_the_hub(extra):
+    modules, calls = CALLS[extra]
+    for code, answer in answers_without(modules, calls).items():
+        assert f'pip install "hf-latent-bridge[{extra}]"' in answer, (code, answer)
+
+
+def test_several_processes_name_the_extra_of_accelerate():
+    calls = ["bridge.fit_translator(bridge.OrthoTranslator(), None, None, (x, x))"]
+    (answer,) = answers_without(["accelerate"], calls, WORLD_SIZE="2").values()
+    assert 'needs accelerate: pip install "hf-latent-bridge[encoders]"' in answer
+
+
+def test_what_is_installed_is_let_through_and_the_error_is_an_import_error():
+    require("encoders", "json", "os", purpose="this test")
+    with pytest.raises(
+        ImportError, match=r"this test needs nowhere_to_be_found: pip install"
+    ) as info:
+        require("encoders", "json", "nowhere_to_be_found", purpose="this test")
+    assert isinstance(info.value, MissingExtraError | LatentBridgeError)
