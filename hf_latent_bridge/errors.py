@@ -13,6 +13,10 @@ class InvalidPairsError(LatentBridgeError, ValueError):
     """Paired items that are missing, empty, unequal in number or of the wrong type."""
 
 
+class DatasetError(InvalidPairsError, InvalidLatentsError):
+    """A dataset that cannot be read, or has no such configuration, split or column."""
+
+
 class NotFittedError(LatentBridgeError, ValueError, AttributeError):
     """A translator was used before `fit`, `partial_fit` or `fit_moments`."""
 

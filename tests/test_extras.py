@@ -52,7 +52,7 @@ CALLS = {
     ),
     "index": (
         ["faiss"],
-        ["bridge.LatentIndex.from_latents(x, 'abc'.split(), faiss='Flat')"],
+        ["bridge.LatentIndex.from_latents(x, [1], search='faiss')"],
     ),
 }
 

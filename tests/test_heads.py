@@ -155,7 +155,7 @@ def test_a_head_comes_back_from_the_hub_bit_by_bit(hidden, repo_id):
     assert (head.repo_id, head.commit) == (repo_id, commit)
     loaded = load_decoder(repo_id)
     assert isinstance(loaded, Head)
-    assert (loaded.space, loaded.labels) == (SPACE, [0, 1, 2])
+    assert (loaded.space, loaded.labels) == (SPACE, (0, 1, 2))
     assert (loaded.repo_id, loaded.commit) == (repo_id, commit)
     assert torch.equal(loaded.logits(x), head.logits(x))
     assert loaded.push_to_hub(repo_id, token="hf_alice").oid == commit
@@ -216,7 +216,7 @@ def test_local_files_only_and_cache_dir_reach_the_files(repo_id, tmp_path):
     with pytest.raises(HubUnavailableError, match="is not in the cache"):
         load_decoder(repo_id, cache_dir=tmp_path, local_files_only=True)
     load_decoder(repo_id, cache_dir=tmp_path)
-    assert load_decoder(repo_id, cache_dir=tmp_path, local_files_only=True).labels == [0, 1, 2]
+    assert load_decoder(repo_id, cache_dir=tmp_path, local_files_only=True).labels == (0, 1, 2)
 
 
 def test_text_that_people_wrote_into_the_card_is_kept(tmp_path, repo_id, api):
@@ -314,6 +314,19 @@ def test_what_is_no_repo_or_may_not_be_seen_is_refused(repo_id):
     head.push_to_hub(repo_id, token="hf_alice", private=True)
     with pytest.raises(RepoNotFoundError, match="no repo"):
         load_decoder(repo_id, token=False)
-    assert load_decoder(repo_id, token="hf_alice").labels == [0, 1, 2]
+    assert load_decoder(repo_id, token="hf_alice").labels == (0, 1, 2)
     with pytest.raises(ValueError, match="tags must be a list"):
         head.push_to_hub(repo_id, token="hf_alice", tags="news")
+
+
+@pytest.mark.parametrize("name", ["labels", "layers", "problem_type"])
+def test_what_a_head_answers_with_cannot_be_replaced(name):
+    head = fit_head(np.eye(4), [0, 0, 1, 1])
+    with pytest.raises(AttributeError, match=name):
+        setattr(head, name, None)
+
+
+def test_a_problem_type_that_no_config_takes_is_refused():
+    head = fit_head(np.eye(4), [0, 0, 1, 1])
+    with pytest.raises(DecoderError, match=r"problem_type must be one of .*got 'ranking'"):
+        Head(head.layers, head.labels, head.space, "ranking")

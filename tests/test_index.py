@@ -10,7 +10,7 @@ import torch
 from processes import finished
 
 from hf_latent_bridge import LatentIndex, SpaceSpec, load_decoder, load_encoder, stitch
-from hf_latent_bridge.decoders import search
+from hf_latent_bridge.decoders.search import METRICS, SEARCHES, register_search, search_exactly
 from hf_latent_bridge.errors import (
     ConfigError,
     DecoderError,
@@ -22,7 +22,13 @@ from hf_latent_bridge.errors import (
 draw = np.random.default_rng(0)
 VECTORS = draw.normal(size=(300, 8)).astype(np.float32) * draw.uniform(0.5, 2, size=(300, 1))
 QUERIES = draw.normal(size=(20, 8)).astype(np.float32)
+
+
 ITEMS = [f"item {row}" for row in range(300)]
+
+
+def faiss(factory):
+    return {"search": "faiss", "search_params": {"factory": factory}}
 
 
 def full_scores(metric):
@@ -35,10 +41,10 @@ def full_scores(metric):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
-@pytest.mark.parametrize("faiss", [None, "Flat"])
+@pytest.mark.parametrize("search", ["exact", "faiss"])
 @pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
-def test_the_best_items_come_first_with_their_scores_and_rows(metric, faiss, convert):
-    index = LatentIndex.from_latents(convert(VECTORS), ITEMS, metric=metric, faiss=faiss)
+def test_the_best_items_come_first_with_their_scores_and_rows(metric, search, convert):
+    index = LatentIndex.from_latents(convert(VECTORS), ITEMS, metric=metric, search=search)
     scores = full_scores(metric)
     best = np.argsort(-scores, axis=1)[:, :5]
     found = index.search(convert(QUERIES), top_k=5)
@@ -50,14 +56,13 @@ def test_the_best_items_come_first_with_their_scores_and_rows(metric, faiss, con
     np.testing.assert_allclose(got, np.take_along_axis(scores, best, axis=1), atol=1e-5)
 
 
-@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
-def test_blocks_of_any_size_find_the_same(metric, monkeypatch):
-    index = LatentIndex.from_latents(VECTORS, ITEMS, metric=metric)
-    expected = index.search(QUERIES, top_k=9)
-    monkeypatch.setattr(search, "_VECTORS_PER_BLOCK", 7)
-    monkeypatch.setattr(search, "_QUERIES_PER_BLOCK", 3)
-    found = index.search(QUERIES, top_k=9)
-    assert [[h["row"] for h in hits] for hits in found] == [[h["row"] for h in e] for e in expected]
+@pytest.mark.parametrize("metric", METRICS)
+def test_blocks_of_any_size_find_the_same(metric):
+    queries, vectors = torch.tensor(QUERIES), torch.tensor(VECTORS, dtype=torch.float32)
+    scores, rows = search_exactly(queries, vectors, 9, metric)
+    small_scores, small_rows = search_exactly(queries, vectors, 9, metric, block=(3, 7))
+    assert torch.equal(small_rows, rows)
+    torch.testing.assert_close(small_scores, scores)
 
 
 def test_a_search_never_holds_all_scores_at_once():
@@ -123,9 +128,9 @@ def test_more_than_there_are_cannot_be_found():
             index.search(QUERIES, top_k=bad)
 
 
-@pytest.mark.parametrize("faiss", [None, "Flat"])
-def test_added_vectors_are_found_under_the_next_rows(faiss):
-    index = LatentIndex.from_latents(VECTORS[:200], ITEMS[:200], faiss=faiss)
+@pytest.mark.parametrize("search", ["exact", "faiss"])
+def test_added_vectors_are_found_under_the_next_rows(search):
+    index = LatentIndex.from_latents(VECTORS[:200], ITEMS[:200], search=search)
     assert index.add(VECTORS[200:], ITEMS[200:]) is index
     assert len(index) == 300
     assert [hit["row"] for hit in index(VECTORS)] == list(range(300))
@@ -135,13 +140,17 @@ def test_added_vectors_are_found_under_the_next_rows(faiss):
 
 def test_an_approximate_index_finds_nearly_the_same():
     exact = LatentIndex.from_latents(VECTORS, ITEMS)
-    rough = LatentIndex.from_latents(VECTORS, ITEMS, faiss="HNSW16")
+    rough = LatentIndex.from_latents(
+        VECTORS, ITEMS, search="faiss", search_params={"factory": "HNSW16"}
+    )
     pairs = zip(exact(QUERIES), rough(QUERIES), strict=True)
     assert sum(a["item"] == b["item"] for a, b in pairs) >= 18
 
 
 def test_an_approximate_index_that_finds_fewer_gives_fewer():
-    index = LatentIndex.from_latents(VECTORS, ITEMS, faiss="IVF30,Flat")
+    index = LatentIndex.from_latents(
+        VECTORS, ITEMS, search="faiss", search_params={"factory": "IVF30,Flat"}
+    )
     hits = index.search(QUERIES, top_k=100)
     assert all(0 < len(found) < 100 for found in hits)
     assert all(hit["row"] >= 0 for found in hits for hit in found)
@@ -150,13 +159,13 @@ def test_an_approximate_index_that_finds_fewer_gives_fewer():
 @pytest.mark.parametrize("factory", ["Nonsense", "IVF9999,Flat"])
 def test_what_faiss_does_not_take_is_refused(factory):
     with pytest.raises(DecoderError, match=f"FAISS builds no index '{factory}' of"):
-        LatentIndex.from_latents(VECTORS, ITEMS, faiss=factory)
+        LatentIndex.from_latents(VECTORS, ITEMS, **faiss(factory))
 
 
 def test_without_faiss_the_pip_command_is_named_and_exact_search_works(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ImportError, match=r'pip install "hf-latent-bridge\[index\]"'):
-        LatentIndex.from_latents(VECTORS, ITEMS, faiss="Flat")
+        LatentIndex.from_latents(VECTORS, ITEMS, search="faiss")
     assert LatentIndex.from_latents(VECTORS, ITEMS)(VECTORS[:1])[0]["row"] == 0
 
 
@@ -190,7 +199,7 @@ def test_a_column_of_a_hub_dataset_becomes_an_index_of_its_texts():
     encoder = load_encoder(tiny_models.sentence_repo())
     index = LatentIndex.from_dataset(encoder, tiny_models.text_dataset_repo(), "text", split="test")
     texts = list(tiny_models.text_dataset()["test"]["text"])
-    assert index.items == texts
+    assert list(index.items) == texts
     assert index.space == encoder.space
     found = stitch(encoder, None, index)(texts)
     assert [hit["item"] for hit in found] == texts
@@ -204,7 +213,7 @@ def test_another_column_can_be_what_is_found():
         item="de",
         metric="dot",
     )
-    assert index.items == list(tiny_models.text_dataset()["test"]["de"])
+    assert list(index.items) == list(tiny_models.text_dataset()["test"]["de"])
     with pytest.raises(InvalidPairsError, match="got 'nope'"):
         LatentIndex.from_dataset(lambda texts: VECTORS, {"text": ["a"]}, "nope")
 
@@ -213,17 +222,17 @@ SPACE = SpaceSpec(8, repo_id="alice/encoder", revision="b" * 40)
 JSON_ITEMS = ["zwölf\u2028\n", {"a": [1, None]}, 3.5, True, None, ""]
 
 
-@pytest.mark.parametrize("faiss", [None, "Flat"])
-def test_an_index_comes_back_from_the_hub_bit_by_bit(faiss, repo_id):
+@pytest.mark.parametrize("search", ["exact", "faiss"])
+def test_an_index_comes_back_from_the_hub_bit_by_bit(search, repo_id):
     index = LatentIndex.from_latents(
-        VECTORS[:6], JSON_ITEMS, space=SPACE, metric="euclidean", faiss=faiss
+        VECTORS[:6], JSON_ITEMS, space=SPACE, metric="euclidean", search=search
     )
     commit = index.push_to_hub(repo_id, token="hf_alice").oid
     loaded = load_decoder(repo_id)
     assert isinstance(loaded, LatentIndex)
-    assert loaded.items == JSON_ITEMS
+    assert list(loaded.items) == JSON_ITEMS
     assert torch.equal(loaded.vectors, index.vectors)
-    assert (loaded.space, loaded.metric, loaded.faiss) == (SPACE, "euclidean", faiss)
+    assert (loaded.space, loaded.metric, loaded.search_type) == (SPACE, "euclidean", search)
     assert loaded.search(QUERIES, top_k=6) == index.search(QUERIES, top_k=6)
     assert loaded.push_to_hub(repo_id, token="hf_alice").oid == commit
 
@@ -262,6 +271,10 @@ def test_damaged_items_are_refused(content, tmp_path):
         ({"n": 0}, "n must hold positive"),
         ({"metric": "x"}, "metric must be"),
         ({"n": "2"}, "n must be int"),
+        ({"search": "telepathy"}, r"search must be one of \['exact', 'faiss'\], got 'telepathy'"),
+        ({"search_params": {"speed": 9}}, "search_params of 'exact': .*'speed'"),
+        ({"search_params": []}, "search_params must be dict"),
+        ({"faiss": 5}, "missing|unknown"),
     ],
 )
 def test_a_config_that_says_something_else_is_refused(change, message, tmp_path):
@@ -271,3 +284,59 @@ def test_a_config_that_says_something_else_is_refused(change, message, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=message):
         load_decoder(tmp_path)
+
+
+# Search backends ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def backwards():
+    """A backend that ranks the vectors from the last to the first, from `start` on."""
+
+    @register_search("backwards")
+    class Backwards:
+        def __init__(self, vectors, metric, *, start=0):
+            self.rows = range(start, len(vectors))[::-1]
+
+        def search(self, queries, k):
+            rows = torch.tensor([*self.rows][:k]).expand(len(queries), -1)
+            return rows.double(), rows
+
+    yield "backwards"
+    del SEARCHES["backwards"]
+
+
+def test_a_backend_of_ones_own_is_one_entry_and_travels_by_its_name(backwards, repo_id):
+    options = {"search": backwards, "search_params": {"start": 290}}
+    index = LatentIndex.from_latents(VECTORS, ITEMS, **options)
+    assert [hit["row"] for hit in index.search(QUERIES[:1], top_k=3)[0]] == [299, 298, 297]
+    assert len(index.search(QUERIES[:1], top_k=50)[0]) == 10
+    index.push_to_hub(repo_id, token="hf_alice")
+    loaded = load_decoder(repo_id)
+    assert (loaded.search_type, loaded.search_params) == (backwards, {"start": 290})
+    assert loaded.search(QUERIES) == index.search(QUERIES)
+    with pytest.raises(DecoderError, match=r"search_params of 'backwards': .*'end'"):
+        LatentIndex.from_latents(VECTORS, ITEMS, search=backwards, search_params={"end": 2})
+    with pytest.raises(ValueError, match="'backwards' is taken by"):
+        register_search(backwards)(dict)
+
+
+@pytest.mark.parametrize("name", ["metric", "items", "vectors", "search_type", "search_params"])
+def test_what_an_index_was_built_from_cannot_be_replaced(name):
+    index = LatentIndex.from_latents(VECTORS, ITEMS)
+    with pytest.raises(AttributeError, match=name):
+        setattr(index, name, None)
+
+
+def test_parameters_changed_later_do_not_reach_an_index():
+    params = {"factory": "Flat"}
+    index = LatentIndex.from_latents(VECTORS, ITEMS, search="faiss", search_params=params)
+    params["factory"] = index.search_params["factory"] = "HNSW32"
+    assert index.search_params == {"factory": "Flat"}
+
+
+def test_an_addition_that_the_backend_refuses_leaves_the_index_as_it_was():
+    index = LatentIndex.from_latents(VECTORS, ITEMS)
+    with pytest.raises(InvalidLatentsError):
+        index.add(VECTORS[:2] * np.nan, ["a", "b"])
+    assert (len(index), len(index.vectors)) == (300, 300)

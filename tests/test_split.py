@@ -120,7 +120,7 @@ def test_a_repos_halves_name_the_repo_its_commit_and_its_own_pooling():
     assert encoder.space == head.space
     assert (head.space.repo_id, head.space.revision) == (repo, tiny_models.commit_of(repo))
     assert (head.space.pooling, head.space.dim) == ("classifier", 16)
-    assert load_decoder(repo).labels == ["sport", "business", "tech"]
+    assert load_decoder(repo).labels == ("sport", "business", "tech")
     mismatches = load_encoder(repo, pooling="cls").space.mismatches(head.space)
     assert any("pooling" in text for text in mismatches)
 

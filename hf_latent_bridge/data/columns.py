@@ -2,15 +2,17 @@
 
 import abc
 import hashlib
+import json
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hf_latent_bridge.data.chunks import Rows
 from hf_latent_bridge.data.items import Items, digest
+from hf_latent_bridge.vectors.reader import VectorReader
 
 _BLOCK = 4096
 
@@ -79,6 +81,25 @@ class Concatenation(Column):
     def fingerprint(self) -> str:
         """Equal for equal columns."""
         return _hash(fingerprint(column).encode() for column in self.columns)
+
+
+@dataclass(frozen=True)
+class VectorColumn(Column):
+    """The vectors of a file, folder or dataset."""
+
+    reader: VectorReader
+
+    def __len__(self) -> int:
+        return self.reader.n or 0
+
+    def read(self, rows: Rows) -> Items:
+        """Vectors (n, d) of some rows, or a list where some are missing or ragged."""
+        return self.reader.read(rows)
+
+    def fingerprint(self) -> str:
+        """Equal for a file that was not changed since, read alike."""
+        source = replace(self.reader.source, token=None)
+        return f"{source} {json.dumps(self.reader.identity(), sort_keys=True)}"
 
 
 def read_rows(column: Sequence[Any], rows: Rows) -> Items:

@@ -1,17 +1,19 @@
 """load_pairs: from a dataset, lists or files to pairs, chosen as asked."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add, getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from hf_latent_bridge.data.arrow import dataset_column
-from hf_latent_bridge.data.opening import load_dataset, pick_split
+from hf_latent_bridge.data.columns import VectorColumn
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.data.streams import StreamedPairs
-from hf_latent_bridge.data.vector_files import SUFFIXES, open_vectors
-from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
+from hf_latent_bridge.vectors.datasets import dataset_column, load_dataset, pick_split
+from hf_latent_bridge.vectors.formats import is_vectors_path, open_vectors
+from hf_latent_bridge.vectors.reader import VectorSource
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -71,15 +73,16 @@ def load_pairs(
 
     Args:
         data: A Hub dataset's repo id, a folder, a `datasets.Dataset` or `IterableDataset`, a
-            mapping of columns, or two of these: lists, arrays, `.npy`, `.safetensors` or
-            `.parquet` files of vectors. Of an `IterableDataset` each of several processes reads
-            all rows, and encodes its share: every one must give them in the same order, so
-            shuffle it with a seed.
+            mapping of columns, or two of these: lists, arrays, files of vectors (or folders of
+            numbered ones), or a `VectorSource` that says how to read one. Each of several
+            processes reads all rows of an `IterableDataset`, and encodes its share: every one
+            must give them in the same order, so shuffle it with a seed.
         name: Configuration of a Hub dataset, as `datasets.load_dataset` takes it; several are
             read one behind the other.
         split: Split of a Hub dataset or folder, such as "train", or several.
         source: Column (or tensor in a file) for the source side.
-        target: The same for the target side; None for the source's, encoded by both.
+        target: The same for the target side; None for the source's, encoded by both. In a file,
+            the vectors are found without a name where only one column can be meant.
         max_pairs: Take a sample of this many pairs, without replacement; None for all. Of a
             stream, the sample is read now and held in memory.
         seed: Seeds the sample.
@@ -92,7 +95,9 @@ def load_pairs(
         RepoNotFoundError: No such dataset or revision.
         RepoAccessError: The dataset is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
-        InvalidPairsError: No such split or column, unequal lengths, no rows, no vectors.
+        DatasetError: No such split or configuration.
+        InvalidPairsError: No such column, unequal lengths, no rows.
+        InvalidLatentsError: A file that holds no vectors, or several columns and none is named.
     """
     options = {"revision": revision, "token": token, "streaming": streaming}
     pairs: Pairs | StreamedPairs = reduce(
@@ -137,12 +142,29 @@ def _open(
 def _pair_up(data: Sequence[Any], source: str | None, target: str | None) -> Pairs:
     if len(data) != 2:
         raise InvalidPairsError(f"pairs need two lists, one for each side, got {len(data)}")
-    sides = zip(data, (source, target or source), strict=True)
-    return Pairs(*(open_vectors(side, name) if _is_file(side) else side for side, name in sides))
+    return Pairs(_side(data[0], source), _side(data[1], target, source))
 
 
-def _is_file(side: object) -> bool:
-    return isinstance(side, Path) or (isinstance(side, str) and side.endswith(SUFFIXES))
+def _side(side: Any, column: str | None, other: str | None = None) -> Sequence[Any]:
+    """A side of the pairs; a file's column is `column`, else `other` if it has one named so."""
+    if not is_vectors_path(side):
+        items: Sequence[Any] = side
+        return items
+    source = side if isinstance(side, VectorSource) else VectorSource(str(side))
+    named = source if column is None else replace(source, column=column)
+    if named.column is None and other is not None:
+        try:
+            return _vectors(replace(named, column=other))
+        except InvalidLatentsError:
+            return _vectors(named)
+    return _vectors(named)
+
+
+def _vectors(source: VectorSource) -> VectorColumn:
+    reader = open_vectors(source)
+    if reader.n is None:
+        raise InvalidPairsError("pairs are read by row number, and stdin has none: name a file")
+    return VectorColumn(reader)
 
 
 def _known(name: str | None, known: list[str]) -> str:

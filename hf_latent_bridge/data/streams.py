@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_latent_bridge.data.arrow import decode, table_column
 from hf_latent_bridge.data.chunks import EVERYTHING, Chunk, Place, Rows, Share
 from hf_latent_bridge.data.pairs import Pairs, combined_record
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
 from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.vectors.datasets import decode, table_column
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

@@ -27,6 +27,8 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 class Head(Component):
     """A classifier head: from the latents of one encoder to labels with scores.
 
+    Its layers, labels and problem type are read-only: make another head to change one.
+
     Attributes:
         layers: One linear layer, or two with a ReLU between.
         labels: One for each output.
@@ -48,21 +50,39 @@ class Head(Component):
         """Puts a head together.
 
         Raises:
-            DecoderError: Other layers, or labels that are not texts or integers, one per output.
+            DecoderError: Other layers, labels that are not texts or integers, one per output, or an
+                unknown problem type.
         """
         _check_layers(layers, space)
-        self.layers = layers.eval().requires_grad_(False)
-        self.labels = list(labels)
+        self._layers = layers.eval().requires_grad_(False)
+        self._labels = tuple(labels)
         self.space = space
-        self.problem_type = problem_type
+        self._problem_type = problem_type
         n_outputs = _linears(layers)[-1].out_features
-        if not {type(label) for label in self.labels} <= {str, int}:
-            raise DecoderError(f"labels must be texts or integers, got {self.labels[:5]!r}")
-        if len(self.labels) != n_outputs:
+        if problem_type not in PROBLEM_TYPES:
+            raise DecoderError(f"problem_type must be one of {PROBLEM_TYPES}, got {problem_type!r}")
+        if not {type(label) for label in self._labels} <= {str, int}:
+            raise DecoderError(f"labels must be texts or integers, got {self._labels[:5]!r}")
+        if len(self._labels) != n_outputs:
             raise DecoderError(
                 f"a head with {n_outputs} outputs needs as many labels, "
-                f"got {len(self.labels)}: {self.labels[:5]!r}"
+                f"got {len(self._labels)}: {self._labels[:5]!r}"
             )
+
+    @property
+    def layers(self) -> nn.Sequential:
+        """One linear layer, or two with a ReLU between."""
+        return self._layers
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """One for each output."""
+        return self._labels
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """Which scores `__call__` gives."""
+        return self._problem_type
 
     def logits(self, latents: Latents) -> Tensor:
         """The plain outputs, (n, n_labels), in the head's dtype and on its device.
@@ -93,7 +113,7 @@ class Head(Component):
     def _params(self) -> dict[str, Any]:
         linears = _linears(self.layers)
         return {
-            "labels": self.labels,
+            "labels": list(self.labels),
             "problem_type": self.problem_type,
             "hidden": [layer.out_features for layer in linears[:-1]],
         }

@@ -1,5 +1,6 @@
 """A retrieval index over the latents of one space: from a latent to the items nearest to it."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from hf_latent_bridge.data.load import load_pairs
 from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
-from hf_latent_bridge.decoders.search import METRICS, FaissSearch, Metric, search_exactly
+from hf_latent_bridge.decoders.search import METRICS, Metric, find_search
 from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import ConfigError, DecoderError, WeightsError
 from hf_latent_bridge.files import check_fields, check_sizes, parse_json
@@ -25,12 +26,15 @@ ITEMS_NAME = "items.jsonl"
 class LatentIndex(Component):
     """A retrieval index: from a latent to the items whose latents are nearest.
 
+    What an index holds is read-only; `add` appends to it.
+
     Attributes:
         vectors: The items' latents, (n, d), float32.
         items: What is found, one for each vector.
         space: The space of the vectors.
         metric: "cosine", "dot" or "euclidean".
-        faiss: FAISS's description of its index; None for exact search.
+        search_type: Name of the search backend, "exact" or "faiss".
+        search_params: The backend's parameters.
     """
 
     kind_key = "decoder_type"
@@ -44,17 +48,18 @@ class LatentIndex(Component):
         space: SpaceSpec,
         *,
         metric: Metric = "cosine",
-        faiss: str | None = None,
+        search: str = "exact",
+        search_params: Mapping[str, Any] | None = None,
     ) -> None:
-        self.space = space
-        self.metric = metric
-        self.faiss = faiss
         if metric not in METRICS:
             raise DecoderError(f"metric must be one of {METRICS}, got {metric!r}")
-        self.vectors = torch.empty(0, space.dim, device=as_tensor(vectors).device)
-        self.items: list[Any] = []
+        self.space, self._metric = space, metric
+        self._search_type, self._search_params = search, dict(search_params or {})
+        self._build_search = find_search(search, self._search_params)
+        self._vectors = torch.empty(0, space.dim, device=as_tensor(vectors).device)
+        self._items: tuple[Any, ...] = ()
         self.add(vectors, items)
-        if not self.items:
+        if not self._items:
             raise DecoderError("an index needs at least one vector, got none")
 
     @classmethod
@@ -64,8 +69,7 @@ class LatentIndex(Component):
         items: Sequence[Any],
         *,
         space: SpaceSpec | None = None,
-        metric: Metric = "cosine",
-        faiss: str | None = None,
+        **options: Any,
     ) -> Self:
         """An index over latents that are there already.
 
@@ -73,17 +77,18 @@ class LatentIndex(Component):
             vectors: (n, d); kept as float32.
             items: What to find, one for each vector; JSON values if the index shall be saved.
             space: Whose latents they are; recorded, so that queries of others are refused.
-            metric: "cosine", "dot" or "euclidean".
-            faiss: FAISS's description of an index, such as "Flat", "HNSW32" or "IVF100,Flat"; None
-                for exact search without FAISS.
+            options: `metric` is "cosine" (the default), "dot" or "euclidean". `search` is "exact"
+                (the default), "faiss" or another registered backend, and `search_params` are its
+                parameters, such as `{"factory": "HNSW32"}` for "faiss".
 
         Raises:
             InvalidLatentsError: No matrix, another width than the space's, NaN or infinity.
-            DecoderError: Not one item per vector, none at all, or FAISS refuses.
+            DecoderError: Not one item per vector, none at all, or an option that is refused.
+            MissingExtraError: The backend needs a package that is not installed.
         """
         tensor = as_tensor(vectors)
         width = tensor.shape[1] if tensor.ndim == 2 and tensor.shape[1] else 1
-        return cls(tensor, items, space or SpaceSpec(width), metric=metric, faiss=faiss)
+        return cls(tensor, items, space or SpaceSpec(width), **options)
 
     @classmethod
     def from_dataset(
@@ -102,10 +107,10 @@ class LatentIndex(Component):
             encoder: Encodes the column.
             dataset: A Hub dataset's repo id, a folder, a `datasets.Dataset` or columns by name.
             column: What to encode.
-            item: The column to find; None for the encoded one. For images take a column of names,
-                for pictures cannot be saved as items.
+            item: The column to find; None for the encoded one. For images take a column of names:
+                pictures cannot be saved as items.
             split: Split of a Hub dataset or folder.
-            options: `metric` and `faiss`, as `from_latents` takes them.
+            options: `metric`, `search` and `search_params`, as `from_latents` takes them.
 
         Raises:
             InvalidPairsError: No such split or column, or an empty row.
@@ -115,6 +120,31 @@ class LatentIndex(Component):
         vectors = encode(encoder, inputs)
         return cls(vectors, items, space_of(encoder, vectors.shape[1]), **options)
 
+    @property
+    def vectors(self) -> Tensor:
+        """The items' latents, (n, d), float32."""
+        return self._vectors
+
+    @property
+    def items(self) -> tuple[Any, ...]:
+        """What is found, one for each vector."""
+        return self._items
+
+    @property
+    def metric(self) -> Metric:
+        """How a query is compared with a vector."""
+        return self._metric
+
+    @property
+    def search_type(self) -> str:
+        """Name of the search backend."""
+        return self._search_type
+
+    @property
+    def search_params(self) -> dict[str, Any]:
+        """A copy of the backend's parameters."""
+        return copy.deepcopy(self._search_params)
+
     def add(self, vectors: Latents, items: Sequence[Any]) -> Self:
         """Appends vectors and their items.
 
@@ -122,19 +152,18 @@ class LatentIndex(Component):
             InvalidLatentsError: Another width than the index's, NaN or infinity.
             DecoderError: Not one item per vector.
         """
-        new = check_latents(vectors, self.space, like=self.vectors).detach()
+        new = check_latents(vectors, self.space, like=self._vectors).detach()
         if isinstance(items, str) or len(items) != len(new):
             raise DecoderError(
                 f"an index needs one item per vector: got {len(new)} vectors and "
                 f"{'one text' if isinstance(items, str) else len(items)} items"
             )
-        if self.repo_id is not None:  # what lies there is no longer this
-            self._came_from(None, None)
-        self.vectors = torch.cat([self.vectors, new])
-        self.items = [*self.items, *items]
-        self._search: FaissSearch | None = None
-        if self.faiss is not None and len(self):
-            self._search = FaissSearch(self.vectors, self.faiss, self.metric)
+        if not len(new):
+            return self
+        everything = torch.cat([self._vectors, new])
+        self._search = self._build_search(everything, self._metric, **self._search_params)
+        self._vectors, self._items = everything, (*self._items, *items)
+        self._came_from(None, None)  # the repo holds fewer vectors
         return self
 
     def search(self, queries: Latents, top_k: int = 10) -> list[list[dict[str, Any]]]:
@@ -151,13 +180,10 @@ class LatentIndex(Component):
             DecoderError: `top_k` is less than 1.
         """
         k = min(check_top_k(top_k), len(self))
-        x = check_latents(queries, self.space, like=self.vectors).detach()
+        x = check_latents(queries, self.space, like=self._vectors).detach()
         if len(x) == 0:
             return []
-        if self._search is None:
-            scores, rows = search_exactly(x, self.vectors, k, self.metric)
-        else:
-            scores, rows = self._search.search(x, k)
+        scores, rows = self._search.search(x, k)
         return [
             [
                 {"item": self.items[row], "score": score, "row": row}
@@ -175,9 +201,13 @@ class LatentIndex(Component):
         return len(self.items)
 
     def _params(self) -> dict[str, Any]:
-        digest = hashlib.sha256(self._extras()[ITEMS_NAME]).hexdigest()
-        faiss = self.faiss or ""
-        return {"metric": self.metric, "faiss": faiss, "n": len(self), "items_sha256": digest}
+        return {
+            "metric": self._metric,
+            "search": self._search_type,
+            "search_params": self.search_params,
+            "n": len(self),
+            "items_sha256": hashlib.sha256(self._extras()[ITEMS_NAME]).hexdigest(),
+        }
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"vectors": self.vectors}
@@ -188,7 +218,8 @@ class LatentIndex(Component):
 
     @classmethod
     def _shapes(cls, space: SpaceSpec, params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        check_fields(params, {"metric": str, "faiss": str, "n": int, "items_sha256": str}, "params")
+        params = _current(params)
+        check_fields(params, _FIELDS, "params")
         check_sizes("n", [params["n"]])
         if params["metric"] not in METRICS:
             raise ConfigError(f"params: metric must be one of {METRICS}, got {params['metric']!r}")
@@ -202,12 +233,29 @@ class LatentIndex(Component):
         tensors: dict[str, Tensor],
         paths: Mapping[str, Path],
     ) -> Self:
+        params = _current(params)
         items = _read_items(paths[ITEMS_NAME], params["n"], params["items_sha256"])
-        faiss = params["faiss"] or None
-        return cls(tensors["vectors"], items, space, metric=params["metric"], faiss=faiss)
+        options = {name: params[name] for name in ("metric", "search", "search_params")}
+        try:
+            return cls(tensors["vectors"], items, space, **options)
+        except DecoderError as error:
+            raise ConfigError(f"params: {error}") from error
 
     def __repr__(self) -> str:
         return f"LatentIndex({len(self):,} items, {self.metric}) of {self.space}"
+
+
+_FIELDS = {"metric": str, "search": str, "search_params": dict, "n": int, "items_sha256": str}
+
+
+def _current(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of a config; those of version 0.1.0 held FAISS's description or ""."""
+    if "search" in params or not isinstance(params.get("faiss"), str):
+        return dict(params)
+    others = {name: value for name, value in params.items() if name != "faiss"}
+    if params["faiss"] == "":
+        return {**others, "search": "exact", "search_params": {}}
+    return {**others, "search": "faiss", "search_params": {"factory": params["faiss"]}}
 
 
 def _to_line(row: int, item: Any) -> bytes:

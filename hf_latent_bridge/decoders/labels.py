@@ -34,8 +34,8 @@ class LabelDecoder(Component):
             DecoderError: Labels that are not distinct texts, one per vector.
             InvalidLatentsError: Vectors of another width than the space's, NaN or infinity.
         """
-        self.labels = check_labels(labels)
-        self.vectors = as_tensor(vectors).detach().float()
+        self._labels = tuple(check_labels(labels))
+        self._vectors = as_tensor(vectors).detach().float()
         self.space = space
         if self.vectors.shape != (len(self.labels), space.dim):
             raise InvalidLatentsError(
@@ -43,6 +43,16 @@ class LabelDecoder(Component):
                 f"({len(self.labels)}, {space.dim}), got {tuple(self.vectors.shape)}"
             )
         check_finite(self.vectors)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels."""
+        return self._labels
+
+    @property
+    def vectors(self) -> Tensor:
+        """The latent of each label's sentence, (n_labels, d), float32."""
+        return self._vectors
 
     def __call__(self, latents: Latents, *, top_k: int | None = None) -> list[Any]:
         """The nearest label of each row as {"label", "score"}, or with `top_k` a list of them.
@@ -58,7 +68,7 @@ class LabelDecoder(Component):
         return rank_labels(x @ normalize(self.vectors, dim=1).mT, self.labels, top_k)
 
     def _params(self) -> dict[str, Any]:
-        return {"labels": self.labels}
+        return {"labels": list(self.labels)}
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"vectors": self.vectors}

@@ -1,87 +1,120 @@
-"""Nearest neighbours among vectors: exact in blocks of bounded memory, or through FAISS."""
+"""Ways to find the nearest vectors: a registry with exact search and FAISS."""
 
-from typing import TYPE_CHECKING, Any, Literal
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from hf_latent_bridge.errors import DecoderError
 from hf_latent_bridge.extras import require
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 Metric = Literal["cosine", "dot", "euclidean"]
 METRICS: tuple[Metric, ...] = ("cosine", "dot", "euclidean")
-_QUERIES_PER_BLOCK = 256
-_VECTORS_PER_BLOCK = 16384
 
 
-def search_exactly(
-    queries: Float[Tensor, "m d"], vectors: Float[Tensor, "n d"], k: int, metric: Metric
-) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
-    """Scores and rows of the k best vectors for each query, best first.
+class Search(Protocol):
+    """Finds the nearest of the vectors that it was built from."""
 
-    No more than a block of 256 by 16,384 scores is held at once. The score is the cosine, the dot
-    product or minus the Euclidean distance, so that higher is always better.
+    def search(
+        self, queries: Float[Tensor, "m d"], k: int
+    ) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
+        """Scores and rows of the `k` best vectors for each query, best first.
+
+        The score is the cosine, the dot product or minus the distance: higher is better. A row is
+        -1 where fewer than `k` are found.
+        """
+
+
+class Backend(NamedTuple):
+    """An entry of the registry.
+
+    Attributes:
+        build: `build(vectors, metric, **search_params)` prepares a search in vectors (n, d).
+        needs: The extra that it needs, then the modules of it; empty for none.
     """
-    empty = queries.new_empty(0, k), torch.empty(0, k, dtype=torch.long, device=queries.device)
-    parts = [empty, *(_search_block(q, vectors, k, metric) for q in _blocks(queries))]
-    return torch.cat([scores for scores, _ in parts]), torch.cat([rows for _, rows in parts])
+
+    build: Callable[..., Search]
+    needs: tuple[str, ...] = ()
 
 
-def _blocks(queries: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(queries, _QUERIES_PER_BLOCK) if len(queries) else ()
+SEARCHES: dict[str, Backend] = {}
+Build = TypeVar("Build", bound=Callable[..., Search])
 
 
-def _search_block(
-    queries: Tensor, vectors: Tensor, k: int, metric: Metric
-) -> tuple[Tensor, Tensor]:
-    scores = queries.new_empty(len(queries), 0)
-    rows = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
-    for start in range(0, len(vectors), _VECTORS_PER_BLOCK):
-        block = _SCORES[metric](queries, vectors[start : start + _VECTORS_PER_BLOCK])
-        numbers = torch.arange(start, start + block.shape[1], device=rows.device)
-        scores = torch.cat([scores, block], dim=1)
-        rows = torch.cat([rows, numbers.expand(len(queries), -1)], dim=1)
-        scores, best = scores.topk(min(k, scores.shape[1]), dim=1)
-        rows = rows.gather(1, best)
-    return scores, rows
+def register_search(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Build], Build]:
+    """Registers what it decorates: a class or function `build(vectors, metric, **params)`.
+
+    Args:
+        name: What `LatentIndex(search=...)` and config.json call it.
+        needs: The extra that it needs, then the modules of it; empty for none.
+
+    Raises:
+        ValueError: Another has that name.
+    """
+
+    def register(build: Build) -> Build:
+        known = SEARCHES.setdefault(name, Backend(build, needs)).build
+        if known.__qualname__ != build.__qualname__:
+            raise ValueError(f"search {name!r} is taken by {known.__qualname__}")
+        return build
+
+    return register
 
 
-def _cosine(queries: Tensor, vectors: Tensor) -> Tensor:
-    return unit(queries) @ unit(vectors).mT
+def find_search(name: str, params: Mapping[str, Any]) -> Callable[..., Search]:
+    """What builds the search of that name, if it can be used here with these parameters.
+
+    Raises:
+        DecoderError: There is none, or it takes other parameters.
+        MissingExtraError: It needs a package that is not installed.
+    """
+    if name not in SEARCHES:
+        raise DecoderError(f"search must be one of {sorted(SEARCHES)}, got {name!r}")
+    build, needs = SEARCHES[name]
+    if needs:
+        require(*needs, purpose=f"LatentIndex(search={name!r})")
+    try:
+        inspect.signature(build).bind(None, None, **params)
+    except TypeError as error:
+        raise DecoderError(f"search_params of {name!r}: {error}, got {dict(params)}") from error
+    return build
 
 
-def _minus_distance(queries: Tensor, vectors: Tensor) -> Tensor:
-    exact = "donot_use_mm_for_euclid_dist"  # the product form loses near neighbours to rounding
-    return -torch.cdist(queries, vectors, compute_mode=exact)
+@register_search("exact")
+class ExactSearch:
+    """Compares each query with every vector, in blocks of bounded memory."""
+
+    def __init__(self, vectors: Float[Tensor, "n d"], metric: Metric) -> None:
+        self._vectors = vectors
+        self._metric = metric
+
+    def search(self, queries: Float[Tensor, "m d"], k: int) -> tuple[Tensor, Tensor]:
+        """As `search_exactly`."""
+        return search_exactly(queries, self._vectors, k, self._metric)
 
 
-_SCORES: "dict[str, Callable[[Tensor, Tensor], Tensor]]" = {
-    "cosine": _cosine,
-    "dot": lambda queries, vectors: queries @ vectors.mT,
-    "euclidean": _minus_distance,
-}
-
-
+@register_search("faiss", needs=("index", "faiss"))
 class FaissSearch:
-    """A FAISS index over vectors, built anew whenever it is needed and never saved."""
+    """A FAISS index, trained and filled in memory."""
 
-    def __init__(self, vectors: Float[Tensor, "n d"], factory: str, metric: Metric) -> None:
+    def __init__(
+        self, vectors: Float[Tensor, "n d"], metric: Metric, *, factory: str = "Flat"
+    ) -> None:
         """Trains and fills the index.
 
         Args:
-            vectors: What is searched.
-            factory: FAISS's own description of the index, such as "Flat" or "HNSW32".
+            vectors: The vectors to search in.
             metric: "cosine", "dot" or "euclidean".
+            factory: FAISS's own description of an index, such as "Flat", "HNSW32" or
+                "IVF100,Flat".
 
         Raises:
-            MissingExtraError: FAISS is not installed.
-            DecoderError: FAISS takes neither the description nor the vectors.
+            DecoderError: FAISS refuses the description or the vectors.
         """
-        require("index", "faiss", purpose="a FAISS index")
         import faiss
 
         kind = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
@@ -91,14 +124,14 @@ class FaissSearch:
             self._index = faiss.index_factory(vectors.shape[1], factory, kind)
             self._index.train(data)
             self._index.add(data)
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, AssertionError, TypeError) as error:
             text = " ".join(str(error).split())
             raise DecoderError(
                 f"FAISS builds no index {factory!r} of {tuple(vectors.shape)} vectors: {text}"
             ) from error
 
     def search(self, queries: Float[Tensor, "m d"], k: int) -> tuple[Tensor, Tensor]:
-        """As `search_exactly`; a row is -1 where an approximate index finds fewer than k."""
+        """As `Search.search`, on the CPU."""
         scores, rows = self._index.search(_plain(queries, self._metric), k)
         found = torch.from_numpy(scores)
         if self._metric == "euclidean":
@@ -106,11 +139,61 @@ class FaissSearch:
         return found, torch.from_numpy(rows)
 
 
-def unit(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Rows of unit L2 norm; a zero row stays zero."""
-    return torch.nn.functional.normalize(vectors, dim=1)
+def search_exactly(
+    queries: Float[Tensor, "m d"],
+    vectors: Float[Tensor, "n d"],
+    k: int,
+    metric: Metric,
+    *,
+    block: tuple[int, int] = (256, 16384),
+) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
+    """Scores and rows of the k best vectors for each query, best first.
+
+    Args:
+        queries: (m, d).
+        vectors: (n, d).
+        k: How many to find; all where there are fewer.
+        metric: The score is the cosine, the dot product or minus the Euclidean distance, so that
+            higher is always better.
+        block: Queries and vectors compared at once; no more scores than that are held.
+    """
+    empty = queries.new_empty(0, k), torch.empty(0, k, dtype=torch.long, device=queries.device)
+    blocks = torch.split(queries, block[0]) if len(queries) else ()
+    parts = [empty, *(_search_block(q, vectors, k, metric, block[1]) for q in blocks)]
+    return torch.cat([scores for scores, _ in parts]), torch.cat([rows for _, rows in parts])
+
+
+def _search_block(
+    queries: Tensor, vectors: Tensor, k: int, metric: Metric, size: int
+) -> tuple[Tensor, Tensor]:
+    scores = queries.new_empty(len(queries), 0)
+    rows = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
+    for start in range(0, len(vectors), size):
+        found = _SCORES[metric](queries, vectors[start : start + size])
+        numbers = torch.arange(start, start + found.shape[1], device=rows.device)
+        scores = torch.cat([scores, found], dim=1)
+        rows = torch.cat([rows, numbers.expand(len(queries), -1)], dim=1)
+        scores, best = scores.topk(min(k, scores.shape[1]), dim=1)
+        rows = rows.gather(1, best)
+    return scores, rows
+
+
+def _cosine(queries: Tensor, vectors: Tensor) -> Tensor:
+    return normalize(queries) @ normalize(vectors).mT
+
+
+def _minus_distance(queries: Tensor, vectors: Tensor) -> Tensor:
+    exact = "donot_use_mm_for_euclid_dist"  # the product form loses near neighbours to rounding
+    return -torch.cdist(queries, vectors, compute_mode=exact)
+
+
+_SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": _cosine,
+    "dot": lambda queries, vectors: queries @ vectors.mT,
+    "euclidean": _minus_distance,
+}
 
 
 def _plain(vectors: Tensor, metric: Metric) -> Any:
-    scaled = unit(vectors) if metric == "cosine" else vectors
+    scaled = normalize(vectors) if metric == "cosine" else vectors
     return scaled.float().cpu().contiguous().numpy()

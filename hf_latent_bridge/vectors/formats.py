@@ -1,12 +1,13 @@
 """The registry of the formats that vectors are read from and written to."""
 
-import importlib.util
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors import lines, matrix, tables
+from hf_latent_bridge.extras import require
+from hf_latent_bridge.vectors import datasets, lines, matrix, shards, tables
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
 
@@ -69,41 +70,54 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
     """Opens what holds vectors.
 
     Args:
-        source: What to read, or the name of a file.
+        source: What to read, or the name of a file, a folder of numbered files or a dataset.
         column: With a name: the column, key, tensor or array with the vectors.
 
     Raises:
         FileNotFoundError: No such file.
+        DatasetError: A dataset without this configuration or split.
         InvalidLatentsError: A file of another kind, without vectors, or cut short; or several
             columns could be meant and none is named.
-        ImportError: Reading this format needs a package that is not installed.
+        MissingExtraError: Reading this format needs a package that is not installed.
     """
     if not isinstance(source, VectorSource):
         source = VectorSource(str(source), column)
     if source.path == "-":
         return lines.JsonStream(source)
     path = Path(source.path)
+    if path.is_dir():
+        return _open_folder(source, path)
     known = format_of(path)
     if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
+        if known is None and _is_repo_id(source.path):
+            return datasets.DatasetReader(source)
+        raise FileNotFoundError(
+            f"there is no file {path}; a dataset of the Hub is named as owner/name"
+        )
     if known is None:
         raise InvalidLatentsError(f"{path} is not read: vectors are read from {readable()}")
-    check_installed(known)
+    if known.extra is not None:
+        require(known.extra, *known.needs, purpose=f"reading {path.name}")
     return known.open(source)
 
 
-def check_installed(known: VectorFormat) -> None:
-    """Refuses a format before its package is missed.
+def is_vectors_path(data: object) -> bool:
+    """Whether this names a file or folder of vectors, and is no item."""
+    if isinstance(data, Path | VectorSource):
+        return True
+    return isinstance(data, str) and (format_of(data) is not None or Path(data).is_dir())
 
-    Raises:
-        ImportError: Names the extra to install.
-    """
-    missing = [name for name in known.needs if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(
-            f"{', '.join(known.suffixes)} files are read with {' and '.join(missing)}: "
-            f"pip install 'hf-latent-bridge[{known.extra}]'"
-        )
+
+def _open_folder(source: VectorSource, folder: Path) -> VectorReader:
+    if source.split is not None or source.config is not None or datasets.is_saved(folder):
+        return datasets.DatasetReader(source)
+    files = shards.files_in(folder)
+    opened = [open_vectors(replace(source, path=str(file))) for file in files]
+    return shards.ShardsReader(source, opened)
+
+
+def _is_repo_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
 register(VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, compressed=True))

@@ -129,7 +129,7 @@ class VectorReader(abc.ABC):
         """
         stop = self.n if stop is None else stop
         first = start
-        for part in rebatch(self._guarded(start, stop, size, payload), size):
+        for part in rebatch(self.guarded(start, stop, size, payload), size):
             yield Block(first, self._matrix(part.vectors, first), part.payload)
             first += len(part.vectors)
 
@@ -144,7 +144,8 @@ class VectorReader(abc.ABC):
         back = np.argsort(order, kind="stable")
         return items[back] if isinstance(items, np.ndarray) else [items[i] for i in back]
 
-    def _guarded(self, start: int, stop: int | None, size: int, payload: bool) -> Iterator[Part]:
+    def guarded(self, start: int, stop: int | None, size: int, payload: bool) -> Iterator[Part]:
+        """`parts`, with an error that names the file where it is damaged."""
         with whole(self.source.path):
             yield from self.parts(start, stop, size, payload=payload)
 
@@ -178,7 +179,7 @@ class _Cursor:
         self._open(0)
 
     def _open(self, row: int) -> None:
-        self._parts = self._reader._guarded(row, self._reader.n, self._SIZE, False)
+        self._parts = self._reader.guarded(row, self._reader.n, self._SIZE, False)
         self._first = row
         self._held: Items = []
 

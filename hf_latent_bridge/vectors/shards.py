@@ -1,0 +1,80 @@
+"""A folder of numbered shards, read as one file after another."""
+
+import re
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.vectors.fields import natural
+from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource
+
+_MANIFEST = ".manifest.json"  # what `translate` writes beside its output
+
+
+class ShardsReader(VectorReader):
+    """The rows of several files of one format, in natural order: shard-2 before shard-10."""
+
+    path = None
+
+    def __init__(self, source: VectorSource, shards: list[VectorReader]) -> None:
+        """Joins opened files.
+
+        Raises:
+            InvalidLatentsError: They have different widths, or one is a stream.
+        """
+        super().__init__(source)
+        dims = {shard.dim: shard.source.path for shard in shards if shard.n}
+        if len(dims) > 1:
+            told = ", ".join(
+                f"{Path(path).name} has {dim} numbers a row" for dim, path in dims.items()
+            )
+            raise InvalidLatentsError(f"the shards in {source.path} differ in width: {told}")
+        self._shards = shards
+        self._ends = list(accumulate(shard.n or 0 for shard in shards))
+        self.n, self.dim = self._ends[-1], next(iter(dims), None)
+        self.column = shards[0].column
+        self.dtype = np.result_type(*(shard.dtype for shard in shards))
+        self.seekable = all(shard.seekable for shard in shards)
+
+    def identity(self) -> dict[str, Any]:
+        """The identity of each file."""
+        name = Path(self.source.path).name
+        return {"folder": name, "shards": [shard.identity() for shard in self._shards]}
+
+    def parts(
+        self, start: int, stop: int | None, size: int, *, payload: bool = False
+    ) -> Iterator[Part]:
+        """Rows of the shards in the range."""
+        stop = self.n if stop is None else stop
+        for shard, end in zip(self._shards, self._ends, strict=True):
+            first = end - (shard.n or 0)
+            if first < (stop or 0) and end > start:
+                rows = max(0, start - first), min(end, stop or 0) - first
+                yield from shard.guarded(*rows, size, payload)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The numbered files of a folder, in natural order.
+
+    Raises:
+        InvalidLatentsError: No files, or files that differ in more than their numbers.
+    """
+    files = [p for p in folder.iterdir() if p.is_file() and not _is_beside(p)]
+    kinds = {re.sub(r"\d+", "#", path.name) for path in files}
+    if len(kinds) > 1:
+        raise InvalidLatentsError(
+            f"the folder {folder} holds files that are not numbered shards of one kind, "
+            f"{sorted(kinds)[:8]} (# is a number): name one file, or a split of a dataset"
+        )
+    if not files:
+        raise InvalidLatentsError(f"the folder {folder} holds no files")
+    return sorted(files, key=lambda path: natural(path.name))
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether a file says something about the others instead of holding rows."""
+    return path.name.startswith((".", "_")) or path.name.endswith((_MANIFEST, ".md"))
