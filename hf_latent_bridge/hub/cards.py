@@ -27,7 +27,11 @@ _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def render_card(
-    config: Mapping[str, Any], *, owner: type, repo_id: str | None = None, tags: Sequence[str] = ()
+    config: Mapping[str, Any],
+    *,
+    owner: type = object,
+    repo_id: str | None = None,
+    tags: Sequence[str] = (),
 ) -> str:
     """The README.md for what a config describes.
 
@@ -166,9 +170,7 @@ def _component_data(config: Mapping[str, Any], repo_id: str | None) -> ModelCard
     )
 
 
-def _component_facts(
-    config: Mapping[str, Any], owner: type, repo_id: str | None
-) -> dict[str, Any]:
+def _component_facts(config: Mapping[str, Any], owner: type, repo_id: str | None) -> dict[str, Any]:
     """What the template of a component's card prints."""
     return {
         "name": (repo_id or owner.__name__).rsplit("/", 1)[-1],
@@ -210,7 +212,11 @@ def _rows(metrics: Mapping[str, Any], columns: Sequence[str]) -> Iterator[tuple[
         if row in metrics:
             yield row, _cells(_scores(metrics, row), columns)
         intervals = metrics.get("intervals")
-        if row == _SCORED[0] and isinstance(intervals, Mapping) and intervals.keys() >= set(columns):
+        if (
+            row == _SCORED[0]
+            and isinstance(intervals, Mapping)
+            and intervals.keys() >= set(columns)
+        ):
             yield "95 % interval", ["{:.3f} to {:.3f}".format(*intervals[name]) for name in columns]
 
 

@@ -50,7 +50,7 @@ from hf_latent_bridge.errors import (
 from hf_latent_bridge.files import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, read_config, read_text
 
 _REPO = "a repo id such as 'me/minilm-to-mpnet'"
-_REPO_OR_FOLDER = f"{_REPO} or a folder"
+_REPO_OR_FOLDER = f"{_REPO} or a folder ('.' for the current one)"
 _LARGE = 1 << 20  # bytes: about where the Hub takes a file by LFS or Xet
 _Kinds = type[Exception] | tuple[type[Exception], ...]
 _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
@@ -62,13 +62,13 @@ _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
     (
         GatedRepoError,
         RepoAccessError,
-        "{where} is gated: ask for access on its page and pass a token that has it",
+        "{name} on {endpoint} is gated: ask for access on its page and pass a token that has it",
     ),
     (
         RepositoryNotFoundError,
         RepoNotFoundError,
-        "no repo {where} is visible: check the name; a private repo needs token=..., or "
-        "`hf auth login`",
+        "no repo {name} on {endpoint} is visible: check the name; a private repo needs token=..., "
+        "or `hf auth login`",
     ),
     (
         RevisionNotFoundError,
@@ -84,24 +84,24 @@ _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
     (
         (LocalEntryNotFoundError, RevisionResolutionError, OfflineModeIsEnabled),
         HubUnavailableError,
-        "the Hub at {endpoint} was not reached and {where} is not in the cache: {detail}",
+        "the Hub at {endpoint} was not reached and {name} is not in the cache: {detail}",
     ),
-    (EntryNotFoundError, RepoNotFoundError, "repo {where} lacks a file: {detail}"),
+    (EntryNotFoundError, RepoNotFoundError, "repo {name} on {endpoint} lacks a file: {detail}"),
     (
         httpx2.TimeoutException,
         HubUnavailableError,
-        "the Hub at {endpoint} did not answer in time for {where} ({detail}): try again later, or "
+        "the Hub at {endpoint} did not answer in time for {name} ({detail}): try again later, or "
         "set HF_HUB_DOWNLOAD_TIMEOUT to more seconds",
     ),
     (
         httpx2.TransportError,
         HubUnavailableError,
-        "the Hub at {endpoint} was not reached for {where}: {detail}",
+        "the Hub at {endpoint} was not reached for {name}: {detail}",
     ),
     (
         (FileMetadataError, json.JSONDecodeError),
         HubUnavailableError,
-        "{endpoint} does not answer as a Hub does for {where}; check HF_ENDPOINT and your proxy: "
+        "{endpoint} does not answer as a Hub does for {name}; check HF_ENDPOINT and your proxy: "
         "{detail}",
     ),
 )
@@ -133,16 +133,15 @@ def clear_errors(
 
 def _meaning(error: Exception, repo_id: str, revision: str | None) -> LatentBridgeError | None:
     endpoint = constants.ENDPOINT
-    where = f"{repo_id!r} at revision {revision!r}" if revision else repr(repo_id)
-    where = f"{where} on {endpoint}"
+    name = f"{repo_id!r} at revision {revision!r}" if revision else repr(repo_id)
     facts = {"repo": repr(repo_id), "revision": repr(revision), "endpoint": endpoint}
-    facts |= {"where": where, "detail": " ".join(str(error).split()) or repr(error)}
+    facts |= {"name": name, "detail": " ".join(str(error).split()) or repr(error)}
     for kinds, ours, text in _MEANINGS:
         if isinstance(error, kinds):
             return ours(text.format(**facts))
     if not isinstance(error, HfHubHTTPError):
         return None
-    status = error.response.status_code
+    status, where = error.response.status_code, f"{name} on {endpoint}"
     if status == 412:
         return HubUnavailableError(f"{where} was changed by someone in the meantime: push again")
     if status in (408, 429) or status >= 500:
@@ -174,9 +173,7 @@ def check_name(name: object, *, wanted: str) -> None:
     if not isinstance(name, str | os.PathLike):
         raise InvalidNameError(f"{wanted} is needed, got {type(name).__name__} {name!r:.60}")
     if not os.fspath(name).strip():
-        raise InvalidNameError(
-            f"{wanted} is needed, got an empty text; '.' names the current folder"
-        )
+        raise InvalidNameError(f"{wanted} is needed, got an empty text {name!r}")
 
 
 @dataclass
@@ -582,13 +579,14 @@ def commit_files(
     with clear_errors(repo_id, revision=revision, token=token), _clear_uploads(repo_id):
         for operation in _many_large(operations):
             api.preupload_lfs_files(repo_id, [operation], **target)
-        return api.create_commit(
+        commit: CommitInfo = api.create_commit(
             repo_id,
             operations,
             commit_message=commit_message,
             parent_commit=parent_commit,
             **target,
         )
+    return commit
 
 
 def _many_large(operations: Sequence[CommitOperationAdd]) -> list[CommitOperationAdd]:

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, Unpack
+from typing import Any, ClassVar, Protocol, Self, TypedDict, Unpack
 
 import torch
 from huggingface_hub import CommitInfo
@@ -27,6 +27,26 @@ from hf_latent_bridge.files import (
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.cards import is_foreign, library_of, merge_card, render_card
 from hf_latent_bridge.spaces import SpaceSpec
+
+
+class PushOptions(TypedDict, total=False):
+    """How every `push_to_hub` publishes, spelled as by huggingface_hub.
+
+    Attributes:
+        private: Visibility of a new repo; None for the account's default.
+        revision: Branch to commit to, created if it is not there.
+        commit_message: Title of the commit.
+        create_pr: Open a pull request instead of committing.
+        token: Hub token; None for the one that is logged in.
+        tags: Further tags for the card.
+    """
+
+    private: bool | None
+    revision: str | None
+    commit_message: str | None
+    create_pr: bool
+    token: str | bool | None
+    tags: Sequence[str]
 
 
 class Published(abc.ABC):
@@ -349,5 +369,5 @@ def _with_metrics(
     repo_id: str | None,
 ) -> dict[str, bytes]:
     config = {**config, "metrics": as_metrics(metrics)}
-    generated = render_card(config, owner=Published, repo_id=repo_id)
+    generated = render_card(config, repo_id=repo_id)
     return {CONFIG_NAME: to_json(config), CARD_NAME: merge_card(card, generated).encode()}
