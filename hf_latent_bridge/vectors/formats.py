@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.extras import require
-from hf_latent_bridge.vectors import datasets, lines, matrix, shards, tables
+from hf_latent_bridge.vectors import datasets, hdf5, indexes, lines, matrix, shards, tables, text
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
 
@@ -148,3 +148,35 @@ register(
     )
 )
 register(VectorFormat("json", (".json",), "JSON array or object", lines.open_json, compressed=True))
+register(VectorFormat("csv", (".csv",), "CSV", text.CsvReader, compressed=True))
+register(VectorFormat("tsv", (".tsv", ".tab"), "CSV with tabs", text.CsvReader, compressed=True))
+register(
+    VectorFormat(
+        "text",
+        (".txt", ".vec"),
+        "word2vec, GloVe or numpy.savetxt",
+        text.open_text,
+        compressed=True,
+    )
+)
+register(
+    VectorFormat(
+        "arrow",
+        (".arrow", ".feather", ".ipc"),
+        "Arrow or Feather table",
+        tables.ArrowReader,
+        needs=("pyarrow",),
+        extra="encoders",
+    )
+)
+register(VectorFormat("faiss", (".faiss", ".index"), "FAISS index", indexes.open_faiss))
+register(
+    VectorFormat(
+        "hdf5",
+        (".hdf5", ".h5"),
+        "HDF5 dataset",
+        hdf5.Hdf5Reader,
+        needs=("h5py",),
+        extra="hdf5",
+    )
+)
