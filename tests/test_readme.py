@@ -129,6 +129,16 @@ def test_the_commands_of_the_readme_run_in_order(capsys, tmp_path, monkeypatch):
     assert np.load("new.npy").shape == (5, 768)
 
 
+def test_the_translator_of_the_contributing_page_can_be_fitted(monkeypatch):
+    from hf_latent_bridge.translators.base import TRANSLATORS
+
+    (code,) = blocks("python", PAGES["CONTRIBUTING.md"])
+    translator = run_blocks([code], "CONTRIBUTING.md")["MyTranslator"]()
+    monkeypatch.setitem(TRANSLATORS, "mine", TRANSLATORS.pop("mine"))  # gone after this test
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    assert translator.fit(x, 2 * x).score(x, 2 * x) > 0.8
+
+
 def commands_that_need_more_machines() -> list[list[str]]:
     """The words of each command in the bash blocks, with their variables put in."""
     commands: list[list[str]] = []
@@ -176,6 +186,15 @@ def test_every_option_in_the_table_of_fits_is_an_option_of_fit():
 
 def test_the_readme_has_at_most_1200_words():
     assert len(README.split()) <= 1200
+
+
+def test_every_make_target_that_a_page_names_exists_and_ci_runs_one_of_the_readme():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = "\n".join(PAGES.values())
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", pages, re.MULTILINE))
+    assert {"quickstart", "demo", "check", "test-fast", "docs"} <= named <= targets
+    (command,) = re.findall(r"^make .*$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert f"`{command}`" in README
 
 
 def headings(page: str) -> set[str]:

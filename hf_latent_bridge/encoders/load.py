@@ -97,6 +97,7 @@ def load_encoder(
     own: dict[str, Any] = {"revision": revision, "modality": modality, "pooling": pooling}
     own |= {"normalize": normalize, "max_length": max_length}
     if not isinstance(repo_or_folder, SpaceSpec):
+        client.check_name(repo_or_folder, wanted=client.REPO_OR_FOLDER)
         return _load(str(repo_or_folder), **own, **running)
     if given := [name for name, value in own.items() if value is not None]:
         raise ValueError(
@@ -119,7 +120,8 @@ def _load(
         raise client.folder_without_revisions(name, revision)
     options = LoadOptions(name=name, commit=commit, token=token, **others)
     try:
-        return _loader(options)
+        with client.bounded_waits():
+            return _loader(options)
     except LatentBridgeError:
         raise
     except Exception as error:  # loaders raise anything, AssertionError and RuntimeError included
