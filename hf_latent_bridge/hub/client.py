@@ -178,7 +178,7 @@ def fetch(
         RepoAccessError: The repo is gated for this token.
         HubUnavailableError: The Hub cannot be reached and the files are not cached.
     """
-    subfolder = _clean_subfolder(subfolder)
+    subfolder = clean_subfolder(subfolder)
     if Path(name_or_path).exists():
         return _fetch_local(Path(name_or_path), names, revision, subfolder)
     repo_id = str(name_or_path)
@@ -235,15 +235,29 @@ def folder_without_revisions(path: str | Path, revision: str) -> RepoNotFoundErr
 
 
 def has_file(
-    name_or_path: str, file: str, *, revision: str | None, token: str | bool | None = None
+    name_or_path: str,
+    file: str,
+    *,
+    revision: str | None,
+    subfolder: str = "",
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
 ) -> bool:
-    """Whether a folder, or a repo at a commit, holds a file; answered from the cache offline."""
+    """Whether a folder, or a repo at a commit, holds a file; answered from the cache offline.
+
+    Raises:
+        HubUnavailableError: Neither the cache nor the Hub can tell.
+    """
+    name = "/".join(filter(None, [subfolder, file]))
     if Path(name_or_path).is_dir():
-        return (Path(name_or_path) / file).is_file()
-    cached = try_to_load_from_cache(name_or_path, file, revision=revision)
+        return (Path(name_or_path) / name).is_file()
+    cached = try_to_load_from_cache(name_or_path, name, revision=revision, cache_dir=cache_dir)
     if cached is not None:
         return isinstance(cached, str)
-    return _read(name_or_path, file, commit=revision, token=token) is not None
+    where: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+    return _read(name_or_path, name, commit=revision, token=token, **where) is not None
 
 
 def prepare_repo(
@@ -318,10 +332,12 @@ def _api(token: str | bool | None) -> HfApi:
     return HfApi(token=token, library_name=LIBRARY_NAME, library_version=__version__)
 
 
-def _read(repo_id: str, file: str, *, commit: str | None, token: str | bool | None) -> Path | None:
+def _read(
+    repo_id: str, file: str, *, commit: str | None, token: str | bool | None, **where: Any
+) -> Path | None:
     with clear_errors(repo_id, revision=commit, token=token):
         try:
-            return Path(hf_hub_download(repo_id, file, revision=commit, token=token))
+            return Path(hf_hub_download(repo_id, file, revision=commit, token=token, **where))
         except RemoteEntryNotFoundError:
             return None
 
@@ -339,7 +355,12 @@ def _fetch_local(path: Path, names: Sequence[str], revision: str | None, subfold
     return Fetched(paths, card=read_text(folder / CARD_NAME))
 
 
-def _clean_subfolder(subfolder: str | None) -> str:
+def clean_subfolder(subfolder: str | None) -> str:
+    """A folder inside a repo as a relative path with slashes; empty for the root.
+
+    Raises:
+        RepoNotFoundError: It lies outside the repo.
+    """
     path = PurePosixPath((subfolder or "").replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         raise RepoNotFoundError(f"subfolder must stay inside the repo, got {subfolder!r}")
