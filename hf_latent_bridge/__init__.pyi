@@ -6,6 +6,7 @@ from hf_latent_bridge.autoencoder import ConvDecoder as ConvDecoder
 from hf_latent_bridge.autoencoder import ConvEncoder as ConvEncoder
 from hf_latent_bridge.autoencoder import fit_autoencoder as fit_autoencoder
 from hf_latent_bridge.data.chunks import Chunk as Chunk
+from hf_latent_bridge.data.items import BadRow as BadRow
 from hf_latent_bridge.data.load import load_pairs as load_pairs
 from hf_latent_bridge.data.pairs import Pairs as Pairs
 from hf_latent_bridge.data.streams import StreamedPairs as StreamedPairs
@@ -32,6 +33,7 @@ from hf_latent_bridge.evaluation import evaluate_latents as evaluate_latents
 from hf_latent_bridge.files import load_moments as load_moments
 from hf_latent_bridge.files import save_moments as save_moments
 from hf_latent_bridge.fitting.anchors import choose_anchors as choose_anchors
+from hf_latent_bridge.fitting.fit import FitSummary as FitSummary
 from hf_latent_bridge.fitting.fit import fit_translator as fit_translator
 from hf_latent_bridge.integrations.sentence_transformers import (
     to_sentence_transformer as to_sentence_transformer,

@@ -428,4 +428,4 @@ class TestProcesses:
         command = [sys.executable, "-c", code]
         out = finished(command).stdout
         assert "hf_latent_bridge.cli" in out
-        assert not {"torch", "numpy", "huggingface_hub"} & set(out.split())
+        assert not {"torch", "huggingface_hub", "pyarrow"} & set(out.split())

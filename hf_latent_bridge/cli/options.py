@@ -1,6 +1,9 @@
 """The options of each command, and what they may be."""
 
 import argparse
+from typing import Literal
+
+from hf_latent_bridge.vectors.formats import readable
 
 Command = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
@@ -11,7 +14,10 @@ def add_fit(command: Command) -> None:
     encoders = command.add_argument_group("encoders")
     for side in ("source", "target"):
         encoders.add_argument(
-            f"--{side}", required=True, metavar="REPO", help=f"{side} encoder: repo id or folder"
+            f"--{side}",
+            metavar="REPO",
+            help=f"{side} encoder: repo id or folder; where its latents are given, any name, "
+            "such as openai/text-embedding-3-small, or none",
         )
         encoders.add_argument(f"--{side}-revision", metavar="REV", help="branch, tag or commit")
         encoders.add_argument(
@@ -66,6 +72,7 @@ def _add_rows(command: Command) -> None:
     rows.add_argument(
         "--chunk-size",
         type=_positive,
+        default=1024,
         metavar="N",
         help="pairs that a process takes at a time: lower it to share few among many "
         "(default: 1024)",
@@ -184,11 +191,17 @@ def _add_pairs(command: Command, sample: str) -> Group:
         help="a further dataset with the same columns and split; may be repeated",
     )
     pairs.add_argument("--stream", action="store_true", help="read once, without downloading first")
-    pairs.add_argument("--source-column", metavar="COLUMN", help="what the source encodes")
+    pairs.add_argument(
+        "--source-column",
+        metavar="COLUMN",
+        help="what the source encodes; in a file of vectors the column, key, tensor or array, "
+        "where there are several: a path such as data[0].embedding, or a pattern such as 'dim_*' "
+        "for one column per dimension",
+    )
     pairs.add_argument(
         "--target-column",
         metavar="COLUMN",
-        help="what the target encodes (default: the source column)",
+        help="the same for the target (default: the source column)",
     )
     pairs.add_argument(
         "--precomputed",
@@ -199,7 +212,15 @@ def _add_pairs(command: Command, sample: str) -> Group:
         pairs.add_argument(
             f"--{side}-vectors",
             metavar="FILE",
-            help=f".npy, .safetensors or .parquet file of {side} latents, in place of a dataset",
+            help=f"file or folder of {side} latents, in place of a dataset: {readable()}",
+        )
+    for flag, whose in (("", "both sides"), ("source-", "source"), ("target-", "target")):
+        pairs.add_argument(
+            f"--{flag}scale",
+            type=_scale,
+            metavar="NUMBER",
+            help=f"{whose}: what integers in a file of vectors are multiplied by, or binary for "
+            "bits packed in bytes",
         )
     pairs.add_argument("--max-pairs", type=_positive, metavar="N", help=sample)
     pairs.add_argument("--seed", type=int, default=0, help="seeds all that is random (default: 0)")
@@ -255,6 +276,15 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _scale(text: str) -> float | Literal["binary"]:
+    if text == "binary":
+        return "binary"
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or binary, got {text!r}") from None
 
 
 def _device(text: str) -> str:

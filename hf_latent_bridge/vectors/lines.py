@@ -21,8 +21,8 @@ from hf_latent_bridge.vectors.opening import is_compressed, open_bytes
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, stacked, whole
 
 COLUMN = "latents"
-_STRIDE = 1024  # rows between two places in a file that are remembered
-_SAMPLE = 100  # first rows, among which one must show where the vectors are
+STRIDE = 1024  # rows between two places in a file that are remembered
+SAMPLE = 100  # first rows, among which one must show where the vectors are
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 2**20
 _WHOLE = 2**30  # a JSON file that holds one object is read whole, up to this size
@@ -38,11 +38,11 @@ class Spot:
 
     def get(self, value: Any) -> Array | Unreadable | None:
         """The vector; None where it is missing."""
-        if self.columns:
-            numbers = [value.get(c) for c in self.columns] if isinstance(value, dict) else None
-            return parse_json(numbers)
-        found = follow(value, self.keys)
-        return parse_json(found)
+        if not self.columns:
+            return parse_json(follow(value, self.keys))
+        if not isinstance(value, dict):
+            return parse_json(value)
+        return parse_json([_number(value.get(column)) for column in self.columns])
 
     def put(self, value: Any, vector: list[float]) -> Any:
         """The value with another vector; the rest is shared."""
@@ -122,7 +122,7 @@ class JsonReader(VectorReader):
     def _settle(self, sample: Sequence[Any]) -> Spot:
         """Finds where the vectors are, in the first row that shows it."""
         where = "stdin" if self.source.path == "-" else self.source.path
-        self._spot = _find_spot(sample, self.source.column, where)
+        self._spot = self._find(sample, where)
         self.column = self._spot.name
         first = next(
             (v for row in sample if isinstance(v := self._spot.get(row), np.ndarray)), None
@@ -133,8 +133,11 @@ class JsonReader(VectorReader):
             self.dim = len(shown) if isinstance(shown, np.ndarray) else None
         return self._spot
 
+    def _find(self, sample: Sequence[Any], where: str) -> Spot:
+        return _find_spot(sample, self.source.column, where)
+
     def _look(self) -> None:
-        sample = list(islice(self.values(0, self.n), _SAMPLE))
+        sample = list(islice(self.values(0, self.n), SAMPLE))
         if sample:
             self._settle(sample)
 
@@ -241,7 +244,7 @@ def index_lines(path: Path) -> tuple[int, list[int]]:
     count, filled, places, at = 0, 0, [], 0
     with open_bytes(path) as stream:
         for line in stream:
-            if count % _STRIDE == 0:
+            if count % STRIDE == 0:
                 places.append(at)
             at, count = at + len(line), count + 1
             filled = count if line.strip() else filled
@@ -253,8 +256,8 @@ def lines_from(path: Path, places: list[int], start: int, stop: int | None) -> I
     if stop is not None and start >= stop:
         return
     with open_bytes(path) as stream:
-        stream.seek(places[start // _STRIDE])
-        skip = start % _STRIDE
+        stream.seek(places[start // STRIDE])
+        skip = start % STRIDE
         yield from islice(stream, skip, None if stop is None else skip + stop - start)
 
 
@@ -270,6 +273,16 @@ def follow(value: Any, keys: Sequence[str | int]) -> Any:
         else:
             return None
     return value
+
+
+def _number(value: Any) -> Any:
+    """A cell of CSV as a number; None for an empty one, and what is no number as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value) if value.strip() else None
+    except ValueError:
+        return value
 
 
 def _replaced(value: Any, keys: Sequence[str | int], new: Any) -> Any:
@@ -326,7 +339,7 @@ def _elements(stream: io.TextIOWrapper) -> Iterator[Any]:
 
 def _find_spot(sample: Sequence[Any], wanted: str | None, where: str) -> Spot:
     rows = [row for row in sample if isinstance(row, dict)]
-    if wanted is None and any(isinstance(row, list | str) for row in sample):
+    if not rows and any(isinstance(row, list | str) for row in sample):
         return Spot(COLUMN)
     if not rows:
         bad = next((r.reason for r in sample if isinstance(r, Unreadable)), "is not an object")

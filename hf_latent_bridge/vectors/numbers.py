@@ -100,8 +100,8 @@ def parse_vector(text: str) -> Array | Unreadable | None:
 
 def parse_json(value: Any) -> Array | Unreadable | None:
     """A vector from a JSON value: a list of numbers, or a text that spells one."""
-    if value is None:
-        return None
+    if value is None or isinstance(value, Unreadable):
+        return value
     return parse_vector(value) if isinstance(value, str) else _array(value)
 
 

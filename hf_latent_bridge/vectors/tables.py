@@ -3,6 +3,9 @@
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -46,22 +49,35 @@ class TableRows:
 
     def objects(self, vectors: Array) -> list[dict[str, Any]]:
         """A JSON object per row, with the vectors (n, d)."""
-        objects: list[dict[str, Any]] = self.table(vectors).to_pylist()
+        import pyarrow
+
+        objects: list[dict[str, Any]] = self._with(pyarrow.nulls(len(self))).to_pylist()
+        for row, vector in zip(objects, vectors.tolist(), strict=True):
+            *path, last = self._keys
+            parent = reduce(getitem, path, row)
+            parent[last] = vector
         return objects
 
     def table(self, vectors: Array) -> Any:
         """The table with the vectors (n, d) in their column, at its place."""
+        return self._with(vector_array(vectors))
+
+    def _with(self, new: Any) -> Any:
+        """The table with another column of vectors."""
         names = self.rows.column_names
+        top, *path = self._keys
         if self.field.is_wide:
-            rows, at = self.rows.drop_columns(list(self.field.columns)), len(names)
             at = min(names.index(column) for column in self.field.columns)
-            return rows.add_column(at, self.field.name.strip("*_-. ") or "latents", _of(vectors))
-        if self.field.name in names:
-            at = names.index(self.field.name)
-            return self.rows.set_column(at, self.field.name, _of(vectors))
-        top, *path = self.field.name.split(".")
+            return self.rows.drop_columns(list(self.field.columns)).add_column(at, top, new)
         column = self.rows.column(top).combine_chunks()
-        return self.rows.set_column(names.index(top), top, _put(column, path, _of(vectors)))
+        return self.rows.set_column(names.index(top), top, _put(column, path, new))
+
+    @property
+    def _keys(self) -> list[str]:
+        if self.field.is_wide:
+            return [self.field.name.strip("*_-. ") or "latents"]
+        flat = self.field.name in self.rows.column_names
+        return [self.field.name] if flat else self.field.name.split(".")
 
 
 class TableReader(VectorReader):
@@ -134,6 +150,62 @@ class ParquetReader(TableReader):
                     if row >= stop:
                         break
             first = last
+
+
+class ArrowReader(TableReader):
+    """An Arrow IPC file or stream, or a Feather file; read through a memory map."""
+
+    def __init__(self, source: VectorSource) -> None:
+        """Counts the rows of its batches."""
+        import pyarrow
+
+        super().__init__(source)
+        with whole(source.path, "Arrow file"):
+            with Path(source.path).open("rb") as stream:
+                magic = stream.read(6)
+            if magic[:4] == b"FEA1":
+                raise ValueError("it is of version 1 of Feather: write it again as version 2")
+            self._is_file = magic == b"ARROW1"
+            if not self._is_file and Path(source.path).stat().st_size == 0:
+                raise ValueError("it is empty")
+            self._map = pyarrow.memory_map(source.path)
+            self._counts = [len(batch) for batch in self._batches(None)]
+            self.n = sum(self._counts)
+            self._look(self._schema)
+
+    def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:
+        """Slices of the batches that hold rows of the range."""
+        import pyarrow
+
+        first = 0
+        for batch in self._batches(columns):
+            last = first + len(batch)
+            rows = range(max(start, first), min(stop, last), size)
+            for row in rows:
+                part = batch.slice(row - first, min(size, rows.stop - row))
+                yield pyarrow.Table.from_batches([part])
+            if last >= stop:
+                break
+            first = last
+
+    def _batches(self, columns: list[str] | None) -> Iterator[Any]:
+        from pyarrow import ipc
+
+        fields = None if columns is None else self._fields(columns)
+        options = ipc.IpcReadOptions(included_fields=fields)
+        self._map.seek(0)
+        if self._is_file:
+            file = ipc.open_file(self._map, options=options)
+            self._schema = file.schema
+            yield from map(file.get_batch, range(file.num_record_batches))
+        else:
+            stream = ipc.open_stream(self._map, options=options)
+            self._schema = stream.schema
+            yield from stream
+
+    def _fields(self, columns: list[str]) -> list[int]:
+        names = self._schema.names
+        return sorted({names.index(c if c in names else c.split(".")[0]) for c in columns})
 
 
 def vectors_of(table: Any, field: Field, scale: Scale | None) -> Items:
@@ -216,9 +288,6 @@ def vector_array(vectors: Array) -> Any:
     values = pyarrow.from_numpy_dtype(vectors.dtype)
     kind = pyarrow.list_(values, vectors.shape[1])
     return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat, values), type=kind)
-
-
-_of = vector_array
 
 
 def _put(column: Any, path: list[str], new: Any) -> Any:

@@ -1,4 +1,4 @@
-"""An embedded look-alike of the Hugging Face Hub, for demos, tests and closed networks."""
+"""The Hugging Face Hub's HTTP API on this machine, for demos, tests and closed networks."""
 
 from .server import LocalHub
 

@@ -1,4 +1,4 @@
-"""The command line: serve until Ctrl-C, and say which variables point a client here."""
+"""Serves until Ctrl-C, and prints the variables that point a client here."""
 
 import argparse
 import signal
@@ -12,7 +12,7 @@ from local_hub.server import ORGS, LocalHub
 
 
 def main() -> None:
-    """Serve a local Hub."""
+    """Serves a local Hub."""
     parser = argparse.ArgumentParser(prog="local_hub", description="A local Hugging Face Hub.")
     parser.add_argument("--port", type=int, default=8765, help="0 takes any free port")
     parser.add_argument("--root", type=Path, help="keep everything here (default: nothing is kept)")

@@ -1,10 +1,10 @@
-"""Translating between the web server's messages and requests and replies."""
+"""Reads requests from the web server's messages, and sends replies as messages."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from .messages import FilePart, Reply, Request
+from .messages import FileRange, Reply, Request
 from .store import Store
 
 Message = MutableMapping[str, Any]
@@ -19,7 +19,7 @@ class ClientGoneError(Exception):
 
 
 async def read_request(store: Store, scope: Message, receive: Receive) -> Request:
-    """Receive a request; the body of an LFS upload goes to disk as it comes."""
+    """Receives a request; the body of an LFS upload goes to disk as it comes."""
     request = Request(
         method=scope["method"],
         path=scope["raw_path"].decode("ascii"),
@@ -40,12 +40,12 @@ async def read_request(store: Store, scope: Message, receive: Receive) -> Reques
 
 
 async def send_reply(reply: Reply, send: Send, *, with_body: bool) -> None:
-    """Send a reply, a file piece by piece."""
+    """Sends a reply, a file piece by piece."""
     headers = {"Content-Length": str(reply.length), **reply.headers}
     encoded = [(k.lower().encode(), v.encode("latin1")) for k, v in headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
     rest = b""
-    if with_body and isinstance(reply.body, FilePart):
+    if with_body and isinstance(reply.body, FileRange):
         await _send_file(reply.body, send)
     elif with_body and isinstance(reply.body, bytes):
         rest = reply.body
@@ -62,7 +62,7 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
-async def _send_file(part: FilePart, send: Send) -> None:
+async def _send_file(part: FileRange, send: Send) -> None:
     left = part.length
     with part.path.open("rb") as file:
         file.seek(part.start)

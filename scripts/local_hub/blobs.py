@@ -1,4 +1,4 @@
-"""File contents on disk, each under the name of its hash, so equal files are kept once."""
+"""Stores file contents under the name of their hash, so equal files are stored once."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
     @property
     def pointer_size(self) -> int:
-        """How long the text is that git stores in place of an LFS file."""
+        """Length of the text that git stores in place of an LFS file."""
         return len(lfs_pointer(self.content, self.size))
 
 
@@ -54,18 +54,18 @@ class Upload:
         return self._hash.hexdigest()
 
     def write(self, chunk: bytes) -> None:
-        """Append a chunk."""
+        """Appends a chunk."""
         self._file.write(chunk)
         self._hash.update(chunk)
         self.size += len(chunk)
 
     def discard(self) -> None:
-        """Close the file, and remove it unless it was moved into place."""
+        """Closes the file, and removes it unless it was moved into place."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
     def move_to(self, target: Path) -> None:
-        """Put the complete file into place in one step."""
+        """Puts the complete file into place in one step."""
         self._file.close()
         os.replace(self.path, target)
 
@@ -81,7 +81,7 @@ class Blobs:
         self._folder.mkdir(exist_ok=True)
 
     def path(self, name: str) -> Path:
-        """Where the blob with this hash is, or would be."""
+        """The path of the blob with this hash, whether it exists or not."""
         if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name):
             raise ValueError(f"A blob is named by 40 or 64 hexadecimal digits, not {name!r}")
         return self._folder / name
@@ -91,11 +91,11 @@ class Blobs:
         return self.path(entry.content).read_bytes()
 
     def receive(self) -> Upload:
-        """Begin to receive a file."""
+        """Begins to receive a file."""
         return Upload(self._incoming)
 
     def add(self, data: bytes) -> Entry:
-        """Keep the content of a regular (not LFS) file."""
+        """Stores the content of a regular (not LFS) file."""
         entry = Entry(git_oid(data), len(data))
         target = self.path(entry.oid)
         if not target.exists():

@@ -1,4 +1,4 @@
-"""The YAML header of a README: reading it, checking it, and the tags that follow from it."""
+"""Reads and checks the YAML header of a README, and derives the repo's tags from it."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ _HEADER = re.compile(r"---\r?\n(.*?)\r?\n---", re.DOTALL)
 
 
 def header_problems(text: str) -> list[str]:
-    """What is wrong with the YAML header of a README."""
+    """The problems of a README's YAML header."""
     header = _HEADER.match(text)
     try:
         metadata = yaml.safe_load(header[1]) if header else None
@@ -31,7 +31,7 @@ def header_problems(text: str) -> list[str]:
 
 
 def check_header(text: str) -> None:
-    """Refuse a README whose YAML header is wrong."""
+    """Refuses a README with an invalid YAML header."""
     if problems := header_problems(text):
         errors = [{"message": problem} for problem in problems]
         message = f"Invalid metadata in README.md: {problems[0]}"
@@ -39,7 +39,7 @@ def check_header(text: str) -> None:
 
 
 def validate_yaml(store: Store, request: Request) -> Reply:
-    """Check a README before it is committed."""
+    """Checks a README before it is committed."""
     text = request.json["content"]
     check_header(text)
     missing = {"message": "empty or missing yaml metadata in repo card"}
@@ -47,7 +47,7 @@ def validate_yaml(store: Store, request: Request) -> Reply:
 
 
 def metadata(blobs: Blobs, commit: Commit) -> dict[str, Any]:
-    """The header of a commit's README; a card that breaks the rules counts as empty."""
+    """The header of a commit's README; an invalid one counts as empty."""
     readme = commit.tree.get("README.md")
     text = blobs.read(readme).decode("utf-8", "replace") if readme else ""
     header = _HEADER.match(text)

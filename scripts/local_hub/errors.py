@@ -1,4 +1,4 @@
-"""The one error that a handler raises to refuse a request."""
+"""The error that a handler raises to refuse a request."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,19 +1,18 @@
 """Listing and downloading files."""
 
 import hashlib
-from itertools import pairwise
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 from .access import downloadable, readable
 from .errors import HubError
 from .messages import Reply, Request, file_reply, json_reply, page_reply
-from .repository import Commit, Repo
+from .repository import Commit
 from .store import Store
 
 
 def tree(store: Store, request: Request) -> Reply:
-    """List a folder's files and folders, or everything below it."""
+    """Lists a folder's files and folders, or everything below it."""
     repo, folder = readable(store, request), (request.args.get("path") or "").strip("/")
     commit = repo.at(request.args["revision"])
     prefix = f"{folder}/" if folder else ""
@@ -23,29 +22,25 @@ def tree(store: Store, request: Request) -> Reply:
     paths = below + sorted({parent for path in below for parent in _parents(path, prefix)})
     if not request.flag("recursive"):
         paths = [path for path in paths if "/" not in path.removeprefix(prefix)]
-    nodes = [_node(repo, commit, path, expand=request.flag("expand")) for path in paths]
+    nodes = [_node(commit, path) for path in paths]
     return page_reply(request, nodes, int(request.option("limit", "1000")))
 
 
 def paths_info(store: Store, request: Request) -> Reply:
-    """Describe the files and folders of a list, leaving out those that do not exist."""
+    """Describes the files and folders of a list, leaving out those that do not exist."""
     repo = readable(store, request)
     commit = repo.at(request.args["revision"])
     form = parse_qs(request.body.decode())
     paths = [path.strip("/") for path in form.get("paths", [])]
-    expand = form.get("expand", [""])[0].lower() == "true"
     folders = {parent for path in commit.tree for parent in _parents(path, "")}
     found = [path for path in paths if path in commit.tree or path in folders]
-    return json_reply([_node(repo, commit, path, expand=expand) for path in found])
+    return json_reply([_node(commit, path) for path in found])
 
 
 def resolve(store: Store, request: Request) -> Reply:
-    """Hand out a file: a regular one directly, an LFS file by its address elsewhere."""
+    """Hands out a file: a regular one directly, an LFS file by its address elsewhere."""
     repo, path = downloadable(store, request), request.args["path"]
     revision = request.args["revision"]
-    if repo.id != request.args["repo"]:
-        place = f"/{repo.web_path}/resolve/{quote(revision, safe='')}/{quote(path)}"
-        return Reply(307, {"Location": place})
     commit = repo.at(revision)
     headers = {"X-Repo-Commit": commit.oid}
     entry = commit.tree.get(path)
@@ -61,7 +56,7 @@ def resolve(store: Store, request: Request) -> Reply:
 
 
 def download_lfs(store: Store, request: Request) -> Reply:
-    """Send the content of an LFS file."""
+    """Sends the content of an LFS file."""
     sha256 = request.args["sha256"]
     path = store.blobs.path(sha256)
     if not path.exists():
@@ -75,7 +70,7 @@ def _parents(path: str, prefix: str) -> list[str]:
     return [prefix + "/".join(names[: i + 1]) for i in range(len(names))]
 
 
-def _node(repo: Repo, commit: Commit, path: str, *, expand: bool) -> dict[str, Any]:
+def _node(commit: Commit, path: str) -> dict[str, Any]:
     entry = commit.tree.get(path)
     if entry is None:
         oid = hashlib.sha1(f"{commit.oid} {path}".encode()).hexdigest()
@@ -83,15 +78,4 @@ def _node(repo: Repo, commit: Commit, path: str, *, expand: bool) -> dict[str, A
     node: dict[str, Any] = {"type": "file", "oid": entry.oid, "size": entry.size, "path": path}
     if entry.sha256:
         node["lfs"] = {"oid": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
-    if expand:
-        last = _last_change(repo, commit, path)
-        node["lastCommit"] = {"id": last.oid, "title": last.title, "date": last.date}
     return node
-
-
-def _last_change(repo: Repo, commit: Commit, path: str) -> Commit:
-    history = repo.history(commit)
-    for newer, older in pairwise(history):
-        if older.tree.get(path) != newer.tree.get(path):
-            return newer
-    return history[-1]

@@ -1,8 +1,5 @@
 """Describing repos and searching for them."""
 
-import json
-import struct
-from math import prod
 from typing import Any
 
 from . import cards
@@ -15,11 +12,11 @@ from .store import Store
 
 _SEARCHABLE = {"author", "filter", "gated", "pipeline_tag", "search"}
 _DISPLAY = {"cardData", "config", "cursor", "direction", "expand", "full", "limit", "sort"}
-_ONLY_IN_FULL = {"cardData", "config", "model-index", "safetensors", "siblings", "usedStorage"}
+_ONLY_IN_FULL = {"cardData", "model-index", "siblings", "usedStorage"}
 
 
 def repo_info(store: Store, request: Request) -> Reply:
-    """Describe one repo at a revision."""
+    """Describes one repo at a revision."""
     repo = readable(store, request)
     commit = repo.at(request.args.get("revision") or "main")
     info = describe(store.blobs, repo, commit, file_sizes=request.flag("blobs"))
@@ -27,7 +24,7 @@ def repo_info(store: Store, request: Request) -> Reply:
 
 
 def list_repos(store: Store, request: Request) -> Reply:
-    """List the repos that fit the query."""
+    """Lists the repos that fit the query."""
     if unknown := set(request.query) - _SEARCHABLE - _DISPLAY:
         message = f"not implemented in the local Hub: {request.path} with {sorted(unknown)}"
         raise HubError(404, message)
@@ -53,7 +50,7 @@ def _shown(info: dict[str, Any], request: Request) -> dict[str, Any]:
 def describe(
     blobs: Blobs, repo: Repo, commit: Commit, *, file_sizes: bool = False
 ) -> dict[str, Any]:
-    """All that the Hub says about a repo."""
+    """Everything the Hub says about a repo."""
     card = cards.metadata(blobs, commit)
     info = {
         "id": repo.id,
@@ -72,20 +69,10 @@ def describe(
         "usedStorage": sum(entry.size for entry in commit.tree.values()),
     }
     if repo.kind == "models":
-        info |= _model_info(blobs, commit, card)
+        info |= {key: card.get(key) for key in ("pipeline_tag", "library_name", "model-index")}
     if repo.kind == "spaces":
         info |= {"sdk": repo.sdk, "subdomain": repo.id.replace("/", "-")}
     return info
-
-
-def _model_info(blobs: Blobs, commit: Commit, card: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "pipeline_tag": card.get("pipeline_tag"),
-        "library_name": card.get("library_name"),
-        "model-index": card.get("model-index"),
-        "config": _model_config(blobs, commit),
-        "safetensors": _parameter_counts(blobs, commit),
-    }
 
 
 def _siblings(commit: Commit, file_sizes: bool) -> list[dict[str, Any]]:
@@ -99,34 +86,6 @@ def _siblings(commit: Commit, file_sizes: bool) -> list[dict[str, Any]]:
             sibling["lfs"]["size"] = entry.size
         siblings.append(sibling)
     return siblings
-
-
-def _model_config(blobs: Blobs, commit: Commit) -> dict[str, Any] | None:
-    entry = commit.tree.get("config.json")
-    try:
-        config = json.loads(blobs.read(entry)) if entry else None
-    except ValueError:
-        return None
-    if not isinstance(config, dict):
-        return None
-    return {key: config[key] for key in ("architectures", "model_type") if key in config}
-
-
-def _parameter_counts(blobs: Blobs, commit: Commit) -> dict[str, Any] | None:
-    entry = commit.tree.get("model.safetensors")
-    if entry is None:
-        return None
-    counts: dict[str, int] = {}
-    try:
-        with blobs.path(entry.content).open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, entry.size)))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + prod(tensor["shape"])
-    except (struct.error, ValueError, AttributeError, KeyError, TypeError):
-        return None  # not a safetensors file, whatever its name
-    return {"parameters": counts, "total": sum(counts.values())}
 
 
 def _only(info: dict[str, Any], fields: list[str] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a handler is given and what it returns, free of sockets."""
+"""Requests and replies as the handlers see them, free of sockets."""
 
 import json
 import re
@@ -38,7 +38,7 @@ class Request:
 
     @property
     def files_url(self) -> str:
-        """The same server under another host name, playing the part of the Hub's content network.
+        """The same server under another host name, in place of the Hub's content network.
 
         The client must not send its token there, and must not look there for repo headers.
         """
@@ -55,7 +55,7 @@ class Request:
 
 
 @dataclass
-class FilePart:
+class FileRange:
     """Bytes of a file on disk, to be sent piece by piece."""
 
     path: Path
@@ -69,12 +69,12 @@ class Reply:
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | FilePart = b""
+    body: bytes | FileRange = b""
 
     @property
     def length(self) -> int:
         """How many bytes the body has."""
-        return self.body.length if isinstance(self.body, FilePart) else len(self.body)
+        return self.body.length if isinstance(self.body, FileRange) else len(self.body)
 
 
 def json_reply(
@@ -111,12 +111,12 @@ def file_reply(request: Request, path: Path, headers: Mapping[str, str]) -> Repl
     headers = {"Accept-Ranges": "bytes", **headers}
     match = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
     if match is None or not any(match.groups()):
-        return Reply(200, headers, FilePart(path, 0, size))
+        return Reply(200, headers, FileRange(path, 0, size))
     first, last = _range(match[1], match[2], size)
     if first > last:
         return Reply(416, {**headers, "Content-Range": f"bytes */{size}"})
     content_range = {"Content-Range": f"bytes {first}-{last}/{size}"}
-    return Reply(206, {**headers, **content_range}, FilePart(path, first, last - first + 1))
+    return Reply(206, {**headers, **content_range}, FileRange(path, first, last - first + 1))
 
 
 def _range(first: str, last: str, size: int) -> tuple[int, int]:

@@ -1,15 +1,16 @@
-"""Creating, deleting, moving and configuring repos."""
+"""Creating, deleting and configuring repos, their branches and their tags."""
 
 import re
 from typing import Any
 
-from .access import check_namespace, find, signed_in, visible, writable
+from .access import check_namespace, find, readable, signed_in, visible, writable
 from .errors import HubError
-from .messages import Reply, Request, json_reply
+from .messages import Reply, Request, json_reply, page_reply
 from .repository import Repo, Tree
 from .store import Store
 from .uploads import DEFAULT_ATTRIBUTES
 
+_COMMITS_PER_PAGE = 50
 _SPACE_CARD = """---
 title: {name}
 emoji: 🚀
@@ -22,7 +23,7 @@ app_file: app.py
 
 
 def create(store: Store, request: Request) -> Reply:
-    """Create a repo with its first commit."""
+    """Creates a repo with its first commit."""
     wanted = request.json
     kind, repo_id = _kind(wanted), _repo_id(request)
     _check_name(wanted["name"])
@@ -39,34 +40,55 @@ def create(store: Store, request: Request) -> Reply:
 
 
 def delete(store: Store, request: Request) -> Reply:
-    """Delete a repo."""
+    """Deletes a repo."""
     repo = find(store, request, _kind(request.json), _repo_id(request))
     check_namespace(request, repo.namespace)
     store.remove(repo)
     return json_reply({})
 
 
-def move(store: Store, request: Request) -> Reply:
-    """Give a repo another id."""
-    wanted = request.json
-    repo = find(store, request, _kind(wanted), wanted["fromRepo"])
-    new_id = wanted["toRepo"]
-    namespace, _, name = new_id.partition("/")
-    _check_name(name)
-    check_namespace(request, repo.namespace)
-    check_namespace(request, namespace)
-    if f"{repo.kind}/{new_id}" in store.repos:
-        raise HubError(409, f"{new_id} already exists")
-    store.move(repo, new_id)
-    return json_reply({})
-
-
 def update_settings(store: Store, request: Request) -> Reply:
-    """Change who may see a repo and whether one has to ask for its files."""
+    """Makes a repo public, private or gated."""
     repo, wanted = writable(store, request), request.json
     repo.gated = wanted.get("gated", repo.gated)
     if "visibility" in wanted:
         repo.private = _private(wanted)
+    return json_reply({})
+
+
+def list_commits(store: Store, request: Request) -> Reply:
+    """Lists a revision's commits, newest first."""
+    repo = readable(store, request)
+    commits = [
+        {
+            "id": commit.oid,
+            "title": commit.title,
+            "message": commit.message,
+            "authors": [{"user": commit.author}],
+            "date": commit.date,
+        }
+        for commit in repo.history(repo.at(request.args["revision"]))
+    ]
+    return page_reply(request, commits, _COMMITS_PER_PAGE)
+
+
+def create_branch(store: Store, request: Request) -> Reply:
+    """Creates a branch at a revision."""
+    repo, branch = writable(store, request), request.args["branch"]
+    if branch.startswith("refs/"):
+        raise HubError(400, f"Invalid reference for a branch: {branch}")
+    if branch in repo.branches and not request.json.get("overwrite"):
+        raise HubError(409, f"Reference already exists: {branch}")
+    repo.branches[branch] = repo.at(request.json.get("startingPoint") or "main").oid
+    return json_reply({})
+
+
+def create_tag(store: Store, request: Request) -> Reply:
+    """Names a revision."""
+    repo, tag = writable(store, request), request.json["tag"]
+    if tag in repo.tags:
+        raise HubError(409, f"Tag already exists: {tag}")
+    repo.tags[tag] = repo.at(request.args["revision"]).oid
     return json_reply({})
 
 

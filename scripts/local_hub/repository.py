@@ -1,13 +1,11 @@
-"""What the Hub knows about one repo: commits, refs, discussions and who may read it."""
+"""One repo as the Hub stores it: commits, branches, tags and pull requests."""
 
 import hashlib
 import json
 import re
-import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from .blobs import Entry
 from .errors import HubError
@@ -22,7 +20,7 @@ def now() -> str:
 
 @dataclass
 class Commit:
-    """A snapshot of all files, and how it came about."""
+    """A snapshot of all files, with its parent, title and author."""
 
     oid: str
     parent: str | None
@@ -34,35 +32,11 @@ class Commit:
 
 
 @dataclass
-class Discussion:
-    """A discussion; a pull request if it has a `head` commit."""
+class PullRequest:
+    """A proposed commit, at the revision `refs/pr/<number>`."""
 
-    num: int
-    title: str
     author: str
-    status: str
-    base: str
-    head: str | None = None
-    merge_commit: str | None = None
-    created: str = field(default_factory=now)
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    def record(self, kind: str, author: str, data: dict[str, Any]) -> dict[str, Any]:
-        """Append an event and return it."""
-        event = {
-            "id": secrets.token_hex(12),
-            "type": kind,
-            "createdAt": now(),
-            "author": {"name": author},
-            "data": data,
-        }
-        self.events.append(event)
-        return event
-
-    def comment(self, author: str, text: str) -> dict[str, Any]:
-        """Append a comment and return its event."""
-        latest = {"raw": text, "updatedAt": now(), "author": {"name": author}}
-        return self.record("comment", author, {"edited": False, "hidden": False, "latest": latest})
+    head: str
 
 
 @dataclass
@@ -79,8 +53,7 @@ class Repo:
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    discussions: list[Discussion] = field(default_factory=list)
-    access: dict[str, str] = field(default_factory=dict)  # user -> pending, accepted or rejected
+    pull_requests: list[PullRequest] = field(default_factory=list)
 
     @property
     def type(self) -> str:
@@ -94,19 +67,13 @@ class Repo:
 
     @property
     def web_path(self) -> str:
-        """Where the repo's pages are, below the Hub's address."""
+        """The path of the repo's pages below the Hub's address."""
         return self.id if self.kind == "models" else f"{self.kind}/{self.id}"
 
     @property
     def main(self) -> Commit:
         """The newest commit of the main branch."""
         return self.at("main")
-
-    def discussion(self, num: int) -> Discussion:
-        """The discussion or pull request with this number."""
-        if not 1 <= num <= len(self.discussions):
-            raise HubError(404, f"{self.id} has no discussion {num}")
-        return self.discussions[num - 1]
 
     def at(self, revision: str) -> Commit:
         """The commit that a branch, tag, pull request or (abbreviated) commit id names."""
@@ -115,38 +82,25 @@ class Repo:
             raise HubError(404, f"Invalid rev id: {revision}", code="RevisionNotFound")
         return self.commits[oid]
 
-    def _resolve(self, revision: str) -> str | None:
-        if number := pull_request_number(revision):
-            heads = {each.num: each.head for each in self.discussions}
-            return heads.get(number)
-        branch = revision.removeprefix("refs/heads/")
-        tag = revision.removeprefix("refs/tags/")
-        if oid := self.branches.get(branch) or self.tags.get(tag):
-            return oid
-        hits = [oid for oid in self.commits if len(revision) >= 7 and oid.startswith(revision)]
-        return hits[0] if len(hits) == 1 else None
+    def pull_request(self, revision: str) -> PullRequest | None:
+        """The pull request at `refs/pr/7`; None for any other revision."""
+        match = re.fullmatch(r"refs/pr/([1-9]\d*)", revision)
+        number = int(match[1]) if match else 0
+        return self.pull_requests[number - 1] if 0 < number <= len(self.pull_requests) else None
 
-    def commit(
-        self,
-        ref: str,
-        tree: Tree,
-        title: str,
-        author: str,
-        *,
-        message: str = "",
-        root: bool = False,
-    ) -> Commit:
-        """Add a commit and move a branch or pull request to it; `root` starts a new history."""
-        number = pull_request_number(ref)
-        head = self._resolve(ref)
-        parent = None if root else head
+    def propose(self, author: str) -> str:
+        """Opens a pull request from the head of main; returns its revision."""
+        self.pull_requests.append(PullRequest(author, self.main.oid))
+        return f"refs/pr/{len(self.pull_requests)}"
+
+    def commit(self, ref: str, tree: Tree, title: str, author: str, message: str = "") -> Commit:
+        """Adds a commit, and moves a branch or pull request to it."""
+        parent = self._resolve(ref)
         seed = json.dumps([sorted(tree.items()), parent, title, author, time.time_ns()])
         oid = hashlib.sha1(seed.encode()).hexdigest()
         self.commits[oid] = Commit(oid, parent, tree, title, message, author)
-        if number:
-            discussion = self.discussion(number)
-            discussion.head = oid
-            discussion.record("commit", author, {"subject": title, "oid": oid})
+        if pull_request := self.pull_request(ref):
+            pull_request.head = oid
         else:
             self.branches[ref] = oid
         return self.commits[oid]
@@ -158,25 +112,12 @@ class Repo:
             commits.append(self.commits[commits[-1].parent])
         return commits
 
-    def open_discussion(
-        self, title: str, text: str, author: str, *, pull_request: bool, draft: bool = False
-    ) -> Discussion:
-        """Start a discussion, or a pull request from the head of main."""
-        base = self.main.oid
-        discussion = Discussion(
-            num=len(self.discussions) + 1,
-            title=title,
-            author=author,
-            status="draft" if draft else "open",
-            base=base,
-            head=base if pull_request else None,
-        )
-        discussion.comment(author, text)
-        self.discussions.append(discussion)
-        return discussion
-
-
-def pull_request_number(revision: str) -> int | None:
-    """The number in `refs/pr/7`, or None for any other revision."""
-    match = re.fullmatch(r"refs/pr/([1-9]\d*)", revision)
-    return int(match[1]) if match else None
+    def _resolve(self, revision: str) -> str | None:
+        if pull_request := self.pull_request(revision):
+            return pull_request.head
+        branch = revision.removeprefix("refs/heads/")
+        tag = revision.removeprefix("refs/tags/")
+        if oid := self.branches.get(branch) or self.tags.get(tag):
+            return oid
+        hits = [oid for oid in self.commits if len(revision) >= 7 and oid.startswith(revision)]
+        return hits[0] if len(hits) == 1 else None

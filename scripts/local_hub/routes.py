@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
-from . import access, cards, discussions, files, info, repos, revisions, uploads
+from . import access, cards, files, info, repos, uploads
 from .errors import HubError
 from .messages import Reply, Request
 from .store import Store
@@ -13,17 +13,17 @@ Handler = Callable[[Store, Request], Reply]
 
 
 def no_content(store: Store, request: Request) -> Reply:
-    """Take note of nothing."""
+    """Accepts telemetry and drops it."""
     return Reply(204)
 
 
 def no_xet(store: Store, request: Request) -> Reply:
-    """Say how to do without Xet."""
+    """Says how to do without Xet."""
     raise HubError(404, "The local Hub has no Xet storage: set HF_HUB_DISABLE_XET=1")
 
 
 def no_such_repo(store: Store, request: Request) -> Reply:
-    """Answer for repos without a namespace, of which there are none."""
+    """Answers for repos without a namespace, such as "gpt2": there are none."""
     raise access.repo_not_found(request)
 
 
@@ -32,7 +32,6 @@ _REPO = "(?P<repo>[^/]+/[^/]+)"
 _API = f"{_ALL}/{_REPO}"
 _AT = "(?P<revision>[^/]+)"
 _WEB = f"/((?P<kind>datasets|spaces)/)?{_REPO}"
-_DISCUSSION = rf"{_API}/discussions/(?P<num>\d+)"
 _LFS = "/_lfs/(?P<sha256>[0-9a-f]{64})"
 
 _TABLE: list[tuple[str, str, Handler]] = [
@@ -41,41 +40,23 @@ _TABLE: list[tuple[str, str, Handler]] = [
     ("GET", "/api/telemetry/.*", no_content),
     ("POST", "/api/repos/create", repos.create),
     ("DELETE", "/api/repos/delete", repos.delete),
-    ("POST", "/api/repos/move", repos.move),
     ("GET", _ALL, info.list_repos),
     ("GET", f"{_ALL}/[^/]+", no_such_repo),
     ("GET", _API, info.repo_info),
     ("GET", f"{_API}/revision/{_AT}", info.repo_info),
     ("PUT", f"{_API}/settings", repos.update_settings),
-    ("GET", f"{_API}/auth-check", access.auth_check),
-    ("GET", f"{_API}/auth-check/write", access.auth_check_write),
-    ("POST", f"{_API}/user-access-request/grant", access.grant_access),
-    ("POST", f"{_API}/user-access-request/handle", access.handle_access),
-    ("GET", f"{_API}/user-access-request/(?P<status>[^/]+)", access.list_access),
     ("GET", f"{_API}/tree/{_AT}(/(?P<path>.*))?", files.tree),
     ("POST", f"{_API}/paths-info/{_AT}", files.paths_info),
-    ("GET", f"{_API}/refs", revisions.list_refs),
-    ("GET", f"{_API}/commits/{_AT}", revisions.list_commits),
-    ("POST", f"{_API}/branch/(?P<branch>.+)", revisions.create_branch),
-    ("DELETE", f"{_API}/branch/(?P<branch>.+)", revisions.delete_branch),
-    ("POST", f"{_API}/tag/{_AT}", revisions.create_tag),
-    ("DELETE", f"{_API}/tag/{_AT}", revisions.delete_tag),
-    ("POST", f"{_API}/super-squash/{_AT}", revisions.super_squash),
+    ("GET", f"{_API}/commits/{_AT}", repos.list_commits),
+    ("POST", f"{_API}/branch/(?P<branch>.+)", repos.create_branch),
+    ("POST", f"{_API}/tag/{_AT}", repos.create_tag),
     ("POST", f"{_API}/preupload/{_AT}", uploads.preupload),
     ("POST", f"{_API}/commit/{_AT}", uploads.commit),
     ("GET", f"{_API}/xet-(read|write)-token/.*", no_xet),
-    ("GET", f"{_API}/discussions", discussions.list_discussions),
-    ("POST", f"{_API}/discussions", discussions.start),
-    ("GET", _DISCUSSION, discussions.details),
-    ("POST", f"{_DISCUSSION}/comment", discussions.comment),
-    ("POST", f"{_DISCUSSION}/title", discussions.change_title),
-    ("POST", f"{_DISCUSSION}/status", discussions.change_status),
-    ("POST", f"{_DISCUSSION}/merge", discussions.merge),
     ("POST", rf"{_WEB}\.git/info/lfs/objects/batch", uploads.lfs_batch),
     ("PUT", _LFS, uploads.receive_lfs),
     ("POST", f"{_LFS}/verify", uploads.verify_lfs),
     ("GET", _LFS, files.download_lfs),
-    ("POST", f"{_WEB}/ask-access", access.ask_access),
     ("GET", f"{_WEB}/resolve/{_AT}/(?P<path>.+)", files.resolve),
     ("GET", f"/[^/]+/resolve/{_AT}/.+", no_such_repo),
 ]
@@ -83,7 +64,7 @@ _ROUTES = [(method, re.compile(pattern), handler) for method, pattern, handler i
 
 
 def dispatch(store: Store, request: Request) -> Reply:
-    """Answer a request, and save what it changed."""
+    """Answers a request, and saves the changes."""
     request.user = access.authenticate(store, request)
     asked = "GET" if request.method == "HEAD" else request.method
     for method, pattern, handler in _ROUTES:

@@ -1,4 +1,4 @@
-"""The embedded Hub: starting, stopping, and looking at what the clients did."""
+"""Starts and stops the embedded Hub, injects faults and logs its requests."""
 
 import re
 import socket
@@ -89,7 +89,7 @@ class LocalHub:
 
     @property
     def url(self) -> str:
-        """The address that HF_ENDPOINT is to have."""
+        """The address to set HF_ENDPOINT to."""
         return f"http://{_HOST}:{self.port}"
 
     def environment(self, home: str | Path) -> dict[str, str]:
@@ -110,17 +110,17 @@ class LocalHub:
     def add_user(
         self, token: str, name: str, role: str = "write", orgs: Sequence[str] = ()
     ) -> None:
-        """Let a token stand for a user who may write under their name and the organisations."""
+        """Gives a token to a user, who may write under their name and the organisations."""
         self.store.users[token] = User(name, role, tuple(orgs))
 
     def fail(
         self, pattern: str, status: int = 503, times: int = 1, method: str | None = None
     ) -> None:
-        """Answer the next requests whose path fits the pattern with an error."""
+        """Answers the next requests whose path matches the pattern with an error."""
         self._faults.append(_Fault(re.compile(pattern), method, status, times))
 
     def start(self) -> Self:
-        """Serve in a thread until `stop`."""
+        """Serves in a thread until `stop`."""
         try:
             listener = socket.create_server((_HOST, self.port))
         except OSError:
@@ -140,7 +140,7 @@ class LocalHub:
         return self
 
     def stop(self) -> None:
-        """Stop serving, and let another server have the folder."""
+        """Stops serving, and releases the folder."""
         if self._thread is not None:
             self._server.should_exit = True
             self._thread.join(_PATIENCE)  # a daemon: it ends with the process at the latest
@@ -153,7 +153,7 @@ class LocalHub:
         self.stop()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI has it."""
+        """Serves one ASGI request."""
         try:
             request = await read_request(self.store, scope, receive)
         except ClientGoneError:

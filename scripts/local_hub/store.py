@@ -1,26 +1,26 @@
-"""Everything that the Hub remembers, kept in one folder that a restarted server picks up."""
+"""All repos of the Hub, kept in one folder that a restarted server reads again."""
 
 import fcntl
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
 from .blobs import Blobs, Entry
-from .repository import Commit, Discussion, Repo
+from .repository import Commit, PullRequest, Repo
 
 
 @dataclass(frozen=True)
 class User:
-    """Who a token stands for, and the organisations where that user may write."""
+    """The user of a token, and the organisations where that user may write."""
 
     name: str
     role: str = "write"  # or "read"
     orgs: tuple[str, ...] = ()
 
     def owns(self, namespace: str) -> bool:
-        """Whether repos of this namespace are the user's own."""
+        """Whether the user may write repos of this namespace."""
         return namespace == self.name or namespace in self.orgs
 
 
@@ -36,38 +36,20 @@ class Store:
         self.blobs = Blobs(root)
         self.users: dict[str, User] = {}
         self.repos: dict[str, Repo] = {}
-        self.moved: dict[str, str] = {}
         if self._state.exists():
             self._load()
 
-    def repo(self, kind: str, repo_id: str) -> Repo | None:
-        """The repo with this id, also if it has moved from there."""
-        key = f"{kind}/{repo_id}"
-        while key in self.moved:
-            key = self.moved[key]
-        return self.repos.get(key)
-
     def add(self, repo: Repo) -> None:
-        """Make a repo known under its id."""
-        key = f"{repo.kind}/{repo.id}"
-        self.moved.pop(key, None)
-        self.repos[key] = repo
+        """Adds a repo under its id."""
+        self.repos[f"{repo.kind}/{repo.id}"] = repo
 
     def remove(self, repo: Repo) -> None:
-        """Forget a repo; its blobs stay, since other repos may share them."""
+        """Removes a repo; its blobs stay, since other repos may share them."""
         del self.repos[f"{repo.kind}/{repo.id}"]
 
-    def move(self, repo: Repo, new_id: str) -> None:
-        """Give a repo another id; the old one leads to it."""
-        self.remove(repo)
-        self.moved[f"{repo.kind}/{repo.id}"] = f"{repo.kind}/{new_id}"
-        repo.id = new_id
-        self.add(repo)
-
     def save(self) -> None:
-        """Write the state if it has changed: all of it or, if interrupted, none of it."""
-        state = {"repos": list(self.repos.values()), "moved": self.moved}
-        text = json.dumps(state, default=vars)
+        """Writes the state if it has changed: all of it or, if interrupted, none of it."""
+        text = json.dumps({"repos": list(self.repos.values())}, default=vars)
         if text == self._saved:
             return
         unfinished = self._state.with_suffix(".tmp")
@@ -79,19 +61,17 @@ class Store:
         self._saved = text
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Releases the folder for another process."""
         self._lock.close()
 
     def _load(self) -> None:
         self._saved = self._state.read_text()
-        state = json.loads(self._saved)
-        self.moved = state["moved"]
-        for fields in state["repos"]:
-            self.add(_load_repo(fields))
+        for content in json.loads(self._saved)["repos"]:
+            self.add(_load_repo(content))
 
 
 def _lock(root: Path) -> IO[str]:
-    """Take the folder for this process; the lock goes when the file is closed or we die."""
+    """Locks the folder until the file is closed or this process dies."""
     file = (root / "lock").open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,12 +82,14 @@ def _lock(root: Path) -> IO[str]:
     return file
 
 
-def _load_repo(fields: dict[str, Any]) -> Repo:
-    commits = {oid: _load_commit(commit) for oid, commit in fields.pop("commits").items()}
-    discussions = [Discussion(**discussion) for discussion in fields.pop("discussions")]
-    return Repo(**fields, commits=commits, discussions=discussions)
+def _load_repo(content: dict[str, Any]) -> Repo:
+    known = {field.name for field in fields(Repo)}  # earlier versions wrote more of them
+    kept = {name: value for name, value in content.items() if name in known}
+    kept["commits"] = {oid: _load_commit(commit) for oid, commit in kept["commits"].items()}
+    kept["pull_requests"] = [PullRequest(**each) for each in kept.get("pull_requests", [])]
+    return Repo(**kept)
 
 
-def _load_commit(fields: dict[str, Any]) -> Commit:
-    tree = {path: Entry(*entry) for path, entry in fields.pop("tree").items()}
-    return Commit(**fields, tree=tree)
+def _load_commit(content: dict[str, Any]) -> Commit:
+    tree = {path: Entry(*entry) for path, entry in content.pop("tree").items()}
+    return Commit(**content, tree=tree)

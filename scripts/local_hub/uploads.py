@@ -11,7 +11,7 @@ from .access import check_namespace, contributor, readable, signed_in
 from .blobs import Blobs, Entry
 from .errors import HubError
 from .messages import Reply, Request, json_reply
-from .repository import Repo, Tree, pull_request_number
+from .repository import Repo, Tree
 from .store import Store
 
 _LFS_PATTERNS = (
@@ -26,7 +26,7 @@ _MAX_REGULAR_SIZE = 10 * 1024 * 1024
 
 
 def preupload(store: Store, request: Request) -> Reply:
-    """Say for each file whether it goes to LFS, and whether it is to be left out."""
+    """Says for each file whether it goes to LFS, and whether it is to be left out."""
     repo = _committable(store, request)
     committed = repo.at(request.args["revision"]).tree
     attributes = _text(store.blobs, committed.get(".gitattributes"))
@@ -44,7 +44,7 @@ def preupload(store: Store, request: Request) -> Reply:
 
 
 def lfs_batch(store: Store, request: Request) -> Reply:
-    """Say where to upload the LFS files that are not here yet."""
+    """Says where to upload the LFS files that are not here yet."""
     contributor(request)
     readable(store, request)
     if request.json["operation"] != "upload":
@@ -54,16 +54,16 @@ def lfs_batch(store: Store, request: Request) -> Reply:
         sha256 = wanted["oid"]
         answer = {"oid": sha256, "size": wanted["size"], "authenticated": True}
         if store.blobs.lfs_entry(sha256) is None:
-            place = {"href": f"{request.files_url}/_lfs/{sha256}", "header": {}}
+            upload = {"href": f"{request.files_url}/_lfs/{sha256}", "header": {}}
             verify = {"href": f"{request.base_url}/_lfs/{sha256}/verify", "header": {}}
-            answer["actions"] = {"upload": place, "verify": verify}
+            answer["actions"] = {"upload": upload, "verify": verify}
         answers.append(answer)
     content_type = {"Content-Type": "application/vnd.git-lfs+json"}
     return json_reply({"transfer": "basic", "objects": answers}, content_type)
 
 
 def receive_lfs(store: Store, request: Request) -> Reply:
-    """Keep an LFS file if it is what its name says."""
+    """Keeps an LFS file if its content has the hash in its name."""
     sha256, upload = request.args["sha256"], request.upload
     if upload is None or upload.sha256 != sha256:
         raise HubError(400, f"The content does not have the SHA-256 {sha256}")
@@ -72,7 +72,7 @@ def receive_lfs(store: Store, request: Request) -> Reply:
 
 
 def verify_lfs(store: Store, request: Request) -> Reply:
-    """Confirm that an LFS file has arrived."""
+    """Confirms that an LFS file has arrived."""
     entry = store.blobs.lfs_entry(request.args["sha256"])
     if entry is None or entry.size != request.json["size"]:
         raise HubError(404, f"No LFS object {request.args['sha256']}")
@@ -80,7 +80,7 @@ def verify_lfs(store: Store, request: Request) -> Reply:
 
 
 def commit(store: Store, request: Request) -> Reply:
-    """Make a commit on a branch, on a pull request or as a new pull request."""
+    """Makes a commit on a branch, on a pull request or as a new pull request."""
     repo, revision = _committable(store, request), request.args["revision"]
     user, head = signed_in(request), repo.at(revision)
     lines = [json.loads(line) for line in request.body.splitlines() if line.strip()]
@@ -93,11 +93,10 @@ def commit(store: Store, request: Request) -> Reply:
     title, message = header["summary"], header.get("description") or ""
     reply: dict[str, Any] = {"success": True}
     if request.flag("create_pr"):
-        discussion = repo.open_discussion(title, message, user.name, pull_request=True)
-        revision = f"refs/pr/{discussion.num}"
-        place = f"{repo.web_path}/discussions/{discussion.num}"
-        reply["pullRequestUrl"] = f"{request.base_url}/{place}"
-    made = repo.commit(revision, tree, title, user.name, message=message)
+        revision = repo.propose(user.name)
+        number = len(repo.pull_requests)
+        reply["pullRequestUrl"] = f"{request.base_url}/{repo.web_path}/discussions/{number}"
+    made = repo.commit(revision, tree, title, user.name, message)
     reply["commitOid"] = made.oid
     reply["commitUrl"] = f"{request.base_url}/{repo.web_path}/commit/{made.oid}"
     return json_reply(reply)
@@ -107,11 +106,11 @@ def _committable(store: Store, request: Request) -> Repo:
     """The repo, if the user may commit there or propose to."""
     repo, user = readable(store, request), contributor(request)
     revision = request.args["revision"]
-    number = pull_request_number(revision)
-    if request.flag("create_pr") or (number and repo.discussion(number).author == user.name):
+    pull_request = repo.pull_request(revision)
+    if request.flag("create_pr") or (pull_request and pull_request.author == user.name):
         return repo
     check_namespace(request, repo.namespace)
-    if repo.at(revision) and not number and revision not in repo.branches:
+    if repo.at(revision) and pull_request is None and revision not in repo.branches:
         raise HubError(400, f"Cannot commit to {revision}: it is not a branch")
     return repo
 
@@ -161,7 +160,7 @@ def _text(blobs: Blobs, entry: Entry | None) -> str:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines of a .gitignore or .gitattributes that say something."""
+    """The lines of a .gitignore or .gitattributes, without comments and blank lines."""
     return (line.strip() for line in text.splitlines() if line.strip() and line[0] != "#")
 
 
@@ -172,7 +171,7 @@ def _lfs_by_name(attributes: str, path: str) -> bool:
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """Whether a pattern as git writes it fits a path; a folder's pattern fits all below it."""
+    """Whether a git pattern matches a path; a folder's pattern matches everything below it."""
     name = path if "/" in pattern.rstrip("/") else path.rsplit("/", 1)[-1]
     pattern = pattern.replace("**/", "*").strip("/")
     return fnmatch(name, pattern) or fnmatch(path, pattern) or fnmatch(path, f"{pattern}/*")

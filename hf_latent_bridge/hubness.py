@@ -1,0 +1,155 @@
+"""Hubs: items that come up for far too many queries, and how an index takes that into account.
+
+A hub has a high cosine with queries of all kinds. Cross-domain similarity local scaling (CSLS;
+Conneau et al. 2018, arXiv 1710.04087, eq. 3) ranks item y for query q by q·y - r(y)/2, where r(y)
+is the mean cosine of y with its nearest neighbours in a bank of queries (QB-Norm, Bogolin et al.
+2022, arXiv 2112.12777). The term of the query itself is the same for all items and drops out of
+the ranking. So the correction is one number per item, and folds into one or two more coordinates:
+any store of vectors then ranks by the corrected score.
+"""
+
+from typing import Literal, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like
+
+Metric = Literal["dot", "cosine", "euclidean"]
+_COSINES_PER_BLOCK = 2**24
+
+
+@overload
+def neighbor_similarity(items: Tensor, bank: Latents, *, n_neighbors: int = 10) -> Tensor: ...
+@overload
+def neighbor_similarity(items: Array, bank: Latents, *, n_neighbors: int = 10) -> Array: ...
+def neighbor_similarity(items: Latents, bank: Latents, *, n_neighbors: int = 10) -> Latents:
+    """The mean cosine of each item with its nearest neighbours in a bank of queries.
+
+    It corrects searches for queries like those of the bank: a bank of documents does not help
+    queries of another kind. Memory stays bounded whatever the number of items.
+
+    Args:
+        items: What is searched, (n, d).
+        bank: Latents of queries in the same space, (m, d), at least `n_neighbors` of them; the
+            translated anchors of the fit, for example.
+        n_neighbors: How many of the bank's nearest count.
+
+    Returns:
+        r, (n,), each in [-1, 1].
+
+    Raises:
+        InvalidLatentsError: Not two matrices of one width, NaN or infinity.
+        ValueError: `n_neighbors` is less than 1 or more than the bank has.
+    """
+    x, queries = _rows(items, "items"), _rows(bank, "bank")
+    if x.shape[1] != queries.shape[1]:
+        raise InvalidLatentsError(
+            f"items and bank must have one width, got {x.shape[1]} and {queries.shape[1]}"
+        )
+    if not 1 <= n_neighbors <= len(queries):
+        raise ValueError(
+            f"n_neighbors must be from 1 to {len(queries)}, the size of the bank, got {n_neighbors}"
+        )
+    return like(_mean_of_nearest(x, queries.to(x), n_neighbors).to(x.dtype), items)
+
+
+@overload
+def csls_scores(cosines: Tensor, similarity: Tensor) -> Tensor: ...
+@overload
+def csls_scores(cosines: Array, similarity: Array) -> Array: ...
+def csls_scores(cosines: Latents, similarity: Latents) -> Latents:
+    """Cosines with the correction: for re-scoring a list that a store has found.
+
+    Args:
+        cosines: Cosines of queries and items, (m, k) or (k,).
+        similarity: r of the same items, of a shape that broadcasts with `cosines`.
+
+    Returns:
+        cosines - similarity / 2; higher is better.
+    """
+    return cosines - similarity / 2
+
+
+@overload
+def fold_items(
+    items: Tensor, bank: Latents, *, n_neighbors: int = 10, metric: Metric = "dot"
+) -> Tensor: ...
+@overload
+def fold_items(
+    items: Array, bank: Latents, *, n_neighbors: int = 10, metric: Metric = "dot"
+) -> Array: ...
+def fold_items(
+    items: Latents, bank: Latents, *, n_neighbors: int = 10, metric: Metric = "dot"
+) -> Latents:
+    """Items for a store, so that it ranks folded queries by the corrected score.
+
+    Each item depends on itself and the bank alone, so items can be added at any time.
+
+    Args:
+        items: What is searched, (n, d); scaled to unit L2 norm.
+        bank: Latents of queries in the same space, (m, d).
+        n_neighbors: How many of the bank's nearest count.
+        metric: What the store ranks by. "dot" takes one more coordinate; "cosine" and "euclidean"
+            take two, the second of which keeps all norms equal.
+
+    Returns:
+        (n, d + 1) or (n, d + 2).
+
+    Raises:
+        InvalidLatentsError: Not two matrices of one width, NaN or infinity.
+        ValueError: An unknown metric, or `n_neighbors` out of range.
+    """
+    _check_metric(metric)
+    x = normalize(_rows(items, "items"), dim=1)
+    r = neighbor_similarity(x, bank, n_neighbors=n_neighbors)[:, None]
+    rest = [] if metric == "dot" else [(1 - r.square()).clamp(min=0).sqrt()]
+    return like(torch.cat([x, r, *rest], dim=1), items)
+
+
+@overload
+def fold_queries(queries: Tensor, *, metric: Metric = "dot") -> Tensor: ...
+@overload
+def fold_queries(queries: Array, *, metric: Metric = "dot") -> Array: ...
+def fold_queries(queries: Latents, *, metric: Metric = "dot") -> Latents:
+    """Queries for a store of folded items.
+
+    Args:
+        queries: (m, d); scaled to unit L2 norm.
+        metric: As for `fold_items`.
+
+    Returns:
+        (m, d + 1) or (m, d + 2). Their dot product with folded items is q·y - r(y)/2.
+
+    Raises:
+        InvalidLatentsError: Not a matrix, NaN or infinity.
+        ValueError: An unknown metric.
+    """
+    _check_metric(metric)
+    q = normalize(_rows(queries, "queries"), dim=1)
+    more = torch.tensor([-0.5] if metric == "dot" else [-0.5, 0.0]).to(q)
+    return like(torch.cat([q, more.expand(len(q), -1)], dim=1), queries)
+
+
+def _mean_of_nearest(
+    items: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], k: int
+) -> Float[Tensor, " n"]:
+    nearest = normalize(bank, dim=1).mT
+    blocks = torch.split(items, max(1, _COSINES_PER_BLOCK // len(bank)))
+    return torch.cat([(normalize(x, dim=1) @ nearest).topk(k, dim=1)[0].mean(1) for x in blocks])
+
+
+def _rows(latents: Latents, name: str) -> Tensor:
+    x = as_tensor(latents)
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise InvalidLatentsError(f"{name} must be a matrix (n, d), got shape {tuple(x.shape)}")
+    check_finite(x)
+    return x
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in ("dot", "cosine", "euclidean"):
+        raise ValueError(f"metric must be 'dot', 'cosine' or 'euclidean', got {metric!r}")

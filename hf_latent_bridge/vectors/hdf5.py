@@ -1,0 +1,88 @@
+"""Vectors in HDF5 files: one two-dimensional dataset, with its neighbours of one dimension."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.vectors.fields import find_field
+from hf_latent_bridge.vectors.lines import Objects, Spot
+from hf_latent_bridge.vectors.numbers import floating, to_floats, width
+from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, whole
+
+
+class Hdf5Reader(VectorReader):
+    """A matrix in an HDF5 file, named by its path, such as `train` or `group/embeddings`."""
+
+    def __init__(self, source: VectorSource) -> None:
+        """Finds the dataset.
+
+        Raises:
+            InvalidLatentsError: Truncated, or no matrix of floats, or several and none is named.
+        """
+        import h5py
+
+        super().__init__(source)
+        with whole(source.path, "HDF5 file"):
+            self._file = h5py.File(source.path, "r")
+            known = _datasets(self._file)
+            self.column = _matrix_name(source, known)
+            self._matrix_of = known[self.column]
+            self.n, stored = self._matrix_of.shape
+            where = f"{source.path}: dataset {self.column!r}"
+            self.dtype = floating(self._matrix_of.dtype, source.scale, where)
+            self.dim = width(stored, self._matrix_of.dtype, source.scale)
+            self._beside = {
+                name.rsplit("/", 1)[-1]: dataset
+                for name, dataset in known.items()
+                if dataset.shape == (self.n,) and dataset.parent == self._matrix_of.parent
+            }
+
+    def parts(
+        self, start: int, stop: int | None, size: int, *, payload: bool = False
+    ) -> Iterator[Part]:
+        """Slices of the dataset."""
+        end = (self.n or 0) if stop is None else stop
+        for first in range(start, end, size):
+            rows = slice(first, min(first + size, end))
+            vectors = to_floats(np.asarray(self._matrix_of[rows]), self.source.scale)
+            yield Part(vectors, self._rows(rows) if payload and self._beside else None)
+
+    def _rows(self, rows: slice) -> Objects:
+        name = str(self.column).rsplit("/", 1)[-1]
+        columns = {key: _plain(dataset[rows]) for key, dataset in self._beside.items()}
+        values = [
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
+        return Objects([value | {name: None} for value in values], Spot(name, (name,)))
+
+
+def _datasets(file: Any) -> dict[str, Any]:
+    import h5py
+
+    found: dict[str, Any] = {}
+
+    def visit(name: str, entry: Any) -> None:
+        if isinstance(entry, h5py.Dataset):
+            found[name] = entry
+
+    file.visititems(visit)
+    return found
+
+
+def _matrix_name(source: VectorSource, known: dict[str, Any]) -> str:
+    wanted = None if source.column is None else source.column.strip("/")
+    matrices = {name: d.dtype.kind for name, d in known.items() if d.ndim == 2}
+    floats = [name for name, kind in matrices.items() if kind == "f"]
+    integers = [name for name, kind in matrices.items() if kind in "iu"]
+    if wanted in known and wanted not in (*floats, *integers):
+        raise InvalidLatentsError(
+            f"{source.path}: {wanted!r} must be one floating matrix (n, d), got "
+            f"{known[wanted].dtype} of {known[wanted].shape}"
+        )
+    return find_field(source.path, wanted, floats + integers if wanted else floats or integers).name
+
+
+def _plain(values: Any) -> list[Any]:
+    return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values.tolist()]
