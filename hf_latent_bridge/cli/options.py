@@ -4,10 +4,34 @@ import argparse
 from collections.abc import Iterator
 from typing import Literal
 
-from hf_latent_bridge.vectors.formats import readable
-
-Command = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
+
+
+class Command(argparse.ArgumentParser):
+    """A parser whose help says what is registered; reading the registries imports torch."""
+
+    def format_help(self) -> str:
+        """The help, with `{formats}` and other words replaced by what is registered."""
+        for action in self._actions:
+            for word, list_registered in _REGISTERED.items():
+                if action.help and f"{{{word}}}" in action.help:
+                    action.help = action.help.replace(f"{{{word}}}", list_registered())
+        return super().format_help()
+
+
+def _types() -> str:
+    from hf_latent_bridge.translators import TRANSLATORS
+
+    return ", ".join(sorted(TRANSLATORS))
+
+
+def _formats() -> str:
+    from hf_latent_bridge.vectors.formats import readable
+
+    return readable()
+
+
+_REGISTERED = {"types": _types, "formats": _formats}
 
 
 def add_fit(command: Command) -> None:
@@ -31,9 +55,7 @@ def add_fit(command: Command) -> None:
     _add_choice(_add_pairs(command, "fit on a sample of N pairs"))
     _add_rows(command)
     method = command.add_argument_group("translator")
-    method.add_argument(
-        "--type", default="ortho", help="affine, linear, l_ortho or ortho (default: ortho)"
-    )
+    method.add_argument("--type", default="ortho", help="one of {types} (default: ortho)")
     method.add_argument(
         "--param",
         action="append",
@@ -214,7 +236,7 @@ def _add_pairs(command: Command, sample: str) -> Group:
         pairs.add_argument(
             f"--{side}-vectors",
             metavar="FILE",
-            help=f"file or folder of {side} latents, in place of a dataset: {readable()}",
+            help=f"file or folder of {side} latents, in place of a dataset: {{formats}}",
         )
     for flag, whose in (("", "both sides"), ("source-", "source"), ("target-", "target")):
         pairs.add_argument(

@@ -88,6 +88,7 @@ def load_encoder(
     own |= {"normalize": normalize, "max_length": max_length}
     name = pretrained_model_name_or_path
     if not isinstance(name, SpaceSpec):
+        client.check_name(name, wanted=client.REPO_OR_FOLDER)
         return _load(str(name), options, **own, **running)
     brought = {**own, "revision": options.get("revision"), "subfolder": options.get("subfolder")}
     if given := [key for key, value in brought.items() if value not in (None, "")]:
@@ -104,7 +105,8 @@ def _load(name: str, hub: client.HubOptions, **others: Any) -> ModelEncoder:
         raise ValueError(f"pooling must be one of {known} or None, got {others['pooling']!r}")
     options = LoadOptions(**_located(name, hub), **others)
     try:
-        return _loader(options)
+        with client.bounded_waits():
+            return _loader(options)
     except LatentBridgeError:
         raise
     except Exception as error:  # loaders raise anything, AssertionError and RuntimeError included
@@ -151,6 +153,8 @@ def _clear_error(options: LoadOptions, error: Exception) -> LatentBridgeError:
     """The error of a loader in this library's words; it may wrap the one of the Hub's client."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, LatentBridgeError):
+            return cause
         if isinstance(cause, _FROM_THE_HUB):
             try:
                 with client.clear_errors(options.name, revision=options.commit):

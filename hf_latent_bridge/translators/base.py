@@ -1,11 +1,13 @@
 """The base of all translator types: registry, config, and loading by type."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
 import torch
+from huggingface_hub import CommitInfo
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.devices import as_device
@@ -19,8 +21,7 @@ from hf_latent_bridge.files import (
     to_files,
 )
 from hf_latent_bridge.hub import client
-from hf_latent_bridge.hub.cards import render_card
-from hf_latent_bridge.hub.published import Published
+from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import AffineMap
 from hf_latent_bridge.spaces import SpaceSpec
@@ -89,7 +90,7 @@ class Translator(TranslatorEstimator, Published):
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
         dataset_: Which pairs the fit saw; JSON values, printed on the card.
-        metrics_: Results of an evaluation; JSON values, printed on the card.
+        metrics_: Results of an evaluation, as loaded, saved or pushed; set by `metrics=` there.
         fit_summary_: Where the time of `fit_translator` went; None for any other fit.
         repo_id: The Hub repo that it came from or was pushed to, else None.
         commit: The commit there, else None.
@@ -183,10 +184,69 @@ class Translator(TranslatorEstimator, Published):
         self._n_pairs = config.n_pairs
         self._maps = {"fitted": fitted}
 
-    def _render_card(
-        self, config: Mapping[str, Any], *, repo_id: str | None, tags: Sequence[str]
-    ) -> str:
-        return render_card(config, repo_id=repo_id, tags=tags)
+    def save_pretrained(
+        self, save_directory: str | Path, *, metrics: Results | Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes the files and a card into a folder; your own text in an earlier card is kept.
+
+        Args:
+            save_directory: The folder, made if it is not there.
+            metrics: Results to put into the config and the card, such as the `Report` of
+                `evaluate`; None for those that the translator has.
+
+        Raises:
+            InvalidNameError: The name is empty, or not a text or path.
+            ForeignFileError: The folder holds a README.md that is not a card of this library.
+            NotFittedError: There is nothing to save yet.
+            ConfigError: Something to be saved is not a JSON value.
+        """
+        with self._recording(metrics):
+            super().save_pretrained(save_directory)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        metrics: Results | Mapping[str, Any] | None = None,
+        **options: Unpack[PushOptions],
+    ) -> CommitInfo:
+        """Publishes it as a model repo, in one commit; none if nothing changed.
+
+        What people wrote into the README.md of the repo (or, if it has none, of the folder that
+        this was loaded from) is kept.
+
+        Args:
+            repo_id: Such as "me/minilm-to-mpnet"; created if it is not there.
+            metrics: Results to put into the config and the card, such as the `Report` of
+                `evaluate`; None for those that the translator has.
+            options: `private`, `revision` (a branch, created if it is not there),
+                `commit_message`, `create_pr`, `token` and `tags`, as `PushOptions` tells.
+
+        Raises:
+            InvalidNameError: The name is empty or not a text.
+            RepoNotFoundError: The name is not a repo id.
+            ForeignFileError: The repo holds a model of another library.
+            NotFittedError: There is nothing to publish yet.
+            ConfigError: Something to be published is not a JSON value.
+            RepoAccessError: The token may not write there.
+            HubUnavailableError: The Hub cannot be reached, or someone else pushed meanwhile. A repo
+                or branch that was made for this push is deleted again.
+        """
+        with self._recording(metrics):
+            return super().push_to_hub(repo_id, **options)
+
+    @contextlib.contextmanager
+    def _recording(self, metrics: Results | Mapping[str, Any] | None) -> Iterator[None]:
+        """Takes the results over, unless the block fails."""
+        self._require_fit()
+        before = self.metrics_
+        if metrics is not None:
+            self.metrics_ = as_metrics(metrics)
+        try:
+            yield
+        except BaseException:
+            self.metrics_ = before
+            raise
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         self._require_fit()
