@@ -9,8 +9,9 @@ from torch import nn
 
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.encoders.dual import DualEncoder
+from hf_latent_bridge.encoders.sentence import SentenceTransformerEncoder
 from hf_latent_bridge.encoders.strict_load import quiet_load
-from hf_latent_bridge.encoders.text import SentenceTransformerEncoder, TransformerEncoder
+from hf_latent_bridge.encoders.text import TransformerEncoder
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.translators.base import Translator
@@ -138,7 +139,7 @@ def _copy_modules(encoder: TransformerEncoder) -> Iterator[nn.Module]:
 
     with tempfile.TemporaryDirectory() as folder:
         encoder.model.save_pretrained(folder)
-        encoder.tokenizer.save_pretrained(folder)
+        encoder.preparer.tool.save_pretrained(folder)
         options: dict[str, Any] = {"model_kwargs": {"dtype": encoder.model.dtype}}
         with quiet_load(str(encoder.space)):
             transformer = modules.Transformer(
