@@ -198,10 +198,10 @@ class Watch:
 
 def describe_translator(translator: Translator) -> dict[str, Any]:
     """Its type and parameters, repo and commit if it has them, and the hash of its map."""
-    weights = to_files({}, translator.as_module().state_dict())[WEIGHTS_NAME]
+    weights = to_files({}, translator.map_.state_dict())[WEIGHTS_NAME]
     return {
         "translator_type": translator.translator_type,
-        "params": translator.get_params(),
+        "params": translator.params_,
         "repo_id": translator.repo_id,
         "commit": translator.commit,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
