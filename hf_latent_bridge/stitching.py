@@ -66,7 +66,7 @@ def to_config(
 
 def open_parts(
     config: Mapping[str, Any],
-    device: torch.device | str,
+    device: torch.device | str | None,
     options: HubOptions,
     *,
     trust_remote_code: bool,
@@ -87,12 +87,12 @@ def open_parts(
     _check_pin({"repo_id": space.repo_id, "revision": space.revision})
     for pointer in (*config["translators"], config["decoder"]):
         _check_pin(pointer)
-    how: dict[str, Any] = {**options, "device": device}
+    own = ("revision", "subfolder")  # of the config's repo; each part has its own
+    how: dict[str, Any] = {name: value for name, value in options.items() if name not in own}
+    how["device"] = device
     trusted = {**how, "trust_remote_code": trust_remote_code}
     translators = [_open(Translator.from_pretrained, p, how) for p in config["translators"]]
-    encoder = load_encoder(
-        space, device=device, token=options.get("token"), trust_remote_code=trust_remote_code
-    )
+    encoder = load_encoder(space, **trusted)
     return encoder, translators, _open(load_decoder, config["decoder"], trusted)
 
 
@@ -197,7 +197,7 @@ class StitchedModel(Published):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
         trust_remote_code: bool = False,
         allow_mismatch: bool = False,
         **options: Unpack[HubOptions],
@@ -206,12 +206,12 @@ class StitchedModel(Published):
 
         Args:
             pretrained_model_name_or_path: Repo id or folder.
-            device: Where to put the parts.
+            device: Where to put the parts; None for a GPU if there is one.
             trust_remote_code: Run Python code that an encoder's or classifier's repo brings.
             allow_mismatch: Accept parts whose spaces do not meet.
             options: `revision` (resolved to a commit once), `subfolder`, `token` (for the parts
                 too), `cache_dir`, `force_download`, `local_files_only`, as huggingface_hub takes
-                them; encoders and classifiers are kept where transformers keeps its downloads.
+                them.
 
         Raises:
             RepoNotFoundError: No such folder, repo, revision or file, here or of a part.
