@@ -23,7 +23,10 @@ def translate(args: argparse.Namespace) -> Result:
     from hf_latent_bridge import AutoTranslator
     from hf_latent_bridge.translation import translate_file
 
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    # its processes are given rows in memory, and would each need a share of a GPU
+    translator = AutoTranslator.from_pretrained(
+        args.translator, revision=args.revision, device="cpu"
+    )
     shape = translate_file(
         translator,
         args.input,
@@ -50,7 +53,7 @@ def push(args: argparse.Namespace) -> Result:
             f"there is no folder {args.folder}: name one that `latent-bridge fit --output` or "
             "save_pretrained wrote"
         )
-    translator = AutoTranslator.from_pretrained(args.folder)
+    translator = AutoTranslator.from_pretrained(args.folder, device="cpu")
     commit = translator.push_to_hub(
         args.repo_id,
         private=True if args.private else None,
@@ -81,7 +84,9 @@ def info(args: argparse.Namespace) -> Result:
     """Says what a translator joins and how it was fitted."""
     from hf_latent_bridge import AutoTranslator
 
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    translator = AutoTranslator.from_pretrained(
+        args.translator, revision=args.revision, device="cpu"
+    )
     facts = describe(translator)
     return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in facts.items())
 
