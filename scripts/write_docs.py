@@ -74,12 +74,12 @@ def first_line(path: Path) -> str:
 
 
 def translators() -> str:
-    """A table of all registered translators."""
-    from hf_latent_bridge.translators import TRANSLATORS
+    """A table of all registered translators that are fitted on pairs."""
+    from hf_latent_bridge.translators.base import methods
 
     rows = [
         (f"`{name}`", f"`{cls.__name__}`", _summary(cls), _parameters(cls))
-        for name, cls in sorted(TRANSLATORS.items())
+        for name, cls in sorted(methods().items())
     ]
     return table(("type", "class", "the map", "parameters"), rows)
 

@@ -289,7 +289,7 @@ class TestInfo:
         AutoTranslator.from_pretrained(saved).push_to_hub(repo_id)
         assert facts("info", repo_id, "--revision", "main") == {
             "translator_type": "ortho",
-            "params": {"scale": False, "scaling": "center", "normalize": "none"},
+            "params": {"scale": False, "scaling": "center", "unit_norm": "none"},
             "source": {"dim": 4, "repo_id": "alice/a", "modality": "text"},
             "target": {"dim": 3},
             "n_pairs": 50,
@@ -303,7 +303,7 @@ class TestInfo:
         assert (code, err) == (0, "")
         assert out.splitlines()[:4] == [
             "translator_type  ortho",
-            "params           scale=False, scaling=center, normalize=none",
+            "params           scale=False, scaling=center, unit_norm=none",
             "source           dim=4, repo_id=alice/a, modality=text",
             "target           dim=3",
         ]

@@ -163,7 +163,7 @@ class TestPushAndLoad:
 
     @pytest.mark.parametrize("kind", [OrthoTranslator, LinearTranslator, AffineTranslator])
     def test_everything_that_was_recorded_comes_back(self, repo_id, kind):
-        translator = fitted(kind=kind, scaling="center", normalize="target")
+        translator = fitted(kind=kind, scaling="center", unit_norm="target")
         translator.dataset_ = {"repo_id": "alice/news", "split": "train"}
         translator.push_to_hub(repo_id, metrics={"n_pairs": 10, "translated": {"cosine": 0.5}})
         loaded = AutoTranslator.from_pretrained(repo_id)
@@ -613,7 +613,7 @@ class TestStrictness:
             ({"gamma": 1}, "gamma"),
             ({"scaling": "huge"}, "huge"),
             ({"scaling": None}, "scaling must be one of"),
-            ({"normalize": ["source"]}, "normalize must be one of"),
+            ({"unit_norm": ["source"]}, "unit_norm must be one of"),
             ({"self": 1}, "self"),
         ],
     )

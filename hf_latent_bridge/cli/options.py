@@ -1,6 +1,7 @@
 """The options of each command, and what they may be."""
 
 import argparse
+from collections.abc import Iterator
 from typing import Literal
 
 Group = argparse._ArgumentGroup
@@ -46,8 +47,9 @@ def add_fit(command: Command) -> None:
         encoders.add_argument(f"--{side}-revision", metavar="REV", help="branch, tag or commit")
         encoders.add_argument(
             f"--{side}-modality",
-            choices=("text", "image"),
-            help="what it encodes, where it can do both, as CLIP",
+            choices=_Modalities(),
+            metavar="MODALITY",
+            help="what it encodes, where it can do several, as CLIP: %(choices)s",
         )
     encoders.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
     _add_choice(_add_pairs(command, "fit on a sample of N pairs"))
@@ -292,6 +294,18 @@ def _add_cache_dir(command: Command | Group) -> None:
         help="where the latents of encoded items are kept, to be encoded once "
         "(default: latent-bridge in the folder HF_HOME)",
     )
+
+
+class _Modalities:
+    """The names in the registry, which is imported for a help text or a value, not before."""
+
+    def __iter__(self) -> Iterator[str]:
+        from hf_latent_bridge.encoders.modality import MODALITIES
+
+        return iter(sorted(MODALITIES))
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
 
 
 def _positive(text: str) -> int:
