@@ -171,10 +171,10 @@ def fit(args: argparse.Namespace) -> Result:
     """Fits a translator on paired items and saves it."""
     from hf_latent_bridge import evaluate
     from hf_latent_bridge.fitting.processes import Processes
+    from hf_latent_bridge.hub.published import check_save_directory
 
     translator = _new_translator(args.type, args.param)
-    if Path(args.output).exists() and not Path(args.output).is_dir():
-        raise NotADirectoryError(f"--output must name a folder, and {args.output} is a file")
+    check_save_directory(args.output)
     inputs.check_choice(args)
     inputs.check_encoders(args)
     pairs = inputs.open_pairs(args, args.split)
@@ -191,8 +191,7 @@ def fit(args: argparse.Namespace) -> Result:
     if held_out is not None:
         common = {"batch_size": args.batch_size, "progress": args.progress}
         report = evaluate(translator, source, target, held_out, **common)
-        translator.metrics_ = report.to_dict()
-        translator.save_pretrained(args.output)
+        translator.save_pretrained(args.output, metrics=report)
         text += f"\n{report}"
     return {"output": args.output, **describe(translator)}, text
 
