@@ -20,9 +20,9 @@ class Command(argparse.ArgumentParser):
 
 
 def _types() -> str:
-    from hf_latent_bridge.translators import TRANSLATORS
+    from hf_latent_bridge.translators.base import methods
 
-    return ", ".join(sorted(TRANSLATORS))
+    return ", ".join(sorted(methods()))
 
 
 def _formats() -> str:
