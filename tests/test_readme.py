@@ -188,6 +188,15 @@ def test_the_readme_has_at_most_1200_words():
     assert len(README.split()) <= 1200
 
 
+def test_every_make_target_that_a_page_names_exists_and_ci_runs_one_of_the_readme():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = "\n".join(PAGES.values())
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", pages, re.MULTILINE))
+    assert {"quickstart", "demo", "check", "test-fast", "docs"} <= named <= targets
+    (command,) = re.findall(r"^make .*$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert f"`{command}`" in README
+
+
 def headings(page: str) -> set[str]:
     """The anchors that GitHub gives to the headings of a page."""
     found = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE)
@@ -218,10 +227,10 @@ def test_tables_of_numbers_in_the_readme_come_right_after_the_name_of_their_scri
 
 
 def test_the_page_on_choosing_and_the_registry_name_the_same_types():
-    from hf_latent_bridge.translators.base import TRANSLATORS
+    from hf_latent_bridge.translators.base import methods
 
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGES["docs/choosing.md"], re.MULTILINE)
-    own = {k: cls.__name__ for k, cls in TRANSLATORS.items() if cls.__module__.startswith("hf_")}
+    own = {k: cls.__name__ for k, cls in methods().items() if cls.__module__.startswith("hf_")}
     assert dict(rows) == own
     assert len(rows) == len(own)
 

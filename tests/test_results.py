@@ -118,8 +118,7 @@ def test_a_folder_written_so_equals_one_that_was_saved_with_its_metrics(tmp_path
     translator = fitted()
     translator.save_pretrained(tmp_path / "a")
     save_results(tmp_path / "a", metrics)
-    translator.metrics_ = metrics
-    translator.save_pretrained(tmp_path / "b")
+    translator.save_pretrained(tmp_path / "b", metrics=metrics)
     for name in ("config.json", "README.md", "model.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

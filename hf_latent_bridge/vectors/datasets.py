@@ -182,7 +182,8 @@ def _read(data: str, options: dict[str, Any]) -> Any:
     try:
         if any((Path(data) / f"dataset_{kind}.json").is_file() for kind in ("info", "dict")):
             return datasets.load_from_disk(data)
-        return datasets.load_dataset(data, **options)
+        with client.bounded_waits():
+            return datasets.load_dataset(data, **options)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise RepoAccessError(
             f"dataset {data!r} is gated: ask for access on its page and pass a token that has it"

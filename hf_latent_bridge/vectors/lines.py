@@ -199,8 +199,8 @@ class JsonArray(JsonReader):
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """Parses the array and passes over what stands before `start`."""
-        with open_bytes(Path(self.source.path)) as stream:
-            yield from islice(_elements(io.TextIOWrapper(stream, "utf-8-sig")), start, stop)
+        with io.TextIOWrapper(open_bytes(Path(self.source.path)), "utf-8-sig") as stream:
+            yield from islice(_elements(stream), start, stop)
 
 
 class JsonRows(JsonReader):

@@ -114,6 +114,12 @@ def _with_ids(faiss):
     return index
 
 
+def _trained(faiss):
+    index = faiss.IndexScalarQuantizer(DIM, faiss.ScalarQuantizer.QT_8bit)
+    index.train(X)
+    return _filled(index)
+
+
 def hdf5(**arrays):
     def write(path):
         import h5py
@@ -152,6 +158,17 @@ def shards(suffix, write):
         for number, part in enumerate(np.array_split(X, 12)):
             write(path / f"shard-{number}{suffix}", part)
         (path / "README.md").write_text("About these shards.")
+
+    return folder
+
+
+def files(**arrays):
+    """A folder of `.npy` files."""
+
+    def folder(path):
+        path.mkdir()
+        for name, array in arrays.items():
+            np.save(path / f"{name}.npy", array)
 
     return folder
 
@@ -254,8 +271,8 @@ SHARED = [
 
 MORE = [
     Case("compressed.npz", lambda path: np.savez_compressed(path, np.asfortranarray(X))),
-    Case("plain.npy.gz", gzipped(npy(X))),
-    Case("fortran.npy.gz", gzipped(npy(np.asfortranarray(X)))),
+    Case("packed.npy.gz", gzipped(npy(X))),
+    Case("packed_fortran.npy.gz", gzipped(npy(np.asfortranarray(X)))),
     Case("bits.npy", npy(np.packbits(_BITS > 0, axis=1)), {"scale": "binary"}),
     Case(
         "int8.safetensors",
@@ -377,23 +394,9 @@ REFUSED = [
     Case(
         "quantised.faiss", faiss_index(_trained), refused="IndexScalarQuantizer: .*keep them whole"
     ),
-    Case(
-        "several_kinds",
-        lambda path: (path.mkdir(), npy(X)(path / "a.npy"), npy(X)(path / "b.npy")),
-        refused="not numbered shards of one kind",
-    ),
-    Case(
-        "uneven_shards",
-        lambda path: (path.mkdir(), npy(X)(path / "s1.npy"), npy(X[:, :3])(path / "s2.npy")),
-        refused="differ in width",
-    ),
+    Case("several_kinds", files(a=X, b=X), refused="not numbered shards of one kind"),
+    Case("uneven_shards", files(s1=X, s2=X[:, :3]), refused="differ in width"),
 ]
-
-
-def _trained(faiss):
-    index = faiss.IndexScalarQuantizer(DIM, faiss.ScalarQuantizer.QT_8bit)
-    index.train(X)
-    return _filled(index)
 
 
 def expected(case):
