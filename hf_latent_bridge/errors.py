@@ -74,15 +74,11 @@ class HubUnavailableError(LatentBridgeError, ConnectionError):
 
 
 class CheckpointError(LatentBridgeError, ValueError):
-    """A checkpoint that is of another fit, or no checkpoint."""
+    """The checkpoint of an unfinished fit or translation is of another one, or is damaged."""
 
 
 class ProcessError(LatentBridgeError, RuntimeError):
     """Another of the processes that work together failed, or they are not as many as started."""
-
-
-class ResumeError(LatentBridgeError, ValueError):
-    """An unfinished run was made with another input, translator or option, and cannot go on."""
 
 
 class MissingExtraError(LatentBridgeError, ImportError):

@@ -20,14 +20,13 @@ Result = tuple[dict[str, Any], str]  # facts for --json, and text for people
 
 def translate(args: argparse.Namespace) -> Result:
     """Translates a file, a dataset's column or a stream of latents."""
-    from hf_latent_bridge import AutoTranslator
-    from hf_latent_bridge.translation import translate_file
+    from hf_latent_bridge import AutoTranslator, translate_file
 
     # its processes are given rows in memory, and would each need a share of a GPU
     translator = AutoTranslator.from_pretrained(
         args.translator, revision=args.revision, device="cpu"
     )
-    shape = translate_file(
+    written = translate_file(
         translator,
         args.input,
         args.output,
@@ -35,13 +34,24 @@ def translate(args: argparse.Namespace) -> Result:
         name=args.name,
         split=args.split,
         revision=args.input_revision,
+        scale=args.scale,
         dtype=args.dtype,
+        chunk_size=args.chunk_size,
+        checkpoint_every=args.checkpoint_every,
         processes=args.processes,
+        timeout=args.timeout,
         resume=not args.restart,
         progress=args.progress,
     )
-    facts = {"output": args.output, "shape": list(shape), "commit": translator.commit}
-    return facts, f"{shape[0]:,} latents, {shape[1]} wide, in {args.output}"
+    facts = {
+        "output": written.path,
+        "shape": list(written.shape),
+        "dtype": written.dtype,
+        "kept": list(written.kept),
+        "dropped": list(written.dropped),
+        "commit": translator.commit,
+    }
+    return facts, str(written)
 
 
 def push(args: argparse.Namespace) -> Result:
