@@ -4,6 +4,7 @@ from hf_latent_bridge._version import __version__ as __version__
 from hf_latent_bridge.autoencoder import Autoencoder as Autoencoder
 from hf_latent_bridge.autoencoder import ConvDecoder as ConvDecoder
 from hf_latent_bridge.autoencoder import ConvEncoder as ConvEncoder
+from hf_latent_bridge.autoencoder import ConvShape as ConvShape
 from hf_latent_bridge.autoencoder import fit_autoencoder as fit_autoencoder
 from hf_latent_bridge.canonical import Information as Information
 from hf_latent_bridge.data.chunks import Chunk as Chunk
