@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from limits import Refusal
-from parts import Latents, Parts
+from repos import Latents, Repos
 
 from hf_latent_bridge import AutoTranslator, SpaceSpec, Translator
 
@@ -33,7 +33,7 @@ Numbers = dict[str, Any]
 Vectors = np.ndarray
 
 
-def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
+def inspect_repo(repos: Repos, repo_id: str | None) -> Numbers:
     """All numbers about the translator in a repo.
 
     Raises:
@@ -41,7 +41,7 @@ def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
         LatentBridgeError: The repo holds no translator, or a broken one.
     """
     start = time.perf_counter()
-    translator = open_translator(parts, repo_id)
+    translator = open_translator(repos, repo_id)
     loaded = time.perf_counter()
     spectrum = torch.linalg.svdvals(translator.map_.weight.float())
     scores = read_scores(translator.metrics_)
@@ -60,19 +60,19 @@ def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
         "rank": int((spectrum > spectrum[0] * 1e-5).sum()),
     }
     numbers["warnings"] = find_weaknesses(numbers)
-    numbers |= look_at_items(parts, translator)
+    numbers |= look_at_items(repos, translator)
     seconds = {"load": loaded - start, "compute": time.perf_counter() - loaded}
     return numbers | {"seconds": seconds}
 
 
-def open_translator(parts: Parts, repo_id: str | None) -> Translator:
+def open_translator(repos: Repos, repo_id: str | None) -> Translator:
     """One of the Space's own translators, or a public one whose size the Hub has told before."""
     name = repo_id.strip() if isinstance(repo_id, str) else ""
     if not REPO_ID.fullmatch(name) or ".." in name:
         raise Refusal("Please type the id of a translator's repo, such as me/minilm-to-mpnet.")
-    for part in (*LATENTS, "picture-to-title"):
-        if name == parts.settings.repo_id(part):
-            return parts.translator(part)
+    for own in (*LATENTS, "picture-to-title"):
+        if name == repos.settings.repo_id(own):
+            return repos.translator(own)
     commit = _check_size(name)
     if Path(name).exists():
         raise Refusal("This id cannot be looked up here: please try another repo.")
@@ -120,37 +120,37 @@ def find_weaknesses(numbers: Numbers) -> list[str]:
     return [sentence for sentence, applies in found.items() if applies]
 
 
-def look_at_items(parts: Parts, translator: Translator) -> Numbers:
+def look_at_items(repos: Repos, translator: Translator) -> Numbers:
     """Where translated latents lie beside the true ones, if latents of both are published."""
-    items = find_latents(parts, translator)
+    items = find_latents(repos, translator)
     if items is None:
         return {"points": [], "explained": None, "cosines": [], "mean_cosine": None, "n_items": 0}
     translated = translator.transform(items.source)
     return {
-        **project(parts, items, translated),
+        **project(repos, items, translated),
         **compare_cosines(translated, items.target),
         "n_items": len(items),
     }
 
 
-def find_latents(parts: Parts, translator: Translator) -> Latents | None:
+def find_latents(repos: Repos, translator: Translator) -> Latents | None:
     """Published latents of the very two spaces that a translator joins, whichever way round."""
-    for part, data in LATENTS.items():
-        own = parts.translator(part)
+    for name, data in LATENTS.items():
+        own = repos.translator(name)
         ends = own.source_, own.target_
         if _same(translator.source_, ends[0]) and _same(translator.target_, ends[1]):
-            return parts.latents(data, "test")
+            return repos.latents(data, "test")
         if _same(translator.source_, ends[1]) and _same(translator.target_, ends[0]):
-            found = parts.latents(data, "test")
+            found = repos.latents(data, "test")
             return Latents(found.rows, found.target, found.source)
     return None
 
 
-def project(parts: Parts, items: Latents, translated: Vectors) -> Numbers:
+def project(repos: Repos, items: Latents, translated: Vectors) -> Numbers:
     """A few items in the plane in which the target latents spread most."""
     from sklearn.decomposition import PCA
 
-    padded = parts.untranslated(items.source.shape[1], items.target.shape[1])
+    padded = repos.untranslated(items.source.shape[1], items.target.shape[1])
     spaces = {
         "target": items.target,
         "translated": translated,
