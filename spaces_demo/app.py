@@ -1,4 +1,4 @@
-"""The Space: six tabs that carry latents of one encoder into the space of another."""
+"""Builds the Space: six tabs that carry latents of one encoder into the space of another."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""The tab "Autoencoders": it draws what the library draws, and refuses what is no picture."""
+"""The tab "Autoencoders": it draws what the library draws, and refuses files that are not pictures."""
 
 import numpy as np
 import pytest
@@ -99,12 +99,12 @@ def test_a_picture_of_another_shape_is_not_distorted():
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"hello", "This file is no picture"),
-        (b"", "This file is no picture"),
+        (b"hello", "This file is not a picture"),
+        (b"", "This file is not a picture"),
         (huge_png(20_000, 20_000), "up to 16.8 million pixels"),
         (huge_png(5_000, 5_000), "up to 16.8 million pixels"),
-        (huge_png(50, 50), "This file is no picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "This file is no picture"),
+        (huge_png(50, 50), "This file is not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "This file is not a picture"),
     ],
     ids=["text", "empty", "bomb", "large", "truncated", "svg"],
 )
@@ -146,7 +146,7 @@ def test_the_endpoint_gives_five_pictures_and_their_errors(space, repos, picture
 
 def test_the_endpoint_refuses_a_text_that_is_named_like_a_picture(space, tmp_path):
     (tmp_path / "picture.png").write_text("hello")
-    with pytest.raises(AppError, match="This file is no picture") as caught:
+    with pytest.raises(AppError, match="This file is not a picture") as caught:
         space.predict(
             handle_file(str(tmp_path / "picture.png")), "published", 500, api_name="/reconstruct"
         )

@@ -204,8 +204,11 @@ class Trap:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (lambda y: b"", "new.npy is no .npy file"),
-        (lambda y: b"not numbers " * 50, "new.npy is no .npy file: write the vectors with numpy"),
+        (lambda y: b"", "new.npy is not a .npy file"),
+        (
+            lambda y: b"not numbers " * 50,
+            "new.npy is not a .npy file: write the vectors with numpy",
+        ),
         (lambda y: npy(y)[:-5], "new.npy should have .* bytes, has .*: it was cut short"),
         (lambda y: npy(y)[:20], "new.npy is no .npy file of numbers"),
         (lambda y: npy(y[:119]), "as many source as target items, got 120 and 119"),

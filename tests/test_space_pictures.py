@@ -159,8 +159,8 @@ def test_the_api_gives_what_the_tab_shows(repos, space, png):
     ("name", "content", "sentence"),
     [
         ("huge.png", huge_png(20_000, 20_000), "up to 16.8 million pixels"),
-        ("text.png", b"I am a text", "This file is no picture"),
-        ("empty.png", b"", "This file is no picture"),
+        ("text.png", b"I am a text", "This file is not a picture"),
+        ("empty.png", b"", "This file is not a picture"),
     ],
     ids=["20,000 by 20,000 pixels", "a text", "nothing"],
 )

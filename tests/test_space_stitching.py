@@ -121,10 +121,8 @@ def test_a_registered_type_can_be_chosen_with_no_edit_of_the_space(repos, toy):
 
 
 def test_a_label_names_the_parameters_that_are_not_the_defaults():
-    assert [label(methods()[name]) for name in ("ortho", "affine")] == [
-        "ortho",
-        "affine (alpha 0.1)",
-    ]
+    assert label(methods()["ortho"]) == "ortho"
+    assert label(methods()["affine"]) == "affine (alpha 0.1)"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +132,7 @@ def test_a_label_names_the_parameters_that_are_not_the_defaults():
         ({"text": "x" * (MAX_TEXT + 1)}, "may have 2,000 characters; this has 2,001"),
         ({"reader": "BERT"}, "encoder must be one of MiniLM, MPNet"),
         ({"reader": None}, "encoder must be one of"),
-        ({"method": "magic"}, "method must be one of ortho, linear, affine, l_ortho"),
+        ({"method": "magic"}, "method must be one of affine, linear, l_ortho, ortho"),
         ({"method": ["affine"]}, "method must be one of"),
         ({"anchors": 26}, "anchors must be one of 25, 50"),
         ({"anchors": 1e9}, "anchors must be one of"),

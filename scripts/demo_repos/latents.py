@@ -1,4 +1,4 @@
-"""Encodes columns, publishes them as datasets, and fits translators on what was published."""
+"""Encodes columns, publishes them as datasets, and fits translators on the published latents."""
 
 import tempfile
 from collections.abc import Mapping, Sequence

@@ -48,7 +48,7 @@ def fit_all(
     from hf_latent_bridge.errors import RankWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RankWarning)  # the tables show what few anchors cost
+        warnings.simplefilter("ignore", RankWarning)  # the tables show the cost of few anchors
         return {
             name: method.fit(x, y)
             for name, method in (translators() if methods is None else methods).items()

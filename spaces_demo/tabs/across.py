@@ -1,4 +1,4 @@
-"""Across models: a query of one encoder finds its way in an index that only ever saw another."""
+"""Across models: searches an index of one encoder by queries of another."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def build(repos: Repos) -> None:
 
 
 def search_across(repos: Repos, query: str) -> tuple[Ranked, Ranked, Ranked, Facts]:
-    """What MPNet's index finds for a query of MPNet, of MiniLM translated, and of MiniLM as it is.
+    """Searches MPNet's index by a query of MPNet, of MiniLM translated, and of MiniLM as it is.
 
     Returns:
         Three rankings, and the time that each step took.

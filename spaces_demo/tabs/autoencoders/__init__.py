@@ -1,1 +1,1 @@
-"""Autoencoders: the tab, and the reconstruction behind it."""
+"""Autoencoders: the tab, and the reconstruction that it shows."""

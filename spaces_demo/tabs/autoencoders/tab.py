@@ -1,4 +1,4 @@
-"""Autoencoders: one network looks at a picture, another, which never met it, draws what it saw."""
+"""Autoencoders: the encoder of one reads a picture, and the decoder of another draws it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A fit that is checked on rows held out from it, as the tab reports it."""
+"""Fits on some rows, evaluates on the others, and makes the report that the tab shows."""
 
 import time
 import warnings
@@ -39,7 +39,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Method:
-    """How to fit.
+    """A visitor's choice of method.
 
     Attributes:
         name: Type of the translator.
@@ -73,7 +73,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Clock:
-    """Stops what takes too long, between two of its steps."""
+    """Stops a fit that takes too long, between two of its steps."""
 
     seconds: int = field(default_factory=lambda: SECONDS)
     start: float = field(default_factory=time.monotonic)

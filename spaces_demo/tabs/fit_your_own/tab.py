@@ -1,4 +1,4 @@
-"""What a visitor sees and clicks to fit a translator of their own."""
+"""Fit your own: the forms that take a visitor's texts or vectors, and the result."""
 
 import tempfile
 from pathlib import Path

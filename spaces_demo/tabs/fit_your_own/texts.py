@@ -1,4 +1,4 @@
-"""Encoders and datasets that a visitor names: found on the Hub, weighed before they are loaded."""
+"""Finds the encoders and datasets that a visitor names, and checks their size before loading."""
 
 import re
 from collections import Counter
@@ -33,7 +33,7 @@ Progress = Callable[..., Any]
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Where texts come from.
+    """The columns that hold a visitor's texts.
 
     Attributes:
         dataset: Repo id of a dataset.

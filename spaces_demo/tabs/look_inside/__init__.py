@@ -1,1 +1,1 @@
-"""Look inside: the tab, and the inspection of a translator behind it."""
+"""Look inside: the tab, and the inspection of a translator that it shows."""

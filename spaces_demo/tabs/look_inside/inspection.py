@@ -1,4 +1,4 @@
-"""What can be told about a translator from its repo, and from latents that are published."""
+"""Describes a translator from its repo and from published latents."""
 
 import re
 import tempfile
@@ -66,7 +66,7 @@ def inspect_repo(repos: Repos, repo_id: str | None) -> Numbers:
 
 
 def open_translator(repos: Repos, repo_id: str | None) -> Translator:
-    """One of the Space's own translators, or a public one whose size the Hub has told before."""
+    """One of the Space's own translators, or a public one; its size is checked first."""
     name = repo_id.strip() if isinstance(repo_id, str) else ""
     if not REPO_ID.fullmatch(name) or ".." in name:
         raise Refusal("Please type the id of a translator's repo, such as me/minilm-to-mpnet.")
@@ -76,12 +76,12 @@ def open_translator(repos: Repos, repo_id: str | None) -> Translator:
     commit = _check_size(name)
     if Path(name).exists():
         raise Refusal("This id cannot be looked up here: please try another repo.")
-    with tempfile.TemporaryDirectory() as folder:  # what visitors name is not kept
+    with tempfile.TemporaryDirectory() as folder:  # visitors' repos are not kept
         return AutoTranslator.from_pretrained(name, revision=commit, token=False, cache_dir=folder)
 
 
 def read_scores(metrics: Any) -> list[Numbers]:
-    """Each score with its interval, and what no translation and chance give; None where unsaid."""
+    """Each score with its interval, beside no translation and chance; None if the repo lacks it."""
     translated = metrics.get("translated") if isinstance(metrics, dict) else None
     names = list(translated)[:MAX_SCORES] if isinstance(translated, dict) else []
     return [
@@ -99,7 +99,7 @@ def read_scores(metrics: Any) -> list[Numbers]:
 
 
 def find_weaknesses(numbers: Numbers) -> list[str]:
-    """What makes the fit doubtful, one sentence each."""
+    """The reasons to doubt the fit, one sentence each."""
     n, width = numbers["n_pairs"], numbers["source"]["dim"]
     n_test, scores = numbers["n_test_pairs"], numbers["scores"]
     worse = [s["score"] for s in scores if _at_most(s["translated"], s["untranslated"])]
@@ -121,7 +121,7 @@ def find_weaknesses(numbers: Numbers) -> list[str]:
 
 
 def look_at_items(repos: Repos, translator: Translator) -> Numbers:
-    """Where translated latents lie beside the true ones, if latents of both are published."""
+    """Compares translated latents with the true ones, if latents of both are published."""
     items = find_latents(repos, translator)
     if items is None:
         return {"points": [], "explained": None, "cosines": [], "mean_cosine": None, "n_items": 0}
@@ -134,7 +134,7 @@ def look_at_items(repos: Repos, translator: Translator) -> Numbers:
 
 
 def find_latents(repos: Repos, translator: Translator) -> Latents | None:
-    """Published latents of the very two spaces that a translator joins, whichever way round."""
+    """Published latents of the two spaces that a translator joins, in either direction."""
     for name, data in LATENTS.items():
         own = repos.translator(name)
         ends = own.source_, own.target_
@@ -166,10 +166,7 @@ def project(repos: Repos, items: Latents, translated: Vectors) -> Numbers:
 
 
 def compare_cosines(translated: Vectors, target: Vectors) -> Numbers:
-    """How each translated item meets its counterpart, and every other item.
-
-    The latter are what a permutation of the pairs draws from: chance.
-    """
+    """Cosines of each translated item with its counterpart, and with every other item (chance)."""
     from sklearn.metrics.pairwise import cosine_similarity
 
     cosines = cosine_similarity(translated, target).clip(-1, 1)
@@ -186,7 +183,7 @@ def compare_cosines(translated: Vectors, target: Vectors) -> Numbers:
 
 
 def _names(items: Latents) -> list[str]:
-    """What the first items are called: their titles, or the names of their classes."""
+    """Names of the first items: their titles, or their classes."""
     if "title" in items.rows.column_names:
         return list(items.rows["title"][:SHOWN])
     names = items.rows.features["label"].names
@@ -194,7 +191,7 @@ def _names(items: Latents) -> list[str]:
 
 
 def _check_size(name: str) -> str:
-    """The commit that a public repo stands at, if what would be downloaded is small enough."""
+    """The newest commit of a public repo, if its files are small enough to download."""
     try:
         info = HfApi(token=False).model_info(name, files_metadata=True, timeout=10)
     except RepositoryNotFoundError:
@@ -219,7 +216,7 @@ def _at_most(value: float | None, other: float | None) -> bool:
 
 
 def _number(content: Any, *keys: str | int) -> float | None:
-    """The number at a place in what a stranger wrote, if there is one."""
+    """The number at these keys of untrusted JSON; None if there is none."""
     for key in keys:
         try:
             content = content[key]

@@ -1,4 +1,4 @@
-"""Look inside: what a translator joins, how its map acts, and whether to trust it."""
+"""Look inside: shows the two spaces of a translator, its map, its scores and its weaknesses."""
 
 from typing import TYPE_CHECKING, Any
 

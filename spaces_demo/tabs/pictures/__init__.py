@@ -1,1 +1,1 @@
-"""Text and image: the tab, and the retrieval behind it."""
+"""Text and image: the tab, and the retrieval that it shows."""

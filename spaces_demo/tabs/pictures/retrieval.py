@@ -1,4 +1,4 @@
-"""Pictures that a text finds, captions that a picture finds, and labels that it gets."""
+"""Finds pictures by a text and captions by a picture, and labels a picture."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,7 +122,7 @@ def read_labels(text: str) -> list[str]:
 
 
 def measured(translator: Translator, counterpart: str, items: str) -> Facts:
-    """How often the true counterpart is among the ten nearest, beside what chance gives."""
+    """How often the true counterpart is among the ten nearest, and how often by chance."""
     scores = translator.metrics_
     name = f"right {counterpart} among the 10 nearest of {scores['n_pairs']:,}"
     return [
@@ -133,11 +133,11 @@ def measured(translator: Translator, counterpart: str, items: str) -> Facts:
 
 @contextmanager
 def published(repos: Repos) -> Iterator[None]:
-    """Says that the pictures are not on this Hub, where they are not."""
+    """Refuses with a sentence if the pictures are not on this Hub."""
     try:
         yield
     except RepoNotFoundError:
         raise Refusal(
-            "The pictures of this tab are not published on this Hub: no "
-            f"{repos.settings.repo_id('demo-pictures')} and what was made of it."
+            "The pictures of this tab are not published on this Hub: needed "
+            f"{repos.settings.repo_id('demo-pictures')} and the repos made from it."
         ) from None

@@ -71,7 +71,7 @@ def build(repos: Repos) -> None:
 def _text_to_pictures(repos: Repos) -> None:
     with gr.Row(equal_height=True):
         query = gr.Textbox(
-            label="Text", placeholder="What shall be in the picture?", max_length=MAX_TEXT, scale=5
+            label="Text", placeholder="What should the picture show?", max_length=MAX_TEXT, scale=5
         )
         button = gr.Button("Find pictures", variant="primary", scale=1, min_width=120)
     found = _gallery("Pictures found, with title and cosine", 4, 550, render=False)

@@ -1,1 +1,1 @@
-"""Zero-shot stitching: the tab, and the classification behind it."""
+"""Zero-shot stitching: the tab, and the classification that it shows."""

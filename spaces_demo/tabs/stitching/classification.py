@@ -1,4 +1,4 @@
-"""Labels that a head gives to its own encoder's latents, to translated and untranslated ones."""
+"""Classifies a text by a head: from its own encoder's latents, translated and untranslated ones."""
 
 import time
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from hf_latent_bridge import (
     load_pairs,
 )
 
-READERS = {"MiniLM": "MPNet", "MPNet": "MiniLM"}  # encoder -> whose head classifies
+READERS = {"MiniLM": "MPNet", "MPNet": "MiniLM"}  # encoder -> the encoder of the head
 ANCHORS = (25, 50, 100, 250, 500, 1000)
 
 Bars = dict[str, Any]
@@ -32,7 +32,7 @@ class Side:
     """An encoder's view of the news.
 
     Attributes:
-        name: What people call the encoder.
+        name: Its short name.
         space: The space of its latents.
         train: Latents that heads and maps are fitted on, (n, d).
         test: Latents that nothing is fitted on, (m, d).
@@ -55,7 +55,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Bridge:
-    """A map into a head's space, how it was made, and the head's accuracy behind it."""
+    """A map into a head's space, how it was made, and the head's accuracy on translated latents."""
 
     map: AffineMap
     accuracy: float
@@ -70,7 +70,7 @@ def classify_by_each(
 
     Args:
         repos: The repos of the Space.
-        text: What to classify.
+        text: The text to classify.
         reader: The other encoder, "MiniLM" or "MPNet".
         method: The method of the translator.
         anchors: How many articles to fit it on.

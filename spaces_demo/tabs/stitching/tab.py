@@ -1,4 +1,4 @@
-"""Zero-shot stitching: a head reads the latents of an encoder that it was never trained on."""
+"""Zero-shot stitching: a head classifies latents of an encoder that it was not trained on."""
 
 from typing import Any
 
