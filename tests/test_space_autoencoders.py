@@ -1,4 +1,4 @@
-"""The tab "Autoencoders": it draws what the library draws, and refuses files that are not pictures."""
+"""The tab "Autoencoders": draws as the library does, and refuses other files than pictures."""
 
 import numpy as np
 import pytest

@@ -209,16 +209,15 @@ class Trap:
             lambda y: b"not numbers " * 50,
             "new.npy is not a .npy file: write the vectors with numpy",
         ),
-        (lambda y: npy(y)[:-5], "new.npy should have .* bytes, has .*: it was cut short"),
-        (lambda y: npy(y)[:20], "new.npy is no .npy file of numbers"),
+        (lambda y: npy(y)[:-5], "announces .* bytes, the file has"),
+        (lambda y: npy(y)[:20], "not a whole .npy file of numbers"),
         (lambda y: npy(y[:119]), "as many source as target items, got 120 and 119"),
-        (lambda y: npy(y.astype(int)), "one floating matrix .*, got int64"),
+        (lambda y: npy(y.astype(int)), "new.npy holds int64"),
         (lambda y: npy(y.astype(complex)), "one floating matrix .*, got complex128"),
         (lambda y: npy(y[:, 0]), r"one floating matrix \(n, d\), got float32 of \(120,\)"),
-        (lambda y: npy(y[:, :0]), "new.npy is 0 wide"),
+        (lambda y: npy(y[:, :0]), "new.npy holds vectors without numbers"),
         (lambda y: npy(y[:0]), "as many source as target items, got 120 and 0"),
         (lambda y: npy(np.zeros((120, 2_049), "float32")), "new.npy is 2,049 wide"),
-        (lambda y: npy(y.T.copy().T), "lies column by column"),
         (lambda y: npy(np.where(y == y[7, 3], np.nan, y)), "NaN or infinity in 1 .* in row 7"),
     ],
 )
@@ -237,7 +236,7 @@ def test_nothing_is_unpickled(space, files, tmp_path, kind):
         files[1].write_bytes(pickle.dumps(trap))
     else:
         np.save(files[1], np.array([[trap]] * 120), allow_pickle=True)
-    with pytest.raises(AppError, match=r"no .npy file|floating matrix .*, got object"):
+    with pytest.raises(AppError, match="is not a .npy file|it holds Python objects"):
         fit_files(space, *files)
     assert not mark.exists()
 
@@ -397,10 +396,10 @@ def test_another_visitors_fit_cannot_be_pushed(space, visitor, files, repo_id):
 @pytest.mark.parametrize(
     ("token", "sentence"),
     [
-        ("", "no token of the Hub"),
-        ("password", "no token of the Hub"),
-        (f"{SECRET}\nX-Header: 1", "no token of the Hub"),
-        (f"{SECRET}é", "no token of the Hub"),
+        ("", "not a token of the Hub"),
+        ("password", "not a token of the Hub"),
+        (f"{SECRET}\nX-Header: 1", "not a token of the Hub"),
+        (f"{SECRET}é", "not a token of the Hub"),
         (SECRET, "does not let this token write"),
         ("hf_reader", "does not let this token write"),
         ("hf_bob", "does not let this token write"),
