@@ -205,11 +205,13 @@ class ConvEncoder(ConvHalf):
 
     def _came_from(self, repo_id: str | None, commit: str | None, subfolder: str = "") -> None:
         super()._came_from(repo_id, commit, subfolder)
-        if not subfolder:  # a space names whole repos
-            self.space = replace(self.space, repo_id=repo_id, revision=commit)
+        self.space = replace(
+            self.space, repo_id=repo_id, revision=commit, subfolder=subfolder or None
+        )
 
     def _stated_space(self) -> SpaceSpec:
-        return replace(self.space, repo_id=None, revision=None)  # no commit can name itself
+        # no commit can name itself
+        return replace(self.space, repo_id=None, revision=None, subfolder=None)
 
 
 class ConvDecoder(ConvHalf):

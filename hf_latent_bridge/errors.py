@@ -53,6 +53,14 @@ class DecoderError(LatentBridgeError, ValueError):
     """A repo or object that holds no usable decoder, or a decoder asked for what it cannot give."""
 
 
+class InvalidNameError(LatentBridgeError, ValueError, TypeError):
+    """The name of a repo or folder is empty, or is not a text or a path."""
+
+
+class ForeignFileError(LatentBridgeError, FileExistsError):
+    """A file that this library did not write lies where it would write its own."""
+
+
 class RepoNotFoundError(LatentBridgeError, FileNotFoundError):
     """The repo, revision or file does not exist, or the token may not see it."""
 

@@ -1,4 +1,4 @@
-"""Evaluates a translator on held-out pairs, and reports how far from chance it is."""
+"""evaluate: how well a translator does on held-out pairs, compared with chance."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from hf_latent_bridge import metrics
-from hf_latent_bridge.data.chunks import EVERYTHING, PairSource
-from hf_latent_bridge.data.pairs import Pairs
+from hf_latent_bridge.data.chunks import CHUNK_SIZE, EVERYTHING, PairSource
+from hf_latent_bridge.data.pairs import as_pairs
 from hf_latent_bridge.encoders.base import EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, SpaceMismatchError
-from hf_latent_bridge.fitting.encoding import Side
+from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.metrics import bootstrap_intervals, permutation_scores
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.composed import check_translator
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class Scores:
 
     Attributes:
         cosine: Mean cosine similarity.
-        r2: Share of the targets' variance that is explained.
-        recall_at_1: Share whose counterpart is the nearest of all targets.
-        recall_at_10: Share whose counterpart is among the ten nearest.
-        mrr: Mean reciprocal rank of the counterpart.
+        r2: Share of the variance of the targets that is explained.
+        recall_at_1: Share of predictions whose counterpart is the nearest of all targets.
+        recall_at_10: Share of predictions whose counterpart is among the ten nearest.
+        mrr: Mean reciprocal rank of the counterparts.
     """
 
     cosine: float
@@ -52,9 +53,9 @@ class Scores:
         )
 
     def to_dict(self) -> dict[str, float]:
-        """The scores under the names that the config and the card use.
+        """The scores by their names in the config and on the card.
 
-        JSON has no NaN, so R² is left out where the targets do not vary.
+        R² is left out if the targets do not vary, since JSON has no NaN.
         """
         values = (self.cosine, self.r2, self.recall_at_1, self.recall_at_10, self.mrr)
         return _finite(dict(zip(metrics.NAMES, values, strict=True)))
@@ -62,13 +63,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class Chance:
-    """What a score is when the pairs are shuffled, and how rarely that reaches the true one.
+    """A score over shuffled pairs, and how often it reaches the score of the true pairs.
 
     Attributes:
         mean: Mean over the shuffles.
         p95: 95th percentile.
         p99: 99th percentile.
-        p_value: Share of pairings, the true one among them, that score at least as well as it.
+        p_value: Share of pairings, the true one included, that score at least as well as it.
     """
 
     mean: float
@@ -78,7 +79,7 @@ class Chance:
 
     @classmethod
     def from_scores(cls, scores: Tensor) -> "Chance":
-        """From scores of the true pairing, first, and of the shuffled ones."""
+        """From the scores of the true pairing (first) and of the shuffled ones."""
         shuffled = scores[1:]
         p95, p99 = torch.quantile(shuffled, torch.tensor([0.95, 0.99], dtype=scores.dtype)).tolist()
         return cls(float(shuffled.mean()), p95, p99, metrics.p_value(scores))
@@ -90,16 +91,16 @@ class Chance:
 
 @dataclass(frozen=True)
 class Report:
-    """What `evaluate` found; `print(report)` shows a table.
+    """The result of `evaluate`; `print(report)` shows a table.
 
     Attributes:
         n_pairs: Number of pairs, which is also the number of retrieval candidates.
-        translated: The translator's scores.
+        translated: Scores of the translator.
         untranslated: Scores of the source latents as they are, padded with zeros or cut to the
-            target's width.
-        shuffled: Mean scores against random counterparts: what chance gives.
-        intervals: 95 % bootstrap interval of each of the translator's scores.
-        chance: How each score spreads over shuffled pairings, and the p-value.
+            target's dim.
+        shuffled: Mean scores against random counterparts.
+        intervals: 95 % bootstrap interval of each score of the translator.
+        chance: How each score spreads over shuffled pairs, and its p-value.
         cka: Linear CKA of source and translated latents with the targets, and debiased.
         settings: `seed`, `n_bootstrap` and `n_permutations`.
         dataset: Where the pairs come from.
@@ -115,9 +116,20 @@ class Report:
     settings: Mapping[str, int] = field(default_factory=dict)
     dataset: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def p_value(self) -> float:
+        """The smallest p-value of the scores: near 1 if shuffled pairs would score as well."""
+        values = [chance.p_value for chance in self.chance.values()]
+        return min((p for p in values if not math.isnan(p)), default=math.nan)
+
+    @property
+    def no_better_than_shuffled(self) -> bool:
+        """Whether every score has a p-value above 5 %, so that none tells it from chance."""
+        return self.p_value > _CHANCE_LEVEL
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, as `Translator.metrics_` and the card take them."""
-        rows = {name: getattr(self, name).to_dict() for name in _ROWS}
+        """JSON values, as the config and the card take them."""
+        rows = {name: getattr(self, name).to_dict() for name in _COMPARED}
         return {
             "n_pairs": self.n_pairs,
             "dataset": dict(self.dataset),
@@ -131,7 +143,7 @@ class Report:
     def __str__(self) -> str:
         content = self.to_dict()
         intervals = content["intervals"].values()
-        lines = {name: [f"{value:.3f}" for value in content[name].values()] for name in _ROWS}
+        lines = {name: [f"{value:.3f}" for value in content[name].values()] for name in _COMPARED}
         table = [
             (f"{self.n_pairs:,} pairs", list(content["translated"])),
             ("translated", lines["translated"]),
@@ -139,20 +151,20 @@ class Report:
             ("untranslated", lines["untranslated"]),
             ("shuffled", lines["shuffled"]),
         ]
-        return "\n".join(
-            f"{name:14}" + "".join(f"{cell:>15}" for cell in row) for name, row in table
-        )
+        text = [f"{name:14}" + "".join(f"{cell:>15}" for cell in row) for name, row in table]
+        if self.no_better_than_shuffled:
+            text.append(
+                f"The translator is no better than on shuffled pairs (p = {self.p_value:.2g})"
+            )
+        return "\n".join(text)
 
 
-_ROWS = ("translated", "untranslated", "shuffled")
+_COMPARED = ("translated", "untranslated", "shuffled")
+_CHANCE_LEVEL = 0.05
 
 
 def _finite(scores: Mapping[str, float]) -> dict[str, float]:
     return {name: score for name, score in scores.items() if not math.isnan(score)}
-
-
-_CHUNK = 1024
-_MOST_STREAMED = 100_000
 
 
 def evaluate(
@@ -162,35 +174,52 @@ def evaluate(
     pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
     *,
     batch_size: int = 32,
+    chunk_size: int = CHUNK_SIZE,
+    on_bad_row: OnBadRow = "stop",
+    max_streamed: int = 100_000,
     seed: int = 0,
     n_bootstrap: int = 1000,
     n_permutations: int = 1000,
     progress: bool = False,
 ) -> Report:
-    """Encodes held-out pairs and reports how well the translation meets the true counterparts.
+    """Encodes held-out pairs and reports how close translated latents are to their counterparts.
 
     Args:
         translator: A fitted translator.
-        source: Its source encoder; where the items are latents already, their space or None.
-        target: Its target encoder, likewise.
-        pairs: Pairs that the fit did not see. All latents are held in memory: those of up to
-            100,000 pairs of a stream.
+        source: Its source encoder; if the items are latents already, their space or None.
+        target: Its target encoder; if the items are latents already, their space or None.
+        pairs: Pairs that the fit did not see. All latents are held in memory.
         batch_size: Items per forward pass.
+        chunk_size: Pairs that are read and encoded at a time.
+        on_bad_row: "stop" at the first row that is missing, empty, unreadable, NaN or ragged, or
+            "skip" such rows and count them in the report's `dataset`.
+        max_streamed: Refuse a stream of more pairs.
         seed: Seeds bootstrap and shuffles.
-        n_bootstrap: Draws behind the intervals.
-        n_permutations: Shuffles of the pairing behind "shuffled" and the p-values.
-        progress: Show a bar.
+        n_bootstrap: Bootstrap draws for the intervals.
+        n_permutations: Shuffles for the "shuffled" scores and the p-values.
+        progress: Show a progress bar.
 
     Raises:
         SpaceMismatchError: An encoder is not the one that the translator was fitted on.
-        NotFittedError: The translator was not fitted.
-        InvalidPairsError: A bad row, none at all, or a longer stream.
+        NotFittedError: The translator is not fitted.
+        InvalidPairsError: A bad row, no pairs, or a stream of too many.
+        InvalidLatentsError: An encoder gave NaN or infinity, or another dim.
     """
+    check_translator(translator)
     sides = Side("source", source), Side("target", target)
-    _check_space(sides[0], translator.source_width, translator.source_)
-    _check_space(sides[1], translator.target_width, translator.target_)
-    pairs = Pairs(*pairs) if isinstance(pairs, tuple | list) else pairs
-    x, y = _latents(sides, pairs, batch_size, progress)
+    _check_space(sides[0], translator.source_)
+    _check_space(sides[1], translator.target_)
+    loop = EncodingLoop(
+        as_pairs(pairs),
+        sides,
+        "evaluate",
+        batch_size=batch_size,
+        chunk_size=chunk_size,
+        on_bad_row=on_bad_row,
+        progress=progress,
+    )
+    x, y, n_skipped = _all_latents(loop, max_streamed)
+    skipped = {"bad_rows_skipped": n_skipped} if on_bad_row == "skip" else {}
     return evaluate_latents(
         translator,
         x,
@@ -198,85 +227,80 @@ def evaluate(
         seed=seed,
         n_bootstrap=n_bootstrap,
         n_permutations=n_permutations,
-        dataset=pairs.dataset,
+        dataset={**loop.pairs.dataset, **skipped},
     )
 
 
 def evaluate_latents(
     translator: Translator,
     X: Latents,
-    Y: Latents,
+    y: Latents,
     *,
     seed: int = 0,
     n_bootstrap: int = 1000,
     n_permutations: int = 1000,
     dataset: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Reports how well translated `X` meets `Y`, row by row.
+    """Reports how close translated `X` is to `y`, row by row.
 
     Args:
         translator: A fitted translator.
         X: Source latents that the fit did not see, (n, d_source).
-        Y: Their counterparts, (n, d_target).
+        y: Their counterparts, (n, d_target).
         seed: Seeds bootstrap and shuffles.
-        n_bootstrap: Draws behind the intervals.
-        n_permutations: Shuffles of the pairing behind "shuffled" and the p-values.
+        n_bootstrap: Bootstrap draws for the intervals.
+        n_permutations: Shuffles for the "shuffled" scores and the p-values.
         dataset: Where the pairs come from, for the report.
 
     Raises:
         InvalidLatentsError: Wrong shapes, NaN or infinity.
-        ValueError: No draws or no shuffles.
+        ValueError: `n_bootstrap` or `n_permutations` is less than 1.
     """
     settings = {"seed": seed, "n_bootstrap": n_bootstrap, "n_permutations": n_permutations}
     _check_settings(settings)
-    x, y = as_tensor(X).detach().float(), as_tensor(Y).detach().float()
+    x, target = as_tensor(X).detach().float(), as_tensor(y).detach().float()
     predicted = as_tensor(translator.transform(x))
-    y = y.to(predicted.device)
-    if predicted.shape != y.shape or y.ndim != 2 or len(y) == 0:
+    x, target = x.to(predicted.device), target.to(predicted.device)
+    if predicted.shape != target.shape or target.ndim != 2 or len(target) == 0:
         raise InvalidLatentsError(
             f"evaluation needs target latents of shape {tuple(predicted.shape)}, with at least one "
-            f"row, got shape {tuple(y.shape)}"
+            f"row, got shape {tuple(target.shape)}"
         )
-    check_finite(y)
-    ranks = metrics.counterpart_ranks(predicted, y)
-    shuffles = permutation_scores(predicted, y, n_permutations=n_permutations, seed=seed)
+    check_finite(target)
+    ranks = metrics.counterpart_ranks(predicted, target)
+    shuffles = permutation_scores(predicted, target, n_permutations=n_permutations, seed=seed)
     chance = {name: Chance.from_scores(scores) for name, scores in shuffles.items()}
     return Report(
-        n_pairs=len(y),
-        translated=Scores.compare(predicted, y, ranks),
-        untranslated=Scores.compare(_fit_width(x, y.shape[1]), y),
+        n_pairs=len(target),
+        translated=Scores.compare(predicted, target, ranks),
+        untranslated=Scores.compare(_fit_dim(x, target.shape[1]), target),
         shuffled=Scores(*(chance[name].mean for name in metrics.NAMES)),
-        intervals=bootstrap_intervals(predicted, y, ranks, n_bootstrap=n_bootstrap, seed=seed),
+        intervals=bootstrap_intervals(predicted, target, ranks, n_bootstrap=n_bootstrap, seed=seed),
         chance=chance,
-        cka=_cka("source", x, y) | _cka("translated", predicted, y),
+        cka=_cka("source", x, target) | _cka("translated", predicted, target),
         settings=settings,
         dataset=dataset or {},
     )
 
 
-def _latents(
-    sides: tuple[Side, Side], pairs: PairSource, batch_size: int, progress: bool
-) -> tuple[Tensor, Tensor]:
-    """Latents of both sides, (n, d_source) and (n, d_target); items are held chunk by chunk."""
-    from tqdm.auto import tqdm
-
-    parts: list[list[Tensor]] = []
-    n = 0
-    total = pairs.rows_of(EVERYTHING, _CHUNK)
-    with tqdm(total=total, unit="pair", desc="evaluate", disable=not progress) as bar:
-        for chunk in pairs.chunks(_CHUNK):
-            parts.append([side.read(chunk, batch_size=batch_size) for side in sides])
-            n += len(chunk.rows)
-            bar.update(len(chunk.rows))
-            if total is None and n > _MOST_STREAMED:
-                raise InvalidPairsError(
-                    f"evaluation holds all latents in memory, at most those of {_MOST_STREAMED:,} "
-                    "streamed pairs, and this stream has more: sample it with max_pairs"
-                )
-    if not parts:
-        raise InvalidPairsError("pairs need at least one item, got none")
-    x, y = (torch.cat(side) for side in zip(*parts, strict=True))
-    return x, y
+def _all_latents(loop: EncodingLoop, max_streamed: int) -> tuple[Tensor, Tensor, int]:
+    """Latents of both sides, (n, d_source) and (n, d_target), and the number of skipped pairs."""
+    streamed = loop.pairs.rows_of(EVERYTHING, loop.chunk_size) is None
+    encoded: list[tuple[Tensor, ...]] = []
+    n = n_read = 0
+    for chunk in loop.run():
+        n, n_read = n + len(chunk.chunk), n_read + chunk.n_read
+        if streamed and n > max_streamed:
+            raise InvalidPairsError(
+                f"evaluation holds all latents in memory, at most those of {max_streamed:,} "
+                "streamed pairs, and this stream has more: sample it with max_pairs"
+            )
+        if chunk.latents:
+            encoded.append(chunk.latents)
+    if not encoded:
+        raise InvalidPairsError(f"pairs need at least one usable item, got none of {n_read}")
+    x, y = (torch.cat(side) for side in zip(*encoded, strict=True))
+    return x, y, n_read - n
 
 
 def _cka(name: str, latents: Tensor, target: Tensor) -> dict[str, float]:
@@ -293,13 +317,13 @@ def _check_settings(settings: Mapping[str, int]) -> None:
             raise ValueError(f"{name} must be at least 1, got {settings[name]}")
 
 
-def _fit_width(x: Tensor, width: int) -> Tensor:
-    """Pads with zeros or cuts, the paper's "absolute" comparison for unequal widths."""
-    return torch.nn.functional.pad(x, (0, width - x.shape[1]))
+def _fit_dim(x: Tensor, dim: int) -> Tensor:
+    """Pads with zeros or cuts, the paper's "absolute" comparison for unequal dims."""
+    return torch.nn.functional.pad(x, (0, dim - x.shape[1]))
 
 
-def _check_space(side: Side, width: int, expected: SpaceSpec) -> None:
-    got = side.space(width)
+def _check_space(side: Side, expected: SpaceSpec) -> None:
+    got = side.space(expected.dim)
     mismatches = expected.mismatches(got)
     if mismatches:
         raise SpaceMismatchError(

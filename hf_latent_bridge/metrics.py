@@ -10,21 +10,22 @@ from torch import Tensor
 from hf_latent_bridge.moments import PairedMoments
 
 NAMES = ("cosine", "r2", "recall@1", "recall@10", "mrr")
+LEVEL = 0.95  # of the bootstrap intervals
 TIE_EPS = 4  # similarities that differ by less than this many roundings are equal
-_VALUES_PER_BLOCK = 2**24
+_TOP = (1, 10)
 
 
 def mean_cosine(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> float:
-    """Mean cosine similarity of each prediction with its counterpart; a zero row counts as 0."""
+    """Mean cosine similarity of predictions and counterparts; 0 for a row of zeros."""
     return float(torch.nn.functional.cosine_similarity(predicted, target, dim=1).mean())
 
 
 def r2_score(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> float:
-    """Share of the targets' variance that the predictions explain, over all columns together.
+    """Share of the variance of the targets that the predictions explain, over all columns.
 
     Equals scikit-learn's `r2_score(target, predicted, multioutput="variance_weighted")`; a mean
-    over columns would be ruled by the dead columns that real encoders have. NaN where the targets
-    do not vary.
+    over columns would depend on the constant columns that real encoders have. NaN if the targets do
+    not vary.
     """
     residual = (target - predicted).square().sum()
     total = (target - target.mean(0)).square().sum()
@@ -32,14 +33,22 @@ def r2_score(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> f
 
 
 def counterpart_ranks(
-    predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]
+    predicted: Float[Tensor, "n d"],
+    target: Float[Tensor, "n d"],
+    *,
+    values_per_block: int = 2**24,
 ) -> Float[Tensor, " n"]:
     """Rank of each prediction's true counterpart among all targets, by cosine; 1 is best.
 
     Ties share their mean rank, so that equal targets or constant predictions gain nothing.
+
+    Args:
+        predicted: Predictions, (n, d).
+        target: Their counterparts, (n, d).
+        values_per_block: Similarities in memory at a time, at least one row of them.
     """
     ranks = []
-    for start, block in similarity_blocks(predicted, target):
+    for start, block in similarity_blocks(predicted, target, values_per_block=values_per_block):
         rows = torch.arange(len(block), device=block.device)
         own = block[rows, rows + start][:, None]
         close = (block - own).abs() <= TIE_EPS * torch.finfo(block.dtype).eps
@@ -49,15 +58,15 @@ def counterpart_ranks(
 
 
 def similarity_blocks(
-    predicted: Float[Tensor, "n d"], target: Float[Tensor, "m d"]
+    predicted: Float[Tensor, "n d"], target: Float[Tensor, "m d"], *, values_per_block: int = 2**24
 ) -> Iterator[tuple[int, Float[Tensor, "rows m"]]]:
-    """Cosine similarities of some predictions with all targets, and the first row's number.
+    """Yields the first row of a block, and cosine similarities of its predictions with all targets.
 
-    A block holds at most 16 million values (or one row), however many targets there are.
+    A block has at most `values_per_block` values, or one row.
     """
     queries = torch.nn.functional.normalize(predicted, dim=1)
     candidates = torch.nn.functional.normalize(target, dim=1)
-    rows = max(1, _VALUES_PER_BLOCK // max(1, len(candidates)))
+    rows = max(1, values_per_block // max(1, len(candidates)))
     for start in range(0, len(queries), rows):
         yield start, queries[start : start + rows] @ candidates.mT
 
@@ -76,9 +85,9 @@ def linear_cka(moments: PairedMoments) -> float:
     """Linear centred kernel alignment of two spaces: 1 if they are equal up to turn and scale.
 
     ||Sxy||² / (||Sxx|| ||Syy||), equation (1) with linear kernels of Kornblith et al.,
-    "Similarity of Neural Network Representations Revisited" (ICML 2019). With fewer pairs than
-    some times the width it is biased upwards: see `debiased_linear_cka`. NaN where a side does
-    not vary.
+    "Similarity of Neural Network Representations Revisited" (ICML 2019). Biased
+    upwards unless there are many times as many pairs as dimensions: see `debiased_linear_cka`. NaN
+    if a side does not vary.
 
     Raises:
         InvalidLatentsError: The moments keep only the diagonal of Syy.
@@ -94,8 +103,7 @@ def debiased_linear_cka(x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"]) ->
     "Feature Selection via Dependence Maximization" (JMLR 2012), equation (5), which for linear
     kernels of centred rows is
     ||Sxy||² - n/(n-2) Σ |x_i|²|y_i|² + Σ|x_i|² Σ|y_i|² / ((n-1)(n-2)); no n by n matrix is
-    made. It can be slightly negative; NaN with fewer than four pairs or where a side does not
-    vary.
+    made. It can be slightly negative. NaN with fewer than four pairs or if a side does not vary.
     """
     n = len(x)
     if n < 4:
@@ -121,11 +129,6 @@ def _alignment(between: float, within_x: float, within_y: float) -> float:
     return between / math.sqrt(within_x * within_y)
 
 
-LEVEL = 0.95
-_RESAMPLED_VALUES_PER_BLOCK = 2**22
-_TOP = (1, 10)
-
-
 def bootstrap_intervals(
     predicted: Float[Tensor, "n d"],
     target: Float[Tensor, "n d"],
@@ -133,11 +136,12 @@ def bootstrap_intervals(
     *,
     n_bootstrap: int,
     seed: int,
+    values_per_block: int = 2**22,
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals of each score, over pairs drawn with replacement.
 
-    The candidates of retrieval and the mean that R² compares with are those of all pairs: both
-    move by 1/n only.
+    The retrieval candidates and the mean that R² compares with stay those of all pairs, which
+    changes the intervals by 1/n only.
 
     Args:
         predicted: Predictions, (n, d).
@@ -145,14 +149,15 @@ def bootstrap_intervals(
         ranks: `counterpart_ranks` of the two.
         n_bootstrap: Number of draws.
         seed: Seeds the draws.
+        values_per_block: Drawn row numbers in memory at a time, at least one draw of them.
 
     Returns:
-        Lower and upper end by score; NaN for R² where the targets do not vary.
+        Lower and upper end by score; NaN for R² if the targets do not vary.
     """
     values = _values_of_pairs(predicted, target, ranks).cpu()
     n = len(values)
     draw = torch.Generator().manual_seed(seed)
-    draws_per_block = max(1, _RESAMPLED_VALUES_PER_BLOCK // n)
+    draws_per_block = max(1, values_per_block // n)
     means = []
     for start in range(0, n_bootstrap, draws_per_block):
         rows = min(draws_per_block, n_bootstrap - start)
@@ -174,22 +179,24 @@ def permutation_scores(
     *,
     n_permutations: int,
     seed: int,
+    values_per_block: int = 2**24,
 ) -> dict[str, Float[Tensor, " draws"]]:
-    """Each score of the true pairing, first, and of `n_permutations` random ones.
+    """Each score of the true pairing (first) and of `n_permutations` random ones.
 
-    All pairings are read off one block of the similarity matrix after another: a sorted row tells
-    the rank of any candidate. Memory grows with n times the number of pairings, never with n².
+    Each block of the similarity matrix is computed once and sorted by row, which gives the rank of
+    any candidate in any pairing. Memory grows with n times the number of pairings, not with n².
 
     Args:
         predicted: Predictions, (n, d).
         target: Their counterparts, (n, d).
         n_permutations: Number of random pairings.
         seed: Seeds the pairings.
+        values_per_block: Similarities in memory at a time, at least one row of them.
     """
-    pairings = _pairings(len(target), n_permutations, seed).to(target.device)
+    pairings = random_pairings(len(target), n_permutations, seed).to(target.device)
     lengths, target_lengths = predicted.norm(dim=1).double(), target.norm(dim=1).double()
     sums = torch.zeros(3 + len(_TOP), n_permutations + 1, dtype=torch.float64, device=target.device)
-    for start, block in similarity_blocks(predicted, target):
+    for start, block in similarity_blocks(predicted, target, values_per_block=values_per_block):
         rows = slice(start, start + len(block))
         partners = pairings[:, rows].mT.long()
         own = block.gather(1, partners)
@@ -206,7 +213,7 @@ def permutation_scores(
 
 
 def p_value(scores: Float[Tensor, " draws"]) -> float:
-    """Share of pairings, the true one (the first) among them, that score at least as well as it."""
+    """Share of pairings, the true one (first) included, that score at least as well as it."""
     return float((scores >= scores[0]).double().mean())
 
 
@@ -219,7 +226,7 @@ def _r2(residual: Tensor, spread: Tensor) -> Tensor:
 
 
 def _values_of_pairs(predicted: Tensor, target: Tensor, ranks: Tensor) -> Tensor:
-    """What the scores are means of, (n, 6): R² is one less the ratio of columns 1 and 2."""
+    """The values of each pair whose means are the scores, (n, 6); columns 1 and 2 are for R²."""
     columns = [
         torch.nn.functional.cosine_similarity(predicted, target, dim=1),
         (target - predicted).square().sum(1),
@@ -230,7 +237,8 @@ def _values_of_pairs(predicted: Tensor, target: Tensor, ranks: Tensor) -> Tensor
     return torch.stack([column.double() for column in columns], dim=1)
 
 
-def _pairings(n: int, n_permutations: int, seed: int) -> Int[Tensor, "draws n"]:
+def random_pairings(n: int, n_permutations: int, seed: int) -> Int[Tensor, "draws n"]:
+    """The target of each of `n` predictions: its own in the first row, random in the others."""
     draw = torch.Generator().manual_seed(seed)
     pairings = torch.empty(n_permutations + 1, n, dtype=torch.int32)
     pairings[0] = torch.arange(n)
@@ -249,7 +257,7 @@ def _ranks(block: Float[Tensor, "m n"], own: Float[Tensor, "m k"]) -> Float[Tens
 
 
 def _sorted(block: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
-    """Rows in ascending order; on a CPU, NumPy's vectorised sort is several times as fast."""
+    """Rows in ascending order; on a CPU NumPy sorts several times as fast as torch."""
     if block.device.type != "cpu":
         return block.sort(dim=1).values
     block.numpy().sort(axis=1)

@@ -24,12 +24,10 @@ from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.composed import (
-    AnyTranslator,
     ComposedTranslator,
     check_meet,
     check_translator,
     compose,
-    ends_of,
 )
 
 KIND = ("model_type", "stitched")
@@ -45,19 +43,18 @@ def to_config(
 
     Args:
         encoder: An encoder whose space names its repo and commit.
-        translator: One from the Hub, several composed, or None.
+        translator: One from the Hub, one composed of such, or None.
         decoder: One from the Hub.
 
     Raises:
         DecoderError: A part has no repo and commit; says which.
     """
-    parts = translator.translators if isinstance(translator, ComposedTranslator) else [translator]
     config = {
         "format_version": FORMAT_VERSION,
         "library_version": __version__,
         KIND[0]: KIND[1],
         "encoder": _encoder_pointer(encoder),
-        "translators": [_pointer("translator", part) for part in parts if part is not None],
+        "translators": _translator_pointers(translator),
         "decoder": _pointer("decoder", decoder),
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
@@ -108,6 +105,18 @@ def _encoder_pointer(encoder: Any) -> dict[str, Any]:
     return space.to_dict()
 
 
+def _translator_pointers(translator: Any) -> list[dict[str, str]]:
+    """Points to a composition itself if it has a repo, else to the translators it was made of."""
+    if translator is None:
+        return []
+    if not isinstance(translator, ComposedTranslator) or translator.repo_id is not None:
+        return [_pointer("translator", translator)]
+    records = translator.translators_
+    if not all(record.keys() >= {"repo_id", "revision"} for record in records):
+        raise _unnamed("translator", translator)
+    return [{name: record[name] for name in sorted(_PIN & record.keys())} for record in records]
+
+
 def _pointer(side: str, part: Any) -> dict[str, str]:
     repo_id, commit = getattr(part, "repo_id", None), getattr(part, "commit", None)
     if repo_id is None or commit is None:
@@ -136,7 +145,7 @@ def _check_pin(pointer: Any) -> None:
         )
 
 
-TranslatorLike = AnyTranslator | Callable[[Tensor], Latents]
+TranslatorLike = Translator | Callable[[Tensor], Latents]
 
 
 class StitchedModel(Published):
@@ -181,8 +190,8 @@ class StitchedModel(Published):
         latents = encode(self.encoder, items, batch_size=batch_size)
         if self.translator is None:
             return latents
-        if len(latents) == 0 and isinstance(self.translator, AnyTranslator):
-            return latents.new_empty(0, self.translator.target_width)
+        if isinstance(self.translator, Translator):
+            return self.translator.transform(latents)
         with torch.no_grad():
             translated = as_tensor(self.translator(latents))
         if translated.ndim != 2 or len(translated) != len(latents):
@@ -235,7 +244,7 @@ class StitchedModel(Published):
 
 def stitch(
     encoder: EncoderLike,
-    translator: TranslatorLike | Sequence[AnyTranslator] | None,
+    translator: TranslatorLike | Sequence[Translator] | None,
     decoder: Any,
     *,
     allow_mismatch: bool = False,
@@ -274,15 +283,12 @@ def is_many(items: Any) -> bool:
     return isinstance(items, Sequence | Tensor | np.ndarray) and not isinstance(items, one)
 
 
-def _chain(translators: Sequence[AnyTranslator], allow_mismatch: bool) -> AnyTranslator | None:
+def _chain(translators: Sequence[Translator], allow_mismatch: bool) -> Translator | None:
     for translator in translators:
         check_translator(translator)
     if len(translators) < 2:
         return next(iter(translators), None)
-    if not allow_mismatch:
-        return compose(*translators)
-    parts = [part for translator in translators for part in compose(translator).translators]
-    return ComposedTranslator(tuple(parts))
+    return compose(*translators, allow_mismatch=allow_mismatch)
 
 
 def _check_spaces(
@@ -292,11 +298,11 @@ def _check_spaces(
     giver: tuple[str, SpaceSpec] | None = None
     if isinstance(encoder, Encoder):
         giver = ("encoder", encoder.space)
-    if isinstance(translator, Translator | ComposedTranslator):
-        source, target = ends_of(translator)
+    if isinstance(translator, Translator):
+        check_translator(translator)
         if giver is not None:
-            check_meet(giver, ("translator", source))
-        giver = ("translator", target)
+            check_meet(giver, ("translator", translator.source_))
+        giver = ("translator", translator.target_)
     elif translator is not None:
         giver = None
     if giver is not None and decoder.space is not None:
@@ -305,7 +311,7 @@ def _check_spaces(
 
 def zero_shot(
     encoder: EncoderLike,
-    translator: TranslatorLike | Sequence[AnyTranslator] | None,
+    translator: TranslatorLike | Sequence[Translator] | None,
     text_encoder: EncoderLike,
     labels: Sequence[str],
     *,

@@ -74,14 +74,31 @@ def first_line(path: Path) -> str:
 
 
 def translators() -> str:
-    """A table of all registered translators."""
-    from hf_latent_bridge.translators import TRANSLATORS
+    """A table of all registered translators that are fitted on pairs."""
+    from hf_latent_bridge.translators.base import methods
 
     rows = [
         (f"`{name}`", f"`{cls.__name__}`", _summary(cls), _parameters(cls))
-        for name, cls in sorted(TRANSLATORS.items())
+        for name, cls in sorted(methods().items())
     ]
     return table(("type", "class", "the map", "parameters"), rows)
+
+
+def formats() -> str:
+    """A table of all registered formats of vectors."""
+    from hf_latent_bridge.vectors.formats import FORMATS
+    from hf_latent_bridge.vectors.opening import COMPRESSED
+
+    rows = [
+        (
+            " ".join(f"`{suffix}`" for suffix in known.suffixes),
+            known.description,
+            " ".join(f"`{suffix}`" for suffix in COMPRESSED) if known.compressed else "",
+            f"`{known.extra}`" if known.extra else "",
+        )
+        for known in FORMATS.values()
+    ]
+    return table(("files", "content", "also compressed as", "extra to install"), rows)
 
 
 def _summary(value: object) -> str:
@@ -103,7 +120,11 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     )
 
 
-BLOCKS: Mapping[str, Callable[[], str]] = {"tree": tree, "translators": translators}
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "tree": tree,
+    "translators": translators,
+    "formats": formats,
+}
 
 # --- the command line ---
 

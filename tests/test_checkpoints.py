@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,17 +12,15 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import snapshot_download
-from processes import Process
-from test_processes import torchrun
+from processes import ON_CPUS, Process, torchrun, without_a_launcher
 from tiny_models import sentence_repo
 
 from hf_latent_bridge import LinearTranslator, OrthoTranslator, fit_translator, load_encoder
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
 from hf_latent_bridge.files import write_atomic
-from hf_latent_bridge.fitting import fit as fitting
+from hf_latent_bridge.fitting.checkpoints import side_identity
 from hf_latent_bridge.fitting.encoding import Side
 
-ENVIRONMENT = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
 SCRIPT = Path(killed_fit.__file__)
 
 
@@ -37,7 +33,7 @@ def start(folder, mode, count):
     command = [sys.executable, SCRIPT, folder, mode]
     if count > 1:
         command = torchrun(count, SCRIPT, folder, mode)
-    return Process(command, env=ENVIRONMENT)
+    return Process(command, env=ON_CPUS)
 
 
 def wait_until_it_hangs(process, folder, count):
@@ -59,6 +55,7 @@ def kill_when_it_hangs(process, folder, count):
     assert not list(folder.glob("result-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
     kill_when_it_hangs(start(tmp_path, "hang", count), tmp_path, count)
@@ -77,20 +74,9 @@ def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
     assert not (tmp_path / "checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_a_process_whose_partner_is_killed_says_so_where_no_launcher_ends_it(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    command = [sys.executable, SCRIPT, tmp_path, "hang"]
-    first, second = (
-        Process(
-            command,
-            env=ENVIRONMENT | group | {"RANK": rank, "LOCAL_RANK": rank},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    )
+    first, second = without_a_launcher(2, SCRIPT, tmp_path, "hang")
     with first, second:
         wait_until_it_hangs(first, tmp_path, 2)
         first.kill()
@@ -99,14 +85,19 @@ def test_a_process_whose_partner_is_killed_says_so_where_no_launcher_ends_it(tmp
     assert "ProcessError: another of 2 processes was lost: start all of them again" in error
 
 
-def stopped(folder, monkeypatch):
+def stopped(folder):
     """Leaves a checkpoint behind, as a fit does that a bad row stops."""
-    monkeypatch.setattr(fitting, "_CHUNK", 10)
     x, y = vectors()
     x[55] = np.nan
     with pytest.raises(InvalidPairsError, match="row 55"):
         fit_translator(
-            LinearTranslator(), None, None, (x, y), checkpoint_dir=folder, checkpoint_every=20
+            LinearTranslator(),
+            None,
+            None,
+            (x, y),
+            chunk_size=10,
+            checkpoint_dir=folder,
+            checkpoint_every=20,
         )
 
 
@@ -117,17 +108,19 @@ CHANGES = {
     "batch_size was 32, is 8": {"batch_size": 8},
     'on_bad_row was "stop", is "skip"': {"on_bad_row": "skip"},
     "gemm_dtype was": {"gemm_dtype": torch.float32},
+    "chunk_size was 10, is 20": {"chunk_size": 20},
 }
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_changed_fit_does_not_go_on_and_says_what_changed(what, tmp_path, monkeypatch):
-    stopped(tmp_path, monkeypatch)
+def test_a_changed_fit_does_not_go_on_and_says_what_changed(what, tmp_path):
+    stopped(tmp_path)
     arguments = {
         "translator": LinearTranslator(),
         "source": None,
         "target": None,
         "pairs": vectors(),
+        "chunk_size": 10,
         **CHANGES[what],
     }
     with pytest.raises(CheckpointError, match=what):
@@ -137,7 +130,7 @@ def test_a_changed_fit_does_not_go_on_and_says_what_changed(what, tmp_path, monk
 @pytest.mark.parametrize("change", ["weights", "autocast"])
 def test_an_encoder_of_a_folder_is_known_by_its_weights_and_precision(change, tmp_path):
     def identity():
-        return Side("source", encoder).identity()
+        return side_identity(Side("source", encoder))
 
     folder = snapshot_download(sentence_repo(normalize=True))
     encoder = load_encoder(folder, device="cpu")
@@ -150,16 +143,18 @@ def test_an_encoder_of_a_folder_is_known_by_its_weights_and_precision(change, tm
     assert [name for name in before if before[name] != identity()[name]] == [change]
 
 
-def test_another_number_of_processes_is_refused(tmp_path, monkeypatch):
-    stopped(tmp_path, monkeypatch)
+def test_another_number_of_processes_is_refused(tmp_path):
+    stopped(tmp_path)
     (tmp_path / "fit-0-of-1.safetensors").rename(tmp_path / "fit-0-of-2.safetensors")
     path = tmp_path / "fit-0-of-2.safetensors"
     write_atomic(path, path.read_bytes().replace(b'"processes": 1', b'"processes": 2'))
     with pytest.raises(CheckpointError, match="processes was 2, is 1"):
-        fit_translator(LinearTranslator(), None, None, vectors(), checkpoint_dir=tmp_path)
+        fit_translator(
+            LinearTranslator(), None, None, vectors(), chunk_size=10, checkpoint_dir=tmp_path
+        )
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path):
     (tmp_path / "fit-0-of-1.safetensors").write_bytes(b"half")
-    with pytest.raises(CheckpointError, match=r"fit-0-of-1\.safetensors is no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"fit-0-of-1\.safetensors is not a checkpoint"):
         fit_translator(LinearTranslator(), None, None, vectors(), checkpoint_dir=tmp_path)

@@ -24,6 +24,7 @@ from hf_latent_bridge import (
     __version__,
 )
 from hf_latent_bridge.translators.base import TRANSLATORS
+from hf_latent_bridge.vectors.formats import FORMATS, VectorFormat
 
 COMMANDS = ("fit", "evaluate", "translate", "push", "info")
 
@@ -288,7 +289,7 @@ class TestInfo:
         AutoTranslator.from_pretrained(saved).push_to_hub(repo_id)
         assert facts("info", repo_id, "--revision", "main") == {
             "translator_type": "ortho",
-            "params": {"scale": False, "scaling": "center", "normalize": "none"},
+            "params": {"scale": False, "scaling": "center", "unit_norm": "none"},
             "source": {"dim": 4, "repo_id": "alice/a", "modality": "text"},
             "target": {"dim": 3},
             "n_pairs": 50,
@@ -302,7 +303,7 @@ class TestInfo:
         assert (code, err) == (0, "")
         assert out.splitlines()[:4] == [
             "translator_type  ortho",
-            "params           scale=False, scaling=center, normalize=none",
+            "params           scale=False, scaling=center, unit_norm=none",
             "source           dim=4, repo_id=alice/a, modality=text",
             "target           dim=3",
         ]
@@ -378,6 +379,13 @@ class TestUsage:
         text = " ".join(out.split())
         assert all(re.search(rf"\b{name}\b", text) for name in TRANSLATORS)
 
+    def test_the_help_names_whatever_is_registered(self, run, monkeypatch):
+        monkeypatch.setitem(TRANSLATORS, "toy", AffineTranslator)
+        monkeypatch.setitem(FORMATS, "toy", VectorFormat("toy", (".toy",), "a toy", open))
+        _, out, _ = run("fit", "--help")
+        assert re.search(r"\btoy\b", out)
+        assert ".toy" in out
+
     def test_a_warning_is_one_line_and_the_hook_is_put_back(self, run, monkeypatch, tmp_path):
         import warnings
 
@@ -421,11 +429,11 @@ class TestProcesses:
                 connection.close()
         assert (run.returncode, out, err) == (130, "", "latent-bridge: interrupted\n")
 
-    def test_help_loads_no_torch(self):
+    def test_building_the_parser_loads_no_torch(self):
         code = (
             "import sys; from hf_latent_bridge import cli; cli.build_parser(); print(*sys.modules)"
         )
         command = [sys.executable, "-c", code]
         out = finished(command).stdout
         assert "hf_latent_bridge.cli" in out
-        assert not {"torch", "numpy", "huggingface_hub"} & set(out.split())
+        assert not {"torch", "huggingface_hub", "pyarrow"} & set(out.split())

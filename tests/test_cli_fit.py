@@ -8,11 +8,11 @@ import datasets
 import numpy as np
 import pytest
 import tiny_models
-from processes import finished
+from processes import ON_CPUS, finished, torchrun
 from tiny_images import clip_repo, pictures
 
 import hf_latent_bridge
-from hf_latent_bridge import AffineTranslator, AutoTranslator, evaluate_latents
+from hf_latent_bridge import AffineTranslator, AutoTranslator, SpaceSpec, evaluate_latents
 from hf_latent_bridge.errors import EncoderError
 
 X = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
@@ -92,13 +92,47 @@ def test_duplicates_are_left_out_when_asked_for(fit):
 
 
 def test_files_of_vectors_give_the_library_fit_and_name_their_encoders(facts, fit, files, tmp_path):
-    fitted = fit(*files)
+    fitted = fit(*files, "--source-revision", "main")
     expected = AffineTranslator(alpha=0.1).fit(X.astype(np.float64), Y.astype(np.float64))
     np.testing.assert_allclose(fitted.map_.weight, expected.map_.weight, atol=1e-5)
     assert (fitted.source_.repo_id, fitted.target_.repo_id) == tuple(encoders())
-    assert fitted.source_.revision == tiny_models.commit_of(encoders()[0])
+    commits = fitted.source_.revision, fitted.target_.revision
+    assert commits == (tiny_models.commit_of(encoders()[0]), None)
     told = facts("evaluate", tmp_path / "out", *files)
     assert told["translated"] == evaluate_latents(fitted, X, Y).to_dict()["translated"]
+
+
+def test_vectors_of_any_model_are_fitted_and_evaluated_without_a_network(files, tmp_path):
+    """In processes of their own, for which nothing listens where the Hub should be."""
+    alone = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "hf_latent_bridge"]
+    named = ["--source", "openai/text-embedding-3-small"]
+    for arguments in (
+        ["fit", *named, *files, "--output", tmp_path / "out"],
+        ["evaluate", tmp_path / "out", *files],
+    ):
+        finished([*command, *map(str, arguments)], env=alone)
+    fitted = AutoTranslator.from_pretrained(tmp_path / "out")
+    assert fitted.source_ == SpaceSpec(X.shape[1], repo_id=named[1])
+    assert fitted.target_ == SpaceSpec(Y.shape[1])
+
+
+def test_a_side_that_must_be_encoded_needs_its_encoder(refusal, hub, tmp_path):
+    asked = len(hub.log)
+    output = ["--output", tmp_path / "out"]
+    assert "--target is needed" in refusal("fit", "--source", "a/b", *texts(), *output)
+    assert len(hub.log) == asked
+
+
+def test_integers_need_their_scale(fit, refusal, files, tmp_path):
+    whole = np.round(X * 20).astype(np.int8)
+    np.save(tmp_path / "x.npy", whole)
+    message = refusal("fit", *named(), *files, "--output", tmp_path / "out")
+    assert "holds int8: say what the integers are to be multiplied by" in message
+    expected = AffineTranslator(alpha=0.1).fit(whole * 0.05, Y.astype(np.float64))
+    for scale in ("--scale", "--source-scale"):
+        fitted = fit(*files, scale, "0.05")
+        np.testing.assert_allclose(fitted.map_.weight, expected.map_.weight, atol=1e-5)
 
 
 def test_a_column_of_latents_is_taken_as_they_are(facts, fit, tmp_path):
@@ -108,7 +142,7 @@ def test_a_column_of_latents_is_taken_as_they_are(facts, fit, tmp_path):
     options = ["--dataset", tmp_path / "data", "--source-column", "text"]
     options += ["--target-column", "vector", "--precomputed", "target"]
     fitted = fit(*options)
-    assert (fitted.source_width, fitted.target_width) == (16, 8)
+    assert (fitted.source_.dim, fitted.target_.dim) == (16, 8)
     assert fitted.target_.repo_id == encoders()[1]
     assert facts("evaluate", tmp_path / "out", *options)["n_pairs"] == 50
 
@@ -234,21 +268,19 @@ def test_one_process_needs_no_accelerate_and_several_say_what_to_install(
     monkeypatch.setenv("WORLD_SIZE", "2")
     line = refusal("fit", *named(), *files, "--output", tmp_path / "other")
     assert "accelerate" in line
-    assert "pip install 'hf-latent-bridge[encoders]'" in line
+    assert 'pip install "hf-latent-bridge[encoders]"' in line
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_fit_what_one_fits_and_the_first_speaks(fit, tmp_path):
     alone = fit(*texts(), "--chunk-size", 32)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launcher += ["--nproc_per_node", "2", "-m", "hf_latent_bridge"]
     options = ["--stream", "--chunk-size", "32", "--output", tmp_path / "two"]
-    command = [*launcher, "fit", *named(), *texts(), *map(str, options)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    done = finished(command, env=environment, check=False)
+    command = torchrun(2, "-m", "hf_latent_bridge", "fit", *named(), *texts(), *options)
+    done = finished(command, env=ON_CPUS, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("saved in") == 1
     assert "200 pairs" in done.stdout
-    assert "rows/s by each of 2 processes" in done.stdout
+    assert "pairs/s by each of 2 processes" in done.stdout
     two = AutoTranslator.from_pretrained(tmp_path / "two")
     np.testing.assert_allclose(two.map_.weight, alone.map_.weight, atol=1e-5)
     assert two.dataset_ == alone.dataset_

@@ -1,10 +1,10 @@
 """The pages that follow from the code follow from the code as it is."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import write_docs
+from processes import finished
 
 ROOT = Path(__file__).parents[1]
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 def test_generated_pages_and_blocks_are_up_to_date():
     """In a process of its own: tests may have registered types that the library does not have."""
     command = [sys.executable, ROOT / "scripts/write_docs.py", "--check"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = finished(command, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -74,3 +74,17 @@ def test_a_docstring_becomes_markdown():
         "**Raises**",
         "- `ValueError`: Never.",
     ]
+
+
+def test_the_tables_show_what_else_is_registered(monkeypatch):
+    from hf_latent_bridge.translators.base import TRANSLATORS
+    from hf_latent_bridge.translators.methods import LinearTranslator
+    from hf_latent_bridge.vectors.formats import FORMATS, VectorFormat
+
+    class Toy(LinearTranslator):
+        """Halves a latent. Not useful."""
+
+    monkeypatch.setitem(TRANSLATORS, "toy", Toy)
+    monkeypatch.setitem(FORMATS, "toy", VectorFormat("toy", (".toy",), "a toy", open))
+    assert "| `toy` | `Toy` | Halves a latent |" in write_docs.translators()
+    assert "| `.toy` | a toy |" in write_docs.formats()

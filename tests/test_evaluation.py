@@ -16,7 +16,6 @@ from hf_latent_bridge import (
     SpaceSpec,
     evaluate,
     evaluate_latents,
-    evaluation,
     fit_translator,
     load_encoder,
     load_pairs,
@@ -149,6 +148,16 @@ def test_each_score_lies_in_its_interval_and_apart_from_chance():
 def test_a_translator_that_knows_nothing_is_told_so():
     report = evaluate_latents(identity(4), normal(300, 4), normal(300, 4, seed=1))
     assert all(chance.p_value > 0.01 for chance in report.chance.values())
+    assert report.no_better_than_shuffled
+    assert f"no better than on shuffled pairs (p = {report.p_value:.2g})" in str(report)
+
+
+def test_a_translator_that_knows_something_is_not_called_no_better_than_shuffled():
+    x = normal(300, 4)
+    report = evaluate_latents(identity(4), x, x + normal(300, 4, seed=1))
+    assert report.p_value == 1 / 1001
+    assert not report.no_better_than_shuffled
+    assert "no better" not in str(report)
 
 
 def test_cka_is_1_where_the_map_turns_and_scales_and_rises_where_it_mends_the_shape():
@@ -203,8 +212,8 @@ def test_a_report_prints_as_a_table_with_one_row_per_comparison():
     lines = str(report).splitlines()
     assert lines[0].split() == ["1,200", "pairs", "cosine", "r2", "recall@1", "recall@10", "mrr"]
     rows = ["translated", "95 % interval", "untranslated", "shuffled"]
-    assert [line[:14].strip() for line in lines[1:]] == rows
-    assert len({len(line) for line in lines}) == 1
+    assert [line[:14].strip() for line in lines[1:5]] == rows
+    assert len({len(line) for line in lines[:5]}) == 1
     assert lines[1].split()[1] == f"{report.translated.cosine:.3f}"
     assert lines[2].split()[3] == "{:.3f}..{:.3f}".format(*report.intervals["cosine"])
 
@@ -282,13 +291,15 @@ def test_missing_items_are_refused_before_anything_is_encoded():
         evaluate(identity(), pytest.fail, pytest.fail, (["a", None], ["b", "c"]))
 
 
-def test_a_stream_is_scored_as_the_same_pairs_in_memory(monkeypatch):
+def test_a_stream_is_scored_as_the_same_pairs_in_memory():
     """Row by row of unequal chunks; their sums round otherwise, so the scores may too."""
-    monkeypatch.setattr(evaluation, "_CHUNK", 7)
     options = {"split": "test", "source": "text", "target": "de"}
     reports = [
         evaluate(
-            fitted(), *encoders(), load_pairs(text_dataset_repo(), **options, streaming=streaming)
+            fitted(),
+            *encoders(),
+            load_pairs(text_dataset_repo(), **options, streaming=streaming),
+            chunk_size=7,
         )
         for streaming in (False, True)
     ]
@@ -296,13 +307,12 @@ def test_a_stream_is_scored_as_the_same_pairs_in_memory(monkeypatch):
     assert reports[1].n_pairs == 60
 
 
-def test_a_stream_that_memory_should_not_hold_is_refused_with_the_way_out(monkeypatch):
-    monkeypatch.setattr(evaluation, "_MOST_STREAMED", 59)
+def test_a_stream_that_memory_should_not_hold_is_refused_with_the_way_out():
     options = {"split": "test", "source": "text", "target": "de", "streaming": True}
     with pytest.raises(InvalidPairsError, match=r"at most those of 59 .* max_pairs"):
-        evaluate(fitted(), *encoders(), load_pairs(text_dataset_repo(), **options))
+        evaluate(fitted(), *encoders(), load_pairs(text_dataset_repo(), **options), max_streamed=59)
     sample = load_pairs(text_dataset_repo(), **options, max_pairs=59)
-    assert evaluate(fitted(), *encoders(), sample).n_pairs == 59
+    assert evaluate(fitted(), *encoders(), sample, max_streamed=59).n_pairs == 59
 
 
 def test_latents_that_are_given_are_scored_as_they_are_and_held_to_their_space():
@@ -313,12 +323,28 @@ def test_latents_that_are_given_are_scored_as_they_are_and_held_to_their_space()
         evaluate(identity(), SpaceSpec(3), None, (x.numpy(), y.numpy()))
 
 
-def test_a_bad_item_of_a_later_chunk_is_named_by_its_row_in_the_dataset(monkeypatch):
-    monkeypatch.setattr(evaluation, "_CHUNK", 7)
+def test_bad_rows_are_skipped_and_counted_when_asked_for():
+    x, y = normal(30, 2), normal(30, 2, seed=1)
+    spoiled = x.clone()
+    spoiled[[4, 20]] = float("nan")
+    pairs = spoiled.numpy(), y.numpy()
+    with pytest.raises(InvalidPairsError, match="row 4 of the source column holds NaN"):
+        evaluate(identity(), None, None, pairs)
+    report = evaluate(identity(), None, None, pairs, on_bad_row="skip", chunk_size=4)
+    good = [row for row in range(30) if row not in (4, 20)]
+    dataset = {"bad_rows_skipped": 2}
+    assert report == evaluate_latents(identity(), x[good], y[good], dataset=dataset)
+    with pytest.raises(InvalidPairsError, match="got none of 2"):
+        evaluate(
+            identity(), None, None, (spoiled[[4, 20]].numpy(), y[:2].numpy()), on_bad_row="skip"
+        )
+
+
+def test_a_bad_item_of_a_later_chunk_is_named_by_its_row_in_the_dataset():
     texts = [str(row) for row in range(20)]
     source, target = encoders()
     with pytest.raises(InvalidPairsError, match="among pairs 14 to 19: item 3 must be a text"):
-        evaluate(fitted(), source, target, ([*texts[:17], 17, *texts[18:]], texts))
+        evaluate(fitted(), source, target, ([*texts[:17], 17, *texts[18:]], texts), chunk_size=7)
 
 
 def test_scores_are_plain_floats():

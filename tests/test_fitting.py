@@ -23,7 +23,6 @@ from hf_latent_bridge.errors import (
     InvalidPairsError,
     RankWarning,
 )
-from hf_latent_bridge.fitting import fit as fitting
 
 NUMBERS = [str(i) for i in range(50)]
 
@@ -58,11 +57,10 @@ def texts():
 
 @pytest.mark.parametrize("chunk", [7, 1024])
 @pytest.mark.parametrize("make", [OrthoTranslator, lambda: AffineTranslator(alpha=0.1)])
-def test_the_map_equals_a_fit_on_all_latents_at_once(make, chunk, monkeypatch):
-    monkeypatch.setattr(fitting, "_CHUNK", chunk)
+def test_the_map_equals_a_fit_on_all_latents_at_once(make, chunk):
     source, target = encoders()
     english, german = texts()
-    fitted = fit_translator(make(), source, target, (english, german))
+    fitted = fit_translator(make(), source, target, (english, german), chunk_size=chunk)
     x, y = source.encode(english), target.encode(german)
     expected = make().fit(x.double(), y.double())
     torch.testing.assert_close(fitted.transform(x), expected.transform(x), atol=1e-5, rtol=1e-4)
@@ -95,7 +93,7 @@ def test_each_side_is_encoded_by_its_own_encoder_from_its_own_column():
         OrthoTranslator(), recording("source", 3), recording("target", 4), pairs
     )
     assert (asked["source"], asked["target"]) == pairs
-    assert (fitted.source_width, fitted.target_width) == (3, 4)
+    assert (fitted.source_.dim, fitted.target_.dim) == (3, 4)
 
 
 def test_the_spaces_and_the_dataset_are_recorded_and_survive_a_save(tmp_path):
@@ -158,24 +156,24 @@ def test_encoders_that_track_gradients_leave_none_in_the_map():
 
 @pytest.mark.parametrize("side", ["source", "target"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_latent_that_is_not_finite_is_refused_with_its_side_and_place(side, value, monkeypatch):
-    monkeypatch.setattr(fitting, "_CHUNK", 20)
+def test_a_latent_that_is_not_finite_is_refused_with_its_side_and_row(side, value):
     encoders = {"source": vectors(3), "target": vectors(4)}
     encoders[side] = spoiled(encoders[side], "25", value)
-    expected = rf"among pairs 20 to 39: 1 of 20 {side} latents hold NaN or infinity, .*row 5"
+    expected = rf"row 25 of the {side} column is encoded as NaN or infinity: drop this pair"
     with pytest.raises(InvalidLatentsError, match=expected):
-        fit_translator(OrthoTranslator(), **encoders, pairs=(NUMBERS, NUMBERS))
+        fit_translator(OrthoTranslator(), **encoders, pairs=(NUMBERS, NUMBERS), chunk_size=20)
 
 
-def test_an_encoder_that_changes_its_width_is_refused(monkeypatch):
-    monkeypatch.setattr(fitting, "_CHUNK", 20)
+def test_an_encoder_that_changes_its_dim_is_refused():
 
     def narrower(items):
         return vectors(3 if "45" in items else 4)(items)
 
-    expected = r"among pairs 40 to 49: the encoders changed their widths: \[\(3, 4\), \(4, 4\)\]"
+    expected = (
+        "among pairs 40 to 49: the source encoder must give .* one dim, got 4 before and 3 now"
+    )
     with pytest.raises(EncoderError, match=expected):
-        fit_translator(OrthoTranslator(), narrower, vectors(4), (NUMBERS, NUMBERS))
+        fit_translator(OrthoTranslator(), narrower, vectors(4), (NUMBERS, NUMBERS), chunk_size=20)
 
 
 def test_an_encoder_that_drops_an_item_is_refused():
@@ -185,19 +183,17 @@ def test_an_encoder_that_drops_an_item_is_refused():
         )
 
 
-def test_a_blank_text_is_refused_with_its_row_and_side(monkeypatch):
-    monkeypatch.setattr(fitting, "_CHUNK", 20)
+def test_a_blank_text_is_refused_with_its_row_and_side():
     blank = [*NUMBERS[:30], " ", *NUMBERS[31:]]
     with pytest.raises(InvalidPairsError, match="row 30 of the target column is an empty text"):
-        fit_translator(OrthoTranslator(), vectors(3), vectors(3), (NUMBERS, blank))
+        fit_translator(OrthoTranslator(), vectors(3), vectors(3), (NUMBERS, blank), chunk_size=20)
 
 
-def test_items_that_are_no_texts_are_refused_with_their_place(monkeypatch):
-    monkeypatch.setattr(fitting, "_CHUNK", 20)
+def test_items_that_are_no_texts_are_refused_with_their_place():
     encoder = load_encoder(bert_repo())
     numbers = [*NUMBERS[:30], 30, *NUMBERS[31:]]
     with pytest.raises(InvalidPairsError, match="among pairs 20 to 39: item 10 must be a text"):
-        fit_translator(OrthoTranslator(), encoder, encoder, (numbers, NUMBERS))
+        fit_translator(OrthoTranslator(), encoder, encoder, (numbers, NUMBERS), chunk_size=20)
 
 
 def test_a_refused_fit_leaves_the_translator_as_it_was():

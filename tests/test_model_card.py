@@ -289,13 +289,6 @@ class TestPeoplesEdits:
         text = edit(lambda path: "---\nlicense: mit\n---\n\n# My map\n").text
         assert text.strip().startswith("# My map\n\n<!-- begin: written by hf-latent-bridge")
 
-    def test_a_card_without_metadata_is_taken(self, tmp_path):
-        (tmp_path / "README.md").write_text("# My map\n")
-        fitted().save_pretrained(tmp_path)
-        card = ModelCard.load(tmp_path / "README.md")
-        assert "# My map" in card.text
-        assert card.data.library_name == "hf-latent-bridge"
-
     def test_a_lost_end_mark_never_costs_what_follows(self, edit, repo_id):
         def change(path):
             return self.read(path).replace("<!-- end -->", "") + "\nMy own words.\n"
@@ -340,10 +333,13 @@ class TestPeoplesEdits:
 
     @pytest.mark.parametrize("header", ["a: [", "- a\n- b", "a: b: c"])
     def test_broken_metadata_is_refused_and_left_alone(self, tmp_path, header):
-        (tmp_path / "README.md").write_text(f"---\n{header}\n---\nMine.\n")
+        card = card_of(fitted(), tmp_path)
+        broken = f"---\n{header}\n---\n{card[card.index('<!-- begin') :]}"
+        (tmp_path / "README.md").write_text(broken)
         with pytest.raises(ConfigError, match="must be a YAML mapping"):
-            fitted().save_pretrained(tmp_path)
-        assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+            fitted(LinearTranslator).save_pretrained(tmp_path)
+        assert (tmp_path / "README.md").read_text() == broken
+        assert type(AutoTranslator.from_pretrained(tmp_path)) is OrthoTranslator
 
 
 def test_equal_input_gives_an_equal_card():
@@ -356,7 +352,7 @@ def test_equal_input_gives_an_equal_card():
         "dataset": {},
         "metrics": {},
     }
-    first = render_card(config, repo_id="me/x", tags=())
-    assert first == render_card(config, repo_id="me/x", tags=())
+    first = render_card(config, repo_id="me/x")
+    assert first == render_card(config, repo_id="me/x")
     assert merge_card(first, first) == first
     assert "Method `ortho`, fitted on\n5 pairs." in first

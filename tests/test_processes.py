@@ -1,8 +1,8 @@
 """Several real processes give what one gives, and an error in one is an error in all."""
 
+import contextlib
 import functools
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -10,20 +10,14 @@ import fit_cases
 import numpy as np
 import pytest
 import torch
-from processes import finished
+from processes import ON_CPUS, PATIENCE, finished, torchrun, without_a_launcher
 from tiny_models import sentence_repo, text_dataset
 
-from hf_latent_bridge.fitting import fit as fitting
 from hf_latent_bridge.fitting.processes import Processes
 
+pytestmark = pytest.mark.slow
 FITS = list(fit_cases.FITS)
 COUNTS = [2, 3]
-
-
-def torchrun(count, *command):
-    """The command as `count` processes on CPUs."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return [*launcher, "--nproc_per_node", str(count), *map(str, command)]
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +31,7 @@ def outcomes(tmp_path_factory):
     def launch(count):
         folder = tmp_path_factory.mktemp(f"of-{count}")
         command = torchrun(count, Path(fit_cases.__file__), folder)
-        environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-        done = finished(command, env=environment, check=False)
+        done = finished(command, env=ON_CPUS, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return {
             name: [
@@ -51,9 +44,8 @@ def outcomes(tmp_path_factory):
 
 
 @pytest.fixture
-def alone(monkeypatch):
+def alone():
     """A case in this process, with one thread as in the others: float32 encoders round by it."""
-    monkeypatch.setattr(fitting, "_CHUNK", fit_cases.ROWS_PER_CHUNK)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield fit_cases.outcome
@@ -131,6 +123,35 @@ def test_processes_that_accelerate_has_not_joined_are_refused():
     command = [sys.executable, "-c", code]
     done = finished(command, check=False)
     assert "ProcessError: 2 processes were started, but Accelerate joined 1" in done.stderr
+
+
+def test_a_process_that_gives_no_sign_of_life_is_not_waited_for(tmp_path):
+    """The second of two is stopped, as on a machine that hangs; its connections stay open."""
+    code = (
+        "import os, signal, sys\n"
+        "from hf_latent_bridge.fitting.processes import Processes\n"
+        "me = Processes.current(patience=3)\n"
+        "stop_me = lambda failed: me.is_first or os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "me.run(stop_me)"
+    )
+    with contextlib.ExitStack() as stack:
+        first, second = (stack.enter_context(one) for one in without_a_launcher(2, "-c", code))
+        stack.callback(second.kill)
+        _, error = first.communicate(timeout=PATIENCE)
+    assert first.returncode == 1
+    assert "ProcessError: process 1 of 2 gave no sign of life for 3 seconds" in error
+
+
+def test_a_process_that_never_comes_is_not_waited_for():
+    code = (
+        "from hf_latent_bridge.fitting.processes import Processes\n"
+        "Processes.current(start_timeout=3)"
+    )
+    (second,) = without_a_launcher(2, "-c", code, ranks=[1])
+    with second:
+        _, error = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 1
+    assert "ProcessError: not all of 2 processes came within 3 seconds" in error
 
 
 def test_one_process_needs_no_accelerate(monkeypatch):

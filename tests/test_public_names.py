@@ -3,7 +3,6 @@
 import builtins
 import inspect
 import re
-import subprocess
 import sys
 import tomllib
 import types
@@ -11,6 +10,7 @@ import typing
 from pathlib import Path
 
 import pytest
+from processes import finished
 
 import hf_latent_bridge
 from hf_latent_bridge import errors
@@ -61,7 +61,7 @@ print(*[
     if isinstance(getattr(hf_latent_bridge, name), types.ModuleType)
 ])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = finished([sys.executable, "-c", code])
     assert done.stdout.split() == []
     stems = {part for module in MODULES for part in module.split(".")}
     assert not stems & set(NAMES)

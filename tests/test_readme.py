@@ -1,14 +1,17 @@
-"""Every block of the README runs, on real encoders, against the embedded Hub.
+"""Every block of code in the README and the documentation runs, and every link leads somewhere.
 
-What the README names of the public Hub is not to be had offline. BBC News stands in for the news
-dataset, tiny random models for the image models and random pictures for the captioned ones, under
-their names and with the same columns.
+They run on real encoders, against the embedded Hub. BBC News stands in for the news dataset, tiny
+random models for the image models and random pictures for the captioned ones, under their names
+and with the same columns.
 """
 
+import contextlib
+import io
 import re
 import shlex
 from pathlib import Path
 from string import Template
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -19,12 +22,30 @@ from local_hub import LocalHub
 from local_hub.server import ORGS
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+}
+README = PAGES["README.md"]
+SCALE = PAGES["docs/scale.md"]
+SIGNATURES = "docs/api.md"
+TESTED_BELOW = {"README.md", "docs/format.md", "CONTRIBUTING.md"}
 DATASET = "fancyzhx/ag_news"
 
+pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+def blocks(language: str, page: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return [code for written_in, code in found if written_in == language]
+
+
+def run_blocks(code: list[str], where: str) -> dict[str, object]:
+    """Runs blocks of Python one after another; returns the names that they set."""
+    names: dict[str, object] = {}
+    for block in code:
+        exec(compile(block, where, "exec"), names)
+    return names
 
 
 @pytest.fixture(scope="module")
@@ -53,33 +74,54 @@ def _captioned_pictures():
     return Dataset.from_dict(rows, features=features)
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> None:
+class Run(NamedTuple):
+    folder: Path
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def readme(seeded, tmp_path_factory) -> Run:
+    """The README's Python, which publishes the translator that its first block loads."""
+    folder, printed = tmp_path_factory.mktemp("readme"), io.StringIO()
+    first, *rest = blocks("python", README)
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        run_blocks([*rest, first], "README.md")
+    return Run(folder, printed.getvalue())
+
+
+@pytest.mark.slow
+def test_the_python_blocks_of_the_readme_run(readme):
+    assert "translated" in readme.printed
+    assert "shuffled" in readme.printed
+    assert readme.printed.rstrip().endswith("torch.Size([1, 768])")
+    assert (readme.folder / "old-to-new/model.safetensors").is_file()
+
+
+def pages_with_python() -> list:
+    found = []
+    for name, page in PAGES.items():
+        if blocks("python", page) and name not in TESTED_BELOW | {SIGNATURES}:
+            needs_encoders = "load_encoder(" in page
+            found.append(pytest.param(name, marks=[pytest.mark.slow] if needs_encoders else []))
+    return found
+
+
+@pytest.mark.parametrize("name", pages_with_python())
+def test_the_python_blocks_of_a_page_run_in_order(name, request, tmp_path, monkeypatch):
+    if "load_encoder(" in PAGES[name]:
+        request.getfixturevalue("readme")
     monkeypatch.chdir(tmp_path)
+    assert run_blocks(blocks("python", PAGES[name]), name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("seeded")
-@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
-def test_the_python_blocks_run_in_order_once_the_translator_is_published(capsys):
-    first, *rest = blocks("python")
-    names: dict[str, object] = {}
-    for block in [*rest, first]:
-        exec(compile(block, "README.md", "exec"), names)
-    printed = capsys.readouterr().out
-    assert "translated" in printed
-    assert "untranslated" in printed
-    assert printed.rstrip().endswith("torch.Size([1, 768])")
-    assert Path("old-to-new/model.safetensors").is_file()
-    assert names["images"].shape == (1797, 1, 8, 8)
-
-
-@pytest.mark.usefixtures("seeded")
-@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
-def test_the_commands_run_in_order(capsys):
+def test_the_commands_of_the_readme_run_in_order(capsys, tmp_path, monkeypatch):
     from hf_latent_bridge.cli import main
 
+    monkeypatch.chdir(tmp_path)
     np.save("old.npy", np.ones((5, 384), np.float32))
-    (console,) = blocks("console")
+    (console,) = blocks("console", README)
     for line in console.strip().splitlines():
         command = shlex.split(line.removeprefix("$ "))
         assert command[0] == "latent-bridge"
@@ -87,10 +129,20 @@ def test_the_commands_run_in_order(capsys):
     assert np.load("new.npy").shape == (5, 768)
 
 
+def test_the_translator_of_the_contributing_page_can_be_fitted(monkeypatch):
+    from hf_latent_bridge.translators.base import TRANSLATORS
+
+    (code,) = blocks("python", PAGES["CONTRIBUTING.md"])
+    translator = run_blocks([code], "CONTRIBUTING.md")["MyTranslator"]()
+    monkeypatch.setitem(TRANSLATORS, "mine", TRANSLATORS.pop("mine"))  # gone after this test
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    assert translator.fit(x, 2 * x).score(x, 2 * x) > 0.8
+
+
 def commands_that_need_more_machines() -> list[list[str]]:
     """The words of each command in the bash blocks, with their variables put in."""
     commands: list[list[str]] = []
-    for block in blocks("bash"):
+    for block in (code for page in PAGES.values() for code in blocks("bash", page)):
         values = dict(re.findall(r'^(\w+)="([^"]+)"$', block, re.MULTILINE))
         for line in re.sub(r'^\w+="[^"]+"$', "", block, flags=re.MULTILINE).splitlines():
             commands.append(shlex.split(Template(line).substitute(values), comments=True))
@@ -122,41 +174,65 @@ def test_commands_for_many_gpus_and_machines_are_good_usage():
         build_parser().parse_args(without_launcher(words))
 
 
-def test_every_option_that_the_readme_names_is_one_of_its_command():
+def test_every_option_in_the_table_of_fits_is_an_option_of_fit():
     from write_docs import commands
 
-    (table,) = re.findall(r"\| you have \| add \|\n(.*?)\n\n", README, re.DOTALL)
+    (table,) = re.findall(r"\| you have \| add \|\n(.*?)\n\n", SCALE, re.DOTALL)
     known = set(commands()["fit"]._option_string_actions)
     named = set(re.findall(r"--[a-z-]+", table.replace("|---|---|", "")))
     assert named <= known
     assert {"--precomputed", "--anchors", "--checkpoint-dir"} <= named
 
 
-def test_the_tree_names_files_that_exist():
-    (tree,) = re.findall(r"```\n(hf_latent_bridge/\n.*?)```", README, re.DOTALL)
-    for line in tree.splitlines():
-        folder = ROOT / "hf_latent_bridge" if line.startswith(" ") else ROOT
-        assert (folder / line.split()[0]).exists(), line
+def test_the_readme_has_at_most_1200_words():
+    assert len(README.split()) <= 1200
 
 
-def test_links_inside_the_project_lead_somewhere():
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
+def test_every_make_target_that_a_page_names_exists_and_ci_runs_one_of_the_readme():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = "\n".join(PAGES.values())
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", pages, re.MULTILINE))
+    assert {"quickstart", "demo", "check", "test-fast", "docs"} <= named <= targets
+    (command,) = re.findall(r"^make .*$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert f"`{command}`" in README
 
 
-def test_numbers_in_the_readme_name_the_script_that_prints_them():
-    for script in re.findall(r"<!-- printed by (\S+) -->", README):
-        assert (ROOT / script).is_file()
-    tables = [block for block in blocks("") if re.search(r"\d\.\d{3}", block)]
-    assert len(tables) == README.count("<!-- printed by ")
+def headings(page: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    found = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
-def test_the_readme_names_every_registered_type():
+@pytest.mark.parametrize("name", PAGES)
+def test_links_of_a_page_lead_to_files_and_headings_that_exist(name):
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[name]):
+        path, _, anchor = link.partition("#")
+        file = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert file.exists(), link
+        if anchor:
+            assert anchor in headings(file.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_files_that_a_page_names_exist(name):
+    for path in re.findall(r"\b((?:scripts|docs|tests|spaces_demo)/[\w/]+\.\w+)", PAGES[name]):
+        assert (ROOT / path).exists(), path
+
+
+def test_tables_of_numbers_in_the_readme_come_right_after_the_name_of_their_script():
+    printed = re.findall(r"<!-- printed by (\S+) -->\n```\n(.*?)```", README, re.DOTALL)
+    assert all((ROOT / script).is_file() for script, _ in printed)
+    tables = [block for block in blocks("", README) if re.search(r"\d\.\d{3}", block)]
+    assert tables == [table for _, table in printed]
+
+
+def test_the_page_on_choosing_and_the_registry_name_the_same_types():
     from hf_latent_bridge.translators.base import TRANSLATORS
 
-    for kind, cls in TRANSLATORS.items():
-        assert f"`{kind}`" in README
-        assert cls.__name__ in README
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGES["docs/choosing.md"], re.MULTILINE)
+    own = {k: cls.__name__ for k, cls in TRANSLATORS.items() if cls.__module__.startswith("hf_")}
+    assert dict(rows) == own
+    assert len(rows) == len(own)
 
 
 def test_the_format_page_names_every_field_of_the_config():
@@ -165,7 +241,7 @@ def test_the_format_page_names_every_field_of_the_config():
     from hf_latent_bridge.spaces import SpaceSpec
     from hf_latent_bridge.translators.base import TranslatorConfig
 
-    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    page = PAGES["docs/format.md"]
     for field in (*fields(TranslatorConfig), *fields(SpaceSpec)):
         assert f"`{field.name}`" in page
 
@@ -179,7 +255,7 @@ def test_the_format_page_names_every_kind_of_decoder_with_its_files_and_params(t
     from hf_latent_bridge.hub.published import _FIELDS
     from hf_latent_bridge.stitching import FIELDS
 
-    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    page = PAGES["docs/format.md"]
     x = np.random.default_rng(0).normal(size=(20, 4))
     parts = [
         fit_head(x, [0, 1] * 10),
@@ -198,14 +274,16 @@ def test_the_format_page_names_every_kind_of_decoder_with_its_files_and_params(t
         assert f"`{name}`" in page
 
 
-def test_the_format_page_tells_how_to_use_a_repo_without_the_library(tmp_path):
+def test_the_format_page_tells_how_to_use_a_repo_without_the_library(tmp_path, monkeypatch):
     from hf_latent_bridge import OrthoTranslator
+
+    monkeypatch.chdir(tmp_path)
 
     x = np.random.default_rng(0).normal(size=(50, 4))
     translator = OrthoTranslator().fit(x, x[:, ::-1].copy())
     translator.save_pretrained(tmp_path)
-    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    page = PAGES["docs/format.md"]
+    (block,) = blocks("python", page)
     names: dict[str, object] = {}
     exec(block, names)
     np.testing.assert_allclose(names["transform"](x), translator.transform(x))

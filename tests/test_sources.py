@@ -150,7 +150,7 @@ def test_the_space_of_given_latents_is_recorded_and_its_width_is_checked():
     space = SpaceSpec(3, repo_id="me/old")
     translator = fit_translator(LinearTranslator(), space, lambda rows: Y[rows], (X, range(40)))
     assert translator.source_ == space
-    with pytest.raises(InvalidLatentsError, match=r"latents of me/old .* are 3 wide"):
+    with pytest.raises(InvalidLatentsError, match=r"latents of me/old .* vectors of dim 3"):
         fit_translator(LinearTranslator(), SpaceSpec(5, repo_id="me/old"), None, (X, Y))
 
 
@@ -177,7 +177,7 @@ def test_a_file_that_was_cut_short_or_is_none_is_refused(tmp_path):
 BAD = {
     "is missing": lambda rows: rows.__setitem__(11, None),
     "holds NaN or infinity": lambda rows: rows.__setitem__(11, [0.0, np.nan, 1.0]),
-    "is 2 wide, others are 3": lambda rows: rows.__setitem__(11, [0.0, 1.0]),
+    "has dim 2, others have 3": lambda rows: rows.__setitem__(11, [0.0, 1.0]),
 }
 
 
@@ -197,7 +197,7 @@ def test_a_bad_vector_stops_the_fit_with_its_row_or_is_skipped(what, streamed, t
     translator = fitted(pairs, on_bad_row="skip", bad_rows_file=report)
     good = np.delete(np.arange(40), 11)
     assert torch.allclose(translator.map_.weight, fitted((X[good], Y[good])).map_.weight, atol=1e-6)
-    assert translator.dataset_["bad_rows_skipped"] == translator.fit_summary_.skipped == 1
+    assert translator.dataset_["bad_rows_skipped"] == translator.fit_summary_.n_skipped == 1
     assert json.loads(report.read_text()) == {"row": 11, "side": "source", "reason": what}
 
 
@@ -245,7 +245,7 @@ def test_latents_that_an_encoder_spoils_are_skipped_too():
 
 def test_the_summary_says_where_the_time_went():
     summary = fitted((X, Y)).fit_summary_
-    assert (summary.pairs, summary.rows, summary.processes) == (40, 40, 1)
+    assert (summary.n_pairs, summary.n_read, summary.processes) == (40, 40, 1)
     assert sum(summary.seconds.values()) <= summary.total_seconds
     assert "reading" in str(summary)
     assert "40 pairs in" in str(summary)

@@ -236,7 +236,7 @@ def test_nothing_is_unpickled(space, files, tmp_path, kind):
         files[1].write_bytes(pickle.dumps(trap))
     else:
         np.save(files[1], np.array([[trap]] * 120), allow_pickle=True)
-    with pytest.raises(AppError, match="is not a .npy file|it holds Python objects"):
+    with pytest.raises(AppError, match=r"is not a .npy file|it holds Python objects"):
         fit_files(space, *files)
     assert not mark.exists()
 
@@ -287,7 +287,7 @@ def test_a_csv_that_cannot_be_used_is_refused(space, repos, encoders, tmp_path, 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"method": "magic"}, "magic is not in the list of choices: .'ortho', 'l_ortho'"),
+        ({"method": "magic"}, "magic is not in the list of choices"),
         ({"alpha": 1_001}, "Alpha must be a number from 0 to 1,000"),
         ({"alpha": None}, "Alpha must be a number from 0 to 1,000"),
         ({"anchors": 801}, "For texts, the anchors must be a whole number from 20 to 800"),

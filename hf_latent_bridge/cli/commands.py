@@ -171,6 +171,7 @@ def fit(args: argparse.Namespace) -> Result:
     if Path(args.output).exists() and not Path(args.output).is_dir():
         raise NotADirectoryError(f"--output must name a folder, and {args.output} is a file")
     inputs.check_choice(args)
+    inputs.check_encoders(args)
     pairs = inputs.open_pairs(args, args.split)
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hf_latent_bridge import Encoder, Pairs
     from hf_latent_bridge.data.streams import StreamedPairs
     from hf_latent_bridge.encoders.base import EncoderLike
+    from hf_latent_bridge.vectors.reader import VectorSource
 
 SIDES = ("source", "target")
 
@@ -26,8 +27,8 @@ def open_pairs(args: argparse.Namespace, split: str | None) -> "Pairs | Streamed
         return pairs
     from hf_latent_bridge import load_pairs
 
-    files = Path(args.source_vectors), Path(args.target_vectors)
-    return load_pairs(files, source=args.source_column, target=args.target_column)
+    sides = tuple(_vectors(args, side) for side in SIDES)
+    return load_pairs(sides, source=args.source_column, target=args.target_column)
 
 
 def choose(
@@ -50,7 +51,23 @@ def choose(
         labels=_labels(args) if args.anchors == "balanced" else None,
         seed=args.seed,
         batch_size=args.batch_size,
+        chunk_size=args.chunk_size,
+        progress=args.progress,
     )
+
+
+def check_encoders(args: argparse.Namespace) -> None:
+    """Refuses a side without an encoder and without latents.
+
+    Raises:
+        ValueError: Says which.
+    """
+    for side in SIDES:
+        if getattr(args, side) is None and not is_given(args, side):
+            raise ValueError(
+                f"--{side} is needed, the repo id or folder of the {side} encoder: without it, "
+                f"latents must be given by --{side}-vectors or --precomputed {side}"
+            )
 
 
 def check_choice(args: argparse.Namespace) -> None:
@@ -93,15 +110,23 @@ def named_encoder(args: argparse.Namespace, side: str) -> "EncoderLike | None":
 
 
 def given_spaces(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Repo and commit of the encoders that latents were given of, by side."""
+    """What is known of the encoders that latents were given of, by side.
+
+    A name may be of a model that is not on the Hub, which is asked only for a revision.
+    """
     from hf_latent_bridge.hub import client
 
     spaces = {}
     for side in SIDES:
-        name = getattr(args, side)
-        if is_given(args, side) and not Path(name).is_dir():
-            commit = client.resolve_commit(name, revision=getattr(args, f"{side}_revision"))
-            spaces[side] = {"repo_id": name, "revision": commit}
+        name, revision, modality = (
+            getattr(args, f"{side}{part}") for part in ("", "_revision", "_modality")
+        )
+        if not is_given(args, side) or name is None or Path(name).is_dir():
+            continue
+        known = {"repo_id": name, "modality": modality}
+        if revision is not None:
+            known["revision"] = client.resolve_commit(name, revision=revision)
+        spaces[side] = {key: value for key, value in known.items() if value is not None}
     return spaces
 
 
@@ -125,6 +150,15 @@ def has_vectors(args: argparse.Namespace) -> bool:
     if args.dataset and not args.source_column:
         raise ValueError("--dataset needs --source-column, what the source encodes")
     return all(files)
+
+
+def _vectors(args: argparse.Namespace, side: str) -> "VectorSource":
+    from hf_latent_bridge.vectors.reader import VectorSource
+
+    scale = getattr(args, f"{side}_scale")
+    return VectorSource(
+        getattr(args, f"{side}_vectors"), scale=args.scale if scale is None else scale
+    )
 
 
 def _columns(

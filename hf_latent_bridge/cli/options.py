@@ -1,9 +1,37 @@
 """The options of each command, and what they may be."""
 
 import argparse
+from collections.abc import Iterator
+from typing import Literal
 
-Command = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
+
+
+class Command(argparse.ArgumentParser):
+    """A parser whose help says what is registered; reading the registries imports torch."""
+
+    def format_help(self) -> str:
+        """The help, with `{formats}` and other words replaced by what is registered."""
+        for action in self._actions:
+            for word, list_registered in _REGISTERED.items():
+                if action.help and f"{{{word}}}" in action.help:
+                    action.help = action.help.replace(f"{{{word}}}", list_registered())
+        return super().format_help()
+
+
+def _types() -> str:
+    from hf_latent_bridge.translators import TRANSLATORS
+
+    return ", ".join(sorted(TRANSLATORS))
+
+
+def _formats() -> str:
+    from hf_latent_bridge.vectors.formats import readable
+
+    return readable()
+
+
+_REGISTERED = {"types": _types, "formats": _formats}
 
 
 def add_fit(command: Command) -> None:
@@ -11,21 +39,23 @@ def add_fit(command: Command) -> None:
     encoders = command.add_argument_group("encoders")
     for side in ("source", "target"):
         encoders.add_argument(
-            f"--{side}", required=True, metavar="REPO", help=f"{side} encoder: repo id or folder"
+            f"--{side}",
+            metavar="REPO",
+            help=f"{side} encoder: repo id or folder; where its latents are given, any name, "
+            "such as openai/text-embedding-3-small, or none",
         )
         encoders.add_argument(f"--{side}-revision", metavar="REV", help="branch, tag or commit")
         encoders.add_argument(
             f"--{side}-modality",
-            choices=("text", "image"),
-            help="what it encodes, where it can do both, as CLIP",
+            choices=_Modalities(),
+            metavar="MODALITY",
+            help="what it encodes, where it can do several, as CLIP: %(choices)s",
         )
     encoders.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
     _add_choice(_add_pairs(command, "fit on a sample of N pairs"))
     _add_rows(command)
     method = command.add_argument_group("translator")
-    method.add_argument(
-        "--type", default="ortho", help="affine, linear, l_ortho or ortho (default: ortho)"
-    )
+    method.add_argument("--type", default="ortho", help="one of {types} (default: ortho)")
     method.add_argument(
         "--param",
         action="append",
@@ -66,6 +96,7 @@ def _add_rows(command: Command) -> None:
     rows.add_argument(
         "--chunk-size",
         type=_positive,
+        default=1024,
         metavar="N",
         help="pairs that a process takes at a time: lower it to share few among many "
         "(default: 1024)",
@@ -184,11 +215,17 @@ def _add_pairs(command: Command, sample: str) -> Group:
         help="a further dataset with the same columns and split; may be repeated",
     )
     pairs.add_argument("--stream", action="store_true", help="read once, without downloading first")
-    pairs.add_argument("--source-column", metavar="COLUMN", help="what the source encodes")
+    pairs.add_argument(
+        "--source-column",
+        metavar="COLUMN",
+        help="what the source encodes; in a file of vectors the column, key, tensor or array, "
+        "where there are several: a path such as data[0].embedding, or a pattern such as 'dim_*' "
+        "for one column per dimension",
+    )
     pairs.add_argument(
         "--target-column",
         metavar="COLUMN",
-        help="what the target encodes (default: the source column)",
+        help="the same for the target (default: the source column)",
     )
     pairs.add_argument(
         "--precomputed",
@@ -199,7 +236,15 @@ def _add_pairs(command: Command, sample: str) -> Group:
         pairs.add_argument(
             f"--{side}-vectors",
             metavar="FILE",
-            help=f".npy, .safetensors or .parquet file of {side} latents, in place of a dataset",
+            help=f"file or folder of {side} latents, in place of a dataset: {{formats}}",
+        )
+    for flag, whose in (("", "both sides"), ("source-", "source"), ("target-", "target")):
+        pairs.add_argument(
+            f"--{flag}scale",
+            type=_scale,
+            metavar="NUMBER",
+            help=f"{whose}: what integers in a file of vectors are multiplied by, or binary for "
+            "bits packed in bytes",
         )
     pairs.add_argument("--max-pairs", type=_positive, metavar="N", help=sample)
     pairs.add_argument("--seed", type=int, default=0, help="seeds all that is random (default: 0)")
@@ -251,10 +296,31 @@ def _add_cache_dir(command: Command | Group) -> None:
     )
 
 
+class _Modalities:
+    """The names in the registry, which is imported for a help text or a value, not before."""
+
+    def __iter__(self) -> Iterator[str]:
+        from hf_latent_bridge.encoders.modality import MODALITIES
+
+        return iter(sorted(MODALITIES))
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _scale(text: str) -> float | Literal["binary"]:
+    if text == "binary":
+        return "binary"
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or binary, got {text!r}") from None
 
 
 def _device(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The unit of work: chunks of consecutive rows, each at a fixed place, shared out to processes."""
+"""Chunks of consecutive pairs, the unit of reading, and how processes share them out."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,12 +9,14 @@ import numpy.typing as npt
 
 from hf_latent_bridge.data.items import BadRow, Items
 
-Rows = npt.NDArray[np.int64]
+CHUNK_SIZE = 1024
+
+Rows = npt.NDArray[np.int64]  # row numbers
 
 
 @dataclass(frozen=True, order=True)
-class Place:
-    """Where a chunk stands: its shard (0 where there is one) and its number in that shard."""
+class ChunkNumber:
+    """Which chunk of a dataset: its shard (0 for an undivided one), and its number in there."""
 
     shard: int
     index: int
@@ -22,43 +24,59 @@ class Place:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive rows. Their places do not depend on the number of processes, so sums do not.
+    """Consecutive pairs. Their division into chunks is the same for any number of processes.
 
     Attributes:
-        place: Where the chunk stands.
-        rows: Number of each row in the dataset, (n,); in its shard where `sharded`.
+        number: Which chunk of the dataset.
+        rows: Row number of each pair in the dataset, (n,), or in its shard where `sharded`.
         source: Items for the source side.
         target: Items for the target side.
-        sharded: Whether rows count from the beginning of their shard.
+        sharded: Whether row numbers start anew in each shard.
     """
 
-    place: Place
+    number: ChunkNumber
     rows: Rows
     source: Items
     target: Items
     sharded: bool = False
 
-    def bad_row(self, position: int, side: str, reason: str) -> BadRow:
-        """What is wrong with the item at a position of this chunk."""
-        shard = self.place.shard if self.sharded else None
-        return BadRow(int(self.rows[position]), side, reason, shard)
+    def __len__(self) -> int:
+        return len(self.rows)
 
-    def keep(self, positions: Rows) -> "Chunk":
-        """The chunk with some of its rows."""
-        source, target = (_pick(items, positions) for items in (self.source, self.target))
-        return Chunk(self.place, self.rows[positions], source, target, self.sharded)
+    def items(self, side: str) -> Items:
+        """The items of one side, "source" or "target"."""
+        return self.source if side == "source" else self.target
+
+    def bad_row(self, index: int, side: str, reason: str) -> BadRow:
+        """Describes an unusable item by its index in this chunk."""
+        shard = self.number.shard if self.sharded else None
+        return BadRow(int(self.rows[index]), side, reason, shard)
+
+    def keep(self, indices: Rows) -> "Chunk":
+        """The chunk with some of its pairs."""
+        source, target = (_pick(items, indices) for items in (self.source, self.target))
+        return Chunk(self.number, self.rows[indices], source, target, self.sharded)
+
+    def __str__(self) -> str:
+        shard = f" of shard {self.number.shard}" if self.sharded else ""
+        return f"pairs {self.rows[0]} to {self.rows[-1]}{shard}"
 
 
 @dataclass(frozen=True)
 class Share:
-    """The part of the chunks that one of several processes reads."""
+    """The chunks that one of several processes reads.
+
+    Attributes:
+        rank: Number of the process, from 0.
+        count: Number of processes.
+    """
 
     rank: int = 0
     count: int = 1
 
-    def owns(self, place: Place, *, by_shard: bool = False) -> bool:
-        """Whether the chunk is this process's; with `by_shard`, it has all of a shard or none."""
-        return (place.shard + (0 if by_shard else place.index)) % self.count == self.rank
+    def owns(self, number: ChunkNumber, *, by_shard: bool = False) -> bool:
+        """Whether the chunk is this process's; `by_shard` gives whole shards to one process."""
+        return (number.shard + (0 if by_shard else number.index)) % self.count == self.rank
 
 
 EVERYTHING = Share()
@@ -72,18 +90,24 @@ class PairSource(Protocol):
         """Where the pairs come from; JSON values, recorded in the translator's config."""
 
     def rows_of(self, share: Share, size: int) -> int | None:
-        """Number of rows in a process's chunks; None where only reading them would tell."""
+        """Number of pairs in the chunks of a process; None if only reading them would tell."""
 
     def fingerprint(self) -> str:
-        """Equal for equal pairs in the same order, so that a resumed fit knows them again."""
+        """Equal for equal pairs in the same order; a resumed fit compares it."""
 
     def chunks(
-        self, size: int, *, share: Share = EVERYTHING, after: Place | None = None
+        self, size: int, *, share: Share = EVERYTHING, after: ChunkNumber | None = None
     ) -> Iterator[Chunk]:
-        """A process's chunks of at most `size` rows, in order, from behind a place on."""
+        """Chunks of at most `size` pairs, in order, starting after chunk `after`.
+
+        Args:
+            size: Pairs in a chunk.
+            share: Which chunks to read.
+            after: The last chunk that needs no reading; None to start with the first.
+        """
 
 
-def _pick(items: Items, positions: Rows) -> Items:
+def _pick(items: Items, indices: Rows) -> Items:
     if isinstance(items, np.ndarray):
-        return items[positions]
-    return [items[position] for position in positions]
+        return items[indices]
+    return [items[index] for index in indices]

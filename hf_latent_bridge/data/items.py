@@ -1,4 +1,4 @@
-"""Items as they come out of a column, and what makes one of them unusable."""
+"""Items of a column, and the reasons why one of them cannot be used."""
 
 import hashlib
 from collections import Counter
@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.encoders.modality import modality_of_item
+
 Array = npt.NDArray[Any]
-Items = list[Any] | Array  # an array holds one vector or picture per row
+Items = list[Any] | Array  # an array has one vector or picture per row
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands in a column for an item that could not be decoded."""
+    """Takes the place of an item that could not be decoded."""
 
     reason: str
 
@@ -25,9 +27,9 @@ class BadRow:
     """A row that cannot be used.
 
     Attributes:
-        row: Its number in the dataset, or in its shard where `shard` is given.
+        row: Row number in the dataset, or in its shard where `shard` is given.
         side: "source" or "target".
-        reason: What is wrong with the item there.
+        reason: Why the item cannot be used.
         shard: Number of the shard of a streamed dataset.
     """
 
@@ -37,7 +39,7 @@ class BadRow:
     shard: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, without what is not known."""
+        """The known fields, as JSON values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def __str__(self) -> str:
@@ -48,30 +50,31 @@ class BadRow:
 class Screen:
     """Finds the unusable items of one side, chunk by chunk.
 
-    Latents must be finite and as wide as most of the first chunk; items to encode must be there.
+    Latents must be finite and have the dim of most rows of the first chunk; items to encode must
+    not be missing, empty or unreadable.
     """
 
     def __init__(self, *, latents: bool) -> None:
         self._latents = latents
-        self._width: int | None = None
+        self._dim: int | None = None
 
     def reasons(self, items: Items) -> dict[int, str]:
-        """What is wrong with which positions of a chunk."""
+        """Why items of a chunk cannot be used, by their index."""
         if not self._latents:
             return _found([_reason(item) for item in items])
         vectors = items if _is_matrix(items) else [_vector(item) for item in items]
-        if self._width is None:
-            widths = Counter(len(vector) for vector in vectors if isinstance(vector, np.ndarray))
-            self._width = widths.most_common(1)[0][0] if widths else None
-        if isinstance(vectors, np.ndarray) and vectors.shape[1] == self._width:
+        if self._dim is None:
+            dims = Counter(len(vector) for vector in vectors if isinstance(vector, np.ndarray))
+            self._dim = dims.most_common(1)[0][0] if dims else None
+        if isinstance(vectors, np.ndarray) and vectors.shape[1] == self._dim:
             return _non_finite_rows(vectors)
         return _found([self._reason_of_vector(vector) for vector in vectors])
 
     def _reason_of_vector(self, vector: Any) -> str | None:
         if not isinstance(vector, np.ndarray):
             return _reason(vector)
-        if vector.shape != (self._width,):
-            return f"is {len(vector)} wide, others are {self._width}"
+        if vector.shape != (self._dim,):
+            return f"has dim {len(vector)}, others have {self._dim}"
         return None if np.isfinite(vector).all() else _NON_FINITE
 
 
@@ -84,14 +87,13 @@ def as_matrix(items: Items) -> Array:
 
 def digest(item: Any) -> bytes:
     """16 bytes that tell an item's content from others'."""
-    if isinstance(item, str):
-        content = item.encode()
-    elif isinstance(item, np.ndarray):
-        content = item.tobytes()
-    elif hasattr(item, "tobytes"):  # a picture
-        content = f"{item.mode} {item.size} ".encode() + item.tobytes()
-    else:
-        content = repr(item).encode()
+    if isinstance(item, np.ndarray):
+        return _hash(item.tobytes())
+    modality = modality_of_item(item)
+    return _hash(repr(item).encode()) if modality is None else modality.digest(item)
+
+
+def _hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
@@ -103,7 +105,7 @@ def _is_matrix(items: Items) -> bool:
 
 
 def _vector(item: Any) -> Any:
-    """A row of numbers as an array; whatever else it is, as it came or unreadable."""
+    """A row of numbers as an array; None if it is missing, else Unreadable."""
     if item is None or isinstance(item, Unreadable):
         return item
     if hasattr(item, "detach"):
@@ -121,11 +123,12 @@ def _reason(item: Any) -> str | None:
         return "is missing"
     if isinstance(item, Unreadable):
         return item.reason
-    return "is an empty text" if isinstance(item, str) and not item.strip() else None
+    modality = modality_of_item(item)
+    return None if modality is None else modality.flaw(item)
 
 
 def _found(reasons: Sequence[str | None]) -> dict[int, str]:
-    return {position: reason for position, reason in enumerate(reasons) if reason}
+    return {index: reason for index, reason in enumerate(reasons) if reason}
 
 
 def _non_finite_rows(vectors: Array) -> dict[int, str]:

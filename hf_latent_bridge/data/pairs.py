@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge.data.chunks import EVERYTHING, Chunk, Place, Rows, Share
+from hf_latent_bridge.data.chunks import (
+    CHUNK_SIZE,
+    EVERYTHING,
+    Chunk,
+    ChunkNumber,
+    PairSource,
+    Rows,
+    Share,
+)
 from hf_latent_bridge.data.columns import Concatenation, fingerprint, read_rows, select
 from hf_latent_bridge.data.items import Screen, digest
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
 from hf_latent_bridge.errors import InvalidPairsError
-
-_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Pairs:
         source: Items for the source encoder.
         target: Items for the target encoder, row by row the counterparts.
         dataset: Where they come from; JSON values, recorded in the translator's config.
-        rows: The rows of the dataset at which they stand, (n,); None for all from 0 on.
+        rows: Row number of each pair in the dataset, (n,); None for 0, 1, 2 and so on.
     """
 
     source: Sequence[Any]
@@ -49,7 +55,7 @@ class Pairs:
         return len(self.source)
 
     def __add__(self, other: "Pairs") -> "Pairs":
-        """These pairs and behind them the others."""
+        """These pairs, followed by the others."""
         if not isinstance(other, Pairs):
             raise InvalidPairsError(
                 f"pairs of one kind can be added, got Pairs and {type(other).__name__}: "
@@ -62,9 +68,9 @@ class Pairs:
         )
 
     def sample(self, n: int, *, seed: int = 0) -> "Pairs":
-        """`n` of the pairs without replacement, in their order; all where there are fewer.
+        """A sample of `n` pairs without replacement, in their order; all if there are fewer.
 
-        A streamed dataset gives the same sample.
+        Streaming the dataset gives the same sample.
 
         Raises:
             InvalidPairsError: `n` is less than 1.
@@ -77,49 +83,49 @@ class Pairs:
         return self.select(smallest(keys, n), **record)
 
     def deduplicate(self) -> "Pairs":
-        """The pairs without those whose content came before; reads all of them once."""
+        """The first pair of each content; reads all pairs once."""
         seen, kept = Deduplicator(), []
-        for chunk in self.chunks(_ROWS):
+        for chunk in self.chunks(CHUNK_SIZE):
             first = seen.first_times(chunk.source, chunk.target)
-            kept.append(first + chunk.place.index * _ROWS)
+            kept.append(first + chunk.number.index * CHUNK_SIZE)
         return self.select(np.concatenate(kept), **({"deduplicated": True} if self.dataset else {}))
 
-    def select(self, positions: Rows, **record: Any) -> "Pairs":
-        """Some of the pairs, read when asked for.
+    def select(self, indices: Rows, **record: Any) -> "Pairs":
+        """Some of the pairs, read when needed.
 
         Args:
-            positions: Which, (n,).
-            record: What to add to the dataset's record, so that the choice can be told.
+            indices: Which pairs, (n,).
+            record: Entries to add to the record of the dataset, such as how they were chosen.
         """
-        source, target = (select(column, positions) for column in (self.source, self.target))
-        return Pairs(source, target, {**self.dataset, **record}, self.row_numbers(positions))
+        source, target = (select(column, indices) for column in (self.source, self.target))
+        return Pairs(source, target, {**self.dataset, **record}, self.row_numbers(indices))
 
-    def row_numbers(self, positions: Rows) -> Rows:
-        """The rows of the dataset at which these pairs stand."""
-        return positions if self.rows is None else self.rows[positions]
+    def row_numbers(self, indices: Rows) -> Rows:
+        """Row numbers in the dataset of some of the pairs."""
+        return indices if self.rows is None else self.rows[indices]
 
     def rows_of(self, share: Share, size: int) -> int:
-        """Number of rows in a process's chunks."""
+        """Number of pairs in the chunks of a process."""
         starts = range(share.rank * size, len(self), share.count * size)
         return sum(min(size, len(self) - start) for start in starts)
 
     def fingerprint(self) -> str:
-        """Equal for equal pairs; a commit on the Hub stands for its content."""
+        """Equal for equal pairs; data of a Hub commit is not read for it."""
         if "revision" in self.dataset:
             rows = "all" if self.rows is None else digest(self.rows).hex()
             return f"{len(self)} {json.dumps(self.dataset, sort_keys=True)} {rows}"
         return f"{fingerprint(self.source)} {fingerprint(self.target)}"
 
     def chunks(
-        self, size: int, *, share: Share = EVERYTHING, after: Place | None = None
+        self, size: int, *, share: Share = EVERYTHING, after: ChunkNumber | None = None
     ) -> Iterator[Chunk]:
-        """A process's chunks of at most `size` pairs, in order, from behind a place on."""
+        """Chunks of at most `size` pairs, in order, starting after chunk `after`."""
         for index, start in enumerate(range(0, len(self), size)):
-            place = Place(0, index)
-            if share.owns(place) and (after is None or place > after):
-                positions = np.arange(start, min(start + size, len(self)))
-                source, target = (read_rows(c, positions) for c in (self.source, self.target))
-                yield Chunk(place, self.row_numbers(positions), source, target)
+            number = ChunkNumber(0, index)
+            if share.owns(number) and (after is None or number > after):
+                indices = np.arange(start, min(start + size, len(self)))
+                source, target = (read_rows(c, indices) for c in (self.source, self.target))
+                yield Chunk(number, self.row_numbers(indices), source, target)
 
     def batches(self, size: int) -> Iterator[tuple[list[Any], list[Any]]]:
         """Consecutive batches of at most `size` pairs.
@@ -129,15 +135,18 @@ class Pairs:
         """
         screen = Screen(latents=False)
         for chunk in self.chunks(size):
-            for side, items in (("source", chunk.source), ("target", chunk.target)):
-                for position, reason in screen.reasons(items).items():
-                    raise InvalidPairsError(
-                        f"{chunk.bad_row(position, side, reason)}: drop this pair"
-                    )
+            for side in ("source", "target"):
+                for index, reason in screen.reasons(chunk.items(side)).items():
+                    raise InvalidPairsError(f"{chunk.bad_row(index, side, reason)}: drop this pair")
             yield list(chunk.source), list(chunk.target)
 
 
+def as_pairs(pairs: PairSource | tuple[Sequence[Any], Sequence[Any]]) -> PairSource:
+    """Pairs as `load_pairs` gives them, from those or from two lists or arrays."""
+    return Pairs(*pairs) if isinstance(pairs, tuple | list) else pairs
+
+
 def combined_record(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """The record of two datasets together; of lists, which have none, none."""
+    """The record of two datasets together; empty for lists, which have no record."""
     parts = [*first.get("parts", [first]), *second.get("parts", [second])]
     return {"parts": parts} if any(parts) else {}

@@ -1,4 +1,4 @@
-"""Exact seeded samples without replacement that a stream can take too, and deduplication."""
+"""Seeded samples without replacement, the same for streams, and deduplication."""
 
 from collections.abc import Iterable
 
@@ -14,10 +14,10 @@ _MASK = (1 << 64) - 1
 
 
 def priorities(rows: Rows, seed: int) -> npt.NDArray[np.uint64]:
-    """A pseudo-random number per row, never twice the same; the n smallest are a fair sample.
+    """A distinct pseudo-random number per row; the n smallest make a uniform sample.
 
-    They depend on the row's number and the seed alone (SplitMix64, Steele et al., 2014), so the
-    sample does not depend on who reads the rows, in what batches, or whether their count is known.
+    They depend on the row number and the seed alone (SplitMix64, Steele et al., 2014), so the
+    sample is the same for any number of processes, any batch size, and for streams.
 
     Args:
         rows: Row numbers, (n,).
@@ -28,14 +28,14 @@ def priorities(rows: Rows, seed: int) -> npt.NDArray[np.uint64]:
 
 
 def smallest(keys: npt.NDArray[np.uint64], n: int) -> Rows:
-    """Positions of the `n` smallest keys, in ascending order of position."""
+    """Indices of the `n` smallest keys, in ascending order."""
     if n >= len(keys):
         return np.arange(len(keys))
     return np.sort(np.argpartition(keys, n)[:n])
 
 
 def check_size(n: int) -> None:
-    """Refuses a sample of nothing.
+    """Refuses an empty sample.
 
     Raises:
         InvalidPairsError: `n` is less than 1.
@@ -45,21 +45,21 @@ def check_size(n: int) -> None:
 
 
 class Deduplicator:
-    """Remembers pairs by a hash of their content: some 80 bytes for each, however long it is."""
+    """Remembers pairs by a hash of their content, in about 80 bytes each."""
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
 
     def first_times(self, source: Items, target: Items) -> Rows:
-        """Positions of the pairs that have not come before."""
+        """Indices of the pairs that have not come before."""
         return np.array(list(self._unseen(source, target)), np.int64)
 
     def _unseen(self, source: Items, target: Items) -> Iterable[int]:
-        for position, (item, counterpart) in enumerate(zip(source, target, strict=True)):
+        for index, (item, counterpart) in enumerate(zip(source, target, strict=True)):
             key = digest(digest(item) + digest(counterpart))
             if key not in self._seen:
                 self._seen.add(key)
-                yield position
+                yield index
 
 
 def _mix(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

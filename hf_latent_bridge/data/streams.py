@@ -1,4 +1,4 @@
-"""Pairs of streamed datasets: read once from front to end, never held."""
+"""Pairs of streamed datasets: read once from beginning to end, a chunk in memory at a time."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_latent_bridge.data.chunks import EVERYTHING, Chunk, Place, Rows, Share
+from hf_latent_bridge.data.chunks import (
+    CHUNK_SIZE,
+    EVERYTHING,
+    Chunk,
+    ChunkNumber,
+    Rows,
+    Share,
+)
 from hf_latent_bridge.data.pairs import Pairs, combined_record
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
 from hf_latent_bridge.errors import InvalidPairsError
@@ -16,12 +23,10 @@ from hf_latent_bridge.vectors.datasets import decode, table_column
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-_ROWS = 1024
-
 
 @dataclass(frozen=True)
 class Shard:
-    """Two columns of a piece of a stream that can be opened by itself."""
+    """Two columns of a piece of a stream that can be opened alone."""
 
     stream: "IterableDataset"
     source: str
@@ -29,7 +34,7 @@ class Shard:
 
     @property
     def features(self) -> tuple[Any, Any]:
-        """What `datasets` knows of the two columns; None where it knows nothing."""
+        """The `datasets` features of the two columns; None if they are unknown."""
         known = self.stream.features or {}
         return known.get(self.source), known.get(self.target)
 
@@ -41,11 +46,11 @@ class Shard:
             columns = [table.column(self.source), table.column(self.target)]
             yield pa.table(columns, names=["source", "target"])
 
-    def chunk(self, place: Place, table: Any, rows: Rows, *, sharded: bool = False) -> Chunk:
-        """A table, decoded."""
+    def chunk(self, number: ChunkNumber, table: Any, rows: Rows, *, sharded: bool = False) -> Chunk:
+        """Decodes a table."""
         sides = zip(("source", "target"), self.features, strict=True)
         source, target = (decode(table.column(side), feature) for side, feature in sides)
-        return Chunk(place, rows, source, target, sharded)
+        return Chunk(number, rows, source, target, sharded)
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ class StreamedPairs:
             stream: The dataset.
             columns: Names of the source and target columns.
             dataset: Where it comes from.
-            by_shard: Whether its shards may be read apart: true of a dataset as it lies on the
-                Hub, not of `stream.take(1000)`, which would take 1,000 rows over all shards.
+            by_shard: Whether its shards may be read separately: true for a dataset on the Hub, not
+                for `stream.take(1000)`, where the limit is over all shards.
 
         Raises:
             InvalidPairsError: The stream is split by node already.
@@ -99,7 +104,7 @@ class StreamedPairs:
         return cls(tuple(Shard(piece, *columns) for piece in pieces), dataset)
 
     def __add__(self, other: "StreamedPairs") -> "StreamedPairs":
-        """These pairs and behind them the others."""
+        """These pairs, followed by the others."""
         if not isinstance(other, StreamedPairs) or self.deduplicated or other.deduplicated:
             raise InvalidPairsError(
                 "pairs of one kind can be added, and deduplicated after that, got StreamedPairs "
@@ -110,26 +115,26 @@ class StreamedPairs:
         )
 
     def deduplicate(self) -> "StreamedPairs":
-        """The pairs without those whose content came before; every process then reads all."""
+        """The first pair of each content; every process then reads all pairs."""
         return replace(self, dataset={**self.dataset, "deduplicated": True}, deduplicated=True)
 
     def sample(self, n: int, *, seed: int = 0) -> Pairs:
-        """`n` of the pairs without replacement, read now and held in memory.
+        """A sample of `n` pairs without replacement, read now and held in memory.
 
-        They are the same pairs that the dataset gives without streaming.
+        The same pairs as without streaming.
 
         Raises:
             InvalidPairsError: `n` is less than 1, or there are no pairs.
         """
         check_size(n)
         reservoir, first_row, unique = _Reservoir(n, seed), 0, Deduplicator()
-        for number, shard in enumerate(self.shards):
+        for shard_number, shard in enumerate(self.shards):
             last = -1
-            for place, within, table in self._tables_of(number, _ROWS):
+            for number, within, table in self._tables_of(shard_number, CHUNK_SIZE):
                 kept, rows = table, within + first_row
                 last = int(rows[-1])
                 if self.deduplicated:
-                    chunk = shard.chunk(place, table, rows)
+                    chunk = shard.chunk(number, table, rows)
                     first = unique.first_times(chunk.source, chunk.target)
                     kept, rows = table.take(first), rows[first]
                 reservoir.add(kept, rows)
@@ -138,45 +143,45 @@ class StreamedPairs:
         return reservoir.pairs(self.shards[0].features, {**self.dataset, **record})
 
     def rows_of(self, share: Share, size: int) -> None:
-        """Not known before they are read."""
+        """Unknown before the stream is read."""
 
     def fingerprint(self) -> str:
-        """Equal for equal commits of a Hub dataset; of other streams only the schema is known."""
+        """Equal for equal commits of a Hub dataset; for other streams, for equal schemas."""
         return json.dumps(
             [self.dataset, [str(shard.features) for shard in self.shards]], sort_keys=True
         )
 
     def chunks(
-        self, size: int, *, share: Share = EVERYTHING, after: Place | None = None
+        self, size: int, *, share: Share = EVERYTHING, after: ChunkNumber | None = None
     ) -> Iterator[Chunk]:
-        """A process's chunks of at most `size` pairs, in order, from behind a place on."""
+        """Chunks of at most `size` pairs, in order, starting after chunk `after`."""
         unique = Deduplicator() if self.deduplicated else None
         by_shard = unique is None and len(self.shards) % share.count == 0
-        for number, shard in enumerate(self.shards):
-            done = after is not None and number < after.shard
-            others = by_shard and not share.owns(Place(number, 0), by_shard=True)
+        for shard_number, shard in enumerate(self.shards):
+            done = after is not None and shard_number < after.shard
+            others = by_shard and not share.owns(ChunkNumber(shard_number, 0), by_shard=True)
             if unique is None and (done or others):
                 continue
-            for place, rows, table in self._tables_of(number, size):
-                wanted = share.owns(place, by_shard=by_shard) and (after is None or place > after)
+            for number, rows, table in self._tables_of(shard_number, size):
+                wanted = share.owns(number, by_shard=by_shard) and (after is None or number > after)
                 if not wanted and unique is None:
                     continue
-                chunk = shard.chunk(place, table, rows, sharded=len(self.shards) > 1)
+                chunk = shard.chunk(number, table, rows, sharded=len(self.shards) > 1)
                 if unique is not None:
                     chunk = chunk.keep(unique.first_times(chunk.source, chunk.target))
                 if wanted and len(chunk.rows):
                     yield chunk
 
-    def _tables_of(self, number: int, size: int) -> Iterator[tuple[Place, Rows, Any]]:
-        """A shard's tables, with their places and row numbers."""
+    def _tables_of(self, shard: int, size: int) -> Iterator[tuple[ChunkNumber, Rows, Any]]:
+        """The tables of a shard, with their chunk and row numbers."""
         row = 0
-        for index, table in enumerate(self.shards[number].tables(size)):
-            yield Place(number, index), np.arange(row, row + len(table)), table
+        for index, table in enumerate(self.shards[shard].tables(size)):
+            yield ChunkNumber(shard, index), np.arange(row, row + len(table)), table
             row += len(table)
 
 
 class _Reservoir:
-    """The rows of smallest priority so far, not decoded; at times a quarter more than asked."""
+    """Holds the rows of smallest priority so far, not decoded, and up to a quarter more."""
 
     def __init__(self, n: int, seed: int) -> None:
         self._n, self._seed = n, seed
@@ -186,12 +191,12 @@ class _Reservoir:
         self.seen = 0
 
     def add(self, table: Any, rows: Rows) -> None:
-        """Takes in those rows of a table that can still be part of the sample."""
+        """Adds the rows of a table that may be part of the sample."""
         self.seen += len(rows)
         wanted = np.flatnonzero(priorities(rows, self._seed) <= self._limit)
         self._tables.append(table.take(wanted))
         self._rows.append(rows[wanted])
-        if sum(map(len, self._rows)) > self._n * 1.25 + _ROWS:
+        if sum(map(len, self._rows)) > self._n * 1.25 + CHUNK_SIZE:
             self._drop()
 
     def pairs(self, features: tuple[Any, Any], dataset: dict[str, Any]) -> Pairs:

@@ -1,6 +1,6 @@
-"""Chooses the pairs to fit on: k-means++, farthest points, balanced classes."""
+"""choose_anchors: the pairs to fit on, at random, far apart, or balanced over classes."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -8,22 +8,27 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_latent_bridge.data.chunks import CHUNK_SIZE
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.data.sampling import check_size
 from hf_latent_bridge.data.streams import StreamedPairs
 from hf_latent_bridge.encoders.base import EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
-from hf_latent_bridge.fitting.encoding import Side
+from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 from hf_latent_bridge.fitting.processes import Processes
 from hf_latent_bridge.spaces import SpaceSpec
 
+AnchorMethod = Literal["uniform", "kmeans++", "farthest", "balanced"]
+METHODS: tuple[AnchorMethod, ...] = ("uniform", "kmeans++", "farthest", "balanced")
+_BLOCK_ROWS = 1 << 16
+
 
 def farthest_points(x: Float[Tensor, "n d"], k: int, seed: int) -> Int[Tensor, " k"]:
-    """Each point the farthest from all before it, the first by chance (Gonzalez, 1985).
+    """Rows of points, each the farthest from all before it, the first random (Gonzalez, 1985).
 
     Args:
         x: Latents to choose from.
-        k: How many, at most n.
+        k: Number of points, at most n.
         seed: Seeds the choice of the first.
     """
     first = int(torch.randint(len(x), (), generator=torch.Generator().manual_seed(seed)))
@@ -37,13 +42,14 @@ def farthest_points(x: Float[Tensor, "n d"], k: int, seed: int) -> Int[Tensor, "
 
 
 def kmeans_plus_plus(x: Float[Tensor, "n d"], k: int, seed: int) -> Int[Tensor, " k"]:
-    """Each point by chance, in proportion to its squared distance from those before it.
+    """Rows of points, drawn in proportion to the squared distance from those before.
 
-    (Arthur & Vassilvitskii, 2007.) Where all others are duplicates of chosen ones, by chance.
+    Arthur & Vassilvitskii, "k-means++" (2007). Once only duplicates of chosen points are left, all
+    of them are equally likely.
 
     Args:
         x: Latents to choose from.
-        k: How many, at most n.
+        k: Number of points, at most n.
         seed: Seeds the choice.
     """
     draw = torch.Generator().manual_seed(seed)
@@ -62,12 +68,12 @@ def kmeans_plus_plus(x: Float[Tensor, "n d"], k: int, seed: int) -> Int[Tensor, 
 
 
 def balanced(labels: Sequence[Hashable], k: int, seed: int) -> Int[Tensor, " k"]:
-    """As many rows of each class as there can be; small classes whole, the rest evenly.
+    """The same number of rows of each class; all rows of a class that has fewer.
 
     Args:
         labels: The class of each row, (n,).
-        k: How many rows, at most n.
-        seed: Seeds the choice within each class, and which classes give one row more.
+        k: Number of rows, at most n.
+        seed: Seeds the choice within each class, and of the classes that give one row more.
     """
     draw = torch.Generator().manual_seed(seed)
     members: dict[Hashable, list[int]] = {}
@@ -85,12 +91,11 @@ def balanced(labels: Sequence[Hashable], k: int, seed: int) -> Int[Tensor, " k"]
 
 def _distance(x: Tensor, row: int) -> Tensor:
     """Squared distance of all points from one, (n,)."""
-    return (x - x[row]).square().sum(1).double().cpu()
-
-
-AnchorMethod = Literal["uniform", "kmeans++", "farthest", "balanced"]
-METHODS: tuple[AnchorMethod, ...] = ("uniform", "kmeans++", "farthest", "balanced")
-_CHUNK = 1024
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    point = x[row].to(dtype)
+    starts = range(0, len(x), _BLOCK_ROWS)
+    blocks = [(x[i : i + _BLOCK_ROWS].to(dtype) - point).square().sum(1) for i in starts]
+    return torch.cat(blocks).double().cpu()
 
 
 def choose_anchors(
@@ -102,24 +107,31 @@ def choose_anchors(
     labels: Sequence[Hashable] | None = None,
     seed: int = 0,
     batch_size: int = 32,
+    chunk_size: int = CHUNK_SIZE,
+    progress: bool = False,
 ) -> Pairs:
-    """`n` of the pairs as anchors, in their order; all where there are fewer.
+    """Chooses `n` of the pairs as anchors, and keeps their order; all pairs if there are fewer.
 
     The method and its seed are recorded in the config's dataset record. "kmeans++" and "farthest"
-    encode the source side of all pairs (each process its share) and hold its latents.
+    encode the source side of all pairs (each process its share) and keep the latents in memory.
 
     Args:
-        pairs: What to choose from, not streamed: rows are read again.
-        n: How many.
-        method: "uniform" by chance, "kmeans++" or "farthest" apart in the source latents, or
-            "balanced" over `labels`.
-        source: Encoder of the source side; where its items are latents, their space or None.
+        pairs: The pairs to choose from. Not streamed, since rows are read again.
+        n: Number of anchors.
+        method: "uniform" at random; "kmeans++" or "farthest" for anchors far apart in the source
+            latents; "balanced" over `labels`.
+        source: Encoder of the source side; if its items are latents, their space or None.
         labels: The class of each pair, such as `load_pairs(..., source="label").source`.
         seed: Seeds the choice.
         batch_size: Items per forward pass.
+        chunk_size: Pairs that are read and encoded at a time.
+        progress: Show a progress bar in the first process.
 
     Raises:
-        InvalidPairsError: `n` is less than 1, streamed pairs, no label for each pair, or a bad row.
+        InvalidPairsError: `n` is less than 1, the pairs are streamed, there is not one label per
+            pair, or a row is bad.
+        InvalidLatentsError: The encoder gave NaN or infinity.
+        ProcessError: Another process failed or was lost.
         ValueError: An unknown method.
     """
     if method not in METHODS:
@@ -135,20 +147,32 @@ def choose_anchors(
             raise InvalidPairsError(f"balanced anchors need {len(pairs)} labels, got {got}")
         chosen = balanced(list(labels), n, seed)
     else:
+        side = Side("source", source)
+        loop = EncodingLoop(
+            pairs,
+            (side,),
+            "choose anchors",
+            batch_size=batch_size,
+            chunk_size=chunk_size,
+            progress=progress,
+        )
         choose = farthest_points if method == "farthest" else kmeans_plus_plus
-        chosen = choose(_latents(pairs, Side("source", source), batch_size), n, seed)
+        chosen = choose(_latents(loop), n, seed)
     record = {"anchors": method, "max_pairs": n, "seed": seed}
     return pairs.select(chosen.sort().values.numpy(), **record)
 
 
-def _latents(pairs: Pairs, side: Side, batch_size: int) -> Tensor:
-    """Source latents of all pairs, (n, d), encoded by all processes."""
+def _latents(loop: EncodingLoop) -> Tensor:
+    """Source latents of all pairs, (n, d), on the CPU, encoded by all processes."""
     processes = Processes.current()
 
-    def work(stop: object) -> list[tuple[int, Tensor]]:
+    def work(stop: Callable[[], bool]) -> list[tuple[int, Tensor]]:
         found = []
-        for chunk in pairs.chunks(_CHUNK, share=processes.share):
-            found.append((chunk.place.index, side.read(chunk, batch_size=batch_size).cpu()))
+        for encoded in loop.run(processes.share):
+            (latents,) = encoded.latents
+            found.append((encoded.chunk.number.index, latents.cpu()))
+            if stop():
+                break
         return found
 
     ordered = sorted(chain.from_iterable(processes.run(work)), key=lambda part: part[0])

@@ -1,8 +1,9 @@
-"""What a killed fit needs to go on: the moments so far and the place they reach to."""
+"""Checkpoints of a fit: the moments so far and the last chunk in them, so that it can resume."""
 
 import contextlib
+import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import safetensors
 import safetensors.torch
 import torch
 
-from hf_latent_bridge.data.chunks import Place
+from hf_latent_bridge.data.chunks import ChunkNumber
 from hf_latent_bridge.data.items import BadRow
+from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.errors import CheckpointError
 from hf_latent_bridge.files import parse_json, write_atomic
+from hf_latent_bridge.fitting.encoding import EncodedChunk, Side
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.spaces import SpaceSpec
 
 
 @dataclass
@@ -23,50 +27,77 @@ class FitState:
     """How far one process has come.
 
     Attributes:
-        moments: Sum over the good rows so far; None before the first.
-        after: Place of the last chunk in it.
-        rows: Number of rows read.
-        bad_rows: Those that were skipped.
+        moments: Sum over the usable pairs so far; None before the first.
+        after: The last chunk in the sum.
+        rows: Number of pairs read.
+        bad_rows: The pairs that were skipped.
+        resumed_rows: How many of `rows` an earlier run had read.
     """
 
     moments: PairedMoments | None = None
-    after: Place | None = None
+    after: ChunkNumber | None = None
     rows: int = 0
     bad_rows: list[BadRow] = field(default_factory=list)
+    resumed_rows: int = 0
+
+    def add(self, encoded: EncodedChunk, moments: PairedMoments | None) -> None:
+        """Adds a chunk and the moments of its usable pairs, None if there are none."""
+        self.after = encoded.chunk.number
+        self.rows += encoded.n_read
+        self.bad_rows.extend(encoded.bad_rows)
+        if moments is None:
+            return
+        before = self.moments  # on the CPU if it comes from a checkpoint
+        self.moments = moments if before is None else before.to(moments.sxx.device) + moments
+
+    def on_cpu(self) -> "FitState":
+        """The same state with its moments on the CPU."""
+        return replace(self, moments=self.moments and self.moments.to("cpu"))
 
 
 class Checkpoint:
-    """One process's file in a folder that the processes of a fit share."""
+    """The checkpoint of one process, in a folder that all processes of a fit share."""
 
-    def __init__(self, folder: str | Path, *, rank: int, identity: dict[str, Any]) -> None:
-        """Names the file.
+    def __init__(
+        self, folder: str | Path, *, rank: int, identity: dict[str, Any], every: int
+    ) -> None:
+        """Names the file; writes nothing yet.
 
         Args:
-            folder: Made if it is not there.
-            rank: Which process this is.
-            identity: What must be the same when the fit goes on; JSON values, `processes` among
-                them.
+            folder: Folder of the checkpoints; it is made by the first save.
+            rank: Number of the process.
+            identity: What must be the same for the fit to resume; JSON values, with the number
+                of `processes` among them.
+            every: Pairs to read between two saves.
         """
         self._folder = Path(folder)
         self._identity = json.loads(json.dumps(identity))
         self._path = self._folder / f"fit-{rank}-of-{identity['processes']}.safetensors"
+        self._every = every
+        self._saved_rows = 0
 
     def load(self) -> FitState:
-        """Where the fit stopped; a fresh state if nothing was saved.
+        """The saved state; a fresh one if nothing was saved.
 
         Raises:
-            CheckpointError: The folder holds another fit, or a file that is no checkpoint.
+            CheckpointError: The folder holds the checkpoint of another fit, or a damaged one.
         """
-        found = sorted(self._folder.glob("fit-*-of-*.safetensors"))
-        for path in found:
-            state, content = _read(path)
-            self._check(state["identity"])
+        for path in sorted(self._folder.glob("fit-*-of-*.safetensors")):
+            identity, state = _read(path)
+            self._check(identity)
             if path == self._path:
-                return _to_fit_state(state, content)
+                self._saved_rows = state.rows
+                return state
         return FitState()
 
+    def save_if_due(self, state: FitState) -> None:
+        """Saves the state if enough pairs were read since the last save."""
+        if state.rows - self._saved_rows >= self._every:
+            self.save(state)
+            self._saved_rows = state.rows
+
     def save(self, state: FitState) -> None:
-        """Writes the state, whole or not at all."""
+        """Writes the state, in one step."""
         self._folder.mkdir(parents=True, exist_ok=True)
         facts: dict[str, Any] = {
             "identity": self._identity,
@@ -84,7 +115,7 @@ class Checkpoint:
         write_atomic(self._path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
     def remove(self) -> None:
-        """Deletes the file, its halves that kills have left, and the folder when it is empty."""
+        """Deletes the file, partial files left by a killed process, and the folder if empty."""
         for path in (self._path, *self._folder.glob(f".{self._path.name}.*")):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty yet, or another process was faster
@@ -99,25 +130,55 @@ class Checkpoint:
         if changed:
             raise CheckpointError(
                 f"the checkpoint in {self._folder} is of another fit: {'; '.join(changed)}. "
-                "Call as before to go on with it, or delete the folder to start again"
+                "Call as before to resume it, or delete the folder to start again"
             )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def side_identity(side: Side) -> object:
+    """JSON values that change when the latents of a side would."""
+    encoder = side.encoder
+    if encoder is None:
+        return "latents"
+    if isinstance(encoder, SpaceSpec):
+        return {"latents": True, **encoder.to_dict()}
+    if isinstance(encoder, Encoder):
+        return {**encoder.space.to_dict(), **_precision_and_weights(encoder)}
+    return getattr(encoder, "__qualname__", type(encoder).__qualname__)
+
+
+def _precision_and_weights(encoder: Encoder) -> dict[str, str]:
+    """The precision in which an encoder runs, and a hash of its weights if it has no commit."""
+    inner = getattr(encoder, "encoder", encoder)  # of a CachedEncoder
+    facts = {name: str(getattr(inner, name, None)) for name in ("dtype", "autocast")}
+    model = getattr(inner, "model", None)
+    if encoder.space.revision is None and isinstance(model, torch.nn.Module):
+        digest = hashlib.blake2b(digest_size=16)
+        for tensor in model.state_dict().values():
+            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        facts["weights"] = digest.hexdigest()
+    return facts
+
+
+def _read(path: Path) -> tuple[dict[str, Any], FitState]:
+    """The identity of the fit, and how far it had come."""
     try:
         tensors = safetensors.torch.load(path.read_bytes())
-        return parse_json(tensors.pop("state").numpy().tobytes(), str(path)), tensors
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of a fit, delete it: {error}") from error
+        facts = parse_json(tensors.pop("state").numpy().tobytes(), str(path))
+        return facts["identity"], _to_fit_state(facts, tensors)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of a fit, or is damaged: delete it ({error})"
+        ) from error
 
 
-def _to_fit_state(state: dict[str, Any], tensors: dict[str, torch.Tensor]) -> FitState:
+def _to_fit_state(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> FitState:
     moments = None
     if tensors:
-        moments = PairedMoments.from_tensors(tensors, n=state["n"], eps=state["eps"])
+        moments = PairedMoments.from_tensors(tensors, n=facts["n"], eps=facts["eps"])
     return FitState(
         moments=moments,
-        after=state["after"] and Place(*state["after"]),
-        rows=state["rows"],
-        bad_rows=[BadRow(**bad) for bad in state["bad_rows"]],
+        after=facts["after"] and ChunkNumber(*facts["after"]),
+        rows=facts["rows"],
+        bad_rows=[BadRow(**bad) for bad in facts["bad_rows"]],
+        resumed_rows=facts["rows"],
     )

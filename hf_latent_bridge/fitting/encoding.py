@@ -1,102 +1,52 @@
-"""The loop from pairs to latents: read, screen, encode, sum."""
+"""The loop from pairs to latents that fitting, evaluation and the choice of anchors share."""
 
-import contextlib
-import hashlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.data.chunks import Chunk, PairSource, Share
-from hf_latent_bridge.data.items import BadRow, Items, Screen, as_matrix
-from hf_latent_bridge.devices import default_device
-from hf_latent_bridge.encoders.base import Encoder, EncoderLike, encode, space_of
+from hf_latent_bridge.data.chunks import (
+    CHUNK_SIZE,
+    EVERYTHING,
+    Chunk,
+    ChunkNumber,
+    PairSource,
+    Share,
+)
+from hf_latent_bridge.data.items import BadRow, Screen, as_matrix
+from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import (
     EncoderError,
     InvalidLatentsError,
     InvalidPairsError,
     LatentBridgeError,
 )
-from hf_latent_bridge.fitting.checkpoints import FitState
 from hf_latent_bridge.latents import as_tensor
 from hf_latent_bridge.spaces import SpaceSpec
-from hf_latent_bridge.translators.base import Translator
 
-STEPS = ("reading", "source encode", "target encode", "moments", "solve")
-
-
-@dataclass
-class FitSummary:
-    """What a fit did; `print(summary)` shows it.
-
-    Attributes:
-        pairs: Pairs in the fit, over all processes.
-        skipped: Bad rows that were left out, over all processes.
-        resumed_rows: Rows of this process that an earlier, killed run had done.
-        rows: Rows that this process read in this run.
-        processes: Number of processes.
-        seconds: Time of this process by step.
-        total_seconds: Time from call to result.
-    """
-
-    pairs: int = 0
-    skipped: int = 0
-    resumed_rows: int = 0
-    rows: int = 0
-    processes: int = 1
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
-    total_seconds: float = 0.0
-    _start: float = field(default_factory=time.perf_counter, repr=False)
-
-    @contextmanager
-    def timing(self, step: str) -> Iterator[None]:
-        """Adds the time of a block to a step."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] += time.perf_counter() - start
-
-    def finish(self) -> None:
-        """Stops the clock."""
-        self.total_seconds = time.perf_counter() - self._start
-
-    @property
-    def rows_per_second(self) -> float:
-        """Rows that this process read per second of the whole time."""
-        return self.rows / self.total_seconds if self.total_seconds else 0.0
-
-    def __str__(self) -> str:
-        several = f" by each of {self.processes} processes" if self.processes > 1 else ""
-        lines = [
-            f"{self.pairs:,} pairs in {self.total_seconds:.1f} s, "
-            f"{self.rows_per_second:,.0f} rows/s{several}"
-        ]
-        if self.skipped:
-            lines.append(f"{self.skipped:,} bad rows were skipped")
-        if self.resumed_rows:
-            lines.append(f"{self.resumed_rows:,} rows were done by the run that this one went on")
-        times = ", ".join(f"{step} {took:.1f} s" for step, took in self.seconds.items())
-        return "\n".join([*lines, times])
+OnBadRow = Literal["stop", "skip"]
+_NOT_FINITE = "is encoded as NaN or infinity"
 
 
 @dataclass
 class Side:
-    """The items of one side are encoded, or are latents already.
+    """Encodes the items of one side; passes latents through.
 
     Attributes:
         name: "source" or "target".
-        encoder: What encodes the items; for latents their space, or None where it is not known.
+        encoder: Encodes the items. If they are latents already: their space, or None if it is
+            unknown.
     """
 
     name: str
     encoder: EncoderLike | SpaceSpec | None
     screen: Screen = field(init=False)
+    _dim: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.screen = Screen(latents=self.holds_latents)
@@ -106,213 +56,187 @@ class Side:
         """Whether the items are latents already."""
         return self.encoder is None or isinstance(self.encoder, SpaceSpec)
 
-    def latents(self, items: Items, *, batch_size: int) -> Tensor:
-        """Latents (n, d) of screened items.
-
-        Raises:
-            InvalidLatentsError: Items of another width than their space.
-            EncoderError: The encoder gave no row per item.
-        """
-        if self.encoder is not None and not isinstance(self.encoder, SpaceSpec):
-            return encode(self.encoder, list(items), batch_size=batch_size)
-        latents = as_tensor(as_matrix(items))
-        if self.encoder is not None and latents.shape[1] != self.encoder.dim:
-            raise InvalidLatentsError(
-                f"the {self.name} items must be latents of {self.encoder}, "
-                f"got vectors that are {latents.shape[1]} wide"
-            )
-        return latents
-
-    def read(self, chunk: Chunk, *, batch_size: int) -> Tensor:
-        """Latents (n, d) of this side of a chunk.
-
-        Raises:
-            InvalidPairsError: An item is unusable; says which.
-            LatentBridgeError: As `latents`, and which pairs it is about.
-        """
-        items = chunk.source if self.name == "source" else chunk.target
-        for position, reason in self.screen.reasons(items).items():
-            raise InvalidPairsError(f"{chunk.bad_row(position, self.name, reason)}: drop this pair")
-        with located(chunk):
-            return self.latents(items, batch_size=batch_size).detach()
-
     def space(self, dim: int) -> SpaceSpec:
-        """The space of the latents; only the width where nothing else is known."""
+        """The space of the latents; only its `dim` if nothing else is known."""
         if self.encoder is None or isinstance(self.encoder, SpaceSpec):
             return self.encoder or SpaceSpec(dim)
         return space_of(self.encoder, dim)
 
-    def identity(self) -> object:
-        """JSON values that tell this side from another in a checkpoint."""
-        if self.encoder is None:
-            return "latents"
-        if isinstance(self.encoder, SpaceSpec):
-            return {"latents": True, **self.encoder.to_dict()}
-        if isinstance(self.encoder, Encoder):
-            return {**self.encoder.space.to_dict(), **_running(self.encoder)}
-        return getattr(self.encoder, "__qualname__", type(self.encoder).__qualname__)
+    def latents(self, chunk: Chunk, *, batch_size: int) -> Tensor:
+        """Latents (n, d) of this side of a screened chunk.
+
+        Raises:
+            InvalidLatentsError: The items are latents of another dim than their space.
+            EncoderError: The encoder gave another number of rows, or another dim than before.
+        """
+        items = chunk.items(self.name)
+        if self.encoder is not None and not isinstance(self.encoder, SpaceSpec):
+            latents = encode(self.encoder, list(items), batch_size=batch_size).detach()
+        else:
+            latents = as_tensor(as_matrix(items))
+        dim = latents.shape[1]
+        if isinstance(self.encoder, SpaceSpec) and dim != self.encoder.dim:
+            raise InvalidLatentsError(
+                f"the {self.name} items must be latents of {self.encoder}, got vectors of dim {dim}"
+            )
+        if self._dim not in (None, dim):
+            raise EncoderError(
+                f"the {self.name} encoder must give latents of one dim, got {self._dim} before "
+                f"and {dim} now"
+            )
+        self._dim = dim
+        return latents
 
 
-@contextlib.contextmanager
-def located(chunk: Chunk) -> Iterator[None]:
-    """Says which pairs an error is about; rows in its text count from the first of them."""
-    try:
-        yield
-    except LatentBridgeError as error:
-        where = f"among pairs {chunk.rows[0]} to {chunk.rows[-1]}"
-        where += f" of shard {chunk.place.shard}" if chunk.sharded else ""
-        raise type(error)(f"{where}: {error}") from error
+@dataclass(frozen=True)
+class EncodedChunk:
+    """The latents of a chunk.
 
+    Attributes:
+        chunk: The usable pairs of the chunk.
+        latents: Latents (n, d) of each side for these pairs; empty if no pair is usable.
+        bad_rows: Why the other pairs were skipped.
+        n_read: Number of pairs read, usable or not.
+    """
 
-def _running(encoder: Encoder) -> dict[str, str]:
-    """In what precision an encoder runs, and its weights where no commit tells them."""
-    inner = getattr(encoder, "encoder", encoder)  # behind a cache
-    facts = {name: str(getattr(inner, name, None)) for name in ("dtype", "autocast")}
-    model = getattr(inner, "model", None)
-    if encoder.space.revision is None and isinstance(model, torch.nn.Module):
-        digest = hashlib.blake2b(digest_size=16)
-        for tensor in model.state_dict().values():
-            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        facts["weights"] = digest.hexdigest()
-    return facts
-
-
-OnBadRow = Literal["stop", "skip"]
+    chunk: Chunk
+    latents: tuple[Tensor, ...]
+    bad_rows: list[BadRow]
+    n_read: int
 
 
 @dataclass
-class MomentPass:
-    """Sums moments chunk by chunk, so that memory does not grow with the pairs.
+class EncodingLoop:
+    """Reads pairs chunk by chunk, leaves out unusable rows and encodes the others.
 
     Attributes:
-        translator: Says how pairs become moments.
-        sides: Source and target.
+        pairs: The pairs.
+        sides: Which sides to encode: source and target, or one of them.
+        label: Name of the progress bar.
         batch_size: Items per forward pass.
-        on_bad_row: Stop at a bad row, or skip it.
-        gemm_dtype: In which products are taken; they are added up in float64.
-        summary: Where the times are added up.
+        chunk_size: Pairs in a chunk.
+        on_bad_row: Stop at an unusable row, or skip it.
+        progress: Show a progress bar in the first process.
+        seconds: Time spent, by step.
     """
 
-    translator: Translator
-    sides: tuple[Side, Side]
-    batch_size: int
-    on_bad_row: OnBadRow
-    gemm_dtype: torch.dtype
-    summary: FitSummary
-    _widths: set[tuple[int, int]] = field(default_factory=set)
+    pairs: PairSource
+    sides: tuple[Side, ...]
+    label: str
+    batch_size: int = 32
+    chunk_size: int = CHUNK_SIZE
+    on_bad_row: OnBadRow = "stop"
+    progress: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.on_bad_row not in ("stop", "skip"):
             raise ValueError(f"on_bad_row must be 'stop' or 'skip', got {self.on_bad_row!r}")
-        if self.gemm_dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"gemm_dtype must be torch.float32 or torch.float64, got {self.gemm_dtype}"
-            )
+        if self.chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, got {self.chunk_size}")
 
     def run(
-        self,
-        pairs: PairSource,
-        state: FitState,
-        share: Share,
-        *,
-        size: int,
-        progress: bool,
-        save: Callable[[FitState], None],
-        stop: Callable[[], bool],
-    ) -> FitState:
-        """Reads a process's chunks of `size` pairs from where `state` stands, saving it at each.
+        self, share: Share = EVERYTHING, *, after: ChunkNumber | None = None, n_done: int = 0
+    ) -> Iterator[EncodedChunk]:
+        """Yields the chunks of a process, encoded.
 
-        Stops early where `stop` says so.
+        Args:
+            share: Which chunks are this process's.
+            after: The last chunk of an earlier run; None to start with the first.
+            n_done: Pairs that the earlier run has read, for the progress bar.
+
+        Raises:
+            InvalidPairsError: An unusable row, if `on_bad_row` is "stop"; names the row.
+            InvalidLatentsError: A latent is not finite (if "stop"), or not of its space.
+            EncoderError: The encoder gave another number of rows, or another dim than before.
         """
         from tqdm.auto import tqdm
 
-        self.summary.resumed_rows = state.rows
-        shown = progress and share.rank == 0
-        desc = "fit" if share.count == 1 else f"fit, process 1 of {share.count}"
-        total = pairs.rows_of(share, size)
-        with tqdm(
-            total=total, initial=state.rows, unit="pair", desc=desc, disable=not shown
-        ) as bar:
-            for chunk in self._timed(pairs.chunks(size, share=share, after=state.after)):
-                self._add(chunk, state)
-                save(state)
-                bar.update(len(chunk.rows))
-                if stop():
-                    break
-        return state
+        bar = tqdm(
+            total=self.pairs.rows_of(share, self.chunk_size),
+            initial=n_done,
+            unit="pair",
+            desc=self.label + (f", process 1 of {share.count}" if share.count > 1 else ""),
+            disable=not self.progress or share.rank != 0,
+        )
+        with bar:
+            chunks = self.pairs.chunks(self.chunk_size, share=share, after=after)
+            while (chunk := self._next(chunks)) is not None:
+                yield self._encoded(chunk)
+                bar.update(len(chunk))
 
-    def _timed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        while True:
-            with self.summary.timing("reading"):
-                chunk = next(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
+    @contextmanager
+    def timing(self, step: str) -> Iterator[None]:
+        """Adds the time of a block to a step."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + perf_counter() - start
 
-    def _add(self, chunk: Chunk, state: FitState) -> None:
-        state.after = chunk.place
-        state.rows += len(chunk.rows)
-        self.summary.rows += len(chunk.rows)
-        with self.summary.timing("reading"):
-            good = self._screened(chunk, state.bad_rows)
-        if len(good.rows) == 0:
-            return
-        with located(good):
-            x, y = self._encoded(good)
-            with self.summary.timing("moments"):
-                x, y = self._finite(good, x, y, state.bad_rows)
-                if len(x) == 0:
-                    return
-                moments = self.translator.pair_moments(x, y)
-                state.moments = moments if state.moments is None else state.moments + moments
+    def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
+        with self.timing("reading"):
+            return next(chunks, None)
 
-    def _screened(self, chunk: Chunk, bad_rows: list[BadRow]) -> Chunk:
-        """The chunk without its bad rows."""
-        bad = {
-            position: chunk.bad_row(position, side.name, reason)
-            for side, items in zip(self.sides, (chunk.source, chunk.target), strict=True)
-            for position, reason in side.screen.reasons(items).items()
-        }
-        if not bad:
-            return chunk
-        if self.on_bad_row == "stop":
-            raise InvalidPairsError(
-                f"{bad[min(bad)]}: drop this pair, or skip bad rows with on_bad_row='skip'"
-            )
-        bad_rows.extend(bad[position] for position in sorted(bad))
-        good = np.setdiff1d(np.arange(len(chunk.rows)), list(bad))
-        return chunk.keep(good)
-
-    def _encoded(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    def _encoded(self, chunk: Chunk) -> EncodedChunk:
+        with self.timing("reading"):
+            bad_rows = self._unusable(chunk)
+        usable = _without(chunk, bad_rows)
+        if len(usable) == 0:
+            return EncodedChunk(usable, (), list(bad_rows.values()), len(chunk))
         latents = []
-        for side, items in zip(self.sides, (chunk.source, chunk.target), strict=True):
-            with self.summary.timing(f"{side.name} encode"):
-                latents.append(side.latents(items, batch_size=self.batch_size))
-        x, y = latents
-        self._widths.add((x.shape[1], y.shape[1]))
-        if len(self._widths) > 1:
-            raise EncoderError(f"the encoders changed their widths: {sorted(self._widths)}")
-        place = self._device(x, y)
-        # Apple's GPU has no float64
-        dtype = torch.float32 if place.type == "mps" else self.gemm_dtype
-        return x.to(place, dtype), y.to(place, dtype)
+        with located(usable):
+            for side in self.sides:
+                with self.timing(f"{side.name} encode"):
+                    latents.append(side.latents(usable, batch_size=self.batch_size))
+        not_finite = self._not_finite(usable, latents)
+        kept = _without(usable, not_finite)
+        if not_finite:
+            finite = torch.tensor([i not in not_finite for i in range(len(usable))])
+            latents = [z[finite.to(z.device)] for z in latents]
+        skipped = [*bad_rows.values(), *not_finite.values()]
+        return EncodedChunk(kept, tuple(latents) if len(kept) else (), skipped, len(chunk))
 
-    def _device(self, x: Tensor, y: Tensor) -> torch.device:
-        """Where an encoder has put its latents; given ones on both sides go to this process's."""
-        encoded = [z.device for z, s in zip((x, y), self.sides, strict=True) if not s.holds_latents]
-        return encoded[0] if encoded else default_device()
+    def _unusable(self, chunk: Chunk) -> dict[int, BadRow]:
+        """The pairs of a chunk with an unusable item, by their index."""
+        bad = {
+            index: chunk.bad_row(index, side.name, reason)
+            for side in self.sides
+            for index, reason in side.screen.reasons(chunk.items(side.name)).items()
+        }
+        if bad and self.on_bad_row == "stop":
+            raise InvalidPairsError(f"{bad[min(bad)]}: drop this pair, or {_SKIP}")
+        return dict(sorted(bad.items()))
 
-    def _finite(
-        self, chunk: Chunk, x: Tensor, y: Tensor, bad_rows: list[BadRow]
-    ) -> tuple[Tensor, Tensor]:
-        """The pairs whose latents are finite; `pair_moments` refuses the others."""
-        if self.on_bad_row == "stop" or bool((x.sum() + y.sum()).isfinite()):
-            return x, y
-        finite = [latents.isfinite().all(1) for latents in (x, y)]
-        for side, rows in zip(self.sides, finite, strict=True):
-            positions = (~rows).nonzero().flatten().tolist()
-            bad_rows.extend(
-                chunk.bad_row(p, side.name, "is encoded as NaN or infinity") for p in positions
+    def _not_finite(self, chunk: Chunk, latents: list[Tensor]) -> dict[int, BadRow]:
+        """The pairs of a chunk that an encoder turned into NaN or infinity, by their index."""
+        bad = {
+            index: chunk.bad_row(index, side.name, _NOT_FINITE)
+            for side, z in zip(self.sides, latents, strict=True)
+            if not bool(z.sum().isfinite())
+            for index in (~z.isfinite().all(1)).nonzero().flatten().tolist()
+        }
+        if bad and self.on_bad_row == "stop":
+            raise InvalidLatentsError(
+                f"{bad[min(bad)]}: drop this pair, mend the encoder, or {_SKIP}"
             )
-        good = finite[0] & finite[1]
-        return x[good], y[good]
+        return dict(sorted(bad.items()))
+
+
+_SKIP = "skip bad rows with on_bad_row='skip'"
+
+
+@contextmanager
+def located(chunk: Chunk) -> Iterator[None]:
+    """Adds to an error which pairs it is about; rows in its text count from the first of them."""
+    try:
+        yield
+    except LatentBridgeError as error:
+        raise type(error)(f"among {chunk}: {error}") from error
+
+
+def _without(chunk: Chunk, indices: dict[int, BadRow]) -> Chunk:
+    """The chunk without some of its pairs."""
+    if not indices:
+        return chunk
+    return chunk.keep(np.setdiff1d(np.arange(len(chunk)), list(indices)))

@@ -1,195 +1,271 @@
-"""Fits a translator on paired items: read, encode both sides, sum moments, solve."""
+"""fit_translator: encodes pairs, sums their moments and solves for the map, in one pass."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import reduce
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TypeVar
 
 import torch
 
-from hf_latent_bridge.data.chunks import PairSource
+from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource, Share
 from hf_latent_bridge.data.items import BadRow
-from hf_latent_bridge.data.pairs import Pairs
+from hf_latent_bridge.data.pairs import as_pairs
+from hf_latent_bridge.devices import default_device
 from hf_latent_bridge.encoders.base import EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.files import write_atomic
-from hf_latent_bridge.fitting.checkpoints import Checkpoint, FitState
-from hf_latent_bridge.fitting.encoding import FitSummary, MomentPass, OnBadRow, Side
+from hf_latent_bridge.fitting.checkpoints import Checkpoint, FitState, side_identity
+from hf_latent_bridge.fitting.encoding import EncodedChunk, EncodingLoop, OnBadRow, Side, located
 from hf_latent_bridge.fitting.processes import Processes
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 
-_CHUNK = 1024
-# Share of variance that is a network's rounding, not a direction: mean-pooled layer norms, for
-# one, leave all latents in a hyperplane, and float64 products would take its noise for signal.
+# Share of variance that is a network's rounding, not a direction. Mean-pooled layer norms, for
+# example, leave all latents in a hyperplane; products in float64 would take the noise for signal.
 _NOISE = (16 * torch.finfo(torch.float32).eps) ** 2
 
-AnyTranslator = TypeVar("AnyTranslator", bound=Translator)
+FittedTranslator = TypeVar("FittedTranslator", bound=Translator)
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """What a fit did; `print(summary)` shows it.
+
+    Attributes:
+        n_pairs: Pairs in the fit, over all processes.
+        n_skipped: Pairs with a bad row that were skipped, over all processes.
+        n_read: Pairs that this process read in this run.
+        n_resumed: Pairs that this process had read in an earlier run, before it was killed.
+        processes: Number of processes.
+        seconds: Time of this process by step.
+        total_seconds: Time from call to result.
+    """
+
+    n_pairs: int
+    n_skipped: int
+    n_read: int
+    n_resumed: int
+    processes: int
+    seconds: dict[str, float]
+    total_seconds: float
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Pairs that this process read per second of the total time."""
+        return self.n_read / self.total_seconds if self.total_seconds else 0.0
+
+    def __str__(self) -> str:
+        several = f" by each of {self.processes} processes" if self.processes > 1 else ""
+        lines = [
+            f"{self.n_pairs:,} pairs in {self.total_seconds:.1f} s, "
+            f"{self.pairs_per_second:,.0f} pairs/s{several}"
+        ]
+        if self.n_skipped:
+            lines.append(f"{self.n_skipped:,} pairs with bad rows were skipped")
+        if self.n_resumed:
+            lines.append(f"resumed after {self.n_resumed:,} pairs of an earlier run")
+        times = ", ".join(f"{step} {took:.1f} s" for step, took in self.seconds.items())
+        return "\n".join([*lines, times])
 
 
 def fit_translator(
-    translator: AnyTranslator,
+    translator: FittedTranslator,
     source: EncoderLike | SpaceSpec | None,
     target: EncoderLike | SpaceSpec | None,
     pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
     *,
     batch_size: int = 32,
-    chunk_size: int | None = None,
+    chunk_size: int = CHUNK_SIZE,
     gemm_dtype: torch.dtype = torch.float64,
     on_bad_row: OnBadRow = "stop",
     bad_rows_file: str | Path | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every: int = 100_000,
     progress: bool = False,
-) -> AnyTranslator:
+) -> FittedTranslator:
     """Fits `translator` on the pairs as the two encoders see them, in one pass.
 
     Latents are summed into float64 moments chunk by chunk, so memory does not grow with the
-    pairs; the map is kept in float32. Under `torchrun` or `accelerate launch` each process reads
-    and encodes its share, and all end with the same translator; save it in the first.
+    number of pairs; the map is kept in float32. Under `torchrun` or `accelerate launch` each
+    process reads and encodes its share, and all end with the same translator; save it in the
+    first.
 
     Args:
-        translator: What to fit; earlier pairs are forgotten.
-        source: Encoder of the source side, or a callable from a list of items to (n, d). Where
-            the items are latents already: their space, or None if it is not known.
+        translator: The translator to fit; earlier pairs are forgotten.
+        source: Encoder of the source side, or a callable from a list of items to (n, d). If the
+            items are latents already: their space, or None if it is unknown.
         target: The same for the target side.
         pairs: From `load_pairs`, or two lists or arrays of equal length.
         batch_size: Items per forward pass.
-        chunk_size: Pairs that are read, encoded and summed at a time, the unit in which processes
-            share the work: lower it to give several of them work on few pairs. None for 1,024.
-        gemm_dtype: In which products of latents are taken. Beside encoding, float64 costs little;
-            for latents that are given, float32 is faster, and leaves a relative error near 1e-5 in
-            a map that few pairs determine.
+        chunk_size: Pairs that are read, encoded and summed at a time. Processes share the work in
+            chunks: lower it to give several of them work on few pairs.
+        gemm_dtype: Dtype of the products of latents, float64 or float32. Next to encoding,
+            float64 costs little; for precomputed latents float32 is faster, with a relative error
+            near 1e-5 in a map that few pairs determine.
         on_bad_row: "stop" at the first row that is missing, empty, unreadable, NaN or ragged, or
             "skip" such rows, count them in `dataset_` and list them in `bad_rows_file`.
         bad_rows_file: Where to write the skipped rows, one JSON object a line.
-        checkpoint_dir: Folder to keep the moments in, one file per process. The same call goes on
-            from there after a kill; when it is done, the files are removed.
-        checkpoint_every: Rows that a process reads between two checkpoints.
-        progress: Show a bar in the first process.
+        checkpoint_dir: Folder for the moments so far, one file per process. After a kill the same
+            call resumes from there; the files are removed at the end.
+        checkpoint_every: Pairs that a process reads between two checkpoints.
+        progress: Show a progress bar in the first process.
 
     Returns:
-        `translator`, with both spaces and the dataset recorded, and a `FitSummary` of where the
-        time went in `fit_summary_`.
+        `translator`, with both spaces and the dataset recorded, and a `FitSummary` in
+        `fit_summary_`.
 
     Raises:
         InvalidPairsError: A bad row, or no good one.
         InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
-        EncoderError: An encoder gave another number of rows or another width than before.
+        EncoderError: An encoder gave another number of rows, or another dim than before.
         CheckpointError: The checkpoint is of another fit; says what changed.
         ProcessError: Another process failed or was lost.
-        FileNotFoundError: No folder to write `bad_rows_file` into.
+        FileNotFoundError: The folder of `bad_rows_file` does not exist.
         ValueError: An unknown `on_bad_row` or `gemm_dtype`, or a size below 1.
 
     Warns:
         RankWarning: The latents do not determine the map; the minimum-norm one is taken.
     """
-    size = _CHUNK if chunk_size is None else chunk_size
-    _check_sizes(chunk_size=size, checkpoint_every=checkpoint_every)
-    if bad_rows_file is not None and not Path(bad_rows_file).parent.is_dir():
-        raise FileNotFoundError(f"there is no folder to write {bad_rows_file} into")
-    pairs = Pairs(*pairs) if isinstance(pairs, tuple | list) else pairs
-    sides = Side("source", source), Side("target", target)
-    processes, summary = Processes.current(), FitSummary()
-    one_pass = MomentPass(translator, sides, batch_size, on_bad_row, gemm_dtype, summary)
+    started = perf_counter()
+    _check_options(gemm_dtype, checkpoint_every, bad_rows_file)
+    loop = EncodingLoop(
+        as_pairs(pairs),
+        (Side("source", source), Side("target", target)),
+        "fit",
+        batch_size=batch_size,
+        chunk_size=chunk_size,
+        on_bad_row=on_bad_row,
+        progress=progress,
+    )
+    processes = Processes.current()
     checkpoint = None
     if checkpoint_dir is not None:
-        identity = _identity(one_pass, pairs, processes, size)
-        checkpoint = Checkpoint(checkpoint_dir, rank=processes.share.rank, identity=identity)
-
-    def work(stop: Callable[[], bool]) -> tuple[PairedMoments | None, list[BadRow]]:
-        state = checkpoint.load() if checkpoint else FitState()
-        save = _saver(checkpoint, state.rows, checkpoint_every)
-        one_pass.run(
-            pairs,
-            state,
-            processes.share,
-            size=size,
-            progress=progress,
-            save=save,
-            stop=stop,
+        identity = _identity(translator, loop, gemm_dtype) | {"processes": processes.share.count}
+        checkpoint = Checkpoint(
+            checkpoint_dir, rank=processes.share.rank, identity=identity, every=checkpoint_every
         )
-        return state.moments and state.moments.to("cpu"), state.bad_rows
-
-    parts = processes.run(work)
-    bad_rows = [bad for _, part in parts for bad in part]
+    states = processes.run(
+        partial(
+            _sum_share,
+            translator,
+            loop,
+            share=processes.share,
+            gemm_dtype=gemm_dtype,
+            checkpoint=checkpoint,
+        )
+    )
+    bad_rows = [bad for state in states for bad in state.bad_rows]
     if bad_rows_file is not None and processes.is_first:
         _write_bad_rows(Path(bad_rows_file), bad_rows)
-    moments = _sum([part for part, _ in parts if part is not None], bad_rows)
-    with summary.timing("solve"):
-        _solve(translator, sides, moments)
-    skipped = {"bad_rows_skipped": _count(bad_rows)} if on_bad_row == "skip" else {}
-    translator.dataset_ = {**pairs.dataset, **skipped}
+    moments = _sum(states, bad_rows)
+    with loop.timing("solve"):
+        _solve(translator, loop.sides, moments)
+    n_skipped = len({(bad.shard, bad.row) for bad in bad_rows})
+    skipped = {"bad_rows_skipped": n_skipped} if on_bad_row == "skip" else {}
+    translator.dataset_ = {**loop.pairs.dataset, **skipped}
     if checkpoint:
         checkpoint.remove()
-    summary.pairs, summary.skipped = moments.n, _count(bad_rows)
-    summary.processes = processes.share.count
-    summary.finish()
-    translator.fit_summary_ = summary
+    own = states[processes.share.rank]
+    translator.fit_summary_ = FitSummary(
+        n_pairs=moments.n,
+        n_skipped=n_skipped,
+        n_read=own.rows - own.resumed_rows,
+        n_resumed=own.resumed_rows,
+        processes=processes.share.count,
+        seconds=loop.seconds,
+        total_seconds=perf_counter() - started,
+    )
     return translator
 
 
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+def _check_options(
+    gemm_dtype: torch.dtype, checkpoint_every: int, bad_rows_file: str | Path | None
+) -> None:
+    if gemm_dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"gemm_dtype must be torch.float32 or torch.float64, got {gemm_dtype}")
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
+    if bad_rows_file is not None and not Path(bad_rows_file).parent.is_dir():
+        raise FileNotFoundError(f"the folder of bad_rows_file does not exist: {bad_rows_file}")
 
 
-def _sum(parts: list[PairedMoments], bad_rows: list[BadRow]) -> PairedMoments:
+def _identity(
+    translator: Translator, loop: EncodingLoop, gemm_dtype: torch.dtype
+) -> dict[str, Any]:
+    """What must be the same for a fit to resume from a checkpoint."""
+    source, target = loop.sides
+    return {
+        "dataset": loop.pairs.dataset,
+        "pairs": loop.pairs.fingerprint(),
+        "source": side_identity(source),
+        "target": side_identity(target),
+        "translator": {translator.translator_type: translator.get_params()},
+        "batch_size": loop.batch_size,
+        "chunk_size": loop.chunk_size,
+        "on_bad_row": loop.on_bad_row,
+        "gemm_dtype": str(gemm_dtype),
+    }
+
+
+def _sum_share(
+    translator: Translator,
+    loop: EncodingLoop,
+    stop: Callable[[], bool],
+    *,
+    share: Share,
+    gemm_dtype: torch.dtype,
+    checkpoint: Checkpoint | None,
+) -> FitState:
+    """Sums the moments of a process's chunks; ends early when `stop` says so."""
+    state = checkpoint.load() if checkpoint else FitState()
+    for encoded in loop.run(share, after=state.after, n_done=state.rows):
+        with loop.timing("moments"):
+            state.add(encoded, _moments(translator, loop.sides, encoded, gemm_dtype))
+        if checkpoint:
+            checkpoint.save_if_due(state)
+        if stop():
+            break
+    return state.on_cpu()
+
+
+def _moments(
+    translator: Translator, sides: tuple[Side, ...], encoded: EncodedChunk, gemm_dtype: torch.dtype
+) -> PairedMoments | None:
+    """Moments of a chunk's usable pairs, on the device of an encoder if there is one."""
+    if not encoded.latents:
+        return None
+    encoders = [
+        z.device for z, side in zip(encoded.latents, sides, strict=True) if not side.holds_latents
+    ]
+    device = encoders[0] if encoders else default_device()
+    dtype = torch.float32 if device.type == "mps" else gemm_dtype  # MPS has no float64
+    x, y = (z.to(device, dtype) for z in encoded.latents)
+    with located(encoded.chunk):
+        return translator.pair_moments(x, y)
+
+
+def _sum(states: list[FitState], bad_rows: list[BadRow]) -> PairedMoments:
     """The moments of all processes, added in the order of their ranks."""
-    if not parts:
+    moments = [state.moments for state in states if state.moments is not None]
+    if not moments:
         reason = f"none of {len(bad_rows)} is usable, {bad_rows[0]}" if bad_rows else "got none"
         raise InvalidPairsError(f"pairs need at least one item, {reason}")
-    return reduce(add, parts)
+    return reduce(add, moments)
 
 
-def _solve(translator: Translator, sides: tuple[Side, Side], moments: PairedMoments) -> None:
+def _solve(translator: Translator, sides: tuple[Side, ...], moments: PairedMoments) -> None:
     moments = replace(moments, eps=max(moments.eps, _NOISE))
     source, target = (side.space(dim) for side, dim in zip(sides, moments.sxy.shape, strict=True))
     translator.fit_moments(moments, source=source, target=target)
     translator.to(dtype=torch.float32)
 
 
-def _identity(
-    one_pass: MomentPass, pairs: PairSource, processes: Processes, size: int
-) -> dict[str, Any]:
-    """What must be the same for a fit to go on from a checkpoint."""
-    translator, (source, target) = one_pass.translator, one_pass.sides
-    return {
-        "dataset": pairs.dataset,
-        "pairs": pairs.fingerprint(),
-        "source": source.identity(),
-        "target": target.identity(),
-        "translator": {translator.translator_type: translator.get_params()},
-        "batch_size": one_pass.batch_size,
-        "on_bad_row": one_pass.on_bad_row,
-        "gemm_dtype": str(one_pass.gemm_dtype),
-        "chunk_size": size,
-        "processes": processes.share.count,
-    }
-
-
-def _saver(checkpoint: Checkpoint | None, saved: int, every: int) -> Callable[[FitState], None]:
-    """Saves a state when enough rows have been read since the last time."""
-
-    def save(state: FitState) -> None:
-        nonlocal saved
-        if checkpoint is not None and state.rows - saved >= every:
-            checkpoint.save(state)
-            saved = state.rows
-
-    return save
-
-
 def _write_bad_rows(path: Path, bad_rows: list[BadRow]) -> None:
     ordered = sorted(bad_rows, key=lambda bad: (bad.shard or 0, bad.row, bad.side))
     lines = [json.dumps(bad.to_dict()) + "\n" for bad in ordered]
     write_atomic(path, "".join(lines).encode())
-
-
-def _count(bad_rows: list[BadRow]) -> int:
-    return len({(bad.shard, bad.row) for bad in bad_rows})

@@ -100,7 +100,7 @@ def _run(job: Job, source: Source, rank: int, processes: int, progress: bool) ->
             if processes == job.world:
                 job.clear()
             raise
-        shape = (n if source.n is None else source.n, job.translator.target_width)
+        shape = (n if source.n is None else source.n, job.translator.target_.dim)
         if hashed is not None:
             _wait_for_others(job, source)
             _finish(job, source, hashed, shape)
@@ -173,7 +173,7 @@ def _to_stdout(job: Job, source: Source) -> tuple[int, int]:
         sys.stdout.buffer.write(to_lines(rows))
         n = first + len(rows)
     sys.stdout.buffer.flush()
-    return n, job.translator.target_width
+    return n, job.translator.target_.dim
 
 
 def _wait_for_others(job: Job, source: Source) -> None:

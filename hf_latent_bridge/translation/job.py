@@ -111,14 +111,14 @@ class Job:
 
 
 def describe_translator(translator: Translator) -> dict[str, Any]:
-    """Repo and commit where it has them, its parameters that matter, and its weights' hash."""
-    tensors = {"weight": translator.map_.weight, "bias": translator.map_.bias}
-    weights = to_files({}, tensors)[WEIGHTS_NAME]
+    """Repo and commit where it has them, type and parameters, and the hash of its weights."""
+    weights = to_files({}, translator.map_.state_dict())[WEIGHTS_NAME]
     return {
         "repo_id": translator.repo_id,
         "commit": translator.commit,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "normalize": translator.normalize,
+        "translator_type": translator.translator_type,
+        "params": translator.params_,
     }
 
 

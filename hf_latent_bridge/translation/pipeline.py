@@ -38,7 +38,7 @@ def translate_range(
     start, stop = job.range_of(rank, source.n)
     done = job.done(rank) or 0
     job.note(rank, done)
-    dtype, width = np.dtype(job.dtype), job.translator.target_width
+    dtype, width = np.dtype(job.dtype), job.translator.target_.dim
     offset = len(header(job.target.suffix, (0, width), dtype))
     file = os.open(job.part, os.O_WRONLY | os.O_CREAT, 0o666)
     bar = tqdm(

@@ -46,11 +46,6 @@ def load_dataset(data: str, split: str | None, **options: Any) -> tuple[Any, dic
     return loaded, {k: v for k, v in known.items() if v}
 
 
-def is_saved(folder: str | Path) -> bool:
-    """Whether `datasets` has saved a dataset in a folder."""
-    return any((Path(folder) / f"dataset_{kind}.json").is_file() for kind in ("info", "dict"))
-
-
 def pick_split(loaded: Any, data: str, split: str | None) -> Any:
     """One split of a `DatasetDict`; any other dataset as it is, if it is that split.
 
@@ -187,9 +182,10 @@ def _read(data: str, options: dict[str, Any]) -> Any:
     import datasets
 
     try:
-        if is_saved(data):
+        if any((Path(data) / f"dataset_{kind}.json").is_file() for kind in ("info", "dict")):
             return datasets.load_from_disk(data)
-        return datasets.load_dataset(data, **options)
+        with client.bounded_waits():
+            return datasets.load_dataset(data, **options)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise RepoAccessError(
             f"dataset {data!r} is gated: ask for access on its page and pass a token that has it"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.extras import require
-from hf_latent_bridge.vectors import datasets, hdf5, indexes, lines, matrix, shards, tables, text
+from hf_latent_bridge.vectors import hdf5, indexes, lines, matrix, shards, tables, text
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
 
@@ -90,7 +90,7 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
     known = format_of(path)
     if not path.exists():
         if known is None and _is_repo_id(source.path):
-            return datasets.DatasetReader(source)
+            return _open_dataset(source)
         raise FileNotFoundError(
             f"there is no file {path}; a dataset of the Hub is named as owner/name"
         )
@@ -109,11 +109,23 @@ def is_vectors_path(data: object) -> bool:
 
 
 def _open_folder(source: VectorSource, folder: Path) -> VectorReader:
-    if source.split is not None or source.config is not None or datasets.is_saved(folder):
-        return datasets.DatasetReader(source)
+    if source.split is not None or source.config is not None or _is_saved(folder):
+        return _open_dataset(source)
     files = shards.files_in(folder)
     opened = [open_vectors(replace(source, path=str(file))) for file in files]
     return shards.ShardsReader(source, opened)
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `datasets` has saved a dataset in a folder."""
+    return any((folder / f"dataset_{kind}.json").is_file() for kind in ("info", "dict"))
+
+
+def _open_dataset(source: VectorSource) -> VectorReader:
+    # a function-level import: the command line's help reads the registry, without the Hub's client
+    from hf_latent_bridge.vectors.datasets import DatasetReader
+
+    return DatasetReader(source)
 
 
 def _is_repo_id(name: str) -> bool:

@@ -266,7 +266,8 @@ def _streamed_matrix(
     """A matrix that can only be read from front to end."""
     if not layout.column_major:
         return MatrixReader(source, layout, stream, column)
-    turned = _row_by_row(layout, stream)
+    with whole(source.path):
+        turned = _row_by_row(layout, stream)
     straight = Layout(layout.shape, layout.dtype)
     return MatrixReader(source, straight, lambda: _from_start(turned), column)
 

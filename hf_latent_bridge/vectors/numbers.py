@@ -15,6 +15,7 @@ from hf_latent_bridge.vectors.reader import Scale
 FLOAT32 = np.dtype(np.float32)
 _OPENINGS = ("[", "{", "(", "array(", "tensor(", "Vector(")
 _WRAPPED = re.compile(r"^(?:\w+\.)*[A-Za-z_]\w*\((.*?)(?:,\s*\w+=[^()\[\]]*)*\)$", re.DOTALL)
+_SHORTENED = re.compile(r"[\w.]*\(?\[[\s\d.eE,+-]*\.\.\.[\s\d.eE,+-]*\]")
 _SCALAR = re.compile(r"(?:np|numpy)\.float\d+\(([^()]*)\)")
 
 
@@ -67,10 +68,10 @@ def scaled(vector: Any, scale: Scale | None, integers: bool) -> Any:
 
 
 def is_vector_text(text: object) -> bool:
-    """Whether a text is the spelling of a vector: its brackets are there and numbers in them."""
+    """Whether a text is the spelling of a vector, whole or shortened when it was printed."""
     if not isinstance(text, str) or not text.strip().startswith(_OPENINGS):
         return False
-    return isinstance(parse_vector(text), np.ndarray)
+    return isinstance(parse_vector(text), np.ndarray) or _SHORTENED.match(text) is not None
 
 
 def parse_vector(text: str) -> Array | Unreadable | None:

@@ -127,7 +127,8 @@ class VectorReader(abc.ABC):
         Raises:
             InvalidLatentsError: A row is missing, ragged or unreadable; names it.
         """
-        stop = self.n if stop is None else stop
+        if self.n is not None:
+            stop = self.n if stop is None else min(stop, self.n)
         first = start
         for part in rebatch(self.guarded(start, stop, size, payload), size):
             yield Block(first, self._matrix(part.vectors, first), part.payload)

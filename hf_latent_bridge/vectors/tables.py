@@ -277,7 +277,8 @@ def find_in(schema: Any, shown: Any, wanted: str | None, where: object) -> Field
             f"there is {lists or 'no column that does'}"
         )
     numbers = [path for path, kind in leaves.items() if _is_number(kind)]
-    return find_field(where, wanted, lists, numbers)
+    others = [f"{path} ({kind})" for path, kind in leaves.items() if path not in numbers]
+    return find_field(where, wanted, lists, numbers, others)
 
 
 def vector_array(vectors: Array) -> Any:
@@ -322,7 +323,10 @@ def _plain(kind: Any) -> Any:
 
     if isinstance(kind, pyarrow.DictionaryType):
         return kind.value_type
-    return kind.storage_type if isinstance(kind, pyarrow.BaseExtensionType) else kind
+    shape = [size for size in getattr(kind, "shape", None) or [] if size != 1]
+    if not isinstance(kind, pyarrow.BaseExtensionType) or len(shape) > 1:
+        return kind
+    return kind.storage_type
 
 
 def _test(kind: Any, *names: str) -> bool:

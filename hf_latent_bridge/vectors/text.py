@@ -61,8 +61,9 @@ class CsvReader(JsonReader):
             shown = next((row[wanted] for row in rows if row[wanted]), "")
             if isinstance(parse_vector(shown), np.ndarray):
                 vectors.append(str(wanted))
-        numbers = [name for name in self._names if rows and all(_is_number(r[name]) for r in rows)]
-        return spot_of(find_field(where, wanted, vectors, numbers))
+        numbers = [name for name in self._names if _are_numbers([row[name] for row in rows])]
+        others = [name for name in self._names if name not in numbers]
+        return spot_of(find_field(where, wanted, vectors, numbers, others))
 
     def _named(self, cells: list[str]) -> Any:
         if not cells:
@@ -196,7 +197,8 @@ def open_text(source: VectorSource) -> VectorReader:
     if is_vector_text(first):
         return VectorLines(source)
     last = (first.split() or [""])[-1]
-    if "," in first and ("," in last or not _is_number(last)):
+    cells = first.split(",")
+    if len(cells) > 1 and ("," in last or not _is_number(last) or all(map(_is_number, cells))):
         return CsvReader(source)
     return TextReader(source)
 
@@ -241,6 +243,12 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    """Whether all cells are numbers or empty, and not all are empty."""
+    filled = [cell for cell in cells if cell.strip()]
+    return bool(filled) and all(map(_is_number, filled))
 
 
 def _word2vec_header(sample: Sequence[bytes]) -> tuple[int, int] | None:

@@ -92,7 +92,7 @@ def copy(original: Path, copied: Path, rows: int) -> None:
 def products(translator: "OrthoTranslator", rows: int) -> None:
     """The products of all blocks, on one block in memory."""
     block = torch.randn(BLOCK, WIDTHS[0])
-    weight, bias = translator.map_.weight, translator.map_.bias
+    weight, bias = translator.map_.state_dict().values()
     for start in range(0, rows, len(block)):
         torch.addmm(bias, block[: rows - start], weight)
 

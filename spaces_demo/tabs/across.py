@@ -67,7 +67,7 @@ def search_across(repos: Repos, query: str) -> tuple[Ranked, Ranked, Ranked, Fac
     text = check_text(query, "a query")
     translator, index = repos.translator("minilm-to-mpnet"), repos.decoder("news-index")
     source, target = repos.encoder(translator.source_), repos.encoder(translator.target_)
-    absolute = repos.untranslated(translator.source_width, translator.target_width)
+    absolute = repos.untranslated(translator.source_.dim, translator.target_.dim)
     times: Facts = []
     with look.timed(times, "MiniLM encodes in"):
         latents = source.encode([text])

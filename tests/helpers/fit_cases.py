@@ -15,21 +15,20 @@ from hf_latent_bridge import (
     load_encoder,
     load_pairs,
 )
-from hf_latent_bridge.fitting import fit as fitting
 from hf_latent_bridge.fitting.processes import Processes
 
 TEXTS = "alice/tiny-texts-in-6-shards"
 N_TEXTS = 199  # no multiple of 2 or 3
 ENCODERS = ("alice/tiny-sbert-16-0-unit", "alice/tiny-sbert-16-1-unit")
 COLUMNS = {"split": "train", "source": "text", "target": "de"}
-ROWS_PER_CHUNK = 16
+CHUNK_SIZE = 16
 
 
 def of_texts(repo_id, **options):
     """A fit on the texts of the embedded Hub."""
     source, target = (load_encoder(name, device="cpu") for name in ENCODERS)
     pairs = load_pairs(repo_id, **COLUMNS, **options)
-    return fit_translator(OrthoTranslator(), source, target, pairs)
+    return fit_translator(OrthoTranslator(), source, target, pairs, chunk_size=CHUNK_SIZE)
 
 
 def of_vectors(n, *, spoil=(), **options):
@@ -37,7 +36,7 @@ def of_vectors(n, *, spoil=(), **options):
     draw = np.random.default_rng(0)
     x, y = (draw.normal(size=(n, width)).astype(np.float32) for width in (5, 7))
     x[list(spoil)] = np.nan
-    return fit_translator(LinearTranslator(), None, None, (x, y), **options)
+    return fit_translator(LinearTranslator(), None, None, (x, y), chunk_size=CHUNK_SIZE, **options)
 
 
 def of_a_generator(n):
@@ -51,7 +50,7 @@ def of_a_generator(n):
 
     stream = datasets.IterableDataset.from_generator(rows)
     pairs = load_pairs(stream, source="a", target="b")
-    return fit_translator(LinearTranslator(), None, None, pairs)
+    return fit_translator(LinearTranslator(), None, None, pairs, chunk_size=CHUNK_SIZE)
 
 
 def failing_at(item):
@@ -69,7 +68,11 @@ FAILURES = {
     "a bad row in one process": lambda: of_vectors(100, spoil=(20,)),
     "only bad rows": lambda: of_vectors(10, spoil=range(10), on_bad_row="skip"),
     "a failing encoder in one process": lambda: fit_translator(
-        OrthoTranslator(), failing_at(20), failing_at(-1), (range(100), range(100))
+        OrthoTranslator(),
+        failing_at(20),
+        failing_at(-1),
+        (range(100), range(100)),
+        chunk_size=CHUNK_SIZE,
     ),
 }
 FITS = {
@@ -90,7 +93,6 @@ CASES = {**FAILURES, **FITS}  # a fit after a failed one must not take its failu
 
 def outcome(name):
     """What a case gives: its moments and map, or its error."""
-    fitting._CHUNK = ROWS_PER_CHUNK
     try:
         fitted = CASES[name]()
     except Exception as error:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from hf_latent_bridge import LinearTranslator, fit_translator
-from hf_latent_bridge.fitting import fit as fitting
 from hf_latent_bridge.fitting.processes import Processes
 
 ROWS = 1001
@@ -17,7 +16,6 @@ ROWS = 1001
 
 def fit(folder, *, hang=False):
     """Fits on vectors that pass through an encoder, which hangs at row 640."""
-    fitting._CHUNK = 16
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(ROWS, 5)), draw.normal(size=(ROWS, 7))
 
@@ -29,7 +27,7 @@ def fit(folder, *, hang=False):
 
     pairs = (range(ROWS), y)
     checkpoint = {"checkpoint_dir": folder / "checkpoint", "checkpoint_every": 64}
-    return fit_translator(LinearTranslator(), encode, None, pairs, **checkpoint)
+    return fit_translator(LinearTranslator(), encode, None, pairs, chunk_size=16, **checkpoint)
 
 
 if __name__ == "__main__":
@@ -37,6 +35,6 @@ if __name__ == "__main__":
     (folder / f"{os.getpid()}.pid").touch()
     fitted = fit(folder, hang=sys.argv[2] == "hang")
     moments = {k: v.tolist() for k, v in fitted.moments_.to_tensors().items()}
-    result = {"moments": moments, "resumed": fitted.fit_summary_.resumed_rows}
+    result = {"moments": moments, "resumed": fitted.fit_summary_.n_resumed}
     rank = Processes.current().share.rank
     (folder / f"result-{rank}.json").write_text(json.dumps(result))

@@ -12,13 +12,13 @@ from methods import methods
 from repos import Repos
 
 from hf_latent_bridge import (
-    AffineMap,
     Head,
     SpaceSpec,
     fit_head,
     fit_translator,
     load_pairs,
 )
+from hf_latent_bridge.translators.latent_map import Map
 
 READERS = {"MiniLM": "MPNet", "MPNet": "MiniLM"}  # encoder -> the encoder of the head
 ANCHORS = (25, 50, 100, 250, 500, 1000)
@@ -57,7 +57,7 @@ class Side:
 class Bridge:
     """A map into a head's space, how it was made, and the head's accuracy on translated latents."""
 
-    map: AffineMap
+    map: Map
     accuracy: float
     anchors: int = 0
     seconds: float = 0.0
