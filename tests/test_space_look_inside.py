@@ -34,7 +34,7 @@ def latents(repos):
 
 
 def random_translator(n=200, *, width=6, related=True, metrics=None):
-    """A translator between nameless spaces, whose scores are those of its own held-out pairs."""
+    """A translator between made-up spaces, and the report on held-out pairs or other metrics."""
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(2 * n, width, generator=draw)
     y = torch.randn(2 * n, width, generator=draw) + 5 * related * x.flip(1)
@@ -42,8 +42,12 @@ def random_translator(n=200, *, width=6, related=True, metrics=None):
         x[:n], y[:n], source=SpaceSpec(width, "me/x"), target=SpaceSpec(width, "me/y")
     )
     report = evaluate_latents(translator, x[n:], y[n:], n_bootstrap=20, n_permutations=50)
-    translator.metrics_ = report.to_dict() if metrics is None else metrics
-    return translator
+    return translator, report if metrics is None else metrics
+
+
+def push_random(repo_id, *, private=None, **options):
+    translator, metrics = random_translator(**options)
+    translator.push_to_hub(repo_id, private=private, metrics=metrics)
 
 
 def test_the_record_is_the_repos_own(own, numbers):
@@ -112,7 +116,7 @@ def test_anothers_translator_of_the_same_spaces_is_compared_too(repos, own, late
 
 
 def test_where_no_latents_are_published_there_is_no_picture(repos, repo_id):
-    random_translator().push_to_hub(repo_id)
+    push_random(repo_id)
     numbers = inspect_repo(repos, repo_id)
     assert numbers["points"] == numbers["cosines"] == []
     assert numbers["warnings"] == []
@@ -135,7 +139,7 @@ def test_where_no_latents_are_published_there_is_no_picture(repos, repo_id):
 )
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
 def test_a_weak_fit_is_warned_of(repos, repo_id, options, warning):
-    random_translator(**options).push_to_hub(repo_id)
+    push_random(repo_id, **options)
     assert warning in " ".join(inspect_repo(repos, repo_id)["warnings"])
 
 
@@ -149,7 +153,7 @@ def test_a_weak_fit_is_warned_of(repos, repo_id, options, warning):
     ],
 )
 def test_scores_that_are_no_numbers_count_as_none(repos, repo_id, metrics):
-    random_translator(metrics=metrics).push_to_hub(repo_id)
+    push_random(repo_id, metrics=metrics)
     assert inspect_repo(repos, repo_id)["scores"] == []
 
 
@@ -169,14 +173,14 @@ def test_an_unknown_repo_is_said_to_be_none(repos):
 
 
 def test_a_private_repo_is_not_shown(repos, repo_id):
-    random_translator().push_to_hub(repo_id, private=True)
+    push_random(repo_id, private=True)
     with pytest.raises(Refusal, match="There is no public repo"):
         inspect_repo(repos, repo_id)
 
 
 def test_a_folder_of_the_space_is_not_taken_for_a_repo(repos, repo_id, tmp_path, monkeypatch):
-    random_translator().push_to_hub(repo_id)
-    random_translator().save_pretrained(tmp_path / repo_id)
+    push_random(repo_id)
+    random_translator()[0].save_pretrained(tmp_path / repo_id)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refusal, match="try another repo"):
         inspect_repo(repos, repo_id)
@@ -184,7 +188,7 @@ def test_a_folder_of_the_space_is_not_taken_for_a_repo(repos, repo_id, tmp_path,
 
 @pytest.mark.parametrize("limit", ["MAX_CONFIG", "MAX_WEIGHTS"])
 def test_a_large_repo_is_refused_before_it_is_downloaded(repos, repo_id, monkeypatch, limit):
-    random_translator().push_to_hub(repo_id)
+    push_random(repo_id)
     monkeypatch.setattr(inspection, limit, 100)
     monkeypatch.setattr(inspection, "AutoTranslator", None)
     with pytest.raises(Refusal, match="bytes; up to 100 can be looked at"):

@@ -12,9 +12,9 @@ from huggingface_hub import HfApi
 from demo_repos.inputs import Inputs
 from demo_repos.latents import (
     dataset_card,
-    fit_and_score,
     published_pairs,
     push_dataset,
+    push_translator,
     stack,
     text_encoder,
     to_column,
@@ -69,11 +69,15 @@ def _publish_head(inputs: Inputs, columns: dict[str, list[Any]], space: SpaceSpe
 
 
 def _publish_translator(inputs: Inputs, commit: str, spaces: tuple[SpaceSpec, SpaceSpec]) -> str:
-    pairs = published_pairs(inputs.repo_id("demo-news"), commit)
+    pairs, repo_id = (
+        published_pairs(inputs.repo_id("demo-news"), commit),
+        inputs.repo_id(TRANSLATOR),
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* source columns are constant", RankWarning)
-        translator = fit_and_score(OrthoTranslator(), spaces, pairs)
-    translator.push_to_hub(repo_id := inputs.repo_id("minilm-to-mpnet"))
+        push_translator(
+            repo_id := inputs.repo_id("minilm-to-mpnet"), OrthoTranslator(), spaces, pairs
+        )
     return repo_id
 
 

@@ -101,7 +101,7 @@ class Fit:
     """A fitted translator and its report.
 
     Attributes:
-        translator: Fitted, with the report in its `metrics_`.
+        translator: Fitted on the anchors.
         report: Scores on the rows held out.
         warnings: The library's warnings.
     """
@@ -148,7 +148,6 @@ def fit(
         fit_translator(translator, *spaces, Pairs(x[anchors], y[anchors], latents.dataset))
     clock.check()
     report = evaluate_latents(translator, x[held_out], y[held_out], dataset=latents.dataset)
-    translator.metrics_ = report.to_dict()
     texts = [str(each.message) for each in caught if issubclass(each.category, RankWarning)]
     return Fit(translator, report, texts)
 
