@@ -69,15 +69,11 @@ def _publish_head(inputs: Inputs, columns: dict[str, list[Any]], space: SpaceSpe
 
 
 def _publish_translator(inputs: Inputs, commit: str, spaces: tuple[SpaceSpec, SpaceSpec]) -> str:
-    pairs, repo_id = (
-        published_pairs(inputs.repo_id("demo-news"), commit),
-        inputs.repo_id(TRANSLATOR),
-    )
+    pairs = published_pairs(inputs.repo_id("demo-news"), commit)
+    repo_id = inputs.repo_id("minilm-to-mpnet")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* source columns are constant", RankWarning)
-        push_translator(
-            repo_id := inputs.repo_id("minilm-to-mpnet"), OrthoTranslator(), spaces, pairs
-        )
+        push_translator(repo_id, OrthoTranslator(), spaces, pairs)
     return repo_id
 
 
