@@ -4,6 +4,7 @@ from hf_latent_bridge._version import __version__ as __version__
 from hf_latent_bridge.autoencoder import Autoencoder as Autoencoder
 from hf_latent_bridge.autoencoder import ConvDecoder as ConvDecoder
 from hf_latent_bridge.autoencoder import ConvEncoder as ConvEncoder
+from hf_latent_bridge.autoencoder import ConvShape as ConvShape
 from hf_latent_bridge.autoencoder import fit_autoencoder as fit_autoencoder
 from hf_latent_bridge.data.chunks import Chunk as Chunk
 from hf_latent_bridge.data.items import BadRow as BadRow
@@ -43,6 +44,8 @@ from hf_latent_bridge.spaces import SpaceSpec as SpaceSpec
 from hf_latent_bridge.stitching import StitchedModel as StitchedModel
 from hf_latent_bridge.stitching import stitch as stitch
 from hf_latent_bridge.stitching import zero_shot as zero_shot
+from hf_latent_bridge.translation import TranslatedFile as TranslatedFile
+from hf_latent_bridge.translation import translate_file as translate_file
 from hf_latent_bridge.translators.base import AutoTranslator as AutoTranslator
 from hf_latent_bridge.translators.base import Translator as Translator
 from hf_latent_bridge.translators.composed import ComposedTranslator as ComposedTranslator

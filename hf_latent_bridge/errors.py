@@ -58,7 +58,7 @@ class InvalidNameError(LatentBridgeError, ValueError, TypeError):
 
 
 class ForeignFileError(LatentBridgeError, FileExistsError):
-    """A file that this library did not write lies where it would write its own."""
+    """A file of someone else is in the place of one that this library would write."""
 
 
 class RepoNotFoundError(LatentBridgeError, FileNotFoundError):
@@ -74,15 +74,11 @@ class HubUnavailableError(LatentBridgeError, ConnectionError):
 
 
 class CheckpointError(LatentBridgeError, ValueError):
-    """A checkpoint that is of another fit, or no checkpoint."""
+    """The checkpoint of an unfinished fit or translation is of another one, or is damaged."""
 
 
 class ProcessError(LatentBridgeError, RuntimeError):
     """Another of the processes that work together failed, or they are not as many as started."""
-
-
-class ResumeError(LatentBridgeError, ValueError):
-    """An unfinished run was made with another input, translator or option, and cannot go on."""
 
 
 class MissingExtraError(LatentBridgeError, ImportError):

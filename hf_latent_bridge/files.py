@@ -316,7 +316,7 @@ def check_kind(
 
 
 def check_fields(content: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
-    """Refuses a JSON object whose fields are not exactly these, of these types.
+    """Refuses a JSON object unless it has exactly these fields, of these types.
 
     Raises:
         ConfigError: One is missing, unknown or of another type.

@@ -21,14 +21,9 @@ from hf_latent_bridge.files import CONFIG_NAME, FORMAT_VERSION, check_kind
 from hf_latent_bridge.hub.client import HubOptions, fetch
 from hf_latent_bridge.hub.published import Published
 from hf_latent_bridge.latents import Latents, as_tensor
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.translators.composed import (
-    ComposedTranslator,
-    check_meet,
-    check_translator,
-    compose,
-)
+from hf_latent_bridge.translators.composed import ComposedTranslator, check_translator, compose
 
 KIND = ("model_type", "stitched")
 FIELDS = {"encoder": dict, "translators": list, "decoder": dict}
@@ -36,66 +31,238 @@ _PIN = {"repo_id", "revision", "subfolder"}
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def to_config(
-    encoder: Any, translator: Any, decoder: Any
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The config that points to the parts, and the one file that holds it.
+TranslatorLike = Translator | Callable[[Tensor], Latents]
 
-    Args:
-        encoder: An encoder whose space names its repo and commit.
-        translator: One from the Hub, one composed of such, or None.
-        decoder: One from the Hub.
 
-    Raises:
-        DecoderError: A part has no repo and commit; says which.
+class StitchedModel(Published):
+    """An encoder whose latents a translator carries to a decoder of another encoder's latents.
+
+    Attributes:
+        encoder: From items to latents.
+        translator: From these to the decoder's latents; None if they are the same.
+        decoder: From latents to results.
     """
-    config = {
-        "format_version": FORMAT_VERSION,
-        "library_version": __version__,
-        KIND[0]: KIND[1],
-        "encoder": _encoder_pointer(encoder),
-        "translators": _translator_pointers(translator),
-        "decoder": _pointer("decoder", decoder),
-    }
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    return config, {CONFIG_NAME: text.encode()}
+
+    def __init__(
+        self, encoder: EncoderLike, translator: TranslatorLike | None, decoder: Decoder
+    ) -> None:
+        self.encoder = encoder
+        self.translator = translator
+        self.decoder = decoder
+
+    def __call__(self, items: Any, *, batch_size: int = 32, top_k: int | None = None) -> Any:
+        """Encodes, translates and decodes one item or many.
+
+        Args:
+            items: One item (a text, an image, ...), or a sequence, array or tensor of them.
+            batch_size: Items per forward pass of the encoder.
+            top_k: How many ranked answers to give for each item; None for the best alone.
+
+        Returns:
+            For many items one result each, in their order. For one item its result; a label
+            without `top_k` comes as a list of one, as from a text-classification pipeline.
+
+        Raises:
+            InvalidPairsError: An item that the encoder cannot take.
+            DecoderError: `top_k` is less than 1, or the decoder does not rank.
+        """
+        if _is_many(items):
+            return self.decoder(self.transform(items, batch_size=batch_size), top_k=top_k)
+        result = self.decoder(self.transform([items]), top_k=top_k)[0]
+        return [result] if isinstance(result, Mapping) else result
+
+    def transform(self, items: Sequence[Any], *, batch_size: int = 32) -> Tensor:
+        """The items' latents in the decoder's space, (n, d).
+
+        Raises:
+            InvalidPairsError: An item that the encoder cannot take.
+            InvalidLatentsError: A callable translator does not give one row per latent.
+        """
+        latents = encode(self.encoder, items, batch_size=batch_size)
+        if self.translator is None:
+            return latents
+        if isinstance(self.translator, Translator):
+            return self.translator.transform(latents)
+        with torch.no_grad():
+            translated = as_tensor(self.translator(latents))
+        if translated.ndim != 2 or len(translated) != len(latents):
+            raise InvalidLatentsError(
+                f"a translator must give one row per latent, ({len(latents)}, d), "
+                f"got shape {tuple(translated.shape)} from {self.translator!r:.60}"
+            )
+        return translated
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        trust_remote_code: bool = False,
+        allow_mismatch: bool = False,
+        **options: Unpack[HubOptions],
+    ) -> "StitchedModel":
+        """Loads a stitched model, with all its parts at the commits that its config pins.
+
+        Args:
+            pretrained_model_name_or_path: Repo id or folder.
+            device: Where to put the parts; None for a GPU if there is one.
+            trust_remote_code: Run Python code that an encoder's or classifier's repo brings.
+            allow_mismatch: Accept parts whose spaces do not meet.
+            options: `revision` (resolved to a commit once), `subfolder`, `token` (for the parts
+                too), `cache_dir`, `force_download`, `local_files_only`, as huggingface_hub takes
+                them.
+
+        Raises:
+            RepoNotFoundError: No such folder, repo, revision or file, here or of a part.
+            RepoAccessError: A repo is gated.
+            HubUnavailableError: The Hub cannot be reached and something is not cached.
+            ConfigError: The config does not parse, is of a newer format, or is not a stitched
+                model's.
+            SpaceMismatchError: The parts do not meet.
+        """
+        fetched = fetch(pretrained_model_name_or_path, (CONFIG_NAME,), **options)
+        check_kind(fetched.config, *KIND, FIELDS, where=str(fetched.paths[CONFIG_NAME]))
+        own = ("revision", "subfolder")  # of the config's repo; each part has its own
+        how: dict[str, Any] = {name: value for name, value in options.items() if name not in own}
+        how["device"] = device
+        parts = _open_parts(fetched.config, how, trust_remote_code=trust_remote_code)
+        return stitch(*parts, allow_mismatch=allow_mismatch)._loaded_from(fetched)
+
+    def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        config = {
+            "format_version": FORMAT_VERSION,
+            "library_version": __version__,
+            KIND[0]: KIND[1],
+            "encoder": _encoder_pointer(self.encoder),
+            "translators": _translator_pointers(self.translator),
+            "decoder": _pointer("decoder", self.decoder),
+        }
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        return config, {CONFIG_NAME: text.encode()}
+
+    def __repr__(self) -> str:
+        return f"StitchedModel({self.encoder!r}, {self.translator!r}, {self.decoder!r})"
 
 
-def open_parts(
-    config: Mapping[str, Any],
-    device: torch.device | str,
-    options: HubOptions,
+def stitch(
+    encoder: EncoderLike,
+    translator: TranslatorLike | Sequence[Translator] | None,
+    decoder: Any,
     *,
-    trust_remote_code: bool,
-) -> tuple[Encoder, list[Translator], Decoder]:
-    """Encoder, translators and decoder, each at the commit that the config pins.
+    allow_mismatch: bool = False,
+) -> StitchedModel:
+    """Puts an encoder, a translator and a decoder together; nothing is trained.
 
     Args:
-        config: What `to_config` gave.
-        device: Where to put them.
-        options: How the config itself was looked for.
-        trust_remote_code: Run Python code that an encoder's or classifier's repo brings.
+        encoder: From `load_encoder`, one of your own, or a callable from items to latents.
+        translator: A translator, a list of them to apply in a row, a callable from latents to
+            latents, or None where encoder and decoder share a space.
+        decoder: From `load_decoder`, a `LatentIndex`, a fitted scikit-learn estimator, or a
+            callable from latents to results.
+        allow_mismatch: Accept parts whose spaces do not meet.
 
     Raises:
-        ConfigError: A part is not named by repo and commit.
-        RepoNotFoundError: A part is not there.
+        SpaceMismatchError: Two neighbours' spaces differ in a field that both know.
+        EncoderError: `encoder` is not an encoder.
+        DecoderError: `decoder` is not a decoder.
+        TypeError: A translator is not a translator.
+        NotFittedError: A translator is not fitted.
     """
+    check_encoder(encoder)
+    decoder = as_decoder(decoder)
+    if isinstance(translator, str) or not isinstance(translator, Sequence | Callable | None):
+        check_translator(translator)
+    if isinstance(translator, Sequence):
+        translator = _chain(translator, allow_mismatch)
+    if not allow_mismatch:
+        _check_spaces(encoder, translator, decoder)
+    return StitchedModel(encoder, translator, decoder)
+
+
+def zero_shot(
+    encoder: EncoderLike,
+    translator: TranslatorLike | Sequence[Translator] | None,
+    text_encoder: EncoderLike,
+    labels: Sequence[str],
+    *,
+    template: str = "{}",
+    allow_mismatch: bool = False,
+) -> StitchedModel:
+    """A classifier of whatever `encoder` encodes, from nothing but the names of the classes.
+
+    Args:
+        encoder: Encodes the items, such as images.
+        translator: Carries its latents into the text encoder's space, as `stitch` takes it.
+        text_encoder: Encodes the label sentences.
+        labels: Names of the classes, distinct texts.
+        template: The sentence for a label, such as "a photo of a {}".
+        allow_mismatch: Accept parts whose spaces do not meet.
+
+    Returns:
+        A model that ranks the labels by cosine; push its decoder, and it can be pushed itself.
+
+    Raises:
+        DecoderError: A template without {}, no labels, or labels that are not distinct texts.
+        SpaceMismatchError: The spaces do not meet.
+    """
+    if "{}" not in template:
+        raise DecoderError(f"template must hold {{}} where the label goes, got {template!r}")
+    names = check_labels(labels)
+    vectors = encode(text_encoder, [template.replace("{}", name) for name in names])
+    decoder = LabelDecoder(vectors, names, space_of(text_encoder, vectors.shape[1]))
+    return stitch(encoder, translator, decoder, allow_mismatch=allow_mismatch)
+
+
+def _is_many(items: Any) -> bool:
+    """Whether these are several items; a text, bytes, a path or a picture is one."""
+    one = str | bytes | bytearray | memoryview
+    return isinstance(items, Sequence | Tensor | np.ndarray) and not isinstance(items, one)
+
+
+def _chain(translators: Sequence[Translator], allow_mismatch: bool) -> Translator | None:
+    for translator in translators:
+        check_translator(translator)
+    if len(translators) < 2:
+        return next(iter(translators), None)
+    return compose(*translators, allow_mismatch=allow_mismatch)
+
+
+def _check_spaces(
+    encoder: EncoderLike, translator: TranslatorLike | None, decoder: Decoder
+) -> None:
+    """Checks each pair of neighbours; a part whose space is not known meets any other."""
+    giver: tuple[str, SpaceSpec] | None = None
+    if isinstance(encoder, Encoder):
+        giver = ("encoder", encoder.space)
+    if isinstance(translator, Translator):
+        check_translator(translator)
+        if giver is not None:
+            check_meet(giver, ("translator", translator.source_))
+        giver = ("translator", translator.target_)
+    elif translator is not None:
+        giver = None
+    if giver is not None and decoder.space is not None:
+        check_meet(giver, ("decoder", decoder.space))
+
+
+def _open_parts(
+    config: Mapping[str, Any], how: Mapping[str, Any], *, trust_remote_code: bool
+) -> tuple[Encoder, list[Translator], Decoder]:
+    """Encoder, translators and decoder, each at the commit that the config pins."""
     space = SpaceSpec.from_dict(config["encoder"])
     _check_pin({"repo_id": space.repo_id, "revision": space.revision})
     for pointer in (*config["translators"], config["decoder"]):
         _check_pin(pointer)
-    how: dict[str, Any] = {**options, "device": device}
     trusted = {**how, "trust_remote_code": trust_remote_code}
     translators = [_open(Translator.from_pretrained, p, how) for p in config["translators"]]
-    encoder = load_encoder(
-        space, device=device, token=options.get("token"), trust_remote_code=trust_remote_code
-    )
-    return encoder, translators, _open(load_decoder, config["decoder"], trusted)
+    decoder: Decoder = _open(load_decoder, config["decoder"], trusted)
+    return load_encoder(space, **trusted), translators, decoder
 
 
-def _open(load: Any, pointer: Mapping[str, str], options: Mapping[str, Any]) -> Any:
-    place = {"revision": pointer["revision"], "subfolder": pointer.get("subfolder", "")}
-    return load(pointer["repo_id"], **{**options, **place})
+def _open(load: Any, pointer: Mapping[str, str], how: Mapping[str, Any]) -> Any:
+    where = {"revision": pointer["revision"], "subfolder": pointer.get("subfolder", "")}
+    return load(pointer["repo_id"], **how, **where)
 
 
 def _encoder_pointer(encoder: Any) -> dict[str, Any]:
@@ -143,201 +310,3 @@ def _check_pin(pointer: Any) -> None:
             "each part must be named by a repo_id, a whole commit hash as its revision and, if it "
             f"is not at the root, a subfolder: got {pointer!r}"
         )
-
-
-TranslatorLike = Translator | Callable[[Tensor], Latents]
-
-
-class StitchedModel(Published):
-    """An encoder whose latents a translator carries to a decoder of another encoder's latents.
-
-    Attributes:
-        encoder: From items to latents.
-        translator: From these to the decoder's latents; None if they are the same.
-        decoder: From latents to results.
-    """
-
-    def __init__(
-        self, encoder: EncoderLike, translator: TranslatorLike | None, decoder: Decoder
-    ) -> None:
-        self.encoder = encoder
-        self.translator = translator
-        self.decoder = decoder
-
-    def __call__(self, items: Any, *, batch_size: int = 32, top_k: int | None = None) -> Any:
-        """Encodes, translates and decodes one item or many.
-
-        Args:
-            items: One item (a text, an image, ...), or a sequence, array or tensor of them.
-            batch_size: Items per forward pass of the encoder.
-            top_k: How many ranked answers to give for each item; None for the best alone.
-
-        Returns:
-            For many items one result each, in their order. For one item its result; a label
-            without `top_k` comes as a list of one, as from a text-classification pipeline.
-
-        Raises:
-            InvalidPairsError: An item that the encoder cannot take.
-            DecoderError: `top_k` is less than 1, or the decoder does not rank.
-        """
-        if is_many(items):
-            return self.decoder(self.transform(items, batch_size=batch_size), top_k=top_k)
-        result = self.decoder(self.transform([items]), top_k=top_k)[0]
-        return [result] if isinstance(result, Mapping) else result
-
-    def transform(self, items: Sequence[Any], *, batch_size: int = 32) -> Tensor:
-        """The items' latents in the decoder's space, (n, d)."""
-        latents = encode(self.encoder, items, batch_size=batch_size)
-        if self.translator is None:
-            return latents
-        if isinstance(self.translator, Translator):
-            return self.translator.transform(latents)
-        with torch.no_grad():
-            translated = as_tensor(self.translator(latents))
-        if translated.ndim != 2 or len(translated) != len(latents):
-            raise InvalidLatentsError(
-                f"a translator must give one row per latent, ({len(latents)}, d), "
-                f"got shape {tuple(translated.shape)} from {self.translator!r:.60}"
-            )
-        return translated
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
-        device: torch.device | str = "cpu",
-        trust_remote_code: bool = False,
-        allow_mismatch: bool = False,
-        **options: Unpack[HubOptions],
-    ) -> "StitchedModel":
-        """Loads a stitched model, with all its parts at the commits that its config pins.
-
-        Args:
-            pretrained_model_name_or_path: Repo id or folder.
-            device: Where to put the parts.
-            trust_remote_code: Run Python code that an encoder's or classifier's repo brings.
-            allow_mismatch: Accept parts whose spaces do not meet.
-            options: `revision` (resolved to a commit once), `subfolder`, `token` (for the parts
-                too), `cache_dir`, `force_download`, `local_files_only`, as huggingface_hub takes
-                them; encoders and classifiers are kept where transformers keeps its downloads.
-
-        Raises:
-            RepoNotFoundError: No such folder, repo, revision or file, here or of a part.
-            RepoAccessError: A repo is gated.
-            HubUnavailableError: The Hub cannot be reached and something is not cached.
-            ConfigError: The config does not parse, is of a newer format, or no stitched model's.
-            SpaceMismatchError: The parts do not meet.
-        """
-        fetched = fetch(pretrained_model_name_or_path, (CONFIG_NAME,), **options)
-        config = fetched.config
-        check_kind(config, *KIND, FIELDS, where=str(fetched.paths[CONFIG_NAME]))
-        parts = open_parts(config, device, options, trust_remote_code=trust_remote_code)
-        return stitch(*parts, allow_mismatch=allow_mismatch)._loaded_from(fetched)
-
-    def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        return to_config(self.encoder, self.translator, self.decoder)
-
-    def __repr__(self) -> str:
-        return f"StitchedModel({self.encoder!r}, {self.translator!r}, {self.decoder!r})"
-
-
-def stitch(
-    encoder: EncoderLike,
-    translator: TranslatorLike | Sequence[Translator] | None,
-    decoder: Any,
-    *,
-    allow_mismatch: bool = False,
-) -> StitchedModel:
-    """Puts an encoder, a translator and a decoder together; nothing is trained.
-
-    Args:
-        encoder: From `load_encoder`, one of your own, or a callable from items to latents.
-        translator: A translator, a list of them to apply in a row, a callable from latents to
-            latents, or None where encoder and decoder share a space.
-        decoder: From `load_decoder`, a `LatentIndex`, a fitted scikit-learn estimator, or a
-            callable from latents to results.
-        allow_mismatch: Accept parts whose spaces do not meet.
-
-    Raises:
-        SpaceMismatchError: Two neighbours' spaces differ in a field that both know.
-        EncoderError: `encoder` is none.
-        DecoderError: `decoder` is none.
-        TypeError: A translator is none.
-        NotFittedError: A translator is not fitted.
-    """
-    check_encoder(encoder)
-    decoder = as_decoder(decoder)
-    if isinstance(translator, str) or not isinstance(translator, Sequence | Callable | None):
-        check_translator(translator)
-    if isinstance(translator, Sequence):
-        translator = _chain(translator, allow_mismatch)
-    if not allow_mismatch:
-        _check_spaces(encoder, translator, decoder)
-    return StitchedModel(encoder, translator, decoder)
-
-
-def is_many(items: Any) -> bool:
-    """Whether these are several items; a text, bytes, a path or a picture is one."""
-    one = str | bytes | bytearray | memoryview
-    return isinstance(items, Sequence | Tensor | np.ndarray) and not isinstance(items, one)
-
-
-def _chain(translators: Sequence[Translator], allow_mismatch: bool) -> Translator | None:
-    for translator in translators:
-        check_translator(translator)
-    if len(translators) < 2:
-        return next(iter(translators), None)
-    return compose(*translators, allow_mismatch=allow_mismatch)
-
-
-def _check_spaces(
-    encoder: EncoderLike, translator: TranslatorLike | None, decoder: Decoder
-) -> None:
-    """Walks along the chain; what says nothing about its space meets anything."""
-    giver: tuple[str, SpaceSpec] | None = None
-    if isinstance(encoder, Encoder):
-        giver = ("encoder", encoder.space)
-    if isinstance(translator, Translator):
-        check_translator(translator)
-        if giver is not None:
-            check_meet(giver, ("translator", translator.source_))
-        giver = ("translator", translator.target_)
-    elif translator is not None:
-        giver = None
-    if giver is not None and decoder.space is not None:
-        check_meet(giver, ("decoder", decoder.space))
-
-
-def zero_shot(
-    encoder: EncoderLike,
-    translator: TranslatorLike | Sequence[Translator] | None,
-    text_encoder: EncoderLike,
-    labels: Sequence[str],
-    *,
-    template: str = "{}",
-    allow_mismatch: bool = False,
-) -> StitchedModel:
-    """A classifier of whatever `encoder` encodes, from nothing but the names of the classes.
-
-    Args:
-        encoder: Encodes the items, such as images.
-        translator: Carries its latents into the text encoder's space, as `stitch` takes it.
-        text_encoder: Encodes the label sentences.
-        labels: Names of the classes, distinct texts.
-        template: The sentence for a label, such as "a photo of a {}".
-        allow_mismatch: Accept parts whose spaces do not meet.
-
-    Returns:
-        A model that ranks the labels by cosine; push its decoder, and it can be pushed itself.
-
-    Raises:
-        DecoderError: A template without {}, no labels, or some that are equal or no texts.
-        SpaceMismatchError: The spaces do not meet.
-    """
-    if "{}" not in template:
-        raise DecoderError(f"template must hold {{}} where the label goes, got {template!r}")
-    names = check_labels(labels)
-    vectors = encode(text_encoder, [template.replace("{}", name) for name in names])
-    decoder = LabelDecoder(vectors, names, space_of(text_encoder, vectors.shape[1]))
-    return stitch(encoder, translator, decoder, allow_mismatch=allow_mismatch)

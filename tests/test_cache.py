@@ -107,7 +107,7 @@ def test_bad_items_are_refused_with_their_row(tmp_path):
     with pytest.raises(InvalidPairsError, match="item 1 must be a text"):
         CachedEncoder(Counting(), tmp_path).encode(["a", 3])
     encoder = CachedEncoder(load_encoder(tiny.image_repo("vit")), tmp_path)
-    with pytest.raises(InvalidPairsError, match="item 2 is no image"):
+    with pytest.raises(InvalidPairsError, match="item 2 cannot be used as an image"):
         encoder.encode([*tiny.pictures(2), b"broken"])
 
 

@@ -138,7 +138,7 @@ class TestFit:
     def test_a_file_as_output_is_told_first(self, refusal, encoders, tmp_path):
         (tmp_path / "file").write_text("mine")
         line = refusal("fit", *encoders, "--split", "train", "--output", tmp_path / "file")
-        assert "--output must name a folder" in line
+        assert f"a folder to save into is needed, and {tmp_path / 'file'} is a file" in line
 
     def test_quiet_means_quiet(self, encoders, tmp_path):
         """With an empty cache, where every library below has something to show."""
@@ -194,20 +194,43 @@ class TestTranslate:
         x = np.random.default_rng(1).standard_normal((5, 4)).astype(dtype)
         np.save(tmp_path / "in.npy", x)
         told = facts("translate", saved, tmp_path / "in.npy", tmp_path / "out.npy")
-        assert told == {"output": str(tmp_path / "out.npy"), "shape": [5, 3], "commit": None}
+        assert told == {
+            "output": str(tmp_path / "out.npy"),
+            "shape": [5, 3],
+            "dtype": dtype,
+            "kept": [],
+            "dropped": [],
+            "commit": None,
+        }
         result = np.load(tmp_path / "out.npy")
         assert result.dtype == dtype
         np.testing.assert_array_equal(result, AutoTranslator.from_pretrained(saved).transform(x))
 
     def test_its_options_reach_the_translation(self, facts, refusal, saved, tmp_path):
         x = np.random.default_rng(1).standard_normal((5, 4))
-        (tmp_path / "in.jsonl").write_text("".join(f'{{"x": {row}}}\n' for row in x.tolist()))
+        lines = (f'{{"x": {row}, "y": {row}, "id": 1}}\n' for row in x.tolist())
+        (tmp_path / "in.jsonl").write_text("".join(lines))
         names = tmp_path / "in.jsonl", tmp_path / "out.safetensors"
-        assert "(None)" in refusal("translate", saved, *names)
+        assert "name one as column" in refusal("translate", saved, *names)
         options = ["--column", "x", "--dtype", "float16", "--processes", 2, "--restart"]
+        options += ["--chunk-size", 2, "--checkpoint-every", 2, "--timeout", 300]
         assert facts("translate", saved, *names, *options)["shape"] == [5, 3]
         told = json.loads((tmp_path / "out.safetensors.manifest.json").read_text())
-        assert (told["rows"], told["dtype"]) == (5, "float16")
+        assert (told["rows"], told["dtype"], told["dropped"]) == (5, "float16", ["y", "id"])
+
+    def test_columns_that_the_output_has_no_room_for_are_told(self, run, saved, tmp_path):
+        (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "b", "vector": [1.5, 2, 3, 4]}\n')
+        code, out, _ = run("translate", saved, tmp_path / "in.jsonl", tmp_path / "out.npy")
+        assert code == 0
+        assert out.endswith("payload dropped, which the format has no room for: id, text\n")
+        code, out, _ = run("translate", saved, tmp_path / "in.jsonl", tmp_path / "out.csv")
+        assert "dropped" not in out
+
+    def test_a_format_that_is_not_written_lists_those_that_are(self, refusal, saved, tmp_path):
+        np.save(tmp_path / "in.npy", np.ones((2, 4)))
+        line = refusal("translate", saved, tmp_path / "in.npy", tmp_path / "out.xlsx")
+        assert "out.xlsx is not written" in line
+        assert ".npy, .npz, .safetensors" in line
 
     def test_people_get_a_sentence(self, run, saved, tmp_path):
         np.save(tmp_path / "in.npy", np.ones((1500, 4)))
@@ -411,7 +434,7 @@ class TestProcesses:
             out, err = run.communicate(timeout=PATIENCE)
         assert (run.returncode, out) == (1, "")
         assert len(err.splitlines()) == 1, err
-        assert err.startswith("latent-bridge: error: no repo 'alice/none' is visible")
+        assert err.startswith("latent-bridge: error: no repo 'alice/none' on http://")
 
     def test_the_installed_command_works(self, saved):
         command = [Path(sys.executable).with_name("latent-bridge"), "info", saved, "--json"]

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             facts, text = args.run(args)
     except (LatentBridgeError, OSError, ValueError) as error:
-        return _fail(str(error))
+        return _fail("; ".join([str(error), *getattr(error, "__notes__", [])]))
     except ImportError as error:
         return _fail(f"{error}; pip install 'hf-latent-bridge[encoders]' brings what is needed")
     except KeyboardInterrupt:

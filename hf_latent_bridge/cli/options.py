@@ -20,9 +20,9 @@ class Command(argparse.ArgumentParser):
 
 
 def _types() -> str:
-    from hf_latent_bridge.translators import TRANSLATORS
+    from hf_latent_bridge.translators.base import methods
 
-    return ", ".join(sorted(TRANSLATORS))
+    return ", ".join(sorted(methods()))
 
 
 def _formats() -> str:
@@ -31,7 +31,13 @@ def _formats() -> str:
     return readable()
 
 
-_REGISTERED = {"types": _types, "formats": _formats}
+def _written() -> str:
+    from hf_latent_bridge.vectors.formats import writable
+
+    return writable()
+
+
+_REGISTERED = {"types": _types, "formats": _formats, "written": _written}
 
 
 def add_fit(command: Command) -> None:
@@ -149,22 +155,47 @@ def add_translate(command: Command) -> None:
     add_translator(command)
     command.add_argument(
         "input",
-        help=".npy, .safetensors, .parquet or .jsonl file of latents, one row per item; Hub "
-        "dataset or folder of one; - for JSON lines on stdin",
+        help="file or folder of latents, one row per item ({formats}); Hub dataset or folder "
+        "of one; - for JSON lines on stdin",
     )
     command.add_argument(
-        "output", help=".npy, .safetensors, .parquet or .jsonl file; - for JSON lines on stdout"
+        "output",
+        help="file to write, in the format that its suffix says ({written}); - for JSON lines "
+        "on stdout",
     )
     reading = command.add_argument_group("input")
     reading.add_argument(
-        "--column", help="column, key or tensor with the latents, where there are several"
+        "--column",
+        help="column, key, tensor or array with the latents, where there are several; a path such "
+        "as data[0].embedding, or a pattern such as 'dim_*' for one column per dimension",
     )
     reading.add_argument("--name", help="configuration of a Hub dataset")
     reading.add_argument("--split", help="split of a dataset, such as train")
     reading.add_argument("--input-revision", metavar="REV", help="branch, tag or commit of it")
+    reading.add_argument(
+        "--scale",
+        type=_scale,
+        help="what stored integers are multiplied by, or binary for bits packed in bytes",
+    )
     running = command.add_argument_group("running")
     running.add_argument(
-        "--dtype", choices=("float16", "float32"), help="of the output (default: the input's)"
+        "--dtype",
+        choices=("float16", "float32", "float64"),
+        help="of the output (default: the input's)",
+    )
+    running.add_argument(
+        "--chunk-size",
+        type=_positive,
+        default=8192,
+        metavar="N",
+        help="rows that are translated at a time (default: 8192)",
+    )
+    running.add_argument(
+        "--checkpoint-every",
+        type=_positive,
+        default=65_536,
+        metavar="N",
+        help="rows between checkpoints, per process (default: 65536)",
     )
     running.add_argument(
         "--processes",
@@ -172,6 +203,13 @@ def add_translate(command: Command) -> None:
         default=1,
         metavar="N",
         help="start N processes (default: 1; under torchrun each takes its share)",
+    )
+    running.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="end with an error after so long without progress (default: 600)",
     )
     running.add_argument(
         "--restart", action="store_true", help="start over where a run was killed, not go on"

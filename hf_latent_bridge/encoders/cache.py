@@ -32,7 +32,7 @@ class CachedEncoder:
     a folder; what is damaged is encoded again.
 
     Attributes:
-        encoder: The encoder behind the cache.
+        encoder: The encoder that is asked for latents that are not kept yet.
         cache_dir: Folder of the cache.
         space: Its space.
     """
@@ -156,7 +156,7 @@ class CacheEntry:
         repo_id: The encoder's repo.
         revision: Its commit.
         space: All that is known of the latents' space.
-        dtype: Their dtype, and behind "by" that of the products.
+        dtype: Their dtype, then "by" and the dtype of the products where autocast was on.
         items: How many there are.
         bytes: What they take up.
         last_used: When they were last read or written, ISO 8601 in UTC.
@@ -198,7 +198,7 @@ def cache_info(cache_dir: str | Path | None = None, encoder: str | None = None) 
 def clear_cache(
     cache_dir: str | Path | None = None, encoder: str | None = None
 ) -> list[CacheEntry]:
-    """Deletes the latents of one encoder or of all; whoever is encoding goes on unharmed.
+    """Deletes the latents of one encoder or of all; a running encode writes its own again.
 
     Args:
         cache_dir: Folder of the cache; None for `latent-bridge` in the folder of HF_HOME.

@@ -105,7 +105,7 @@ class Image(Modality):
     classifier = "AutoModelForImageClassification"
 
     def recognises(self, item: Any) -> bool:
-        """Whether it is a PIL image; paths and bytes may be anything."""
+        """Whether it is a PIL image; a path or bytes could hold something else."""
         return hasattr(item, "convert") and hasattr(item, "getexif")
 
     def check(self, items: Sequence[Any]) -> list[Any]:

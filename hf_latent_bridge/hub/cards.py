@@ -1,4 +1,4 @@
-"""Model cards: written from a config, merged into what people wrote."""
+"""Writes model cards from configs and merges them into text that people wrote."""
 
 import inspect
 import re
@@ -77,7 +77,7 @@ def merge_card(existing: str | None, generated: str) -> str:
     Generated values win, tags are joined, and results do not outlive the fit they belong to.
 
     Raises:
-        ConfigError: The metadata of the existing card is no YAML mapping.
+        ConfigError: The metadata of the existing card is not a YAML mapping.
     """
     if existing is None:
         return generated

@@ -14,10 +14,10 @@ from hf_latent_bridge.encoders.strict_load import quiet_load
 from hf_latent_bridge.encoders.text import TransformerEncoder
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.extras import require
+from hf_latent_bridge.spaces import check_meet
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.composed import (
     ComposedTranslator,
-    check_meet,
     compose,
 )
 from hf_latent_bridge.translators.latent_map import LatentMap, Map

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, NoReturn, Self
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.errors import ConfigError, SpaceMismatchError
+from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.files import check_fields, check_sizes
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator, TranslatorConfig
 from hf_latent_bridge.translators.latent_map import LatentMap, Map, check_unit_norm
 
@@ -144,24 +144,6 @@ def compose(
             (f"translator {type(after).__name__}", after.source_),
         )
     return ComposedTranslator()._learn_from(translators)
-
-
-def check_meet(giver: tuple[str, SpaceSpec], reader: tuple[str, SpaceSpec]) -> None:
-    """Refuses two neighbours in a chain that differ in a field which both know.
-
-    Args:
-        giver: What gives latents and their space.
-        reader: What reads them and the space that it expects.
-
-    Raises:
-        SpaceMismatchError: Names both sides, both spaces and what differs.
-    """
-    mismatches = giver[1].mismatches(reader[1])
-    if mismatches:
-        raise SpaceMismatchError(
-            f"the {giver[0]} gives latents of {giver[1]}, but the {reader[0]} reads latents of "
-            f"{reader[1]}: they differ in {'; '.join(mismatches)}"
-        )
 
 
 def check_translator(translator: object) -> None:

@@ -109,7 +109,7 @@ class MatrixReader(VectorReader):
         else:
             self.dtype = floating(layout.dtype, source.scale, source.path)
         self.dim = stored if layout.bfloat16 else width(stored, layout.dtype, source.scale)
-        self.seekable = stream is None
+        self.hop = self.hop if stream is None else None
 
     def parts(
         self, start: int, stop: int | None, size: int, *, payload: bool = False

@@ -39,8 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
 def measure(folder: Path, rows: int) -> None:
     """Writes an input, then times everything on it."""
-    from hf_latent_bridge import OrthoTranslator
-    from hf_latent_bridge.translation import translate_file
+    from hf_latent_bridge import OrthoTranslator, translate_file
 
     generator = np.random.default_rng(0)
     x, y = (generator.standard_normal((2000, width), dtype=np.float32) for width in WIDTHS)
