@@ -23,7 +23,7 @@ from hf_latent_bridge import (
     SpaceSpec,
     __version__,
 )
-from hf_latent_bridge.translators.base import TRANSLATORS
+from hf_latent_bridge.translators.base import TRANSLATORS, methods
 from hf_latent_bridge.vectors.formats import FORMATS, VectorFormat
 
 COMMANDS = ("fit", "evaluate", "translate", "push", "info")
@@ -400,7 +400,7 @@ class TestUsage:
     def test_the_help_names_every_type(self, run):
         _, out, _ = run("fit", "--help")
         text = " ".join(out.split())
-        assert all(re.search(rf"\b{name}\b", text) for name in TRANSLATORS)
+        assert all(re.search(rf"\b{name}\b", text) for name in methods())
 
     def test_the_help_names_whatever_is_registered(self, run, monkeypatch):
         monkeypatch.setitem(TRANSLATORS, "toy", AffineTranslator)

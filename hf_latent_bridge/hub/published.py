@@ -188,8 +188,8 @@ class Component(Published):
     """A decoder or encoder that is published beside translators: config, tensors and their space.
 
     Attributes:
-        kind_key: The field of the config that says what it holds.
-        kind: What that field says.
+        kind_key: The field of the config that states the kind, such as "decoder_type".
+        kind: The value of that field.
         extra_names: Files besides config and weights.
         space: Which latents it reads or gives; may be replaced by another of the same width.
     """
