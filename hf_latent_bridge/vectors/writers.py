@@ -375,43 +375,6 @@ def _text(value: Any) -> str:
     return cell if isinstance(cell, str) else json.dumps(cell)
 
 
-def _columns(block: Block) -> dict[str, list[Any]]:
-    """The values of each column besides that of the vectors."""
-    rows = _flat_rows(block, [_MARK] * len(block.vectors))
-    return {name: [row.get(name) for row in rows] for name in other_columns(block)}
-
-
-def _column_types(result: Result) -> dict[str, type]:
-    """For each column bool, int or float if all its values are numbers of that kind, else str."""
-    kinds: dict[str, set[type]] = {}
-    for block in result.blocks(_ROWS):
-        for name, values in _columns(block).items():
-            kinds.setdefault(name, set()).update(map(_number_type, values))
-    return {name: _common_type(found) for name, found in kinds.items()}
-
-
-def _number_type(value: Any) -> type:
-    if type(value) is int and not -(2**63) <= value < 2**63:
-        return str
-    return type(value) if type(value) in (bool, int, float) else str
-
-
-def _common_type(found: set[type]) -> type:
-    if len(found) == 1:
-        return found.pop()
-    return float if found == {int, float} else str
-
-
-def _text(value: Any) -> str:
-    """A value as text; what is not a number or text as JSON."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(_cell(value), default=_plain)
-
-
-# Tables ---------------------------------------------------------------------------------------
-
-
 def write_parquet(stream: BinaryIO, result: Result) -> None:
     """Parquet: the rows' columns, with the vectors as fixed-size lists in one of them."""
     import pyarrow
