@@ -4,7 +4,9 @@ from hf_latent_bridge._version import __version__ as __version__
 from hf_latent_bridge.autoencoder import Autoencoder as Autoencoder
 from hf_latent_bridge.autoencoder import ConvDecoder as ConvDecoder
 from hf_latent_bridge.autoencoder import ConvEncoder as ConvEncoder
+from hf_latent_bridge.autoencoder import ConvShape as ConvShape
 from hf_latent_bridge.autoencoder import fit_autoencoder as fit_autoencoder
+from hf_latent_bridge.canonical import Information as Information
 from hf_latent_bridge.data.chunks import Chunk as Chunk
 from hf_latent_bridge.data.items import BadRow as BadRow
 from hf_latent_bridge.data.load import load_pairs as load_pairs
@@ -56,3 +58,5 @@ from hf_latent_bridge.translators.methods import AffineTranslator as AffineTrans
 from hf_latent_bridge.translators.methods import LinearTranslator as LinearTranslator
 from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTranslator
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
+from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace
+from hf_latent_bridge.translators.shared_space import SharedViewTranslator as SharedViewTranslator

@@ -58,7 +58,7 @@ class InvalidNameError(LatentBridgeError, ValueError, TypeError):
 
 
 class ForeignFileError(LatentBridgeError, FileExistsError):
-    """A file that this library did not write lies where it would write its own."""
+    """A file of someone else is in the place of one that this library would write."""
 
 
 class RepoNotFoundError(LatentBridgeError, FileNotFoundError):

@@ -90,8 +90,8 @@ def to_json(config: Mapping[str, Any]) -> bytes:
 
 def save_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Writes each file whole or not at all, weights before the config that states their hash."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name in sorted(files, reverse=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / name, files[name])
 
 
@@ -316,7 +316,7 @@ def check_kind(
 
 
 def check_fields(content: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
-    """Refuses a JSON object whose fields are not exactly these, of these types.
+    """Refuses a JSON object unless it has exactly these fields, of these types.
 
     Raises:
         ConfigError: One is missing, unknown or of another type.

@@ -98,7 +98,7 @@ _IDENTITY = ("repo_id", "revision", "modality", "pooling", "normalize", "dim")
 
 
 def check_meet(giver: tuple[str, SpaceSpec], reader: tuple[str, SpaceSpec]) -> None:
-    """Refuses two neighbours in a chain whose spaces differ in a field that both know.
+    """Refuses two neighbours in a chain if their spaces differ in a field that both know.
 
     Args:
         giver: Name of the side that gives latents, such as "encoder", and their space.

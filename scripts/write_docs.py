@@ -26,7 +26,7 @@ SECTIONS = {
     "Encoders and pairs": "encoders data vectors",
     "Decoders and stitching": "decoders stitching autoencoder",
     "Integrations": "integrations",
-    "Moments, maps and spaces": "moments solvers metrics spaces latents files",
+    "Moments, maps and spaces": "moments solvers canonical metrics hubness spaces latents files",
 }
 
 
@@ -104,12 +104,13 @@ def formats() -> str:
         (
             " ".join(f"`{suffix}`" for suffix in known.suffixes),
             known.description,
+            " ".join(f"`{suffix}`" for suffix in known.writers),
             " ".join(f"`{suffix}`" for suffix in COMPRESSED) if known.compressed else "",
             f"`{known.extra}`" if known.extra else "",
         )
         for known in FORMATS.values()
     ]
-    return table(("files", "content", "also compressed as", "extra to install"), rows)
+    return table(("read", "content", "written", "also compressed as", "extra to install"), rows)
 
 
 def _summary(value: object) -> str:

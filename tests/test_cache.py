@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,18 @@ def test_nothing_is_shared_between_encoders_that_differ(other, tmp_path):
     assert set(encoder.asked) == {"a", "bb"}
 
 
+def test_an_encoder_that_changes_later_is_not_given_what_was_kept_before(tmp_path):
+    encoder = Counting()
+    cached = CachedEncoder(encoder, tmp_path)
+    cached.encode(["a"])
+    encoder.space = replace(encoder.space, revision="c" * 40)
+    encoder.asked.clear()
+    assert cached.encode(["a"]).tolist() == plain(["a"]).tolist()
+    assert encoder.asked == ["a"]
+    with pytest.raises(AttributeError, match="encoder"):
+        cached.encoder = Counting()
+
+
 def test_autocast_latents_are_kept_apart(tmp_path):
     full = load_encoder(bert_repo())
     half = load_encoder(bert_repo(), autocast=torch.bfloat16)
@@ -107,7 +120,7 @@ def test_bad_items_are_refused_with_their_row(tmp_path):
     with pytest.raises(InvalidPairsError, match="item 1 must be a text"):
         CachedEncoder(Counting(), tmp_path).encode(["a", 3])
     encoder = CachedEncoder(load_encoder(tiny.image_repo("vit")), tmp_path)
-    with pytest.raises(InvalidPairsError, match="item 2 is no image"):
+    with pytest.raises(InvalidPairsError, match="item 2 cannot be used as an image"):
         encoder.encode([*tiny.pictures(2), b"broken"])
 
 

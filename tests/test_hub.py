@@ -436,6 +436,15 @@ class TestPushing:
         text = Path(hf_hub_download(pushed, "README.md")).read_text()
         assert "My own words." in text
 
+    def test_two_large_files_go_up_in_one_commit(self, repo_id, api):
+        """Each by itself before the commit, for threads of the client have no limits."""
+        vectors = np.random.default_rng(0).standard_normal((3000, 128), dtype=np.float32)
+        items = [f"{number:0400}" for number in range(3000)]
+        index = LatentIndex.from_latents(vectors, items)
+        index.push_to_hub(repo_id)
+        assert len(self.commits(api, repo_id)) == 2
+        assert list(load_decoder(repo_id).items) == items
+
 
 class TestRefusals:
     @pytest.mark.parametrize(

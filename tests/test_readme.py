@@ -35,9 +35,13 @@ DATASET = "fancyzhx/ag_news"
 pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
 
 
+def all_blocks(page: str) -> list[tuple[str, str]]:
+    """Language and code of each block, in their order."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
 def blocks(language: str, page: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    return [code for written_in, code in found if written_in == language]
+    return [code for written_in, code in all_blocks(page) if written_in == language]
 
 
 def run_blocks(code: list[str], where: str) -> dict[str, object]:
@@ -46,6 +50,26 @@ def run_blocks(code: list[str], where: str) -> dict[str, object]:
     for block in code:
         exec(compile(block, where, "exec"), names)
     return names
+
+
+def run_commands(block: str) -> None:
+    """Runs each line of a block of the command line."""
+    from hf_latent_bridge.cli import main
+
+    for line in block.strip().splitlines():
+        command = shlex.split(line.removeprefix("$ "))
+        assert command[0] == "latent-bridge"
+        assert main(command[1:]) == 0, line
+
+
+def run_page(name: str) -> None:
+    """Runs the blocks of Python and of the command line of a page in their order."""
+    names: dict[str, object] = {}
+    for language, code in all_blocks(PAGES[name]):
+        if language == "python":
+            exec(compile(code, name, "exec"), names)
+        if language == "console":
+            run_commands(code)
 
 
 @pytest.fixture(scope="module")
@@ -107,25 +131,20 @@ def pages_with_python() -> list:
 
 
 @pytest.mark.parametrize("name", pages_with_python())
-def test_the_python_blocks_of_a_page_run_in_order(name, request, tmp_path, monkeypatch):
+def test_the_blocks_of_a_page_run_in_order(name, request, tmp_path, monkeypatch):
     if "load_encoder(" in PAGES[name]:
         request.getfixturevalue("readme")
     monkeypatch.chdir(tmp_path)
-    assert run_blocks(blocks("python", PAGES[name]), name)
+    run_page(name)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("seeded")
-def test_the_commands_of_the_readme_run_in_order(capsys, tmp_path, monkeypatch):
-    from hf_latent_bridge.cli import main
-
+def test_the_commands_of_the_readme_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("old.npy", np.ones((5, 384), np.float32))
     (console,) = blocks("console", README)
-    for line in console.strip().splitlines():
-        command = shlex.split(line.removeprefix("$ "))
-        assert command[0] == "latent-bridge"
-        assert main(command[1:]) == 0, capsys.readouterr().err
+    run_commands(console)
     assert np.load("new.npy").shape == (5, 768)
 
 

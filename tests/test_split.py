@@ -178,7 +178,7 @@ def test_pictures_come_in_any_form_and_lie_on_white(tmp_path):
 )
 def test_pictures_that_are_broken_or_huge_are_refused(item, reason):
     encoder, _ = split_classifier(tiny.image_folder())
-    with pytest.raises(InvalidPairsError, match=f"(?s)item 1 is no image .*({reason})"):
+    with pytest.raises(InvalidPairsError, match=f"(?s)item 1 cannot be used .*({reason})"):
         encoder.encode([pictures(1)[0], item])
 
 

@@ -28,7 +28,7 @@ def split_model(model: "PreTrainedModel", inputs: Mapping[str, Any]) -> nn.Linea
     """Takes the head out of a transformers classification model, in place.
 
     The head is the linear layer, outside the base model, that gives one output per label. With an
-    identity in its stead the model's `logits` are the latents, however the model pools.
+    identity in its place the model's `logits` are the latents, however the model pools.
 
     Args:
         model: An AutoModelForSequenceClassification or AutoModelForImageClassification.
@@ -105,7 +105,7 @@ class ClassifierEncoder(ModelEncoder):
         super().__init__(model, preparer, space, options)
         examples = find_modality(str(space.modality)).examples()
         self.head = split_model(model, self._inputs(examples))
-        self.space = replace(space, dim=self.head.in_features)
+        self._space = replace(space, dim=self.head.in_features)
 
     @classmethod
     def load(cls, options: LoadOptions) -> "ClassifierEncoder":

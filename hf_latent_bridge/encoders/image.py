@@ -46,7 +46,7 @@ class ImageEncoder(ModelEncoder):
         space = options.space(IMAGE.name, options.pooling, None)
         encoder = cls(model.to(options.device).eval(), preparer, space, options)
         pooling = encoder._choose_pooling(options, info["missing_keys"])
-        encoder.space = replace(space, pooling=pooling)
+        encoder._space = replace(space, pooling=pooling)
         return encoder._measured(IMAGE.examples()[0])
 
     def _latents(self, inputs: Mapping[str, Any]) -> Tensor:
@@ -105,7 +105,7 @@ class Image(Modality):
     classifier = "AutoModelForImageClassification"
 
     def recognises(self, item: Any) -> bool:
-        """Whether it is a PIL image; paths and bytes may be anything."""
+        """Whether it is a PIL image; a path or bytes could hold something else."""
         return hasattr(item, "convert") and hasattr(item, "getexif")
 
     def check(self, items: Sequence[Any]) -> list[Any]:

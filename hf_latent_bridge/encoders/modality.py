@@ -25,7 +25,7 @@ class Modality(ABC):
         poolings: Values of `pooling` that its encoders take.
         main_inputs: Values of a transformers model's `main_input_name` that belong to it.
         files: Files that a repo of it may hold; asked for if transformers does not know the model.
-        classifier: The auto class of its classifiers; None if none can be split.
+        classifier: Auto class of its classifiers; None where classifiers cannot be split.
         tokenized: Whether items are split into tokens, which `max_length` limits.
     """
 
@@ -45,7 +45,7 @@ class Modality(ABC):
         """The items as a list; nothing is decoded yet.
 
         Raises:
-            InvalidPairsError: One item instead of a list, or an item that cannot be encoded.
+            InvalidPairsError: A single item, or an item that cannot be encoded.
         """
 
     @abstractmethod
@@ -132,7 +132,7 @@ def find_modality(name: str) -> Modality:
 
 
 def modality_of_item(item: Any) -> Modality | None:
-    """The modality that recognises an item; None if none does."""
+    """The modality that recognises an item; None if there is none."""
     return next((m for m in MODALITIES.values() if m.recognises(item)), None)
 
 
@@ -145,7 +145,7 @@ def choose_modality(name: str, asked: str | None, has: Collection[str]) -> Modal
         has: Names of what the model encodes.
 
     Raises:
-        EncoderError: The model has another, or several and none is asked for.
+        EncoderError: The model does not encode it; or it encodes several, and `asked` is None.
     """
     if asked is None and len(has) == 1:
         return find_modality(next(iter(has)))
@@ -183,7 +183,7 @@ def modalities_of(options: LoadOptions, config: Any) -> tuple[set[str], bool]:
 
 
 def modality_of_classifier(architectures: Any) -> Modality | None:
-    """What the first of a config's architectures classifies; None if it is no classifier."""
+    """The modality of the first architecture that a config states, if it is a classifier's."""
     name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     named = [m for m in MODALITIES.values() if m.classifier and _suffix(m.classifier) in name]
     if not named:

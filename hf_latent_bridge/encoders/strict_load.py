@@ -139,7 +139,7 @@ def _no_bars() -> Iterator[None]:
 
 
 def check_vocabulary(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Refuses the tokenizer without words that transformers makes up where a repo has none.
+    """Refuses the tokenizer without words that transformers makes where a repo lacks one.
 
     Raises:
         EncoderError: The tokenizer knows special tokens only.

@@ -126,7 +126,7 @@ class Text(Modality):
             yield from super().batches(items, prepare, batch_size, device)
 
     def preparer(self, options: LoadOptions, config: Any) -> Preparer:
-        """The tokenizer; with its own padding or none where a classifier's head relies on it.
+        """The tokenizer; for a classifier with its own padding, which the head may rely on.
 
         Raises:
             EncoderError: No vocabulary, or `max_length` beyond the model's.

@@ -195,7 +195,7 @@ class _Watch:
     furthest: dict[str, int] = field(default_factory=dict)
 
     def ask(self, request: httpx2.Request) -> None:
-        """Limits the waits of a request to what is left of the patience."""
+        """Limits the waits of a request to the rest of the patience."""
         if self.asked is not None:
             self.silent += min(time.monotonic() - self.asked, self.allowed)
         left = self.patience - self.silent
@@ -313,7 +313,7 @@ class Fetched:
     """Files of a repo, all of one commit, or of a folder.
 
     Attributes:
-        paths: Where each file lies.
+        paths: Path of each file.
         repo_id: The repo; None for a folder.
         commit: The commit they were downloaded at; None for a folder.
         subfolder: The folder in the repo that holds them; empty for its root.
@@ -328,7 +328,7 @@ class Fetched:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The parsed `config.json`; raises ConfigError where it is no JSON object."""
+        """The parsed `config.json`; raises ConfigError if it is not a JSON object."""
         return read_config(self.paths[CONFIG_NAME])
 
 
@@ -421,7 +421,7 @@ def resolve_commit(
 
 
 def folder_without_revisions(path: str | Path, revision: str) -> RepoNotFoundError:
-    """The refusal to take a folder for the repo whose revision was asked for."""
+    """The error for a revision that is asked of a folder."""
     return RepoNotFoundError(
         f"{path} is a folder here and has no revision {revision!r}: leave revision out, or run "
         "elsewhere to load a repo of this name"
@@ -465,7 +465,7 @@ def prepared_repo(
     """Gives the full id of a repo that exists within the block, as does the branch.
 
     If the block fails, a repo or branch that was made for it is deleted, unless it has a commit.
-    Where that fails too, a note on the error says what is left behind.
+    If that fails too, a note on the error names the repo or branch that is left.
 
     Args:
         repo_id: The repo.
@@ -522,7 +522,7 @@ class _Made:
             self._remember(repo_id, branch)
 
     def undo(self) -> str | None:
-        """Deletes what was made and holds nothing yet; returns what is left behind, if anything."""
+        """Deletes the new repo or branch if nothing was committed; returns a note if it stays."""
         if self._new is None:
             return None
         repo_id, branch = self._new
@@ -665,7 +665,7 @@ def clean_subfolder(subfolder: str | None) -> str:
     """A folder inside a repo as a relative path with slashes; empty for the root.
 
     Raises:
-        RepoNotFoundError: It lies outside the repo.
+        RepoNotFoundError: It is outside the repo.
     """
     path = PurePosixPath((subfolder or "").replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:

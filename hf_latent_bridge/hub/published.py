@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_latent_bridge._version import LIBRARY_NAME, __version__
 from hf_latent_bridge.devices import as_device
-from hf_latent_bridge.errors import ForeignFileError, HubUnavailableError
+from hf_latent_bridge.errors import ForeignFileError, HubUnavailableError, SpaceMismatchError
 from hf_latent_bridge.files import (
     CARD_NAME,
     CONFIG_NAME,
@@ -188,16 +188,32 @@ class Component(Published):
     """A decoder or encoder that is published beside translators: config, tensors and their space.
 
     Attributes:
-        kind_key: The field of the config that says what it holds.
-        kind: What that field says.
+        kind_key: The field of the config that states the kind, such as "decoder_type".
+        kind: The value of that field.
         extra_names: Files besides config and weights.
-        space: Which latents it reads or gives.
+        space: Which latents it reads or gives; may be replaced by another of the same width.
     """
 
     kind_key: ClassVar[str]
     kind: ClassVar[str]
     extra_names: ClassVar[tuple[str, ...]] = ()
-    space: SpaceSpec
+    _space: SpaceSpec | None = None
+
+    @property
+    def space(self) -> SpaceSpec:
+        """Which latents it reads or gives."""
+        if self._space is None:
+            raise AttributeError(f"a {type(self).__name__} must set its space when it is made")
+        return self._space
+
+    @space.setter
+    def space(self, space: SpaceSpec) -> None:
+        if self._space is not None and self._space.dim != space.dim:
+            raise SpaceMismatchError(
+                f"a {type(self).__name__} of {self._space} cannot be one of {space}: its width "
+                "cannot change"
+            )
+        self._space = space
 
     @abc.abstractmethod
     def _params(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from hf_latent_bridge.vectors.opening import is_compressed, open_bytes
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, stacked, whole
 
 COLUMN = "latents"
-STRIDE = 1024  # rows between two places in a file that are remembered
+STRIDE = 64  # rows between two places in a file that are remembered
 SAMPLE = 100  # first rows, among which one must show where the vectors are
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 2**20
@@ -98,6 +98,7 @@ class JsonReader(VectorReader):
 
     dtype = FLOAT32
     dim = None
+    hop: int | None = 8
 
     def __init__(self, source: VectorSource) -> None:
         super().__init__(source)
@@ -148,7 +149,7 @@ class JsonLines(JsonReader):
         """Counts the rows and remembers where some of them begin."""
         super().__init__(source)
         self._file = Path(source.path)
-        self.seekable = not is_compressed(self._file)
+        self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "file of JSON lines"):
             self.n, self._places = index_lines(self._file)
             self._look()
@@ -185,7 +186,7 @@ class JsonStream(JsonReader):
 class JsonArray(JsonReader):
     """The elements of one JSON array, parsed one after another."""
 
-    seekable = False
+    hop = None
 
     def __init__(self, source: VectorSource) -> None:
         """Counts the rows."""
@@ -240,7 +241,7 @@ def open_json(source: VectorSource) -> JsonReader:
 
 
 def index_lines(path: Path) -> tuple[int, list[int]]:
-    """Number of lines up to the last that is not blank, and where every 1,024th begins."""
+    """Number of lines up to the last that is not blank, and where every 64th begins."""
     count, filled, places, at = 0, 0, [], 0
     with open_bytes(path) as stream:
         for line in stream:

@@ -49,7 +49,8 @@ def to_floats(stored: Array, scale: Scale | None) -> Array:
     """Stored numbers (n, d) as floats; packed bits become 1 and -1."""
     dtype = stored.dtype
     if dtype.kind == "f":
-        return stored.astype(np.float64 if dtype.itemsize > 8 else dtype.newbyteorder("="), "C")
+        native = np.float64 if dtype.itemsize > 8 else dtype.newbyteorder("=")
+        return stored.astype(native, order="C", copy=False)
     if scale == "binary":
         packed = stored.view(np.uint8) ^ np.uint8(128 if dtype.kind == "i" else 0)
         return np.unpackbits(packed, axis=-1).astype(np.float32) * 2 - 1
@@ -113,7 +114,7 @@ def _array(value: Any) -> Array | Unreadable | None:
         value = value[0]
     if not isinstance(value, list) or not value:
         return Unreadable(f"is not a vector: {value!r:.40}")
-    if any(type(number) not in (int, float) for number in value):
+    if not set(map(type, value)) <= {int, float}:
         empty = any(number is None for number in value)
         return Unreadable("holds an empty value" if empty else f"is not a vector: {value!r:.40}")
     with np.errstate(over="ignore"):

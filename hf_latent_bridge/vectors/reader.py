@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import lzma
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from hf_latent_bridge.data.items import Array, Items, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
 
 Scale = float | Literal["binary"]
-_BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile, zlib.error)
+_BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,11 @@ class VectorReader(abc.ABC):
         n: Number of rows; None for a stream, which can be read once only.
         dim: Their width; None for a stream, and where there are no rows.
         dtype: Floating dtype of the rows, in native byte order.
-        seekable: Whether reading can begin at any row at little cost.
+        hop: With a row so many rows ahead, it is faster to begin anew there than to read on; None
+            where that is never so.
     """
 
-    seekable: bool = True
+    hop: int | None = 64
     column: str | None = None
     n: int | None
     dim: int | None
@@ -189,7 +191,21 @@ class _Cursor:
         return self._first + len(self._held)
 
     def read(self, rows: npt.NDArray[np.int64]) -> Items:
-        """Some rows in ascending order."""
+        """Some rows in ascending order; apart from others only they are read."""
+        hop = self._reader.hop
+        runs = [rows] if hop is None else np.split(rows, np.flatnonzero(np.diff(rows) > hop) + 1)
+        if len(runs) == 1:
+            return self._read_on(rows)
+        return join([items for run in runs for items in self._read_apart(run)])
+
+    def _read_apart(self, run: npt.NDArray[np.int64]) -> Iterator[Items]:
+        first = int(run[0])
+        for part in self._reader.guarded(first, int(run[-1]) + 1, self._SIZE, False):
+            inside = run[(run >= first) & (run < first + len(part.vectors))]
+            yield _pick(part.vectors, inside - first)
+            first += len(part.vectors)
+
+    def _read_on(self, rows: npt.NDArray[np.int64]) -> Items:
         found: list[Items] = []
         while len(rows):
             self._go_to(int(rows[0]))
@@ -199,8 +215,8 @@ class _Cursor:
         return join(found)
 
     def _go_to(self, row: int) -> None:
-        far = self._reader.seekable and row > self._end + self._SIZE
-        if row < self._first or far:
+        hop = self._reader.hop
+        if row < self._first or (hop is not None and row > self._end + hop):
             self._open(row)
         while row >= self._end:
             part = next(self._parts, None)

@@ -37,7 +37,7 @@ class CsvReader(JsonReader):
         """Reads the header, counts the rows and remembers where some of them begin."""
         super().__init__(source)
         self._file = Path(source.path)
-        self.seekable = not is_compressed(self._file)
+        self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "CSV file"):
             self._delimiter = _delimiter(self._file)
             self._names, first = self._header()
@@ -118,12 +118,13 @@ class TextReader(VectorReader):
     """A vector a line: numbers between blanks, often after a token, as word2vec and GloVe write."""
 
     dtype = FLOAT32
+    hop: int | None = 8
 
     def __init__(self, source: VectorSource) -> None:
         """Counts the rows, and looks at the first ones for the width."""
         super().__init__(source)
         self._file = Path(source.path)
-        self.seekable = not is_compressed(self._file)
+        self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "text file of vectors"):
             lines, self._places = index_lines(self._file)
             sample = list(lines_from(self._file, self._places, 0, min(lines, SAMPLE)))
@@ -172,7 +173,7 @@ class VectorLines(JsonReader):
         """Counts the rows."""
         super().__init__(source)
         self._file = Path(source.path)
-        self.seekable = not is_compressed(self._file)
+        self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "text file of vectors"):
             self.n, self._places = index_lines(self._file)
             self._look()

@@ -375,6 +375,9 @@ def _text(value: Any) -> str:
     return cell if isinstance(cell, str) else json.dumps(cell)
 
 
+# Tables ---------------------------------------------------------------------------------------
+
+
 def write_parquet(stream: BinaryIO, result: Result) -> None:
     """Parquet: the rows' columns, with the vectors as fixed-size lists in one of them."""
     import pyarrow
