@@ -235,7 +235,7 @@ class TestTranslate:
     def test_people_get_a_sentence(self, run, saved, tmp_path):
         np.save(tmp_path / "in.npy", np.ones((1500, 4)))
         code, out, _ = run("translate", saved, tmp_path / "in.npy", tmp_path / "out.npy")
-        assert (code, out) == (0, f"1,500 latents, 3 wide, in {tmp_path / 'out.npy'}\n")
+        assert (code, out) == (0, f"1,500 latents (dim=3) in {tmp_path / 'out.npy'}\n")
 
     @pytest.mark.parametrize(
         ("array", "telling"),

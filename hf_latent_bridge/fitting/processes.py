@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from hf_latent_bridge.data.chunks import EVERYTHING, Share
 from hf_latent_bridge.errors import LatentBridgeError, ProcessError
+from hf_latent_bridge.extras import require
 
 Result = TypeVar("Result")
 
@@ -43,12 +44,14 @@ class Processes:
             patience: Seconds without a sign of life after which one counts as lost.
 
         Raises:
+            MissingExtraError: accelerate is not installed.
             ProcessError: Not all of them came in time, or Accelerate found another number of
                 processes than were started.
         """
         started = int(os.environ.get("WORLD_SIZE", "1"))
         if started == 1:
             return cls(patience=patience)
+        require("encoders", "accelerate", purpose="work by several processes")
         import torch
         from accelerate import PartialState
 

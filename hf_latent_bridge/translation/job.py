@@ -88,8 +88,13 @@ class Job:
 
     @property
     def whole(self) -> Path:
-        """The hidden file in which the result is put together where it is no plain matrix."""
+        """The hidden file in which the result is put together where it is not a plain matrix."""
         return self.part.with_name(f"{self.part.name}.whole")
+
+    @property
+    def stdin(self) -> Path:
+        """The hidden file that holds the lines of stdin while they are translated."""
+        return self.part.with_name(f"{self.part.name}.stdin.jsonl")
 
     @property
     def manifest(self) -> Path:

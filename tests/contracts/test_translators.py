@@ -254,7 +254,7 @@ def test_a_wrong_width_is_refused_naming_whose_latents_are_expected(translator):
 
 
 def test_spaces_of_another_width_than_the_pairs_are_refused(translator):
-    with pytest.raises(InvalidLatentsError, match="pairs are 6 and 9 wide"):
+    with pytest.raises(InvalidLatentsError, match="pairs have widths 6 and 9"):
         translator.fit(X, Y, target=SpaceSpec(8))
 
 
