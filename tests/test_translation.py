@@ -166,6 +166,7 @@ def test_the_input_is_never_overwritten(translator, save, tmp_path, how):
     assert "same file" in refused(translator, source, names[how], ValueError)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_output(translator, tmp_path):
     """Killed while it writes: the hidden part is there, the result is not."""
     translator.save_pretrained(tmp_path / "translator")
@@ -466,6 +467,7 @@ def whole(names):
     return target.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_where_it_stood(large, tmp_path):
     """SIGKILL after the first checkpoint; the second run ends with the bytes of a whole one."""
     state = tmp_path / ".out.npy.part.0-of-1"
@@ -487,6 +489,7 @@ def test_a_killed_process_goes_on_where_it_stood(large, tmp_path):
 # Several processes --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npy", "jsonl", "parquet"])
 def test_two_processes_write_the_bytes_of_one(translator, tmp_path, kind):
     source = write(tmp_path, kind, rows(20_011))
@@ -498,6 +501,7 @@ def test_two_processes_write_the_bytes_of_one(translator, tmp_path, kind):
     assert (tmp_path / f"1.{kind}").read_bytes() == (tmp_path / f"2.{kind}").read_bytes()
 
 
+@pytest.mark.slow
 def test_under_torchrun_each_process_takes_its_share(translator, tmp_path):
     np.save(tmp_path / "in.npy", rows(20_011))
     translator.save_pretrained(tmp_path / "translator")
@@ -514,6 +518,7 @@ def test_under_torchrun_each_process_takes_its_share(translator, tmp_path):
     assert not list(tmp_path.glob(".out.npy.*"))
 
 
+@pytest.mark.slow
 def test_a_bar_shows_what_all_processes_have_done(translator, save, tmp_path, capfd):
     source = save(rows(20_011))
     translate_file(translator, source, tmp_path / "out.npy", processes=2, progress=True)
@@ -547,6 +552,7 @@ def process_at(names, *, rank):
     return pytest.fail("no process writes")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_torchrun_ends_all_when_one_is_killed_and_a_second_run_goes_on(large):
     with torchrun_translate(large) as run:
@@ -561,6 +567,7 @@ def test_torchrun_ends_all_when_one_is_killed_and_a_second_run_goes_on(large):
     assert not list(large[2].parent.glob(".out.npy.*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_a_killed_process_of_several_is_told_in_one_line_and_a_second_run_goes_on(large):
     with run_command(*large, "--processes", 2) as run:
@@ -588,6 +595,7 @@ def test_the_first_process_does_not_wait_for_ever_for_one_that_never_came(
     assert np.load(tmp_path / "out.npy").shape == (20_011, 3)
 
 
+@pytest.mark.slow
 def test_a_bad_row_in_any_process_stops_them_all(translator, save, tmp_path):
     x = rows(20_000)
     x[19_000, 2] = np.nan
@@ -636,6 +644,7 @@ def test_a_stream_becomes_a_file_with_the_hash_of_what_was_read(translator, tmp_
     assert manifest(tmp_path / "out.npy")["source"]["sha256"] == hashlib.sha256(lines).hexdigest()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """Measured in processes of their own, on 50 and 400 thousand rows."""
     code = """
