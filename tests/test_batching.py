@@ -164,7 +164,7 @@ def test_closing_it_does_not_wait_for_what_the_thread_still_makes():
 
     def items():
         yield 1
-        release.wait()
+        release.wait(120)
         yield 2
 
     taken = prefetch(items())
