@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from hf_latent_bridge.data.chunks import EVERYTHING, Share
 from hf_latent_bridge.errors import LatentBridgeError, ProcessError
+from hf_latent_bridge.extras import require
 
 Result = TypeVar("Result")
 
@@ -49,6 +50,7 @@ class Processes:
         started = int(os.environ.get("WORLD_SIZE", "1"))
         if started == 1:
             return cls(patience=patience)
+        require("encoders", "accelerate", purpose="a fit by several processes")
         import torch
         from accelerate import PartialState
 
