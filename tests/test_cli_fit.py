@@ -263,6 +263,7 @@ def test_products_in_float32_are_near_those_in_float64(fit, files):
 def test_one_process_needs_no_accelerate_and_several_say_what_to_install(
     fit, files, refusal, monkeypatch, tmp_path
 ):
+    encoders()  # they are made by a library that uses accelerate
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert fit(*files).n_pairs_ == 50
     monkeypatch.setenv("WORLD_SIZE", "2")
