@@ -4,6 +4,7 @@ from hf_latent_bridge._version import __version__ as __version__
 from hf_latent_bridge.autoencoder import Autoencoder as Autoencoder
 from hf_latent_bridge.autoencoder import ConvDecoder as ConvDecoder
 from hf_latent_bridge.autoencoder import ConvEncoder as ConvEncoder
+from hf_latent_bridge.autoencoder import ConvShape as ConvShape
 from hf_latent_bridge.autoencoder import fit_autoencoder as fit_autoencoder
 from hf_latent_bridge.data.chunks import Chunk as Chunk
 from hf_latent_bridge.data.items import BadRow as BadRow
@@ -39,16 +40,19 @@ from hf_latent_bridge.integrations.sentence_transformers import (
     to_sentence_transformer as to_sentence_transformer,
 )
 from hf_latent_bridge.moments import PairedMoments as PairedMoments
-from hf_latent_bridge.solvers import AffineMap as AffineMap
 from hf_latent_bridge.spaces import SpaceSpec as SpaceSpec
 from hf_latent_bridge.stitching import StitchedModel as StitchedModel
 from hf_latent_bridge.stitching import stitch as stitch
 from hf_latent_bridge.stitching import zero_shot as zero_shot
-from hf_latent_bridge.translators.auto import AutoTranslator as AutoTranslator
+from hf_latent_bridge.translation import TranslatedFile as TranslatedFile
+from hf_latent_bridge.translation import translate_file as translate_file
+from hf_latent_bridge.translators.base import AutoTranslator as AutoTranslator
 from hf_latent_bridge.translators.base import Translator as Translator
 from hf_latent_bridge.translators.composed import ComposedTranslator as ComposedTranslator
 from hf_latent_bridge.translators.composed import compose as compose
-from hf_latent_bridge.translators.latent_map import TranslatorModule as TranslatorModule
+from hf_latent_bridge.translators.latent_map import LatentMap as LatentMap
+from hf_latent_bridge.translators.latent_map import Map as Map
+from hf_latent_bridge.translators.latent_map import MapChain as MapChain
 from hf_latent_bridge.translators.methods import AffineTranslator as AffineTranslator
 from hf_latent_bridge.translators.methods import LinearTranslator as LinearTranslator
 from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTranslator

@@ -1,4 +1,4 @@
-"""Small convolutional autoencoders: encoder, decoder and their training."""
+"""Small convolutional autoencoders: both halves, and the training that heads share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,44 +17,15 @@ from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.latents import Latents
 from hf_latent_bridge.spaces import SpaceSpec
 
+POOLING = "autoencoder"
+_ROWS_PER_BLOCK = 256
 _BATCH_SIZE = 128
 _LEARNING_RATE = 3e-3
 
 
-def train(
-    model: nn.Module,
-    data: Sequence[Tensor],
-    loss: Callable[..., Tensor],
-    *,
-    epochs: int = 100,
-    seed: int = 0,
-    decay: float = 0.0,
-) -> None:
-    """Minimises a loss by AdamW over shuffled batches; equal seeds give equal models.
-
-    Args:
-        model: What is trained, in place.
-        data: Tensors of equal length; a batch takes the same rows of each.
-        loss: From a batch of each tensor to the mean loss.
-        epochs: Passes over the data.
-        seed: Seeds the order of the rows.
-        decay: AdamW's weight decay.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=decay)
-    model.train()
-    for _ in range(epochs):
-        for rows in torch.split(torch.randperm(len(data[0]), generator=draw), _BATCH_SIZE):
-            optimizer.zero_grad()
-            torch.autograd.backward(loss(*(tensor[rows].to(device) for tensor in data)))
-            optimizer.step()
-    model.eval()
-
-
 @dataclass(frozen=True)
 class ConvShape:
-    """What fixes the layers of both halves.
+    """The sizes that fix the layers of both halves.
 
     Attributes:
         latent_dim: Width of the latents.
@@ -82,7 +53,7 @@ class ConvShape:
         """Reads what `to_params` wrote.
 
         Raises:
-            ConfigError: A value is missing, unknown, or no positive integer.
+            ConfigError: A value is missing, unknown, or not a positive integer.
         """
         check_fields(params, {"image_size": int, "channels": int, "widths": list}, "params")
         return cls(latent_dim, params["image_size"], params["channels"], tuple(params["widths"]))
@@ -116,20 +87,26 @@ class ConvShape:
         return nn.Sequential(*layers, nn.Sigmoid())
 
 
-POOLING = "autoencoder"
-_ROWS_PER_BLOCK = 256
-
-
 class ConvHalf(Component):
-    """What both halves share: layers of a known shape."""
+    """What both halves share: layers of a known shape, which are read-only."""
 
     def __init__(self, layers: nn.Sequential, shape: ConvShape, space: SpaceSpec) -> None:
-        self.layers = layers.eval().requires_grad_(False)
-        self.shape = shape
+        self._layers = layers.eval().requires_grad_(False)
+        self._shape = shape
         self.space = space
 
+    @property
+    def layers(self) -> nn.Sequential:
+        """The torch module."""
+        return self._layers
+
+    @property
+    def shape(self) -> ConvShape:
+        """The sizes that fix its layers."""
+        return self._shape
+
     @staticmethod
-    def _layers(shape: ConvShape) -> nn.Sequential:
+    def _new_layers(shape: ConvShape) -> nn.Sequential:
         """The layers of this half, with random weights."""
         raise NotImplementedError
 
@@ -148,7 +125,7 @@ class ConvHalf(Component):
     @classmethod
     def _shapes(cls, space: SpaceSpec, params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         with torch.device("meta"):
-            layers = cls._layers(ConvShape.from_params(space.dim, params))
+            layers = cls._new_layers(ConvShape.from_params(space.dim, params))
         return {name: tuple(tensor.shape) for name, tensor in layers.state_dict().items()}
 
     @classmethod
@@ -161,7 +138,7 @@ class ConvHalf(Component):
     ) -> Self:
         shape = ConvShape.from_params(space.dim, params)
         with torch.device("meta"):
-            layers = cls._layers(shape)
+            layers = cls._new_layers(shape)
         layers.load_state_dict(tensors, assign=True)
         return cls(layers, shape, space)
 
@@ -174,7 +151,7 @@ class ConvEncoder(ConvHalf):
 
     Attributes:
         layers: The torch module.
-        shape: What fixes its layers.
+        shape: The sizes that fix its layers.
         space: The space of its latents; names the encoder's own repo once it is pushed.
     """
 
@@ -182,7 +159,7 @@ class ConvEncoder(ConvHalf):
     kind = "conv"
 
     @staticmethod
-    def _layers(shape: ConvShape) -> nn.Sequential:
+    def _new_layers(shape: ConvShape) -> nn.Sequential:
         return shape.encoder()
 
     def encode(
@@ -194,22 +171,24 @@ class ConvEncoder(ConvHalf):
             items: Pictures (PIL, paths, bytes, rows of an image column), which are resized, or
                 arrays or tensors of the exact size, with values between 0 and 1, or 0 and 255 if
                 they are uint8.
-            batch_size: Taken for the sake of the `Encoder` protocol.
-            progress: Likewise.
+            batch_size: Ignored; every `Encoder` takes it.
+            progress: Ignored; every `Encoder` takes it.
 
         Raises:
-            InvalidPairsError: Something else than images of this size and these channels.
+            InvalidPairsError: Not images, or images of another size or other channels.
         """
         images = read_images(items, self.shape.channels, self.shape.image_size)
         return self._run(images, torch.empty(0, self.shape.latent_dim))
 
     def _came_from(self, repo_id: str | None, commit: str | None, subfolder: str = "") -> None:
         super()._came_from(repo_id, commit, subfolder)
-        if not subfolder:  # a space names whole repos
-            self.space = replace(self.space, repo_id=repo_id, revision=commit)
+        self.space = replace(
+            self.space, repo_id=repo_id, revision=commit, subfolder=subfolder or None
+        )
 
     def _stated_space(self) -> SpaceSpec:
-        return replace(self.space, repo_id=None, revision=None)  # no commit can name itself
+        # no commit can name itself
+        return replace(self.space, repo_id=None, revision=None, subfolder=None)
 
 
 class ConvDecoder(ConvHalf):
@@ -217,7 +196,7 @@ class ConvDecoder(ConvHalf):
 
     Attributes:
         layers: The torch module.
-        shape: What fixes its layers.
+        shape: The sizes that fix its layers.
         space: The space of the latents that it reads: its encoder's. After pushing the encoder,
             set `decoder.space = encoder.space`, so that the decoder's config names it.
     """
@@ -226,7 +205,7 @@ class ConvDecoder(ConvHalf):
     kind = "conv"
 
     @staticmethod
-    def _layers(shape: ConvShape) -> nn.Sequential:
+    def _new_layers(shape: ConvShape) -> nn.Sequential:
         return shape.decoder()
 
     def __call__(self, latents: Latents, *, top_k: int | None = None) -> Tensor:
@@ -234,7 +213,7 @@ class ConvDecoder(ConvHalf):
 
         Raises:
             InvalidLatentsError: Another width, NaN or infinity.
-            DecoderError: `top_k`, for images are not ranked.
+            DecoderError: `top_k` is given: images are not ranked.
         """
         if top_k is not None:
             raise DecoderError(f"a ConvDecoder gives one image: leave top_k out, got {top_k!r}")
@@ -273,11 +252,12 @@ def fit_autoencoder(
         widths: Channels after each layer; each layer halves the image.
         epochs: Passes over the images.
         seed: Seeds the weights and the order of the images.
-        device: Where to train; both halves stay there.
+        device: Where to train; both halves stay there. The CPU unless you say so, where equal seeds
+            give equal models.
 
     Raises:
         InvalidPairsError: No images, or not square ones of one size.
-        ConfigError: A size is no positive integer, or does not halve as often as `widths` asks.
+        ConfigError: A size is not a positive integer, or cannot be halved once for each width.
     """
     data = read_images(images)
     shape = ConvShape(latent_dim, data.shape[2], data.shape[1], tuple(widths))
@@ -289,3 +269,34 @@ def fit_autoencoder(
     train(both, (data,), lambda x: loss(both(x), x), epochs=epochs, seed=seed)
     space = SpaceSpec(latent_dim, modality="image", pooling=POOLING, normalize=False)
     return Autoencoder(ConvEncoder(encoder, shape, space), ConvDecoder(decoder, shape, space))
+
+
+def train(
+    model: nn.Module,
+    data: Sequence[Tensor],
+    loss: Callable[..., Tensor],
+    *,
+    epochs: int = 100,
+    seed: int = 0,
+    decay: float = 0.0,
+) -> None:
+    """Minimises a loss by AdamW over shuffled batches; equal seeds give equal models.
+
+    Args:
+        model: What is trained, in place.
+        data: Tensors of equal length; a batch takes the same rows of each.
+        loss: From a batch of each tensor to the mean loss.
+        epochs: Passes over the data.
+        seed: Seeds the order of the rows.
+        decay: AdamW's weight decay.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=decay)
+    model.train()
+    for _ in range(epochs):
+        for rows in torch.split(torch.randperm(len(data[0]), generator=draw), _BATCH_SIZE):
+            optimizer.zero_grad()
+            torch.autograd.backward(loss(*(tensor[rows].to(device) for tensor in data)))
+            optimizer.step()
+    model.eval()

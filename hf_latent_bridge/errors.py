@@ -53,6 +53,14 @@ class DecoderError(LatentBridgeError, ValueError):
     """A repo or object that holds no usable decoder, or a decoder asked for what it cannot give."""
 
 
+class InvalidNameError(LatentBridgeError, ValueError, TypeError):
+    """The name of a repo or folder is empty, or is not a text or a path."""
+
+
+class ForeignFileError(LatentBridgeError, FileExistsError):
+    """A file of someone else is in the place of one that this library would write."""
+
+
 class RepoNotFoundError(LatentBridgeError, FileNotFoundError):
     """The repo, revision or file does not exist, or the token may not see it."""
 
@@ -66,15 +74,11 @@ class HubUnavailableError(LatentBridgeError, ConnectionError):
 
 
 class CheckpointError(LatentBridgeError, ValueError):
-    """A checkpoint that is of another fit, or no checkpoint."""
+    """The checkpoint of an unfinished fit or translation is of another one, or is damaged."""
 
 
 class ProcessError(LatentBridgeError, RuntimeError):
     """Another of the processes that work together failed, or they are not as many as started."""
-
-
-class ResumeError(LatentBridgeError, ValueError):
-    """An unfinished run was made with another input, translator or option, and cannot go on."""
 
 
 class MissingExtraError(LatentBridgeError, ImportError):

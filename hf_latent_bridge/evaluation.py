@@ -19,6 +19,7 @@ from hf_latent_bridge.metrics import bootstrap_intervals, permutation_scores
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.composed import check_translator
 
 
 @dataclass(frozen=True)
@@ -204,9 +205,10 @@ def evaluate(
         InvalidPairsError: A bad row, no pairs, or a stream of too many.
         InvalidLatentsError: An encoder gave NaN or infinity, or another dim.
     """
+    check_translator(translator)
     sides = Side("source", source), Side("target", target)
-    _check_space(sides[0], translator.source_width, translator.source_)
-    _check_space(sides[1], translator.target_width, translator.target_)
+    _check_space(sides[0], translator.source_)
+    _check_space(sides[1], translator.target_)
     loop = EncodingLoop(
         as_pairs(pairs),
         sides,
@@ -320,8 +322,8 @@ def _fit_dim(x: Tensor, dim: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, dim - x.shape[1]))
 
 
-def _check_space(side: Side, dim: int, expected: SpaceSpec) -> None:
-    got = side.space(dim)
+def _check_space(side: Side, expected: SpaceSpec) -> None:
+    got = side.space(expected.dim)
     mismatches = expected.mismatches(got)
     if mismatches:
         raise SpaceMismatchError(

@@ -6,7 +6,7 @@ from hf_latent_bridge.errors import MissingExtraError
 
 
 def require(extra: str, *modules: str, purpose: str) -> None:
-    """Refuses to go on where a module of an extra is not installed; imports none of them.
+    """Checks that the modules of an extra are installed, without importing them.
 
     Args:
         extra: Name of the extra in this package's metadata, such as "encoders".

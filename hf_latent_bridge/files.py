@@ -68,14 +68,24 @@ def to_files(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[s
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     weights = safetensors.torch.save(plain, metadata={"format": "pt"})
     stated = {**config, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    return {CONFIG_NAME: to_json(stated), WEIGHTS_NAME: weights}
+
+
+def to_json(config: Mapping[str, Any]) -> bytes:
+    """A config as text; equal input gives equal bytes, and `read_config` reads all that is given.
+
+    Raises:
+        ConfigError: The config holds a value that JSON does not have, or keys that are not texts.
+    """
     try:
-        text = json.dumps(stated, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
+        content = json.dumps(config, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{CONFIG_NAME} holds JSON values only, so params, dataset_ and metrics_ must be "
-            f"text, finite numbers, lists and dicts: {error}"
+            f"{CONFIG_NAME} holds JSON values only, so params, dataset and metrics must be "
+            f"texts, finite numbers, lists and dicts: {error}"
         ) from error
-    return {CONFIG_NAME: text.encode(), WEIGHTS_NAME: weights}
+    _parse_config(content, f"the {CONFIG_NAME} to be written")
+    return content
 
 
 def save_files(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -91,13 +101,17 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: The file does not hold a JSON object, or holds an integer of more than 64 bits.
     """
-    content = parse_json(path.read_bytes(), str(path))
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    for key, value in _leaves(content):
+    return _parse_config(path.read_bytes(), str(path))
+
+
+def _parse_config(content: bytes, where: str) -> dict[str, Any]:
+    config = parse_json(content, where)
+    if not isinstance(config, dict):
+        raise ConfigError(f"{where} must hold a JSON object, got {type(config).__name__}")
+    for key, value in _leaves(config):
         if isinstance(value, int) and not -(2**63) <= value < 2**64:
-            raise ConfigError(f"{path}: {key} must fit in 64 bits, got an integer beyond that")
-    return content
+            raise ConfigError(f"{where}: {key} must fit in 64 bits, got an integer beyond that")
+    return config
 
 
 def parse_json(content: bytes, where: str) -> Any:
@@ -302,7 +316,7 @@ def check_kind(
 
 
 def check_fields(content: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
-    """Refuses a JSON object whose fields are not exactly these, of these types.
+    """Refuses a JSON object unless it has exactly these fields, of these types.
 
     Raises:
         ConfigError: One is missing, unknown or of another type.

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hf_latent_bridge.errors import InvalidLatentsError, SolverError
+from hf_latent_bridge.errors import SolverError
 from hf_latent_bridge.moments import PairedMoments
 
 Scaling = Literal["standard", "center", "none"]
@@ -20,67 +20,22 @@ SCALINGS: tuple[Scaling, ...] = ("standard", "center", "none")
 
 
 @dataclass(frozen=True, eq=False)
-class AffineMap:
-    """The map x @ weight + bias.
-
-    Attributes:
-        weight: (d_x, d_y).
-        bias: (d_y,).
-    """
-
-    weight: Float[Tensor, "d_x d_y"]
-    bias: Float[Tensor, " d_y"]
-
-    def __call__(self, x: Float[Tensor, "*n d_x"]) -> Float[Tensor, "*n d_y"]:
-        """Maps one latent (d_x,) or rows of them (n, d_x)."""
-        if x.ndim == 1:
-            return torch.addmm(self.bias, x[None], self.weight)[0]
-        return torch.addmm(self.bias, x, self.weight)
-
-    def compose(self, after: "AffineMap") -> "AffineMap":
-        """The map that applies `self` and then `after`, as one product.
-
-        Raises:
-            InvalidLatentsError: `after` expects another width than `self` gives.
-        """
-        if self.weight.shape[1] != after.weight.shape[0]:
-            raise InvalidLatentsError(
-                f"cannot compose: the first map gives width {self.weight.shape[1]}, "
-                f"the second expects {after.weight.shape[0]}"
-            )
-        return type(self)(self.weight @ after.weight, after(self.bias))
-
-    def inverse(self) -> "AffineMap":
-        """The Moore-Penrose inverse: x = (y - bias) @ weight⁺.
-
-        Exact for a square map of full rank, otherwise the least-squares solution of least norm.
-        """
-        dtype, weight = self.weight.dtype, self.weight.double()
-        u, s, vh = svd(weight)
-        keep = s > s[0] * max(weight.shape) * torch.finfo(dtype).eps
-        inverse = (vh[keep].mT / s[keep]) @ u[:, keep].mT
-        return type(self)(inverse.to(dtype), -(self.bias.double() @ inverse).to(dtype))
-
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> "AffineMap":
-        """The same map on another device or in another floating dtype."""
-        return type(self)(
-            self.weight.to(device=device, dtype=dtype), self.bias.to(device=device, dtype=dtype)
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class Problem:
     """Paired moments in the coordinates a solver works in: x ← (x - shift_x) / scale_x.
+
+    A column that is constant in the pairs (`is_flat`) is left alone under every scaling: its
+    products are zero here, so that no method gives it a weight, and a constant target column comes
+    out as its mean.
 
     Attributes:
         c: Mean of x xᵀ, (d_x, d_x).
         k: Mean of x yᵀ, (d_x, d_y).
-        shift_x: (d_x,), zero under scaling "none".
-        shift_y: (d_y,), likewise.
+        shift_x: (d_x,); under scaling "none" zero except for constant columns.
+        shift_y: (d_y,); under scaling "none" zero except for constant columns.
         scale_x: (d_x,), one except under scaling "standard".
-        scale_y: (d_y,), likewise.
+        scale_y: (d_y,), one except under scaling "standard".
+        flat_x: Which source columns are constant, (d_x,).
+        flat_y: Which target columns are constant, (d_y,).
         eps: Relative precision of c and k.
     """
 
@@ -90,6 +45,8 @@ class Problem:
     shift_y: Float[Tensor, " d_y"]
     scale_x: Float[Tensor, " d_x"]
     scale_y: Float[Tensor, " d_y"]
+    flat_x: Bool[Tensor, " d_x"]
+    flat_y: Bool[Tensor, " d_y"]
     eps: float
 
     @classmethod
@@ -98,40 +55,49 @@ class Problem:
 
         Args:
             moments: The pairs' moments.
-            scaling: "standard" for mean 0 and standard deviation 1 (a column that is constant but
-                for float32 rounding is not scaled), "center" for mean 0, "none" for the latents
-                as they are.
+            scaling: "standard" for mean 0 and standard deviation 1, "center" for mean 0, "none"
+                for the latents as they are.
         """
         m, n = moments, moments.n
+        variance_x, variance_y = m.sxx.diagonal() / n, m.syy_diagonal / n
+        flat_x, flat_y = is_flat(variance_x, m.mean_x), is_flat(variance_y, m.mean_y)
         shift_x, shift_y = m.mean_x, m.mean_y
         scale_x, scale_y = torch.ones_like(shift_x), torch.ones_like(shift_y)
         c, k = (m.sxx + m.sxx.mT) / (2 * n), m.sxy / n
         if scaling == "standard":
-            scale_x = _deviation(m.sxx.diagonal() / n, m.mean_x)
-            scale_y = _deviation(m.syy_diagonal / n, m.mean_y)
+            scale_x = torch.where(flat_x, 1.0, variance_x.clamp(min=0).sqrt())
+            scale_y = torch.where(flat_y, 1.0, variance_y.clamp(min=0).sqrt())
             c, k = c / torch.outer(scale_x, scale_x), k / torch.outer(scale_x, scale_y)
         elif scaling == "none":
             c, k = c + torch.outer(shift_x, shift_x), k + torch.outer(shift_x, shift_y)
-            shift_x, shift_y = torch.zeros_like(shift_x), torch.zeros_like(shift_y)
-        return cls(c, k, shift_x, shift_y, scale_x, scale_y, m.eps)
+            shift_x, shift_y = shift_x * flat_x, shift_y * flat_y
+        c[flat_x], c[:, flat_x], k[flat_x], k[:, flat_y] = 0, 0, 0, 0
+        return cls(c, k, shift_x, shift_y, scale_x, scale_y, flat_x, flat_y, m.eps)
 
-    def fold(self, w: Float[Tensor, "d_x d_y"]) -> AffineMap:
-        """Folds shift and scale of both sides into `w`: one affine map of plain latents."""
+    def solution(self, w: Float[Tensor, "d_x d_y"], rank: int, full_rank: int) -> "Solution":
+        """Folds shift and scale of both sides into `w`: one affine map of plain latents.
+
+        Weights of constant columns are set to exactly zero.
+        """
         weight = w * self.scale_y / self.scale_x[:, None]
-        return AffineMap(weight, self.shift_y - self.shift_x @ weight)
+        weight[self.flat_x] = 0
+        weight[:, self.flat_y] = 0
+        return Solution(weight, self.shift_y - self.shift_x @ weight, rank, full_rank)
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A map and how much of it the pairs determine.
+    """An affine map of plain latents, and how much of it the pairs determine.
 
     Attributes:
-        map: The solved map, in float64.
+        weight: (d_x, d_y), float64.
+        bias: (d_y,), float64.
         rank: Directions that the pairs determine.
         full_rank: Directions that the method would need to be determined.
     """
 
-    map: AffineMap
+    weight: Float[Tensor, "d_x d_y"]
+    bias: Float[Tensor, " d_y"]
     rank: int
     full_rank: int
 
@@ -143,7 +109,7 @@ def solve_least_squares(problem: Problem, *, alpha: float = 0.0) -> Solution:
     Where the pairs leave W undetermined, the solution of least norm is taken.
     """
     w, rank = _least_squares(problem, alpha)
-    return Solution(problem.fold(w), rank if alpha == 0 else len(w), len(w))
+    return problem.solution(w, rank if alpha == 0 else len(w), len(w))
 
 
 def solve_l_ortho(problem: Problem) -> Solution:
@@ -151,8 +117,7 @@ def solve_l_ortho(problem: Problem) -> Solution:
     w, rank = _least_squares(problem, 0.0)
     u, s, vh = svd(w)
     keep = min(rank, _rank(s, problem.eps, len(s)))
-    full_rank = min(w.shape)
-    return Solution(problem.fold(u[:, :keep] @ vh[:keep]), keep, full_rank)
+    return problem.solution(u[:, :keep] @ vh[:keep], keep, min(w.shape))
 
 
 def solve_ortho(problem: Problem, *, scale: bool = False) -> Solution:
@@ -176,7 +141,7 @@ def solve_ortho(problem: Problem, *, scale: bool = False) -> Solution:
         if spread <= 0:
             raise SolverError("scale=True needs source latents that vary, got none that do")
         w = w * (s.sum() / spread)
-    return Solution(problem.fold(w), keep, min(w.shape))
+    return problem.solution(w, keep, min(w.shape))
 
 
 def svd(matrix: Float[Tensor, "a b"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -219,11 +184,6 @@ def _rank(descending: Tensor, eps: float, dim: int) -> int:
     return int((descending > largest * eps * dim**0.5).sum())
 
 
-def _deviation(variance: Tensor, mean: Tensor) -> Tensor:
-    """Standard deviation (ddof 0), or 1 for a flat column."""
-    return torch.where(is_flat(variance, mean), 1.0, variance.clamp(min=0).sqrt())
-
-
 def is_flat(variance: Float[Tensor, " d"], mean: Float[Tensor, " d"]) -> Bool[Tensor, " d"]:
     """Which columns are constant but for float32 rounding.
 
@@ -258,14 +218,15 @@ def solve_by_gradient(
     mean_x = (moments.mean_x - problem.shift_x) / problem.scale_x
     mean_y = (moments.mean_y - problem.shift_y) / problem.scale_y
     w, b = _start(*problem.k.shape, seed=seed, like=problem.k)
+    w[problem.flat_x], w[:, problem.flat_y], b[problem.flat_y] = 0, 0, 0
     optimizer = torch.optim.Adam([w, b], lr=lr)
     for _ in range(steps):
         w.grad = (problem.c @ w + torch.outer(mean_x, b) - problem.k) * (2 / len(b))
         b.grad = (mean_x @ w + b - mean_y) * (2 / len(b))
         optimizer.step()
-    folded = problem.fold(w)
-    folded.bias.add_(b * problem.scale_y)
-    return Solution(folded, rank=len(w), full_rank=len(w))
+    solution = problem.solution(w, rank=len(w), full_rank=len(w))
+    solution.bias.add_(b * problem.scale_y)
+    return solution
 
 
 def _start(d_x: int, d_y: int, *, seed: int, like: Tensor) -> tuple[Tensor, Tensor]:

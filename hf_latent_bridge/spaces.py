@@ -17,6 +17,7 @@ class SpaceSpec:
         dim: Width of the latents.
         repo_id: Hub repo (or name) of the encoder.
         revision: Commit of that repo.
+        subfolder: Folder in that repo; None for its root.
         modality: What is encoded, such as "text" or "image".
         pooling: How token states become one vector, such as "mean", "cls" or "last".
         normalize: Whether latents are scaled to unit L2 norm.
@@ -26,6 +27,7 @@ class SpaceSpec:
     dim: int
     repo_id: str | None = None
     revision: str | None = None
+    subfolder: str | None = None
     modality: str | None = None
     pooling: str | None = None
     normalize: bool | None = None
@@ -64,12 +66,15 @@ class SpaceSpec:
     def mismatches(self, other: Self) -> list[str]:
         """The fields, known on both sides, in which the two spaces differ."""
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in _IDENTITY}
+        if None not in pairs["repo_id"]:
+            pairs["subfolder"] = (self.subfolder or "", other.subfolder or "")
         return [
             f"{k}: {a!r} and {b!r}" for k, (a, b) in pairs.items() if None not in (a, b) and a != b
         ]
 
     def __str__(self) -> str:
         name = self.repo_id or "an encoder of unknown name"
+        name += f"/{self.subfolder}" if self.subfolder else ""
         commit = f"@{self.revision[:7]}" if self.revision else ""
         details = [f"dim={self.dim}"]
         if self.pooling:
@@ -83,6 +88,7 @@ _KINDS: dict[str, type] = {
     "dim": int,
     "repo_id": str,
     "revision": str,
+    "subfolder": str,
     "modality": str,
     "pooling": str,
     "normalize": bool,
@@ -92,7 +98,7 @@ _IDENTITY = ("repo_id", "revision", "modality", "pooling", "normalize", "dim")
 
 
 def check_meet(giver: tuple[str, SpaceSpec], reader: tuple[str, SpaceSpec]) -> None:
-    """Refuses two neighbours in a chain whose spaces differ in a field that both know.
+    """Refuses two neighbours in a chain if their spaces differ in a field that both know.
 
     Args:
         giver: Name of the side that gives latents, such as "encoder", and their space.

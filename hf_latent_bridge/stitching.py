@@ -21,16 +21,9 @@ from hf_latent_bridge.files import CONFIG_NAME, FORMAT_VERSION, check_kind
 from hf_latent_bridge.hub.client import HubOptions, fetch
 from hf_latent_bridge.hub.published import Published
 from hf_latent_bridge.latents import Latents, as_tensor
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.translators.composed import (
-    AnyTranslator,
-    ComposedTranslator,
-    check_meet,
-    check_translator,
-    compose,
-    ends_of,
-)
+from hf_latent_bridge.translators.composed import ComposedTranslator, check_translator, compose
 
 KIND = ("model_type", "stitched")
 FIELDS = {"encoder": dict, "translators": list, "decoder": dict}
@@ -38,105 +31,7 @@ _PIN = {"repo_id", "revision", "subfolder"}
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def to_config(
-    encoder: Any, translator: Any, decoder: Any
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The config that points to the parts, and the one file that holds it.
-
-    Args:
-        encoder: An encoder whose space names its repo and commit.
-        translator: One from the Hub, several composed, or None.
-        decoder: One from the Hub.
-
-    Raises:
-        DecoderError: A part has no repo and commit; says which.
-    """
-    parts = translator.translators if isinstance(translator, ComposedTranslator) else [translator]
-    config = {
-        "format_version": FORMAT_VERSION,
-        "library_version": __version__,
-        KIND[0]: KIND[1],
-        "encoder": _encoder_pointer(encoder),
-        "translators": [_pointer("translator", part) for part in parts if part is not None],
-        "decoder": _pointer("decoder", decoder),
-    }
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    return config, {CONFIG_NAME: text.encode()}
-
-
-def open_parts(
-    config: Mapping[str, Any],
-    device: torch.device | str,
-    options: HubOptions,
-    *,
-    trust_remote_code: bool,
-) -> tuple[Encoder, list[Translator], Decoder]:
-    """Encoder, translators and decoder, each at the commit that the config pins.
-
-    Args:
-        config: What `to_config` gave.
-        device: Where to put them.
-        options: How the config itself was looked for.
-        trust_remote_code: Run Python code that an encoder's or classifier's repo brings.
-
-    Raises:
-        ConfigError: A part is not named by repo and commit.
-        RepoNotFoundError: A part is not there.
-    """
-    space = SpaceSpec.from_dict(config["encoder"])
-    _check_pin({"repo_id": space.repo_id, "revision": space.revision})
-    for pointer in (*config["translators"], config["decoder"]):
-        _check_pin(pointer)
-    how: dict[str, Any] = {**options, "device": device}
-    trusted = {**how, "trust_remote_code": trust_remote_code}
-    translators = [_open(Translator.from_pretrained, p, how) for p in config["translators"]]
-    encoder = load_encoder(
-        space, device=device, token=options.get("token"), trust_remote_code=trust_remote_code
-    )
-    return encoder, translators, _open(load_decoder, config["decoder"], trusted)
-
-
-def _open(load: Any, pointer: Mapping[str, str], options: Mapping[str, Any]) -> Any:
-    place = {"revision": pointer["revision"], "subfolder": pointer.get("subfolder", "")}
-    return load(pointer["repo_id"], **{**options, **place})
-
-
-def _encoder_pointer(encoder: Any) -> dict[str, Any]:
-    space = encoder.space if isinstance(encoder, Encoder) else None
-    if space is None or space.repo_id is None or space.revision is None:
-        raise _unnamed("encoder", encoder)
-    return space.to_dict()
-
-
-def _pointer(side: str, part: Any) -> dict[str, str]:
-    repo_id, commit = getattr(part, "repo_id", None), getattr(part, "commit", None)
-    if repo_id is None or commit is None:
-        raise _unnamed(side, part)
-    pointer = {"repo_id": repo_id, "revision": commit}
-    return pointer | ({"subfolder": part.subfolder} if part.subfolder else {})
-
-
-def _unnamed(side: str, part: Any) -> DecoderError:
-    return DecoderError(
-        "a stitched model is saved as pointers to the repos of its parts, at their commits, but "
-        f"the {side} {part!r:.80} has none: push it to the Hub, or load it from there"
-    )
-
-
-def _check_pin(pointer: Any) -> None:
-    named = isinstance(pointer, dict) and {"repo_id", "revision"} <= pointer.keys() <= _PIN
-    if (
-        not named
-        or not all(isinstance(value, str) for value in pointer.values())
-        or _COMMIT.fullmatch(pointer["revision"]) is None
-    ):
-        raise ConfigError(
-            "each part must be named by a repo_id, a whole commit hash as its revision and, if it "
-            f"is not at the root, a subfolder: got {pointer!r}"
-        )
-
-
-TranslatorLike = AnyTranslator | Callable[[Tensor], Latents]
+TranslatorLike = Translator | Callable[[Tensor], Latents]
 
 
 class StitchedModel(Published):
@@ -171,18 +66,23 @@ class StitchedModel(Published):
             InvalidPairsError: An item that the encoder cannot take.
             DecoderError: `top_k` is less than 1, or the decoder does not rank.
         """
-        if is_many(items):
+        if _is_many(items):
             return self.decoder(self.transform(items, batch_size=batch_size), top_k=top_k)
         result = self.decoder(self.transform([items]), top_k=top_k)[0]
         return [result] if isinstance(result, Mapping) else result
 
     def transform(self, items: Sequence[Any], *, batch_size: int = 32) -> Tensor:
-        """The items' latents in the decoder's space, (n, d)."""
+        """The items' latents in the decoder's space, (n, d).
+
+        Raises:
+            InvalidPairsError: An item that the encoder cannot take.
+            InvalidLatentsError: A callable translator does not give one row per latent.
+        """
         latents = encode(self.encoder, items, batch_size=batch_size)
         if self.translator is None:
             return latents
-        if len(latents) == 0 and isinstance(self.translator, AnyTranslator):
-            return latents.new_empty(0, self.translator.target_width)
+        if isinstance(self.translator, Translator):
+            return self.translator.transform(latents)
         with torch.no_grad():
             translated = as_tensor(self.translator(latents))
         if translated.ndim != 2 or len(translated) != len(latents):
@@ -197,7 +97,7 @@ class StitchedModel(Published):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
         trust_remote_code: bool = False,
         allow_mismatch: bool = False,
         **options: Unpack[HubOptions],
@@ -206,28 +106,40 @@ class StitchedModel(Published):
 
         Args:
             pretrained_model_name_or_path: Repo id or folder.
-            device: Where to put the parts.
+            device: Where to put the parts; None for a GPU if there is one.
             trust_remote_code: Run Python code that an encoder's or classifier's repo brings.
             allow_mismatch: Accept parts whose spaces do not meet.
             options: `revision` (resolved to a commit once), `subfolder`, `token` (for the parts
                 too), `cache_dir`, `force_download`, `local_files_only`, as huggingface_hub takes
-                them; encoders and classifiers are kept where transformers keeps its downloads.
+                them.
 
         Raises:
             RepoNotFoundError: No such folder, repo, revision or file, here or of a part.
             RepoAccessError: A repo is gated.
             HubUnavailableError: The Hub cannot be reached and something is not cached.
-            ConfigError: The config does not parse, is of a newer format, or no stitched model's.
+            ConfigError: The config does not parse, is of a newer format, or is not a stitched
+                model's.
             SpaceMismatchError: The parts do not meet.
         """
         fetched = fetch(pretrained_model_name_or_path, (CONFIG_NAME,), **options)
-        config = fetched.config
-        check_kind(config, *KIND, FIELDS, where=str(fetched.paths[CONFIG_NAME]))
-        parts = open_parts(config, device, options, trust_remote_code=trust_remote_code)
+        check_kind(fetched.config, *KIND, FIELDS, where=str(fetched.paths[CONFIG_NAME]))
+        own = ("revision", "subfolder")  # of the config's repo; each part has its own
+        how: dict[str, Any] = {name: value for name, value in options.items() if name not in own}
+        how["device"] = device
+        parts = _open_parts(fetched.config, how, trust_remote_code=trust_remote_code)
         return stitch(*parts, allow_mismatch=allow_mismatch)._loaded_from(fetched)
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        return to_config(self.encoder, self.translator, self.decoder)
+        config = {
+            "format_version": FORMAT_VERSION,
+            "library_version": __version__,
+            KIND[0]: KIND[1],
+            "encoder": _encoder_pointer(self.encoder),
+            "translators": _translator_pointers(self.translator),
+            "decoder": _pointer("decoder", self.decoder),
+        }
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        return config, {CONFIG_NAME: text.encode()}
 
     def __repr__(self) -> str:
         return f"StitchedModel({self.encoder!r}, {self.translator!r}, {self.decoder!r})"
@@ -235,7 +147,7 @@ class StitchedModel(Published):
 
 def stitch(
     encoder: EncoderLike,
-    translator: TranslatorLike | Sequence[AnyTranslator] | None,
+    translator: TranslatorLike | Sequence[Translator] | None,
     decoder: Any,
     *,
     allow_mismatch: bool = False,
@@ -252,9 +164,9 @@ def stitch(
 
     Raises:
         SpaceMismatchError: Two neighbours' spaces differ in a field that both know.
-        EncoderError: `encoder` is none.
-        DecoderError: `decoder` is none.
-        TypeError: A translator is none.
+        EncoderError: `encoder` is not an encoder.
+        DecoderError: `decoder` is not a decoder.
+        TypeError: A translator is not a translator.
         NotFittedError: A translator is not fitted.
     """
     check_encoder(encoder)
@@ -268,44 +180,9 @@ def stitch(
     return StitchedModel(encoder, translator, decoder)
 
 
-def is_many(items: Any) -> bool:
-    """Whether these are several items; a text, bytes, a path or a picture is one."""
-    one = str | bytes | bytearray | memoryview
-    return isinstance(items, Sequence | Tensor | np.ndarray) and not isinstance(items, one)
-
-
-def _chain(translators: Sequence[AnyTranslator], allow_mismatch: bool) -> AnyTranslator | None:
-    for translator in translators:
-        check_translator(translator)
-    if len(translators) < 2:
-        return next(iter(translators), None)
-    if not allow_mismatch:
-        return compose(*translators)
-    parts = [part for translator in translators for part in compose(translator).translators]
-    return ComposedTranslator(tuple(parts))
-
-
-def _check_spaces(
-    encoder: EncoderLike, translator: TranslatorLike | None, decoder: Decoder
-) -> None:
-    """Walks along the chain; what says nothing about its space meets anything."""
-    giver: tuple[str, SpaceSpec] | None = None
-    if isinstance(encoder, Encoder):
-        giver = ("encoder", encoder.space)
-    if isinstance(translator, Translator | ComposedTranslator):
-        source, target = ends_of(translator)
-        if giver is not None:
-            check_meet(giver, ("translator", source))
-        giver = ("translator", target)
-    elif translator is not None:
-        giver = None
-    if giver is not None and decoder.space is not None:
-        check_meet(giver, ("decoder", decoder.space))
-
-
 def zero_shot(
     encoder: EncoderLike,
-    translator: TranslatorLike | Sequence[AnyTranslator] | None,
+    translator: TranslatorLike | Sequence[Translator] | None,
     text_encoder: EncoderLike,
     labels: Sequence[str],
     *,
@@ -326,7 +203,7 @@ def zero_shot(
         A model that ranks the labels by cosine; push its decoder, and it can be pushed itself.
 
     Raises:
-        DecoderError: A template without {}, no labels, or some that are equal or no texts.
+        DecoderError: A template without {}, no labels, or labels that are not distinct texts.
         SpaceMismatchError: The spaces do not meet.
     """
     if "{}" not in template:
@@ -335,3 +212,101 @@ def zero_shot(
     vectors = encode(text_encoder, [template.replace("{}", name) for name in names])
     decoder = LabelDecoder(vectors, names, space_of(text_encoder, vectors.shape[1]))
     return stitch(encoder, translator, decoder, allow_mismatch=allow_mismatch)
+
+
+def _is_many(items: Any) -> bool:
+    """Whether these are several items; a text, bytes, a path or a picture is one."""
+    one = str | bytes | bytearray | memoryview
+    return isinstance(items, Sequence | Tensor | np.ndarray) and not isinstance(items, one)
+
+
+def _chain(translators: Sequence[Translator], allow_mismatch: bool) -> Translator | None:
+    for translator in translators:
+        check_translator(translator)
+    if len(translators) < 2:
+        return next(iter(translators), None)
+    return compose(*translators, allow_mismatch=allow_mismatch)
+
+
+def _check_spaces(
+    encoder: EncoderLike, translator: TranslatorLike | None, decoder: Decoder
+) -> None:
+    """Checks each pair of neighbours; a part whose space is not known meets any other."""
+    giver: tuple[str, SpaceSpec] | None = None
+    if isinstance(encoder, Encoder):
+        giver = ("encoder", encoder.space)
+    if isinstance(translator, Translator):
+        check_translator(translator)
+        if giver is not None:
+            check_meet(giver, ("translator", translator.source_))
+        giver = ("translator", translator.target_)
+    elif translator is not None:
+        giver = None
+    if giver is not None and decoder.space is not None:
+        check_meet(giver, ("decoder", decoder.space))
+
+
+def _open_parts(
+    config: Mapping[str, Any], how: Mapping[str, Any], *, trust_remote_code: bool
+) -> tuple[Encoder, list[Translator], Decoder]:
+    """Encoder, translators and decoder, each at the commit that the config pins."""
+    space = SpaceSpec.from_dict(config["encoder"])
+    _check_pin({"repo_id": space.repo_id, "revision": space.revision})
+    for pointer in (*config["translators"], config["decoder"]):
+        _check_pin(pointer)
+    trusted = {**how, "trust_remote_code": trust_remote_code}
+    translators = [_open(Translator.from_pretrained, p, how) for p in config["translators"]]
+    decoder: Decoder = _open(load_decoder, config["decoder"], trusted)
+    return load_encoder(space, **trusted), translators, decoder
+
+
+def _open(load: Any, pointer: Mapping[str, str], how: Mapping[str, Any]) -> Any:
+    where = {"revision": pointer["revision"], "subfolder": pointer.get("subfolder", "")}
+    return load(pointer["repo_id"], **how, **where)
+
+
+def _encoder_pointer(encoder: Any) -> dict[str, Any]:
+    space = encoder.space if isinstance(encoder, Encoder) else None
+    if space is None or space.repo_id is None or space.revision is None:
+        raise _unnamed("encoder", encoder)
+    return space.to_dict()
+
+
+def _translator_pointers(translator: Any) -> list[dict[str, str]]:
+    """Points to a composition itself if it has a repo, else to the translators it was made of."""
+    if translator is None:
+        return []
+    if not isinstance(translator, ComposedTranslator) or translator.repo_id is not None:
+        return [_pointer("translator", translator)]
+    records = translator.translators_
+    if not all(record.keys() >= {"repo_id", "revision"} for record in records):
+        raise _unnamed("translator", translator)
+    return [{name: record[name] for name in sorted(_PIN & record.keys())} for record in records]
+
+
+def _pointer(side: str, part: Any) -> dict[str, str]:
+    repo_id, commit = getattr(part, "repo_id", None), getattr(part, "commit", None)
+    if repo_id is None or commit is None:
+        raise _unnamed(side, part)
+    pointer = {"repo_id": repo_id, "revision": commit}
+    return pointer | ({"subfolder": part.subfolder} if part.subfolder else {})
+
+
+def _unnamed(side: str, part: Any) -> DecoderError:
+    return DecoderError(
+        "a stitched model is saved as pointers to the repos of its parts, at their commits, but "
+        f"the {side} {part!r:.80} has none: push it to the Hub, or load it from there"
+    )
+
+
+def _check_pin(pointer: Any) -> None:
+    named = isinstance(pointer, dict) and {"repo_id", "revision"} <= pointer.keys() <= _PIN
+    if (
+        not named
+        or not all(isinstance(value, str) for value in pointer.values())
+        or _COMMIT.fullmatch(pointer["revision"]) is None
+    ):
+        raise ConfigError(
+            "each part must be named by a repo_id, a whole commit hash as its revision and, if it "
+            f"is not at the root, a subfolder: got {pointer!r}"
+        )

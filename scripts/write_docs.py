@@ -74,14 +74,25 @@ def first_line(path: Path) -> str:
 
 
 def translators() -> str:
-    """A table of all registered translators."""
-    from hf_latent_bridge.translators import TRANSLATORS
+    """A table of all registered translators that are fitted on pairs."""
+    from hf_latent_bridge.translators.base import methods, summary
 
     rows = [
-        (f"`{name}`", f"`{cls.__name__}`", _summary(cls), _parameters(cls))
-        for name, cls in sorted(TRANSLATORS.items())
+        (f"`{name}`", f"`{cls.__name__}`", summary(cls), _parameters(cls))
+        for name, cls in sorted(methods().items())
     ]
     return table(("type", "class", "the map", "parameters"), rows)
+
+
+def modalities() -> str:
+    """A table of all registered modalities."""
+    from hf_latent_bridge.encoders.modality import MODALITIES
+
+    rows = [
+        (f"`{name}`", ", ".join(f"`{pooling}`" for pooling in modality.poolings))
+        for name, modality in sorted(MODALITIES.items())
+    ]
+    return table(("modality", "pooling"), rows)
 
 
 def formats() -> str:
@@ -93,12 +104,13 @@ def formats() -> str:
         (
             " ".join(f"`{suffix}`" for suffix in known.suffixes),
             known.description,
+            " ".join(f"`{suffix}`" for suffix in known.writers),
             " ".join(f"`{suffix}`" for suffix in COMPRESSED) if known.compressed else "",
             f"`{known.extra}`" if known.extra else "",
         )
         for known in FORMATS.values()
     ]
-    return table(("files", "content", "also compressed as", "extra to install"), rows)
+    return table(("read", "content", "written", "also compressed as", "extra to install"), rows)
 
 
 def _summary(value: object) -> str:
@@ -123,6 +135,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "tree": tree,
     "translators": translators,
+    "modalities": modalities,
     "formats": formats,
 }
 

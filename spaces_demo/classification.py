@@ -13,7 +13,6 @@ from limits import check_choice, check_text
 from parts import Parts
 
 from hf_latent_bridge import (
-    AffineMap,
     AffineTranslator,
     Head,
     LinearTranslator,
@@ -25,6 +24,7 @@ from hf_latent_bridge import (
     fit_translator,
     load_pairs,
 )
+from hf_latent_bridge.translators.latent_map import Map
 
 READERS = {"MiniLM": "MPNet", "MPNet": "MiniLM"}  # encoder -> whose head classifies
 METHODS: dict[str, Callable[[], Translator]] = {
@@ -75,7 +75,7 @@ class Side:
 class Bridge:
     """A map into a head's space: how it was made, and how often the head is right behind it."""
 
-    map: AffineMap
+    map: Map
     accuracy: float
     anchors: int = 0
     seconds: float = 0.0

@@ -4,6 +4,7 @@ import re
 import tempfile
 import time
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from limits import Refusal
 from parts import Latents, Parts
 
-from hf_latent_bridge import AutoTranslator, SpaceSpec, Translator
+from hf_latent_bridge import AutoTranslator, LatentMap, SpaceSpec, Translator
 
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 MAX_CONFIG = 2**20  # bytes
@@ -43,13 +44,13 @@ def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
     start = time.perf_counter()
     translator = open_translator(parts, repo_id)
     loaded = time.perf_counter()
-    spectrum = torch.linalg.svdvals(translator.map_.weight.float())
+    spectrum = torch.linalg.svdvals(_linear_part(translator))
     scores = read_scores(translator.metrics_)
     numbers: Numbers = {
         "repo_id": translator.repo_id,
         "commit": translator.commit,
         "method": translator.translator_type,
-        "params": translator.get_params(),
+        "params": translator.params_,
         "source": asdict(translator.source_),
         "target": asdict(translator.target_),
         "n_pairs": translator.n_pairs_,
@@ -63,6 +64,12 @@ def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
     numbers |= look_at_items(parts, translator)
     seconds = {"load": loaded - start, "compute": time.perf_counter() - loaded}
     return numbers | {"seconds": seconds}
+
+
+def _linear_part(translator: Translator) -> torch.Tensor:
+    """The weight of the whole map, norms left out, in float32."""
+    weights = [s.weight.float() for s in translator.map_.steps if isinstance(s, LatentMap)]
+    return reduce(torch.matmul, weights)
 
 
 def open_translator(parts: Parts, repo_id: str | None) -> Translator:

@@ -11,8 +11,8 @@ import torch
 from settings import Settings
 
 from hf_latent_bridge import (
-    AffineMap,
     AutoTranslator,
+    LatentMap,
     SpaceSpec,
     Translator,
     load_decoder,
@@ -87,9 +87,9 @@ class Parts:
         """A split of a published dataset with the columns "source" and "target"."""
         return self.once((part, split), lambda: self._read(part, split))
 
-    def untranslated(self, source: int, target: int) -> AffineMap:
+    def untranslated(self, source: int, target: int) -> LatentMap:
         """The map that only pads with zeros, or cuts, to the target's width."""
-        return AffineMap(torch.eye(source, target), torch.zeros(target))
+        return LatentMap(torch.eye(source, target), torch.zeros(target))
 
     def _read(self, part: str, split: str) -> Latents:
         from datasets import load_dataset

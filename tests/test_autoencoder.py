@@ -145,7 +145,7 @@ def test_pictures_in_files_are_read_and_lie_on_white(pair):
     white = Image.new("L", (8, 8), 255)
     latents = pair.encoder.encode([clear, tiny_images.png(clear), white])
     assert torch.equal(latents, latents[:1].expand(3, -1))
-    with pytest.raises(InvalidPairsError, match=r"item 0 is no image .*pixels"):
+    with pytest.raises(InvalidPairsError, match=r"item 0 cannot be used .*pixels"):
         pair.encoder.encode([tiny_images.huge_png(20_000, 20_000)])
 
 
@@ -169,8 +169,8 @@ def test_no_images_give_no_latents_and_no_latents_no_images(pair):
         (DIGITS[:2] * 16, "between 0 and 1"),
         (DIGITS[:2] * torch.nan, "between 0 and 1"),
         (DIGITS[:2].int(), "uint8 or floating point, got torch.int32"),
-        (["a.png"], "item 0 is no image that can be used: .*No such file"),
-        ([5], "item 0 is no image .* got int"),
+        (["a.png"], "item 0 cannot be used as an image: .*No such file"),
+        ([5], "item 0 cannot be used .* got int"),
         ("a.png", "takes a list of images, got one str"),
         ([DIGITS[0], DIGITS[0, :, :4]], "must be of one size"),
     ],
@@ -213,3 +213,15 @@ def test_an_encoder_is_no_decoder_and_damaged_weights_are_refused(pair, tmp_path
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(WeightsError, match="truncated"):
         ConvEncoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["layers", "shape"])
+def test_what_fixes_a_half_cannot_be_replaced(pair, name):
+    for half in pair:
+        with pytest.raises(AttributeError, match=name):
+            setattr(half, name, None)
+
+
+def test_a_space_may_be_renamed_but_not_widened(pair):
+    with pytest.raises(SpaceMismatchError, match=r"dim=16.* cannot be one of .*dim=17"):
+        pair.decoder.space = replace(pair.decoder.space, dim=17)

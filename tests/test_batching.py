@@ -156,3 +156,20 @@ def test_a_compiled_model_gives_the_same_latents(monkeypatch):
     before = counters["unique_graphs"]
     torch.testing.assert_close(compiled.encode(TEXTS), expected, **CLOSE)
     assert counters["unique_graphs"] > before
+
+
+def test_closing_it_does_not_wait_for_what_the_thread_still_makes():
+    release = threading.Event()
+
+    def items():
+        yield 1
+        release.wait()
+        yield 2
+
+    taken = prefetch(items())
+    assert next(taken) == 1
+    closer = threading.Thread(target=taken.close)
+    closer.start()
+    closer.join(60)
+    assert not closer.is_alive()
+    release.set()

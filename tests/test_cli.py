@@ -24,6 +24,7 @@ from hf_latent_bridge import (
     __version__,
 )
 from hf_latent_bridge.translators.base import TRANSLATORS
+from hf_latent_bridge.vectors.formats import FORMATS, VectorFormat
 
 COMMANDS = ("fit", "evaluate", "translate", "push", "info")
 
@@ -137,7 +138,7 @@ class TestFit:
     def test_a_file_as_output_is_told_first(self, refusal, encoders, tmp_path):
         (tmp_path / "file").write_text("mine")
         line = refusal("fit", *encoders, "--split", "train", "--output", tmp_path / "file")
-        assert "--output must name a folder" in line
+        assert f"a folder to save into is needed, and {tmp_path / 'file'} is a file" in line
 
     def test_quiet_means_quiet(self, encoders, tmp_path):
         """With an empty cache, where every library below has something to show."""
@@ -193,20 +194,43 @@ class TestTranslate:
         x = np.random.default_rng(1).standard_normal((5, 4)).astype(dtype)
         np.save(tmp_path / "in.npy", x)
         told = facts("translate", saved, tmp_path / "in.npy", tmp_path / "out.npy")
-        assert told == {"output": str(tmp_path / "out.npy"), "shape": [5, 3], "commit": None}
+        assert told == {
+            "output": str(tmp_path / "out.npy"),
+            "shape": [5, 3],
+            "dtype": dtype,
+            "kept": [],
+            "dropped": [],
+            "commit": None,
+        }
         result = np.load(tmp_path / "out.npy")
         assert result.dtype == dtype
         np.testing.assert_array_equal(result, AutoTranslator.from_pretrained(saved).transform(x))
 
     def test_its_options_reach_the_translation(self, facts, refusal, saved, tmp_path):
         x = np.random.default_rng(1).standard_normal((5, 4))
-        (tmp_path / "in.jsonl").write_text("".join(f'{{"x": {row}}}\n' for row in x.tolist()))
+        lines = (f'{{"x": {row}, "y": {row}, "id": 1}}\n' for row in x.tolist())
+        (tmp_path / "in.jsonl").write_text("".join(lines))
         names = tmp_path / "in.jsonl", tmp_path / "out.safetensors"
-        assert "(None)" in refusal("translate", saved, *names)
+        assert "name one as column" in refusal("translate", saved, *names)
         options = ["--column", "x", "--dtype", "float16", "--processes", 2, "--restart"]
+        options += ["--chunk-size", 2, "--checkpoint-every", 2, "--timeout", 300]
         assert facts("translate", saved, *names, *options)["shape"] == [5, 3]
         told = json.loads((tmp_path / "out.safetensors.manifest.json").read_text())
-        assert (told["rows"], told["dtype"]) == (5, "float16")
+        assert (told["rows"], told["dtype"], told["dropped"]) == (5, "float16", ["y", "id"])
+
+    def test_columns_that_the_output_has_no_room_for_are_told(self, run, saved, tmp_path):
+        (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "b", "vector": [1.5, 2, 3, 4]}\n')
+        code, out, _ = run("translate", saved, tmp_path / "in.jsonl", tmp_path / "out.npy")
+        assert code == 0
+        assert out.endswith("payload dropped, which the format has no room for: id, text\n")
+        code, out, _ = run("translate", saved, tmp_path / "in.jsonl", tmp_path / "out.csv")
+        assert "dropped" not in out
+
+    def test_a_format_that_is_not_written_lists_those_that_are(self, refusal, saved, tmp_path):
+        np.save(tmp_path / "in.npy", np.ones((2, 4)))
+        line = refusal("translate", saved, tmp_path / "in.npy", tmp_path / "out.xlsx")
+        assert "out.xlsx is not written" in line
+        assert ".npy, .npz, .safetensors" in line
 
     def test_people_get_a_sentence(self, run, saved, tmp_path):
         np.save(tmp_path / "in.npy", np.ones((1500, 4)))
@@ -288,7 +312,7 @@ class TestInfo:
         AutoTranslator.from_pretrained(saved).push_to_hub(repo_id)
         assert facts("info", repo_id, "--revision", "main") == {
             "translator_type": "ortho",
-            "params": {"scale": False, "scaling": "center", "normalize": "none"},
+            "params": {"scale": False, "scaling": "center", "unit_norm": "none"},
             "source": {"dim": 4, "repo_id": "alice/a", "modality": "text"},
             "target": {"dim": 3},
             "n_pairs": 50,
@@ -302,7 +326,7 @@ class TestInfo:
         assert (code, err) == (0, "")
         assert out.splitlines()[:4] == [
             "translator_type  ortho",
-            "params           scale=False, scaling=center, normalize=none",
+            "params           scale=False, scaling=center, unit_norm=none",
             "source           dim=4, repo_id=alice/a, modality=text",
             "target           dim=3",
         ]
@@ -378,6 +402,13 @@ class TestUsage:
         text = " ".join(out.split())
         assert all(re.search(rf"\b{name}\b", text) for name in TRANSLATORS)
 
+    def test_the_help_names_whatever_is_registered(self, run, monkeypatch):
+        monkeypatch.setitem(TRANSLATORS, "toy", AffineTranslator)
+        monkeypatch.setitem(FORMATS, "toy", VectorFormat("toy", (".toy",), "a toy", open))
+        _, out, _ = run("fit", "--help")
+        assert re.search(r"\btoy\b", out)
+        assert ".toy" in out
+
     def test_a_warning_is_one_line_and_the_hook_is_put_back(self, run, monkeypatch, tmp_path):
         import warnings
 
@@ -403,7 +434,7 @@ class TestProcesses:
             out, err = run.communicate(timeout=PATIENCE)
         assert (run.returncode, out) == (1, "")
         assert len(err.splitlines()) == 1, err
-        assert err.startswith("latent-bridge: error: no repo 'alice/none' is visible")
+        assert err.startswith("latent-bridge: error: no repo 'alice/none' on http://")
 
     def test_the_installed_command_works(self, saved):
         command = [Path(sys.executable).with_name("latent-bridge"), "info", saved, "--json"]
@@ -421,7 +452,7 @@ class TestProcesses:
                 connection.close()
         assert (run.returncode, out, err) == (130, "", "latent-bridge: interrupted\n")
 
-    def test_help_loads_no_torch(self):
+    def test_building_the_parser_loads_no_torch(self):
         code = (
             "import sys; from hf_latent_bridge import cli; cli.build_parser(); print(*sys.modules)"
         )

@@ -142,7 +142,7 @@ def test_a_column_of_latents_is_taken_as_they_are(facts, fit, tmp_path):
     options = ["--dataset", tmp_path / "data", "--source-column", "text"]
     options += ["--target-column", "vector", "--precomputed", "target"]
     fitted = fit(*options)
-    assert (fitted.source_width, fitted.target_width) == (16, 8)
+    assert (fitted.source_.dim, fitted.target_.dim) == (16, 8)
     assert fitted.target_.repo_id == encoders()[1]
     assert facts("evaluate", tmp_path / "out", *options)["n_pairs"] == 50
 

@@ -74,3 +74,21 @@ def test_a_docstring_becomes_markdown():
         "**Raises**",
         "- `ValueError`: Never.",
     ]
+
+
+def test_the_tables_show_what_else_is_registered(monkeypatch):
+    from hf_latent_bridge.encoders.image import IMAGE
+    from hf_latent_bridge.encoders.modality import MODALITIES
+    from hf_latent_bridge.translators.base import TRANSLATORS
+    from hf_latent_bridge.translators.methods import LinearTranslator
+    from hf_latent_bridge.vectors.formats import FORMATS, VectorFormat
+
+    class Toy(LinearTranslator):
+        """Halves a latent."""
+
+    monkeypatch.setitem(TRANSLATORS, "toy", Toy)
+    monkeypatch.setitem(FORMATS, "toy", VectorFormat("toy", (".toy",), "a toy", open))
+    monkeypatch.setitem(MODALITIES, "smell", IMAGE)
+    assert "| `smell` |" in write_docs.modalities()
+    assert "| `toy` | `Toy` | Halves a latent. |" in write_docs.translators()
+    assert "| `.toy` | a toy |" in write_docs.formats()

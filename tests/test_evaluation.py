@@ -242,8 +242,7 @@ def test_held_out_pairs_are_scored_as_their_latents_are_and_can_go_on_the_card(t
     expected = evaluate_latents(translator, x, y, dataset=pairs.dataset)
     assert report == expected
     assert report.dataset["split"] == "test"
-    translator.metrics_ = report.to_dict()
-    translator.save_pretrained(tmp_path)
+    translator.save_pretrained(tmp_path, metrics=report)
     assert json.loads((tmp_path / "config.json").read_text())["metrics"] == report.to_dict()
 
 

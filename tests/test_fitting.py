@@ -93,7 +93,7 @@ def test_each_side_is_encoded_by_its_own_encoder_from_its_own_column():
         OrthoTranslator(), recording("source", 3), recording("target", 4), pairs
     )
     assert (asked["source"], asked["target"]) == pairs
-    assert (fitted.source_width, fitted.target_width) == (3, 4)
+    assert (fitted.source_.dim, fitted.target_.dim) == (3, 4)
 
 
 def test_the_spaces_and_the_dataset_are_recorded_and_survive_a_save(tmp_path):

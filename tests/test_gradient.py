@@ -34,7 +34,7 @@ def gradient(**params: object) -> AffineTranslator:
 
 def test_without_scaling_it_follows_adam_on_the_data_step_by_step():
     expected = adam_on_the_data(X, Y, steps=50, lr=1e-2, seed=3)
-    fitted = gradient(steps=50, lr=1e-2, seed=3, scaling="none").fit(X, Y)
+    fitted = gradient(steps=50, lr=1e-2, random_state=3, scaling="none").fit(X, Y)
     np.testing.assert_allclose(fitted.transform(X), expected, atol=1e-9)
 
 
@@ -51,8 +51,8 @@ def test_many_steps_reach_the_closed_form():
     np.testing.assert_allclose(fitted.transform(X), expected, atol=1e-3)
 
 
-def test_the_seed_decides_the_start():
-    one, same, other = (gradient(steps=5, seed=s).fit(X, Y).transform(X) for s in (1, 1, 2))
+def test_the_random_state_decides_the_start():
+    one, same, other = (gradient(steps=5, random_state=s).fit(X, Y).transform(X) for s in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.allclose(one, other)
 

@@ -13,22 +13,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import get_session, hf_hub_download
+from huggingface_hub.errors import RevisionNotFoundError
 from processes import Process, finished
 from safetensors.torch import save as to_safetensors
+from stuck_server import COMMIT, StuckServer, answer
 
 from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
+    ConvEncoder,
+    Head,
+    LatentIndex,
     LinearTranslator,
     OrthoTranslator,
     SpaceSpec,
+    StitchedModel,
+    fit_head,
+    load_decoder,
+    load_encoder,
+    split_classifier,
 )
 from hf_latent_bridge.errors import (
     ConfigError,
+    ForeignFileError,
     FormatVersionError,
     HubUnavailableError,
     InvalidLatentsError,
+    InvalidNameError,
     LatentBridgeError,
     NotFittedError,
     RepoAccessError,
@@ -38,7 +50,9 @@ from hf_latent_bridge.errors import (
 )
 from hf_latent_bridge.files import to_files
 from hf_latent_bridge.hub import client as hub_module
+from hf_latent_bridge.hub.published import save_results
 
+LIMITS = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 TOKENS = ("hf_alice", "hf_bob", "hf_reader", "hf_wrong")
 
 
@@ -149,10 +163,9 @@ class TestPushAndLoad:
 
     @pytest.mark.parametrize("kind", [OrthoTranslator, LinearTranslator, AffineTranslator])
     def test_everything_that_was_recorded_comes_back(self, repo_id, kind):
-        translator = fitted(kind=kind, scaling="center", normalize="target")
+        translator = fitted(kind=kind, scaling="center", unit_norm="target")
         translator.dataset_ = {"repo_id": "alice/news", "split": "train"}
-        translator.metrics_ = {"n_pairs": 10, "translated": {"cosine": 0.5}}
-        translator.push_to_hub(repo_id)
+        translator.push_to_hub(repo_id, metrics={"n_pairs": 10, "translated": {"cosine": 0.5}})
         loaded = AutoTranslator.from_pretrained(repo_id)
         assert type(loaded) is kind
         assert same(loaded, translator)
@@ -376,7 +389,7 @@ class TestPushing:
         refused(RepoAccessError, translator.push_to_hub, "alice/not-bobs", token="hf_bob")
         assert not api.repo_exists("alice/not-bobs")
 
-    @pytest.mark.parametrize("name", ["alice/a b", "a/b/c", "", "alice/a--b", "../up"])
+    @pytest.mark.parametrize("name", ["alice/a b", "a/b/c", "alice/a--b", "../up"])
     def test_a_name_that_no_repo_can_have_is_refused(self, translator, name):
         assert name in refused(RepoNotFoundError, translator.push_to_hub, name)
 
@@ -389,8 +402,9 @@ class TestPushing:
 
     @pytest.mark.parametrize("value", [float("nan"), Path("x"), torch.ones(1), {1, 2}])
     def test_metrics_that_json_cannot_hold_make_no_repo(self, translator, repo_id, api, value):
-        translator.metrics_ = {"mine": value}
-        assert "metrics_" in refused(ConfigError, translator.push_to_hub, repo_id)
+        metrics = {"mine": value}
+        assert "metrics" in refused(ConfigError, translator.push_to_hub, repo_id, metrics=metrics)
+        assert translator.metrics_ == {}
         assert not api.repo_exists(repo_id)
 
     def test_a_push_in_between_is_never_undone(self, pushed, api, monkeypatch):
@@ -421,6 +435,15 @@ class TestPushing:
         fitted(2).push_to_hub(pushed)
         text = Path(hf_hub_download(pushed, "README.md")).read_text()
         assert "My own words." in text
+
+    def test_two_large_files_go_up_in_one_commit(self, repo_id, api):
+        """Each by itself before the commit, for threads of the client have no limits."""
+        vectors = np.random.default_rng(0).standard_normal((3000, 128), dtype=np.float32)
+        items = [f"{number:0400}" for number in range(3000)]
+        index = LatentIndex.from_latents(vectors, items)
+        index.push_to_hub(repo_id)
+        assert len(self.commits(api, repo_id)) == 2
+        assert list(load_decoder(repo_id).items) == items
 
 
 class TestRefusals:
@@ -599,7 +622,7 @@ class TestStrictness:
             ({"gamma": 1}, "gamma"),
             ({"scaling": "huge"}, "huge"),
             ({"scaling": None}, "scaling must be one of"),
-            ({"normalize": ["source"]}, "normalize must be one of"),
+            ({"unit_norm": ["source"]}, "unit_norm must be one of"),
             ({"self": 1}, "self"),
         ],
     )
@@ -697,6 +720,270 @@ class TestStrictness:
         refused(WeightsError, AutoTranslator.from_pretrained, saved)
 
 
+class TestNames:
+    """Empty names and names of the wrong type are refused before anything is read or written."""
+
+    CALLS = (
+        AutoTranslator.from_pretrained,
+        OrthoTranslator.from_pretrained,
+        Head.from_pretrained,
+        LatentIndex.from_pretrained,
+        StitchedModel.from_pretrained,
+        ConvEncoder.from_pretrained,
+        load_decoder,
+        load_encoder,
+        split_classifier,
+    )
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path, monkeypatch):
+        """A current folder that holds a translator, and a README.md of someone else beside it."""
+        monkeypatch.chdir(tmp_path)
+        fitted().save_pretrained(tmp_path)
+        return tmp_path
+
+    @pytest.mark.parametrize("name", ["", " ", "\t\n", None, 3, b"alice/x", ["alice/x"]])
+    @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
+    def test_nothing_is_loaded(self, call, name):
+        message = refused(InvalidNameError, call, name)
+        assert "a repo id such as 'me/minilm-to-mpnet'" in message
+        assert repr(name) in message
+
+    @pytest.mark.parametrize("name", ["", "  ", None, 3])
+    def test_nothing_is_saved_or_pushed(self, translator, folder, hub, name):
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        asked = len(hub.log)
+        for published in (translator, fit_head(np.eye(4), [0, 0, 1, 1])):
+            refused(InvalidNameError, published.save_pretrained, name)
+            refused(InvalidNameError, published.push_to_hub, name)
+        refused(InvalidNameError, save_results, name, {})
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+        assert len(hub.log) == asked
+
+    def test_both_builtin_errors_catch_it(self):
+        for error in (TypeError, ValueError):
+            with pytest.raises(error):
+                AutoTranslator.from_pretrained(None)
+
+    @pytest.mark.parametrize("name", [".", Path()])
+    def test_the_current_folder_has_a_name(self, translator, name):
+        assert same(AutoTranslator.from_pretrained(name), translator)
+
+
+class TestReadmesOfOthers:
+    TEXT = "# My project\n\nHow to build it.\n"
+
+    @pytest.mark.parametrize(
+        "text", [TEXT, f"---\nlibrary_name: transformers\n---\n{TEXT}", "---\na: [\n---\n"]
+    )
+    def test_a_save_leaves_them_alone_and_writes_nothing(self, translator, tmp_path, text):
+        (tmp_path / "README.md").write_text(text)
+        for published in (translator, fit_head(np.eye(4), [0, 0, 1, 1])):
+            message = refused(ForeignFileError, published.save_pretrained, tmp_path)
+            assert "choose another folder, or move that file away" in message
+        assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+        assert (tmp_path / "README.md").read_text() == text
+
+    @pytest.mark.parametrize("text", ["", "\n", "---\nlicense: mit\n---\n"])
+    def test_one_without_any_text_is_taken(self, translator, tmp_path, text):
+        (tmp_path / "README.md").write_text(text)
+        translator.save_pretrained(tmp_path)
+        card = (tmp_path / "README.md").read_text()
+        assert "<!-- begin" in card
+        assert ("license: mit" in card) == ("mit" in text)
+
+    def test_a_card_whose_marks_were_removed_is_still_ours(self, translator, saved):
+        (saved / "README.md").write_text("---\nlibrary_name: hf-latent-bridge\n---\nMine.\n")
+        translator.save_pretrained(saved)
+        assert "Mine." in (saved / "README.md").read_text()
+
+    def test_results_are_not_saved_beside_one(self, saved):
+        (saved / "README.md").write_text(self.TEXT)
+        refused(ForeignFileError, save_results, saved, {})
+        assert (saved / "README.md").read_text() == self.TEXT
+
+    def test_a_repo_of_another_library_is_not_pushed_over(self, translator, repo_id, api):
+        api.create_repo(repo_id)
+        text = f"---\nlibrary_name: transformers\n---\n{self.TEXT}"
+        api.upload_file(path_or_fileobj=text.encode(), path_in_repo="README.md", repo_id=repo_id)
+        before = api.model_info(repo_id).sha
+        message = refused(ForeignFileError, translator.push_to_hub, repo_id)
+        assert "a model of transformers" in message
+        assert api.model_info(repo_id).sha == before
+
+    def test_a_repo_with_a_readme_typed_by_hand_keeps_its_text(self, translator, repo_id, api):
+        api.create_repo(repo_id)
+        text = f"---\nlicense: mit\n---\n{self.TEXT}"
+        api.upload_file(path_or_fileobj=text.encode(), path_in_repo="README.md", repo_id=repo_id)
+        translator.push_to_hub(repo_id)
+        card = Path(api.hf_hub_download(repo_id, "README.md")).read_text()
+        assert "How to build it." in card
+        assert "license: mit" in card
+        assert "<!-- begin" in card
+
+
+class TestFailedPushes:
+    """A push that fails leaves neither a repo nor a branch behind that it made."""
+
+    @pytest.fixture(autouse=True)
+    def steps(self, hub, impatient):
+        yield
+        hub._faults.clear()
+
+    @pytest.mark.parametrize("step", ["preupload", "commit/main", "validate-yaml"])
+    def test_a_new_repo_goes_away_again(self, translator, repo_id, api, hub, step):
+        path = step if step == "validate-yaml" else f"{repo_id}/{step}"
+        hub.fail(path, status=500, times=20)
+        refused(HubUnavailableError, translator.push_to_hub, repo_id)
+        assert not api.repo_exists(repo_id)
+        assert (translator.repo_id, translator.commit) == (None, None)
+
+    def test_a_new_branch_goes_away_again(self, pushed, api, hub):
+        hub.fail(f"{pushed}/commit/dev", status=500, times=20)
+        refused(HubUnavailableError, fitted(1).push_to_hub, pushed, revision="dev")
+        with pytest.raises(RevisionNotFoundError):
+            api.model_info(pushed, revision="dev")
+
+    def test_what_was_there_before_stays(self, pushed, translator, api, hub):
+        api.create_branch(pushed, branch="dev")
+        for branch in ("main", "dev"):
+            hub.fail(f"{pushed}/commit/{branch}", status=500, times=20)
+            refused(HubUnavailableError, fitted(1).push_to_hub, pushed, revision=branch)
+            assert same(AutoTranslator.from_pretrained(pushed, revision=branch), translator)
+
+    def test_an_interrupt_takes_the_new_repo_back_too(self, translator, repo_id, api, monkeypatch):
+        def interrupted(*arguments, **keywords):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(hub_module, "commit_files", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            translator.push_to_hub(repo_id)
+        assert not api.repo_exists(repo_id)
+
+    def test_a_repo_that_cannot_be_deleted_is_named(self, translator, repo_id, hub):
+        hub.fail(f"{repo_id}/commit/main", status=500, times=20)
+        hub.fail("/api/repos/delete", status=500, times=20)
+        with pytest.raises(HubUnavailableError) as failure:
+            translator.push_to_hub(repo_id)
+        (note,) = failure.value.__notes__
+        assert f"the repo {repo_id!r} was made for this push and could not be deleted" in note
+
+    def test_a_commit_whose_answer_got_lost_is_not_deleted(
+        self, translator, repo_id, api, monkeypatch
+    ):
+        original = hub_module.commit_files
+
+        def lost(*arguments, **keywords):
+            original(*arguments, **keywords)
+            raise HubUnavailableError("the answer got lost")
+
+        monkeypatch.setattr(hub_module, "commit_files", lost)
+        with pytest.raises(HubUnavailableError, match="got lost") as failure:
+            translator.push_to_hub(repo_id)
+        assert "holds a commit, so it was kept" in failure.value.__notes__[0]
+        assert same(AutoTranslator.from_pretrained(repo_id), translator)
+
+    def test_a_server_without_xet_is_said_and_nothing_stays(self, repo_id, api):
+        code = f"""
+            import numpy as np
+            from hf_latent_bridge import OrthoTranslator
+            from hf_latent_bridge.errors import HubUnavailableError
+            x = np.random.default_rng(0).standard_normal((50, 4))
+            try:
+                OrthoTranslator().fit(x, x).push_to_hub({repo_id!r})
+            except HubUnavailableError as error:
+                print("refused:", error)
+        """
+        output = python(code, HF_HUB_DISABLE_XET="0").stdout
+        assert output.startswith(f"refused: the upload to {repo_id!r} on http://127.0.0.1:")
+        assert "HF_HUB_DISABLE_XET=1" in output
+        assert not api.repo_exists(repo_id)
+
+
+class TestASilentHub:
+    """Nothing waits without end for a server that accepts and does not answer."""
+
+    CALLS = (
+        "AutoTranslator.from_pretrained('alice/silent')",
+        "AutoTranslator.from_pretrained('alice/commit')",  # the commit is told, and no more
+        "AutoTranslator.from_pretrained('alice/half-commit')",
+        "AutoTranslator.from_pretrained('alice/half-file')",
+        "load_encoder('alice/silent')",
+        "load_encoder('alice/commit')",
+        "load_decoder('alice/silent')",
+        "load_pairs('alice/silent', split='train', source='text')",
+        "load_pairs('alice/commit', split='train', source='text')",
+        "LinearTranslator().fit(x, x).push_to_hub('alice/commit')",
+    )
+
+    @staticmethod
+    def answers(server):
+        info = json.dumps({"id": "alice/x", "sha": COMMIT, "siblings": []}).encode()
+        created = json.dumps({"url": f"{server.url}/alice/commit"}).encode()
+        missing = answer(b"", status="404 Not Found", X_Error_Code="EntryNotFound")
+        head = answer(b"x" * 100, sent=0, ETag='"e"', X_Repo_Commit=COMMIT)
+        return {
+            "POST /api/repos/create": answer(created),
+            "GET /api/(models|datasets)/alice/(commit|half-file)": answer(info),
+            "GET /api/models/alice/half-commit": answer(info, sent=20),
+            "HEAD /alice/half-file": head,
+            "HEAD /alice/commit/resolve/.*README": missing,
+            "GET /alice/half-file": answer(b"x" * 100, sent=50),
+        }
+
+    def test_every_call_is_given_up_and_names_the_server(self, tmp_path):
+        """In another process, whose limits are a second each."""
+        code = f"""
+            import numpy as np
+            from hf_latent_bridge import *
+            from hf_latent_bridge.errors import HubUnavailableError
+            x = np.random.default_rng(0).standard_normal((50, 4))
+            for call in {self.CALLS}:
+                try:
+                    print(eval(call))
+                except HubUnavailableError as error:
+                    print("refused:", *str(error).split(), *getattr(error, "__notes__", []))
+        """
+        with StuckServer() as server:
+            server.answers = self.answers(server)
+            run = python(code, HF_ENDPOINT=server.url, HF_HOME=str(tmp_path), **LIMITS)
+        lines = dict(zip(self.CALLS, run.stdout.splitlines(), strict=True))
+        for call, line in lines.items():
+            assert line.startswith("refused: "), call
+            assert server.url in line, call
+        left = "the repo 'alice/commit' was made for this push and could not be deleted"
+        assert [left in line for line in lines.values()] == [False] * 9 + [True]
+
+    def test_the_command_line_gives_up_in_one_line(self, tmp_path):
+        with StuckServer() as server:
+            run = finished(
+                [sys.executable, "-m", "hf_latent_bridge", "info", "alice/x"],
+                check=False,
+                env={
+                    **os.environ,
+                    "HF_ENDPOINT": server.url,
+                    "HF_HOME": str(tmp_path),
+                    **LIMITS,
+                },
+            )
+        assert run.returncode == 1
+        (line,) = run.stderr.splitlines()
+        assert server.url in line
+
+    def test_requests_of_others_keep_their_own_timeouts(self, pushed, api, monkeypatch):
+        """After a load, the client that the process shares limits nothing by itself."""
+        AutoTranslator.from_pretrained(pushed, force_download=True)
+        seen = []
+        session = get_session()
+        monkeypatch.setitem(
+            session.event_hooks,
+            "request",
+            [*session.event_hooks["request"], lambda r: seen.append(r.extensions["timeout"])],
+        )
+        api.model_info(pushed)
+        assert [set(timeouts.values()) for timeouts in seen] == [{None}]
+
+
 class TestSaving:
     def test_equal_translators_give_equal_bytes(self, tmp_path):
         for name in ("a", "b"):
@@ -735,7 +1022,7 @@ class TestSaving:
 
     def test_a_file_in_the_place_of_the_folder_is_refused(self, translator, tmp_path):
         (tmp_path / "file").write_text("mine")
-        with pytest.raises(FileExistsError):
+        with pytest.raises(NotADirectoryError, match="is a file"):
             translator.save_pretrained(tmp_path / "file")
         assert (tmp_path / "file").read_text() == "mine"
 
@@ -826,9 +1113,10 @@ class TestWithoutANetwork:
 
     def check(self, lines, names):
         assert lines["cached"] == "50"
-        assert lines["missing"].startswith("refused: the Hub was not reached")
-        assert names[1] in lines["missing"]
-        assert lines["push"].startswith("refused: the Hub was not reached")
+        for line in (lines["missing"], lines["push"]):
+            assert line.startswith("refused: the Hub at http://127.0.0.1:")
+            assert "was not reached" in line
+            assert names[1] in line
 
     def test_a_closed_port_leaves_what_is_cached(self, names):
         with socket.create_server(("127.0.0.1", 0)) as server:

@@ -1,4 +1,4 @@
-"""Image encoders: pooled as by hand, whatever an image comes as; what is no image is refused."""
+"""Image encoders: pooled as by hand, whatever an image comes as; anything else is refused."""
 
 import io
 import json
@@ -235,14 +235,14 @@ BAD = {
 def test_what_cannot_be_used_is_refused_with_row_and_reason(name):
     item, reason = BAD[name]
     encoder = load_encoder(tiny.image_repo("vit"))
-    with pytest.raises(InvalidPairsError, match=f"(?s)item 2 is no image .*({reason})"):
+    with pytest.raises(InvalidPairsError, match=f"(?s)item 2 cannot be used .*({reason})"):
         encoder.encode([*tiny.pictures(2), item], batch_size=2)
 
 
 def test_a_flipped_byte_in_a_png_is_refused():
     damaged = bytearray(DAMAGED)
     damaged[len(damaged) // 2] ^= 0xFF
-    with pytest.raises(InvalidPairsError, match="item 0 is no image"):
+    with pytest.raises(InvalidPairsError, match="item 0 cannot be used as an image"):
         read(bytes(damaged))
 
 

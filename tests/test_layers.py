@@ -78,6 +78,16 @@ def test_the_first_line_of_a_file_is_a_sentence_that_says_why_it_exists(path):
     assert first.endswith((".", ":"))
 
 
+def test_an_init_holds_a_docstring_alone_unless_it_registers_or_is_a_whole_job():
+    """Names are imported from the file that defines them."""
+    with_code = {
+        str(path.parent.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("__init__.py")
+        if len(ast.parse(path.read_text(encoding="utf-8")).body) > 1
+    }
+    assert with_code == {".", "cli", "encoders", "translation", "translators"}
+
+
 def test_importing_the_package_loads_no_heavy_library():
     code = "import sys, hf_latent_bridge; print(*sys.modules)"
     output = finished([sys.executable, "-c", code]).stdout.split()

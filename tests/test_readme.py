@@ -35,9 +35,13 @@ DATASET = "fancyzhx/ag_news"
 pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
 
 
+def all_blocks(page: str) -> list[tuple[str, str]]:
+    """Language and code of each block, in their order."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
 def blocks(language: str, page: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    return [code for written_in, code in found if written_in == language]
+    return [code for written_in, code in all_blocks(page) if written_in == language]
 
 
 def run_blocks(code: list[str], where: str) -> dict[str, object]:
@@ -46,6 +50,26 @@ def run_blocks(code: list[str], where: str) -> dict[str, object]:
     for block in code:
         exec(compile(block, where, "exec"), names)
     return names
+
+
+def run_commands(block: str) -> None:
+    """Runs each line of a block of the command line."""
+    from hf_latent_bridge.cli import main
+
+    for line in block.strip().splitlines():
+        command = shlex.split(line.removeprefix("$ "))
+        assert command[0] == "latent-bridge"
+        assert main(command[1:]) == 0, line
+
+
+def run_page(name: str) -> None:
+    """Runs the blocks of Python and of the command line of a page in their order."""
+    names: dict[str, object] = {}
+    for language, code in all_blocks(PAGES[name]):
+        if language == "python":
+            exec(compile(code, name, "exec"), names)
+        if language == "console":
+            run_commands(code)
 
 
 @pytest.fixture(scope="module")
@@ -107,25 +131,20 @@ def pages_with_python() -> list:
 
 
 @pytest.mark.parametrize("name", pages_with_python())
-def test_the_python_blocks_of_a_page_run_in_order(name, request, tmp_path, monkeypatch):
+def test_the_blocks_of_a_page_run_in_order(name, request, tmp_path, monkeypatch):
     if "load_encoder(" in PAGES[name]:
         request.getfixturevalue("readme")
     monkeypatch.chdir(tmp_path)
-    assert run_blocks(blocks("python", PAGES[name]), name)
+    run_page(name)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("seeded")
-def test_the_commands_of_the_readme_run_in_order(capsys, tmp_path, monkeypatch):
-    from hf_latent_bridge.cli import main
-
+def test_the_commands_of_the_readme_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("old.npy", np.ones((5, 384), np.float32))
     (console,) = blocks("console", README)
-    for line in console.strip().splitlines():
-        command = shlex.split(line.removeprefix("$ "))
-        assert command[0] == "latent-bridge"
-        assert main(command[1:]) == 0, capsys.readouterr().err
+    run_commands(console)
     assert np.load("new.npy").shape == (5, 768)
 
 
@@ -188,6 +207,15 @@ def test_the_readme_has_at_most_1200_words():
     assert len(README.split()) <= 1200
 
 
+def test_every_make_target_that_a_page_names_exists_and_ci_runs_one_of_the_readme():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = "\n".join(PAGES.values())
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", pages, re.MULTILINE))
+    assert {"quickstart", "demo", "check", "test-fast", "docs"} <= named <= targets
+    (command,) = re.findall(r"^make .*$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert f"`{command}`" in README
+
+
 def headings(page: str) -> set[str]:
     """The anchors that GitHub gives to the headings of a page."""
     found = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE)
@@ -218,10 +246,10 @@ def test_tables_of_numbers_in_the_readme_come_right_after_the_name_of_their_scri
 
 
 def test_the_page_on_choosing_and_the_registry_name_the_same_types():
-    from hf_latent_bridge.translators.base import TRANSLATORS
+    from hf_latent_bridge.translators.base import methods
 
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGES["docs/choosing.md"], re.MULTILINE)
-    own = {k: cls.__name__ for k, cls in TRANSLATORS.items() if cls.__module__.startswith("hf_")}
+    own = {k: cls.__name__ for k, cls in methods().items() if cls.__module__.startswith("hf_")}
     assert dict(rows) == own
     assert len(rows) == len(own)
 

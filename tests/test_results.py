@@ -7,7 +7,12 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_latent_bridge import AutoTranslator, LinearTranslator, OrthoTranslator, evaluate_latents
-from hf_latent_bridge.errors import HubUnavailableError, RepoAccessError, RepoNotFoundError
+from hf_latent_bridge.errors import (
+    ConfigError,
+    HubUnavailableError,
+    RepoAccessError,
+    RepoNotFoundError,
+)
 from hf_latent_bridge.hub.published import push_results, save_results
 
 RNG = np.random.default_rng(0)
@@ -118,10 +123,39 @@ def test_a_folder_written_so_equals_one_that_was_saved_with_its_metrics(tmp_path
     translator = fitted()
     translator.save_pretrained(tmp_path / "a")
     save_results(tmp_path / "a", metrics)
-    translator.metrics_ = metrics
-    translator.save_pretrained(tmp_path / "b")
+    translator.save_pretrained(tmp_path / "b", metrics=metrics)
     for name in ("config.json", "README.md", "model.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_report_is_handed_over_as_it_is(repo_id, tmp_path, metrics):
+    translator = fitted()
+    report = evaluate_latents(translator, X[200:], Y[200:], n_bootstrap=20, n_permutations=20)
+    translator.push_to_hub(repo_id, metrics=report)
+    assert translator.metrics_ == report.to_dict()
+    assert AutoTranslator.from_pretrained(repo_id).metrics_ == report.to_dict()
+    translator.save_pretrained(tmp_path)
+    assert AutoTranslator.from_pretrained(tmp_path).metrics_ == report.to_dict()
+    translator.save_pretrained(tmp_path, metrics=metrics)
+    assert AutoTranslator.from_pretrained(tmp_path).metrics_ == metrics
+
+
+def test_results_of_another_type_are_refused_and_the_old_ones_stay(tmp_path, metrics):
+    translator = fitted()
+    translator.save_pretrained(tmp_path, metrics=metrics)
+    for wrong in (0.9, "good", [("mrr", 0.9)]):
+        with pytest.raises(TypeError, match="metrics must be a Report from evaluate, or a mapping"):
+            translator.save_pretrained(tmp_path, metrics=wrong)
+    with pytest.raises(ConfigError, match="finite"):
+        translator.save_pretrained(tmp_path, metrics={"mrr": float("nan")})
+    assert translator.metrics_ == metrics
+    assert AutoTranslator.from_pretrained(tmp_path).metrics_ == metrics
+
+
+def test_another_fit_forgets_the_results(tmp_path, metrics):
+    translator = fitted()
+    translator.save_pretrained(tmp_path, metrics=metrics)
+    assert translator.fit(X, Y).metrics_ == {}
 
 
 def test_a_folder_without_a_translator_is_refused(tmp_path, metrics):

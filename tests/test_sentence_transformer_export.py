@@ -31,11 +31,11 @@ torch.save(model.encode(texts, convert_to_tensor=True, show_progress_bar=False),
 """
 
 
-def translator(space, *, normalize="none", out=10, seed=0):
+def translator(space, *, unit_norm="none", out=10, seed=0):
     draw = torch.Generator().manual_seed(seed)
     x = torch.randn(60, space.dim, generator=draw)
     y = torch.randn(60, out, generator=draw)
-    return LinearTranslator(normalize=normalize).fit(x, y, source=space)
+    return LinearTranslator(unit_norm=unit_norm).fit(x, y, source=space)
 
 
 def encode_elsewhere(name, tmp_path):
@@ -44,10 +44,10 @@ def encode_elsewhere(name, tmp_path):
     return torch.load(path)
 
 
-@pytest.mark.parametrize("normalize", ["both"])
-def test_it_gives_the_same_vectors_where_this_library_is_not_installed(normalize, tmp_path):
+@pytest.mark.parametrize("unit_norm", ["both"])
+def test_it_gives_the_same_vectors_where_this_library_is_not_installed(unit_norm, tmp_path):
     encoder = load_encoder(tiny_models.sentence_repo(normalize=True))
-    made = translator(encoder.space, normalize=normalize)
+    made = translator(encoder.space, unit_norm=unit_norm)
     to_sentence_transformer(encoder, made).save_pretrained(str(tmp_path / "model"))
     got = encode_elsewhere(tmp_path / "model", tmp_path)
     torch.testing.assert_close(got, made.transform(encoder.encode(TEXTS)), rtol=1e-4, atol=1e-5)
@@ -71,12 +71,12 @@ def test_pushed_to_the_hub_it_loads_from_there(repo_id, tmp_path):
     ],
 )
 @pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("normalize", ["none", "source", "target", "both"])
+@pytest.mark.parametrize("unit_norm", ["none", "source", "target", "both"])
 def test_a_plain_transformers_encoder_is_exported_with_its_pooling_and_norms(
-    repo, pooling, norm, normalize
+    repo, pooling, norm, unit_norm
 ):
     encoder = load_encoder(repo(), pooling=pooling, normalize=norm)
-    made = translator(encoder.space, normalize=normalize)
+    made = translator(encoder.space, unit_norm=unit_norm)
     model = to_sentence_transformer(encoder, made)
     got = model.encode(TEXTS, convert_to_tensor=True, show_progress_bar=False)
     expected = made.transform(encoder.encode(TEXTS))
@@ -98,7 +98,7 @@ def test_exactly_one_dense_module_is_appended_and_the_encoder_stays_as_it_was():
 def test_a_norm_between_two_translators_is_exported_too():
     encoder = load_encoder(tiny_models.sentence_repo())
     chain = [
-        translator(encoder.space, normalize="target"),
+        translator(encoder.space, unit_norm="target"),
         translator(SpaceSpec(10), seed=1, out=4),
     ]
     model = to_sentence_transformer(encoder, chain)

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from hf_latent_bridge.translators.base import TRANSLATORS
+from hf_latent_bridge.translators.base import methods
 
 SKIPPED = {
     "check_dtype_object": "expects TypeError for dicts in an array; ours is a ValueError",
@@ -23,7 +23,7 @@ SKIPPED = {
 def checks() -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Estimator .* does not inherit from")
-        for kind in TRANSLATORS.values():
+        for kind in methods().values():
             for estimator, check in estimator_checks_generator(kind()):
                 name = check.func.__name__ if isinstance(check, partial) else check.__name__
                 marks = [pytest.mark.skip(reason=SKIPPED[name])] if name in SKIPPED else []
@@ -37,7 +37,7 @@ def test_scikit_learn_accepts_the_translator(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("kind", list(TRANSLATORS.values()))
+@pytest.mark.parametrize("kind", list(methods().values()))
 def test_a_clone_has_the_same_parameters_and_no_fit(kind):
     x = np.random.default_rng(0).normal(size=(20, 3))
     fitted = kind(scaling="center").fit(x, x)
@@ -48,5 +48,5 @@ def test_a_clone_has_the_same_parameters_and_no_fit(kind):
 
 def test_a_translator_is_a_step_of_a_pipeline():
     x = np.random.default_rng(0).normal(size=(50, 3))
-    pipeline = make_pipeline(StandardScaler(), TRANSLATORS["linear"]())
+    pipeline = make_pipeline(StandardScaler(), methods()["linear"]())
     np.testing.assert_allclose(pipeline.fit(x, x @ x.T[:, :4]).transform(x), x @ x.T[:, :4])

@@ -8,14 +8,13 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from hf_latent_bridge import (
-    AffineMap,
     AffineTranslator,
     LinearTranslator,
     LOrthoTranslator,
     OrthoTranslator,
     PairedMoments,
 )
-from hf_latent_bridge.errors import InvalidLatentsError, RankWarning, SolverError
+from hf_latent_bridge.errors import RankWarning, SolverError
 from hf_latent_bridge.solvers import Problem, solve_ortho, svd
 
 RNG = np.random.default_rng(0)
@@ -225,34 +224,6 @@ def test_standard_scaling_makes_the_units_of_a_column_irrelevant():
     np.testing.assert_allclose(OrthoTranslator().fit(x * units, y).transform(x * units), plain)
 
 
-def test_composed_maps_apply_one_after_the_other():
-    a = AffineMap(torch.randn(3, 5).double(), torch.randn(5).double())
-    b = AffineMap(torch.randn(5, 2).double(), torch.randn(2).double())
-    x = torch.randn(10, 3).double()
-    torch.testing.assert_close(a.compose(b)(x), b(a(x)))
-    with pytest.raises(InvalidLatentsError, match=r"width 5.*expects 3"):
-        a.compose(a)
-
-
-@pytest.mark.parametrize(("d_x", "d_y"), WIDTHS)
-def test_the_inverse_is_exact_when_square_and_the_pseudo_inverse_otherwise(d_x, d_y):
-    affine = AffineMap(torch.randn(d_x, d_y).double(), torch.randn(d_y).double())
-    inverse = affine.inverse()
-    np.testing.assert_allclose(inverse.weight, np.linalg.pinv(affine.weight), atol=1e-10)
-    x = torch.randn(10, d_x).double()
-    if d_x <= d_y:
-        torch.testing.assert_close(inverse(affine(x)), x)
-    else:
-        y = torch.randn(10, d_y).double()
-        torch.testing.assert_close(affine(inverse(y)), y)
-
-
-def test_a_map_takes_one_vector_as_well_as_rows():
-    affine = AffineMap(torch.randn(3, 5), torch.randn(5))
-    x = torch.randn(4, 3)
-    torch.testing.assert_close(affine(x[1]), affine(x)[1])
-
-
 def test_an_svd_that_does_not_converge_is_tried_again_by_qr_iteration(monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise torch.linalg.LinAlgError("did not converge")
@@ -277,8 +248,8 @@ def test_moments_summed_in_parts_give_the_same_map():
     x, y = (torch.from_numpy(side) for side in pairs(5, 7))
     whole = PairedMoments.from_batch(x, y)
     parts = PairedMoments.from_batch(x[:77], y[:77]) + PairedMoments.from_batch(x[77:], y[77:])
-    maps = [solve_ortho(Problem.from_moments(m, "standard")).map for m in (whole, parts)]
-    torch.testing.assert_close(maps[0].weight, maps[1].weight, rtol=1e-10, atol=1e-12)
+    weights = [solve_ortho(Problem.from_moments(m, "standard")).weight for m in (whole, parts)]
+    torch.testing.assert_close(*weights, rtol=1e-10, atol=1e-12)
 
 
 def test_a_scale_that_is_neither_true_nor_false_is_refused():

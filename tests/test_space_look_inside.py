@@ -33,8 +33,8 @@ def latents(parts):
     return parts.latents("demo-news", "test")
 
 
-def random_translator(n=200, *, width=6, related=True, metrics=None):
-    """A translator between nameless spaces, whose scores are those of its own held-out pairs."""
+def push_random(repo_id, n=200, *, width=6, related=True, metrics=None, private=None):
+    """Pushes a translator between made-up spaces, scored on held-out pairs of its own."""
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(2 * n, width, generator=draw)
     y = torch.randn(2 * n, width, generator=draw) + 5 * related * x.flip(1)
@@ -42,7 +42,8 @@ def random_translator(n=200, *, width=6, related=True, metrics=None):
         x[:n], y[:n], source=SpaceSpec(width, "me/x"), target=SpaceSpec(width, "me/y")
     )
     report = evaluate_latents(translator, x[n:], y[n:], n_bootstrap=20, n_permutations=50)
-    translator.metrics_ = report.to_dict() if metrics is None else metrics
+    results = report if metrics is None else metrics
+    translator.push_to_hub(repo_id, metrics=results, private=private)
     return translator
 
 
@@ -112,7 +113,7 @@ def test_anothers_translator_of_the_same_spaces_is_compared_too(parts, own, late
 
 
 def test_where_no_latents_are_published_there_is_no_picture(parts, repo_id):
-    random_translator().push_to_hub(repo_id)
+    push_random(repo_id)
     numbers = inspect_repo(parts, repo_id)
     assert numbers["points"] == numbers["cosines"] == []
     assert numbers["warnings"] == []
@@ -135,7 +136,7 @@ def test_where_no_latents_are_published_there_is_no_picture(parts, repo_id):
 )
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
 def test_a_weak_fit_is_warned_of(parts, repo_id, options, warning):
-    random_translator(**options).push_to_hub(repo_id)
+    push_random(repo_id, **options)
     assert warning in " ".join(inspect_repo(parts, repo_id)["warnings"])
 
 
@@ -149,7 +150,7 @@ def test_a_weak_fit_is_warned_of(parts, repo_id, options, warning):
     ],
 )
 def test_scores_that_are_no_numbers_count_as_none(parts, repo_id, metrics):
-    random_translator(metrics=metrics).push_to_hub(repo_id)
+    push_random(repo_id, metrics=metrics)
     assert inspect_repo(parts, repo_id)["scores"] == []
 
 
@@ -169,14 +170,13 @@ def test_an_unknown_repo_is_said_to_be_none(parts):
 
 
 def test_a_private_repo_is_not_shown(parts, repo_id):
-    random_translator().push_to_hub(repo_id, private=True)
+    push_random(repo_id, private=True)
     with pytest.raises(Refusal, match="There is no public repo"):
         inspect_repo(parts, repo_id)
 
 
 def test_a_folder_of_the_space_is_not_taken_for_a_repo(parts, repo_id, tmp_path, monkeypatch):
-    random_translator().push_to_hub(repo_id)
-    random_translator().save_pretrained(tmp_path / repo_id)
+    push_random(repo_id).save_pretrained(tmp_path / repo_id)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refusal, match="try another repo"):
         inspect_repo(parts, repo_id)
@@ -184,7 +184,7 @@ def test_a_folder_of_the_space_is_not_taken_for_a_repo(parts, repo_id, tmp_path,
 
 @pytest.mark.parametrize("limit", ["MAX_CONFIG", "MAX_WEIGHTS"])
 def test_a_large_repo_is_refused_before_it_is_downloaded(parts, repo_id, monkeypatch, limit):
-    random_translator().push_to_hub(repo_id)
+    push_random(repo_id)
     monkeypatch.setattr(inspection, limit, 100)
     monkeypatch.setattr(inspection, "AutoTranslator", None)
     with pytest.raises(Refusal, match="bytes; up to 100 can be looked at"):

@@ -178,7 +178,7 @@ def test_pictures_come_in_any_form_and_lie_on_white(tmp_path):
 )
 def test_pictures_that_are_broken_or_huge_are_refused(item, reason):
     encoder, _ = split_classifier(tiny.image_folder())
-    with pytest.raises(InvalidPairsError, match=f"(?s)item 1 is no image .*({reason})"):
+    with pytest.raises(InvalidPairsError, match=f"(?s)item 1 cannot be used .*({reason})"):
         encoder.encode([pictures(1)[0], item])
 
 
@@ -196,7 +196,7 @@ def test_a_classifier_with_two_heads_is_refused_by_name():
 
 
 def test_a_model_without_a_head_has_no_classifiers_pooling():
-    with pytest.raises(EncoderError, match=r"no sequence or image classifier.*BertModel"):
+    with pytest.raises(EncoderError, match=r"is not a classifier of .*text.* items.*BertModel"):
         load_encoder(tiny_models.bert_folder(), pooling="classifier")
     with pytest.raises(EncoderError, match="encodes text; not image"):
         load_encoder(tiny.text_folder(), pooling="classifier", modality="image")
@@ -204,7 +204,7 @@ def test_a_model_without_a_head_has_no_classifiers_pooling():
 
 def test_a_checkpoint_without_a_trained_head_is_refused_instead_of_given_a_random_one(tmp_path):
     folder = shutil.copytree(tiny_models.bert_folder(), tmp_path / "bert")
-    with pytest.raises(DecoderError, match=r"no sequence or image classifier.*BertModel"):
+    with pytest.raises(DecoderError, match=r"is not a classifier of .*text.* items.*BertModel"):
         split_classifier(folder)
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = ["BertForSequenceClassification"]
@@ -224,9 +224,16 @@ def test_a_repo_that_is_no_decoder_is_refused_and_says_what_it_holds(tmp_path):
         load_decoder(tmp_path)
 
 
-def test_a_classifier_is_at_the_root_of_its_repo():
-    with pytest.raises(DecoderError, match="leave subfolder out"):
-        load_decoder(tiny.text_folder().parent, subfolder=tiny.text_folder().name)
+def test_a_classifier_may_stand_in_a_subfolder(repo_id, api):
+    api.create_repo(repo_id)
+    api.upload_folder(repo_id=repo_id, folder_path=tiny.text_folder(), path_in_repo="a/b")
+    expected = load_decoder(tiny.text_folder())
+    for where in (tiny.text_folder().parent, repo_id):
+        subfolder = "a/b" if where == repo_id else tiny.text_folder().name
+        head = load_decoder(where, subfolder=subfolder)
+        latents = np.eye(16, dtype=np.float32)
+        torch.testing.assert_close(head.logits(latents), expected.logits(latents))
+    assert (head.repo_id, head.subfolder, head.space.subfolder) == (repo_id, "a/b", "a/b")
 
 
 @pytest.mark.parametrize("name", ["alice/nowhere-at-all", "/no/such/folder"])

@@ -24,7 +24,6 @@ WITH_A_TIMEOUT = {
 }
 ENDLESS = {
     ("scripts/demo.py", "app.wait()"),  # until ctrl-c
-    ("hf_latent_bridge/translation/pipeline.py", "ready.get()"),  # its thread always puts an end
 }
 
 

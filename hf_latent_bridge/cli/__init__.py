@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             facts, text = args.run(args)
     except (LatentBridgeError, OSError, ValueError) as error:
-        return _fail(str(error))
+        return _fail("; ".join([str(error), *getattr(error, "__notes__", [])]))
     except ImportError as error:
         return _fail(f"{error}; pip install 'hf-latent-bridge[encoders]' brings what is needed")
     except KeyboardInterrupt:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> options.Command:
     """The parser of all commands; `scripts/write_docs.py` prints its help."""
-    parser = argparse.ArgumentParser(
+    parser = options.Command(
         prog="latent-bridge",
         description="Fit, check and share maps between the latent spaces of encoders.",
         epilog="`latent-bridge COMMAND --help` explains one command and gives an example.",

@@ -20,11 +20,13 @@ Result = tuple[dict[str, Any], str]  # facts for --json, and text for people
 
 def translate(args: argparse.Namespace) -> Result:
     """Translates a file, a dataset's column or a stream of latents."""
-    from hf_latent_bridge import AutoTranslator
-    from hf_latent_bridge.translation import translate_file
+    from hf_latent_bridge import AutoTranslator, translate_file
 
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
-    shape = translate_file(
+    # its processes are given rows in memory, and would each need a share of a GPU
+    translator = AutoTranslator.from_pretrained(
+        args.translator, revision=args.revision, device="cpu"
+    )
+    written = translate_file(
         translator,
         args.input,
         args.output,
@@ -32,13 +34,24 @@ def translate(args: argparse.Namespace) -> Result:
         name=args.name,
         split=args.split,
         revision=args.input_revision,
+        scale=args.scale,
         dtype=args.dtype,
+        chunk_size=args.chunk_size,
+        checkpoint_every=args.checkpoint_every,
         processes=args.processes,
+        timeout=args.timeout,
         resume=not args.restart,
         progress=args.progress,
     )
-    facts = {"output": args.output, "shape": list(shape), "commit": translator.commit}
-    return facts, f"{shape[0]:,} latents, {shape[1]} wide, in {args.output}"
+    facts = {
+        "output": written.path,
+        "shape": list(written.shape),
+        "dtype": written.dtype,
+        "kept": list(written.kept),
+        "dropped": list(written.dropped),
+        "commit": translator.commit,
+    }
+    return facts, str(written)
 
 
 def push(args: argparse.Namespace) -> Result:
@@ -50,7 +63,7 @@ def push(args: argparse.Namespace) -> Result:
             f"there is no folder {args.folder}: name one that `latent-bridge fit --output` or "
             "save_pretrained wrote"
         )
-    translator = AutoTranslator.from_pretrained(args.folder)
+    translator = AutoTranslator.from_pretrained(args.folder, device="cpu")
     commit = translator.push_to_hub(
         args.repo_id,
         private=True if args.private else None,
@@ -81,7 +94,9 @@ def info(args: argparse.Namespace) -> Result:
     """Says what a translator joins and how it was fitted."""
     from hf_latent_bridge import AutoTranslator
 
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    translator = AutoTranslator.from_pretrained(
+        args.translator, revision=args.revision, device="cpu"
+    )
     facts = describe(translator)
     return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in facts.items())
 
@@ -166,10 +181,10 @@ def fit(args: argparse.Namespace) -> Result:
     """Fits a translator on paired items and saves it."""
     from hf_latent_bridge import evaluate
     from hf_latent_bridge.fitting.processes import Processes
+    from hf_latent_bridge.hub.published import check_save_directory
 
     translator = _new_translator(args.type, args.param)
-    if Path(args.output).exists() and not Path(args.output).is_dir():
-        raise NotADirectoryError(f"--output must name a folder, and {args.output} is a file")
+    check_save_directory(args.output)
     inputs.check_choice(args)
     inputs.check_encoders(args)
     pairs = inputs.open_pairs(args, args.split)
@@ -186,8 +201,7 @@ def fit(args: argparse.Namespace) -> Result:
     if held_out is not None:
         common = {"batch_size": args.batch_size, "progress": args.progress}
         report = evaluate(translator, source, target, held_out, **common)
-        translator.metrics_ = report.to_dict()
-        translator.save_pretrained(args.output)
+        translator.save_pretrained(args.output, metrics=report)
         text += f"\n{report}"
     return {"output": args.output, **describe(translator)}, text
 

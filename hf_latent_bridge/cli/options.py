@@ -1,12 +1,43 @@
 """The options of each command, and what they may be."""
 
 import argparse
+from collections.abc import Iterator
 from typing import Literal
 
-from hf_latent_bridge.vectors.formats import readable
-
-Command = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
+
+
+class Command(argparse.ArgumentParser):
+    """A parser whose help says what is registered; reading the registries imports torch."""
+
+    def format_help(self) -> str:
+        """The help, with `{formats}` and other words replaced by what is registered."""
+        for action in self._actions:
+            for word, list_registered in _REGISTERED.items():
+                if action.help and f"{{{word}}}" in action.help:
+                    action.help = action.help.replace(f"{{{word}}}", list_registered())
+        return super().format_help()
+
+
+def _types() -> str:
+    from hf_latent_bridge.translators.base import methods
+
+    return ", ".join(sorted(methods()))
+
+
+def _formats() -> str:
+    from hf_latent_bridge.vectors.formats import readable
+
+    return readable()
+
+
+def _written() -> str:
+    from hf_latent_bridge.vectors.formats import writable
+
+    return writable()
+
+
+_REGISTERED = {"types": _types, "formats": _formats, "written": _written}
 
 
 def add_fit(command: Command) -> None:
@@ -22,16 +53,15 @@ def add_fit(command: Command) -> None:
         encoders.add_argument(f"--{side}-revision", metavar="REV", help="branch, tag or commit")
         encoders.add_argument(
             f"--{side}-modality",
-            choices=("text", "image"),
-            help="what it encodes, where it can do both, as CLIP",
+            choices=_Modalities(),
+            metavar="MODALITY",
+            help="what it encodes, where it can do several, as CLIP: %(choices)s",
         )
     encoders.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
     _add_choice(_add_pairs(command, "fit on a sample of N pairs"))
     _add_rows(command)
     method = command.add_argument_group("translator")
-    method.add_argument(
-        "--type", default="ortho", help="affine, linear, l_ortho or ortho (default: ortho)"
-    )
+    method.add_argument("--type", default="ortho", help="one of {types} (default: ortho)")
     method.add_argument(
         "--param",
         action="append",
@@ -125,22 +155,47 @@ def add_translate(command: Command) -> None:
     add_translator(command)
     command.add_argument(
         "input",
-        help=".npy, .safetensors, .parquet or .jsonl file of latents, one row per item; Hub "
-        "dataset or folder of one; - for JSON lines on stdin",
+        help="file or folder of latents, one row per item ({formats}); Hub dataset or folder "
+        "of one; - for JSON lines on stdin",
     )
     command.add_argument(
-        "output", help=".npy, .safetensors, .parquet or .jsonl file; - for JSON lines on stdout"
+        "output",
+        help="file to write, in the format that its suffix says ({written}); - for JSON lines "
+        "on stdout",
     )
     reading = command.add_argument_group("input")
     reading.add_argument(
-        "--column", help="column, key or tensor with the latents, where there are several"
+        "--column",
+        help="column, key, tensor or array with the latents, where there are several; a path such "
+        "as data[0].embedding, or a pattern such as 'dim_*' for one column per dimension",
     )
     reading.add_argument("--name", help="configuration of a Hub dataset")
     reading.add_argument("--split", help="split of a dataset, such as train")
     reading.add_argument("--input-revision", metavar="REV", help="branch, tag or commit of it")
+    reading.add_argument(
+        "--scale",
+        type=_scale,
+        help="what stored integers are multiplied by, or binary for bits packed in bytes",
+    )
     running = command.add_argument_group("running")
     running.add_argument(
-        "--dtype", choices=("float16", "float32"), help="of the output (default: the input's)"
+        "--dtype",
+        choices=("float16", "float32", "float64"),
+        help="of the output (default: the input's)",
+    )
+    running.add_argument(
+        "--chunk-size",
+        type=_positive,
+        default=8192,
+        metavar="N",
+        help="rows that are translated at a time (default: 8192)",
+    )
+    running.add_argument(
+        "--checkpoint-every",
+        type=_positive,
+        default=65_536,
+        metavar="N",
+        help="rows between checkpoints, per process (default: 65536)",
     )
     running.add_argument(
         "--processes",
@@ -148,6 +203,13 @@ def add_translate(command: Command) -> None:
         default=1,
         metavar="N",
         help="start N processes (default: 1; under torchrun each takes its share)",
+    )
+    running.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="end with an error after so long without progress (default: 600)",
     )
     running.add_argument(
         "--restart", action="store_true", help="start over where a run was killed, not go on"
@@ -212,7 +274,7 @@ def _add_pairs(command: Command, sample: str) -> Group:
         pairs.add_argument(
             f"--{side}-vectors",
             metavar="FILE",
-            help=f"file or folder of {side} latents, in place of a dataset: {readable()}",
+            help=f"file or folder of {side} latents, in place of a dataset: {{formats}}",
         )
     for flag, whose in (("", "both sides"), ("source-", "source"), ("target-", "target")):
         pairs.add_argument(
@@ -270,6 +332,18 @@ def _add_cache_dir(command: Command | Group) -> None:
         help="where the latents of encoded items are kept, to be encoded once "
         "(default: latent-bridge in the folder HF_HOME)",
     )
+
+
+class _Modalities:
+    """The names in the registry, which is imported for a help text or a value, not before."""
+
+    def __iter__(self) -> Iterator[str]:
+        from hf_latent_bridge.encoders.modality import MODALITIES
+
+        return iter(sorted(MODALITIES))
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
 
 
 def _positive(text: str) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.encoders.modality import modality_of_item
+
 Array = npt.NDArray[Any]
 Items = list[Any] | Array  # an array has one vector or picture per row
 
@@ -85,14 +87,13 @@ def as_matrix(items: Items) -> Array:
 
 def digest(item: Any) -> bytes:
     """16 bytes that tell an item's content from others'."""
-    if isinstance(item, str):
-        content = item.encode()
-    elif isinstance(item, np.ndarray):
-        content = item.tobytes()
-    elif hasattr(item, "tobytes"):  # a picture
-        content = f"{item.mode} {item.size} ".encode() + item.tobytes()
-    else:
-        content = repr(item).encode()
+    if isinstance(item, np.ndarray):
+        return _hash(item.tobytes())
+    modality = modality_of_item(item)
+    return _hash(repr(item).encode()) if modality is None else modality.digest(item)
+
+
+def _hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
@@ -122,7 +123,8 @@ def _reason(item: Any) -> str | None:
         return "is missing"
     if isinstance(item, Unreadable):
         return item.reason
-    return "is an empty text" if isinstance(item, str) and not item.strip() else None
+    modality = modality_of_item(item)
+    return None if modality is None else modality.flaw(item)
 
 
 def _found(reasons: Sequence[str | None]) -> dict[int, str]:

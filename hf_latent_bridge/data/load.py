@@ -11,6 +11,7 @@ from hf_latent_bridge.data.columns import VectorColumn
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.data.streams import StreamedPairs
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
+from hf_latent_bridge.hub import client
 from hf_latent_bridge.vectors.datasets import dataset_column, load_dataset, pick_split
 from hf_latent_bridge.vectors.formats import is_vectors_path, open_vectors
 from hf_latent_bridge.vectors.reader import VectorSource
@@ -92,6 +93,7 @@ def load_pairs(
         token: Hub token; None for the one that is logged in.
 
     Raises:
+        InvalidNameError: The name is empty, or there is none.
         RepoNotFoundError: No such dataset or revision.
         RepoAccessError: The dataset is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
@@ -99,6 +101,8 @@ def load_pairs(
         InvalidPairsError: No such column, unequal lengths, no rows.
         InvalidLatentsError: A file that holds no vectors, or several columns and none is named.
     """
+    if data is None or isinstance(data, str | Path):
+        client.check_name(data, wanted="a dataset's repo id, a folder, a dataset or two columns")
     options = {"revision": revision, "token": token, "streaming": streaming}
     pairs: Pairs | StreamedPairs = reduce(
         add,

@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 @runtime_checkable
 class Decoder(Protocol):
-    """Anything that reads latents and says of which space."""
+    """Anything that reads latents of a space that it names."""
 
     @property
     def space(self) -> SpaceSpec | None:
@@ -204,7 +204,7 @@ def check_top_k(top_k: int | None) -> int:
     """`top_k`, or 1 where it is None.
 
     Raises:
-        DecoderError: It is no positive integer.
+        DecoderError: It is not a positive integer.
     """
     if top_k is None:
         return 1

@@ -1,7 +1,7 @@
 """Loads the decoder of a repo or folder, whatever it decodes to."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack, cast
 
 import torch
 from torch import nn
@@ -10,7 +10,8 @@ from hf_latent_bridge.autoencoder import ConvDecoder
 from hf_latent_bridge.decoders.head import Head
 from hf_latent_bridge.decoders.index import LatentIndex
 from hf_latent_bridge.decoders.labels import LabelDecoder
-from hf_latent_bridge.encoders.classifier import ClassifierEncoder, modality_of
+from hf_latent_bridge.encoders.classifier import POOLING as CLASSIFIER
+from hf_latent_bridge.encoders.classifier import ClassifierEncoder
 from hf_latent_bridge.encoders.load import load_encoder
 from hf_latent_bridge.errors import DecoderError, EncoderError
 from hf_latent_bridge.files import CONFIG_NAME
@@ -30,46 +31,46 @@ class SplitClassifier(NamedTuple):
 
 
 def split_classifier(
-    repo_or_folder: str | Path,
+    pretrained_model_name_or_path: str | Path,
     *,
-    revision: str | None = None,
-    token: str | bool | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
+    **options: Unpack[HubOptions],
 ) -> SplitClassifier:
-    """Splits a transformers sequence or image classifier into encoder and head.
+    """Splits a transformers classifier, such as one of texts or images, into encoder and head.
 
-    The split is proven on a dry run: the head gives the model's own logits for the latents.
+    The split is checked on two items: the head gives the model's own logits for their latents.
 
     Args:
-        repo_or_folder: Repo id or folder.
-        revision: Branch, tag or commit; resolved to a commit once, which `space` records.
-        token: Hub token; None for the one that is logged in.
+        pretrained_model_name_or_path: Repo id or folder.
         device: Where to run; None for a GPU if there is one.
         dtype: Floating dtype of the model; None for the saved one.
         trust_remote_code: Run Python code that the repo brings. Off unless you say so.
+        options: `revision` (resolved to a commit once, which `space` records), `subfolder`,
+            `token`, `cache_dir`, `force_download`, `local_files_only`, as transformers takes them.
 
     Raises:
+        MissingExtraError: transformers or sentence-transformers is not installed.
         RepoNotFoundError: No such repo or revision.
         RepoAccessError: The repo is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
         DecoderError: No classifier, one without a single linear head, or with random weights.
     """
+    name = pretrained_model_name_or_path
     try:
         encoder = load_encoder(
-            repo_or_folder,
-            pooling="classifier",
-            revision=revision,
-            token=token,
+            name,
+            pooling=CLASSIFIER,
             device=device,
             dtype=dtype,
             trust_remote_code=trust_remote_code,
+            **options,
         )
     except EncoderError as error:
-        raise DecoderError(f"{str(repo_or_folder)!r} cannot be split: {error}") from error
-    assert isinstance(encoder, ClassifierEncoder)
-    return SplitClassifier(encoder, _head(encoder))
+        raise DecoderError(f"{str(name)!r} cannot be split: {error}") from error
+    split = cast("ClassifierEncoder", encoder)
+    return SplitClassifier(split, _head(split))
 
 
 def _head(encoder: ClassifierEncoder) -> Head:
@@ -81,7 +82,9 @@ def _head(encoder: ClassifierEncoder) -> Head:
     problem_type = config.problem_type or "single_label_classification"
     head = Head(nn.Sequential(linear), labels, encoder.space, problem_type)
     if encoder.space.repo_id is not None:
-        head._came_from(encoder.space.repo_id, encoder.space.revision)
+        head._came_from(
+            encoder.space.repo_id, encoder.space.revision, encoder.space.subfolder or ""
+        )
     return head
 
 
@@ -92,21 +95,20 @@ DECODERS: dict[str, type[PublishedDecoder]] = {
 
 
 def load_decoder(
-    repo_or_folder: str | Path,
+    pretrained_model_name_or_path: str | Path,
     *,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     trust_remote_code: bool = False,
     **options: Unpack[HubOptions],
 ) -> PublishedDecoder:
     """Loads a decoder that this library published, or the head of a transformers classifier.
 
     Args:
-        repo_or_folder: Repo id or folder.
-        device: Where to put its tensors.
+        pretrained_model_name_or_path: Repo id or folder.
+        device: Where to put its tensors; None for a GPU if there is one.
         trust_remote_code: Run Python code that a classifier's repo brings. Off unless you say so.
         options: `revision` (resolved to a commit once), `subfolder`, `token`, `cache_dir`,
-            `force_download`, `local_files_only`, as huggingface_hub takes them; classifiers are
-            kept where transformers keeps its downloads.
+            `force_download`, `local_files_only`, as huggingface_hub takes them.
 
     Raises:
         RepoNotFoundError: No such repo, revision or file.
@@ -116,29 +118,25 @@ def load_decoder(
         ConfigError: The config is not what a decoder's must be.
         WeightsError: The weights are not exactly what the config describes.
     """
-    found = fetch(repo_or_folder, (CONFIG_NAME,), **options)
+    name = pretrained_model_name_or_path
+    found = fetch(name, (CONFIG_NAME,), **options)
     config = found.config
     if found.commit is not None:
         options["revision"] = found.commit
     if "decoder_type" in config:
-        decoder = _class_of(config["decoder_type"])
-        return decoder.from_pretrained(repo_or_folder, device=device, **options)
-    if modality_of(config.get("architectures")) is not None:
-        if options.get("subfolder"):
-            raise DecoderError(
-                "a classifier is loaded from the root of its repo: leave subfolder out, got "
-                f"{options['subfolder']!r}"
-            )
-        return split_classifier(
-            repo_or_folder,
-            revision=found.commit,
-            token=options.get("token"),
-            device=device,
-            trust_remote_code=trust_remote_code,
-        ).head
+        return _class_of(config["decoder_type"]).from_pretrained(name, device=device, **options)
+    if _is_classifier(config.get("architectures")):
+        trusted = trust_remote_code
+        return split_classifier(name, device=device, trust_remote_code=trusted, **options).head
     raise DecoderError(
-        f"{str(repo_or_folder)!r} holds no decoder: a decoder's config.json has a decoder_type, or "
+        f"{str(name)!r} holds no decoder: a decoder's config.json has a decoder_type, or "
         f"architectures that end in Classification; it states {_describe(config)}"
+    )
+
+
+def _is_classifier(architectures: Any) -> bool:
+    return isinstance(architectures, list) and any(
+        str(name).endswith("Classification") for name in architectures[:1]
     )
 
 

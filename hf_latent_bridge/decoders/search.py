@@ -34,7 +34,7 @@ class Backend(NamedTuple):
 
     Attributes:
         build: `build(vectors, metric, **search_params)` prepares a search in vectors (n, d).
-        needs: The extra that it needs, then the modules of it; empty for none.
+        needs: The extra that it needs, then the modules of that extra; empty for no extra.
     """
 
     build: Callable[..., Search]
@@ -50,7 +50,7 @@ def register_search(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Buil
 
     Args:
         name: What `LatentIndex(search=...)` and config.json call it.
-        needs: The extra that it needs, then the modules of it; empty for none.
+        needs: The extra that it needs, then the modules of that extra; empty for no extra.
 
     Raises:
         ValueError: Another has that name.
@@ -69,7 +69,7 @@ def find_search(name: str, params: Mapping[str, Any]) -> Callable[..., Search]:
     """What builds the search of that name, if it can be used here with these parameters.
 
     Raises:
-        DecoderError: There is none, or it takes other parameters.
+        DecoderError: No search has that name, or it takes other parameters.
         MissingExtraError: It needs a package that is not installed.
     """
     if name not in SEARCHES:

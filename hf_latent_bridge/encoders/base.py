@@ -1,13 +1,11 @@
-"""What an encoder is, how one is asked for latents, and how it is to be loaded."""
+"""The Encoder protocol, and how an encoder or a callable is asked for latents."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
-from hf_latent_bridge.errors import EncoderError, InvalidPairsError
+from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -66,96 +64,3 @@ def check_encoder(encoder: object) -> None:
 def space_of(encoder: EncoderLike, dim: int) -> SpaceSpec:
     """The encoder's space; for a plain callable only the width is known."""
     return encoder.space if isinstance(encoder, Encoder) else SpaceSpec(dim)
-
-
-def check_texts(items: Sequence[str]) -> list[str]:
-    """The items as a list, if they are texts.
-
-    Raises:
-        InvalidPairsError: One text instead of a list, or an item that is no text.
-    """
-    if isinstance(items, str):
-        raise InvalidPairsError("encode takes a list of texts, got one text: wrap it in a list")
-    texts = list(items)
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InvalidPairsError(f"item {row} must be a text, got {type(text).__name__}")
-    return texts
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """The arguments of `load_encoder`, resolved.
-
-    Attributes:
-        name: Repo id or folder.
-        commit: Commit of the repo; None for a folder.
-        modality: "text" or "image"; None for the only one that the repo has.
-        pooling: How to pool; None for the repo's own way.
-        normalize: Scale latents to unit L2 norm; None for the repo's own habit.
-        max_length: Cut texts at this many tokens; None for the model's own limit.
-        device: Where to run.
-        dtype: Floating dtype of the model; None for the saved one.
-        autocast: Dtype in which products are taken; None for the model's.
-        compile: Compile the model on first use.
-        token: Hub token.
-        trust_remote_code: Run Python code that the repo brings.
-    """
-
-    name: str
-    commit: str | None
-    modality: str | None
-    pooling: str | None
-    normalize: bool | None
-    max_length: int | None
-    device: torch.device
-    dtype: torch.dtype | None
-    autocast: torch.dtype | None
-    compile: bool
-    token: str | bool | None
-    trust_remote_code: bool
-
-    @property
-    def repo_id(self) -> str | None:
-        """The repo id; None for a folder."""
-        return None if self.commit is None else self.name
-
-    @property
-    def common(self) -> dict[str, Any]:
-        """What every `from_pretrained` of transformers takes."""
-        return {
-            "revision": self.commit or "main",
-            "token": self.token,
-            "trust_remote_code": self.trust_remote_code,
-        }
-
-    def space(self, modality: str, pooling: str | None, max_length: int | None) -> SpaceSpec:
-        """The encoder's space, all but its width, which is only known when it has run."""
-        return SpaceSpec(
-            dim=1,
-            repo_id=self.repo_id,
-            revision=self.commit,
-            modality=modality,
-            pooling=pooling,
-            normalize=bool(self.normalize),
-            max_length=max_length,
-        )
-
-
-def choose_modality(name: str, asked: str | None, has: set[str]) -> str:
-    """What an encoder is to encode: what is asked for, or the only thing that it can.
-
-    Raises:
-        EncoderError: The model cannot encode that, or both and nothing was asked for.
-    """
-    if asked is None and len(has) == 1:
-        return next(iter(has))
-    if asked in has:
-        return str(asked)
-    known = " and ".join(sorted(has)) or "nothing that this library knows"
-    advice = (
-        "say which: pass modality='text' or modality='image'"
-        if asked is None
-        else (f"not {asked}: leave modality out, or name another repo")
-    )
-    raise EncoderError(f"{name!r} encodes {known}; {advice}")

@@ -1,4 +1,4 @@
-"""Cuts texts of like length into batches of so many tokens, prepared while the model works."""
+"""Cuts items into batches, and prepares the next batch while the model works."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,8 +38,8 @@ def text_batches(texts: Sequence[str], tokenize: Tokenize, budget: int) -> Itera
 
     Args:
         texts: The texts.
-        tokenize: From texts to padded tensors (n, tokens), `attention_mask` among them; what is
-            no such tensor is handed on as it is.
+        tokenize: From texts to padded tensors (n, tokens), with `attention_mask` among them; any
+            other value is handed on as it is.
         budget: Most tokens of a batch, padding included; a longer text comes alone.
 
     Yields:
@@ -87,16 +87,24 @@ def cut(lengths: Sequence[int], budget: int, *, most: int) -> Iterator[range]:
 
 
 def prefetch(items: Iterator[T], *, ahead: int = 2) -> Iterator[T]:
-    """Yields what `items` yields, made by a thread that works ahead of who takes it.
+    """Yields what `items` yields; a thread makes the next ones while the last one is used.
 
-    Tokenizers and image decoders let go of Python's lock, so both sides do run at once.
+    Tokenizers and image decoders release Python's lock, so both sides do run at once. On an error
+    or Ctrl-C the thread is not waited for.
+
+    Args:
+        items: The iterator; only the thread uses it.
+        ahead: How many are made before they are asked for.
     """
     end: Any = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+    try:
         pending = deque(pool.submit(next, items, end) for _ in range(ahead))
         while (item := pending.popleft().result()) is not end:
             pending.append(pool.submit(next, items, end))
             yield item
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _token_batches(

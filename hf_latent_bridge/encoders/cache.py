@@ -12,27 +12,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.encoders.base import Encoder, check_texts, encode
-from hf_latent_bridge.encoders.pictures import check_images, decode_image
+from hf_latent_bridge.encoders.base import Encoder, encode
+from hf_latent_bridge.encoders.modality import Modality, find_modality
 from hf_latent_bridge.encoders.store import ABOUT, LatentStore, locked, whole_rows
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.files import read_config
 from hf_latent_bridge.spaces import SpaceSpec
 
 FORMAT = 1  # goes into the key: count up where the same encoder would give other latents
-_TEXTS_AT_ONCE = 8192
-_PIXELS_AT_ONCE = 1 << 26
+_ITEMS_AT_ONCE = 8192
+_BYTES_AT_ONCE = 1 << 26  # as `Modality.size` counts them
 
 
 class CachedEncoder:
-    """An encoder that keeps the latents of every text or image that it has encoded.
+    """An encoder that keeps the latents of every item that it has encoded.
 
     What is kept is found again by the encoder (repo, commit, modality, pooling, norm, length,
     dtype) and the item itself, whatever dataset, sample or batch it comes in. Processes may share
     a folder; what is damaged is encoded again.
 
     Attributes:
-        encoder: The encoder behind the cache.
+        encoder: The encoder that is asked for latents that are not kept yet.
         cache_dir: Folder of the cache.
         space: Its space.
     """
@@ -41,18 +41,21 @@ class CachedEncoder:
         """Wraps an encoder.
 
         Args:
-            encoder: An encoder of texts or images from a repo at a known commit.
+            encoder: An encoder from a repo at a known commit. Where its space names no modality,
+                its items are texts.
             cache_dir: Folder of the cache, made if it is not there; None for `latent-bridge` in
                 the folder that HF_HOME names.
 
         Raises:
-            EncoderError: The encoder names no commit, so its latents cannot be told apart.
+            EncoderError: The encoder names no commit, so its latents cannot be told apart, or a
+                modality that is not registered.
         """
         if encoder.space.repo_id is None or encoder.space.revision is None:
             raise EncoderError(
                 f"only latents of a repo at a known commit can be cached, got {encoder.space}"
             )
         self.encoder = encoder
+        self._modality = find_modality(encoder.space.modality or "text")
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
         self._dtype: torch.dtype | None = getattr(encoder, "dtype", None)
         self._autocast: torch.dtype | None = getattr(encoder, "autocast", None)
@@ -66,17 +69,16 @@ class CachedEncoder:
     def encode(
         self, items: Sequence[Any], *, batch_size: int = 32, progress: bool = False
     ) -> Tensor:
-        """Latents (n, d) of texts or images, in input order, from the cache where they are known.
+        """Latents (n, d) of items, in input order, from the cache where they are known.
 
         Raises:
             InvalidPairsError: Not a list of such items; names the row.
             EncoderError: The encoder gave another width than its space says.
         """
         device = getattr(self.encoder, "device", "cpu")
-        of_images = self.space.modality == "image"
-        windows = _images(check_images(items)) if of_images else _texts(check_texts(items))
         parts = [
-            self._encode(window, batch_size=batch_size, progress=progress) for window in windows
+            self._encode(window, batch_size=batch_size, progress=progress)
+            for window in _windows(self._modality, self._modality.check(items))
         ]
         if not parts:
             return torch.empty(0, self.space.dim, dtype=self._dtype, device=device)
@@ -99,8 +101,8 @@ class CachedEncoder:
     def _to_bytes(self, latents: Tensor, dtype: torch.dtype) -> list[bytes]:
         if latents.shape[1] != self.space.dim or latents.dtype != dtype:
             raise EncoderError(
-                f"{self.space} promises latents of {dtype}, got {latents.shape[1]} wide "
-                f"ones of {latents.dtype}"
+                f"an encoder of {self.space} must give latents (n, {self.space.dim}) of {dtype}, "
+                f"got (n, {latents.shape[1]}) of {latents.dtype}"
             )
         plain = latents.detach().cpu().contiguous().view(torch.uint8).numpy()
         return [row.tobytes() for row in plain]
@@ -128,30 +130,18 @@ def default_cache_dir() -> Path:
     return Path(HF_HOME) / "latent-bridge"
 
 
-def _texts(texts: list[str]) -> Iterator[dict[int, tuple[bytes, Any]]]:
-    """Keys and texts by row, many at a time."""
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        window = enumerate(texts[start : start + _TEXTS_AT_ONCE], start)
-        yield {row: (_key(b"text", t.encode(errors="surrogatepass")), t) for row, t in window}
-
-
-def _images(items: list[Any]) -> Iterator[dict[int, tuple[bytes, Any]]]:
-    """Keys of the pixels and decoded images by row, as many at a time as memory holds well."""
-    window, pixels = dict[int, tuple[bytes, Any]](), 0
-    for row, item in enumerate(items):
-        image = decode_image(item, row)
-        header = f"{image.mode} {image.width} {image.height}"
-        window[row] = (_key(header.encode(), image.tobytes()), image)
-        pixels += image.width * image.height
-        if pixels >= _PIXELS_AT_ONCE:
+def _windows(modality: Modality, items: list[Any]) -> Iterator[dict[int, tuple[bytes, Any]]]:
+    """Keys and decoded items by row, as many at a time as memory holds well."""
+    window, size = dict[int, tuple[bytes, Any]](), 0
+    for row, given in enumerate(items):
+        item = modality.decode(given, row)
+        window[row] = modality.digest(item), item
+        size += modality.size(item)
+        if size >= _BYTES_AT_ONCE or len(window) >= _ITEMS_AT_ONCE:
             yield window
-            window, pixels = {}, 0
+            window, size = {}, 0
     if window:
         yield window
-
-
-def _key(kind: bytes, content: bytes) -> bytes:
-    return hashlib.blake2b(kind + b"\0" + content, digest_size=16).digest()
 
 
 def _name(dtype: torch.dtype | None) -> str | None:
@@ -166,7 +156,7 @@ class CacheEntry:
         repo_id: The encoder's repo.
         revision: Its commit.
         space: All that is known of the latents' space.
-        dtype: Their dtype, and behind "by" that of the products.
+        dtype: Their dtype, then "by" and the dtype of the products where autocast was on.
         items: How many there are.
         bytes: What they take up.
         last_used: When they were last read or written, ISO 8601 in UTC.
@@ -208,7 +198,7 @@ def cache_info(cache_dir: str | Path | None = None, encoder: str | None = None) 
 def clear_cache(
     cache_dir: str | Path | None = None, encoder: str | None = None
 ) -> list[CacheEntry]:
-    """Deletes the latents of one encoder or of all; whoever is encoding goes on unharmed.
+    """Deletes the latents of one encoder or of all; a running encode writes its own again.
 
     Args:
         cache_dir: Folder of the cache; None for `latent-bridge` in the folder of HF_HOME.

@@ -1,5 +1,6 @@
-"""Image encoders that are plain transformers models, pooled over positions."""
+"""Images as a modality, and transformers image models pooled over positions."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -7,43 +8,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.encoders.base import LoadOptions
-from hf_latent_bridge.encoders.batching import Batch, chunks
-from hf_latent_bridge.encoders.model import ModelEncoder
+from hf_latent_bridge.encoders.batching import Batch
+from hf_latent_bridge.encoders.modality import Modality, register
+from hf_latent_bridge.encoders.model import ModelEncoder, Preparer
 from hf_latent_bridge.encoders.pictures import check_images, decode_image, to_rgb
-from hf_latent_bridge.encoders.strict_load import quiet_load
+from hf_latent_bridge.encoders.strict_load import LoadOptions, quiet_load
 from hf_latent_bridge.errors import EncoderError
-from hf_latent_bridge.spaces import SpaceSpec
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from transformers import BaseImageProcessor, PreTrainedModel
+    from transformers import PreTrainedModel
 
-IMAGE_POOLINGS = ("cls", "mean", "pooler")
 _CLASS_TOKENS = ("cls_token", "class_embedding")
 
 
 class ImageEncoder(ModelEncoder):
-    """A transformers image model as an encoder.
-
-    Attributes:
-        space: The space of its latents.
-        model: The transformers model.
-        processor: Its image processor.
-    """
+    """A transformers image model as an encoder."""
 
     model: "PreTrainedModel"
-
-    def __init__(
-        self,
-        model: "PreTrainedModel",
-        processor: "BaseImageProcessor",
-        space: SpaceSpec,
-        options: LoadOptions,
-    ) -> None:
-        super().__init__(model, options)
-        self.processor = processor
-        self.space = space
 
     @classmethod
     def load(cls, options: LoadOptions) -> "ImageEncoder":
@@ -55,28 +36,18 @@ class ImageEncoder(ModelEncoder):
         from transformers import AutoModel
 
         with quiet_load(options.name):
-            processor = load_processor(options)
             model, info = AutoModel.from_pretrained(
                 options.name,
                 dtype=options.dtype or "auto",
                 output_loading_info=True,
                 **options.common,
             )
-        model = model.to(options.device).eval()
-        space = options.space("image", options.pooling, None)
-        encoder = cls(model, processor, space, options)
+            preparer = IMAGE.preparer(options, model.config)
+        space = options.space(IMAGE.name, options.pooling, None)
+        encoder = cls(model.to(options.device).eval(), preparer, space, options)
         pooling = encoder._choose_pooling(options, info["missing_keys"])
         encoder.space = replace(space, pooling=pooling)
-        encoder.space = replace(encoder.space, dim=encoder._width(blank_image()))
-        return encoder
-
-    def _check(self, items: Sequence[Any]) -> list[Any]:
-        return check_images(items)
-
-    def _batches(self, items: list[Any], batch_size: int) -> Iterator[Batch]:
-        for rows, images in image_batches(items, batch_size):
-            inputs = self.processor(images, return_tensors="pt")
-            yield rows, dict(inputs.to(self.dtype))
+        return encoder._measured(IMAGE.examples()[0])
 
     def _latents(self, inputs: Mapping[str, Any]) -> Tensor:
         output = self.model(**inputs)
@@ -92,8 +63,7 @@ class ImageEncoder(ModelEncoder):
     @torch.inference_mode()
     def _choose_pooling(self, options: LoadOptions, missing_keys: Sequence[str]) -> str:
         """The pooling that is asked for, or else the model's own; the map of a CNN goes last."""
-        _, inputs = next(self._batches([blank_image()], 1))
-        output = self.model(**{name: value.to(self.device) for name, value in inputs.items()})
+        output = self.model(**self._inputs(IMAGE.examples()[:1]))
         if output.last_hidden_state.ndim == 4:
             torch.nn.Module.to(  # type: ignore[call-overload]
                 self.model, memory_format=torch.channels_last
@@ -110,35 +80,6 @@ class ImageEncoder(ModelEncoder):
         return options.pooling
 
 
-def image_batches(
-    items: Sequence[Any], batch_size: int
-) -> Iterator[tuple[list[int], list["Image"]]]:
-    """Positions of `batch_size` images at a time, and the images in RGB.
-
-    Raises:
-        InvalidPairsError: An image that cannot be read; names its row.
-        ValueError: `batch_size` is less than 1.
-    """
-    for part in chunks(len(items), batch_size):
-        yield list(part), [to_rgb(decode_image(items[row], row)) for row in part]
-
-
-def load_processor(options: LoadOptions) -> "BaseImageProcessor":
-    """The image processor of a repo."""
-    from transformers import AutoImageProcessor
-
-    load: Any = AutoImageProcessor.from_pretrained
-    processor: BaseImageProcessor = load(options.name, **options.common)
-    return processor
-
-
-def blank_image() -> "Image":
-    """An image to try a model on."""
-    from PIL import Image
-
-    return Image.new("RGB", (64, 64), "gray")
-
-
 def _usable_poolings(
     model: "PreTrainedModel", output: Any, missing_keys: Sequence[str]
 ) -> dict[str, str | None]:
@@ -152,3 +93,71 @@ def _usable_poolings(
     if output.last_hidden_state.ndim != 3 or not set(names) & set(_CLASS_TOKENS):
         cls = "the model has no class token"
     return {"cls": cls, "mean": None, "pooler": pooler}
+
+
+class Image(Modality):
+    """Images: PIL images, paths, the bytes of files, or mappings that hold one of these."""
+
+    name = "image"
+    poolings = ("cls", "mean", "pooler")
+    main_inputs = ("pixel_values",)
+    files = ("preprocessor_config.json", "processor_config.json")
+    classifier = "AutoModelForImageClassification"
+
+    def recognises(self, item: Any) -> bool:
+        """Whether it is a PIL image; a path or bytes could hold something else."""
+        return hasattr(item, "convert") and hasattr(item, "getexif")
+
+    def check(self, items: Sequence[Any]) -> list[Any]:
+        """The items as a list, as `check_images` does it."""
+        return check_images(items)
+
+    def decode(self, item: Any, row: int) -> Any:
+        """The whole image, as `decode_image` gives it."""
+        return decode_image(item, row)
+
+    def digest(self, item: Any) -> bytes:
+        """16 bytes of the hash of its mode, size and pixels."""
+        header = f"{item.mode} {item.width} {item.height}".encode()
+        return hashlib.blake2b(header + b"\0" + item.tobytes(), digest_size=16).digest()
+
+    def size(self, item: Any) -> int:
+        """Number of pixels."""
+        return int(item.width * item.height)
+
+    def examples(self) -> list[Any]:
+        """Two images of random pixels."""
+        from PIL import Image as pil
+
+        draw = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (2, 48, 64, 3), dtype=torch.uint8, generator=draw).numpy()
+        return [pil.fromarray(image) for image in pixels]
+
+    def batches(
+        self, items: list[Any], prepare: Any, batch_size: int, device: torch.device
+    ) -> Iterator[Batch]:
+        """Batches of `batch_size` images in RGB."""
+        return super().batches(
+            items, lambda images: prepare([to_rgb(image) for image in images]), batch_size, device
+        )
+
+    def preparer(self, options: LoadOptions, config: Any) -> Preparer:
+        """The image processor."""
+        from transformers import AutoImageProcessor
+
+        load: Any = AutoImageProcessor.from_pretrained
+        processor = load(options.name, **options.common)
+
+        def batches(items: list[Any], batch_size: int, device: torch.device) -> Iterator[Batch]:
+            return self.batches(
+                items, lambda images: processor(images, return_tensors="pt"), batch_size, device
+            )
+
+        return Preparer(self.check, batches, processor)
+
+    def load(self, options: LoadOptions) -> ModelEncoder:
+        """As `ImageEncoder.load`."""
+        return ImageEncoder.load(options)
+
+
+IMAGE = register(Image())

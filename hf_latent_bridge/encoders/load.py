@@ -1,32 +1,24 @@
-"""Loads the encoder of a repo or folder, whatever it encodes."""
+"""Loads the encoder of a repo or folder, of whatever modality."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from hf_latent_bridge.autoencoder import POOLING as AUTOENCODER
 from hf_latent_bridge.autoencoder import ConvEncoder
 from hf_latent_bridge.devices import as_device, check_autocast
-from hf_latent_bridge.encoders.base import (
-    LoadOptions,
-    choose_modality,
-)
 from hf_latent_bridge.encoders.classifier import POOLING as CLASSIFIER
 from hf_latent_bridge.encoders.classifier import ClassifierEncoder
 from hf_latent_bridge.encoders.dual import DualEncoder
-from hf_latent_bridge.encoders.image import IMAGE_POOLINGS, ImageEncoder
+from hf_latent_bridge.encoders.modality import MODALITIES, choose_modality, modalities_of
 from hf_latent_bridge.encoders.model import ModelEncoder
-from hf_latent_bridge.encoders.text import (
-    TEXT_POOLINGS,
-    SentenceTransformerEncoder,
-    TransformerEncoder,
-)
+from hf_latent_bridge.encoders.sentence import SentenceTransformerEncoder
+from hf_latent_bridge.encoders.strict_load import LoadOptions
 from hf_latent_bridge.errors import (
     EncoderError,
-    HubUnavailableError,
     LatentBridgeError,
     SpaceMismatchError,
 )
@@ -34,26 +26,22 @@ from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.spaces import SpaceSpec
 
-Modality = Literal["text", "image"]
-Pooling = Literal["mean", "cls", "last", "pooler", "classifier"]
-_POOLINGS = {"text": TEXT_POOLINGS, "image": IMAGE_POOLINGS}
-_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_FROM_THE_HUB = (GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled)
 
 
 def load_encoder(
-    repo_or_folder: str | Path | SpaceSpec,
+    pretrained_model_name_or_path: str | Path | SpaceSpec,
     *,
-    revision: str | None = None,
-    modality: Modality | None = None,
-    pooling: Pooling | None = None,
+    modality: str | None = None,
+    pooling: str | None = None,
     normalize: bool | None = None,
     max_length: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     autocast: torch.dtype | None = None,
     compile: bool = False,
-    token: str | bool | None = None,
     trust_remote_code: bool = False,
+    **options: Unpack[client.HubOptions],
 ) -> ModelEncoder | ConvEncoder:
     """Loads an encoder from the Hub or a folder, or the very one that a `SpaceSpec` names.
 
@@ -62,10 +50,11 @@ def load_encoder(
     `AutoImageProcessor`. Of a dual encoder such as CLIP, `modality` chooses the tower.
 
     Args:
-        repo_or_folder: Repo id, folder, or a space such as `translator.source_`, which brings its
-            own commit, modality, pooling, norm and length, so that none of these may be given.
-        revision: Branch, tag or commit; resolved to a commit once, which `space` records.
-        modality: "text" or "image"; None for the only one that the repo has.
+        pretrained_model_name_or_path: Repo id, folder, or a space such as `translator.source_`,
+            which brings its own commit, subfolder, modality, pooling, norm and length, so that
+            none of these may be given.
+        modality: "text", "image" or another registered one; None for the only one that the repo
+            has.
         pooling: Of tokens "mean" (over real ones), "cls" (the first) or "last" (the last real
             one); of images "cls" (the class token), "mean" (over all positions) or "pooler" (the
             model's own); "classifier" for what a classifier's own head reads. None for the repo's
@@ -77,8 +66,9 @@ def load_encoder(
         dtype: Floating dtype of the model; None for the saved one.
         autocast: Take products in this dtype, such as `torch.bfloat16`; latents keep `dtype`.
         compile: Compile the model, which takes a minute at first use.
-        token: Hub token; None for the one that is logged in.
         trust_remote_code: Run Python code that the repo brings. Off unless you say so.
+        options: `revision` (resolved to a commit once, which `space` records), `subfolder`,
+            `token`, `cache_dir`, `force_download`, `local_files_only`, as transformers takes them.
 
     Raises:
         MissingExtraError: transformers or sentence-transformers is not installed.
@@ -90,97 +80,103 @@ def load_encoder(
         ValueError: An unknown `pooling`, or an option beside a space that brings its own.
     """
     require("encoders", "transformers", "sentence_transformers", purpose="load_encoder")
-    place = as_device(device)
-    check_autocast(autocast, place)
-    running: dict[str, Any] = {"device": place, "dtype": dtype, "autocast": autocast}
-    running |= {"compile": compile, "token": token, "trust_remote_code": trust_remote_code}
-    own: dict[str, Any] = {"revision": revision, "modality": modality, "pooling": pooling}
+    where = as_device(device)
+    check_autocast(autocast, where)
+    running: dict[str, Any] = {"device": where, "dtype": dtype, "autocast": autocast}
+    running |= {"compile": compile, "trust_remote_code": trust_remote_code}
+    own: dict[str, Any] = {"modality": modality, "pooling": pooling}
     own |= {"normalize": normalize, "max_length": max_length}
-    if not isinstance(repo_or_folder, SpaceSpec):
-        return _load(str(repo_or_folder), **own, **running)
-    if given := [name for name, value in own.items() if value is not None]:
+    name = pretrained_model_name_or_path
+    if not isinstance(name, SpaceSpec):
+        client.check_name(name, wanted=client.REPO_OR_FOLDER)
+        return _load(str(name), options, **own, **running)
+    brought = {**own, "revision": options.get("revision"), "subfolder": options.get("subfolder")}
+    if given := [key for key, value in brought.items() if value not in (None, "")]:
         raise ValueError(
-            f"a space brings its own {', '.join(own)}: leave {', '.join(given)} out, or pass its "
-            "repo_id"
+            f"a space brings its own {', '.join(brought)}: leave {', '.join(given)} out, or pass "
+            "its repo_id"
         )
-    return _load_space(repo_or_folder, running)
+    return _load_space(name, options, running)
 
 
-def _load(
-    name: str, *, revision: str | None, token: str | bool | None, **others: Any
-) -> ModelEncoder:
-    known = sorted({CLASSIFIER, *TEXT_POOLINGS, *IMAGE_POOLINGS})
+def _load(name: str, hub: client.HubOptions, **others: Any) -> ModelEncoder:
+    known = sorted({CLASSIFIER, *(p for m in MODALITIES.values() for p in m.poolings)})
     if others["pooling"] not in (None, *known):
         raise ValueError(f"pooling must be one of {known} or None, got {others['pooling']!r}")
-    commit = None
-    if not Path(name).is_dir():
-        commit = client.resolve_commit(name, revision=revision, token=token)
-    elif revision is not None:
-        raise client.folder_without_revisions(name, revision)
-    options = LoadOptions(name=name, commit=commit, token=token, **others)
+    options = LoadOptions(**_located(name, hub), **others)
     try:
-        return _loader(options)
+        with client.bounded_waits():
+            return _loader(options)
     except LatentBridgeError:
         raise
     except Exception as error:  # loaders raise anything, AssertionError and RuntimeError included
         raise _clear_error(options, error) from error
 
 
+def _located(name: str, hub: client.HubOptions) -> dict[str, Any]:
+    """Name, commit and how to look for files: of a folder the subfolder, of a repo the commit."""
+    subfolder, revision = client.clean_subfolder(hub.get("subfolder")), hub.get("revision")
+    if Path(name).is_dir():
+        if revision is not None:
+            raise client.folder_without_revisions(name, revision)
+        return {"name": str(Path(name) / subfolder), "commit": None, "hub": {}}
+    looked: dict[str, Any] = {"token": hub.get("token"), "cache_dir": hub.get("cache_dir")}
+    looked["local_files_only"] = hub.get("local_files_only", False)
+    commit = client.resolve_commit(name, revision=revision, **looked)
+    looked["force_download"] = hub.get("force_download", False)
+    return {"name": name, "commit": commit, "hub": {**looked, "subfolder": subfolder}}
+
+
 def _loader(options: LoadOptions) -> ModelEncoder:
-    """Loads by way of the library that the repo's files are for."""
-    if options.pooling == CLASSIFIER:
-        return ClassifierEncoder.load(options)
-    if options.pooling is None and _has(options, "modules.json"):
-        return SentenceTransformerEncoder.load(options)
-    towers, options = _towers(options)
-    if len(towers) > 1:
-        return DualEncoder.load(options)
-    if options.pooling not in (None, *_POOLINGS[str(options.modality)]):
-        raise EncoderError(
-            f"pooling of {options.modality}s must be one of {_POOLINGS[str(options.modality)]}, "
-            f"got {options.pooling!r}"
-        )
-    return (TransformerEncoder if options.modality == "text" else ImageEncoder).load(options)
-
-
-def _towers(options: LoadOptions) -> tuple[set[str], LoadOptions]:
-    """What a transformers repo can encode, and the options with one of it chosen."""
+    """Loads with the library that the repo's files are made for."""
     from transformers import AutoConfig
 
-    of_images = any(_has(options, file) for file in _PROCESSORS)
+    if options.pooling == CLASSIFIER:
+        return ClassifierEncoder.load(options)
+    if options.pooling is None and options.has_file("modules.json"):
+        return SentenceTransformerEncoder.load(options)
     config = AutoConfig.from_pretrained(options.name, **options.common)
-    if {"text_config", "vision_config"} <= config.sub_configs.keys():
-        has = {"text", "image"}
-    else:
-        has = {"image"} if of_images else {"text"}
+    has, by_tower = modalities_of(options, config)
     modality = choose_modality(options.name, options.modality, has)
-    return has, replace(options, modality=modality)
+    options = replace(options, modality=modality.name)
+    if by_tower:
+        return DualEncoder.load(options)
+    if options.pooling not in (None, *modality.poolings):
+        raise EncoderError(
+            f"pooling of {modality.name}s must be one of {modality.poolings}, "
+            f"got {options.pooling!r}"
+        )
+    return modality.load(options)
 
 
-def _has(options: LoadOptions, file: str) -> bool:
-    return client.has_file(options.name, file, revision=options.commit, token=options.token)
-
-
-def _clear_error(options: LoadOptions, error: BaseException) -> LatentBridgeError:
+def _clear_error(options: LoadOptions, error: Exception) -> LatentBridgeError:
+    """The error of a loader in this library's words; it may wrap the one of the Hub's client."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
-            return HubUnavailableError(
-                f"{options.name!r} is not wholly cached and the Hub was not reached"
-            )
+        if isinstance(cause, LatentBridgeError):
+            return cause
+        if isinstance(cause, _FROM_THE_HUB):
+            try:
+                with client.clear_errors(options.name, revision=options.commit):
+                    raise cause
+            except LatentBridgeError as clear:
+                return clear
         cause = cause.__cause__ or cause.__context__
     return EncoderError(f"no encoder could be loaded from {options.name!r}: {error}")
 
 
-def _load_space(space: SpaceSpec, running: dict[str, Any]) -> ModelEncoder | ConvEncoder:
+def _load_space(
+    space: SpaceSpec, hub: client.HubOptions, running: dict[str, Any]
+) -> ModelEncoder | ConvEncoder:
     if space.repo_id is None:
         raise EncoderError(f"the space names no repo to load an encoder from: {space}")
-    if Path(space.repo_id).is_dir():  # spaces name repos alone
+    if Path(space.repo_id).is_dir():  # a space names a repo, never a folder
         raise client.folder_without_revisions(space.repo_id, space.revision or "main")
+    hub = {**hub, "revision": space.revision, "subfolder": space.subfolder or ""}
     if space.pooling == AUTOENCODER:
-        encoder: ModelEncoder | ConvEncoder = _load_conv(space, running)
+        encoder: ModelEncoder | ConvEncoder = _load_conv(space.repo_id, hub, running)
     else:
-        encoder = _load_model(space, space.repo_id, running)
+        encoder = _load_model(space, space.repo_id, hub, running)
     mismatches = space.mismatches(encoder.space)
     if mismatches:
         raise SpaceMismatchError(
@@ -189,29 +185,23 @@ def _load_space(space: SpaceSpec, running: dict[str, Any]) -> ModelEncoder | Con
     return encoder
 
 
-def _load_model(space: SpaceSpec, repo_id: str, running: dict[str, Any]) -> ModelEncoder:
-    options = running | {
-        "revision": space.revision,
-        "modality": space.modality,
-        "normalize": space.normalize or None,
-        "max_length": space.max_length,
-    }
+def _load_model(
+    space: SpaceSpec, repo_id: str, hub: client.HubOptions, running: dict[str, Any]
+) -> ModelEncoder:
+    options = {**running, "modality": space.modality, "max_length": space.max_length}
+    options["normalize"] = space.normalize or None
     if space.pooling == CLASSIFIER:
-        return _load(repo_id, pooling=CLASSIFIER, **options)
-    encoder = _load(repo_id, pooling=None, **options)
-    if space.mismatches(encoder.space) and space.pooling in {*TEXT_POOLINGS, *IMAGE_POOLINGS}:
-        encoder = _load(repo_id, pooling=space.pooling, **options)
+        return _load(repo_id, hub, pooling=CLASSIFIER, **options)
+    encoder = _load(repo_id, hub, pooling=None, **options)
+    poolings = {pooling for modality in MODALITIES.values() for pooling in modality.poolings}
+    if space.mismatches(encoder.space) and space.pooling in poolings:
+        encoder = _load(repo_id, hub, pooling=space.pooling, **options)
     return encoder
 
 
-def _load_conv(space: SpaceSpec, running: dict[str, Any]) -> ConvEncoder:
+def _load_conv(repo_id: str, hub: client.HubOptions, running: dict[str, Any]) -> ConvEncoder:
     if given := [name for name in ("dtype", "autocast", "compile") if running[name]]:
         raise EncoderError(
             f"the encoder half of an autoencoder takes no {', '.join(given)}: leave them out"
         )
-    return ConvEncoder.from_pretrained(
-        str(space.repo_id),
-        revision=space.revision,
-        token=running["token"],
-        device=running["device"],
-    )
+    return ConvEncoder.from_pretrained(repo_id, device=running["device"], **hub)

@@ -2,14 +2,33 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from hf_latent_bridge.encoders.base import LoadOptions
 from hf_latent_bridge.encoders.batching import Batch, prefetch
+from hf_latent_bridge.encoders.strict_load import LoadOptions
 from hf_latent_bridge.spaces import SpaceSpec
+
+
+@dataclass(frozen=True)
+class Preparer:
+    """Turns items into the inputs of one model.
+
+    Attributes:
+        check: Gives the items as a list, or refuses them.
+        batches: `batches(items, batch_size, device)` gives the positions of some items and the
+            model's inputs for them, until all have come.
+        tool: The tokenizer, image processor or the like; None where the model has its own.
+        max_length: Number of tokens at which texts are cut; None where nothing cuts them.
+    """
+
+    check: Callable[[Sequence[Any]], list[Any]]
+    batches: Callable[[list[Any], int, torch.device], Iterator[Batch]]
+    tool: Any = None
+    max_length: int | None = None
 
 
 class ModelEncoder(ABC):
@@ -18,6 +37,7 @@ class ModelEncoder(ABC):
     Attributes:
         space: The space of its latents.
         model: The model.
+        preparer: What turns items into the model's inputs.
         dtype: Floating dtype of the latents.
         device: Where it runs.
         autocast: Dtype in which the model's products are taken; None for its own.
@@ -26,8 +46,12 @@ class ModelEncoder(ABC):
     model: nn.Module
     space: SpaceSpec
 
-    def __init__(self, model: nn.Module, options: LoadOptions) -> None:
+    def __init__(
+        self, model: nn.Module, preparer: Preparer, space: SpaceSpec, options: LoadOptions
+    ) -> None:
         self.model = model
+        self.preparer = preparer
+        self.space = space
         first = next(model.parameters())
         self.dtype, self.device = first.dtype, first.device
         self.autocast = options.autocast
@@ -41,21 +65,22 @@ class ModelEncoder(ABC):
         """Latents (n, d) of items, in input order.
 
         Args:
-            items: Texts or images, as the encoder takes them.
-            batch_size: Images per forward pass; of texts, so many that they have 64 tokens for
-                each on a CPU and 256 elsewhere.
+            items: Items of the encoder's modality, such as texts or images.
+            batch_size: Items per forward pass; of texts, as many as have 64 tokens for each on a
+                CPU and 256 elsewhere.
             progress: Show a bar.
 
         Raises:
-            InvalidPairsError: Not a list of such items, or one that holds nothing; names its row.
+            InvalidPairsError: Not a list of such items, or an empty one among them; names its row.
         """
         from tqdm.auto import tqdm
 
-        items = self._check(items)
+        items = self.preparer.check(items)
         order: list[int] = []
         parts = [torch.empty(0, self.space.dim, device=self.device, dtype=self.dtype)]
+        batches = self.preparer.batches(items, batch_size, self.device)
         with tqdm(total=len(items), unit="item", desc="encode", disable=not progress) as bar:
-            for rows, inputs in prefetch(map(self._pin, self._batches(items, batch_size))):
+            for rows, inputs in prefetch(map(self._ready, batches)):
                 parts.append(self._run(inputs))
                 order += rows
                 bar.update(len(rows))
@@ -66,40 +91,42 @@ class ModelEncoder(ABC):
         )
 
     @abstractmethod
-    def _check(self, items: Sequence[Any]) -> list[Any]:
-        """The items as a list, if the encoder can take them."""
-
-    @abstractmethod
-    def _batches(self, items: list[Any], batch_size: int) -> Iterator[Batch]:
-        """The items' positions and the model's inputs, batch by batch; runs in a thread."""
-
-    @abstractmethod
     def _latents(self, inputs: Mapping[str, Any]) -> Tensor:
         """Latents (k, d) of a batch, before the norm."""
 
-    def _pin(self, batch: Batch) -> Batch:
-        """Locks the inputs into memory, from where a GPU can fetch them while it works."""
-        if self.device.type != "cuda":
-            return batch
+    def _ready(self, batch: Batch) -> Batch:
+        """Floating inputs in the model's dtype, and pinned so that a GPU can fetch them."""
         rows, inputs = batch
-        return rows, {k: v.pin_memory() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        return rows, {name: self._as_input(value) for name, value in inputs.items()}
+
+    def _as_input(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        value = value.to(self.dtype) if value.is_floating_point() else value
+        return value.pin_memory() if self.device.type == "cuda" else value
 
     @torch.inference_mode()
     def _run(self, inputs: Mapping[str, Any]) -> Tensor:
-        inputs = {
+        on = self.autocast is not None
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=on):
+            latents = self._forward(self._moved(inputs)).to(self.dtype)
+        return nn.functional.normalize(latents, dim=1) if self.space.normalize else latents
+
+    def _moved(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {
             name: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
             for name, value in inputs.items()
         }
-        on = self.autocast is not None
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=on):
-            latents = self._forward(inputs).to(self.dtype)
-        return nn.functional.normalize(latents, dim=1) if self.space.normalize else latents
 
-    def _width(self, example: Any) -> int:
-        """The width of the latents, found out on one item without compiling anything."""
-        _, inputs = next(self._batches(self._check([example]), 1))
+    def _inputs(self, items: Sequence[Any]) -> dict[str, Any]:
+        """The model's inputs for a few items, on its device, as one batch."""
+        checked = self.preparer.check(items)
+        _, inputs = self._ready(next(self.preparer.batches(checked, len(checked), self.device)))
+        return self._moved(inputs)
+
+    def _measured(self, example: Any) -> Self:
+        """This encoder with the width of its latents, found on one item without compiling."""
         with torch.inference_mode():
-            moved = {
-                k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in inputs.items()
-            }
-            return self._latents(moved).shape[1]
+            width = self._latents(self._inputs([example])).shape[1]
+        self.space = replace(self.space, dim=width)
+        return self

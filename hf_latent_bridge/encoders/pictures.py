@@ -1,4 +1,4 @@
-"""Pictures as items: what counts as one, and how it is decoded."""
+"""Decodes images, from any form in which an item may come."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,62 @@ from hf_latent_bridge.extras import require
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
+MAX_PIXELS = 1 << 26  # 8192 by 8192; PIL itself would warn a little later
+_ALPHA = {"LA", "PA", "La", "RGBA", "RGBa"}
+_WIDE = {"I", "F"}
 _MODES = {1: "L", 3: "RGB"}
+
+
+def check_images(items: Sequence[Any]) -> list[Any]:
+    """The items as a list, if they are not a single image; they are not opened.
+
+    Raises:
+        InvalidPairsError: One image, path or row instead of a list.
+    """
+    if isinstance(items, str | bytes | Path | Mapping) or hasattr(items, "convert"):
+        raise InvalidPairsError(
+            f"encode takes a list of images, got one {type(items).__name__}: wrap it in a list"
+        )
+    return list(items)
+
+
+def decode_image(item: Any, row: int = 0) -> "Image":
+    """The whole image, upright as its EXIF data says, in its own mode but without a palette.
+
+    Args:
+        item: A PIL image, a path, the bytes of a file, or a mapping with "bytes" or "path".
+        row: Its position in its list, for the error.
+
+    Raises:
+        InvalidPairsError: Not one of these, a URL, a missing or damaged file, an empty image, or
+            one of more pixels than 8192 by 8192 (read from the header, before decoding).
+        MissingExtraError: Pillow is not installed.
+    """
+    require("encoders", "PIL", purpose="reading pictures")
+    try:
+        image = _open(item)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(
+                f"it has {image.width} by {image.height} pixels, needed at most 2^26 in all"
+            )
+        if image.width * image.height == 0:
+            raise ValueError(f"it is empty: {image.width} by {image.height} pixels")
+        return _upright(image)
+    except Exception as error:  # decoders of broken files raise anything
+        reason = str(error) or type(error).__name__
+        raise InvalidPairsError(f"item {row} cannot be used as an image: {reason}") from error
+
+
+def to_rgb(image: "Image") -> "Image":
+    """The image in RGB: transparent pixels on white, the upper 8 of 16 bits."""
+    from PIL import Image as pil
+
+    if image.mode in _ALPHA:
+        ground = pil.new("RGBA", image.size, "white")
+        return pil.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    if image.mode.startswith("I;16"):
+        image = image.point(lambda value: value / 256).convert("L")
+    return image.convert("RGB")
 
 
 def read_images(
@@ -29,11 +83,12 @@ def read_images(
     Args:
         items: Pictures as `load_encoder`'s image encoders take them, arrays or tensors
             (channels, size, size), or an array or tensor of all.
-        channels: How many colours; None for what the first image has, of which there must be one.
-        size: Height and width; None likewise.
+        channels: How many colours; None for those of the first image.
+        size: Height and width; None for those of the first image.
 
     Raises:
-        InvalidPairsError: Something else, of another size, or values beyond 0 and 1.
+        InvalidPairsError: Not an image, another size, values beyond 0 and 1, or no image where
+            the first one should give channels or size.
     """
     if isinstance(items, Tensor | np.ndarray):
         images = _scaled(torch.as_tensor(items))
@@ -51,6 +106,39 @@ def read_images(
         raise InvalidPairsError("an autoencoder needs at least one image, got none")
     _check(images, channels, size)
     return images
+
+
+def _open(item: Any) -> "Image":
+    from PIL import Image as pil
+
+    if hasattr(item, "convert") and hasattr(item, "getexif"):
+        image: Image = item
+        return image
+    if isinstance(item, Mapping):
+        item = item.get("path") if item.get("bytes") is None else item["bytes"]
+    if isinstance(item, bytes | bytearray | memoryview):
+        if len(item) == 0:
+            raise ValueError("it has no bytes")
+        return pil.open(io.BytesIO(item))
+    if not isinstance(item, str | Path):
+        raise TypeError(
+            "needed is a PIL image, a path, the bytes of a file or {'bytes', 'path'}, got "
+            f"{type(item).__name__}"
+        )
+    if "://" in str(item) or str(item).startswith("data:"):
+        raise ValueError(f"{str(item)[:60]!r} is a URL: download it first, or pass its bytes")
+    return pil.open(item)
+
+
+def _upright(image: "Image") -> "Image":
+    from PIL import ImageOps
+
+    image.load()
+    if image.mode in _WIDE:
+        raise ValueError(f"its pixels are of mode {image.mode}: convert it to 8 bits first")
+    if image.mode in ("P", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    return ImageOps.exif_transpose(image)
 
 
 def _read_one(row: int, item: Any, channels: int | None, size: int | None) -> Tensor:
@@ -86,93 +174,3 @@ def _check(images: Tensor, channels: int | None, size: int | None) -> None:
         )
     if images.numel() and not (images.min() >= 0 and images.max() <= 1):
         raise InvalidPairsError("images must have values between 0 and 1 (or be uint8)")
-
-
-MAX_PIXELS = 1 << 26  # 8192 by 8192; PIL itself would warn a little later
-_ALPHA = {"LA", "PA", "La", "RGBA", "RGBa"}
-_WIDE = {"I", "F"}
-
-
-def check_images(items: Sequence[Any]) -> list[Any]:
-    """The items as a list, if they are not one image alone; none of them is opened.
-
-    Raises:
-        InvalidPairsError: One image, path or row instead of a list.
-    """
-    if isinstance(items, str | bytes | Path | Mapping) or hasattr(items, "convert"):
-        raise InvalidPairsError(
-            f"encode takes a list of images, got one {type(items).__name__}: wrap it in a list"
-        )
-    return list(items)
-
-
-def decode_image(item: Any, row: int = 0) -> "Image":
-    """The whole image, upright as its EXIF data says, in its own mode but without a palette.
-
-    Args:
-        item: A PIL image, a path, the bytes of a file, or a mapping with "bytes" or "path".
-        row: Where it stands in its list, for the error.
-
-    Raises:
-        InvalidPairsError: None of these, a URL, no such file, broken, empty, or of more pixels
-            than 8192 by 8192, which the header tells before anything is decoded.
-        MissingExtraError: Pillow is not installed.
-    """
-    require("encoders", "PIL", purpose="reading pictures")
-    try:
-        image = _open(item)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(
-                f"it has {image.width} by {image.height} pixels, needed at most 2^26 in all"
-            )
-        if image.width * image.height == 0:
-            raise ValueError(f"it is empty: {image.width} by {image.height} pixels")
-        return _upright(image)
-    except Exception as error:  # decoders of broken files raise anything
-        reason = str(error) or type(error).__name__
-        raise InvalidPairsError(f"item {row} is no image that can be used: {reason}") from error
-
-
-def to_rgb(image: "Image") -> "Image":
-    """The image in RGB: what is transparent lies on white, what has 16 bits keeps the upper 8."""
-    from PIL import Image as pil
-
-    if image.mode in _ALPHA:
-        ground = pil.new("RGBA", image.size, "white")
-        return pil.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-    if image.mode.startswith("I;16"):
-        image = image.point(lambda value: value / 256).convert("L")
-    return image.convert("RGB")
-
-
-def _open(item: Any) -> "Image":
-    from PIL import Image as pil
-
-    if hasattr(item, "convert") and hasattr(item, "getexif"):
-        image: Image = item
-        return image
-    if isinstance(item, Mapping):
-        item = item.get("path") if item.get("bytes") is None else item["bytes"]
-    if isinstance(item, bytes | bytearray | memoryview):
-        if len(item) == 0:
-            raise ValueError("it has no bytes")
-        return pil.open(io.BytesIO(item))
-    if not isinstance(item, str | Path):
-        raise TypeError(
-            "needed is a PIL image, a path, the bytes of a file or {'bytes', 'path'}, got "
-            f"{type(item).__name__}"
-        )
-    if "://" in str(item) or str(item).startswith("data:"):
-        raise ValueError(f"{str(item)[:60]!r} is a URL: download it first, or pass its bytes")
-    return pil.open(item)
-
-
-def _upright(image: "Image") -> "Image":
-    from PIL import ImageOps
-
-    image.load()
-    if image.mode in _WIDE:
-        raise ValueError(f"its pixels are of mode {image.mode}: convert it to 8 bits first")
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    return ImageOps.exif_transpose(image)

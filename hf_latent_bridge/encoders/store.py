@@ -1,4 +1,4 @@
-"""Latents of one encoder on disk: two files that only grow, and rows that prove themselves."""
+"""Latents of one encoder on disk: two files that only grow, and a checksum for each row."""
 
 import contextlib
 import hashlib
@@ -23,8 +23,8 @@ class LatentStore:
     """Rows of bytes by key; any number of processes may read and write at once.
 
     `rows.bin` holds the rows, `index.bin` for each the start of its key and a checksum over key
-    and row. Writers take turns. A reader believes no row whose checksum does not fit, so that
-    what was half-written or damaged counts as not there and is written anew.
+    and row. Writers take turns. A reader skips rows with a wrong checksum, so a row that was
+    written in part or damaged counts as missing and is written again.
 
     Attributes:
         folder: Where the two files are; made by the first write.

@@ -1,12 +1,17 @@
-"""Loads quietly, and refuses what transformers would replace by something random or empty."""
+"""How models are loaded: with which options, quietly, and with nothing left random or empty."""
 
 import contextlib
 import logging
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.hub import client
+from hf_latent_bridge.spaces import SpaceSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -14,6 +19,66 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 10**20  # tokenizers without a limit state 10**30
 _MISSING = re.compile(r"^(\S.*?)\s*\|.*\bMISSING\b", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The arguments of `load_encoder`, resolved.
+
+    Attributes:
+        name: Repo id or folder; of a folder, the subfolder that was asked for.
+        commit: Commit of the repo; None for a folder.
+        hub: Where and how to look for the files of a repo; empty for a folder.
+        modality: Name of the modality; None for the only one that the repo has.
+        pooling: How to pool; None for the repo's own way.
+        normalize: Scale latents to unit L2 norm; None for the repo's own habit.
+        max_length: Cut texts at this many tokens; None for the model's own limit.
+        device: Where to run.
+        dtype: Floating dtype of the model; None for the saved one.
+        autocast: Dtype in which products are taken; None for the model's.
+        compile: Compile the model on first use.
+        trust_remote_code: Run Python code that the repo brings.
+    """
+
+    name: str
+    commit: str | None
+    hub: client.HubOptions
+    modality: str | None
+    pooling: str | None
+    normalize: bool | None
+    max_length: int | None
+    device: torch.device
+    dtype: torch.dtype | None
+    autocast: torch.dtype | None
+    compile: bool
+    trust_remote_code: bool
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """The keywords that every `from_pretrained` of transformers takes."""
+        return {
+            **self.hub,
+            "revision": self.commit or "main",
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+    def has_file(self, file: str) -> bool:
+        """Whether the repo or folder holds a file."""
+        hub: Any = {**self.hub, "revision": self.commit}
+        return client.has_file(self.name, file, **hub)
+
+    def space(self, modality: str, pooling: str | None, max_length: int | None) -> SpaceSpec:
+        """The encoder's space but for its width, which is known once the model has run."""
+        return SpaceSpec(
+            dim=1,
+            repo_id=None if self.commit is None else self.name,
+            revision=self.commit,
+            subfolder=self.hub.get("subfolder") or None,
+            modality=modality,
+            pooling=pooling,
+            normalize=bool(self.normalize),
+            max_length=max_length,
+        )
 
 
 class _MissingWeights(logging.Handler):
@@ -74,7 +139,7 @@ def _no_bars() -> Iterator[None]:
 
 
 def check_vocabulary(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Refuses the tokenizer without words that transformers makes up where a repo has none.
+    """Refuses the tokenizer without words that transformers makes where a repo lacks one.
 
     Raises:
         EncoderError: The tokenizer knows special tokens only.

@@ -1,50 +1,33 @@
-"""Encoders of texts: transformers models and sentence-transformers repos."""
+"""Texts as a modality, and transformers text models pooled over their tokens."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.encoders.base import LoadOptions, check_texts, choose_modality
-from hf_latent_bridge.encoders.batching import Batch, chunks, text_batches, token_budget
-from hf_latent_bridge.encoders.image import blank_image, image_batches
-from hf_latent_bridge.encoders.model import ModelEncoder
-from hf_latent_bridge.encoders.pictures import check_images
-from hf_latent_bridge.encoders.strict_load import check_vocabulary, quiet_load, token_limit
-from hf_latent_bridge.errors import EncoderError
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.encoders.batching import Batch, text_batches, token_budget
+from hf_latent_bridge.encoders.modality import Modality, Prepare, register
+from hf_latent_bridge.encoders.model import ModelEncoder, Preparer
+from hf_latent_bridge.encoders.strict_load import (
+    LoadOptions,
+    check_vocabulary,
+    quiet_load,
+    token_limit,
+)
+from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
-TEXT_POOLINGS = ("mean", "cls", "last")
+_PADDED_WHOLE = ("siglip", "siglip2")  # they read the last position, padding or not
 
 
 class TransformerEncoder(ModelEncoder):
-    """A transformers model with token pooling as an encoder.
-
-    Attributes:
-        space: The space of its latents.
-        model: The transformers model.
-        tokenizer: Its tokenizer.
-    """
+    """A transformers text model as an encoder, pooled over its tokens."""
 
     model: "PreTrainedModel"
-
-    def __init__(
-        self,
-        model: "PreTrainedModel",
-        tokenizer: "PreTrainedTokenizerBase",
-        space: SpaceSpec,
-        options: LoadOptions,
-    ) -> None:
-        super().__init__(model, options)
-        self.tokenizer = tokenizer
-        self.space = space
 
     @classmethod
     def load(cls, options: LoadOptions) -> "TransformerEncoder":
@@ -56,56 +39,19 @@ class TransformerEncoder(ModelEncoder):
         from transformers import AutoModel
 
         with quiet_load(options.name):
-            tokenizer = load_tokenizer(options)
             model = AutoModel.from_pretrained(
                 options.name, dtype=options.dtype or "auto", **options.common
             )
-        if model.config.is_encoder_decoder:
-            model = model.get_encoder()
-        positions = getattr(model.config, "max_position_embeddings", None)
-        limit = token_limit(options.name, tokenizer, options.max_length, positions)
-        space = options.space("text", options.pooling or "mean", limit)
-        encoder = cls(model.to(options.device).eval(), tokenizer, space, options)
-        encoder.space = replace(space, dim=encoder._width("a"))
-        return encoder
-
-    def _check(self, items: Sequence[str]) -> list[str]:
-        return check_texts(items)
-
-    def _batches(self, items: list[str], batch_size: int) -> Iterator[Batch]:
-        return text_batches(items, self._tokenize, token_budget(batch_size, self.device))
-
-    def _tokenize(self, texts: list[str]) -> Mapping[str, Any]:
-        tokens: Mapping[str, Any] = self.tokenizer(
-            texts,
-            padding=True,
-            truncation=self.space.max_length is not None,
-            max_length=self.space.max_length,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
-        return tokens
+            if model.config.is_encoder_decoder:
+                model = model.get_encoder()
+            preparer = TEXT.preparer(options, model.config)
+        space = options.space(TEXT.name, options.pooling or "mean", preparer.max_length)
+        encoder = cls(model.to(options.device).eval(), preparer, space, options)
+        return encoder._measured(TEXT.examples()[0])
 
     def _latents(self, inputs: Mapping[str, Any]) -> Tensor:
         states = self.model(**inputs).last_hidden_state
         return pool(states, inputs["attention_mask"], self.space.pooling or "mean")
-
-
-def load_tokenizer(options: LoadOptions) -> "PreTrainedTokenizerBase":
-    """A tokenizer that knows words and can pad.
-
-    Raises:
-        EncoderError: It has no vocabulary.
-    """
-    from transformers import AutoTokenizer
-
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        options.name, **options.common
-    )
-    check_vocabulary(options.name, tokenizer)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token
-    tokenizer.padding_side = "right"  # absolute positions would count padding on the left
-    return tokenizer
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -125,112 +71,127 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     return states[torch.arange(len(states), device=states.device), chosen]
 
 
-class SentenceTransformerEncoder(ModelEncoder):
-    """A sentence-transformers model as an encoder.
+class Text(Modality):
+    """Texts: strings that a tokenizer splits."""
 
-    Attributes:
-        space: The space of its latents.
-        model: The sentence-transformers model.
-    """
+    name = "text"
+    poolings = ("mean", "cls", "last")
+    main_inputs = ("input_ids",)
+    files = ("tokenizer.json", "tokenizer_config.json")
+    classifier = "AutoModelForSequenceClassification"
+    tokenized = True
 
-    model: "SentenceTransformer"
+    def recognises(self, item: Any) -> bool:
+        """Whether it is a string."""
+        return isinstance(item, str)
 
-    def __init__(
-        self, model: "SentenceTransformer", space: SpaceSpec, options: LoadOptions
-    ) -> None:
-        super().__init__(model, options)
-        self.space = space
-
-    @classmethod
-    def load(cls, options: LoadOptions) -> "SentenceTransformerEncoder":
-        """Loads the model with its own modules, and tries it on an item.
+    def check(self, items: Sequence[Any]) -> list[Any]:
+        """The items as a list, if they are strings.
 
         Raises:
-            EncoderError: No vocabulary, missing weights, `max_length` beyond the model's, both
-                texts and images but no `modality`, or `normalize=False` where the repo normalises.
+            InvalidPairsError: One text instead of a list, or an item that is not a text.
         """
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.sentence_transformer.modules import Normalize
+        if isinstance(items, str):
+            raise InvalidPairsError("encode takes a list of texts, got one text: wrap it in a list")
+        texts = list(items)
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InvalidPairsError(f"item {row} must be a text, got {type(text).__name__}")
+        return texts
 
-        with quiet_load(options.name):
-            model = SentenceTransformer(
-                options.name,
-                device=str(options.device),
-                token=options.token,
-                revision=options.commit,
-                trust_remote_code=options.trust_remote_code,
-                model_kwargs={} if options.dtype is None else {"dtype": options.dtype},
-            )
-        model.eval()
-        normalizes = isinstance(model[-1], Normalize)
-        if normalizes and options.normalize is False:
-            raise EncoderError(
-                f"{options.name!r} normalises its latents itself: pass pooling='mean' (or what it "
-                "uses) to load it without its own modules, or leave normalize=None"
-            )
-        modality = choose_modality(
-            options.name, options.modality, {"text", "image"} & {str(m) for m in model.modalities}
-        )
-        limit = _limit_tokens(model, options) if modality == "text" else None
-        space = options.space(modality, _pooling_of(model), limit)
-        if options.normalize and not normalizes:
-            model.append(Normalize())
-        encoder = cls(model, replace(space, normalize=bool(normalizes or space.normalize)), options)
-        example = "a" if modality == "text" else blank_image()
-        encoder.space = replace(encoder.space, dim=encoder._width(example))
-        return encoder
+    def digest(self, item: Any) -> bytes:
+        """16 bytes of the text's hash."""
+        content = b"text\0" + item.encode(errors="surrogatepass")
+        return hashlib.blake2b(content, digest_size=16).digest()
 
-    def _check(self, items: Sequence[Any]) -> list[Any]:
-        return check_texts(items) if self.space.modality == "text" else check_images(items)
+    def examples(self) -> list[Any]:
+        """A longer text and a short one."""
+        return ["one sentence, and another one", "a"]
 
-    def _batches(self, items: list[Any], batch_size: int) -> Iterator[Batch]:
-        if self.space.modality == "image":
-            for rows, images in image_batches(items, batch_size):
-                yield rows, dict(self._prepare(images))
-        elif "attention_mask" in self._prepare(["a"]):
-            yield from text_batches(items, self._prepare, token_budget(batch_size, self.device))
+    def size(self, item: Any) -> int:
+        """Number of characters."""
+        return len(item)
+
+    def flaw(self, item: Any) -> str | None:
+        """An empty text cannot be encoded."""
+        return None if item.strip() else "is an empty text"
+
+    def batches(
+        self, items: list[Any], prepare: Prepare, batch_size: int, device: torch.device
+    ) -> Iterator[Batch]:
+        """Batches of like length, the longest first, with as many tokens as suit the device."""
+        if "attention_mask" in prepare(self.examples()[:1]):
+            yield from text_batches(items, prepare, token_budget(batch_size, device))
         else:  # such as a bag of words, which needs no padding
-            for part in chunks(len(items), batch_size):
-                yield list(part), dict(self._prepare(items[part.start : part.stop]))
+            yield from super().batches(items, prepare, batch_size, device)
 
-    def _prepare(self, items: list[Any]) -> Mapping[str, Any]:
-        prompts, name = self.model.prompts, self.model.default_prompt_name
-        prompt = prompts[name] if name else None
-        inputs = self.model.preprocess(items, prompt=prompt)
-        return {k: _in(v, self.dtype) for k, v in inputs.items()}
+    def preparer(self, options: LoadOptions, config: Any) -> Preparer:
+        """The tokenizer; for a classifier with its own padding, which the head may rely on.
 
-    def _latents(self, inputs: Mapping[str, Any]) -> Tensor:
-        latents: Tensor = self.model(dict(inputs))["sentence_embedding"]
-        return latents
+        Raises:
+            EncoderError: No vocabulary, or `max_length` beyond the model's.
+        """
+        from transformers import AutoTokenizer
 
+        tokenizer = AutoTokenizer.from_pretrained(options.name, **options.common)
+        check_vocabulary(options.name, tokenizer)
+        text_config = config.get_text_config()
+        positions = getattr(text_config, "max_position_embeddings", None)
+        limit = token_limit(options.name, tokenizer, options.max_length, positions)
+        if options.pooling != "classifier":
+            tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token
+            tokenizer.padding_side = "right"  # absolute positions would count padding on the left
+        elif None in (tokenizer.pad_token_id, text_config.pad_token_id):
+            return Preparer(self.check, _one_by_one(tokenizer, limit), tokenizer, limit)
+        padding = "max_length" if config.model_type in _PADDED_WHOLE else True
+        return Preparer(self.check, _together(tokenizer, limit, padding), tokenizer, limit)
 
-def _in(value: Any, dtype: torch.dtype) -> Any:
-    floating = isinstance(value, Tensor) and value.is_floating_point()
-    return value.to(dtype) if floating else value
-
-
-def _limit_tokens(model: "SentenceTransformer", options: LoadOptions) -> int | None:
-    from transformers import PreTrainedTokenizerBase
-
-    tokenizer = model.tokenizer
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        return None
-    check_vocabulary(options.name, tokenizer)
-    config = getattr(model.transformers_model, "config", None)
-    config = getattr(config, "text_config", config)
-    positions = getattr(config, "max_position_embeddings", None)
-    limit = token_limit(options.name, tokenizer, options.max_length, positions)
-    tokenizer.model_max_length = limit or tokenizer.model_max_length
-    return limit
+    def load(self, options: LoadOptions) -> ModelEncoder:
+        """As `TransformerEncoder.load`."""
+        return TransformerEncoder.load(options)
 
 
-def _pooling_of(model: "SentenceTransformer") -> str | None:
-    """What follows the token states, such as "mean" or "mean+dense"; None for no pooling."""
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+def _together(
+    tokenizer: "PreTrainedTokenizerBase", limit: int | None, padding: bool | str
+) -> Callable[[list[Any], int, torch.device], Iterator[Batch]]:
+    """Batches of texts that are padded to one length."""
 
-    names = [
-        module.pooling_mode if isinstance(module, Pooling) else type(module).__name__.lower()
-        for module in list(model)[1:]
-        if not isinstance(module, Normalize)
-    ]
-    return "+".join(names) or None
+    def tokenize(texts: list[str]) -> Mapping[str, Any]:
+        tokens = _tokens(tokenizer, texts, limit, padding)
+        if padding == "max_length":
+            tokens["attention_mask"] = torch.ones_like(tokens["input_ids"])
+        return tokens
+
+    return lambda texts, batch_size, device: text_batches(
+        texts, tokenize, token_budget(batch_size, device)
+    )
+
+
+def _one_by_one(
+    tokenizer: "PreTrainedTokenizerBase", limit: int | None
+) -> Callable[[list[Any], int, torch.device], Iterator[Batch]]:
+    """Texts one at a time, for a tokenizer or a model that knows no padding."""
+
+    def batches(texts: list[Any], batch_size: int, device: torch.device) -> Iterator[Batch]:
+        for row, text in enumerate(texts):
+            yield [row], _tokens(tokenizer, [text], limit, padding=False)
+
+    return batches
+
+
+def _tokens(
+    tokenizer: "PreTrainedTokenizerBase", texts: list[str], limit: int | None, padding: bool | str
+) -> dict[str, Any]:
+    return dict(
+        tokenizer(
+            texts,
+            padding=padding,
+            truncation=limit is not None,
+            max_length=limit,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+    )
+
+
+TEXT = register(Text())

@@ -1,1 +1,1 @@
-"""A repo on the Hub: its files, its card, and what is published into it."""
+"""A repo on the Hub: its files, its card, and the objects published into it."""

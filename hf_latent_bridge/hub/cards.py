@@ -1,4 +1,4 @@
-"""Model cards: written from a config, merged into what people wrote."""
+"""Writes model cards from configs and merges them into text that people wrote."""
 
 import inspect
 import re
@@ -9,13 +9,13 @@ from typing import Any, TypeGuard
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_latent_bridge._version import LIBRARY_NAME
 from hf_latent_bridge.errors import ConfigError
 
-_TEMPLATE = Path(__file__).with_name("translator_card.md")
 _BEGIN = "<!-- begin: written by hf-latent-bridge"
 _GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
 _LOCAL_PATH = "path/to/this/folder"
-_ROWS = ("translated", "untranslated", "shuffled")
+_SCORED = ("translated", "untranslated", "shuffled")
 _LABELS = {
     "name": "configuration",
     "source": "source column",
@@ -26,37 +26,49 @@ _TYPE_TAG = "translator:"
 _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
-def render_card(config: Mapping[str, Any], *, repo_id: str | None, tags: Sequence[str]) -> str:
-    """The README.md for a translator.
+def render_card(
+    config: Mapping[str, Any],
+    *,
+    owner: type = object,
+    repo_id: str | None = None,
+    tags: Sequence[str] = (),
+) -> str:
+    """The README.md for what a config describes.
 
     Args:
         config: Content of `config.json`.
+        owner: The class that is published; a component's card takes its name and docstring.
         repo_id: Where it is pushed to, for the snippet; None for a folder.
         tags: Further tags.
     """
-    source, target, metrics = config["source"], config["target"], config["metrics"]
-    columns = list(_scores(metrics, _ROWS[0]))
+    if "translator_type" in config:
+        template, data, facts = "translator_card.md", _translator_data(config), _fit_facts(config)
+    else:
+        template = "component_card.md"
+        data, facts = _component_data(config, repo_id), _component_facts(config, owner, repo_id)
+    data.tags = [*(data.tags or []), *tags]
+    path = str(Path(__file__).with_name(template))
     card = ModelCard.from_template(
-        _card_data(config, tags),
-        template_path=str(_TEMPLATE),
-        translator_type=config["translator_type"],
-        n_pairs=config["n_pairs"],
-        source=source,
-        target=target,
-        source_name=_name(source),
-        target_name=_name(target),
-        repo_id=repo_id or _LOCAL_PATH,
-        params=", ".join(f"`{k}={v!r}`" for k, v in sorted(config["params"].items())),
-        dataset=describe_dataset(config["dataset"]),
-        evaluated=metrics.get("n_pairs"),
-        evaluated_on=describe_dataset(metrics.get("dataset") or {}),
-        columns=columns,
-        rows=list(_rows(metrics, columns)),
-        shuffles=metrics.get("n_permutations"),
-        p_value=max(_p_values(metrics), default=None),
-        cka=_scores(metrics, "cka"),
+        data, template_path=path, repo_id=repo_id or _LOCAL_PATH, **facts
     )
     return f"{str(card).rstrip()}\n"
+
+
+def is_foreign(card: str) -> bool:
+    """Whether a README.md is someone else's text: without our marks, and not of our library."""
+    if _GENERATED.search(card):
+        return False
+    try:
+        parsed = _parse(card)
+    except ConfigError:
+        return True
+    library = _values(parsed).get("library_name")
+    return library != LIBRARY_NAME and (library is not None or bool(parsed.text.strip()))
+
+
+def library_of(card: str) -> str | None:
+    """The library that a card's metadata names."""
+    return _values(_parse(card)).get("library_name")
 
 
 def merge_card(existing: str | None, generated: str) -> str:
@@ -65,7 +77,7 @@ def merge_card(existing: str | None, generated: str) -> str:
     Generated values win, tags are joined, and results do not outlive the fit they belong to.
 
     Raises:
-        ConfigError: The metadata of the existing card is no YAML mapping.
+        ConfigError: The metadata of the existing card is not a YAML mapping.
     """
     if existing is None:
         return generated
@@ -107,14 +119,14 @@ def _repo_ids(dataset: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for name in names if _is_repo_id(name)))
 
 
-def _card_data(config: Mapping[str, Any], tags: Sequence[str]) -> ModelCardData:
+def _translator_data(config: Mapping[str, Any]) -> ModelCardData:
     named = (config[side].get("repo_id") for side in ("source", "target"))
     base_models = list(dict.fromkeys(name for name in named if _is_repo_id(name)))
     results = list(_eval_results(config["metrics"]))
     return ModelCardData(
-        library_name="hf-latent-bridge",
+        library_name=LIBRARY_NAME,
         pipeline_tag="feature-extraction",
-        tags=["latent-translation", f"{_TYPE_TAG}{config['translator_type']}", *tags],
+        tags=["latent-translation", f"{_TYPE_TAG}{config['translator_type']}"],
         base_model=base_models or None,
         base_model_relation="adapter" if base_models else None,
         datasets=_repo_ids(config["dataset"]) or None,
@@ -123,9 +135,63 @@ def _card_data(config: Mapping[str, Any], tags: Sequence[str]) -> ModelCardData:
     )
 
 
+def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template of a translator's card prints."""
+    source, target, metrics = config["source"], config["target"], config["metrics"]
+    columns = list(_scores(metrics, _SCORED[0]))
+    return {
+        "translator_type": config["translator_type"],
+        "n_pairs": config["n_pairs"],
+        "source": source,
+        "target": target,
+        "source_name": _name(source),
+        "target_name": _name(target),
+        "params": ", ".join(f"`{k}={v!r}`" for k, v in sorted(config["params"].items())),
+        "dataset": describe_dataset(config["dataset"]),
+        "evaluated": metrics.get("n_pairs"),
+        "evaluated_on": describe_dataset(metrics.get("dataset") or {}),
+        "columns": columns,
+        "rows": list(_rows(metrics, columns)),
+        "shuffles": metrics.get("n_permutations"),
+        "p_value": max(_p_values(metrics), default=None),
+        "cka": _scores(metrics, "cka"),
+    }
+
+
+def _component_data(config: Mapping[str, Any], repo_id: str | None) -> ModelCardData:
+    spaces = (config[name] for name in ("space", "encoder", "decoder") if name in config)
+    named = [space.get("repo_id") for space in spaces]
+    base_models = list(dict.fromkeys(n for n in named if _is_repo_id(n) and n != repo_id))
+    kind = next(f"{key.removesuffix('_type')}:{config[key]}" for key in config if "_type" in key)
+    return ModelCardData(
+        library_name=LIBRARY_NAME,
+        tags=["latent-translation", kind],
+        base_model=base_models or None,
+    )
+
+
+def _component_facts(config: Mapping[str, Any], owner: type, repo_id: str | None) -> dict[str, Any]:
+    """What the template of a component's card prints."""
+    return {
+        "name": (repo_id or owner.__name__).rsplit("/", 1)[-1],
+        "class_name": owner.__name__,
+        "about": inspect.cleandoc(owner.__doc__ or "").split("\n\nAttributes:")[0],
+        "space": config.get("space"),
+        "components": _components(config),
+    }
+
+
+def _components(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The repos that a stitched model points to, in the order in which latents pass them."""
+    if "decoder" not in config:
+        return []
+    translators = [("translator", step) for step in config["translators"]]
+    return [("encoder", config["encoder"]), *translators, ("decoder", config["decoder"])]
+
+
 def _eval_results(metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
     dataset = metrics.get("dataset") or {}
-    if len(names := _repo_ids(dataset)) != 1:  # the index has a place for one only
+    if len(names := _repo_ids(dataset)) != 1:  # the model-index takes one only
         return
     (name,) = names
     for metric, value in _scores(metrics, "translated").items():
@@ -142,11 +208,15 @@ def _eval_results(metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
 
 
 def _rows(metrics: Mapping[str, Any], columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    for row in _ROWS:
+    for row in _SCORED:
         if row in metrics:
             yield row, _cells(_scores(metrics, row), columns)
         intervals = metrics.get("intervals")
-        if row == _ROWS[0] and isinstance(intervals, Mapping) and intervals.keys() >= set(columns):
+        if (
+            row == _SCORED[0]
+            and isinstance(intervals, Mapping)
+            and intervals.keys() >= set(columns)
+        ):
             yield "95 % interval", ["{:.3f} to {:.3f}".format(*intervals[name]) for name in columns]
 
 
@@ -192,49 +262,3 @@ def _is_repo_id(name: Any) -> TypeGuard[str]:
 def _name(space: Mapping[str, Any]) -> str:
     repo_id = space.get("repo_id")
     return repo_id.rsplit("/", 1)[-1] if repo_id else f"{space['dim']}-d latents"
-
-
-_COMPONENT_TEMPLATE = Path(__file__).with_name("component_card.md")
-_LOCAL_FOLDER = "path/to/this/folder"
-
-
-def render_component_card(
-    owner: object, config: Mapping[str, Any], *, repo_id: str | None, tags: Sequence[str]
-) -> str:
-    """The README.md for a published object.
-
-    Args:
-        owner: What is published; the card takes its name and its first docstring lines.
-        config: Content of `config.json`.
-        repo_id: Where it is pushed to, for the snippet; None for a folder.
-        tags: Further tags.
-    """
-    kind = next(f"{key.removesuffix('_type')}:{config[key]}" for key in config if "_type" in key)
-    spaces = {name: config[name] for name in ("space", "encoder", "decoder") if name in config}
-    named = [space.get("repo_id") for space in spaces.values()]
-    base_models = list(dict.fromkeys(name for name in named if name and name != repo_id))
-    about = inspect.cleandoc(type(owner).__doc__ or "").split("\n\nAttributes:")[0]
-    data = ModelCardData(
-        library_name="hf-latent-bridge",
-        tags=["latent-translation", kind, *tags],
-        base_model=base_models or None,
-    )
-    card = ModelCard.from_template(
-        data,
-        template_path=str(_COMPONENT_TEMPLATE),
-        name=(repo_id or type(owner).__name__).rsplit("/", 1)[-1],
-        class_name=type(owner).__name__,
-        repo_id=repo_id or _LOCAL_FOLDER,
-        about=about,
-        space=config.get("space"),
-        parts=_parts(config),
-    )
-    return f"{str(card).rstrip()}\n"
-
-
-def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The repos that a stitched model points to, in the order in which latents pass them."""
-    if "decoder" not in config:
-        return []
-    translators = [("translator", step) for step in config["translators"]]
-    return [("encoder", config["encoder"]), *translators, ("decoder", config["decoder"])]

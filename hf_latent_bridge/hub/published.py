@@ -1,18 +1,17 @@
-"""What is published as a config and tensors: save_pretrained, push_to_hub, from_pretrained."""
+"""Saves, publishes and loads whatever is a config with tensors, and the results of evaluations."""
 
 import abc
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Protocol, Self, TypedDict, Unpack
 
 import torch
 from huggingface_hub import CommitInfo
 from torch import Tensor
 
-from hf_latent_bridge._version import __version__
+from hf_latent_bridge._version import LIBRARY_NAME, __version__
 from hf_latent_bridge.devices import as_device
-from hf_latent_bridge.errors import HubUnavailableError
+from hf_latent_bridge.errors import ForeignFileError, HubUnavailableError, SpaceMismatchError
 from hf_latent_bridge.files import (
     CARD_NAME,
     CONFIG_NAME,
@@ -23,10 +22,31 @@ from hf_latent_bridge.files import (
     read_text,
     save_files,
     to_files,
+    to_json,
 )
 from hf_latent_bridge.hub import client
-from hf_latent_bridge.hub.cards import merge_card, render_card, render_component_card
+from hf_latent_bridge.hub.cards import is_foreign, library_of, merge_card, render_card
 from hf_latent_bridge.spaces import SpaceSpec
+
+
+class PushOptions(TypedDict, total=False):
+    """How every `push_to_hub` publishes, spelled as by huggingface_hub.
+
+    Attributes:
+        private: Visibility of a new repo; None for the account's default.
+        revision: Branch to commit to, created if it is not there.
+        commit_message: Title of the commit.
+        create_pr: Open a pull request instead of committing.
+        token: Hub token; None for the one that is logged in.
+        tags: Further tags for the card.
+    """
+
+    private: bool | None
+    revision: str | None
+    commit_message: str | None
+    create_pr: bool
+    token: str | bool | None
+    tags: Sequence[str]
 
 
 class Published(abc.ABC):
@@ -47,24 +67,22 @@ class Published(abc.ABC):
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """The config, and the files that hold everything."""
 
-    def _render_card(
-        self, config: Mapping[str, Any], *, repo_id: str | None, tags: Sequence[str]
-    ) -> str:
-        """The card for this config, pushed to a repo or saved into a folder."""
-        return render_component_card(self, config, repo_id=repo_id, tags=tags)
-
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Writes the files and a card into a folder; your own text in its README.md is kept.
+        """Writes the files and a card into a folder; your own text in an earlier card is kept.
+
+        Args:
+            save_directory: The folder, made if it is not there.
 
         Raises:
+            InvalidNameError: The name is empty, or not a text or path.
+            ForeignFileError: The folder holds a README.md that is not a card of this library.
             NotFittedError: There is nothing to save yet.
-            ConfigError: Something to be saved is no JSON value.
+            ConfigError: Something to be saved is not a JSON value.
         """
-        folder = Path(save_directory)
+        existing = check_save_directory(save_directory)
         config, files = self._content()
-        existing = read_text(folder / CARD_NAME) or self._card
-        card = merge_card(existing, self._render_card(config, repo_id=None, tags=()))
-        save_files(folder, {**files, CARD_NAME: card.encode()})
+        card = merge_card(existing or self._card, render_card(config, owner=type(self)))
+        save_files(Path(save_directory), {**files, CARD_NAME: card.encode()})
 
     def push_to_hub(
         self,
@@ -92,29 +110,33 @@ class Published(abc.ABC):
             tags: Further tags for the card.
 
         Raises:
+            InvalidNameError: The name is empty or not a text.
+            RepoNotFoundError: The name is not a repo id.
+            ForeignFileError: The repo holds a model of another library.
             NotFittedError: There is nothing to publish yet.
-            ConfigError: Something to be published is no JSON value.
+            ConfigError: Something to be published is not a JSON value.
             RepoAccessError: The token may not write there.
-            HubUnavailableError: The Hub cannot be reached, or someone else pushed meanwhile.
+            HubUnavailableError: The Hub cannot be reached, or someone else pushed meanwhile. A repo
+                or branch that was made for this push is deleted again.
         """
         if isinstance(tags, str):
             raise ValueError(f"tags must be a list of texts, got one text: tags=[{tags!r}]")
         config, files = self._content()
-        repo_id = client.prepare_repo(
-            repo_id, private=private, branch=None if create_pr else revision, token=token
-        )
-        parent, existing = client.read_card(repo_id, revision=revision, token=token)
-        card = self._render_card(config, repo_id=repo_id, tags=tags)
-        commit = client.commit_files(
-            repo_id,
-            {**files, CARD_NAME: merge_card(existing or self._card, card).encode()},
-            commit_message=commit_message or f"Upload {type(self).__name__}",
-            parent_commit=parent,
-            revision=revision,
-            create_pr=create_pr,
-            token=token,
-        )
-        self._came_from(repo_id, commit.oid)
+        branch = None if create_pr else revision
+        with client.prepared_repo(repo_id, private=private, branch=branch, token=token) as full_id:
+            parent, existing = client.read_card(full_id, revision=revision, token=token)
+            _check_library(full_id, existing)
+            card = render_card(config, owner=type(self), repo_id=full_id, tags=tags)
+            commit = client.commit_files(
+                full_id,
+                {**files, CARD_NAME: merge_card(existing or self._card, card).encode()},
+                commit_message=commit_message or f"Upload {type(self).__name__}",
+                parent_commit=parent,
+                revision=revision,
+                create_pr=create_pr,
+                token=token,
+            )
+        self._came_from(full_id, commit.oid)
         return commit
 
     def _came_from(self, repo_id: str | None, commit: str | None, subfolder: str = "") -> None:
@@ -128,6 +150,37 @@ class Published(abc.ABC):
         return self
 
 
+def check_save_directory(save_directory: str | Path) -> str | None:
+    """The text of the earlier card in a folder that can be saved into; None if there is none.
+
+    Raises:
+        InvalidNameError: The name is empty, or not a text or path.
+        NotADirectoryError: A file has this name.
+        ForeignFileError: The folder holds a README.md that is not a card of this library.
+        ConfigError: The README.md is not UTF-8.
+    """
+    client.check_name(save_directory, wanted="a folder to save into")
+    folder = Path(save_directory)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"a folder to save into is needed, and {folder} is a file")
+    card = read_text(folder / CARD_NAME)
+    if card is not None and is_foreign(card):
+        raise ForeignFileError(
+            f"{folder / CARD_NAME} is not a card of {LIBRARY_NAME}, so nothing was saved: choose "
+            "another folder, or move that file away"
+        )
+    return card
+
+
+def _check_library(repo_id: str, card: str | None) -> None:
+    library = None if card is None else library_of(card)
+    if library not in (None, LIBRARY_NAME):
+        raise ForeignFileError(
+            f"the card of {repo_id!r} says that it holds a model of {library}, so nothing was "
+            "pushed: choose another repo"
+        )
+
+
 _FIELDS = {"space": dict, "params": dict, "weights_sha256": str}
 
 
@@ -135,16 +188,32 @@ class Component(Published):
     """A decoder or encoder that is published beside translators: config, tensors and their space.
 
     Attributes:
-        kind_key: The field of the config that says what it holds.
-        kind: What that field says.
+        kind_key: The field of the config that states the kind, such as "decoder_type".
+        kind: The value of that field.
         extra_names: Files besides config and weights.
-        space: Which latents it reads or gives.
+        space: Which latents it reads or gives; may be replaced by another of the same width.
     """
 
     kind_key: ClassVar[str]
     kind: ClassVar[str]
     extra_names: ClassVar[tuple[str, ...]] = ()
-    space: SpaceSpec
+    _space: SpaceSpec | None = None
+
+    @property
+    def space(self) -> SpaceSpec:
+        """Which latents it reads or gives."""
+        if self._space is None:
+            raise AttributeError(f"a {type(self).__name__} must set its space when it is made")
+        return self._space
+
+    @space.setter
+    def space(self, space: SpaceSpec) -> None:
+        if self._space is not None and self._space.dim != space.dim:
+            raise SpaceMismatchError(
+                f"a {type(self).__name__} of {self._space} cannot be one of {space}: its width "
+                "cannot change"
+            )
+        self._space = space
 
     @abc.abstractmethod
     def _params(self) -> dict[str, Any]:
@@ -223,24 +292,51 @@ class Component(Published):
         return config, {**to_files(config, self._tensors()), **self._extras()}
 
 
-def save_results(folder: str | Path, metrics: Mapping[str, Any]) -> None:
-    """Replaces the metrics in a translator folder's config and card.
+class Results(Protocol):
+    """What `evaluate` returns: anything that gives its results as JSON values."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The results as JSON values."""
+
+
+def as_metrics(metrics: Results | Mapping[str, Any]) -> dict[str, Any]:
+    """The results of an evaluation as the `metrics` of a config.
 
     Args:
-        folder: What `save_pretrained` wrote.
-        metrics: `Report.to_dict()`.
+        metrics: A `Report`, or a mapping of JSON values.
 
     Raises:
-        RepoNotFoundError: No such folder, or it holds no translator.
+        TypeError: Anything else.
     """
-    files = client.fetch(folder)
-    content = _content(files.config, metrics, files.card, repo_id=None)
-    save_files(Path(folder), content)
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    if hasattr(metrics, "to_dict"):
+        return metrics.to_dict()
+    raise TypeError(
+        "metrics must be a Report from evaluate, or a mapping of JSON values, got "
+        f"{type(metrics).__name__} {metrics!r:.60}"
+    )
+
+
+def save_results(folder: str | Path, metrics: Results | Mapping[str, Any]) -> None:
+    """Replaces the metrics in a translator folder's config and card; the map is not touched.
+
+    Args:
+        folder: A folder that `save_pretrained` wrote.
+        metrics: A `Report`, or a mapping of JSON values.
+
+    Raises:
+        RepoNotFoundError: There is no such folder, or no translator in it.
+        ForeignFileError: The folder holds a README.md that is not a card of this library.
+    """
+    card = check_save_directory(folder)
+    config = client.fetch(folder).config
+    save_files(Path(folder), _with_metrics(config, metrics, card, repo_id=None))
 
 
 def push_results(
     repo_id: str,
-    metrics: Mapping[str, Any],
+    metrics: Results | Mapping[str, Any],
     *,
     commit: str,
     revision: str | None = None,
@@ -252,7 +348,7 @@ def push_results(
 
     Args:
         repo_id: A translator's repo.
-        metrics: `Report.to_dict()`.
+        metrics: A `Report`, or a mapping of JSON values.
         commit: The commit that was evaluated, as `Translator.commit` tells.
         revision: Branch to commit to; None for main.
         commit_message: Title of the commit.
@@ -272,7 +368,7 @@ def push_results(
     config = client.fetch(repo_id, revision=commit, token=token).config
     return client.commit_files(
         repo_id,
-        _content(config, metrics, card, repo_id=repo_id),
+        _with_metrics(config, metrics, card, repo_id=repo_id),
         commit_message=commit_message or "Add evaluation results",
         parent_commit=commit,
         revision=revision,
@@ -281,10 +377,13 @@ def push_results(
     )
 
 
-def _content(
-    config: Mapping[str, Any], metrics: Mapping[str, Any], card: str | None, *, repo_id: str | None
+def _with_metrics(
+    config: Mapping[str, Any],
+    metrics: Results | Mapping[str, Any],
+    card: str | None,
+    *,
+    repo_id: str | None,
 ) -> dict[str, bytes]:
-    config = {**config, "metrics": dict(metrics)}
-    text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    generated = render_card(config, repo_id=repo_id, tags=())
-    return {CONFIG_NAME: text.encode(), CARD_NAME: merge_card(card, generated).encode()}
+    config = {**config, "metrics": as_metrics(metrics)}
+    generated = render_card(config, repo_id=repo_id)
+    return {CONFIG_NAME: to_json(config), CARD_NAME: merge_card(card, generated).encode()}

@@ -9,17 +9,18 @@ from torch import nn
 
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.encoders.dual import DualEncoder
+from hf_latent_bridge.encoders.sentence import SentenceTransformerEncoder
 from hf_latent_bridge.encoders.strict_load import quiet_load
-from hf_latent_bridge.encoders.text import SentenceTransformerEncoder, TransformerEncoder
+from hf_latent_bridge.encoders.text import TransformerEncoder
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.extras import require
+from hf_latent_bridge.spaces import check_meet
+from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.composed import (
-    AnyTranslator,
     ComposedTranslator,
-    Step,
-    check_meet,
     compose,
 )
+from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -30,7 +31,7 @@ _POOLINGS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
 
 def to_sentence_transformer(
     encoder: Encoder,
-    translator: AnyTranslator | Sequence[AnyTranslator],
+    translator: Translator | Sequence[Translator],
 ) -> "SentenceTransformer":
     """Appends the translation to a text encoder, as a `Dense` module and norms where it has them.
 
@@ -65,7 +66,7 @@ def to_sentence_transformer(
     else:
         modules = list(_copy_modules(encoder))
     first = next(modules[0].parameters())
-    for step in chain.steps:
+    for step in chain.map_.steps:
         modules += [module.to(first) for module in _modules_of(step)]
     model = SentenceTransformer(modules=modules, device=str(first.device), **options)
     _check_same(model, encoder, chain)
@@ -111,20 +112,24 @@ def _check_same(
         )
 
 
-def _modules_of(step: Step) -> Iterator[nn.Module]:
+def _modules_of(step: Map) -> Iterator[nn.Module]:
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
-    if step.normalize_input:
+    if not isinstance(step, LatentMap):
+        raise EncoderError(
+            f"sentence-transformers has no module for a {type(step).__name__}: only translators "
+            "that are affine maps can be exported"
+        )
+    if step.norms_source:
         yield Normalize()
-    d_source, d_target = step.map.weight.shape
     yield Dense(
-        d_source,
-        d_target,
+        step.source_dim,
+        step.target_dim,
         activation_function=nn.Identity(),
-        init_weight=step.map.weight.mT.contiguous().float(),
-        init_bias=step.map.bias.float(),
+        init_weight=step.weight.mT.contiguous().float(),
+        init_bias=step.bias.float(),
     )
-    if step.normalize_output:
+    if step.norms_target:
         yield Normalize()
 
 
@@ -134,7 +139,7 @@ def _copy_modules(encoder: TransformerEncoder) -> Iterator[nn.Module]:
 
     with tempfile.TemporaryDirectory() as folder:
         encoder.model.save_pretrained(folder)
-        encoder.tokenizer.save_pretrained(folder)
+        encoder.preparer.tool.save_pretrained(folder)
         options: dict[str, Any] = {"model_kwargs": {"dtype": encoder.model.dtype}}
         with quiet_load(str(encoder.space)):
             transformer = modules.Transformer(

@@ -1,195 +1,282 @@
-"""Translates files of latents that need not fit in memory, in a run that can be killed."""
+"""translate_file: translates files of latents that need not fit in memory and resumes if killed."""
 
+import contextlib
 import hashlib
+import json
 import os
+import shutil
 import sys
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from hf_latent_bridge.errors import InvalidLatentsError, ProcessError, ResumeError
-from hf_latent_bridge.translation.job import Job, describe_translator, write_manifest
-from hf_latent_bridge.translation.lines import to_lines
-from hf_latent_bridge.translation.opening import open_source
-from hf_latent_bridge.translation.outputs import check_output, finish
-from hf_latent_bridge.translation.pipeline import translate_range, translated
-from hf_latent_bridge.translation.processes import translate_ranges
-from hf_latent_bridge.translation.sources import Place, Source
+from hf_latent_bridge._version import __version__
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.files import write_atomic
+from hf_latent_bridge.translation.job import Job
+from hf_latent_bridge.translation.pipeline import (
+    finish,
+    translate_block,
+    translate_range,
+    translate_ranges,
+    wait_for_others,
+)
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.vectors.formats import open_vectors, writer_of
+from hf_latent_bridge.vectors.reader import Scale, VectorReader, VectorSource
+from hf_latent_bridge.vectors.writers import id_name, json_lines, other_columns
 
-_ROWS = 8192
-_POLL_SECONDS = 0.1
-_PATIENCE_SECONDS = 600.0
+
+@dataclass(frozen=True)
+class TranslatedFile:
+    """The result of `translate_file`.
+
+    Attributes:
+        path: The file that was written; "-" for stdout.
+        n: Number of rows.
+        dim: Their width.
+        dtype: Their dtype.
+        kept: Columns of the input (ids, texts, metadata) that are in the result too.
+        dropped: Columns of the input for which the result's format has no room.
+    """
+
+    path: str
+    n: int
+    dim: int
+    dtype: str
+    kept: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the vectors, (n, dim)."""
+        return self.n, self.dim
+
+    def __str__(self) -> str:
+        text = f"{self.n:,} latents, {self.dim} wide, in {self.path}"
+        if not self.dropped:
+            return text
+        return (
+            f"{text}; payload dropped, which the format has no room for: {', '.join(self.dropped)}"
+        )
 
 
 def translate_file(
     translator: Translator,
-    source: str | Path,
-    target: str | Path,
+    path: str | Path,
+    output: str | Path,
     *,
     column: str | None = None,
     name: str | None = None,
     split: str | None = None,
     revision: str | None = None,
-    dtype: Literal["float16", "float32"] | None = None,
+    token: str | bool | None = None,
+    scale: Scale | None = None,
+    dtype: Literal["float16", "float32", "float64"] | None = None,
+    chunk_size: int = 8192,
+    checkpoint_every: int = 65_536,
     processes: int = 1,
+    timeout: float = 600.0,
     resume: bool = True,
     progress: bool = False,
-) -> tuple[int, int]:
+) -> TranslatedFile:
     """Translates a file, a dataset's column or a stream of latents into a file or stream.
 
-    The result appears at `target` only when it is whole, with `<target>.manifest.json` beside it,
-    which says from what and by which translator it was made. A run that was killed goes on where
-    it stood when it is asked for again. Under `torchrun` (RANK and WORLD_SIZE) each process takes
-    a range of rows.
+    Ids and other columns of the rows are kept where the output's format has room for them. The
+    result appears at `output` only when it is whole, with `<output>.manifest.json` beside it, which
+    records the input and the translator. A run that was killed continues where it stopped when it
+    is started again. Under `torchrun` (RANK and WORLD_SIZE) each process takes a range of rows.
 
     Args:
-        translator: A fitted translator.
-        source: `.npy`, `.safetensors`, `.parquet` or `.jsonl` file, (n, d_source); a Hub dataset
-            or a folder of one; "-" for JSON lines on stdin.
-        target: `.npy`, `.safetensors`, `.parquet` or `.jsonl` file to write, (n, d_target); "-"
-            for JSON lines on stdout.
-        column: Column, key or tensor, where the source has several.
+        translator: A fitted translator, or a composition of several.
+        path: File or folder of vectors, (n, d_source), in any format that `latent-bridge translate
+            --help` lists; a Hub dataset or a folder of one; "-" for JSON lines on stdin.
+        output: File to write, (n, d_target); its suffix chooses the format. "-" for JSON lines on
+            stdout.
+        column: Column, key, tensor or array that holds the latents, if there are several.
         name: Configuration of a Hub dataset.
         split: Split of a dataset.
         revision: Branch, tag or commit of a Hub dataset.
-        dtype: Of the result; None for that of the source.
+        token: Hub token for a dataset; None for the one that is logged in.
+        scale: What stored integers are multiplied by, or "binary" for bits packed in bytes.
+        dtype: Of the result; None for that of the input.
+        chunk_size: Rows that are translated at a time.
+        checkpoint_every: Rows between checkpoints, per process.
         processes: Number of processes to start; leave it 1 under torchrun.
-        resume: Go on with an unfinished run; False starts over.
+        timeout: Seconds without progress after which a run ends with an error, for reading or
+            another process hangs. Reading stdin waits as long as its writer lives.
+        resume: Continue an unfinished run; False starts over.
         progress: Show a bar.
 
     Returns:
-        The shape of the result.
+        Path, shape and dtype of the result, and which columns were kept or dropped.
 
     Raises:
-        FileNotFoundError: No such file to read, or no folder to write into.
+        FileNotFoundError: There is no such file to read, or no folder to write into.
         InvalidLatentsError: Not floating rows of the source's width, NaN or infinity, a result
             that overflows `dtype`, or a file that only pickle could read.
-        ProcessError: A process was killed, or has noted no progress for ten minutes.
-        ResumeError: Input, translator or options are not those of the unfinished run.
-        ValueError: Both names are of one file, or options that do not go together.
+        ProcessError: A process was killed, or none has made progress for `timeout` seconds.
+        CheckpointError: Input, translator or options are not those of the unfinished run.
+        TimeoutError: No rows could be read for `timeout` seconds.
+        ValueError: `path` and `output` are one file, a format that is not written, or options that
+            do not go together.
     """
-    place = Place(str(source), column, name, split, revision)
-    check_output(place.name, str(target))
+    _check_positive(
+        chunk_size=chunk_size,
+        checkpoint_every=checkpoint_every,
+        processes=processes,
+        timeout=timeout,
+    )
     rank, world = _rank_and_world(processes)
-    opened = open_source(place)
-    _check_width(translator, opened)
-    job = _job(translator, place, opened, Path(target), dtype=dtype, world=world)
-    if "-" in (place.name, str(target)) and world > 1:
-        raise ValueError("a stream is translated by one process: leave --processes out")
-    if str(target) == "-":
-        return _to_stdout(job, opened)
-    if not resume or opened.n is None:
-        job.clear() if processes == world else job.state_path(rank).unlink(missing_ok=True)
+    _check_paths(str(path), str(output), world)
+    job = Job(
+        translator,
+        VectorSource(str(path), column, name, split, revision, scale, token),
+        Path(output),
+        writer_of("out.jsonl" if str(output) == "-" else output),
+        dtype,
+        chunk_size,
+        checkpoint_every,
+        world,
+        timeout,
+    )
+    if str(output) == "-":
+        return _to_stdout(job)
+    with _stdin_as_file(job) as job:
+        return _to_file(job, rank, resume=resume, progress=progress)
+
+
+def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> TranslatedFile:
+    """Translates into a file; `rank` is this process's under a launcher, else None."""
+    reader = open_vectors(job.input)
+    job = job.for_input(reader)
+    if not resume:
+        job.restart(rank)
     job.check()
-    return _run(job, opened, rank, processes, progress)
-
-
-def _run(job: Job, source: Source, rank: int, processes: int, progress: bool) -> tuple[int, int]:
-    with ThreadPoolExecutor(1) as beside:
-        hashed = beside.submit(_describe_source, source) if rank == 0 else None
-        try:
-            if processes > 1:
-                n = translate_ranges(job, source.n, progress=progress)
+    ended = threading.Event()
+    try:
+        with ThreadPoolExecutor(1) as beside:
+            described = beside.submit(_describe_input, reader, ended)
+            if job.processes > 1 and rank is None:
+                translate_ranges(job, reader.n or 0, progress=progress)
             else:
-                n = translate_range(job, rank, source, progress=progress)
-        except InvalidLatentsError:
-            if processes == job.world:
-                job.clear()
-            raise
-        shape = (n if source.n is None else source.n, job.translator.target_width)
-        if hashed is not None:
-            _wait_for_others(job, source)
-            _finish(job, source, hashed, shape)
-    return shape
+                translate_range(job, rank or 0, reader, progress=progress)
+            result = _result_of(job, reader)
+            if not rank:
+                wait_for_others(job, result.n)
+                _publish(job, reader, result, described.result())
+    except InvalidLatentsError:
+        if rank is None:
+            job.clear()
+        raise
+    finally:
+        ended.set()
+    return result
 
 
-def _finish(
-    job: Job, source: Source, hashed: "Future[dict[str, Any]]", shape: tuple[int, int]
+def _result_of(job: Job, reader: VectorReader) -> TranslatedFile:
+    n = reader.n or 0
+    first = next(reader.blocks(0, min(1, n), 1, payload=True), None)
+    others = other_columns(first) if first else []
+    kept = others if job.writer.keeps == "all" else []
+    if job.writer.keeps == "ids":
+        kept = [name for name in others if name == id_name(others)]
+    dropped = [name for name in others if name not in kept]
+    dim = job.translator.target_.dim
+    return TranslatedFile(str(job.output), n, dim, str(job.dtype), tuple(kept), tuple(dropped))
+
+
+def _publish(
+    job: Job, reader: VectorReader, result: TranslatedFile, described: dict[str, Any]
 ) -> None:
-    described = hashed.result() if source.n is not None else source.identity()
-    if source.n is not None and source.identity() != job.facts["input"]:
-        raise ResumeError(f"{job.place.name} was changed while it was read: start again")
-    write_manifest(job, described, shape)
-    finish(job.part, job.target, shape, np.dtype(job.dtype))
+    """Puts the output and its manifest in place; until both are there, there is no manifest."""
+    if reader.identity() != job.facts["input"]:
+        raise InvalidLatentsError(f"{job.input.path} was changed while it was read: start again")
+    content = {
+        "output": job.output.name,
+        "rows": result.n,
+        "width": result.dim,
+        "dtype": result.dtype,
+        "kept": list(result.kept),
+        "dropped": list(result.dropped),
+        "source": described,
+        "translator": job.facts["translator"],
+        "library_version": __version__,
+    }
+    job.manifest.unlink(missing_ok=True)
+    finish(job, reader, payload=bool(result.kept))
+    write_atomic(job.manifest, (json.dumps(content, indent=2) + "\n").encode())
     job.clear()
 
 
-def _rank_and_world(processes: int) -> tuple[int, int]:
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1 and processes > 1:
-        raise ValueError(f"WORLD_SIZE={world} processes are running already: leave --processes out")
-    return (int(os.environ["RANK"]), world) if world > 1 else (0, processes)
-
-
-def _check_width(translator: Translator, source: Source) -> None:
-    if source.width is not None:
-        translator.transform(np.empty((0, source.width), dtype=np.float32))
-
-
-def _job(
-    translator: Translator,
-    place: Place,
-    source: Source,
-    target: Path,
-    *,
-    dtype: str | None,
-    world: int,
-) -> Job:
-    kind = np.dtype(dtype) if dtype else source.dtype
-    if target.suffix != ".npy":
-        kind = kind.newbyteorder("<")
-    facts = {
-        "input": source.identity() if source.n is not None else place.name,
-        "column": place.column,
-        "translator": describe_translator(translator),
-        "dtype": kind.str,
-        "processes": world,
-        "block": _ROWS,
-    }
-    return Job(translator, place, target, kind.str, _ROWS, world, facts)
-
-
-def _describe_source(source: Source) -> dict[str, Any]:
-    """The source for the manifest: a file by its name, size and SHA-256."""
-    if source.path is None:
-        return source.identity()
-    digest = hashlib.sha256()
-    with source.path.open("rb", buffering=0) as stream:
-        while content := stream.read(2**22):
-            digest.update(content)
-    size = source.path.stat().st_size
-    return {"name": source.path.name, "size": size, "sha256": digest.hexdigest()}
-
-
-def _to_stdout(job: Job, source: Source) -> tuple[int, int]:
+def _to_stdout(job: Job) -> TranslatedFile:
+    """Translates lines as they come."""
+    reader = open_vectors(job.input)
+    job = job.for_input(reader)
     n = 0
-    for first, rows in translated(job.translator, source, 0, None, job):
-        sys.stdout.buffer.write(to_lines(rows))
-        n = first + len(rows)
+    for block in reader.blocks(0, None, job.chunk_size, payload=True):
+        translated = block._replace(vectors=translate_block(job, block))
+        sys.stdout.buffer.write(json_lines(translated))
+        n += len(block.vectors)
     sys.stdout.buffer.flush()
-    return n, job.translator.target_width
+    return TranslatedFile("-", n, job.translator.target_.dim, str(job.dtype))
 
 
-def _wait_for_others(job: Job, source: Source) -> None:
-    """Until every process has noted that its range is done.
+@contextlib.contextmanager
+def _stdin_as_file(job: Job) -> Iterator[Job]:
+    """Keeps the lines of stdin in a hidden file until they are translated."""
+    if job.input.path != "-":
+        yield job
+        return
+    kept = job.part.with_name(f"{job.part.name}.stdin.jsonl")
+    try:
+        with kept.open("wb") as stream:
+            shutil.copyfileobj(sys.stdin.buffer, stream)
+        yield replace(job, input=replace(job.input, path=str(kept)))
+    finally:
+        kept.unlink(missing_ok=True)
 
-    Raises:
-        ProcessError: Some have noted nothing new for a long time.
-    """
-    before, since = None, time.monotonic()
-    while late := [rank for rank in range(job.world) if not job.is_done(rank, source.n)]:
-        done = [job.done(rank) for rank in late]
-        if done != before:
-            before, since = done, time.monotonic()
-        if time.monotonic() - since > _PATIENCE_SECONDS:
-            raise ProcessError(
-                f"of {job.world} processes, {late} have noted no progress for "
-                f"{_PATIENCE_SECONDS:.0f} seconds: start again, and all go on where they stood"
-            )
-        time.sleep(_POLL_SECONDS)
+
+def _describe_input(reader: VectorReader, ended: threading.Event) -> dict[str, Any]:
+    """The input for the manifest: a file by its name, size and SHA-256."""
+    if reader.path is None:
+        return reader.identity()
+    digest = hashlib.sha256()
+    with reader.path.open("rb", buffering=0) as stream:
+        while not ended.is_set() and (content := stream.read(2**22)):
+            digest.update(content)
+    size = reader.path.stat().st_size
+    return {"name": reader.path.name, "size": size, "sha256": digest.hexdigest()}
+
+
+def _check_positive(**sizes: float) -> None:
+    for name, size in sizes.items():
+        if not size > 0:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def _rank_and_world(processes: int) -> tuple[int | None, int]:
+    """This process's rank under a launcher, else None; and the number of processes."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return None, processes
+    if processes > 1:
+        raise ValueError(f"WORLD_SIZE={world} processes are running already: leave --processes out")
+    return int(os.environ["RANK"]), world
+
+
+def _check_paths(path: str, output: str, world: int) -> None:
+    if "-" in (path, output) and world > 1:
+        raise ValueError("a stream is translated by one process: leave --processes out")
+    if output == "-":
+        return
+    target = Path(output)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} into")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder: name a file to write, such as out.npy")
+    if target.exists() and path != "-" and Path(path).exists() and target.samefile(path):
+        raise ValueError(f"input and output are the same file, {path}: name another output")

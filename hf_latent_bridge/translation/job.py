@@ -1,20 +1,22 @@
-"""What a translation run is asked to do, and how far each process of it has come."""
+"""The job of one translation: what must be done, how far each process is, and the manifest."""
 
 import glob
 import hashlib
 import json
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge._version import __version__
-from hf_latent_bridge.errors import ResumeError
+from hf_latent_bridge.errors import CheckpointError, ProcessError
 from hf_latent_bridge.files import WEIGHTS_NAME, read_config, to_files, write_atomic
-from hf_latent_bridge.translation.sources import Place
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.vectors.opening import is_compressed
+from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
+from hf_latent_bridge.vectors.writers import Writer
 
 
 @dataclass(frozen=True)
@@ -23,53 +25,104 @@ class Job:
 
     Attributes:
         translator: A fitted translator.
-        place: What it reads.
-        target: The file it makes.
-        dtype: Floating dtype of the result, as NumPy spells it.
-        rows: Rows in a block; ranges of processes and checkpoints lie between blocks, so that
-            every run multiplies the same blocks and writes the same bytes.
-        world: Number of processes.
+        input: What to read; opened again in each process.
+        output: The file to write.
+        writer: How its format is written.
+        dtype: Floating dtype of the result; None until the input is opened.
+        chunk_size: Rows in a chunk. Every run multiplies the same chunks, so resumed runs and
+            several processes write the same bytes as one run.
+        checkpoint_every: Rows between two notes of how far a process is.
+        processes: Number of processes.
+        timeout: Seconds without progress after which a wait for a reader or process ends.
         facts: What must not change between a run and its resumption.
     """
 
     translator: Translator
-    place: Place
-    target: Path
-    dtype: str
-    rows: int
-    world: int
-    facts: Mapping[str, Any]
+    input: VectorSource
+    output: Path
+    writer: Writer
+    dtype: str | None
+    chunk_size: int
+    checkpoint_every: int
+    processes: int
+    timeout: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def for_input(self, reader: VectorReader) -> "Job":
+        """The job with the dtype of the result, and what must not change until it is finished.
+
+        Raises:
+            InvalidLatentsError: The vectors are not as wide as the translator's source.
+            ValueError: The output's format does not have the dtype that was asked for.
+        """
+        if reader.dim is not None:
+            self.translator.transform(np.empty((0, reader.dim), np.float32))
+        dtype = self.dtype or reader.dtype.name
+        if dtype not in self.writer.dtypes:
+            if self.dtype is not None:
+                raise ValueError(
+                    f"{self.output.name} can hold {', '.join(self.writer.dtypes)}, got {dtype=}"
+                )
+            dtype = self.writer.dtypes[0]
+        facts = {
+            "input": reader.identity(),
+            "column": self.input.column,
+            "scale": self.input.scale,
+            "translator": describe_translator(self.translator),
+            "dtype": dtype,
+            "processes": self.processes,
+            "chunk_size": self.chunk_size,
+        }
+        return replace(self, dtype=dtype, facts=facts)
 
     @property
     def part(self) -> Path:
         """The hidden file that grows to be the result."""
-        return self.target.with_name(f".{self.target.name}.part")
+        return self.output.with_name(f".{self.output.name}.part")
+
+    def header(self, n: int) -> bytes | None:
+        """The bytes before `n` translated rows, where those are all that the output holds."""
+        if self.writer.header is None or is_compressed(self.output):
+            return None
+        return self.writer.header((n, self.translator.target_.dim), np.dtype(self.dtype))
+
+    @property
+    def whole(self) -> Path:
+        """The hidden file in which the result is put together where it is no plain matrix."""
+        return self.part.with_name(f"{self.part.name}.whole")
+
+    @property
+    def manifest(self) -> Path:
+        """The file beside the result that says how it was made."""
+        return self.output.with_name(f"{self.output.name}.manifest.json")
 
     def state_path(self, rank: int) -> Path:
         """Where a process notes how far it has come."""
-        return self.part.with_name(f"{self.part.name}.{rank}-of-{self.world}")
+        return self.part.with_name(f"{self.part.name}.{rank}-of-{self.processes}")
 
-    def range_of(self, rank: int, n: int | None) -> tuple[int, int | None]:
+    def range_of(self, rank: int, n: int) -> tuple[int, int]:
         """First and last row (exclusive) of a process."""
-        if n is None:
-            return 0, None
-        blocks = -(-n // self.rows)
-        first, last = (blocks * r // self.world * self.rows for r in (rank, rank + 1))
+        chunks = -(-n // self.chunk_size)
+        first, last = (chunks * r // self.processes * self.chunk_size for r in (rank, rank + 1))
         return min(first, n), min(last, n)
 
     def done(self, rank: int) -> int | None:
         """Rows of its range that a process has written; None if it has not begun.
 
         Raises:
-            ResumeError: What is there belongs to another job; says what differs.
+            CheckpointError: The state belongs to another job.
         """
         state = self._read(self.state_path(rank))
         return None if state is None or not self.part.exists() else int(state["done"])
 
-    def is_done(self, rank: int, n: int | None) -> bool:
-        """Whether a process has written all of its range; that of a stream is never waited for."""
-        start, stop = self.range_of(rank, n)
-        return stop is None or (self.done(rank) or 0) >= stop - start
+    def unfinished(self, n: int) -> list[int]:
+        """The processes that have not written all of their range."""
+        ranges = (self.range_of(rank, n) for rank in range(self.processes))
+        return [
+            rank
+            for rank, (start, stop) in enumerate(ranges)
+            if (self.done(rank) or 0) < stop - start
+        ]
 
     def note(self, rank: int, done: int) -> None:
         """Records, whole or not at all, that the first `done` rows of a range are written."""
@@ -77,17 +130,24 @@ class Job:
         write_atomic(self.state_path(rank), content.encode())
 
     def check(self) -> None:
-        """Looks at all that an earlier run has left.
+        """Looks at the files that an earlier run has left.
 
         Raises:
-            ResumeError: It belongs to another job.
+            CheckpointError: They belong to another job.
         """
         for path in self._states():
             self._read(path)
 
+    def restart(self, rank: int | None) -> None:
+        """Forgets what a process has done; all of it where this process runs them all."""
+        if rank is None:
+            self.clear()
+        else:
+            self.state_path(rank).unlink(missing_ok=True)
+
     def clear(self) -> None:
-        """Removes what a run leaves while it is not finished."""
-        for path in [*self._states(), self.part]:
+        """Removes the files of an unfinished run."""
+        for path in [*self._states(), self.part, self.whole]:
             path.unlink(missing_ok=True)
 
     def _states(self) -> list[Path]:
@@ -102,36 +162,47 @@ class Job:
         changed = [k for k in now if before.get(k) != now[k]]
         if changed:
             told = "; ".join(f"{k}: {before.get(k)!r} then, {now[k]!r} now" for k in changed)
-            raise ResumeError(
-                f"an unfinished translation into {self.target} cannot be resumed, for it had "
+            raise CheckpointError(
+                f"an unfinished translation into {self.output} cannot be resumed, for it had "
                 f"another {' and '.join(changed)} ({told}): put that back, or start over with "
                 "resume=False (--restart)"
             )
         return state
 
 
+class Watch:
+    """Ends a wait for processes that make no progress."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._seen: list[int | None] | None = None
+        self._since = time.monotonic()
+
+    def look(self) -> int:
+        """The rows that all processes have written.
+
+        Raises:
+            ProcessError: No process has written any for `job.timeout` seconds.
+        """
+        done = [self._job.done(rank) for rank in range(self._job.processes)]
+        if done != self._seen:
+            self._seen, self._since = done, time.monotonic()
+        if time.monotonic() - self._since > self._job.timeout:
+            raise ProcessError(
+                f"the {self._job.processes} processes have noted no progress for "
+                f"{self._job.timeout:g} seconds (rows written by each: {done}): start again, and "
+                "all go on where they stood; a longer timeout can be given"
+            )
+        return sum(rows or 0 for rows in done)
+
+
 def describe_translator(translator: Translator) -> dict[str, Any]:
-    """Repo and commit where it has them, its parameters that matter, and its weights' hash."""
-    tensors = {"weight": translator.map_.weight, "bias": translator.map_.bias}
-    weights = to_files({}, tensors)[WEIGHTS_NAME]
+    """Its type and parameters, repo and commit if it has them, and the hash of its map."""
+    weights = to_files({}, translator.map_.state_dict())[WEIGHTS_NAME]
     return {
+        "translator_type": translator.translator_type,
+        "params": translator.params_,
         "repo_id": translator.repo_id,
         "commit": translator.commit,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "normalize": translator.normalize,
     }
-
-
-def write_manifest(job: Job, source: Mapping[str, Any], shape: tuple[int, int]) -> None:
-    """Writes `<output>.manifest.json`: what was made from what by which translator."""
-    content = {
-        "output": job.target.name,
-        "rows": shape[0],
-        "width": shape[1],
-        "dtype": np.dtype(job.dtype).name,
-        "source": dict(source),
-        "translator": job.facts["translator"],
-        "library_version": __version__,
-    }
-    path = job.target.with_name(f"{job.target.name}.manifest.json")
-    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,119 +1,113 @@
-"""Reads, multiplies and writes at the same time: one thread on each side of the product."""
+"""Reads, translates and writes at the same time, in one process or in several."""
 
+import math
+import multiprocessing
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from functools import partial
+from itertools import repeat
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.data.items import Array
+from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError, ProcessError
 from hf_latent_bridge.latents import check_finite
-from hf_latent_bridge.translation.job import Job
-from hf_latent_bridge.translation.opening import open_source
-from hf_latent_bridge.translation.outputs import header
-from hf_latent_bridge.translation.sources import Rows, Source
-from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translation.job import Job, Watch
+from hf_latent_bridge.vectors.formats import open_vectors
+from hf_latent_bridge.vectors.reader import Block, VectorReader
+from hf_latent_bridge.vectors.writers import Result, write_to
 
-_CHECKPOINT_BYTES = 2**25
 _AHEAD = 2
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 10
 T = TypeVar("T")
+_Run = tuple[Connection, BaseProcess]
+
+
+# One process ------------------------------------------------------------------------------
 
 
 def translate_range(
-    job: Job, rank: int, source: Source | None = None, *, progress: bool = False
-) -> int:
-    """Does one process's rows, from where its last checkpoint stands; returns their number.
+    job: Job, rank: int, reader: VectorReader | None = None, *, progress: bool = False
+) -> None:
+    """Translates one process's rows, starting after its last checkpoint.
 
     Raises:
         InvalidLatentsError: A bad row, named by its number.
-        ResumeError: An unfinished run of another job is there.
+        CheckpointError: An unfinished run of another job is there.
+        TimeoutError: No rows could be read for `job.timeout` seconds.
     """
-    from tqdm.auto import tqdm
-
-    source = source or open_source(job.place)
-    start, stop = job.range_of(rank, source.n)
+    reader = reader or open_vectors(job.input)
+    start, stop = job.range_of(rank, reader.n or 0)
     done = job.done(rank) or 0
     job.note(rank, done)
-    dtype, width = np.dtype(job.dtype), job.translator.target_width
-    offset = len(header(job.target.suffix, (0, width), dtype))
-    file = os.open(job.part, os.O_WRONLY | os.O_CREAT, 0o666)
-    bar = tqdm(
-        total=source.n and (stop or 0) - start,
-        initial=done,
-        unit="row",
-        desc="translate",
-        disable=not progress or rank > 0,
-    )
-    try:
-        with bar, ThreadPoolExecutor(1) as writer:
-            writes: list[Future[None]] = []
-            unsaved = 0
-            for first, rows in translated(job.translator, source, start + done, stop, job):
-                while len(writes) >= _AHEAD:
-                    writes.pop(0).result()
-                place = offset + first * width * dtype.itemsize
-                writes.append(writer.submit(_write, file, rows, place))
-                done, unsaved = first + len(rows) - start, unsaved + rows.nbytes
-                if unsaved >= _CHECKPOINT_BYTES and source.n is not None:
-                    writes.append(writer.submit(_checkpoint, file, job, rank, done))
-                    unsaved = 0
-                bar.update(len(rows))
-            for write in writes:
-                write.result()
-        _checkpoint(file, job, rank, done)
-    finally:
-        os.close(file)
-    return done
+    blocks = ahead(reader.blocks(start + done, stop, job.chunk_size), timeout=job.timeout)
+    bar = progress_bar(stop - start, progress and rank == 0)
+    with bar, _Part(job, rank) as part, ThreadPoolExecutor(1) as writer:
+        bar.update(done)
+        writes: list[Future[None]] = []
+        for block in blocks:
+            rows = translate_block(job, block)
+            while len(writes) >= _AHEAD:
+                writes.pop(0).result()
+            done = block.first + len(rows) - start
+            writes.append(writer.submit(part.write, rows, block.first, done))
+            bar.update(len(rows))
+        for write in writes:
+            write.result()
+        part.checkpoint(stop - start)
 
 
-def translated(
-    translator: Translator, source: Source, start: int, stop: int | None, job: Job
-) -> Iterator[tuple[int, Rows]]:
-    """Blocks of the result, each with the number of its first row.
+def translate_block(job: Job, block: Block) -> Array:
+    """The vectors of a block, translated, in the dtype of the result.
 
     Raises:
         InvalidLatentsError: A bad row, named by its number.
     """
-    dtype = np.dtype(job.dtype)
-    for block in ahead(source.blocks(start, stop, job.rows)):
-        try:
-            rows = _cast(translator.transform(block), dtype)
-        except InvalidLatentsError as error:
-            bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-            row = f"row {start + int(bad[0])} is bad; " if len(bad) else ""
-            raise InvalidLatentsError(
-                f"{job.place.name}: {row}rows from {start} on: {error}"
-            ) from error
-        yield start, rows
-        start += len(block)
+    try:
+        return _cast(job.translator.transform(block.vectors), str(job.dtype))
+    except InvalidLatentsError as error:
+        bad = np.flatnonzero(~np.isfinite(block.vectors).all(axis=1))
+        row = f"row {block.first + int(bad[0])} is bad; " if len(bad) else ""
+        raise InvalidLatentsError(
+            f"{job.input.path}: {row}rows from {block.first} on: {error}"
+        ) from error
 
 
-def _cast(rows: Rows, dtype: np.dtype[np.floating]) -> Rows:
-    native = dtype.newbyteorder("=")
-    result = torch.from_numpy(np.ascontiguousarray(rows)).to(getattr(torch, native.name))
+def _cast(rows: Array, dtype: str) -> Array:
+    result = torch.from_numpy(np.ascontiguousarray(rows)).to(getattr(torch, dtype))
     try:
         check_finite(result)
     except InvalidLatentsError as error:
-        top = float(np.finfo(native).max)
+        top = float(np.finfo(dtype).max)
         raise InvalidLatentsError(
-            f"the translations overflow {native} (at most {top:.3g}), choose a wider dtype: {error}"
+            f"the translations overflow {dtype} (at most {top:.3g}), choose a wider dtype: {error}"
         ) from error
-    return result.numpy().astype(dtype, copy=False)
+    return result.numpy()
 
 
-def ahead(items: Iterable[T], depth: int = _AHEAD) -> Iterator[T]:
-    """The same items, taken in a thread that stays up to `depth` ahead."""
+def ahead(items: Iterable[T], *, timeout: float, depth: int = _AHEAD) -> Iterator[T]:
+    """The same items, taken in a thread that stays up to `depth` ahead.
+
+    Raises:
+        TimeoutError: The next item did not come within `timeout` seconds.
+    """
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     left = threading.Event()
 
     def put(item: T | None, error: BaseException | None) -> None:
         while not left.is_set():
             try:
-                ready.put((item, error), timeout=0.1)
+                ready.put((item, error), timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
             break
@@ -132,7 +126,13 @@ def ahead(items: Iterable[T], depth: int = _AHEAD) -> Iterator[T]:
     thread.start()
     try:
         while True:
-            item, error = ready.get()
+            try:
+                item, error = ready.get(timeout=timeout)
+            except queue.Empty:
+                raise TimeoutError(
+                    f"no rows could be read for {timeout:g} seconds: is the disk or network that "
+                    "holds them still there? A longer timeout can be given"
+                ) from None
             if isinstance(error, StopIteration):
                 return
             if error is not None:
@@ -142,13 +142,170 @@ def ahead(items: Iterable[T], depth: int = _AHEAD) -> Iterator[T]:
         left.set()
 
 
-def _write(file: int, rows: Rows, place: int) -> None:
-    content = rows.reshape(-1).view(np.uint8).data
-    while len(content):
-        written = os.pwrite(file, content, place)
-        content, place = content[written:], place + written
+class _Part(AbstractContextManager["_Part"]):
+    """The growing file of results, and how much of one process's range is in it for good."""
+
+    def __init__(self, job: Job, rank: int) -> None:
+        self._job, self._rank = job, rank
+        self._row_bytes = job.translator.target_.dim * np.dtype(job.dtype).itemsize
+        self._offset = len(job.header(0) or b"")
+        self._file = os.open(job.part, os.O_WRONLY | os.O_CREAT, 0o666)
+        self._saved = job.done(rank) or 0
+
+    def write(self, rows: Array, first: int, done: int) -> None:
+        """Writes rows at their place; notes it where a checkpoint is due."""
+        content = rows.reshape(-1).view(np.uint8).data
+        position = self._offset + first * self._row_bytes
+        while len(content):
+            written = os.pwrite(self._file, content, position)
+            content, position = content[written:], position + written
+        if done - self._saved >= self._job.checkpoint_every:
+            self.checkpoint(done)
+
+    def checkpoint(self, done: int) -> None:
+        """Syncs what was written, then notes it."""
+        os.fdatasync(self._file)
+        self._job.note(self._rank, done)
+        self._saved = done
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
 
 
-def _checkpoint(file: int, job: Job, rank: int, done: int) -> None:
-    os.fdatasync(file)
-    job.note(rank, done)
+# Several processes ------------------------------------------------------------------------
+
+
+def translate_ranges(job: Job, n: int, *, progress: bool = False) -> None:
+    """Translates each range in a process of its own on this machine.
+
+    Args:
+        job: The job.
+        n: Number of rows.
+        progress: Show a bar of the rows that all processes have written.
+
+    Raises:
+        LatentBridgeError: The error of the first process that failed; the others are stopped.
+        ProcessError: A process was killed, or none makes progress.
+    """
+    context = multiprocessing.get_context("spawn")
+    runs: list[_Run] = []
+    try:
+        for rank in range(job.processes):
+            receiver, sender = context.Pipe(duplex=False)
+            process: BaseProcess = context.Process(
+                target=_work, args=(job, rank, sender), daemon=True
+            )
+            process.start()
+            sender.close()
+            runs.append((receiver, process))
+        _follow(runs, job, n, progress)
+    finally:
+        for receiver, process in runs:
+            process.kill()
+            process.join(_GRACE_SECONDS)
+            receiver.close()
+
+
+def wait_for_others(job: Job, n: int) -> None:
+    """Waits until every process has noted that its range is done.
+
+    Raises:
+        ProcessError: None has noted any progress for `job.timeout` seconds.
+    """
+    watch = Watch(job)
+    while job.unfinished(n):
+        watch.look()
+        time.sleep(_POLL_SECONDS)
+
+
+def progress_bar(total: int, show: bool) -> Any:
+    """A bar that counts rows."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, unit="row", desc="translate", disable=not show)
+
+
+def _follow(runs: list[_Run], job: Job, n: int, progress: bool) -> None:
+    """Waits for all processes to end, and shows how far they are."""
+    left, watch = list(runs), Watch(job)
+    with progress_bar(n, progress) as bar:
+        while left:
+            ready = wait([receiver for receiver, _ in left], timeout=_POLL_SECONDS)
+            for run in [run for run in left if run[0] in ready]:
+                left.remove(run)
+                _raise_failure(*run, job)
+            bar.update(watch.look() - bar.n)
+
+
+def _raise_failure(receiver: Connection, process: BaseProcess, job: Job) -> None:
+    try:
+        error = receiver.recv()
+    except EOFError:
+        process.join(_GRACE_SECONDS)
+        killed = (process.exitcode or 0) < 0
+        how = "was killed, perhaps for want of memory" if killed else "failed, as printed above"
+        raise ProcessError(
+            f"one of {job.processes} processes {how}: start again, and all go on where they stood"
+        ) from None
+    if error is not None:
+        raise error
+
+
+def _work(job: Job, rank: int, sender: Connection) -> None:
+    """Does one range and sends the error that ended it, or None."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.processes))
+    error: Exception | None = None
+    try:
+        translate_range(job, rank)
+    except (LatentBridgeError, OSError, ValueError) as failure:
+        error = failure
+    sender.send(error)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        while not wait([parent.sentinel], timeout=_GRACE_SECONDS):
+            continue
+        os._exit(1)
+
+
+# The result -------------------------------------------------------------------------------
+
+
+def finish(job: Job, reader: VectorReader, *, payload: bool) -> None:
+    """Turns the translated matrix into the output, in one step.
+
+    Args:
+        job: The job, of which every process is done.
+        reader: The input.
+        payload: Whether rows have ids or other columns that the output keeps.
+    """
+    shape, dtype = (reader.n or 0, job.translator.target_.dim), np.dtype(job.dtype)
+    header = job.header(shape[0])
+    if header is not None:
+        with job.part.open("r+b") as stream:
+            stream.write(header)
+            stream.truncate(len(header) + math.prod(shape) * dtype.itemsize)
+            os.fsync(stream.fileno())
+        job.part.replace(job.output)
+        return
+    blocks = partial(_blocks, job, reader, payload)
+    with job.whole.open("w+b") as stream:
+        write_to(stream, job.output, job.writer, Result(shape, dtype, blocks))
+        os.fsync(stream.fileno())
+    job.whole.replace(job.output)
+
+
+def _blocks(job: Job, reader: VectorReader, payload: bool, size: int) -> Iterator[Block]:
+    """The translated rows; the input is read again for their ids and other columns."""
+    n, dim = reader.n or 0, job.translator.target_.dim
+    carried: Iterator[Block | None] = repeat(None)
+    if payload:
+        carried = ahead(reader.blocks(0, None, size, payload=True), timeout=job.timeout)
+    with job.part.open("rb") as stream:
+        for first, block in zip(range(0, n, size), carried, strict=False):
+            rows = np.fromfile(stream, job.dtype, min(size, n - first) * dim).reshape(-1, dim)
+            yield Block(first, rows, block.payload if block else None)

@@ -1,6 +1,7 @@
-"""One file per translator type; importing a file here enters it into the registry."""
+"""The registered translator types; importing a type's file enters it into the registry."""
 
 from hf_latent_bridge.translators.base import TRANSLATORS, Translator
+from hf_latent_bridge.translators.composed import ComposedTranslator
 from hf_latent_bridge.translators.methods import (
     AffineTranslator,
     LinearTranslator,
@@ -11,6 +12,7 @@ from hf_latent_bridge.translators.methods import (
 __all__ = [
     "TRANSLATORS",
     "AffineTranslator",
+    "ComposedTranslator",
     "LOrthoTranslator",
     "LinearTranslator",
     "OrthoTranslator",

@@ -1,11 +1,15 @@
-"""The base of all translator types: registry, config, and loading by type."""
+"""The base of all translator types: registry, config, saving, and loading by type."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
 import torch
+from huggingface_hub import CommitInfo
+from torch import Tensor
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.devices import as_device
@@ -19,12 +23,11 @@ from hf_latent_bridge.files import (
     to_files,
 )
 from hf_latent_bridge.hub import client
-from hf_latent_bridge.hub.cards import render_card
-from hf_latent_bridge.hub.published import Published
+from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import AffineMap
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.estimator import TranslatorEstimator
+from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class TranslatorConfig:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], where: str = CONFIG_NAME) -> Self:
-        """Reads what `to_dict` wrote; `where` it stood is for the error.
+        """Reads what `to_dict` wrote; `where` is the file that the error names.
 
         Raises:
             FormatVersionError: Written by a newer library.
@@ -82,14 +85,16 @@ class Translator(TranslatorEstimator, Published):
     """A map from one latent space to another.
 
     A subclass names its type (`class MyTranslator(Translator, translator_type="mine")`), stores
-    its parameters in `__init__` and says in `_solve` how moments become an affine map.
+    its parameters in `__init__` and says in `_solve` how moments become an affine map. That is
+    all: the command line, the docs and the Space list what is registered.
 
     Attributes:
         translator_type: The name in `config.json` and in the registry.
+        learns: Whether it is fitted on pairs, as all are but a composition.
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
         dataset_: Which pairs the fit saw; JSON values, printed on the card.
-        metrics_: Results of an evaluation; JSON values, printed on the card.
+        metrics_: Results of an evaluation, as loaded, saved or pushed; set by `metrics=` there.
         fit_summary_: Where the time of `fit_translator` went; None for any other fit.
         repo_id: The Hub repo that it came from or was pushed to, else None.
         commit: The commit there, else None.
@@ -97,6 +102,8 @@ class Translator(TranslatorEstimator, Published):
     """
 
     translator_type: ClassVar[str]
+    learns: ClassVar[bool] = True
+    _renamed: ClassVar[dict[str, str]] = {"normalize": "unit_norm"}  # since 0.1.0
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]
     fit_summary_: object | None = None
@@ -158,9 +165,9 @@ class Translator(TranslatorEstimator, Published):
         where = str(fetched.paths[CONFIG_NAME])
         config = TranslatorConfig.from_dict(fetched.config, where)
         translator = cls._from_config(config)
-        shapes = {"weight": (config.source.dim, config.target.dim), "bias": (config.target.dim,)}
+        shapes = translator._shapes(config)
         tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config.weights_sha256)
-        translator._restore(config, AffineMap(**tensors).to(as_device(device), dtype))
+        translator._restore(config, translator._to_map(tensors).moved(as_device(device), dtype))
         return translator._loaded_from(fetched)
 
     @classmethod
@@ -172,35 +179,117 @@ class Translator(TranslatorEstimator, Published):
                 "load it with AutoTranslator.from_pretrained"
             )
         try:
-            return kind.from_params(config.params)
+            return kind._from_saved(config.params)
         except ValueError as error:
-            raise ConfigError(f"config.json: {error}") from error
+            raise ConfigError(f"{CONFIG_NAME}: {error}") from error
 
-    def _restore(self, config: TranslatorConfig, fitted: AffineMap) -> None:
+    @classmethod
+    def _from_saved(cls, params: Mapping[str, Any]) -> Self:
+        """An unfitted translator with the `params` of a config, also of one that 0.1.0 wrote."""
+        known = cls().get_params()
+        renamed = {old: new for old, new in cls._renamed.items() if old not in known}
+        if twice := [old for old, new in renamed.items() if {old, new} <= params.keys()]:
+            raise ConfigError(f"params state {twice[0]!r} and {renamed[twice[0]]!r}, its new name")
+        return cls.from_params({renamed.get(name, name): v for name, v in params.items()})
+
+    def _shapes(self, config: TranslatorConfig) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor in the repo."""
+        return {"weight": (config.source.dim, config.target.dim), "bias": (config.target.dim,)}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors of the repo, named as `_shapes` names them."""
+        return self.map_.state_dict()
+
+    def _to_map(self, tensors: Mapping[str, Tensor]) -> Map:
+        """The map, from the tensors that `_shapes` declares."""
+        return LatentMap(tensors["weight"], tensors["bias"], unit_norm=self.unit_norm)
+
+    def _restore(self, config: TranslatorConfig, fitted: Map) -> None:
+        self.params_ = self.get_params()
         self.moments_ = None
         self.source_, self.target_ = config.source, config.target
         self.dataset_, self.metrics_ = config.dataset, config.metrics
         self._n_pairs = config.n_pairs
         self._maps = {"fitted": fitted}
 
-    def _render_card(
-        self, config: Mapping[str, Any], *, repo_id: str | None, tags: Sequence[str]
-    ) -> str:
-        return render_card(config, repo_id=repo_id, tags=tags)
+    def save_pretrained(
+        self, save_directory: str | Path, *, metrics: Results | Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes the files and a card into a folder; your own text in an earlier card is kept.
+
+        Args:
+            save_directory: The folder, made if it is not there.
+            metrics: Results to put into the config and the card, such as the `Report` of
+                `evaluate`; None for those that the translator has.
+
+        Raises:
+            InvalidNameError: The name is empty, or not a text or path.
+            ForeignFileError: The folder holds a README.md that is not a card of this library.
+            NotFittedError: There is nothing to save yet.
+            ConfigError: Something to be saved is not a JSON value.
+        """
+        with self._recording(metrics):
+            super().save_pretrained(save_directory)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        metrics: Results | Mapping[str, Any] | None = None,
+        **options: Unpack[PushOptions],
+    ) -> CommitInfo:
+        """Publishes it as a model repo, in one commit; none if nothing changed.
+
+        What people wrote into the README.md of the repo (or, if it has none, of the folder that
+        this was loaded from) is kept.
+
+        Args:
+            repo_id: Such as "me/minilm-to-mpnet"; created if it is not there.
+            metrics: Results to put into the config and the card, such as the `Report` of
+                `evaluate`; None for those that the translator has.
+            options: `private`, `revision` (a branch, created if it is not there),
+                `commit_message`, `create_pr`, `token` and `tags`, as `PushOptions` tells.
+
+        Raises:
+            InvalidNameError: The name is empty or not a text.
+            RepoNotFoundError: The name is not a repo id.
+            ForeignFileError: The repo holds a model of another library.
+            NotFittedError: There is nothing to publish yet.
+            ConfigError: Something to be published is not a JSON value.
+            RepoAccessError: The token may not write there.
+            HubUnavailableError: The Hub cannot be reached, or someone else pushed meanwhile. A repo
+                or branch that was made for this push is deleted again.
+        """
+        with self._recording(metrics):
+            return super().push_to_hub(repo_id, **options)
+
+    @contextlib.contextmanager
+    def _recording(self, metrics: Results | Mapping[str, Any] | None) -> Iterator[None]:
+        """Takes the results over, unless the block fails."""
+        self._require_fit()
+        before = self.metrics_
+        if metrics is not None:
+            self.metrics_ = as_metrics(metrics)
+        try:
+            yield
+        except BaseException:
+            self.metrics_ = before
+            raise
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         self._require_fit()
         self._require_type()
+        weights = self._tensors()
         config = TranslatorConfig(
             translator_type=self.translator_type,
-            params=self.get_params(),
+            params=self.params_,
             source=self.source_,
             target=self.target_,
             n_pairs=self.n_pairs_,
             dataset=self.dataset_,
             metrics=self.metrics_,
         ).to_dict()
-        return config, to_files(config, {"weight": self.map_.weight, "bias": self.map_.bias})
+        return config, to_files(config, weights)
 
     def _require_type(self) -> None:
         kind = type(self)
@@ -233,3 +322,22 @@ def translator_class(translator_type: str) -> type[Translator]:
             f"unknown translator_type {translator_type!r}: this library knows "
             f"{sorted(TRANSLATORS)}; import the package that defines it first"
         ) from None
+
+
+def methods() -> dict[str, type[Translator]]:
+    """The registered types that are fitted on pairs, by name."""
+    return {name: kind for name, kind in TRANSLATORS.items() if kind.learns}
+
+
+def summary(kind: type[Translator]) -> str:
+    """The first line of a type's docstring, for lists of the types."""
+    return (inspect.getdoc(kind) or kind.__name__).splitlines()[0]
+
+
+class AutoTranslator:
+    """The one entry point for loading: `AutoTranslator.from_pretrained("me/minilm-to-mpnet")`."""
+
+    from_pretrained = Translator.from_pretrained
+
+    def __init__(self) -> None:
+        raise OSError("AutoTranslator is not built directly: use AutoTranslator.from_pretrained")

@@ -1,185 +1,199 @@
-"""Translators in a row: from A by way of B to C, as one map where no norm lies between."""
+"""Translators in a row, from A by way of B to C, as one translator."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import pairwise
-from typing import overload
+from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.errors import InvalidLatentsError, SpaceMismatchError
-from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like
-from hf_latent_bridge.solvers import AffineMap
-from hf_latent_bridge.spaces import SpaceSpec
-from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.translators.latent_map import translate
+from hf_latent_bridge.errors import ConfigError
+from hf_latent_bridge.files import check_fields, check_sizes
+from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.solvers import Solution
+from hf_latent_bridge.spaces import SpaceSpec, check_meet
+from hf_latent_bridge.translators.base import Translator, TranslatorConfig
+from hf_latent_bridge.translators.latent_map import LatentMap, Map, check_unit_norm
+
+_RECORD = {
+    "translator_type": str,
+    "params": dict,
+    "source": dict,
+    "target": dict,
+    "n_pairs": int,
+}
+_ADDRESS = ("repo_id", "revision", "subfolder")
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """An affine map with a norm before or after it.
+class ComposedTranslator(Translator, translator_type="composed"):
+    """Several translators in a row, as one map; `compose` makes it.
 
-    Attributes:
-        map: The map, in float64.
-        normalize_input: Scale rows to unit L2 norm before.
-        normalize_output: Scale rows to unit L2 norm after.
-    """
-
-    map: AffineMap
-    normalize_input: bool
-    normalize_output: bool
-
-    def then(self, after: "Step") -> "list[Step]":
-        """Both as one step if no norm lies between, else as two."""
-        if self.normalize_output or after.normalize_input:
-            return [self, after]
-        folded = self.map.compose(after.map)
-        return [Step(folded, self.normalize_input, after.normalize_output)]
-
-
-class ComposedTranslator:
-    """Translators in a row, as one; `compose` makes it.
+    It does what any fitted translator does, except to be fitted: fit its translators, then compose
+    them again. Translators with no norm between them are folded into one affine map. Its `n_pairs_`
+    is the smallest of its translators'.
 
     Attributes:
-        translators: The translators, in the order in which latents pass them.
-        steps: What they fold to.
-        source_: Whose latents are translated.
-        target_: Whose space they are carried into.
+        translators_: What it was made of, in the order in which latents pass: for each its
+            `translator_type`, `params`, `source`, `target`, `n_pairs` and, where it has them,
+            `repo_id`, `revision` (the commit) and `subfolder`, all as they were when composed.
     """
 
-    def __init__(self, translators: tuple[Translator, ...]) -> None:
-        """Folds translators whose spaces meet."""
-        self.translators = translators
-        self.source_ = translators[0].source_
-        self.target_ = translators[-1].target_
-        self.steps = fold(translators)
+    learns: ClassVar[bool] = False
+    translators_: list[dict[str, Any]]
 
-    @overload
-    def transform(self, X: Tensor) -> Tensor: ...
-    @overload
-    def transform(self, X: Array) -> Array: ...
-    def transform(self, X: Latents) -> Latents:
-        """Translates latents of the first source into the last target's space.
+    def __init__(self) -> None:
+        """Makes an empty one; use `compose`."""
 
-        Args:
-            X: (n, d_source) or one latent (d_source,).
+    def _check_params(self) -> None:
+        _refuse_fit()
 
-        Returns:
-            (n, d_target) or (d_target,), in the form that `X` has.
+    def _solve(self, moments: PairedMoments) -> Solution:
+        _refuse_fit()
 
-        Raises:
-            InvalidLatentsError: Another width than the source's, NaN or infinity.
-        """
-        x = as_tensor(X)
-        if x.ndim not in (1, 2) or x.shape[-1] != self.source_.dim:
-            raise InvalidLatentsError(
-                f"latents of {self.source_} have shape (n, {self.source_.dim}), "
-                f"got {tuple(x.shape)}"
+    def _learn_from(self, translators: Sequence[Translator]) -> Self:
+        maps = [translator.map_.moved(dtype=torch.float64) for translator in translators]
+        whole = reduce(Map.then, maps)
+        dtypes = [translator.map_.dtype for translator in translators]
+        self._maps = {"fitted": whole.moved(dtype=reduce(torch.promote_types, dtypes))}
+        self.source_, self.target_ = translators[0].source_, translators[-1].target_
+        self.translators_ = [record for part in translators for record in _records(part)]
+        self.params_ = _params(whole, self.translators_)
+        self.moments_, self._n_pairs = None, min(part.n_pairs_ for part in translators)
+        self.dataset_, self.metrics_ = {}, {}
+        return self
+
+    @classmethod
+    def _from_saved(cls, params: Mapping[str, Any]) -> Self:
+        check_fields(params, {"dims": list, "unit_norms": list, "translators": list}, "params")
+        check_sizes("dims", params["dims"])
+        if len(params["dims"]) != len(params["unit_norms"]) + 1 or not params["unit_norms"]:
+            raise ConfigError("params: dims must have one number more than unit_norms")
+        for unit_norm in params["unit_norms"]:
+            check_unit_norm(unit_norm)
+        for record in params["translators"]:
+            _check_record(record)
+        composed = cls()
+        composed.params_, composed.translators_ = dict(params), params["translators"]
+        return composed
+
+    def _shapes(self, config: TranslatorConfig) -> dict[str, tuple[int, ...]]:
+        dims = self.params_["dims"]
+        if (dims[0], dims[-1]) != (config.source.dim, config.target.dim):
+            raise ConfigError(
+                f"params: dims must lead from {config.source.dim} to {config.target.dim}, as the "
+                f"spaces do, got {dims}"
             )
-        check_finite(x)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        z = x.to(dtype)
-        for step in self.steps:
-            affine = step.map.to(x.device, dtype)
-            z = translate(z, affine, step.normalize_input, step.normalize_output)
-        return like(z.to(x.dtype), X)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for number, (source_dim, target_dim) in enumerate(pairwise(dims)):
+            shapes[f"{number}.weight"] = (source_dim, target_dim)
+            shapes[f"{number}.bias"] = (target_dim,)
+        return shapes
 
-    __call__ = transform
+    def _to_map(self, tensors: Mapping[str, Tensor]) -> Map:
+        steps: list[Map] = [
+            LatentMap(tensors[f"{number}.weight"], tensors[f"{number}.bias"], unit_norm=unit_norm)
+            for number, unit_norm in enumerate(self.params_["unit_norms"])
+        ]
+        return reduce(Map.then, steps)
 
-    @property
-    def source_width(self) -> int:
-        """Width of the source latents."""
-        return self.source_.dim
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            f"{number}.{name}": tensor.clone()  # the same step may come twice
+            for number, step in enumerate(self.map_.steps)
+            for name, tensor in step.state_dict().items()
+        }
 
-    @property
-    def target_width(self) -> int:
-        """Width of the target latents."""
-        return self.target_.dim
+    def _restore(self, config: TranslatorConfig, fitted: Map) -> None:
+        params = self.params_
+        super()._restore(config, fitted)
+        self.params_ = params
 
     def __repr__(self) -> str:
-        names = ", ".join(type(translator).__name__ for translator in self.translators)
-        return f"ComposedTranslator({names}) from {self.source_} to {self.target_}"
+        if not self._is_fitted():
+            return "ComposedTranslator()"
+        types = ", ".join(record["translator_type"] for record in self.translators_)
+        return (
+            f"ComposedTranslator({types}) from {self.source_} to {self.target_}, "
+            f"{self.n_pairs_:,} pairs"
+        )
 
 
-AnyTranslator = Translator | ComposedTranslator
-
-
-def compose(first: AnyTranslator, *others: AnyTranslator) -> ComposedTranslator:
+def compose(
+    first: Translator, *others: Translator, allow_mismatch: bool = False
+) -> ComposedTranslator:
     """One translator from several: the target of each must be the source of the next.
 
     Args:
         first: A fitted translator, or a composed one.
         others: Those that follow it.
+        allow_mismatch: Accept neighbours whose spaces do not meet, as long as their widths do.
 
     Raises:
         SpaceMismatchError: Two neighbours do not meet.
+        InvalidLatentsError: With `allow_mismatch`, two neighbours of different widths.
         NotFittedError: One is not fitted.
-        TypeError: One is no translator.
+        TypeError: One is not a translator.
     """
-    translators = tuple(part for given in (first, *others) for part in _parts(given))
-    for before, after in pairwise(translators):
+    translators = (first, *others)
+    for translator in translators:
+        check_translator(translator)
+    for before, after in pairwise(translators) if not allow_mismatch else ():
         check_meet(
             (f"translator {type(before).__name__}", before.target_),
             (f"translator {type(after).__name__}", after.source_),
         )
-    return ComposedTranslator(translators)
-
-
-def ends_of(translator: AnyTranslator) -> tuple[SpaceSpec, SpaceSpec]:
-    """Source and target of a translator.
-
-    Raises:
-        NotFittedError: It is not fitted.
-    """
-    check_translator(translator)
-    return translator.source_, translator.target_
-
-
-def check_meet(giver: tuple[str, SpaceSpec], reader: tuple[str, SpaceSpec]) -> None:
-    """Refuses two neighbours in a chain that differ in a field which both know.
-
-    Args:
-        giver: What gives latents and their space.
-        reader: What reads them and the space that it expects.
-
-    Raises:
-        SpaceMismatchError: Names both sides, both spaces and what differs.
-    """
-    mismatches = giver[1].mismatches(reader[1])
-    if mismatches:
-        raise SpaceMismatchError(
-            f"the {giver[0]} gives latents of {giver[1]}, but the {reader[0]} reads latents of "
-            f"{reader[1]}: they differ in {'; '.join(mismatches)}"
-        )
-
-
-def fold(translators: tuple[Translator, ...]) -> list[Step]:
-    """The fewest steps that do what the translators do, one after another."""
-    steps: list[Step] = []
-    for translator in translators:
-        module = translator.as_module()
-        affine = AffineMap(module.weight, module.bias).to(dtype=torch.float64)
-        step = Step(affine, module.normalize_input, module.normalize_output)
-        steps = [*steps[:-1], *steps[-1].then(step)] if steps else [step]
-    return steps
+    return ComposedTranslator()._learn_from(translators)
 
 
 def check_translator(translator: object) -> None:
-    """Refuses what is no fitted translator.
+    """Refuses what is not a fitted translator.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not a translator.
         NotFittedError: It is not fitted.
     """
-    if not isinstance(translator, AnyTranslator):
+    if not isinstance(translator, Translator):
         raise TypeError(
             "a translator comes from AutoTranslator.from_pretrained, fit_translator or compose; "
             f"got {type(translator).__name__} {translator!r:.60}"
         )
-    if isinstance(translator, Translator):
-        translator._require_fit()
+    translator._require_fit()
 
 
-def _parts(translator: AnyTranslator) -> tuple[Translator, ...]:
-    check_translator(translator)
-    return (translator,) if isinstance(translator, Translator) else translator.translators
+def _records(translator: Translator) -> list[dict[str, Any]]:
+    if isinstance(translator, ComposedTranslator):
+        return translator.translators_
+    record = {
+        "translator_type": translator.translator_type,
+        "params": translator.params_,
+        "source": translator.source_.to_dict(),
+        "target": translator.target_.to_dict(),
+        "n_pairs": translator.n_pairs_,
+    }
+    address = (translator.repo_id, translator.commit, translator.subfolder)
+    return [record | {k: v for k, v in zip(_ADDRESS, address, strict=True) if v}]
+
+
+def _params(whole: Map, translators: list[dict[str, Any]]) -> dict[str, Any]:
+    steps = [step for step in whole.steps if isinstance(step, LatentMap)]
+    return {
+        "dims": [whole.source_dim, *(step.target_dim for step in steps)],
+        "unit_norms": [step.unit_norm for step in steps],
+        "translators": translators,
+    }
+
+
+def _check_record(record: object) -> None:
+    if not isinstance(record, dict):
+        raise ConfigError(f"params: each of translators must be an object, got {record!r}")
+    address = {name: str for name in _ADDRESS if name in record}
+    check_fields(record, {**_RECORD, **address}, "params: a translator")
+    for side in ("source", "target"):
+        SpaceSpec.from_dict(record[side])
+
+
+def _refuse_fit() -> NoReturn:
+    raise TypeError(
+        "a composed translator is not fitted on pairs: fit its translators and compose them again"
+    )

@@ -1,9 +1,10 @@
-"""The scikit-learn face of a translator: fit on pairs, translate, score."""
+"""Fit on pairs, translate, score: a translator as a scikit-learn estimator."""
 
 import abc
+import copy
 import inspect
 import warnings
-from typing import Any, Literal, Self, overload
+from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
@@ -12,34 +13,36 @@ from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError, RankWar
 from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like
 from hf_latent_bridge.metrics import r2_score
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import SCALINGS, AffineMap, Scaling, Solution, is_flat
+from hf_latent_bridge.solvers import SCALINGS, Scaling, Solution, is_flat
 from hf_latent_bridge.spaces import SpaceSpec
-from hf_latent_bridge.translators.latent_map import TranslatorModule, translate
-
-Normalize = Literal["none", "source", "target", "both"]
-_NORMALIZE: tuple[Normalize, ...] = ("none", "source", "target", "both")
+from hf_latent_bridge.translators.latent_map import LatentMap, Map, UnitNorm, check_unit_norm
 
 
 class TranslatorEstimator(abc.ABC):
-    """Learns an affine map from pairs; `Translator` adds the Hub.
+    """Learns a map from pairs; `Translator` adds the Hub.
+
+    `fit`, `partial_fit` and `fit_moments` read the parameters; whatever is learned stays as it was
+    fitted, whatever `set_params` does afterwards.
 
     Attributes:
+        params_: The parameters that the fit read.
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
         moments_: Moments of the pairs; None if the translator was loaded.
     """
 
+    params_: dict[str, Any]
     source_: SpaceSpec
     target_: SpaceSpec
     moments_: PairedMoments | None
 
-    def __init__(self, *, scaling: Scaling = "standard", normalize: Normalize = "none") -> None:
+    def __init__(self, *, scaling: Scaling = "standard", unit_norm: UnitNorm = "none") -> None:
         self.scaling = scaling
-        self.normalize = normalize
+        self.unit_norm = unit_norm
 
     @abc.abstractmethod
     def _solve(self, moments: PairedMoments) -> Solution:
-        """The map for these moments; raises ValueError on parameters out of range."""
+        """The affine map for these moments, by this translator's parameters."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters of `__init__`, as scikit-learn names them."""
@@ -90,20 +93,31 @@ class TranslatorEstimator(abc.ABC):
     def partial_fit(self, X: Latents, y: Latents) -> Self:
         """Adds pairs to those already seen; the map is solved when it is next needed.
 
+        It is solved with the parameters of the latest call. Only `unit_norm` must be that of the
+        earlier calls, for it changes the latents that were summed.
+
         Raises:
             InvalidLatentsError: Wrong shapes, NaN or infinity.
             NotFittedError: The translator was loaded, so its earlier pairs are not known.
+            ValueError: Another `unit_norm` than that of the earlier pairs.
         """
-        moments = self.pair_moments(X, y)
+        self._check_params()
         if not self._is_fitted():
-            return self._learn(moments, None, None)
+            return self._learn(self.pair_moments(X, y), None, None)
         if self.moments_ is None:
             raise NotFittedError(
                 "a loaded translator does not hold the moments of its pairs: "
                 "fit a new one, or add the new pairs to saved PairedMoments"
             )
-        self._check_width(moments.mean_x, self.source_width, "source_")
-        self._check_width(moments.mean_y, self.target_width, "target_")
+        if self.unit_norm != self.params_["unit_norm"]:
+            raise ValueError(
+                f"the {self.n_pairs_:,} pairs so far were summed with "
+                f"unit_norm={self.params_['unit_norm']!r}, which is now {self.unit_norm!r}: "
+                "set it back to add pairs, or call fit to start over"
+            )
+        moments = self.pair_moments(X, y)
+        self._check_width(moments.mean_x, self.source_)
+        self._check_width(moments.mean_y, self.target_)
         return self._learn(self.moments_ + moments, self.source_, self.target_)
 
     def fit_moments(
@@ -125,7 +139,7 @@ class TranslatorEstimator(abc.ABC):
         return self
 
     def pair_moments(self, X: Latents, y: Latents, *, full_syy: bool = False) -> PairedMoments:
-        """Moments of a batch of pairs, as this translator needs them (after `normalize`)."""
+        """Moments of a batch of pairs, as this translator needs them (after `unit_norm`)."""
         self._check_params()
         if y is None:
             raise InvalidLatentsError(
@@ -137,10 +151,9 @@ class TranslatorEstimator(abc.ABC):
                 f"Expected 2D array, got 1D array instead: shape {tuple(source.shape)}. "
                 "Reshape your data to (n, d), one row per item"
             )
-        before, after = self._norms()
-        if before:
+        if self.unit_norm in ("source", "both"):
             source = torch.nn.functional.normalize(source, dim=-1)
-        if after:
+        if self.unit_norm in ("target", "both"):
             target = torch.nn.functional.normalize(target, dim=-1)
         return PairedMoments.from_batch(source, target, full_syy=full_syy)
 
@@ -162,31 +175,30 @@ class TranslatorEstimator(abc.ABC):
         Raises:
             InvalidLatentsError: Another width than the source's, NaN or infinity.
         """
-        x = self._check_input(X, self.source_width, "source_")
-        return like(translate(x, self._map_for(x), *self._norms()), X)
-
-    __call__ = transform
+        self._require_fit()
+        x = self._check_input(X, self.source_)
+        return like(self._map_for(x)(x), X)
 
     @overload
-    def inverse_transform(self, Y: Tensor) -> Tensor: ...
+    def inverse_transform(self, y: Tensor) -> Tensor: ...
     @overload
-    def inverse_transform(self, Y: Array) -> Array: ...
-    def inverse_transform(self, Y: Latents) -> Latents:
+    def inverse_transform(self, y: Array) -> Array: ...
+    def inverse_transform(self, y: Latents) -> Latents:
         """Carries target latents back into the source space.
 
         Exact where the map is square and of full rank (so always for `ortho` between equal
-        widths); otherwise the least-squares solution of least norm. Norms that `normalize` took
+        widths); otherwise the least-squares solution of least norm. Norms that `unit_norm` took
         away do not come back.
 
         Args:
-            Y: (n, d_target) or one latent (d_target,).
+            y: (n, d_target) or one latent (d_target,).
 
         Returns:
-            (n, d_source) or (d_source,), in the form that `Y` has.
+            (n, d_source) or (d_source,): a tensor if `y` is a tensor, else a NumPy array.
         """
-        y = self._check_input(Y, self.target_width, "target_")
-        before, after = self._norms()
-        return like(translate(y, self._map_for(y, inverse=True), after, before), Y)
+        self._require_fit()
+        latents = self._check_input(y, self.target_)
+        return like(self._map_for(latents, inverse=True)(latents), y)
 
     def score(self, X: Latents, y: Latents) -> float:
         """R² of translated `X` against `y`: the share of the variance of `y` that is explained."""
@@ -194,8 +206,8 @@ class TranslatorEstimator(abc.ABC):
         return r2_score(predicted.double(), _as_columns(y).to(predicted.device).double())
 
     @property
-    def map_(self) -> AffineMap:
-        """The learned map y = x @ weight + bias, everything folded in but `normalize`."""
+    def map_(self) -> Map:
+        """The learned map, from plain source latents to plain target latents."""
         self._require_fit()
         self._solve_now()
         return self._maps["fitted"]
@@ -209,19 +221,8 @@ class TranslatorEstimator(abc.ABC):
     @property
     def n_features_in_(self) -> int:
         """Width of the source latents, under scikit-learn's name."""
-        return self.source_width
-
-    @property
-    def source_width(self) -> int:
-        """Width of the source latents."""
         self._require_fit()
         return self.source_.dim
-
-    @property
-    def target_width(self) -> int:
-        """Width of the target latents."""
-        self._require_fit()
-        return self.target_.dim
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -230,12 +231,12 @@ class TranslatorEstimator(abc.ABC):
 
         `transform` follows its input wherever the map is; this only saves the first copy.
         """
-        self._maps = {"fitted": self.map_.to(device, dtype)}
+        self._maps = {"fitted": self.map_.moved(device, dtype)}
         return self
 
-    def as_module(self) -> TranslatorModule:
-        """A frozen `torch.nn.Module` that translates (..., d_source) to (..., d_target)."""
-        return TranslatorModule(self.map_, *self._norms())
+    def as_module(self) -> Map:
+        """A copy of the map: a `torch.nn.Module` from (..., d_source) to (..., d_target)."""
+        return copy.deepcopy(self.map_)
 
     def _learn(
         self, moments: PairedMoments, source: SpaceSpec | None, target: SpaceSpec | None
@@ -248,6 +249,7 @@ class TranslatorEstimator(abc.ABC):
                 f"the pairs are {d_source} and {d_target} wide, but the spaces are {source} "
                 f"and {target}"
             )
+        self.params_ = copy.deepcopy(self.get_params())
         self.moments_ = moments
         self.source_, self.target_ = source, target
         self._n_pairs = moments.n
@@ -257,46 +259,47 @@ class TranslatorEstimator(abc.ABC):
     def _solve_now(self) -> None:
         if "fitted" in self._maps or self.moments_ is None:
             return
-        solution = self._solve(self.moments_)
-        if solution.rank < solution.full_rank:
-            warnings.warn(_describe_rank(solution, self.moments_), RankWarning, stacklevel=3)
-        dtype = (
-            torch.float64 if self.moments_.eps < torch.finfo(torch.float32).eps else torch.float32
-        )
-        self._maps["fitted"] = solution.map.to(dtype=dtype)
+        as_fitted = type(self)(**self.params_)
+        self._maps["fitted"] = as_fitted._learn_map(self.moments_)
 
-    def _map_for(self, x: Tensor, *, inverse: bool = False) -> AffineMap:
+    def _learn_map(self, moments: PairedMoments) -> Map:
+        """The map for these moments, in the precision of the pairs, by the current parameters."""
+        solution = self._solve(moments)
+        if solution.rank < solution.full_rank:
+            warnings.warn(_describe_rank(solution, moments), RankWarning, stacklevel=4)
+        double = moments.eps < torch.finfo(torch.float32).eps
+        dtype = torch.float64 if double else torch.float32
+        weight, bias = solution.weight.to(dtype), solution.bias.to(dtype)
+        return LatentMap(weight, bias, unit_norm=self.unit_norm)
+
+    def _map_for(self, x: Tensor, *, inverse: bool = False) -> Map:
         dtype = torch.promote_types(x.dtype, torch.float32)
         key = f"{'inverse' if inverse else 'forward'} {x.device} {dtype}"
         if key not in self._maps:
             fitted = self.map_.inverse() if inverse else self.map_
-            self._maps[key] = fitted.to(x.device, dtype)
+            self._maps[key] = fitted.moved(x.device, dtype)
         return self._maps[key]
-
-    def _norms(self) -> tuple[bool, bool]:
-        return self.normalize in ("source", "both"), self.normalize in ("target", "both")
 
     def _check_params(self) -> None:
         if self.scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {SCALINGS}, got {self.scaling!r}")
-        if self.normalize not in _NORMALIZE:
-            raise ValueError(f"normalize must be one of {_NORMALIZE}, got {self.normalize!r}")
+        check_unit_norm(self.unit_norm)
 
-    def _check_input(self, latents: Latents, width: int, side: str) -> Tensor:
+    def _check_input(self, latents: Latents, space: SpaceSpec) -> Tensor:
         x = as_tensor(latents)
         if x.ndim not in (1, 2):
             raise InvalidLatentsError(
                 f"latents must be one vector (d,) or a matrix (n, d), got shape {tuple(x.shape)}"
             )
-        self._check_width(x, width, side)
+        self._check_width(x, space)
         check_finite(x)
         return x
 
-    def _check_width(self, x: Tensor, width: int, side: str) -> None:
-        if x.shape[-1] != width:
+    def _check_width(self, x: Tensor, space: SpaceSpec) -> None:
+        if x.shape[-1] != space.dim:
             raise InvalidLatentsError(
-                f"X has {x.shape[-1]} features, but {type(self).__name__} is expecting {width} "
-                f"features as input: latents of {getattr(self, side)}"
+                f"X has {x.shape[-1]} features, but {type(self).__name__} is expecting {space.dim} "
+                f"features as input: latents of {space}"
             )
 
     def _is_fitted(self) -> bool:
@@ -305,12 +308,19 @@ class TranslatorEstimator(abc.ABC):
     def _require_fit(self) -> None:
         if not self._is_fitted():
             raise NotFittedError(
-                f"this {type(self).__name__} is not fitted: call fit(X, Y), partial_fit or "
+                f"this {type(self).__name__} is not fitted: call fit(X, y), partial_fit or "
                 "fit_moments first, or load one with AutoTranslator.from_pretrained"
             )
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._is_fitted()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the copies of the map on other devices and in other dtypes."""
+        state = dict(self.__dict__)
+        if "_maps" in state:
+            state["_maps"] = {k: v for k, v in self._maps.items() if k == "fitted"}
+        return state
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
@@ -323,12 +333,15 @@ class TranslatorEstimator(abc.ABC):
         )
 
     def __repr__(self) -> str:
+        params = self.get_params()
         defaults = {k: p.default for k, p in inspect.signature(type(self)).parameters.items()}
-        params = ", ".join(f"{k}={v!r}" for k, v in self.get_params().items() if v != defaults[k])
-        fitted = ""
-        if self._is_fitted():
-            fitted = f" from {self.source_} to {self.target_}, {self.n_pairs_:,} pairs"
-        return f"{type(self).__name__}({params}){fitted}"
+        changed = ", ".join(f"{k}={v!r}" for k, v in params.items() if v != defaults[k])
+        text = f"{type(self).__name__}({changed})"
+        if not self._is_fitted():
+            return text
+        text += f" from {self.source_} to {self.target_}, {self.n_pairs_:,} pairs"
+        before = ", ".join(f"{k}={v!r}" for k, v in self.params_.items() if v != params[k])
+        return f"{text}, fitted with {before}" if before else text
 
 
 def _as_columns(y: Latents) -> Tensor:

@@ -1,45 +1,253 @@
-"""A fitted translator as a plain torch module, for pipelines and export."""
+"""What a translator learns: a frozen map between two latent spaces, as a torch module."""
+
+import abc
+from collections.abc import Sequence
+from typing import Literal, Self
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from hf_latent_bridge.solvers import AffineMap
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.solvers import svd
 
-
-def translate(
-    x: Tensor, affine: AffineMap, normalize_input: bool, normalize_output: bool
-) -> Tensor:
-    """L2-normalises if asked, maps, L2-normalises if asked; keeps the dtype of `x`."""
-    z = x.to(affine.weight.dtype)
-    if normalize_input:
-        z = torch.nn.functional.normalize(z, dim=-1)
-    z = affine(z)
-    if normalize_output:
-        z = torch.nn.functional.normalize(z, dim=-1)
-    return z.to(x.dtype)
+UnitNorm = Literal["none", "source", "target", "both"]
+UNIT_NORMS: tuple[UnitNorm, ...] = ("none", "source", "target", "both")
 
 
-class TranslatorModule(torch.nn.Module):
-    """Translates (..., d_source) to (..., d_target); has buffers, no parameters to train."""
+class Map(nn.Module, abc.ABC):
+    """A frozen map between two latent spaces; a method that is not affine subclasses this.
+
+    Its verbs are all that the rest of the library uses: `forward` translates, `then` puts another
+    map after it, `inverse` gives the way back, `moved` copies it to a device or dtype. Its tensors
+    are buffers, and `state_dict()` is what a repo holds. There are no parameters to train.
+
+    Attributes:
+        source_dim: Width of the latents it takes.
+        target_dim: Width of the latents it gives.
+    """
+
+    source_dim: int
+    target_dim: int
+
+    @abc.abstractmethod
+    def forward(self, x: Float[Tensor, "*n d_source"]) -> Float[Tensor, "*n d_target"]:
+        """Translates latents of any leading shape, in the map's own dtype and on its device.
+
+        Args:
+            x: (..., source_dim), of any floating dtype.
+
+        Returns:
+            (..., target_dim), in the dtype of `x`.
+        """
+
+    @abc.abstractmethod
+    def inverse(self) -> "Map":
+        """The map from target to source latents."""
+
+    @abc.abstractmethod
+    def moved(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """A copy on another device or in another floating dtype; this one stays where it is.
+
+        Tensors that are there already are shared.
+        """
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype of its tensors."""
+        return next(self.buffers()).dtype
+
+    @property
+    def steps(self) -> "tuple[Map, ...]":
+        """The maps that it applies one after another; itself alone where it is one step."""
+        return (self,)
+
+    def then(self, after: "Map") -> "Map":
+        """The map that applies this one and then `after`; affine maps become one where they can.
+
+        Raises:
+            InvalidLatentsError: `after` expects another width than this map gives.
+        """
+        if self.target_dim != after.source_dim:
+            raise InvalidLatentsError(
+                f"cannot compose: the first map gives width {self.target_dim}, "
+                f"the second expects {after.source_dim}"
+            )
+        *before, last = self.steps
+        first, *rest = after.steps
+        steps = [*before, *last.fold(first), *rest]
+        return steps[0] if len(steps) == 1 else MapChain(steps)
+
+    def fold(self, after: "Map") -> "tuple[Map, ...]":
+        """This single step and the next one: as one step where they fold, else as two."""
+        return self, after
+
+    def extra_repr(self) -> str:
+        """The two widths, which `print` shows."""
+        return f"source_dim={self.source_dim}, target_dim={self.target_dim}"
+
+
+class LatentMap(Map):
+    """The affine map x @ weight + bias, between two optional scalings to unit L2 norm.
+
+    Attributes:
+        weight: (source_dim, target_dim).
+        bias: (target_dim,).
+        norms_source: Whether rows are scaled to unit norm before the affine map.
+        norms_target: Whether rows are scaled to unit norm after it.
+    """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, affine: AffineMap, normalize_input: bool, normalize_output: bool) -> None:
-        super().__init__()
-        self.register_buffer("weight", affine.weight.clone())
-        self.register_buffer("bias", affine.bias.clone())
-        self.normalize_input = normalize_input
-        self.normalize_output = normalize_output
+    def __init__(
+        self,
+        weight: Float[Tensor, "d_source d_target"],
+        bias: Float[Tensor, " d_target"],
+        *,
+        unit_norm: UnitNorm = "none",
+    ) -> None:
+        """Makes the map from its tensors, which it shares.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Translates latents of any leading shape, in the module's own dtype and device."""
-        flat = x.reshape(-1, x.shape[-1])
-        affine = AffineMap(self.weight, self.bias)
-        mapped = translate(flat, affine, self.normalize_input, self.normalize_output)
-        return mapped.reshape(*x.shape[:-1], -1)
+        Args:
+            weight: (d_source, d_target).
+            bias: (d_target,), of the same dtype, on the same device.
+            unit_norm: Sides that are scaled to unit norm: "none", "source" (before the affine
+                map), "target" (after it) or "both".
+
+        Raises:
+            InvalidLatentsError: The shapes do not fit.
+            ValueError: An unknown `unit_norm`.
+        """
+        super().__init__()
+        if weight.ndim != 2 or bias.shape != weight.shape[1:]:
+            raise InvalidLatentsError(
+                "a map needs a weight (d_source, d_target) and a bias (d_target,), "
+                f"got {tuple(weight.shape)} and {tuple(bias.shape)}"
+            )
+        check_unit_norm(unit_norm)
+        self.register_buffer("weight", weight.detach())
+        self.register_buffer("bias", bias.detach())
+        self.source_dim, self.target_dim = weight.shape
+        self.norms_source = unit_norm in ("source", "both")
+        self.norms_target = unit_norm in ("target", "both")
+
+    @property
+    def unit_norm(self) -> UnitNorm:
+        """The sides that are scaled to unit norm, as `__init__` takes them."""
+        return _unit_norm(self.norms_source, self.norms_target)
+
+    def forward(self, x: Float[Tensor, "*n d_source"]) -> Float[Tensor, "*n d_target"]:
+        """Translates latents of any leading shape, in the map's own dtype and on its device.
+
+        Args:
+            x: (..., source_dim), of any floating dtype.
+
+        Returns:
+            (..., target_dim), in the dtype of `x`.
+        """
+        rows = x.reshape(-1, x.shape[-1]).to(self.weight.dtype)
+        if self.norms_source:
+            rows = normalize(rows, dim=1)
+        mapped = torch.addmm(self.bias, rows, self.weight)
+        if self.norms_target:
+            mapped = normalize(mapped, dim=1)
+        return mapped.reshape(*x.shape[:-1], self.target_dim).to(x.dtype)
+
+    def inverse(self) -> "LatentMap":
+        """The Moore-Penrose inverse, x = (y - bias) @ weight⁺, with the two norms swapped.
+
+        Exact for a square map of full rank, otherwise the least-squares solution of least norm.
+        A norm that the map took away does not come back.
+        """
+        weight = self.weight.double()
+        u, s, vh = svd(weight)
+        keep = s > s[0] * max(weight.shape) * torch.finfo(self.dtype).eps
+        inverse = (vh[keep].mT / s[keep]) @ u[:, keep].mT
+        return LatentMap(
+            inverse.to(self.dtype),
+            -(self.bias.double() @ inverse).to(self.dtype),
+            unit_norm=_unit_norm(self.norms_target, self.norms_source),
+        )
+
+    def fold(self, after: Map) -> tuple[Map, ...]:
+        """This step and the next one: as one map if both are affine with no norm between."""
+        if not isinstance(after, LatentMap) or self.norms_target or after.norms_source:
+            return self, after
+        bias = torch.addmm(after.bias, self.bias[None], after.weight)[0]
+        unit_norm = _unit_norm(self.norms_source, after.norms_target)
+        return (LatentMap(self.weight @ after.weight, bias, unit_norm=unit_norm),)
+
+    def moved(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """A copy on another device or in another floating dtype; this one stays where it is."""
+        weight, bias = (t.to(device=device, dtype=dtype) for t in (self.weight, self.bias))
+        return type(self)(weight, bias, unit_norm=self.unit_norm)
 
     def extra_repr(self) -> str:
-        """The two widths, as `torch.nn.Linear` prints them."""
-        d_source, d_target = self.weight.shape
-        return f"in_features={d_source}, out_features={d_target}"
+        """Widths and norms, which `print` shows."""
+        return f"{super().extra_repr()}, unit_norm={self.unit_norm!r}"
+
+
+class MapChain(Map):
+    """Maps applied one after another, where they do not fold into one; `Map.then` makes it."""
+
+    def __init__(self, steps: Sequence[Map]) -> None:
+        """Takes at least one map, each as wide as its neighbours ask."""
+        super().__init__()
+        for number, step in enumerate(steps):
+            self.add_module(str(number), step)
+        self.source_dim, self.target_dim = steps[0].source_dim, steps[-1].target_dim
+
+    @property
+    def steps(self) -> tuple[Map, ...]:
+        """The maps, in the order in which latents pass them."""
+        return tuple(step for step in self._modules.values() if isinstance(step, Map))
+
+    def forward(self, x: Float[Tensor, "*n d_source"]) -> Float[Tensor, "*n d_target"]:
+        """Translates latents of any leading shape; nothing is rounded between the steps.
+
+        Args:
+            x: (..., source_dim), of any floating dtype.
+
+        Returns:
+            (..., target_dim), in the dtype of `x`.
+        """
+        latents = x.to(self.dtype)
+        for step in self.steps:
+            latents = step(latents)
+        return latents.to(x.dtype)
+
+    def inverse(self) -> Map:
+        """The inverses of the maps, in reverse order."""
+        last, *others = reversed(self.steps)
+        back = last.inverse()
+        for step in others:
+            back = back.then(step.inverse())
+        return back
+
+    def moved(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """A copy on another device or in another floating dtype; this one stays where it is."""
+        return type(self)([step.moved(device, dtype) for step in self.steps])
+
+
+def check_unit_norm(unit_norm: object) -> None:
+    """Refuses what is not one of the four choices of sides.
+
+    Raises:
+        ValueError: Names the choices.
+    """
+    if unit_norm not in UNIT_NORMS:
+        raise ValueError(f"unit_norm must be one of {UNIT_NORMS}, got {unit_norm!r}")
+
+
+def _unit_norm(source: bool, target: bool) -> UnitNorm:
+    if source:
+        return "both" if target else "source"
+    return "target" if target else "none"

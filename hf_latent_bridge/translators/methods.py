@@ -1,6 +1,6 @@
 """The paper's four estimators: affine, linear, l-ortho and ortho."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import (
@@ -13,7 +13,7 @@ from hf_latent_bridge.solvers import (
     solve_ortho,
 )
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.translators.estimator import Normalize
+from hf_latent_bridge.translators.latent_map import UnitNorm
 
 
 class AffineTranslator(Translator, translator_type="affine"):
@@ -31,12 +31,14 @@ class AffineTranslator(Translator, translator_type="affine"):
             cost does not depend on the number of pairs.
         steps: Adam steps.
         lr: Adam's learning rate.
-        seed: Seeds Adam's start.
+        random_state: Seeds Adam's start; an integer.
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
             "center" or "none"; the closed form has an intercept in any case.
-        normalize: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+        unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
+
+    _renamed: ClassVar[dict[str, str]] = {**Translator._renamed, "seed": "random_state"}
 
     def __init__(
         self,
@@ -45,16 +47,16 @@ class AffineTranslator(Translator, translator_type="affine"):
         solver: Literal["closed_form", "gradient"] = "closed_form",
         steps: int = 300,
         lr: float = 1e-3,
-        seed: int = 0,
+        random_state: int = 0,
         scaling: Scaling = "standard",
-        normalize: Normalize = "none",
+        unit_norm: UnitNorm = "none",
     ) -> None:
-        super().__init__(scaling=scaling, normalize=normalize)
+        super().__init__(scaling=scaling, unit_norm=unit_norm)
         self.alpha = alpha
         self.solver = solver
         self.steps = steps
         self.lr = lr
-        self.seed = seed
+        self.random_state = random_state
 
     def _check_params(self) -> None:
         super()._check_params()
@@ -68,11 +70,13 @@ class AffineTranslator(Translator, translator_type="affine"):
             raise ValueError(f"steps must be an integer >= 1, got {self.steps!r}")
         if not 0 < self.lr < float("inf"):
             raise ValueError(f"lr must be a finite number > 0, got {self.lr!r}")
+        if not isinstance(self.random_state, int):
+            raise ValueError(f"random_state must be an integer, got {self.random_state!r}")
 
     def _solve(self, moments: PairedMoments) -> Solution:
         if self.solver == "gradient":
             return solve_by_gradient(
-                moments, self.scaling, steps=self.steps, lr=self.lr, seed=self.seed
+                moments, self.scaling, steps=self.steps, lr=self.lr, seed=self.random_state
             )
         scaling: Scaling = "center" if self.scaling == "none" else self.scaling
         return solve_least_squares(Problem.from_moments(moments, scaling), alpha=self.alpha)
@@ -87,7 +91,7 @@ class LinearTranslator(Translator, translator_type="linear"):
     Args:
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
             "center", or "none" for a map through the origin.
-        normalize: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+        unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
 
@@ -104,7 +108,7 @@ class LOrthoTranslator(Translator, translator_type="l_ortho"):
     Args:
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
             "center" or "none".
-        normalize: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+        unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
 
@@ -122,7 +126,7 @@ class OrthoTranslator(Translator, translator_type="ortho"):
         scale: Also fit one scalar by least squares.
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
             "center" or "none"; the map stays orthogonal only in scaled coordinates.
-        normalize: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+        unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
 
@@ -131,9 +135,9 @@ class OrthoTranslator(Translator, translator_type="ortho"):
         *,
         scale: bool = False,
         scaling: Scaling = "standard",
-        normalize: Normalize = "none",
+        unit_norm: UnitNorm = "none",
     ) -> None:
-        super().__init__(scaling=scaling, normalize=normalize)
+        super().__init__(scaling=scaling, unit_norm=unit_norm)
         self.scale = scale
 
     def _check_params(self) -> None:

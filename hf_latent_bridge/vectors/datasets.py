@@ -12,7 +12,7 @@ from hf_latent_bridge.errors import DatasetError, HubUnavailableError, RepoAcces
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.vectors.reader import VectorSource
-from hf_latent_bridge.vectors.tables import TableReader, decode_vectors
+from hf_latent_bridge.vectors.tables import TableReader, decode_vectors, tops_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -88,9 +88,7 @@ class DatasetReader(TableReader):
         """Slices of the dataset's Arrow table."""
         data = self._data
         if columns is not None:
-            known = data.column_names
-            tops = [c if c in known else c.split(".")[0] for c in columns]
-            data = data.select_columns(list(dict.fromkeys(tops)))
+            data = data.select_columns(tops_of(data.column_names, columns))
         for first in range(start, stop, size):
             yield data[first : min(first + size, stop)]
 
@@ -184,7 +182,8 @@ def _read(data: str, options: dict[str, Any]) -> Any:
     try:
         if any((Path(data) / f"dataset_{kind}.json").is_file() for kind in ("info", "dict")):
             return datasets.load_from_disk(data)
-        return datasets.load_dataset(data, **options)
+        with client.bounded_waits():
+            return datasets.load_dataset(data, **options)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise RepoAccessError(
             f"dataset {data!r} is gated: ask for access on its page and pass a token that has it"

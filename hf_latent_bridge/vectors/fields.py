@@ -12,6 +12,7 @@ WELL_KNOWN = {
     *("latent", "latents", "dense_vector", "sentence_embedding", "sentence_embeddings"),
     *("text_embedding", "image_embedding"),
 }
+_SHOWN = 12  # names in an error
 _NUMBERED = re.compile(r"(.*?)(\d+)\Z", re.DOTALL)
 
 
@@ -34,7 +35,11 @@ class Field:
 
 
 def find_field(
-    where: object, wanted: str | None, vectors: Sequence[str], numbers: Sequence[str] = ()
+    where: object,
+    wanted: str | None,
+    vectors: Sequence[str],
+    numbers: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> Field:
     """The field that is wanted, or the only one there can be.
 
@@ -43,6 +48,7 @@ def find_field(
         wanted: A name, or a pattern of columns such as `dim_*`.
         vectors: Names of the columns that hold vectors.
         numbers: Names of the columns that hold one number a row, in their order.
+        others: Whatever else there is, for the error.
 
     Raises:
         InvalidLatentsError: There is no such field, or several could be meant.
@@ -51,12 +57,14 @@ def find_field(
     found = _only(vectors, groups) if wanted is None else _named(wanted, vectors, numbers, groups)
     if found is not None:
         return found
-    known = [*vectors, *(group.name for group in groups)]
+    known = _shortened([*vectors, *(group.name for group in groups)])
     if not known:
         named = "" if wanted is None else f" {wanted!r}"
+        there = _shortened([*numbers, *others])
         raise InvalidLatentsError(
             f"{where} has no column of vectors{named}: a column must hold lists of floating "
-            "numbers (or their text), or each dimension a numbered column such as dim_0, dim_1"
+            "numbers (or their text), or each dimension a numbered column such as dim_0, dim_1; "
+            f"it has {there}"
         )
     got = "none" if wanted is None else repr(wanted)
     raise InvalidLatentsError(f"{where} holds {known}: name one as column, got {got}")
@@ -72,6 +80,10 @@ def steps(name: str) -> tuple[str | int, ...]:
     """A path such as `body.data[0].embedding` as keys and positions."""
     found = re.findall(r"\[(\d+)\]|([^.\[\]]+)", name)
     return tuple(int(position) if position else key for position, key in found)
+
+
+def _shortened(names: list[str]) -> list[str]:
+    return names if len(names) <= _SHOWN else [*names[:_SHOWN], "..."]
 
 
 def _only(vectors: Sequence[str], groups: list[Field]) -> Field | None:

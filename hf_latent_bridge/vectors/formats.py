@@ -1,15 +1,25 @@
 """The registry of the formats that vectors are read from and written to."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.extras import require
-from hf_latent_bridge.vectors import hdf5, indexes, lines, matrix, shards, tables, text
+from hf_latent_bridge.vectors import (
+    hdf5,
+    indexes,
+    lines,
+    matrix,
+    shards,
+    tables,
+    text,
+    writers,
+)
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
+from hf_latent_bridge.vectors.writers import Writer
 
 
 @dataclass(frozen=True)
@@ -21,6 +31,7 @@ class VectorFormat:
         suffixes: The ends of file names by which it is known, in lower case.
         description: What it holds, in a few words, for help texts.
         open: Opens such a file.
+        writers: How such files are written, by suffix; the others are only read.
         compressed: Whether such a file may be compressed as a whole, `.jsonl.gz` for example.
         needs: Packages that reading it imports.
         extra: The extra of this library that installs them.
@@ -30,6 +41,7 @@ class VectorFormat:
     suffixes: tuple[str, ...]
     description: str
     open: Callable[[VectorSource], VectorReader]
+    writers: Mapping[str, Writer] = field(default_factory=dict)
     compressed: bool = False
     needs: tuple[str, ...] = ()
     extra: str | None = None
@@ -101,6 +113,27 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
     return known.open(source)
 
 
+def writable() -> str:
+    """All suffixes that are written, for help texts and errors."""
+    suffixes = [suffix for known in FORMATS.values() for suffix in known.writers]
+    return f"{', '.join(suffixes)} (text formats also as {', '.join(COMPRESSED)})"
+
+
+def writer_of(path: str | Path) -> Writer:
+    """How a file of this name is written.
+
+    Raises:
+        ValueError: Files of such a name are not written; lists what is.
+        MissingExtraError: Writing this format needs a package that is not installed.
+    """
+    known, suffix = format_of(path), plain_suffix(Path(path))
+    if known is None or suffix not in known.writers:
+        raise ValueError(f"{Path(path).name} is not written: the output must end in {writable()}")
+    if known.extra is not None:
+        require(known.extra, *known.needs, purpose=f"writing {Path(path).name}")
+    return known.writers[suffix]
+
+
 def is_vectors_path(data: object) -> bool:
     """Whether this names a file or folder of vectors, and is no item."""
     if isinstance(data, Path | VectorSource):
@@ -132,16 +165,31 @@ def _is_repo_id(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
-register(VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, compressed=True))
-register(VectorFormat("npz", (".npz",), "archive of NumPy arrays", matrix.open_npz))
-register(VectorFormat("safetensors", (".safetensors",), "named tensors", matrix.open_safetensors))
-register(VectorFormat("vecs", (".fvecs", ".dvecs", ".bvecs", ".ivecs"), "TEXMEX", matrix.open_vecs))
+register(
+    VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, writers.NPY, compressed=True)
+)
+register(VectorFormat("npz", (".npz",), "archive of NumPy arrays", matrix.open_npz, writers.NPZ))
+register(
+    VectorFormat(
+        "safetensors",
+        (".safetensors",),
+        "named tensors",
+        matrix.open_safetensors,
+        writers.SAFETENSORS,
+    )
+)
+register(
+    VectorFormat(
+        "vecs", (".fvecs", ".dvecs", ".bvecs", ".ivecs"), "TEXMEX", matrix.open_vecs, writers.VECS
+    )
+)
 register(
     VectorFormat(
         "bin",
         (".fbin", ".f16bin", ".hbin", ".u8bin", ".i8bin", ".ibin"),
         "big-ann-benchmarks",
         matrix.open_bin,
+        writers.BIN,
     )
 )
 register(
@@ -150,24 +198,39 @@ register(
         (".parquet", ".pq"),
         "Parquet table",
         tables.ParquetReader,
+        writers.PARQUET,
         needs=("pyarrow",),
         extra="encoders",
     )
 )
 register(
     VectorFormat(
-        "jsonl", (".jsonl", ".ndjson"), "a JSON value per line", lines.JsonLines, compressed=True
+        "jsonl",
+        (".jsonl", ".ndjson"),
+        "a JSON value per line",
+        lines.JsonLines,
+        writers.JSON_LINES,
+        compressed=True,
     )
 )
-register(VectorFormat("json", (".json",), "JSON array or object", lines.open_json, compressed=True))
-register(VectorFormat("csv", (".csv",), "CSV", text.CsvReader, compressed=True))
-register(VectorFormat("tsv", (".tsv", ".tab"), "CSV with tabs", text.CsvReader, compressed=True))
+register(
+    VectorFormat(
+        "json", (".json",), "JSON array or object", lines.open_json, writers.JSON, compressed=True
+    )
+)
+register(VectorFormat("csv", (".csv",), "CSV", text.CsvReader, writers.CSV, compressed=True))
+register(
+    VectorFormat(
+        "tsv", (".tsv", ".tab"), "CSV with tabs", text.CsvReader, writers.TSV, compressed=True
+    )
+)
 register(
     VectorFormat(
         "text",
         (".txt", ".vec"),
         "word2vec, GloVe or numpy.savetxt",
         text.open_text,
+        writers.WORD2VEC,
         compressed=True,
     )
 )
@@ -177,17 +240,21 @@ register(
         (".arrow", ".feather", ".ipc"),
         "Arrow or Feather table",
         tables.ArrowReader,
+        writers.ARROW,
         needs=("pyarrow",),
         extra="encoders",
     )
 )
-register(VectorFormat("faiss", (".faiss", ".index"), "FAISS index", indexes.open_faiss))
+register(
+    VectorFormat("faiss", (".faiss", ".index"), "FAISS index", indexes.open_faiss, writers.FAISS)
+)
 register(
     VectorFormat(
         "hdf5",
         (".hdf5", ".h5"),
         "HDF5 dataset",
         hdf5.Hdf5Reader,
+        writers.HDF5,
         needs=("h5py",),
         extra="hdf5",
     )

@@ -81,7 +81,9 @@ def _matrix_name(source: VectorSource, known: dict[str, Any]) -> str:
             f"{source.path}: {wanted!r} must be one floating matrix (n, d), got "
             f"{known[wanted].dtype} of {known[wanted].shape}"
         )
-    return find_field(source.path, wanted, floats + integers if wanted else floats or integers).name
+    others = [f"{name} ({d.dtype} of {d.shape})" for name, d in known.items()]
+    vectors = floats + integers if wanted else floats or integers
+    return find_field(source.path, wanted, vectors, others=others).name
 
 
 def _plain(values: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """Vectors in FAISS indexes: flat ones are read from the file's bytes, others are reconstructed."""
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,8 +56,8 @@ class IndexReader(VectorReader):
             try:
                 index = faiss.read_index(source.path)
             except RuntimeError as error:
-                raise ValueError(_first_line(error)) from error
-        self._ids = None
+                raise ValueError(_told(error)) from error
+        self._ids, self._outer = None, index  # FAISS frees what is inside with what is around it
         if isinstance(index, faiss.IndexIDMap):
             self._ids = faiss.vector_to_array(index.id_map)
             index = index.index
@@ -76,7 +77,7 @@ class IndexReader(VectorReader):
             try:
                 vectors = self._index.reconstruct_n(first, n)
             except RuntimeError as error:
-                raise ValueError(_first_line(error)) from error
+                raise ValueError(_told(error)) from error
             ids = None if self._ids is None or not payload else self._ids[first : first + n]
             yield Part(vectors, None if ids is None else _with_ids(ids.tolist()))
 
@@ -107,5 +108,5 @@ def _with_ids(ids: list[int]) -> Objects:
     return Objects([{"id": key, "vector": None} for key in ids], Spot("vector", ("vector",)))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+def _told(error: Exception) -> str:
+    return re.sub(r"^Error in .*?:\d+: ", "", str(error).strip().splitlines()[-1])

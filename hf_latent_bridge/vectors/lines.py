@@ -4,9 +4,10 @@ import abc
 import hashlib
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,7 @@ from hf_latent_bridge.vectors.opening import is_compressed, open_bytes
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, stacked, whole
 
 COLUMN = "latents"
-STRIDE = 1024  # rows between two places in a file that are remembered
+STRIDE = 64  # rows between two places in a file that are remembered
 SAMPLE = 100  # first rows, among which one must show where the vectors are
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 2**20
@@ -99,6 +100,7 @@ class JsonReader(VectorReader):
 
     dtype = FLOAT32
     dim = None
+    hop: int | None = 8
 
     def __init__(self, source: VectorSource) -> None:
         super().__init__(source)
@@ -149,7 +151,7 @@ class JsonLines(JsonReader):
         """Counts the rows and remembers where some of them begin."""
         super().__init__(source)
         self._file = Path(source.path)
-        self.seekable = not is_compressed(self._file)
+        self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "file of JSON lines"):
             self.n, self._places = index_lines(self._file)
             self._look()
@@ -186,7 +188,7 @@ class JsonStream(JsonReader):
 class JsonArray(JsonReader):
     """The elements of one JSON array, parsed one after another."""
 
-    seekable = False
+    hop = None
 
     def __init__(self, source: VectorSource) -> None:
         """Counts the rows."""
@@ -197,8 +199,8 @@ class JsonArray(JsonReader):
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """Parses the array and passes over what stands before `start`."""
-        with open_bytes(Path(self.source.path)) as stream:
-            yield from islice(_elements(io.TextIOWrapper(stream, "utf-8-sig")), start, stop)
+        with io.TextIOWrapper(open_bytes(Path(self.source.path)), "utf-8-sig") as stream:
+            yield from islice(_elements(stream), start, stop)
 
 
 class JsonRows(JsonReader):
@@ -236,11 +238,12 @@ def open_json(source: VectorSource) -> JsonReader:
                 "JSON lines, which are read one by one"
             )
         document = json.loads(content.removeprefix(_BOM))
-    return JsonRows(source, _rows_of(document, source))
+    rows, column = _rows_of(document, source)
+    return JsonRows(replace(source, column=column), rows)
 
 
 def index_lines(path: Path) -> tuple[int, list[int]]:
-    """Number of lines up to the last that is not blank, and where every 1,024th begins."""
+    """Number of lines up to the last that is not blank, and where every 64th begins."""
     count, filled, places, at = 0, 0, [], 0
     with open_bytes(path) as stream:
         for line in stream:
@@ -352,7 +355,8 @@ def _find_spot(sample: Sequence[Any], wanted: str | None, where: str) -> Spot:
             return Spot(wanted, keys)
     shown = next((row for row in rows if candidates(row)), rows[0])
     numbers = [k for k, v in shown.items() if type(v) in (int, float)]
-    return _spot(find_field(where, wanted, candidates(shown), numbers))
+    others = [key for key in shown if key not in numbers]
+    return _spot(find_field(where, wanted, candidates(shown), numbers, others))
 
 
 def _spot(field: Field) -> Spot:
@@ -396,36 +400,57 @@ def _is_base64(text: str) -> bool:
     return isinstance(vector, np.ndarray) and len(vector) > 0 and bool(np.isfinite(vector).all())
 
 
-def _rows_of(document: Any, source: VectorSource) -> list[Any]:
-    """The rows in an object: a list of objects with vectors, or lists side by side.
+def _rows_of(document: Any, source: VectorSource) -> tuple[list[Any], str | None]:
+    """The rows in an object, and the column's name in them.
 
-    An object that is itself a row is the only one.
+    They are a list of objects with vectors, or lists side by side; an object without such lists
+    is itself the only row. A column may be named from the top: `data[].embedding`.
     """
-    level = [("", document)]
-    while level:
-        found = [(path, rows) for path, value in level if (rows := _table(value))]
-        if found:
-            break
-        level = [inner for path, value in level for inner in _inside(path, value)]
-    else:
-        return [document]
+    wanted = source.column
+    found = _lists_of_rows(document)
+    if wanted is not None:
+        for path, rows in found:
+            inner = re.sub(rf"^{re.escape(path)}(\[\*?\])?\.", "", wanted)
+            if path and inner != wanted:
+                return rows, inner
+    if not found:
+        return [document], wanted
     if len(found) > 1:
         paths = [path for path, _ in found]
-        raise InvalidLatentsError(f"{source.path} holds several lists of rows, {paths}")
-    return found[0][1]
+        raise InvalidLatentsError(
+            f"{source.path} holds several lists of rows, {paths}: name one as column, such as "
+            f"{paths[0]}[].embedding"
+        )
+    return found[0][1], wanted
 
 
-def _table(value: Any) -> list[Any]:
-    """Rows of an object whose keys hold lists of equal length, or one list of objects."""
+def _lists_of_rows(document: Any) -> list[tuple[str, list[Any]]]:
+    """The least deep lists of rows, each with its path."""
+    level = [("", document)]
+    while level:
+        found = [rows for path, value in level for rows in _tables(path, value)]
+        if found:
+            return found
+        level = [inner for path, value in level for inner in _inside(path, value)]
+    return []
+
+
+def _tables(path: str, value: Any) -> list[tuple[str, list[Any]]]:
+    """Lists of objects with vectors in an object, or the rows of its lists of equal length."""
     if not isinstance(value, dict):
         return []
     lists = {key: v for key, v in value.items() if isinstance(v, list) and v}
-    for rows in lists.values():
-        if all(isinstance(row, dict) for row in rows) and candidates(rows[0]):
-            return rows
+    found = [
+        (f"{path}.{key}".removeprefix("."), rows)
+        for key, rows in lists.items()
+        if all(isinstance(row, dict) for row in rows) and candidates(rows[0])
+    ]
+    named = list(value.values())
+    if len(named) > 1 and all(isinstance(row, dict) and candidates(row) for row in named):
+        found.append((path, [{"id": key, **row} for key, row in value.items()]))
     matrices = [v for v in lists.values() if isinstance(v[0], list) and _kind("", v[0])]
-    if not matrices:
-        return []
-    n = len(matrices[0])
-    columns = {key: v for key, v in lists.items() if len(v) == n}
-    return [{key: v[row] for key, v in columns.items()} for row in range(n)]
+    if matrices and not found:
+        n = len(matrices[0])
+        columns = {key: v for key, v in lists.items() if len(v) == n}
+        found.append((path, [{key: v[row] for key, v in columns.items()} for row in range(n)]))
+    return found

@@ -109,7 +109,7 @@ class MatrixReader(VectorReader):
         else:
             self.dtype = floating(layout.dtype, source.scale, source.path)
         self.dim = stored if layout.bfloat16 else width(stored, layout.dtype, source.scale)
-        self.seekable = stream is None
+        self.hop = self.hop if stream is None else None
 
     def parts(
         self, start: int, stop: int | None, size: int, *, payload: bool = False
@@ -266,7 +266,8 @@ def _streamed_matrix(
     """A matrix that can only be read from front to end."""
     if not layout.column_major:
         return MatrixReader(source, layout, stream, column)
-    turned = _row_by_row(layout, stream)
+    with whole(source.path):
+        turned = _row_by_row(layout, stream)
     straight = Layout(layout.shape, layout.dtype)
     return MatrixReader(source, straight, lambda: _from_start(turned), column)
 

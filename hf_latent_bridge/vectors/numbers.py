@@ -15,6 +15,7 @@ from hf_latent_bridge.vectors.reader import Scale
 FLOAT32 = np.dtype(np.float32)
 _OPENINGS = ("[", "{", "(", "array(", "tensor(", "Vector(")
 _WRAPPED = re.compile(r"^(?:\w+\.)*[A-Za-z_]\w*\((.*?)(?:,\s*\w+=[^()\[\]]*)*\)$", re.DOTALL)
+_SHORTENED = re.compile(r"[\w.]*\(?\[[\s\d.eE,+-]*\.\.\.[\s\d.eE,+-]*\]")
 _SCALAR = re.compile(r"(?:np|numpy)\.float\d+\(([^()]*)\)")
 
 
@@ -48,7 +49,8 @@ def to_floats(stored: Array, scale: Scale | None) -> Array:
     """Stored numbers (n, d) as floats; packed bits become 1 and -1."""
     dtype = stored.dtype
     if dtype.kind == "f":
-        return stored.astype(np.float64 if dtype.itemsize > 8 else dtype.newbyteorder("="), "C")
+        native = np.float64 if dtype.itemsize > 8 else dtype.newbyteorder("=")
+        return stored.astype(native, order="C", copy=False)
     if scale == "binary":
         packed = stored.view(np.uint8) ^ np.uint8(128 if dtype.kind == "i" else 0)
         return np.unpackbits(packed, axis=-1).astype(np.float32) * 2 - 1
@@ -67,10 +69,10 @@ def scaled(vector: Any, scale: Scale | None, integers: bool) -> Any:
 
 
 def is_vector_text(text: object) -> bool:
-    """Whether a text is the spelling of a vector: its brackets are there and numbers in them."""
+    """Whether a text is the spelling of a vector, whole or shortened when it was printed."""
     if not isinstance(text, str) or not text.strip().startswith(_OPENINGS):
         return False
-    return isinstance(parse_vector(text), np.ndarray)
+    return isinstance(parse_vector(text), np.ndarray) or _SHORTENED.match(text) is not None
 
 
 def parse_vector(text: str) -> Array | Unreadable | None:
@@ -112,7 +114,7 @@ def _array(value: Any) -> Array | Unreadable | None:
         value = value[0]
     if not isinstance(value, list) or not value:
         return Unreadable(f"is not a vector: {value!r:.40}")
-    if any(type(number) not in (int, float) for number in value):
+    if not set(map(type, value)) <= {int, float}:
         empty = any(number is None for number in value)
         return Unreadable("holds an empty value" if empty else f"is not a vector: {value!r:.40}")
     with np.errstate(over="ignore"):

@@ -91,10 +91,11 @@ class VectorReader(abc.ABC):
         n: Number of rows; None for a stream, which can be read once only.
         dim: Their width; None for a stream, and where there are no rows.
         dtype: Floating dtype of the rows, in native byte order.
-        seekable: Whether reading can begin at any row at little cost.
+        hop: With a row so many rows ahead, it is faster to begin anew there than to read on; None
+            where that is never so.
     """
 
-    seekable: bool = True
+    hop: int | None = 64
     column: str | None = None
     n: int | None
     dim: int | None
@@ -127,7 +128,8 @@ class VectorReader(abc.ABC):
         Raises:
             InvalidLatentsError: A row is missing, ragged or unreadable; names it.
         """
-        stop = self.n if stop is None else stop
+        if self.n is not None:
+            stop = self.n if stop is None else min(stop, self.n)
         first = start
         for part in rebatch(self.guarded(start, stop, size, payload), size):
             yield Block(first, self._matrix(part.vectors, first), part.payload)
@@ -188,7 +190,21 @@ class _Cursor:
         return self._first + len(self._held)
 
     def read(self, rows: npt.NDArray[np.int64]) -> Items:
-        """Some rows in ascending order."""
+        """Some rows in ascending order; apart from others only they are read."""
+        hop = self._reader.hop
+        runs = [rows] if hop is None else np.split(rows, np.flatnonzero(np.diff(rows) > hop) + 1)
+        if len(runs) == 1:
+            return self._read_on(rows)
+        return join([items for run in runs for items in self._read_apart(run)])
+
+    def _read_apart(self, run: npt.NDArray[np.int64]) -> Iterator[Items]:
+        first = int(run[0])
+        for part in self._reader.guarded(first, int(run[-1]) + 1, self._SIZE, False):
+            inside = run[(run >= first) & (run < first + len(part.vectors))]
+            yield _pick(part.vectors, inside - first)
+            first += len(part.vectors)
+
+    def _read_on(self, rows: npt.NDArray[np.int64]) -> Items:
         found: list[Items] = []
         while len(rows):
             self._go_to(int(rows[0]))
@@ -198,8 +214,8 @@ class _Cursor:
         return join(found)
 
     def _go_to(self, row: int) -> None:
-        far = self._reader.seekable and row > self._end + self._SIZE
-        if row < self._first or far:
+        hop = self._reader.hop
+        if row < self._first or (hop is not None and row > self._end + hop):
             self._open(row)
         while row >= self._end:
             part = next(self._parts, None)

@@ -38,7 +38,8 @@ class ShardsReader(VectorReader):
         self.n, self.dim = self._ends[-1], next(iter(dims), None)
         self.column = shards[0].column
         self.dtype = np.result_type(*(shard.dtype for shard in shards))
-        self.seekable = all(shard.seekable for shard in shards)
+        hops = [shard.hop for shard in shards]
+        self.hop = None if None in hops else max(hop or 0 for hop in hops)
 
     def identity(self) -> dict[str, Any]:
         """The identity of each file."""

@@ -1,7 +1,7 @@
 """Vectors in columns of tables: Parquet, Arrow, Feather, and datasets."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
@@ -23,6 +23,7 @@ from hf_latent_bridge.vectors.numbers import (
 )
 from hf_latent_bridge.vectors.reader import Part, Scale, VectorReader, VectorSource, stacked, whole
 
+_BUFFER = 2**20
 _SAMPLE = 100  # first rows, whose texts are looked at for vectors
 
 
@@ -113,7 +114,8 @@ class TableReader(VectorReader):
         self.dtype = floating(kind, self.source.scale, where)
         dim = len(stored) if self.field.is_wide else None
         if dim is None:
-            first = (row for part in self.parts(0, min(n, _SAMPLE), 1) for row in part.vectors)
+            shown_rows = self.parts(0, min(n, _SAMPLE), _SAMPLE)
+            first = (row for part in shown_rows for row in part.vectors)
             dim = next((len(row) for row in first if isinstance(row, np.ndarray)), None)
         else:
             dim = width(dim, kind, self.source.scale)
@@ -129,8 +131,14 @@ class ParquetReader(TableReader):
 
         super().__init__(source)
         with whole(source.path, "parquet file"):
-            self._file = pyarrow.parquet.ParquetFile(source.path)
-            self.n = self._file.metadata.num_rows
+            # without these, a whole column of a row group would be held in memory
+            self._file = pyarrow.parquet.ParquetFile(
+                source.path, pre_buffer=False, buffer_size=_BUFFER
+            )
+            metadata = self._file.metadata
+            self.n = metadata.num_rows
+            groups = range(metadata.num_row_groups)
+            self.hop = max((metadata.row_group(group).num_rows for group in groups), default=0)
             self._look(self._file.schema_arrow)
 
     def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:
@@ -153,59 +161,76 @@ class ParquetReader(TableReader):
 
 
 class ArrowReader(TableReader):
-    """An Arrow IPC file or stream, or a Feather file; read through a memory map."""
+    """An Arrow IPC file or stream, or a Feather file; memory holds one batch of it."""
 
     def __init__(self, source: VectorSource) -> None:
         """Counts the rows of its batches."""
-        import pyarrow
-
         super().__init__(source)
+        self._held: tuple[int, tuple[str, ...] | None, Any] = (-1, None, None)
         with whole(source.path, "Arrow file"):
             with Path(source.path).open("rb") as stream:
                 magic = stream.read(6)
+            if not magic:
+                raise ValueError("it is empty")
             if magic[:4] == b"FEA1":
                 raise ValueError("it is of version 1 of Feather: write it again as version 2")
             self._is_file = magic == b"ARROW1"
-            if not self._is_file and Path(source.path).stat().st_size == 0:
-                raise ValueError("it is empty")
-            self._map = pyarrow.memory_map(source.path)
-            self._counts = [len(batch) for batch in self._batches(None)]
-            self.n = sum(self._counts)
+            self.hop = self.hop if self._is_file else None
+            self._schema = self._opened(None).schema
+            self._starts = [0]
+            for batch in self._all_batches(tuple(self._schema.names[:1])):
+                self._starts.append(self._starts[-1] + len(batch))
+            self.n = self._starts[-1]
             self._look(self._schema)
 
     def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:
         """Slices of the batches that hold rows of the range."""
         import pyarrow
 
-        first = 0
-        for batch in self._batches(columns):
-            last = first + len(batch)
-            rows = range(max(start, first), min(stop, last), size)
-            for row in rows:
-                part = batch.slice(row - first, min(size, rows.stop - row))
+        named = None if columns is None else tuple(columns)
+        for first, batch in self._batches(start, stop, named):
+            for row in range(max(start, first), min(stop, first + len(batch)), size):
+                part = batch.slice(row - first, min(size, stop - row))
                 yield pyarrow.Table.from_batches([part])
-            if last >= stop:
-                break
-            first = last
 
-    def _batches(self, columns: list[str] | None) -> Iterator[Any]:
+    def _batches(
+        self, start: int, stop: int, columns: tuple[str, ...] | None
+    ) -> Iterator[tuple[int, Any]]:
+        """The batches that hold rows of a range, each with the number of its first row."""
+        if not self._is_file:
+            for first, batch in zip(self._starts, self._all_batches(columns), strict=False):
+                if first < stop and first + len(batch) > start:
+                    yield first, batch
+            return
+        file = self._opened(columns)
+        for number, first in enumerate(self._starts[:-1]):
+            if first < stop and self._starts[number + 1] > start:
+                if self._held[:2] != (number, columns):
+                    self._held = number, columns, file.get_batch(number)
+                yield first, self._held[2]
+
+    def _all_batches(self, columns: tuple[str, ...] | None) -> Iterator[Any]:
+        opened = self._opened(columns)
+        if self._is_file:
+            yield from map(opened.get_batch, range(opened.num_record_batches))
+        else:
+            yield from opened
+
+    def _opened(self, columns: tuple[str, ...] | None) -> Any:
+        """The file, of which only some columns are read; not through a memory map.
+
+        A map would count every page that was read as memory of this process.
+        """
+        import pyarrow
         from pyarrow import ipc
 
-        fields = None if columns is None else self._fields(columns)
+        fields = None
+        if columns is not None:
+            names = self._schema.names
+            fields = sorted(names.index(name) for name in tops_of(names, columns))
         options = ipc.IpcReadOptions(included_fields=fields)
-        self._map.seek(0)
-        if self._is_file:
-            file = ipc.open_file(self._map, options=options)
-            self._schema = file.schema
-            yield from map(file.get_batch, range(file.num_record_batches))
-        else:
-            stream = ipc.open_stream(self._map, options=options)
-            self._schema = stream.schema
-            yield from stream
-
-    def _fields(self, columns: list[str]) -> list[int]:
-        names = self._schema.names
-        return sorted({names.index(c if c in names else c.split(".")[0]) for c in columns})
+        opener = ipc.open_file if self._is_file else ipc.open_stream
+        return opener(pyarrow.OSFile(self.source.path), options=options)
 
 
 def vectors_of(table: Any, field: Field, scale: Scale | None) -> Items:
@@ -230,6 +255,11 @@ def column_at(table: Any, path: str) -> Any:
     if isinstance(column, pyarrow.ChunkedArray):  # of no chunks
         column = pyarrow.array([], column.type)
     return column
+
+
+def tops_of(known: Collection[str], columns: Iterable[str]) -> list[str]:
+    """The columns, of those known, in which columns or fields of structs are."""
+    return list(dict.fromkeys(c if c in known else c.split(".")[0] for c in columns))
 
 
 def decode_vectors(array: Any, scale: Scale | None) -> Items:
@@ -277,7 +307,8 @@ def find_in(schema: Any, shown: Any, wanted: str | None, where: object) -> Field
             f"there is {lists or 'no column that does'}"
         )
     numbers = [path for path, kind in leaves.items() if _is_number(kind)]
-    return find_field(where, wanted, lists, numbers)
+    others = [f"{path} ({kind})" for path, kind in leaves.items() if path not in numbers]
+    return find_field(where, wanted, lists, numbers, others)
 
 
 def vector_array(vectors: Array) -> Any:
@@ -322,7 +353,10 @@ def _plain(kind: Any) -> Any:
 
     if isinstance(kind, pyarrow.DictionaryType):
         return kind.value_type
-    return kind.storage_type if isinstance(kind, pyarrow.BaseExtensionType) else kind
+    shape = [size for size in getattr(kind, "shape", None) or [] if size != 1]
+    if not isinstance(kind, pyarrow.BaseExtensionType) or len(shape) > 1:
+        return kind
+    return kind.storage_type
 
 
 def _test(kind: Any, *names: str) -> bool:

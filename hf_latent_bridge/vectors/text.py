@@ -37,7 +37,7 @@ class CsvReader(JsonReader):
         """Reads the header, counts the rows and remembers where some of them begin."""
         super().__init__(source)
         self._file = Path(source.path)
-        self.seekable = not is_compressed(self._file)
+        self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "CSV file"):
             self._delimiter = _delimiter(self._file)
             self._names, first = self._header()
@@ -61,8 +61,9 @@ class CsvReader(JsonReader):
             shown = next((row[wanted] for row in rows if row[wanted]), "")
             if isinstance(parse_vector(shown), np.ndarray):
                 vectors.append(str(wanted))
-        numbers = [name for name in self._names if rows and all(_is_number(r[name]) for r in rows)]
-        return spot_of(find_field(where, wanted, vectors, numbers))
+        numbers = [name for name in self._names if _are_numbers([row[name] for row in rows])]
+        others = [name for name in self._names if name not in numbers]
+        return spot_of(find_field(where, wanted, vectors, numbers, others))
 
     def _named(self, cells: list[str]) -> Any:
         if not cells:
@@ -117,12 +118,13 @@ class TextReader(VectorReader):
     """A vector a line: numbers between blanks, often after a token, as word2vec and GloVe write."""
 
     dtype = FLOAT32
+    hop: int | None = 8
 
     def __init__(self, source: VectorSource) -> None:
         """Counts the rows, and looks at the first ones for the width."""
         super().__init__(source)
         self._file = Path(source.path)
-        self.seekable = not is_compressed(self._file)
+        self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "text file of vectors"):
             lines, self._places = index_lines(self._file)
             sample = list(lines_from(self._file, self._places, 0, min(lines, SAMPLE)))
@@ -171,7 +173,7 @@ class VectorLines(JsonReader):
         """Counts the rows."""
         super().__init__(source)
         self._file = Path(source.path)
-        self.seekable = not is_compressed(self._file)
+        self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "text file of vectors"):
             self.n, self._places = index_lines(self._file)
             self._look()
@@ -196,7 +198,8 @@ def open_text(source: VectorSource) -> VectorReader:
     if is_vector_text(first):
         return VectorLines(source)
     last = (first.split() or [""])[-1]
-    if "," in first and ("," in last or not _is_number(last)):
+    cells = first.split(",")
+    if len(cells) > 1 and ("," in last or not _is_number(last) or all(map(_is_number, cells))):
         return CsvReader(source)
     return TextReader(source)
 
@@ -241,6 +244,12 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    """Whether all cells are numbers or empty, and not all are empty."""
+    filled = [cell for cell in cells if cell.strip()]
+    return bool(filled) and all(map(_is_number, filled))
 
 
 def _word2vec_header(sample: Sequence[bytes]) -> tuple[int, int] | None:

@@ -134,7 +134,7 @@ def compare(folder: Path, expected: "OrthoTranslator") -> int:
         difference = float((resumed[name] - tensor).abs().max() / tensor.abs().max())
         worst = max(worst, difference)
         print(f"  {name:10} {difference:.1e}")
-    weights = translator.map_.weight, expected.map_.weight
+    weights = translator.map_.state_dict()["weight"], expected.map_.state_dict()["weight"]
     apart = float((weights[0] - weights[1]).abs().max() / weights[1].abs().max())
     same_record = translator.dataset_ == expected.dataset_
     print(f"  {'weight':10} {apart:.1e}")

@@ -41,7 +41,7 @@ def print_row(device: torch.device, dtype: torch.dtype, rows: int, d_x: int, d_y
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(rows, d, dtype=dtype, generator=generator).to(device) for d in (d_x, d_y))
     translator = OrthoTranslator().fit(x[:8192], y[:8192])
-    weight, bias = translator.map_.weight, translator.map_.bias
+    weight, bias = translator.map_.state_dict().values()
     moments = median_seconds(lambda: PairedMoments.from_batch(x, y))
     products = median_seconds(lambda: bare_products(x, y))
     transform = median_seconds(lambda: translator.transform(x))

@@ -39,8 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
 def measure(folder: Path, rows: int) -> None:
     """Writes an input, then times everything on it."""
-    from hf_latent_bridge import OrthoTranslator
-    from hf_latent_bridge.translation import translate_file
+    from hf_latent_bridge import OrthoTranslator, translate_file
 
     generator = np.random.default_rng(0)
     x, y = (generator.standard_normal((2000, width), dtype=np.float32) for width in WIDTHS)
@@ -92,7 +91,7 @@ def copy(original: Path, copied: Path, rows: int) -> None:
 def products(translator: "OrthoTranslator", rows: int) -> None:
     """The products of all blocks, on one block in memory."""
     block = torch.randn(BLOCK, WIDTHS[0])
-    weight, bias = translator.map_.weight, translator.map_.bias
+    weight, bias = translator.map_.state_dict().values()
     for start in range(0, rows, len(block)):
         torch.addmm(bias, block[: rows - start], weight)
 

@@ -57,8 +57,8 @@ def publish(
     pairs = load_pairs(dataset, split="train", source="image", max_pairs=anchors, seed=1)
     translator = fit_translator(AffineTranslator(alpha=0.01), source, target, pairs)
     held_out = load_pairs(dataset, split="test", source="image", max_pairs=HELD_OUT)
-    translator.metrics_ = evaluate(translator, source, target, held_out).to_dict()
-    translator.push_to_hub(f"{namespace}/{TRANSLATOR}")
+    report = evaluate(translator, source, target, held_out)
+    translator.push_to_hub(f"{namespace}/{TRANSLATOR}", metrics=report)
     splits = {"train": pairs, "test": held_out}
     push_latents(f"{namespace}/{LATENTS}", dataset, splits, (source, target))
     return True

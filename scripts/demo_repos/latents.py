@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,6 @@ from hf_latent_bridge import (
     load_pairs,
 )
 
-Fitted = TypeVar("Fitted", bound=Translator)
 Matrix = npt.NDArray[np.float32]
 
 ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -64,17 +63,19 @@ def to_column(encoder: CachedEncoder, items: Sequence[Any]) -> list[Matrix]:
     return list(encoder.encode(items).float().numpy())
 
 
-def fit_and_score(
-    translator: Fitted, spaces: tuple[SpaceSpec, SpaceSpec], splits: tuple[Pairs, Pairs]
-) -> Fitted:
-    """Fits on the first split and puts the report on the second into `metrics_`."""
+def push_fitted(
+    repo_id: str,
+    translator: Translator,
+    spaces: tuple[SpaceSpec, SpaceSpec],
+    splits: tuple[Pairs, Pairs],
+) -> None:
+    """Fits on the first split, and pushes the translator with a report on the second."""
     train, test = splits
     fit_translator(translator, *spaces, train)
     report = evaluate_latents(
         translator, stack(test.source), stack(test.target), dataset=test.dataset
     )
-    translator.metrics_ = report.to_dict()
-    return translator
+    translator.push_to_hub(repo_id, metrics=report)
 
 
 def published_pairs(

@@ -12,9 +12,9 @@ from huggingface_hub import HfApi
 from demo_repos.inputs import Inputs
 from demo_repos.latents import (
     dataset_card,
-    fit_and_score,
     published_pairs,
     push_dataset,
+    push_fitted,
     stack,
     text_encoder,
     to_column,
@@ -72,8 +72,7 @@ def _publish_translator(inputs: Inputs, commit: str, spaces: tuple[SpaceSpec, Sp
     pairs = published_pairs(inputs.repo_id("demo-news"), commit)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* source columns are constant", RankWarning)
-        translator = fit_and_score(OrthoTranslator(), spaces, pairs)
-    translator.push_to_hub(repo_id := inputs.repo_id("minilm-to-mpnet"))
+        push_fitted(repo_id := inputs.repo_id("minilm-to-mpnet"), OrthoTranslator(), spaces, pairs)
     return repo_id
 
 

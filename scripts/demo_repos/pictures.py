@@ -16,9 +16,9 @@ from demo_repos.inputs import Inputs
 from demo_repos.latents import (
     choose_method,
     dataset_card,
-    fit_and_score,
     published_pairs,
     push_dataset,
+    push_fitted,
     stack,
     text_encoder,
     to_column,
@@ -56,8 +56,7 @@ def publish(api: HfApi, inputs: Inputs) -> Iterator[str]:
     ):
         pairs = published_pairs(dataset, commit, *sides)
         both = spaces[sides[0]], spaces[sides[1]]
-        translator = fit_and_score(choose_method(pairs[0], groups), both, pairs)
-        translator.push_to_hub(repo_id := inputs.repo_id(name))
+        push_fitted(repo_id := inputs.repo_id(name), choose_method(pairs[0], groups), both, pairs)
         yield repo_id
     yield _publish_index(inputs, "picture-index", splits["test"], "target", images.space)
     yield _publish_index(inputs, "title-index", splits["test"], "source", texts.space)

@@ -83,6 +83,16 @@ def create_branch(store: Store, request: Request) -> Reply:
     return json_reply({})
 
 
+def delete_branch(store: Store, request: Request) -> Reply:
+    """Deletes a branch other than main."""
+    repo, branch = writable(store, request), request.args["branch"]
+    if branch == "main":
+        raise HubError(403, "Cannot delete the main branch")
+    if repo.branches.pop(branch, None) is None:
+        raise HubError(404, f"Reference does not exist: {branch}", code="RevisionNotFound")
+    return json_reply({})
+
+
 def create_tag(store: Store, request: Request) -> Reply:
     """Names a revision."""
     repo, tag = writable(store, request), request.json["tag"]

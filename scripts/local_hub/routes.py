@@ -49,6 +49,7 @@ _TABLE: list[tuple[str, str, Handler]] = [
     ("POST", f"{_API}/paths-info/{_AT}", files.paths_info),
     ("GET", f"{_API}/commits/{_AT}", repos.list_commits),
     ("POST", f"{_API}/branch/(?P<branch>.+)", repos.create_branch),
+    ("DELETE", f"{_API}/branch/(?P<branch>.+)", repos.delete_branch),
     ("POST", f"{_API}/tag/{_AT}", repos.create_tag),
     ("POST", f"{_API}/preupload/{_AT}", uploads.preupload),
     ("POST", f"{_API}/commit/{_AT}", uploads.commit),

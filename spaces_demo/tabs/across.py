@@ -67,7 +67,7 @@ def search_across(parts: Parts, query: str) -> tuple[Ranked, Ranked, Ranked, Fac
     text = check_text(query, "a query")
     translator, index = parts.translator("minilm-to-mpnet"), parts.decoder("news-index")
     source, target = parts.encoder(translator.source_), parts.encoder(translator.target_)
-    absolute = parts.untranslated(translator.source_width, translator.target_width)
+    absolute = parts.untranslated(translator.source_.dim, translator.target_.dim)
     times: Facts = []
     with look.timed(times, "MiniLM encodes in"):
         latents = source.encode([text])

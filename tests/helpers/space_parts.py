@@ -176,8 +176,7 @@ def push_translator(part: str, translator: Any, splits: Any, spaces: list[Any]) 
         warnings.simplefilter("ignore", RankWarning)  # layer norms leave a direction out
         translator.fit(*pairs["train"], source=spaces[0], target=spaces[1])
     report = evaluate_latents(translator, *pairs["test"], n_bootstrap=50, n_permutations=50)
-    translator.metrics_ = report.to_dict()
-    translator.push_to_hub(f"{NAMESPACE}/{part}")
+    translator.push_to_hub(f"{NAMESPACE}/{part}", metrics=report)
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class Fit:
     """What came of it.
 
     Attributes:
-        translator: Fitted, with the report in its `metrics_`.
+        translator: Fitted on the anchors.
         report: Scores on the rows held out.
         warnings: What the library warned of.
     """
@@ -154,7 +154,6 @@ def fit(
         fit_translator(translator, *spaces, Pairs(x[anchors], y[anchors], latents.dataset))
     clock.check()
     report = evaluate_latents(translator, x[held_out], y[held_out], dataset=latents.dataset)
-    translator.metrics_ = report.to_dict()
     texts = [str(each.message) for each in caught if issubclass(each.category, RankWarning)]
     return Fit(translator, report, texts)
 

@@ -9,24 +9,25 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from limits import Refusal
 
-from hf_latent_bridge import AutoTranslator, Translator
+from hf_latent_bridge import AutoTranslator, Report, Translator
 from hf_latent_bridge.errors import RepoAccessError
 from tabs.fit_your_own.texts import check_repo_id
 
 _TOKEN = re.compile(r"hf_[A-Za-z0-9._-]{3,2000}")
 
 
-def save(translator: Translator, folder: Path) -> str:
+def save(translator: Translator, report: Report, folder: Path) -> str:
     """A zip file of what `save_pretrained` writes.
 
     Args:
         translator: Fitted.
+        report: Its scores, for the card.
         folder: Where files for visitors lie and are deleted after a while.
     """
     folder.mkdir(parents=True, exist_ok=True)
     own = Path(tempfile.mkdtemp(dir=folder))
     with tempfile.TemporaryDirectory() as content:
-        translator.save_pretrained(content)
+        translator.save_pretrained(content, metrics=report)
         return shutil.make_archive(str(own / "translator"), "zip", content)
 
 

@@ -65,5 +65,5 @@ def fit_on_texts(
 
 
 def _answer(method: Method, found: Fit, clock: Clock) -> Result:
-    path = save(found.translator, Path(get_upload_folder()))
+    path = save(found.translator, found.report, Path(get_upload_folder()))
     return summary(method, found, clock), path, path

@@ -32,8 +32,7 @@ translator = fit_translator(OrthoTranslator(), source, target, pairs)
 held_out = load_pairs("{namespace}/demo-news", split="test", source="text", max_pairs=25)
 report = evaluate(translator, source, target, held_out)
 print(report)
-translator.metrics_ = report.to_dict()                   # for the card
-translator.save_pretrained("my-translator")              # or push_to_hub("me/my-translator")
+translator.save_pretrained("my-translator", metrics=report)  # or push_to_hub("me/...", ...)
 """
 SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 TARGET = "sentence-transformers/all-mpnet-base-v2"

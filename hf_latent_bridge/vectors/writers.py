@@ -1,0 +1,428 @@
+"""One writer for each format of vectors: in chunks, with the ids and other columns of the rows."""
+
+import base64
+import bz2
+import contextlib
+import csv
+import gzip
+import io
+import json
+import lzma
+import math
+import struct
+import zipfile
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+import numpy as np
+
+from hf_latent_bridge.data.items import Array
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.vectors.reader import Block
+
+Shape = tuple[int, ...]
+Dtype = np.dtype[Any]
+
+COLUMN = "latents"  # the name of the vectors where the input has none
+_HEADER = 256
+_SAFETENSORS = {2: "F16", 4: "F32", 8: "F64"}
+_ROWS = 1024
+_GROUP_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class Result:
+    """Vectors to write.
+
+    Attributes:
+        shape: Their number and width.
+        dtype: Their dtype.
+        blocks: Gives the rows in order, so many at a time, each time it is called.
+    """
+
+    shape: Shape
+    dtype: Dtype
+    blocks: Callable[[int], Iterator[Block]]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How a format is written: a header before the plain matrix, or a function of all rows.
+
+    Attributes:
+        header: The bytes before the matrix, equally many for any number of rows.
+        write: Writes all rows to a stream.
+        keeps: What it has room for besides the vectors: nothing, an id for each row, or all.
+        dtypes: The dtypes that the format has.
+    """
+
+    header: Callable[[Shape, Dtype], bytes] | None = None
+    write: Callable[[BinaryIO, Result], None] | None = None
+    keeps: Literal["nothing", "ids", "all"] = "nothing"
+    dtypes: tuple[str, ...] = ("float16", "float32", "float64")
+
+
+def write_to(stream: BinaryIO, path: Path, writer: Writer, result: Result) -> None:
+    """Writes all rows, compressed where the name of the file says so."""
+    with _compressed(path, stream) as content:
+        if writer.write is not None:
+            writer.write(content, result)
+        elif writer.header is not None:
+            content.write(writer.header(result.shape, result.dtype))
+            for block in result.blocks(_ROWS):
+                content.write(block.vectors.tobytes())
+    stream.flush()
+
+
+@contextlib.contextmanager
+def _compressed(path: Path, stream: BinaryIO) -> Iterator[BinaryIO]:
+    """The stream to write to; equal content gives equal bytes."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
+            yield cast(BinaryIO, packed)
+    elif suffix in (".bz2", ".xz"):
+        opened = bz2.BZ2File if suffix == ".bz2" else lzma.LZMAFile
+        with opened(stream, "wb") as packed:
+            yield cast(BinaryIO, packed)
+    else:
+        yield stream
+
+
+# A header, then the matrix row by row ---------------------------------------------------------
+
+
+def npy_header(shape: Shape, dtype: Dtype) -> bytes:
+    """The header of a `.npy` file."""
+    stream = io.BytesIO()
+    description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, description)
+    return stream.getvalue()
+
+
+def safetensors_header(shape: Shape, dtype: Dtype) -> bytes:
+    """The header of a safetensors file with one tensor, `latents`."""
+    entry = {
+        "dtype": _SAFETENSORS[dtype.itemsize],
+        "shape": list(shape),
+        "data_offsets": [0, math.prod(shape) * dtype.itemsize],
+    }
+    text = json.dumps({"__metadata__": {"format": "pt"}, COLUMN: entry}).encode()
+    return _HEADER.to_bytes(8, "little") + text.ljust(_HEADER)
+
+
+def bin_header(shape: Shape, dtype: Dtype) -> bytes:
+    """The header of a `.fbin` file and its kin: number of rows and width.
+
+    Raises:
+        InvalidLatentsError: More rows than the format can count.
+    """
+    if shape[0] >= 2**32:
+        raise InvalidLatentsError(f"such a file holds at most {2**32 - 1:,} rows, got {shape[0]}")
+    return struct.pack("<II", *shape)
+
+
+def faiss_header(shape: Shape, dtype: Dtype) -> bytes:
+    """The header of a FAISS `IndexFlatIP`, as `faiss.write_index` writes it."""
+    n, dim = shape
+    return b"IxFI" + struct.pack("<iqqq?iQ", dim, n, 1 << 20, 1 << 20, True, 0, n * dim)
+
+
+# Arrays ---------------------------------------------------------------------------------------
+
+
+def write_vecs(stream: BinaryIO, result: Result) -> None:
+    """`.fvecs` and `.dvecs`: before each row its width."""
+    dim = result.shape[1]
+    row = np.dtype([("dim", "<i4"), ("values", result.dtype, (dim,))])
+    for block in result.blocks(_ROWS):
+        rows = np.empty(len(block.vectors), row)
+        rows["dim"], rows["values"] = dim, block.vectors
+        stream.write(rows.tobytes())
+
+
+def write_npz(stream: BinaryIO, result: Result) -> None:
+    """`.npz`: the arrays `latents` and, where the rows have some, `ids`."""
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        with _member(archive, f"{COLUMN}.npy") as member:
+            member.write(npy_header(result.shape, result.dtype))
+            for block in result.blocks(_ROWS):
+                member.write(block.vectors.tobytes())
+        longest = max((len(key) for ids in _all_ids(result) for key in ids), default=0)
+        if longest:
+            kind = np.dtype(f"<U{longest}")
+            with _member(archive, "ids.npy") as member:
+                member.write(npy_header(result.shape[:1], kind))
+                for ids in _all_ids(result):
+                    member.write(np.array(ids, kind).tobytes())
+
+
+def write_hdf5(stream: BinaryIO, result: Result) -> None:
+    """HDF5: the datasets `latents` and, where the rows have some, `ids`."""
+    import h5py
+
+    with h5py.File(stream, "w") as file:
+        vectors = file.create_dataset(COLUMN, result.shape, result.dtype)
+        for block in result.blocks(_ROWS):
+            vectors[block.first : block.first + len(block.vectors)] = block.vectors
+        first = 0
+        for ids in _all_ids(result):
+            kept = file.require_dataset("ids", result.shape[:1], h5py.string_dtype())
+            kept[first : first + len(ids)] = ids
+            first += len(ids)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Any:
+    return archive.open(zipfile.ZipInfo(name), "w", force_zip64=True)
+
+
+def _all_ids(result: Result) -> Iterator[list[str]]:
+    """The ids of all rows; nothing where the first have none."""
+    for block in result.blocks(_ROWS):
+        ids = _ids(block)
+        if ids is None:
+            return
+        yield ids
+
+
+# Text -----------------------------------------------------------------------------------------
+
+
+def write_json_lines(stream: BinaryIO, result: Result) -> None:
+    """JSON lines: each row's object with its vector in place, or a bare list of numbers."""
+    for block in result.blocks(_ROWS):
+        stream.write(json_lines(block))
+
+
+def write_json(stream: BinaryIO, result: Result) -> None:
+    """A JSON array with an element for each row."""
+    between = b"[\n"
+    for block in result.blocks(_ROWS):
+        stream.write(between + b",\n".join(json_lines(block).splitlines()))
+        between = b",\n"
+    stream.write(b"[]\n" if between == b"[\n" else b"\n]\n")
+
+
+def json_lines(block: Block) -> bytes:
+    """The lines of some rows."""
+    lists = _lists(block.vectors)
+    if block.payload is None:
+        return "".join(f"{numbers}\n" for numbers in lists).encode()
+    values = block.payload.objects(_marks(block))
+    return b"".join(map(_json_line, values, lists))
+
+
+def write_csv(stream: BinaryIO, result: Result, *, delimiter: str = ",") -> None:
+    """CSV: the rows' columns, with each vector as a text such as `[0.1, 0.2]` in one of them."""
+    names = dict.fromkeys(
+        name
+        for block in result.blocks(_ROWS)
+        for row in _objects(block, _marks(block))
+        for name in row
+    )
+    text = io.TextIOWrapper(stream, "utf-8", newline="")
+    lines = csv.DictWriter(text, names or [COLUMN], delimiter=delimiter, lineterminator="\n")
+    lines.writeheader()
+    for block in result.blocks(_ROWS):
+        rows = _objects(block, np.array(_lists(block.vectors), object))
+        lines.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+    text.flush()
+    text.detach()
+
+
+def write_tsv(stream: BinaryIO, result: Result) -> None:
+    """CSV with tabs."""
+    write_csv(stream, result, delimiter="\t")
+
+
+def write_word2vec(stream: BinaryIO, result: Result) -> None:
+    """word2vec's text: number of rows and width, then each row's id and numbers.
+
+    Raises:
+        InvalidLatentsError: An id is empty or holds a line break.
+    """
+    stream.write(f"{result.shape[0]} {result.shape[1]}\n".encode())
+    for block in result.blocks(_ROWS):
+        ids = _ids(block) or [str(block.first + i) for i in range(len(block.vectors))]
+        rows = zip(map(_token, ids), _lists(block.vectors, between=" "), strict=True)
+        stream.write("".join(f"{token} {numbers[1:-1]}\n" for token, numbers in rows).encode())
+
+
+_MARK = "\x00 vector"
+_QUOTED_MARK = json.dumps(_MARK)
+
+
+def _lists(vectors: Array, between: str = ", ") -> list[str]:
+    """Each row as `[0.1, 0.2]`, with as many digits as give the same floats again."""
+    digits = "%.17g" if vectors.dtype.itemsize > 4 else "%.9g"
+    template = f"[{between.join([digits] * vectors.shape[1])}]"
+    return [template % tuple(row) for row in vectors.tolist()]
+
+
+def _json_line(value: Any, numbers: str) -> bytes:
+    """One line; Python's own JSON would spell a float32 with the digits of a float64."""
+    text = json.dumps(value, ensure_ascii=False, default=_plain)
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can spell
+        content = json.dumps(value, default=_plain).encode()
+    return content.replace(_QUOTED_MARK.encode(), numbers.encode(), 1) + b"\n"
+
+
+def _plain(value: Any) -> str:
+    """A value of a table that JSON does not have, as text."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    return value if isinstance(value, str | int | float | None) else _plain(value)
+
+
+def _token(key: str) -> str:
+    if not key.strip() or "\n" in key or "\r" in key:
+        raise InvalidLatentsError(
+            f"word2vec's text has one line for each row, so no id may be empty or hold a line "
+            f"break, got {key!r}"
+        )
+    return key
+
+
+# Ids and other columns ------------------------------------------------------------------------
+
+_ID_NAMES = ("id", "_id", "ids", "key", "token", "word", "uuid", "custom_id", "doc_id", "name")
+
+
+def id_name(names: Collection[str]) -> str | None:
+    """The column that holds the rows' ids, by its name; None if there is none."""
+    return next((name for name in _ID_NAMES if name in names), None)
+
+
+def other_columns(block: Block) -> list[str]:
+    """The columns of some rows besides that of the vectors, in the order in which they come."""
+    if block.payload is None:
+        return []
+    rows = _objects(block, _marks(block))
+    return list(dict.fromkeys(k for row in rows for k, value in row.items() if value != _MARK))
+
+
+def _objects(block: Block, vectors: Array) -> list[dict[str, Any]]:
+    if block.payload is None:
+        return [{COLUMN: vector} for vector in vectors]
+    values = block.payload.objects(vectors)
+    return [value if isinstance(value, dict) else {COLUMN: value} for value in values]
+
+
+def _marks(block: Block) -> Array:
+    return np.full(len(block.vectors), _MARK, object)
+
+
+def _ids(block: Block) -> list[str] | None:
+    """The rows' ids as text; None where they have none."""
+    name = id_name(other_columns(block))
+    if name is None:
+        return None
+    return [str(value.get(name, "")) for value in _objects(block, _marks(block))]
+
+
+# Tables ---------------------------------------------------------------------------------------
+
+
+def write_parquet(stream: BinaryIO, result: Result) -> None:
+    """Parquet: the rows' columns, with the vectors as fixed-size lists in one of them."""
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = _schema(result)
+    lists = pyarrow.types.is_fixed_size_list
+    others = [field.name for field in schema if not lists(field.type)]
+    options = {"compression": "snappy", "use_dictionary": others}
+    with pyarrow.parquet.ParquetWriter(stream, schema, **options) as writer:
+        for table in _tables(result, schema):
+            writer.write_table(table)
+
+
+def write_arrow(stream: BinaryIO, result: Result) -> None:
+    """An Arrow or Feather file: the rows' columns, with the vectors as fixed-size lists."""
+    import pyarrow.ipc
+
+    schema = _schema(result)
+    with pyarrow.ipc.new_file(stream, schema) as writer:
+        for table in _tables(result, schema):
+            writer.write_table(table)
+
+
+def _schema(result: Result) -> Any:
+    """The schema of all rows, without what `datasets` says about the width of the old vectors."""
+    import pyarrow
+
+    from hf_latent_bridge.vectors.tables import vector_array
+
+    schemas = {}
+    for block in result.blocks(_ROWS):
+        schema = _table(block).schema
+        schemas[schema.to_string()] = schema
+        if block.payload is None:
+            break
+    if not schemas:
+        none = np.empty((0, result.shape[1]), result.dtype)
+        schemas = {"": pyarrow.schema({COLUMN: vector_array(none).type})}
+    whole = pyarrow.unify_schemas(list(schemas.values()), promote_options="permissive")
+    kept = {k: v for k, v in (whole.metadata or {}).items() if k != b"huggingface"}
+    return whole.with_metadata(kept or None)
+
+
+def _tables(result: Result, schema: Any) -> Iterator[Any]:
+    import pyarrow
+
+    rows = min(16384, max(64, _GROUP_BYTES // (result.shape[1] * result.dtype.itemsize)))
+    for block in result.blocks(rows):
+        table = _table(block)
+        missing = {f.name: pyarrow.nulls(len(table), f.type) for f in schema}
+        columns = [
+            table[f.name].cast(f.type) if f.name in table.column_names else missing[f.name]
+            for f in schema
+        ]
+        yield pyarrow.Table.from_arrays(columns, schema=schema)
+
+
+def _table(block: Block) -> Any:
+    import pyarrow
+
+    from hf_latent_bridge.vectors.tables import vector_array
+
+    if block.payload is not None:
+        return block.payload.table(block.vectors)
+    return pyarrow.table({COLUMN: vector_array(block.vectors)})
+
+
+# The formats that are written -----------------------------------------------------------------
+
+_FLOAT16, _FLOAT32, _FLOAT64 = ("float16",), ("float32",), ("float64",)
+
+NPY = {".npy": Writer(header=npy_header)}
+NPZ = {".npz": Writer(write=write_npz, keeps="ids")}
+SAFETENSORS = {".safetensors": Writer(header=safetensors_header)}
+VECS = {
+    ".fvecs": Writer(write=write_vecs, dtypes=_FLOAT32),
+    ".dvecs": Writer(write=write_vecs, dtypes=_FLOAT64),
+}
+BIN = {
+    ".fbin": Writer(header=bin_header, dtypes=_FLOAT32),
+    ".f16bin": Writer(header=bin_header, dtypes=_FLOAT16),
+    ".hbin": Writer(header=bin_header, dtypes=_FLOAT16),
+}
+FAISS = dict.fromkeys((".faiss", ".index"), Writer(header=faiss_header, dtypes=_FLOAT32))
+HDF5 = dict.fromkeys((".hdf5", ".h5"), Writer(write=write_hdf5, keeps="ids"))
+PARQUET = dict.fromkeys((".parquet", ".pq"), Writer(write=write_parquet, keeps="all"))
+ARROW = dict.fromkeys((".arrow", ".feather", ".ipc"), Writer(write=write_arrow, keeps="all"))
+JSON_LINES = dict.fromkeys((".jsonl", ".ndjson"), Writer(write=write_json_lines, keeps="all"))
+JSON = {".json": Writer(write=write_json, keeps="all")}
+CSV = {".csv": Writer(write=write_csv, keeps="all")}
+TSV = dict.fromkeys((".tsv", ".tab"), Writer(write=write_tsv, keeps="all"))
+WORD2VEC = dict.fromkeys((".txt", ".vec"), Writer(write=write_word2vec, keeps="ids"))
