@@ -44,13 +44,14 @@ class Processes:
             patience: Seconds without a sign of life after which one counts as lost.
 
         Raises:
+            MissingExtraError: accelerate is not installed.
             ProcessError: Not all of them came in time, or Accelerate found another number of
                 processes than were started.
         """
         started = int(os.environ.get("WORLD_SIZE", "1"))
         if started == 1:
             return cls(patience=patience)
-        require("encoders", "accelerate", purpose="a fit by several processes")
+        require("encoders", "accelerate", purpose="work by several processes")
         import torch
         from accelerate import PartialState
 
