@@ -6,6 +6,7 @@ from hf_latent_bridge.autoencoder import ConvDecoder as ConvDecoder
 from hf_latent_bridge.autoencoder import ConvEncoder as ConvEncoder
 from hf_latent_bridge.autoencoder import ConvShape as ConvShape
 from hf_latent_bridge.autoencoder import fit_autoencoder as fit_autoencoder
+from hf_latent_bridge.canonical import Information as Information
 from hf_latent_bridge.data.chunks import Chunk as Chunk
 from hf_latent_bridge.data.items import BadRow as BadRow
 from hf_latent_bridge.data.load import load_pairs as load_pairs
@@ -57,3 +58,5 @@ from hf_latent_bridge.translators.methods import AffineTranslator as AffineTrans
 from hf_latent_bridge.translators.methods import LinearTranslator as LinearTranslator
 from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTranslator
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
+from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace
+from hf_latent_bridge.translators.shared_space import SharedViewTranslator as SharedViewTranslator

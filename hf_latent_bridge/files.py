@@ -90,8 +90,8 @@ def to_json(config: Mapping[str, Any]) -> bytes:
 
 def save_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Writes each file whole or not at all, weights before the config that states their hash."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name in sorted(files, reverse=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / name, files[name])
 
 

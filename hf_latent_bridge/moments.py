@@ -29,7 +29,7 @@ class PairedMoments:
         syy: The same for y: (d_y, d_y), or only its diagonal (d_y,), which is all that solving
             from x to y needs.
         eps: Relative precision of the products, 1.2e-7 for float32 latents and 2.2e-16 for
-            float64; solvers treat what lies below it as noise.
+            float64; solvers treat smaller values as noise.
     """
 
     n: int

@@ -1,4 +1,4 @@
-"""The Space on this machine: an embedded Hub with all that it loads, and the app beside it.
+"""Runs the Space on this machine: an embedded Hub with the repos that it loads, and the app.
 
 Run it with `make demo`. Nothing leaves the machine once the encoders and the data are downloaded.
 """
@@ -56,7 +56,7 @@ def running_demo(port: int) -> Iterator[tuple[str, "subprocess.Popen[bytes]", fl
         app = subprocess.Popen([sys.executable, APP], env=os.environ | app_environment(port))
         try:
             if not answers(url := f"http://127.0.0.1:{port}", app):
-                raise AssetError("the Space did not start: what it printed says why")
+                raise AssetError("the Space did not start: its output above says why")
             yield url, app, time.perf_counter() - start
         finally:
             app.terminate()
@@ -83,7 +83,7 @@ def fill_hub() -> None:
 
 
 def app_environment(port: int) -> dict[str, str]:
-    """What the app needs to know besides which Hub to use."""
+    """The app's variables, besides those of the Hub."""
     return {
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_ANALYTICS_ENABLED": "False",

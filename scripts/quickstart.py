@@ -56,7 +56,7 @@ def fill_hub() -> None:
 
 def publish_translators() -> list[str]:
     """Fits one translator per method on the same anchors and pushes each; returns the repos."""
-    from experiments.methods import RIDGE, translators
+    from experiments.methods import suggested
 
     from hf_latent_bridge import fit_translator, load_pairs
     from hf_latent_bridge.errors import RankWarning
@@ -70,10 +70,9 @@ def publish_translators() -> list[str]:
     say("Fit a translator by each method and push it")
     warnings.filterwarnings("ignore", ".* source columns are constant", RankWarning)
     repo_ids = []
-    for kind in ("ortho", "linear", "l_ortho", "affine"):
+    for kind, translator in suggested().items():
         repo_ids.append(repo_id := REPO.format(kind))
         with timed(repo_id):
-            translator = translators()[RIDGE if kind == "affine" else kind]
             fit_translator(translator, source, target, pairs).push_to_hub(repo_id)
     return repo_ids
 
@@ -120,11 +119,11 @@ def print_table(
 
     print(f"\n{HEADER}")
     print(f"  {'native':14}{'':37}{head.score(y.numpy(), labels):10.3f}")
-    for translator in translators:
-        report = evaluate_latents(translator, x, y)
+    reports = [evaluate_latents(translator, x, y) for translator in translators]
+    for translator, report in zip(translators, reports, strict=True):
         accuracy = head.score(translator.transform(x).numpy(), labels)
         print_row(translator.translator_type, report, "translated", accuracy)
-    padded = untranslated(x, y.shape[1])
+    padded, report = untranslated(x, y.shape[1]), reports[0]
     print_row("untranslated", report, "untranslated", head.score(padded.numpy(), labels))
     print_row("chance", report, "shuffled", np.bincount(labels).max() / len(labels))
 

@@ -1,4 +1,4 @@
-"""The Space: six tabs that carry latents of one encoder into the space of another."""
+"""Builds the Space: six tabs that carry latents of one encoder into the space of another."""
 
 import os
 from typing import Any
@@ -6,9 +6,14 @@ from typing import Any
 import gradio as gr
 import look
 from limits import MAX_UPLOAD
-from parts import Parts
+from repos import Repos
 from settings import Settings
-from tabs import across, autoencoders, fit_your_own, look_inside, pictures, stitching
+from tabs import across
+from tabs.autoencoders import tab as autoencoders
+from tabs.fit_your_own import tab as fit_your_own
+from tabs.look_inside import tab as look_inside
+from tabs.pictures import tab as pictures
+from tabs.stitching import tab as stitching
 
 TITLE = "Latent Bridge"
 INTRO = """\
@@ -17,7 +22,7 @@ INTRO = """\
 Two neural networks that saw similar data arrange meaning in nearly the same shape. One small map
 carries what one network sees into the space of another, and what was built there works at once.
 """
-DELETE_CACHE = (600, 3600)  # every ten minutes, files that visitors sent or made an hour ago
+DELETE_CACHE = (600, 3600)  # every ten minutes, visitors' files that are an hour old
 TABS = {
     "Across models": across.build,
     "Zero-shot stitching": stitching.build,
@@ -30,20 +35,20 @@ TABS = {
 
 def build_demo(settings: Settings | None = None) -> gr.Blocks:
     """The whole demo, with nothing loaded yet."""
-    parts = Parts(settings or Settings.read())
+    repos = Repos(settings or Settings.read())
     demo = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE)
     with demo:
         gr.Markdown(INTRO)
         with gr.Tabs():
             for name, build in TABS.items():
                 with gr.Tab(name):
-                    build(parts)
+                    build(repos)
     demo.queue(max_size=64, default_concurrency_limit=2)
     return demo
 
 
 def launch_options() -> dict[str, Any]:
-    """What `launch` takes, the same on a Space, on a desk and in a test."""
+    """The arguments of `launch`, the same on a Space, on a desk and in a test."""
     return {
         "theme": look.theme(),
         "css": look.CSS,

@@ -1,4 +1,4 @@
-"""What a visitor may send, and what they read when it goes wrong."""
+"""Checks a visitor's input, and turns every error into one sentence for them."""
 
 import functools
 import html
@@ -47,7 +47,7 @@ def picture_upload(**options: Any) -> gr.Image:
 
 
 def answering(function: Callable[P, R]) -> Callable[P, R]:
-    """Turns whatever goes wrong into one sentence, without a stack trace or a path."""
+    """Turns any error into one sentence, without a stack trace or a path."""
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
@@ -101,7 +101,7 @@ def check_picture(path: str | None) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Refusal(f"A picture may have up to {MAX_PIXELS / 1e6:.1f} million pixels.") from None
     except Exception:  # decoders of broken files raise anything
-        raise Refusal(f"This file is no picture: {', '.join(FORMATS)} can be read.") from None
+        raise Refusal(f"This file is not a picture: needed {', '.join(FORMATS)}.") from None
 
 
 def check_choice(value: Any, choices: Any, what: str) -> Any:
@@ -133,7 +133,7 @@ def _refusal(error: Exception, action: str) -> gr.Error:
     if isinstance(error, LatentBridgeError):
         sentence = " ".join(str(error).split())
         return Refusal(sentence[0].upper() + sentence[1:] + "." * (sentence[-1] not in ".!?"))
-    # the message of an unforeseen error may hold what the visitor sent: it is not logged
+    # the message of an unforeseen error may hold the visitor's input: it is not logged
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -1,6 +1,6 @@
-"""How the Space looks: theme, style sheet, and the templates that show results.
+"""Defines the look of the Space: theme, style sheet, and the templates that show results.
 
-A template gets the result as JSON, which is also what the API gives; Handlebars escapes it.
+A template gets the same JSON as the API returns; Handlebars escapes it.
 """
 
 import time
@@ -112,10 +112,10 @@ def theme() -> gr.themes.Base:
 
 
 def ranked(title: str, note: str = "", height: int = 320) -> gr.HTML:
-    """A list of what was found, to be rendered where it is to stand.
+    """A list of search results, not rendered yet.
 
-    Its value is {"title", "note", "found": [{"title", "score", "label", "same"}]}; `height` is what
-    the full list will take, so that nothing moves when it comes.
+    Its value is {"title", "note", "found": [{"title", "score", "label", "same"}]}; `height` is that
+    of the full list, so that nothing moves when results arrive.
     """
     return _shown(RANKED, {"title": title, "note": note, "found": []}, height)
 
@@ -155,11 +155,11 @@ def examples(
     """Inputs that run at a click.
 
     Args:
-        values: One for each example; where it fills several components, a list.
-        filled: What an example fills.
-        outputs: Where the results go.
-        function: What runs.
-        inputs: What it takes; None for what was filled.
+        values: One for each example; a list if it fills several components.
+        filled: The component or components that an example fills.
+        outputs: The components that show the results.
+        function: Runs at the click.
+        inputs: Its inputs; None for `filled`.
         labels: A name for each example; None to show its values.
         event: Options of the event, such as its concurrency.
     """
@@ -184,7 +184,7 @@ def examples(
 
 
 def lede(text: str) -> None:
-    """The sentence that says what a tab shows."""
+    """The introduction of a tab."""
     gr.Markdown(text, elem_classes="lede")
 
 

@@ -1,4 +1,4 @@
-"""Which repos the Space shows: defaults, a settings file, and the environment."""
+"""Names the repos that the Space loads, from defaults, a settings file and the environment."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 SETTINGS_FILE = Path(__file__).with_name("settings.json")
 NAMESPACE = "LATENT_BRIDGE_NAMESPACE"
-PARTS = (
+NAMES = (
     "demo-news",
     "news-index",
     "news-head",
@@ -26,12 +26,12 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Repo ids of what the Space loads.
+    """Repo ids and revisions of the repos that the Space loads.
 
     Attributes:
-        namespace: User or organisation that holds every part that `repos` does not name.
-        repos: Part -> repo id.
-        revisions: Part -> branch, tag or commit; "main" where it says nothing.
+        namespace: User or organisation that owns the repos that `repos` does not name.
+        repos: Name -> repo id.
+        revisions: Name -> branch, tag or commit; "main" by default.
     """
 
     namespace: str = "local"
@@ -39,13 +39,13 @@ class Settings:
     revisions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = sorted({*self.repos, *self.revisions} - set(PARTS))
+        unknown = sorted({*self.repos, *self.revisions} - set(NAMES))
         if unknown:
-            raise ValueError(f"settings name unknown parts {unknown}; the parts are {list(PARTS)}")
+            raise ValueError(f"settings name unknown repos {unknown}; known are {list(NAMES)}")
 
-    def repo_id(self, part: str) -> str:
-        """The repo that holds a part."""
-        return self.repos.get(part, f"{self.namespace}/{part}")
+    def repo_id(self, name: str) -> str:
+        """The id of the repo with this name."""
+        return self.repos.get(name, f"{self.namespace}/{name}")
 
     @classmethod
     def read(cls, file: Path = SETTINGS_FILE) -> "Settings":

@@ -18,7 +18,7 @@ from local_hub import LocalHub
 if TYPE_CHECKING:
     from gradio_client import Client
     from huggingface_hub import HfApi
-    from parts import Parts
+    from repos import Repos
 
 # A shell's background job ignores SIGINT, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -101,13 +101,13 @@ def refusal(run):
 
 
 @pytest.fixture(scope="session")
-def parts() -> "Parts":
-    """The small parts of space_parts.py, as the Space loads them."""
-    from parts import Parts
+def repos() -> "Repos":
+    """The small repos of space_repos.py, as the Space loads them."""
+    from repos import Repos
     from settings import Settings
-    from space_parts import publish_parts
+    from space_repos import publish_repos
 
-    return Parts(Settings(namespace=publish_parts()))
+    return Repos(Settings(namespace=publish_repos()))
 
 
 @pytest.fixture(scope="session")
@@ -117,12 +117,12 @@ def space_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def space(parts: "Parts", space_log: Path) -> "Iterator[Client]":
-    """A client of the whole Space, which runs at `space.src` and shows the small parts."""
+def space(repos: "Repos", space_log: Path) -> "Iterator[Client]":
+    """A client of the whole Space, which runs at `space.src` and shows the small repos."""
     from gradio_client import Client
-    from space_parts import running_space
+    from space_repos import running_space
 
-    with running_space(parts.settings.namespace, space_log) as address:
+    with running_space(repos.settings.namespace, space_log) as address:
         client = Client(address, verbose=False, analytics_enabled=False)
         yield client
         client.close()

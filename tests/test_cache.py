@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,18 @@ def test_nothing_is_shared_between_encoders_that_differ(other, tmp_path):
     assert latents.dtype == other.get("dtype", torch.float32)
     assert latents.tolist() == plain(["a", "bb"]).tolist()
     assert set(encoder.asked) == {"a", "bb"}
+
+
+def test_an_encoder_that_changes_later_is_not_given_what_was_kept_before(tmp_path):
+    encoder = Counting()
+    cached = CachedEncoder(encoder, tmp_path)
+    cached.encode(["a"])
+    encoder.space = replace(encoder.space, revision="c" * 40)
+    encoder.asked.clear()
+    assert cached.encode(["a"]).tolist() == plain(["a"]).tolist()
+    assert encoder.asked == ["a"]
+    with pytest.raises(AttributeError, match="encoder"):
+        cached.encoder = Counting()
 
 
 def test_autocast_latents_are_kept_apart(tmp_path):

@@ -23,7 +23,7 @@ from hf_latent_bridge import (
     SpaceSpec,
     __version__,
 )
-from hf_latent_bridge.translators.base import TRANSLATORS
+from hf_latent_bridge.translators.base import TRANSLATORS, methods
 from hf_latent_bridge.vectors.formats import FORMATS, VectorFormat
 
 COMMANDS = ("fit", "evaluate", "translate", "push", "info")
@@ -235,7 +235,7 @@ class TestTranslate:
     def test_people_get_a_sentence(self, run, saved, tmp_path):
         np.save(tmp_path / "in.npy", np.ones((1500, 4)))
         code, out, _ = run("translate", saved, tmp_path / "in.npy", tmp_path / "out.npy")
-        assert (code, out) == (0, f"1,500 latents, 3 wide, in {tmp_path / 'out.npy'}\n")
+        assert (code, out) == (0, f"1,500 latents (dim=3) in {tmp_path / 'out.npy'}\n")
 
     @pytest.mark.parametrize(
         ("array", "telling"),
@@ -400,7 +400,7 @@ class TestUsage:
     def test_the_help_names_every_type(self, run):
         _, out, _ = run("fit", "--help")
         text = " ".join(out.split())
-        assert all(re.search(rf"\b{name}\b", text) for name in TRANSLATORS)
+        assert all(re.search(rf"\b{name}\b", text) for name in methods())
 
     def test_the_help_names_whatever_is_registered(self, run, monkeypatch):
         monkeypatch.setitem(TRANSLATORS, "toy", AffineTranslator)

@@ -47,9 +47,11 @@ CALLS = {
             "bridge.split_classifier('me/classifier')",
             "bridge.to_sentence_transformer(encoder, None)",
             "bridge.fit_head(x, [0, 1, 0])",
+            "bridge.load_decoder('FOLDER')",
             "bridge.fit_autoencoder([b'picture'])",
         ],
     ),
+    "hdf5": (["h5py"], ["bridge.load_pairs(['FOLDER/a.h5', 'FOLDER/a.h5'])"]),
     "index": (
         ["faiss"],
         ["bridge.LatentIndex.from_latents(x, [1], search='faiss')"],
@@ -72,8 +74,12 @@ def answers_without(modules, calls, **environment):
 
 
 @pytest.mark.parametrize("extra", CALLS)
-def test_each_call_names_its_extra_before_it_asks_the_hub(extra):
+def test_each_call_names_its_extra_before_it_asks_the_hub(extra, tmp_path):
+    (tmp_path / "a.h5").write_bytes(b"")
+    config = {"architectures": ["BertForSequenceClassification"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     modules, calls = CALLS[extra]
+    calls = [call.replace("FOLDER", str(tmp_path)) for call in calls]
     for code, answer in answers_without(modules, calls).items():
         assert f'pip install "hf-latent-bridge[{extra}]"' in answer, (code, answer)
 

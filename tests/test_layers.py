@@ -16,7 +16,10 @@ FILES = {
     for path in PACKAGE.rglob("*.py")
 }
 ROOT = PACKAGE.name
-PURE = {"errors", "latents", "spaces", "moments", "solvers", "selection", "metrics", "hubness"}
+PURE = {
+    *("errors", "latents", "spaces", "moments", "solvers", "selection", "canonical"),
+    *("metrics", "hubness"),
+}
 FOR_MATHS = {
     *("abc", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "math"),
     *("operator", "types", "typing", "warnings"),

@@ -16,7 +16,12 @@ from hf_latent_bridge import (
     split_classifier,
 )
 from hf_latent_bridge.data.items import digest
-from hf_latent_bridge.encoders.modality import MODALITIES, find_modality, register
+from hf_latent_bridge.encoders.modality import (
+    MODALITIES,
+    find_modality,
+    modality_of_classifier,
+    register,
+)
 from hf_latent_bridge.errors import EncoderError, InvalidPairsError
 
 SOUNDS = [sound(800 + 100 * (n % 5), seed=n) for n in range(40)]
@@ -75,6 +80,25 @@ def test_a_modality_that_is_not_registered_is_refused_by_name(repo):
         load_encoder(repo)
     with pytest.raises(EncoderError, match=r"encodes text; not audio"):
         load_encoder(bert_repo(), modality="audio")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("BertForSequenceClassification", "text"),
+        ("ViTForImageClassification", "image"),
+        ("CvtForImageClassification", "image"),
+        ("ImageGPTForImageClassification", "image"),
+        ("Gemma3ForSequenceClassification", "text"),
+        ("MadeUpForImageClassification", "image"),
+        ("Wav2Vec2ForSequenceClassification", None),
+        ("BertForTokenClassification", None),
+        ("BertModel", None),
+    ],
+)
+def test_a_classifier_is_one_of_what_its_class_reads(architecture, expected):
+    found = modality_of_classifier([architecture])
+    assert (found and found.name) == expected
 
 
 def test_its_latents_are_cached(audio, repo, tmp_path):

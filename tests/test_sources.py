@@ -225,7 +225,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_skipped():
     for source in (data, data.to_iterable_dataset()):
         pairs = load_pairs(source, source="image", target="shade")
         translator = OrthoTranslator(scaling="center")
-        with pytest.raises(InvalidPairsError, match="row 5 of the source column is no readable"):
+        with pytest.raises(InvalidPairsError, match="row 5 of the source column is not a readable"):
             fit_translator(translator, of_pictures, of_numbers, pairs)
         fit_translator(translator, of_pictures, of_numbers, pairs, on_bad_row="skip")
         assert translator.n_pairs_ == 11

@@ -14,8 +14,8 @@ def rows(ranking):
     return [found["row"] for found in ranking["found"]]
 
 
-def test_the_rankings_are_the_librarys_own(parts):
-    own, translated, _, _ = search_across(parts, QUERY)
+def test_the_rankings_are_the_librarys_own(repos):
+    own, translated, _, _ = search_across(repos, QUERY)
     translator = AutoTranslator.from_pretrained("acme/minilm-to-mpnet")
     index = load_decoder("acme/news-index")
     expected = stitch(load_encoder(translator.target_), None, index)(QUERY, top_k=TOP_K)
@@ -26,8 +26,8 @@ def test_the_rankings_are_the_librarys_own(parts):
     assert translated["found"][0]["score"] == f"cosine {expected[0]['score']:.2f}"
 
 
-def test_a_translated_query_finds_mostly_the_same_articles_and_an_untranslated_one_does_not(parts):
-    own, translated, untranslated, _ = search_across(parts, QUERY)
+def test_a_translated_query_finds_mostly_the_same_articles_and_an_untranslated_one_does_not(repos):
+    own, translated, untranslated, _ = search_across(repos, QUERY)
     same = [len(set(rows(own)) & set(rows(other))) for other in (translated, untranslated)]
     assert same[0] >= 3 > 1 >= same[1]
     for count, ranking in zip(same, (translated, untranslated), strict=True):
@@ -37,8 +37,8 @@ def test_a_translated_query_finds_mostly_the_same_articles_and_an_untranslated_o
         ]
 
 
-def test_the_times_have_names_and_units(parts):
-    *_, facts = search_across(parts, QUERY)
+def test_the_times_have_names_and_units(repos):
+    *_, facts = search_across(repos, QUERY)
     assert [fact["name"] for fact in facts[:3]] == [
         "MiniLM encodes in",
         "translated in",
@@ -57,14 +57,14 @@ def test_the_times_have_names_and_units(parts):
         ("x" * (MAX_TEXT + 1), "may have 2,000 characters; this has 2,001"),
     ],
 )
-def test_a_bad_query_is_refused_in_a_sentence(parts, query, sentence):
+def test_a_bad_query_is_refused_in_a_sentence(repos, query, sentence):
     with pytest.raises(Refusal, match=sentence):
-        search_across(parts, query)
+        search_across(repos, query)
 
 
-def test_the_api_gives_what_the_tab_shows(parts, space):
+def test_the_api_gives_what_the_tab_shows(repos, space):
     answer = space.predict(QUERY, api_name="/search")
-    assert list(answer[:3]) == list(search_across(parts, QUERY)[:3])
+    assert list(answer[:3]) == list(search_across(repos, QUERY)[:3])
 
 
 def test_the_api_refuses_ten_megabytes_of_text_in_the_same_words(space):
@@ -72,6 +72,6 @@ def test_the_api_refuses_ten_megabytes_of_text_in_the_same_words(space):
         space.predict("x" * 10_000_000, api_name="/search")
 
 
-def test_the_code_beside_the_tab_runs(parts, capsys):
+def test_the_code_beside_the_tab_runs(repos, capsys):
     exec(CODE.format(namespace="acme"), {})
     assert capsys.readouterr().out.startswith("[{'item': {'title':")

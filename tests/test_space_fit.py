@@ -17,6 +17,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from limits import Refusal
 from local_hub import LocalHub
+from methods import methods
 from tabs.fit_your_own import fit, publish, runs, tab, texts, uploads
 
 from hf_latent_bridge import (
@@ -71,11 +72,11 @@ def fit_files(client, source, target, how=HOW):
     return client.predict(handle_file(source), handle_file(target), *how, api_name="/fit_vectors")
 
 
-def fit_texts(client, parts, encoders, how=("ortho", 0.1, 60), **changes):
+def fit_texts(client, repos, encoders, how=("ortho", 0.1, 60), **changes):
     request = {
         "source_encoder": encoders[0],
         "target_encoder": encoders[1],
-        "dataset": parts.settings.repo_id("demo-news"),
+        "dataset": repos.settings.repo_id("demo-news"),
         "split": "train",
         "source_column": "text",
         "target_column": "",
@@ -108,12 +109,12 @@ def assert_same(translator, report, wanted, wanted_report, tolerance=1e-6):
         assert report["scores"][row] == pytest.approx(wanted_report[row], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", fit.METHODS)
+@pytest.mark.parametrize("name", methods())
 def test_two_npy_files_give_the_translator_that_the_library_fits(
     space, files, vectors, name, tmp_path
 ):
     report, archive = fit_files(space, *files, (name, 0.25, 60))
-    method = fit.METHODS[name](**({"alpha": 0.25} if name == "affine" else {}))
+    method = methods()[name].set_params(**({"alpha": 0.25} if name == "affine" else {}))
     wanted, wanted_report = expected(method, *vectors)
     assert_same(unpacked(archive, tmp_path / "own"), report, wanted, wanted_report.to_dict())
     assert report["note"].startswith(
@@ -127,29 +128,29 @@ def test_two_npy_files_give_the_translator_that_the_library_fits(
 
 
 def test_a_dataset_on_the_hub_gives_the_translator_that_the_library_fits(
-    space, parts, encoders, tmp_path
+    space, repos, encoders, tmp_path
 ):
-    report, archive = fit_texts(space, parts, encoders)
+    report, archive = fit_texts(space, repos, encoders)
     loaded = [load_encoder(repo, max_length=64) for repo in encoders]
-    items = list(parts.latents("demo-news", "train").rows["text"])[:80]
+    items = list(repos.latents("demo-news", "train").rows["text"])[:80]
     x, y = (encoder.encode(items).numpy() for encoder in loaded)
-    wanted, wanted_report = expected(fit.METHODS["ortho"](), x, y, [e.space for e in loaded])
+    wanted, wanted_report = expected(methods()["ortho"], x, y, [e.space for e in loaded])
     translator = unpacked(archive, tmp_path / "own")
     assert_same(translator, report, wanted, wanted_report.to_dict(), tolerance=1e-4)
     assert (translator.source_, translator.target_) == tuple(e.space for e in loaded)
-    assert translator.dataset_["repo_id"] == parts.settings.repo_id("demo-news")
+    assert translator.dataset_["repo_id"] == repos.settings.repo_id("demo-news")
     assert translator.dataset_["first_rows"] == 80
     assert report["title"] == f"From {loaded[0].space} to {loaded[1].space}"
 
 
-def test_a_csv_pairs_a_text_with_its_translation(space, parts, encoders, tmp_path):
+def test_a_csv_pairs_a_text_with_its_translation(space, repos, encoders, tmp_path):
     columns = [tiny_models.sentences(50, words) for words in (tiny_models.EN, tiny_models.DE)]
     table = tmp_path / "pairs.csv"
     lines = ["en,de", *(f'"{en}","{de}"' for en, de in zip(*columns, strict=True))]
     table.write_text("\n".join(lines), encoding="utf-8-sig")
     report, archive = fit_texts(
         space,
-        parts,
+        repos,
         encoders,
         table=handle_file(table),
         source_column="en",
@@ -203,18 +204,20 @@ class Trap:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (lambda y: b"", "new.npy is no .npy file"),
-        (lambda y: b"not numbers " * 50, "new.npy is no .npy file: write the vectors with numpy"),
-        (lambda y: npy(y)[:-5], "new.npy should have .* bytes, has .*: it was cut short"),
-        (lambda y: npy(y)[:20], "new.npy is no .npy file of numbers"),
+        (lambda y: b"", "new.npy is not a .npy file"),
+        (
+            lambda y: b"not numbers " * 50,
+            "new.npy is not a .npy file: write the vectors with numpy",
+        ),
+        (lambda y: npy(y)[:-5], "announces .* bytes, the file has"),
+        (lambda y: npy(y)[:20], "not a whole .npy file of numbers"),
         (lambda y: npy(y[:119]), "as many source as target items, got 120 and 119"),
-        (lambda y: npy(y.astype(int)), "one floating matrix .*, got int64"),
+        (lambda y: npy(y.astype(int)), "new.npy holds int64"),
         (lambda y: npy(y.astype(complex)), "one floating matrix .*, got complex128"),
         (lambda y: npy(y[:, 0]), r"one floating matrix \(n, d\), got float32 of \(120,\)"),
-        (lambda y: npy(y[:, :0]), "new.npy is 0 wide"),
+        (lambda y: npy(y[:, :0]), "new.npy holds vectors without numbers"),
         (lambda y: npy(y[:0]), "as many source as target items, got 120 and 0"),
         (lambda y: npy(np.zeros((120, 2_049), "float32")), "new.npy is 2,049 wide"),
-        (lambda y: npy(y.T.copy().T), "lies column by column"),
         (lambda y: npy(np.where(y == y[7, 3], np.nan, y)), "NaN or infinity in 1 .* in row 7"),
     ],
 )
@@ -233,7 +236,7 @@ def test_nothing_is_unpickled(space, files, tmp_path, kind):
         files[1].write_bytes(pickle.dumps(trap))
     else:
         np.save(files[1], np.array([[trap]] * 120), allow_pickle=True)
-    with pytest.raises(AppError, match=r"no .npy file|floating matrix .*, got object"):
+    with pytest.raises(AppError, match=r"is not a .npy file|it holds Python objects"):
         fit_files(space, *files)
     assert not mark.exists()
 
@@ -274,17 +277,17 @@ def test_files_over_the_size_limit_are_refused_unread(tmp_path):
         (b"text\n" + b"a" * 10 * 2**20, r"t.csv has 10.0 MB; 5 MB are the most"),
     ],
 )
-def test_a_csv_that_cannot_be_used_is_refused(space, parts, encoders, tmp_path, content, sentence):
+def test_a_csv_that_cannot_be_used_is_refused(space, repos, encoders, tmp_path, content, sentence):
     table = tmp_path / "t.csv"
     table.write_bytes(content)
     with pytest.raises(AppError, match=sentence):
-        fit_texts(space, parts, encoders, table=handle_file(table))
+        fit_texts(space, repos, encoders, table=handle_file(table))
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"method": "magic"}, "magic is not in the list of choices: .'ortho', 'l_ortho'"),
+        ({"method": "magic"}, "magic is not in the list of choices"),
         ({"alpha": 1_001}, "Alpha must be a number from 0 to 1,000"),
         ({"alpha": None}, "Alpha must be a number from 0 to 1,000"),
         ({"anchors": 801}, "For texts, the anchors must be a whole number from 20 to 800"),
@@ -300,29 +303,29 @@ def test_a_csv_that_cannot_be_used_is_refused(space, parts, encoders, tmp_path, 
         ({"source_column": "source"}, "Both columns must hold texts"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_refused(space, parts, encoders, changes, sentence):
+def test_a_request_that_cannot_be_met_is_refused(space, repos, encoders, changes, sentence):
     with pytest.raises(AppError, match=sentence):
-        fit_texts(space, parts, encoders, **changes)
+        fit_texts(space, repos, encoders, **changes)
 
 
-def test_a_folder_of_this_machine_is_no_repo(parts, encoders, tmp_path, monkeypatch):
+def test_a_folder_of_this_machine_is_no_repo(repos, encoders, tmp_path, monkeypatch):
     shutil.copytree(tiny_models.bert_folder(), tmp_path / "tabs/model")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refusal, match="by its repo id on the Hub"):
-        texts.Hub(parts).encoder("tabs/model")
+        texts.Hub(repos).encoder("tabs/model")
 
 
-def test_an_encoder_over_the_size_limit_is_refused_before_it_is_downloaded(parts, monkeypatch):
+def test_an_encoder_over_the_size_limit_is_refused_before_it_is_downloaded(repos, monkeypatch):
     large = tiny_models.bert_repo(hidden=20, seed=7)
     size = (tiny_models.bert_folder(hidden=20, seed=7) / "model.safetensors").stat().st_size
     assert texts.download_size(large, "model", False) == size
     monkeypatch.setattr(texts, "MAX_BYTES", size - 1)
     monkeypatch.delattr(texts, "load_encoder")
     with pytest.raises(Refusal, match=rf"{large} holds .* GB; models may have"):
-        texts.Hub(parts).encoder(large)
+        texts.Hub(repos).encoder(large)
 
 
-def test_code_that_an_encoder_brings_never_runs(space, parts, encoders, tmp_path):
+def test_code_that_an_encoder_brings_never_runs(space, repos, encoders, tmp_path):
     folder, mark = tmp_path / "model", tmp_path / "ran"
     shutil.copytree(tiny_models.bert_folder(), folder)
     config = (folder / "config.json").read_text()
@@ -331,21 +334,21 @@ def test_code_that_an_encoder_brings_never_runs(space, parts, encoders, tmp_path
     (folder / "own.py").write_text(f"open({str(mark)!r}, 'w')\n")
     repo = tiny_models.push_folder(folder, "alice/brings-code")
     with pytest.raises(AppError, match="alice/brings-code holds no text encoder"):
-        fit_texts(space, parts, (repo, encoders[1]))
+        fit_texts(space, repos, (repo, encoders[1]))
     assert not mark.exists()
 
 
-def test_the_spaces_own_token_opens_no_other_private_repo(parts, encoders, api, repo_id):
+def test_the_spaces_own_token_opens_no_other_private_repo(repos, encoders, api, repo_id):
     api.create_repo(repo_id, private=True)
     assert api.repo_exists(repo_id)
     with pytest.raises(Refusal, match=f"There is no public model {repo_id}"):
-        texts.Hub(parts).encoder(repo_id)
+        texts.Hub(repos).encoder(repo_id)
 
 
-def test_a_fit_that_takes_too_long_is_stopped(parts, encoders, files, monkeypatch):
+def test_a_fit_that_takes_too_long_is_stopped(repos, encoders, files, monkeypatch):
     monkeypatch.setattr(fit, "SECONDS", 0)
-    hub, method = texts.Hub(parts), fit.Method(*HOW)
-    where = texts.TextColumns(parts.settings.repo_id("demo-news"), "train", "text", "")
+    hub, method = texts.Hub(repos), fit.Method(*HOW)
+    where = texts.TextColumns(repos.settings.repo_id("demo-news"), "train", "text", "")
     for run in (
         lambda: runs.fit_on_texts(hub, encoders, where, method, lambda *_, **__: None),
         lambda: runs.fit_on_vectors(*map(str, files), method),
@@ -357,7 +360,7 @@ def test_a_fit_that_takes_too_long_is_stopped(parts, encoders, files, monkeypatc
 def test_a_visitor_pushes_a_fit_with_their_own_token(visitor, files, vectors, repo_id, api):
     fit_files(visitor, *files)
     pushed = visitor.predict(repo_id, "hf_alice", api_name="/push_translator")
-    wanted, report = expected(fit.METHODS["ortho"](), *vectors)
+    wanted, report = expected(methods()["ortho"], *vectors)
     translator = AutoTranslator.from_pretrained(repo_id, token="hf_alice")
     np.testing.assert_allclose(translator.map_.weight, wanted.map_.weight, atol=1e-6)
     assert translator.metrics_["translated"] == pytest.approx(report.to_dict()["translated"])
@@ -393,10 +396,10 @@ def test_another_visitors_fit_cannot_be_pushed(space, visitor, files, repo_id):
 @pytest.mark.parametrize(
     ("token", "sentence"),
     [
-        ("", "no token of the Hub"),
-        ("password", "no token of the Hub"),
-        (f"{SECRET}\nX-Header: 1", "no token of the Hub"),
-        (f"{SECRET}é", "no token of the Hub"),
+        ("", "not a token of the Hub"),
+        ("password", "not a token of the Hub"),
+        (f"{SECRET}\nX-Header: 1", "not a token of the Hub"),
+        (f"{SECRET}é", "not a token of the Hub"),
         (SECRET, "does not let this token write"),
         ("hf_reader", "does not let this token write"),
         ("hf_bob", "does not let this token write"),
@@ -437,10 +440,10 @@ def test_a_bad_fit_and_a_good_one_at_once_do_not_disturb_each_other(space, files
         client.close()
 
 
-def test_a_query_is_answered_while_a_fit_still_runs(space, visitor, parts, encoders, monkeypatch):
+def test_a_query_is_answered_while_a_fit_still_runs(space, visitor, repos, encoders, monkeypatch):
     """The Hub does not tell the Space of the fit's dataset before the query is answered."""
     answer, asked, answered = LocalHub.__call__, threading.Event(), threading.Event()
-    dataset = parts.settings.repo_id("demo-news")
+    dataset = repos.settings.repo_id("demo-news")
 
     async def answer_late(hub, scope, receive, send):
         if dataset in scope["path"]:
@@ -463,10 +466,10 @@ def test_a_query_is_answered_while_a_fit_still_runs(space, visitor, parts, encod
 
 
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
-def test_the_code_that_is_shown_runs(parts, encoders, tmp_path, monkeypatch, capsys):
+def test_the_code_that_is_shown_runs(repos, encoders, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = tab.CODE.format(
-        namespace=parts.settings.namespace, source=encoders[0], target=encoders[1]
+        namespace=repos.settings.namespace, source=encoders[0], target=encoders[1]
     )
     exec(compile(code, "code", "exec"), {})
     assert "translated" in capsys.readouterr().out

@@ -1,13 +1,13 @@
 """The tab "Look inside": its numbers are those of the repo and of trusted references."""
 
-import inspection
 import numpy as np
 import pytest
 import torch
 from gradio_client.exceptions import AppError
-from inspection import inspect_repo
 from limits import Refusal, answering
-from tabs import look_inside
+from tabs.look_inside import inspection
+from tabs.look_inside import tab as look_inside
+from tabs.look_inside.inspection import inspect_repo
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -19,22 +19,22 @@ from hf_latent_bridge import (
 
 
 @pytest.fixture(scope="module")
-def own(parts):
-    return parts.settings.repo_id("minilm-to-mpnet")
+def own(repos):
+    return repos.settings.repo_id("minilm-to-mpnet")
 
 
 @pytest.fixture(scope="module")
-def numbers(parts, own):
-    return inspect_repo(parts, own)
+def numbers(repos, own):
+    return inspect_repo(repos, own)
 
 
 @pytest.fixture(scope="module")
-def latents(parts):
-    return parts.latents("demo-news", "test")
+def latents(repos):
+    return repos.latents("demo-news", "test")
 
 
-def push_random(repo_id, n=200, *, width=6, related=True, metrics=None, private=None):
-    """Pushes a translator between made-up spaces, scored on held-out pairs of its own."""
+def random_translator(n=200, *, width=6, related=True, metrics=None):
+    """A translator between made-up spaces, and the report on held-out pairs or other metrics."""
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(2 * n, width, generator=draw)
     y = torch.randn(2 * n, width, generator=draw) + 5 * related * x.flip(1)
@@ -42,9 +42,12 @@ def push_random(repo_id, n=200, *, width=6, related=True, metrics=None, private=
         x[:n], y[:n], source=SpaceSpec(width, "me/x"), target=SpaceSpec(width, "me/y")
     )
     report = evaluate_latents(translator, x[n:], y[n:], n_bootstrap=20, n_permutations=50)
-    results = report if metrics is None else metrics
-    translator.push_to_hub(repo_id, metrics=results, private=private)
-    return translator
+    return translator, report if metrics is None else metrics
+
+
+def push_random(repo_id, *, private=None, **options):
+    translator, metrics = random_translator(**options)
+    translator.push_to_hub(repo_id, private=private, metrics=metrics)
 
 
 def test_the_record_is_the_repos_own(own, numbers):
@@ -96,25 +99,25 @@ def test_the_projection_is_numpys_principal_plane_of_the_targets(numbers, latent
     assert [p["item"] for p in points] == latents.rows["title"][: inspection.SHOWN]
 
 
-def test_a_translator_the_other_way_round_is_compared_on_the_same_items(parts):
-    back = inspect_repo(parts, parts.settings.repo_id("picture-to-title"))
-    assert back["n_items"] == len(parts.latents("demo-pictures", "test"))
+def test_a_translator_the_other_way_round_is_compared_on_the_same_items(repos):
+    back = inspect_repo(repos, repos.settings.repo_id("picture-to-title"))
+    assert back["n_items"] == len(repos.latents("demo-pictures", "test"))
 
 
-def test_anothers_translator_of_the_same_spaces_is_compared_too(parts, own, latents, repo_id):
+def test_anothers_translator_of_the_same_spaces_is_compared_too(repos, own, latents, repo_id):
     known = AutoTranslator.from_pretrained(own)
-    train = parts.latents("demo-news", "train")
+    train = repos.latents("demo-news", "train")
     other = AffineTranslator(alpha=1.0)
     other.fit(train.source, train.target, source=known.source_, target=known.target_)
     other.push_to_hub(repo_id)
-    numbers = inspect_repo(parts, repo_id)
+    numbers = inspect_repo(repos, repo_id)
     assert numbers["n_items"] == len(latents)
     assert "states no scores" in " ".join(numbers["warnings"])
 
 
-def test_where_no_latents_are_published_there_is_no_picture(parts, repo_id):
+def test_where_no_latents_are_published_there_is_no_picture(repos, repo_id):
     push_random(repo_id)
-    numbers = inspect_repo(parts, repo_id)
+    numbers = inspect_repo(repos, repo_id)
     assert numbers["points"] == numbers["cosines"] == []
     assert numbers["warnings"] == []
     assert len(numbers["singular_values"]) == 6
@@ -135,9 +138,9 @@ def test_where_no_latents_are_published_there_is_no_picture(parts, repo_id):
     ids=["pairs", "test pairs", "chance", "no scores", "untranslated"],
 )
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
-def test_a_weak_fit_is_warned_of(parts, repo_id, options, warning):
+def test_a_weak_fit_is_warned_of(repos, repo_id, options, warning):
     push_random(repo_id, **options)
-    assert warning in " ".join(inspect_repo(parts, repo_id)["warnings"])
+    assert warning in " ".join(inspect_repo(repos, repo_id)["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -149,9 +152,9 @@ def test_a_weak_fit_is_warned_of(parts, repo_id, options, warning):
         {"translated": {"x" * 1000: 1}},
     ],
 )
-def test_scores_that_are_no_numbers_count_as_none(parts, repo_id, metrics):
+def test_scores_that_are_no_numbers_count_as_none(repos, repo_id, metrics):
     push_random(repo_id, metrics=metrics)
-    assert inspect_repo(parts, repo_id)["scores"] == []
+    assert inspect_repo(repos, repo_id)["scores"] == []
 
 
 @pytest.mark.parametrize(
@@ -159,42 +162,43 @@ def test_scores_that_are_no_numbers_count_as_none(parts, repo_id, metrics):
     [None, "", "minilm", "/etc/passwd", "../tests", "a/../b", "a/b/c", "me/x y", "x" * 10_000_000],
     ids=["none", "empty", "bare", "path", "up", "dots", "deep", "space", "long"],
 )
-def test_what_is_no_repo_id_is_refused(parts, name):
+def test_what_is_no_repo_id_is_refused(repos, name):
     with pytest.raises(Refusal, match="Please type the id of a translator's repo"):
-        inspect_repo(parts, name)
+        inspect_repo(repos, name)
 
 
-def test_an_unknown_repo_is_said_to_be_none(parts):
+def test_an_unknown_repo_is_said_to_be_none(repos):
     with pytest.raises(Refusal, match="There is no public repo nobody/nothing on this Hub"):
-        inspect_repo(parts, "nobody/nothing")
+        inspect_repo(repos, "nobody/nothing")
 
 
-def test_a_private_repo_is_not_shown(parts, repo_id):
+def test_a_private_repo_is_not_shown(repos, repo_id):
     push_random(repo_id, private=True)
     with pytest.raises(Refusal, match="There is no public repo"):
-        inspect_repo(parts, repo_id)
+        inspect_repo(repos, repo_id)
 
 
-def test_a_folder_of_the_space_is_not_taken_for_a_repo(parts, repo_id, tmp_path, monkeypatch):
-    push_random(repo_id).save_pretrained(tmp_path / repo_id)
+def test_a_folder_of_the_space_is_not_taken_for_a_repo(repos, repo_id, tmp_path, monkeypatch):
+    push_random(repo_id)
+    random_translator()[0].save_pretrained(tmp_path / repo_id)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refusal, match="try another repo"):
-        inspect_repo(parts, repo_id)
+        inspect_repo(repos, repo_id)
 
 
 @pytest.mark.parametrize("limit", ["MAX_CONFIG", "MAX_WEIGHTS"])
-def test_a_large_repo_is_refused_before_it_is_downloaded(parts, repo_id, monkeypatch, limit):
+def test_a_large_repo_is_refused_before_it_is_downloaded(repos, repo_id, monkeypatch, limit):
     push_random(repo_id)
     monkeypatch.setattr(inspection, limit, 100)
     monkeypatch.setattr(inspection, "AutoTranslator", None)
     with pytest.raises(Refusal, match="bytes; up to 100 can be looked at"):
-        inspect_repo(parts, repo_id)
+        inspect_repo(repos, repo_id)
 
 
-def test_a_repo_that_holds_no_translator_is_refused_in_one_sentence(parts):
-    inspect = answering(lambda name: inspect_repo(parts, name))
+def test_a_repo_that_holds_no_translator_is_refused_in_one_sentence(repos):
+    inspect = answering(lambda name: inspect_repo(repos, name))
     with pytest.raises(Refusal, match="missing fields"):
-        inspect(parts.settings.repo_id("news-head"))
+        inspect(repos.settings.repo_id("news-head"))
 
 
 def test_the_endpoint_gives_the_same_numbers(space, own, numbers):

@@ -1,16 +1,16 @@
 """The tab "Text and image": what it finds is what the library finds, and bad files are refused."""
 
 import pytest
-import retrieval
 from datasets import load_dataset
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from limits import MAX_TEXT, Refusal
-from parts import Parts
 from PIL import Image
+from repos import Repos
 from settings import Settings
 from space_encoders import draw
-from tabs.pictures import CODE
+from tabs.pictures import retrieval
+from tabs.pictures.tab import CODE
 from tiny_images import huge_png
 
 from hf_latent_bridge import AutoTranslator, load_decoder, load_encoder, stitch, zero_shot
@@ -20,7 +20,7 @@ LABELS = "red dog\nold house, tree"
 
 
 @pytest.fixture(scope="module")
-def encoders(parts):
+def encoders(repos):
     translator = AutoTranslator.from_pretrained("acme/title-to-picture")
     return load_encoder(translator.source_), load_encoder(translator.target_)
 
@@ -32,8 +32,8 @@ def png(tmp_path):
     return path
 
 
-def test_a_text_finds_the_pictures_that_the_library_finds(parts, encoders):
-    shown, _ = retrieval.find_by_text(parts, TEXT)
+def test_a_text_finds_the_pictures_that_the_library_finds(repos, encoders):
+    shown, _ = retrieval.find_by_text(repos, TEXT)
     translator = AutoTranslator.from_pretrained("acme/title-to-picture")
     hits = stitch(encoders[0], translator, load_decoder("acme/picture-index"))(TEXT, top_k=8)
     data = load_dataset("acme/demo-pictures", split="test")
@@ -45,17 +45,17 @@ def test_a_text_finds_the_pictures_that_the_library_finds(parts, encoders):
     ]
 
 
-def test_a_title_finds_its_own_picture_and_a_picture_its_own_title(parts):
+def test_a_title_finds_its_own_picture_and_a_picture_its_own_title(repos):
     data = load_dataset("acme/demo-pictures", split="test")
     for row in data.select(range(0, 50, 10)):
-        shown, _ = retrieval.find_by_text(parts, row["title"])
+        shown, _ = retrieval.find_by_text(repos, row["title"])
         assert row["title"] in [caption.split(" · ")[0] for _, caption in shown[:3]]
-        captions, _ = retrieval.find_by_picture(parts, row["image"])
+        captions, _ = retrieval.find_by_picture(repos, row["image"])
         assert row["title"] in [found["title"] for found in captions["found"][:3]]
 
 
-def test_the_captions_are_those_that_the_library_finds(parts, encoders):
-    captions, _ = retrieval.find_by_picture(parts, draw(TEXT))
+def test_the_captions_are_those_that_the_library_finds(repos, encoders):
+    captions, _ = retrieval.find_by_picture(repos, draw(TEXT))
     translator = AutoTranslator.from_pretrained("acme/picture-to-title")
     model = stitch(encoders[1], translator, load_decoder("acme/title-index"))
     hits = model(draw(TEXT), top_k=5)
@@ -64,8 +64,8 @@ def test_the_captions_are_those_that_the_library_finds(parts, encoders):
     ]
 
 
-def test_the_visitors_labels_are_ranked_as_by_zero_shot(parts, encoders):
-    bars, _ = retrieval.label_picture(parts, draw("red dog"), LABELS)
+def test_the_visitors_labels_are_ranked_as_by_zero_shot(repos, encoders):
+    bars, _ = retrieval.label_picture(repos, draw("red dog"), LABELS)
     translator = AutoTranslator.from_pretrained("acme/picture-to-title")
     names = ["red dog", "old house", "tree"]
     answers = zero_shot(encoders[1], translator, encoders[0], names)(draw("red dog"), top_k=3)
@@ -76,18 +76,18 @@ def test_the_visitors_labels_are_ranked_as_by_zero_shot(parts, encoders):
     assert [row["best"] for row in bars["labels"]] == [True, False, False]
 
 
-def test_what_is_transparent_lies_on_white(parts):
+def test_what_is_transparent_lies_on_white(repos):
     clear = draw(TEXT).convert("RGBA")
     clear.paste((0, 0, 0, 0), (0, 0, 16, 16))
     white = draw(TEXT)
     white.paste((255, 255, 255), (0, 0, 16, 16))
-    assert retrieval.find_by_picture(parts, clear)[0] == retrieval.find_by_picture(parts, white)[0]
+    assert retrieval.find_by_picture(repos, clear)[0] == retrieval.find_by_picture(repos, white)[0]
 
 
-@pytest.mark.parametrize("part", ["title-to-picture", "picture-to-title"])
-def test_beside_the_result_stands_the_measured_recall_and_that_of_chance(parts, part):
-    metrics = AutoTranslator.from_pretrained(f"acme/{part}").metrics_
-    right, chance = retrieval.measured(parts.translator(part), "title", "pictures")
+@pytest.mark.parametrize("name", ["title-to-picture", "picture-to-title"])
+def test_beside_the_result_stands_the_measured_recall_and_that_of_chance(repos, name):
+    metrics = AutoTranslator.from_pretrained(f"acme/{name}").metrics_
+    right, chance = retrieval.measured(repos.translator(name), "title", "pictures")
     assert right["name"] == "right title among the 10 nearest of 60"
     assert right["value"] == f"{100 * metrics['translated']['recall@10']:.0f} % of pictures"
     assert chance["value"] == f"{100 * metrics['shuffled']['recall@10']:.1f} %"
@@ -119,19 +119,19 @@ def test_labels_stand_one_a_line_or_between_commas(text, labels):
         ("a," * MAX_TEXT, "may have 2,000 characters"),
     ],
 )
-def test_bad_labels_are_refused_in_a_sentence(parts, labels, sentence):
+def test_bad_labels_are_refused_in_a_sentence(repos, labels, sentence):
     with pytest.raises(Refusal, match=sentence):
-        retrieval.label_picture(parts, draw(TEXT), labels)
+        retrieval.label_picture(repos, draw(TEXT), labels)
 
 
 @pytest.mark.parametrize("text", ["", "  ", None, "x" * (MAX_TEXT + 1)])
-def test_a_bad_text_is_refused_in_a_sentence(parts, text):
+def test_a_bad_text_is_refused_in_a_sentence(repos, text):
     with pytest.raises(Refusal, match=r"Please type a text|may have 2,000 characters"):
-        retrieval.find_by_text(parts, text)
+        retrieval.find_by_text(repos, text)
 
 
 def test_the_tab_says_in_a_sentence_that_the_pictures_are_not_published():
-    empty = Parts(Settings(namespace="bob"))
+    empty = Repos(Settings(namespace="bob"))
     for act in (
         lambda: retrieval.choose_pictures(empty),
         lambda: retrieval.find_by_text(empty, TEXT),
@@ -142,25 +142,25 @@ def test_the_tab_says_in_a_sentence_that_the_pictures_are_not_published():
             act()
 
 
-def test_the_api_gives_what_the_tab_shows(parts, space, png):
+def test_the_api_gives_what_the_tab_shows(repos, space, png):
     shown, facts = space.predict(TEXT, api_name="/find_pictures")
-    expected, expected_facts = retrieval.find_by_text(parts, TEXT)
+    expected, expected_facts = retrieval.find_by_text(repos, TEXT)
     assert [item["caption"] for item in shown] == [caption for _, caption in expected]
     with Image.open(shown[0]["image"]) as image:
         assert image.tobytes() == expected[0][0].tobytes()
     assert facts[2:] == expected_facts[2:]
     captions, _ = space.predict(handle_file(png), api_name="/find_captions")
-    assert captions == retrieval.find_by_picture(parts, draw(TEXT))[0]
+    assert captions == retrieval.find_by_picture(repos, draw(TEXT))[0]
     bars, _ = space.predict(handle_file(png), LABELS, api_name="/label_picture")
-    assert bars == retrieval.label_picture(parts, draw(TEXT), LABELS)[0]
+    assert bars == retrieval.label_picture(repos, draw(TEXT), LABELS)[0]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
         ("huge.png", huge_png(20_000, 20_000), "up to 16.8 million pixels"),
-        ("text.png", b"I am a text", "This file is no picture"),
-        ("empty.png", b"", "This file is no picture"),
+        ("text.png", b"I am a text", "This file is not a picture"),
+        ("empty.png", b"", "This file is not a picture"),
     ],
     ids=["20,000 by 20,000 pixels", "a text", "nothing"],
 )
@@ -180,7 +180,7 @@ def test_the_api_refuses_no_picture_and_ten_megabytes_of_text(space):
         space.predict("x" * 10_000_000, api_name="/find_pictures")
 
 
-def test_the_code_beside_the_tab_runs(parts, capsys):
+def test_the_code_beside_the_tab_runs(repos, capsys):
     exec(CODE.format(namespace="acme"), {})
     pictures, captions, labels = capsys.readouterr().out.splitlines()
     assert pictures.startswith("[{'item': {'title':")

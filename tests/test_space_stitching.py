@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-from classification import ANCHORS, METHODS, READERS, classify_by_each
 from datasets import load_dataset
 from gradio_client.exceptions import AppError
 from limits import MAX_TEXT, Refusal
-from tabs.stitching import CODE
+from methods import label, methods
+from tabs.stitching.classification import ANCHORS, READERS, classify_by_each
+from tabs.stitching.tab import CODE
 
 from hf_latent_bridge import (
     AutoTranslator,
+    OrthoTranslator,
     fit_head,
     fit_translator,
     load_decoder,
@@ -39,12 +41,12 @@ def expected(model):
 
 
 @pytest.fixture(scope="module")
-def published(parts):
+def published(repos):
     return AutoTranslator.from_pretrained("acme/minilm-to-mpnet")
 
 
 @pytest.fixture(scope="module")
-def rows(parts):
+def rows(repos):
     splits = load_dataset("acme/demo-news")
     columns = {split: data[:] for split, data in splits.items()}
     for split in columns.values():
@@ -53,18 +55,18 @@ def rows(parts):
     return columns
 
 
-def test_native_and_untranslated_labels_are_the_heads_own(parts, published):
-    native, _, untranslated, _ = classify_by_each(parts, TEXT, *CHOICES)
+def test_native_and_untranslated_labels_are_the_heads_own(repos, published):
+    native, _, untranslated, _ = classify_by_each(repos, TEXT, *CHOICES)
     head = load_decoder("acme/news-head")
     assert percent(native) == expected(stitch(load_encoder(published.target_), None, head))
-    pad = parts.untranslated(24, 32)
+    pad = repos.untranslated(24, 32)
     assert percent(untranslated) == expected(stitch(load_encoder(published.source_), pad, head))
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods())
 def test_stitched_labels_and_accuracy_are_those_of_a_translator_of_the_published_latents(
-    parts, published, rows, reader, method
+    repos, published, rows, reader, method
 ):
     sides, space = ("source", "target"), published.source_
     head = load_decoder("acme/news-head")
@@ -72,8 +74,8 @@ def test_stitched_labels_and_accuracy_are_those_of_a_translator_of_the_published
         sides, space = ("target", "source"), published.target_
         head = fit_head(rows["train"]["source"], rows["train"]["label"], space=published.source_)
     pairs = load_pairs("acme/demo-news", split="train", source=sides[0], target=sides[1])
-    translator = fit_translator(METHODS[method](), space, head.space, pairs)
-    _, stitched, _, _ = classify_by_each(parts, TEXT, reader, method, 1000)
+    translator = fit_translator(methods()[method], space, head.space, pairs)
+    _, stitched, _, _ = classify_by_each(repos, TEXT, reader, method, 1000)
     assert percent(stitched) == expected(stitch(load_encoder(space), translator, head))
     found = [answer["label"] for answer in head(translator.transform(rows["test"][sides[0]]))]
     right = np.mean([a == b for a, b in zip(found, rows["test"]["label"], strict=True)])
@@ -81,28 +83,46 @@ def test_stitched_labels_and_accuracy_are_those_of_a_translator_of_the_published
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_stitched_head_is_nearly_as_good_as_native_and_far_above_untranslated(parts, reader):
-    native, stitched, untranslated, _ = classify_by_each(parts, TEXT, reader, "affine", 1000)
+def test_a_stitched_head_is_nearly_as_good_as_native_and_far_above_untranslated(repos, reader):
+    native, stitched, untranslated, _ = classify_by_each(repos, TEXT, reader, "affine", 1000)
     assert accuracy(native) > 95
     assert accuracy(stitched) > accuracy(native) - 5
     assert accuracy(untranslated) < 70
 
 
-def test_more_anchors_help(parts):
-    few, many = (classify_by_each(parts, TEXT, "MiniLM", "affine", n)[1] for n in (25, 250))
+def test_more_anchors_help(repos):
+    few, many = (classify_by_each(repos, TEXT, "MiniLM", "affine", n)[1] for n in (25, 250))
     assert accuracy(few) < accuracy(many)
 
 
-def test_a_map_is_fitted_once_for_each_choice(parts):
-    times = [classify_by_each(parts, TEXT, "MiniLM", "ortho", 100)[3] for _ in range(2)]
+def test_a_map_is_fitted_once_for_each_choice(repos):
+    times = [classify_by_each(repos, TEXT, "MiniLM", "ortho", 100)[3] for _ in range(2)]
     fitted = [fact for facts in times for fact in facts if fact["name"].startswith("map fitted on")]
     assert fitted[0]["name"] == "map fitted on 100 anchors in"
     assert fitted[0] == fitted[1]
 
 
-def test_every_method_of_the_library_can_be_chosen():
-    own = {kind for kind, made in TRANSLATORS.items() if made.__module__.startswith("hf_latent")}
-    assert set(METHODS) == own
+@pytest.fixture
+def toy():
+    """A translator type that somebody else's package registers."""
+
+    class ToyTranslator(OrthoTranslator, translator_type="toy"):
+        """A rotation."""
+
+    yield "toy"
+    del TRANSLATORS["toy"]
+
+
+def test_a_registered_type_can_be_chosen_with_no_edit_of_the_space(repos, toy):
+    assert toy in methods()
+    *shown, _ = classify_by_each(repos, TEXT, "MiniLM", toy, 100)
+    *expected, _ = classify_by_each(repos, TEXT, "MiniLM", "ortho", 100)
+    assert shown == expected
+
+
+def test_a_label_names_the_parameters_that_are_not_the_defaults():
+    assert label(methods()["ortho"]) == "ortho"
+    assert label(methods()["affine"]) == "affine (alpha 0.1)"
 
 
 @pytest.mark.parametrize(
@@ -112,22 +132,22 @@ def test_every_method_of_the_library_can_be_chosen():
         ({"text": "x" * (MAX_TEXT + 1)}, "may have 2,000 characters; this has 2,001"),
         ({"reader": "BERT"}, "encoder must be one of MiniLM, MPNet"),
         ({"reader": None}, "encoder must be one of"),
-        ({"method": "magic"}, "method must be one of ortho, linear, affine, l_ortho"),
+        ({"method": "magic"}, "method must be one of affine, linear, l_ortho, ortho"),
         ({"method": ["affine"]}, "method must be one of"),
         ({"anchors": 26}, "anchors must be one of 25, 50"),
         ({"anchors": 1e9}, "anchors must be one of"),
         ({"anchors": None}, "anchors must be one of"),
     ],
 )
-def test_bad_input_is_refused_in_a_sentence(parts, changed, sentence):
+def test_bad_input_is_refused_in_a_sentence(repos, changed, sentence):
     good = {"text": TEXT, "reader": "MiniLM", "method": "affine", "anchors": ANCHORS[0]}
     with pytest.raises(Refusal, match=sentence):
-        classify_by_each(parts, **{**good, **changed})
+        classify_by_each(repos, **{**good, **changed})
 
 
-def test_the_api_gives_what_the_tab_shows(parts, space):
+def test_the_api_gives_what_the_tab_shows(repos, space):
     answer = space.predict(TEXT, *CHOICES, api_name="/classify")
-    assert list(answer[:3]) == list(classify_by_each(parts, TEXT, *CHOICES)[:3])
+    assert list(answer[:3]) == list(classify_by_each(repos, TEXT, *CHOICES)[:3])
 
 
 def test_the_api_refuses_what_the_tab_does_not_offer(space):
@@ -137,11 +157,11 @@ def test_the_api_refuses_what_the_tab_does_not_offer(space):
         space.predict(" ", *CHOICES, api_name="/classify")
 
 
-def test_the_code_beside_the_tab_gives_what_the_tab_shows(parts, capsys):
+def test_the_code_beside_the_tab_gives_what_the_tab_shows(repos, capsys):
     exec(CODE.format(namespace="acme"), {})
     answers = eval(capsys.readouterr().out)
     text = "The striker scored twice in the last ten minutes."
-    _, stitched, _, _ = classify_by_each(parts, text, "MiniLM", "affine", 500)
+    _, stitched, _, _ = classify_by_each(repos, text, "MiniLM", "affine", 500)
     assert percent(stitched) == {
         answer["label"]: pytest.approx(100 * answer["score"], abs=0.1) for answer in answers
     }

@@ -556,7 +556,7 @@ def test_torchrun_ends_all_when_one_is_killed_and_a_second_run_goes_on(large):
     with torchrun_translate(large) as run:
         out, error = run.communicate(timeout=240)
     assert run.returncode == 0, error
-    assert out.count("80,000 latents, 512 wide") == 1
+    assert out.count("80,000 latents (dim=512)") == 1
     assert large[2].read_bytes() == whole(large)
     assert not list(large[2].parent.glob(".out.npy.*"))
 

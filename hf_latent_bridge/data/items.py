@@ -115,7 +115,7 @@ def _vector(item: Any) -> Any:
         vector = vector if vector.dtype.kind == "f" else vector.astype(np.float64)
     except (TypeError, ValueError):
         vector = np.empty(())
-    return vector if vector.ndim == 1 else Unreadable(f"is no vector: {item!r:.40}")
+    return vector if vector.ndim == 1 else Unreadable(f"is not a vector: {item!r:.40}")
 
 
 def _reason(item: Any) -> str | None:

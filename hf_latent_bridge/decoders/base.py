@@ -33,7 +33,7 @@ class EstimatorDecoder:
     """A scikit-learn estimator as a decoder.
 
     Attributes:
-        estimator: The fitted estimator.
+        estimator: The fitted estimator; read-only.
         space: The space it was fitted in.
     """
 
@@ -50,12 +50,16 @@ class EstimatorDecoder:
             check_is_fitted(estimator)
         except NotFittedError as error:
             raise DecoderError(f"{estimator!r} is not fitted: call its fit first") from error
-        self.estimator = estimator
+        if isinstance(getattr(estimator, "classes_", None), list):
+            raise DecoderError(f"{estimator!r} has several outputs: pass a callable that ranks one")
+        self._estimator = estimator
         width = getattr(estimator, "n_features_in_", None)
         self.space = space or (None if width is None else SpaceSpec(int(width)))
-        self._classes = getattr(estimator, "classes_", None)
-        if isinstance(self._classes, list):
-            raise DecoderError(f"{estimator!r} has several outputs: pass a callable that ranks one")
+
+    @property
+    def estimator(self) -> Any:
+        """The fitted estimator."""
+        return self._estimator
 
     def __call__(self, latents: Latents, *, top_k: int | None = None) -> Sequence[Any]:
         """Labels with scores from a classifier, predictions from any other estimator.
@@ -70,14 +74,14 @@ class EstimatorDecoder:
         x = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
         if len(x) == 0:
             return []
-        scorer = self._scorer()
-        if self._classes is None or scorer is None:
+        scorer, classes = self._scorer(), getattr(self.estimator, "classes_", None)
+        if classes is None or scorer is None:
             _refuse_top_k(top_k, self.estimator)
             return list(self.estimator.predict(x))
         scores = torch.from_numpy(getattr(self.estimator, scorer)(x))
         if scores.ndim == 1:  # the decision values of two classes
             scores = torch.stack([-scores, scores], dim=1)
-        labels = [getattr(label, "item", lambda label=label: label)() for label in self._classes]
+        labels = [getattr(label, "item", lambda label=label: label)() for label in classes]
         return rank_labels(scores, labels, top_k)
 
     def _scorer(self) -> str | None:

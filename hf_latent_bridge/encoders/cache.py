@@ -32,9 +32,9 @@ class CachedEncoder:
     a folder; what is damaged is encoded again.
 
     Attributes:
-        encoder: The encoder that is asked for latents that are not kept yet.
-        cache_dir: Folder of the cache.
-        space: Its space.
+        encoder: The encoder that is asked for latents that are not kept yet; read-only.
+        cache_dir: Folder of the cache; read-only.
+        space: The encoder's space.
     """
 
     def __init__(self, encoder: Encoder, cache_dir: str | Path | None = None) -> None:
@@ -54,12 +54,21 @@ class CachedEncoder:
             raise EncoderError(
                 f"only latents of a repo at a known commit can be cached, got {encoder.space}"
             )
-        self.encoder = encoder
+        self._encoder = encoder
         self._modality = find_modality(encoder.space.modality or "text")
-        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
-        self._dtype: torch.dtype | None = getattr(encoder, "dtype", None)
-        self._autocast: torch.dtype | None = getattr(encoder, "autocast", None)
+        self._cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
+        self._found_dtype: torch.dtype | None = None
         self._stored: LatentStore | None = None
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that is asked for latents that are not kept yet."""
+        return self._encoder
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of the cache."""
+        return self._cache_dir
 
     @property
     def space(self) -> SpaceSpec:
@@ -81,7 +90,8 @@ class CachedEncoder:
             for window in _windows(self._modality, self._modality.check(items))
         ]
         if not parts:
-            return torch.empty(0, self.space.dim, dtype=self._dtype, device=device)
+            dtype = getattr(self.encoder, "dtype", self._found_dtype)
+            return torch.empty(0, self.space.dim, dtype=dtype, device=device)
         return torch.cat(parts).to(device)
 
     def _encode(self, items: dict[int, tuple[bytes, Any]], **options: Any) -> Tensor:
@@ -108,16 +118,21 @@ class CachedEncoder:
         return [row.tobytes() for row in plain]
 
     def _dtype_of(self, example: Any) -> torch.dtype:
-        """The latents' dtype, which an example tells if the encoder does not."""
-        if self._dtype is None:
-            self._dtype = encode(self.encoder, [example]).dtype
-        return self._dtype
+        """The latents' dtype; an encoder that does not state it is tried on an example once."""
+        stated: torch.dtype | None = getattr(self.encoder, "dtype", None)
+        if stated is not None:
+            return stated
+        if self._found_dtype is None:
+            self._found_dtype = encode(self.encoder, [example]).dtype
+        return self._found_dtype
 
     def _store(self, dtype: torch.dtype) -> LatentStore:
-        if self._stored is None:
-            precision = {"dtype": _name(dtype), "autocast": _name(self._autocast)}
-            about = {"format": FORMAT, "space": self.space.to_dict(), **precision}
-            content = json.dumps(about, sort_keys=True).encode()
+        """The store for what the encoder is now, should its precision or space have changed."""
+        autocast: torch.dtype | None = getattr(self.encoder, "autocast", None)
+        precision = {"dtype": _name(dtype), "autocast": _name(autocast)}
+        about = {"format": FORMAT, "space": self.space.to_dict(), **precision}
+        content = json.dumps(about, sort_keys=True).encode()
+        if self._stored is None or self._stored.about != content:
             folder = self.cache_dir / hashlib.sha256(content).hexdigest()[:32]
             self._stored = LatentStore(folder, self.space.dim * dtype.itemsize, content)
         return self._stored

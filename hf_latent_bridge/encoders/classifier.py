@@ -105,7 +105,7 @@ class ClassifierEncoder(ModelEncoder):
         super().__init__(model, preparer, space, options)
         examples = find_modality(str(space.modality)).examples()
         self.head = split_model(model, self._inputs(examples))
-        self.space = replace(space, dim=self.head.in_features)
+        self._space = replace(space, dim=self.head.in_features)
 
     @classmethod
     def load(cls, options: LoadOptions) -> "ClassifierEncoder":

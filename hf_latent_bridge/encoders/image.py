@@ -46,7 +46,7 @@ class ImageEncoder(ModelEncoder):
         space = options.space(IMAGE.name, options.pooling, None)
         encoder = cls(model.to(options.device).eval(), preparer, space, options)
         pooling = encoder._choose_pooling(options, info["missing_keys"])
-        encoder.space = replace(space, pooling=pooling)
+        encoder._space = replace(space, pooling=pooling)
         return encoder._measured(IMAGE.examples()[0])
 
     def _latents(self, inputs: Mapping[str, Any]) -> Tensor:

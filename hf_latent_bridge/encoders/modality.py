@@ -173,13 +173,12 @@ def modalities_of(options: LoadOptions, config: Any) -> tuple[set[str], bool]:
         return names, len(names) > 1
     model: Any = MODEL_MAPPING[type(config)]
     model = model[0] if isinstance(model, tuple) else model
-    stated = model.input_modalities
-    claimed = {stated} if isinstance(stated, str) else set(stated)
-    towers = {name for name in claimed | set(MODALITIES) if hasattr(model, f"get_{name}_features")}
+    stated = _stated(model)
+    towers = {name for name in stated | set(MODALITIES) if hasattr(model, f"get_{name}_features")}
     if len(towers) > 1:
         return towers & set(MODALITIES), True
     main = {m.name for m in MODALITIES.values() if model.main_input_name in m.main_inputs}
-    return main or claimed, False
+    return main or stated, False
 
 
 def modality_of_classifier(architectures: Any) -> Modality | None:
@@ -194,8 +193,18 @@ def modality_of_classifier(architectures: Any) -> Modality | None:
     if model is None:
         return named[0]
     # transformers calls some audio classifiers ...ForSequenceClassification
-    classifiers = (m for m in MODALITIES.values() if m.classifier)
-    return next((m for m in classifiers if model.main_input_name in m.main_inputs), None)
+    others = (m for m in MODALITIES.values() if m.classifier)
+    return next((m for m in (*named, *others) if _takes(model, m)), None)
+
+
+def _takes(model: Any, modality: Modality) -> bool:
+    """Whether a transformers model class states that it reads items of a modality."""
+    return model.main_input_name in modality.main_inputs or modality.name in _stated(model)
+
+
+def _stated(model: Any) -> set[str]:
+    stated = model.input_modalities
+    return {stated} if isinstance(stated, str) else set(stated)
 
 
 def _suffix(auto_class: str) -> str:

@@ -35,7 +35,7 @@ class ModelEncoder(ABC):
     """A model as an encoder.
 
     Attributes:
-        space: The space of its latents.
+        space: The space of its latents; read-only.
         model: The model.
         preparer: What turns items into the model's inputs.
         dtype: Floating dtype of the latents.
@@ -44,20 +44,24 @@ class ModelEncoder(ABC):
     """
 
     model: nn.Module
-    space: SpaceSpec
 
     def __init__(
         self, model: nn.Module, preparer: Preparer, space: SpaceSpec, options: LoadOptions
     ) -> None:
         self.model = model
         self.preparer = preparer
-        self.space = space
+        self._space = space
         first = next(model.parameters())
         self.dtype, self.device = first.dtype, first.device
         self.autocast = options.autocast
         self._forward: Callable[[Mapping[str, Any]], Tensor] = (
             torch.compile(self._latents, dynamic=True) if options.compile else self._latents
         )
+
+    @property
+    def space(self) -> SpaceSpec:
+        """The space of its latents."""
+        return self._space
 
     def encode(
         self, items: Sequence[Any], *, batch_size: int = 32, progress: bool = False
@@ -128,5 +132,5 @@ class ModelEncoder(ABC):
         """This encoder with the width of its latents, found on one item without compiling."""
         with torch.inference_mode():
             width = self._latents(self._inputs([example])).shape[1]
-        self.space = replace(self.space, dim=width)
+        self._space = replace(self._space, dim=width)
         return self

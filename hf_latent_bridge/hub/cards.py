@@ -43,6 +43,8 @@ def render_card(
     """
     if "translator_type" in config:
         template, data, facts = "translator_card.md", _translator_data(config), _fit_facts(config)
+    elif "space_type" in config:
+        template, data, facts = "space_card.md", _space_data(config), _space_facts(config, repo_id)
     else:
         template = "component_card.md"
         data, facts = _component_data(config, repo_id), _component_facts(config, owner, repo_id)
@@ -155,6 +157,27 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "shuffles": metrics.get("n_permutations"),
         "p_value": max(_p_values(metrics), default=None),
         "cka": _scores(metrics, "cka"),
+    }
+
+
+def _space_data(config: Mapping[str, Any]) -> ModelCardData:
+    named = (view.get("repo_id") for view in config["views"].values())
+    base_models = list(dict.fromkeys(name for name in named if _is_repo_id(name)))
+    return ModelCardData(
+        library_name=LIBRARY_NAME,
+        pipeline_tag="feature-extraction",
+        tags=["latent-translation", f"space:{config['space_type']}"],
+        base_model=base_models or None,
+        base_model_relation="adapter" if base_models else None,
+    )
+
+
+def _space_facts(config: Mapping[str, Any], repo_id: str | None) -> dict[str, Any]:
+    """What the template of a shared space's card prints."""
+    return {
+        "name": (repo_id or "shared space").rsplit("/", 1)[-1],
+        "bits": max(config["information"].get("bits", ()), default=None),
+        **{name: config[name] for name in ("space", "views", "params", "n_pairs")},
     }
 
 

@@ -56,7 +56,7 @@ class TranslatedFile:
         return self.n, self.dim
 
     def __str__(self) -> str:
-        text = f"{self.n:,} latents, {self.dim} wide, in {self.path}"
+        text = f"{self.n:,} latents (dim={self.dim}) in {self.path}"
         if not self.dropped:
             return text
         return (

@@ -88,7 +88,7 @@ class Job:
 
     @property
     def whole(self) -> Path:
-        """The hidden file in which the result is put together where it is no plain matrix."""
+        """The hidden file in which the result is put together where it is not a plain matrix."""
         return self.part.with_name(f"{self.part.name}.whole")
 
     @property

@@ -8,6 +8,7 @@ from hf_latent_bridge.translators.methods import (
     LOrthoTranslator,
     OrthoTranslator,
 )
+from hf_latent_bridge.translators.shared_space import SharedSpace, SharedViewTranslator
 
 __all__ = [
     "TRANSLATORS",
@@ -16,5 +17,7 @@ __all__ = [
     "LOrthoTranslator",
     "LinearTranslator",
     "OrthoTranslator",
+    "SharedSpace",
+    "SharedViewTranslator",
     "Translator",
 ]

@@ -91,6 +91,8 @@ class Translator(TranslatorEstimator, Published):
     Attributes:
         translator_type: The name in `config.json` and in the registry.
         learns: Whether it is fitted on pairs, as all are but a composition.
+        suggested: Parameters to try first where the defaults equal another type; the Space, the
+            quickstart and the benchmarks take them.
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
         dataset_: Which pairs the fit saw; JSON values, printed on the card.
@@ -103,6 +105,7 @@ class Translator(TranslatorEstimator, Published):
 
     translator_type: ClassVar[str]
     learns: ClassVar[bool] = True
+    suggested: ClassVar[Mapping[str, Any]] = {}
     _renamed: ClassVar[dict[str, str]] = {"normalize": "unit_norm"}  # since 0.1.0
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]

@@ -246,7 +246,7 @@ class TranslatorEstimator(abc.ABC):
         source, target = source or SpaceSpec(d_source), target or SpaceSpec(d_target)
         if (source.dim, target.dim) != (d_source, d_target):
             raise InvalidLatentsError(
-                f"the pairs are {d_source} and {d_target} wide, but the spaces are {source} "
+                f"the pairs have widths {d_source} and {d_target}, but the spaces are {source} "
                 f"and {target}"
             )
         self.params_ = copy.deepcopy(self.get_params())

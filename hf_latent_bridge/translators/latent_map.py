@@ -197,7 +197,7 @@ class MapChain(Map):
     """Maps applied one after another, where they do not fold into one; `Map.then` makes it."""
 
     def __init__(self, steps: Sequence[Map]) -> None:
-        """Takes at least one map, each as wide as its neighbours ask."""
+        """Takes at least one map; the widths of neighbours must agree."""
         super().__init__()
         for number, step in enumerate(steps):
             self.add_module(str(number), step)

@@ -1,6 +1,7 @@
 """The paper's four estimators: affine, linear, l-ortho and ortho."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import (
@@ -38,6 +39,7 @@ class AffineTranslator(Translator, translator_type="affine"):
             "both".
     """
 
+    suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
     _renamed: ClassVar[dict[str, str]] = {**Translator._renamed, "seed": "random_state"}
 
     def __init__(

@@ -173,7 +173,7 @@ def _decoded(feature: Any, item: Any) -> Any:
         return feature.decode_example(item)
     except Exception as error:  # image libraries raise anything
         what = type(feature).__name__.lower()
-        return Unreadable(f"is no readable {what} ({' '.join(str(error).split())[:80]})")
+        return Unreadable(f"is not a readable {what} ({' '.join(str(error).split())[:80]})")
 
 
 def _read(data: str, options: dict[str, Any]) -> Any:

@@ -135,7 +135,7 @@ def writer_of(path: str | Path) -> Writer:
 
 
 def is_vectors_path(data: object) -> bool:
-    """Whether this names a file or folder of vectors, and is no item."""
+    """Whether this names a file or folder of vectors, not an item."""
     if isinstance(data, Path | VectorSource):
         return True
     return isinstance(data, str) and (format_of(data) is not None or Path(data).is_dir())

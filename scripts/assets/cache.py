@@ -1,4 +1,4 @@
-"""Keeps what is downloaded and converted, so that it is done once and never left half-written."""
+"""Keeps downloaded and converted files, each made once and never left half-written."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ BLOCK = 1 << 20
 
 
 class AssetError(RuntimeError):
-    """An asset could not be had or is not what it should be."""
+    """An asset could not be downloaded, or differs from the expected one."""
 
 
 class AssetUnavailableError(AssetError):

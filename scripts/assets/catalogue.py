@@ -35,7 +35,7 @@ class Asset:
 
 @dataclass(frozen=True)
 class FileDigest:
-    """What a Hub says of a file: LFS files have a SHA-256, the others a git blob id."""
+    """A file's digests as a Hub lists them: SHA-256 of an LFS file, else a git blob id."""
 
     size: int
     sha256: str

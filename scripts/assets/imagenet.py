@@ -1,4 +1,4 @@
-"""What the two ImageNet classifiers share: label names, the check of a conversion, saving."""
+"""Labels, checks and saves the two ImageNet classifiers."""
 
 import json
 import zipfile

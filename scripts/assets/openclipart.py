@@ -31,7 +31,7 @@ NO_TAGS = ("", "hash")
 
 @dataclass(frozen=True)
 class Clip:
-    """What is known of a picture before it is decoded; `file` is its path without an ending."""
+    """A picture before it is decoded; `file` is its path without an ending."""
 
     file: str
     title: str
@@ -106,7 +106,7 @@ def title_from_file(file: str) -> str:
 
 
 def png_size(path: Path) -> tuple[int, int]:
-    """Read width and height from the header, or (0, 0) where there is no such PNG."""
+    """Read width and height from the header, or (0, 0) if there is no such PNG."""
     if not path.is_file():
         return 0, 0
     with path.open("rb") as file:

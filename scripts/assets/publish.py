@@ -38,7 +38,7 @@ def seed(names: Sequence[str] = ALL, *, quiet: bool = False) -> dict[str, str]:
     result.
 
     Raises:
-        AssetError: If no Hub is named, or a download is not what it should be.
+        AssetError: HF_ENDPOINT is not set, or a download differs from the expected file.
     """
     if not os.environ.get("HF_ENDPOINT"):
         raise AssetError(

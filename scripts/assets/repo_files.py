@@ -1,4 +1,4 @@
-"""Writes what the repos of assets share: the parquet file of a split, and the card."""
+"""Writes the files that the assets' repos share: the parquet file of a split, and the card."""
 
 import hashlib
 import shutil
@@ -36,5 +36,5 @@ def png_cell(data: bytes) -> dict[str, object]:
 
 
 def shuffle_key(name: str) -> str:
-    """Return what to sort by for a mixed order that is the same on every machine."""
+    """Return a key to sort by, for a mixed order that is the same on every machine."""
     return hashlib.sha256(f"0/{name}".encode()).hexdigest()

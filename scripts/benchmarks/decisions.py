@@ -55,13 +55,8 @@ def print_precision(x: Tensor, y: Tensor) -> None:
     reference = np.linalg.lstsq(a, y.double().numpy(), rcond=None)[0][:-1]
     print("linear against numpy.linalg.lstsq (live columns, with intercept):")
     for dtype in (torch.float32, torch.float64):
-        weight = (
-            LinearTranslator()
-            .fit(x.to(dtype), y.to(dtype))
-            .map_.state_dict()["weight"]
-            .double()
-            .numpy()
-        )
+        fitted = LinearTranslator().fit(x.to(dtype), y.to(dtype))
+        weight = fitted.map_.state_dict()["weight"].double().numpy()
         difference = weight[live.numpy()] - reference
         relative = np.linalg.norm(difference) / np.linalg.norm(reference)
         largest = np.abs(difference).max()

@@ -8,7 +8,7 @@ from common import MINILM, MPNET
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the repos are made from, and whose they are; each field but the cache is a flag."""
+    """The inputs of the Space's repos, and their owner; each field but the cache is a flag."""
 
     cache: Path
     namespace: str = field(

@@ -1,4 +1,4 @@
-"""Encodes columns, publishes them as datasets, and fits translators on what was published."""
+"""Encodes columns, publishes them as datasets, and fits translators on the published latents."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -63,13 +63,13 @@ def to_column(encoder: CachedEncoder, items: Sequence[Any]) -> list[Matrix]:
     return list(encoder.encode(items).float().numpy())
 
 
-def push_fitted(
+def push_translator(
     repo_id: str,
     translator: Translator,
     spaces: tuple[SpaceSpec, SpaceSpec],
     splits: tuple[Pairs, Pairs],
 ) -> None:
-    """Fits on the first split, and pushes the translator with a report on the second."""
+    """Fits on the first split, and pushes with the report on the second."""
     train, test = splits
     fit_translator(translator, *spaces, train)
     report = evaluate_latents(

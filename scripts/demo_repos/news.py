@@ -14,7 +14,7 @@ from demo_repos.latents import (
     dataset_card,
     published_pairs,
     push_dataset,
-    push_fitted,
+    push_translator,
     stack,
     text_encoder,
     to_column,
@@ -70,9 +70,10 @@ def _publish_head(inputs: Inputs, columns: dict[str, list[Any]], space: SpaceSpe
 
 def _publish_translator(inputs: Inputs, commit: str, spaces: tuple[SpaceSpec, SpaceSpec]) -> str:
     pairs = published_pairs(inputs.repo_id("demo-news"), commit)
+    repo_id = inputs.repo_id("minilm-to-mpnet")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* source columns are constant", RankWarning)
-        push_fitted(repo_id := inputs.repo_id("minilm-to-mpnet"), OrthoTranslator(), spaces, pairs)
+        push_translator(repo_id, OrthoTranslator(), spaces, pairs)
     return repo_id
 
 

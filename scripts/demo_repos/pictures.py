@@ -18,7 +18,7 @@ from demo_repos.latents import (
     dataset_card,
     published_pairs,
     push_dataset,
-    push_fitted,
+    push_translator,
     stack,
     text_encoder,
     to_column,
@@ -56,8 +56,8 @@ def publish(api: HfApi, inputs: Inputs) -> Iterator[str]:
     ):
         pairs = published_pairs(dataset, commit, *sides)
         both = spaces[sides[0]], spaces[sides[1]]
-        push_fitted(repo_id := inputs.repo_id(name), choose_method(pairs[0], groups), both, pairs)
-        yield repo_id
+        push_translator(inputs.repo_id(name), choose_method(pairs[0], groups), both, pairs)
+        yield inputs.repo_id(name)
     yield _publish_index(inputs, "picture-index", splits["test"], "target", images.space)
     yield _publish_index(inputs, "title-index", splits["test"], "source", texts.space)
 

@@ -49,7 +49,7 @@ class Record:
     Attributes:
         api: Client of the Hub.
         dataset: The dataset that holds the record.
-        inputs: What the repos are made from; JSON values.
+        inputs: The inputs of the repos; JSON values.
     """
 
     api: "HfApi"
@@ -123,7 +123,7 @@ class Group:
         record.write([repo_id for repo_id in repo_ids if repo_id != record.dataset])
 
     def record(self, api: "HfApi", inputs: Inputs) -> Record:
-        """What the record has to say for these inputs, at the commits that they have now."""
+        """The record of these inputs at their current commits."""
         fields = (self.data, *self.encoders, *self.options)
         commits = {
             getattr(inputs, name): head(api, getattr(inputs, name)) for name in self.encoders

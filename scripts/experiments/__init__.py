@@ -1,1 +1,1 @@
-"""The subcommands of reproduce.py, one file each, and what they share."""
+"""The subcommands of reproduce.py, one file each, and their shared parts."""

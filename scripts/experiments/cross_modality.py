@@ -74,7 +74,7 @@ def compare(
 
 
 def translate(x: "Tensor", y: "Tensor", queries: "Tensor") -> "dict[str, Tensor]":
-    """What each method, fitted on pairs x and y, makes of the queries, and doing nothing."""
+    """The queries translated by each method, fitted on pairs x and y, and untranslated."""
     closed_forms = {name: t for name, t in translators().items() if name != "affine"}
     made = {name: t.transform(queries) for name, t in fit_all(x, y, closed_forms).items()}
     return {**made, "untranslated": untranslated(queries, y.shape[1])}

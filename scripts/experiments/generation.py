@@ -37,9 +37,9 @@ class Images:
     """Grey pictures (n, 1, side, side) with values between 0 and 1.
 
     Attributes:
-        train: What the autoencoders learn from.
-        anchors: What the translators are fitted on; no autoencoder has seen them.
-        test: What is reconstructed.
+        train: The autoencoders' training set.
+        anchors: The translators' training set; no autoencoder has seen it.
+        test: The pictures to reconstruct.
     """
 
     train: "Tensor"
@@ -102,7 +102,7 @@ def train(images: Images, *, seeds: int, epochs: int, latent_dim: int) -> "dict[
 
 
 def draw(source: "Autoencoder", target: "Autoencoder", images: Images) -> None:
-    """Saves the picture of a few test images and what becomes of them."""
+    """Saves a picture of a few test images and their reconstructions."""
     few = Images(images.train, images.anchors, images.test[:SHOWN])
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     first = {"input": few.test, "native": reconstruct(target, few)}

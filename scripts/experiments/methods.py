@@ -19,20 +19,18 @@ def translators() -> "dict[str, Translator]":
 
     `affine` is the paper's: Adam on the squared error, stopped after 300 steps.
     """
-    from hf_latent_bridge import (
-        AffineTranslator,
-        LinearTranslator,
-        LOrthoTranslator,
-        OrthoTranslator,
-    )
+    from hf_latent_bridge import AffineTranslator
 
-    return {
-        "affine": AffineTranslator(solver="gradient"),
-        "linear": LinearTranslator(),
-        "l_ortho": LOrthoTranslator(),
-        "ortho": OrthoTranslator(),
-        RIDGE: AffineTranslator(alpha=0.1),
-    }
+    made = suggested()
+    ridge = made.pop("affine")
+    return {"affine": AffineTranslator(solver="gradient"), **made, RIDGE: ridge}
+
+
+def suggested() -> "dict[str, Translator]":
+    """One unfitted translator per registered type, with its suggested parameters."""
+    from hf_latent_bridge.translators import base
+
+    return {name: kind.from_params(kind.suggested) for name, kind in base.methods().items()}
 
 
 def fit_all(
@@ -48,7 +46,7 @@ def fit_all(
     from hf_latent_bridge.errors import RankWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RankWarning)  # the tables show what few anchors cost
+        warnings.simplefilter("ignore", RankWarning)  # the tables show the cost of few anchors
         return {
             name: method.fit(x, y)
             for name, method in (translators() if methods is None else methods).items()

@@ -98,7 +98,7 @@ def principal_components(latents: Tensor, width: int) -> Callable[[Tensor], Tens
     """Makes a map from latents (n, d) to their first principal components (n, width).
 
     Args:
-        latents: What the components are of, (n, d).
+        latents: The latents to decompose, (n, d).
         width: How many to keep.
     """
     from sklearn.decomposition import PCA

@@ -45,7 +45,7 @@ def publish_space(
         token: Hub token; None for the one that is logged in.
 
     Raises:
-        ValueError: The Space's requirements lack what the library needs.
+        ValueError: requirements.txt lacks a dependency of the library.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 

@@ -28,7 +28,7 @@ panel => [...panel.querySelectorAll('input, textarea, select, button')]
 
 @dataclass
 class Walk:
-    """What a visitor met.
+    """The problems and texts that a visitor met.
 
     Attributes:
         problems: Console errors, requests to elsewhere, errors shown, sideways scrolling, controls

@@ -1,1 +1,1 @@
-"""One file per tab; each has a `build(parts)` that adds it to the Blocks being built."""
+"""One file or folder per tab; the file with `build(repos)` adds it to the page."""

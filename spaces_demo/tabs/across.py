@@ -1,11 +1,11 @@
-"""Across models: a query of one encoder finds its way in an index that only ever saw another."""
+"""Across models: searches an index of one encoder by queries of another."""
 
 from typing import Any
 
 import gradio as gr
 import look
 from limits import ENCODING, answering, check_text
-from parts import Parts
+from repos import Repos
 
 EXAMPLES = (
     "central bank raises interest rates again",
@@ -29,7 +29,7 @@ Ranked = dict[str, Any]
 Facts = list[dict[str, str]]
 
 
-def build(parts: Parts) -> None:
+def build(repos: Repos) -> None:
     """Adds the tab."""
     look.lede(
         "The index holds news articles as **MPNet** saw them. Your query is encoded by **MiniLM**, "
@@ -47,7 +47,7 @@ def build(parts: Parts) -> None:
 
     @answering
     def search(query: str) -> tuple[Ranked, Ranked, Ranked, Facts]:
-        return search_across(parts, query)
+        return search_across(repos, query)
 
     look.examples(EXAMPLES, query, outputs, search)
     times.render()
@@ -55,19 +55,19 @@ def build(parts: Parts) -> None:
         for ranking in (own, translated, untranslated):
             ranking.render()
     gr.on([button.click, query.submit], search, query, outputs, api_name="search", **ENCODING)
-    look.code(CODE.format(namespace=parts.settings.namespace))
+    look.code(CODE.format(namespace=repos.settings.namespace))
 
 
-def search_across(parts: Parts, query: str) -> tuple[Ranked, Ranked, Ranked, Facts]:
-    """What MPNet's index finds for a query of MPNet, of MiniLM translated, and of MiniLM as it is.
+def search_across(repos: Repos, query: str) -> tuple[Ranked, Ranked, Ranked, Facts]:
+    """Searches MPNet's index by a query of MPNet, of MiniLM translated, and of MiniLM as it is.
 
     Returns:
         Three rankings, and the time that each step took.
     """
     text = check_text(query, "a query")
-    translator, index = parts.translator("minilm-to-mpnet"), parts.decoder("news-index")
-    source, target = parts.encoder(translator.source_), parts.encoder(translator.target_)
-    absolute = parts.untranslated(translator.source_.dim, translator.target_.dim)
+    translator, index = repos.translator("minilm-to-mpnet"), repos.decoder("news-index")
+    source, target = repos.encoder(translator.source_), repos.encoder(translator.target_)
+    absolute = repos.untranslated(translator.source_.dim, translator.target_.dim)
     times: Facts = []
     with look.timed(times, "MiniLM encodes in"):
         latents = source.encode([text])

@@ -192,7 +192,7 @@ _BATCH = [
 _WORDS = [f"{token} {text_of(row)}" for token, row in zip(IDS, ROWS, strict=True)]
 _TENSOR = pyarrow.fixed_shape_tensor(pyarrow.float32(), [DIM])
 _FLAT = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(X.ravel()), DIM)
-_BITS = np.where(np.tile(X, (1, 4)) > 0, 1, -1)
+_BITS = np.random.default_rng(1).choice([-1, 1], (N, 24))
 _ANSWER = {"object": "list", "data": [{"index": i, "embedding": v} for i, v in enumerate(ROWS)]}
 
 SHARED = [

@@ -1,4 +1,4 @@
-"""A fit that is checked on rows held out from it, as the tab reports it."""
+"""Fits on some rows, evaluates on the others, and makes the report that the tab shows."""
 
 import time
 import warnings
@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from limits import Refusal, check_choice, check_number
+from methods import methods
 
 from hf_latent_bridge import (
-    AffineTranslator,
-    LinearTranslator,
-    LOrthoTranslator,
-    OrthoTranslator,
     Pairs,
     Report,
     SpaceSpec,
@@ -24,10 +21,6 @@ from hf_latent_bridge import (
 )
 from hf_latent_bridge.errors import RankWarning
 
-METHODS: dict[str, type[Translator]] = {
-    kind.translator_type: kind
-    for kind in (OrthoTranslator, LOrthoTranslator, LinearTranslator, AffineTranslator)
-}
 MAX_ANCHORS = 16_000
 MAX_ALPHA = 1_000.0
 LEAST = 20  # rows to fit on, and rows held out
@@ -46,7 +39,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Method:
-    """How to fit.
+    """A visitor's choice of method.
 
     Attributes:
         name: Type of the translator.
@@ -59,7 +52,7 @@ class Method:
     anchors: int
 
     def __post_init__(self) -> None:
-        check_choice(self.name, METHODS, "The method")
+        check_choice(self.name, methods(), "The method")
         check_number(self.anchors, LEAST, MAX_ANCHORS, "The number of anchors")
         if not isinstance(self.alpha, int | float) or not 0 <= self.alpha <= MAX_ALPHA:
             raise Refusal(f"Alpha must be a number from 0 to {MAX_ALPHA:,.0f}.")
@@ -67,11 +60,12 @@ class Method:
     @property
     def has_alpha(self) -> bool:
         """Whether the penalty means anything to this type."""
-        return "alpha" in METHODS[self.name]().get_params()
+        return "alpha" in methods()[self.name].get_params()
 
     def translator(self) -> Translator:
         """A translator to fit."""
-        return METHODS[self.name].from_params({"alpha": self.alpha} if self.has_alpha else {})
+        translator = methods()[self.name]
+        return translator.set_params(alpha=self.alpha) if self.has_alpha else translator
 
     def __str__(self) -> str:
         return f"{self.name}, alpha {self.alpha:g}" if self.has_alpha else self.name
@@ -79,7 +73,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Clock:
-    """Stops what takes too long, between two of its steps."""
+    """Stops a fit that takes too long, between two of its steps."""
 
     seconds: int = field(default_factory=lambda: SECONDS)
     start: float = field(default_factory=time.monotonic)
@@ -104,12 +98,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came of it.
+    """A fitted translator and its report.
 
     Attributes:
         translator: Fitted on the anchors.
         report: Scores on the rows held out.
-        warnings: What the library warned of.
+        warnings: The library's warnings.
     """
 
     translator: Translator

@@ -1,4 +1,4 @@
-"""Carries a fitted translator away: as a file, or to the Hub with the visitor's own token."""
+"""Saves a fitted translator as a file, or pushes it with the visitor's own token."""
 
 import re
 import shutil
@@ -17,12 +17,12 @@ _TOKEN = re.compile(r"hf_[A-Za-z0-9._-]{3,2000}")
 
 
 def save(translator: Translator, report: Report, folder: Path) -> str:
-    """A zip file of what `save_pretrained` writes.
+    """Writes a zip file of the files that `save_pretrained` writes; returns its path.
 
     Args:
         translator: Fitted.
-        report: Its scores, for the card.
-        folder: Where files for visitors lie and are deleted after a while.
+        report: For its card.
+        folder: The folder of visitors' files, which are deleted after a while.
     """
     folder.mkdir(parents=True, exist_ok=True)
     own = Path(tempfile.mkdtemp(dir=folder))
@@ -44,7 +44,7 @@ def push(archive: str | None, repo_id: str, token: str, private: bool) -> list[d
         raise Refusal("There is nothing to push yet: fit a translator first.")
     check_repo_id(repo_id, "new repo")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token.strip()):
-        raise Refusal("This is no token of the Hub: one starts with hf_ and has no spaces.")
+        raise Refusal("This is not a token of the Hub: one starts with hf_ and has no spaces.")
     token = token.strip()
     try:
         commit = _push_new(archive, repo_id, token=token, private=private is not False)

@@ -1,4 +1,4 @@
-"""From what a visitor gave to a report and a file of the translator."""
+"""Runs a fit on a visitor's vectors or texts, to a report and a file of the translator."""
 
 from pathlib import Path
 from typing import Any

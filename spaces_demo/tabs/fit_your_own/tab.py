@@ -1,4 +1,4 @@
-"""What a visitor sees and clicks to fit a translator of their own."""
+"""Fit your own: the forms that take a visitor's texts or vectors, and the result."""
 
 import tempfile
 from pathlib import Path
@@ -8,9 +8,10 @@ import gradio as gr
 import look
 import numpy as np
 from limits import FITTING, answering
-from parts import Parts
+from methods import methods
+from repos import Repos
 
-from tabs.fit_your_own.fit import METHODS, Method
+from tabs.fit_your_own.fit import Method
 from tabs.fit_your_own.publish import push
 from tabs.fit_your_own.runs import Result, fit_on_texts, fit_on_vectors
 from tabs.fit_your_own.texts import Hub, TextColumns
@@ -32,22 +33,22 @@ translator = fit_translator(OrthoTranslator(), source, target, pairs)
 held_out = load_pairs("{namespace}/demo-news", split="test", source="text", max_pairs=25)
 report = evaluate(translator, source, target, held_out)
 print(report)
-translator.save_pretrained("my-translator", metrics=report)  # or push_to_hub("me/...", ...)
+translator.save_pretrained("my-translator", metrics=report)     # push_to_hub takes the same
 """
 SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 TARGET = "sentence-transformers/all-mpnet-base-v2"
 
 
-def build(parts: Parts) -> None:
+def build(repos: Repos) -> None:
     """Adds the tab."""
     look.lede(
         "A translator of your own in seconds: two encoders and some texts, or vectors that you "
         "already have. It is checked on pairs that the fit has not seen, and is yours to download "
         "or to push. What you send is deleted within two hours."
     )
-    hub = Hub(parts)
+    hub = Hub(repos)
     with gr.Row():
-        method = gr.Dropdown(list(METHODS), value="ortho", label="Method")
+        method = gr.Dropdown(list(methods()), value="ortho", label="Method")
         alpha = gr.Number(0.1, minimum=0, label="Alpha, the ridge penalty of affine", step=0.1)
         anchors = gr.Number(100, minimum=20, precision=0, label="Anchors (pairs to fit on)")
     how = [method, alpha, anchors]
@@ -57,9 +58,9 @@ def build(parts: Parts) -> None:
     event: dict[str, Any] = {"outputs": outputs, "show_progress_on": report, **FITTING}
     with gr.Tabs():
         with gr.Tab("Texts"):
-            _texts_form(parts, hub, how, event)
+            _texts_form(repos, hub, how, event)
         with gr.Tab("Vectors"):
-            _vectors_form(parts, how, event)
+            _vectors_form(repos, how, event)
     report.render()
     download.render()
     with gr.Accordion("Push it to the Hub", open=False):
@@ -71,16 +72,16 @@ def build(parts: Parts) -> None:
         api_visibility="private",
         show_progress="hidden",
     )
-    look.code(CODE.format(namespace=parts.settings.namespace, source=SOURCE, target=TARGET))
+    look.code(CODE.format(namespace=repos.settings.namespace, source=SOURCE, target=TARGET))
 
 
-def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -> None:
+def _texts_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -> None:
     free: dict[str, Any] = {"allow_custom_value": True, "choices": []}
     with gr.Row():
         source = gr.Dropdown(label="Source encoder (repo id)", **free)
         target = gr.Dropdown(label="Target encoder (repo id)", **free)
     with gr.Row():
-        dataset = gr.Textbox(parts.settings.repo_id("demo-news"), label="Dataset (repo id)")
+        dataset = gr.Textbox(repos.settings.repo_id("demo-news"), label="Dataset (repo id)")
         split = gr.Textbox("train", label="Split")
     with gr.Row():
         source_column = gr.Textbox("text", label="Source column")
@@ -120,7 +121,7 @@ def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -
     def encoders() -> list[Any]:
         try:
             known = hub.encoders()
-        except Exception:  # the parts are not there: a visitor can still type a repo id
+        except Exception:  # no such repos on this Hub: a visitor can still type an id
             return [gr.update(), gr.update()]
         return [gr.update(choices=known, value=name) for name in known]
 
@@ -128,7 +129,7 @@ def _texts_form(parts: Parts, hub: Hub, how: list[Any], event: dict[str, Any]) -
     gr.on(None, encoders, None, [source, target], **quiet)
 
 
-def _vectors_form(parts: Parts, how: list[Any], event: dict[str, Any]) -> None:
+def _vectors_form(repos: Repos, how: list[Any], event: dict[str, Any]) -> None:
     kind: dict[str, Any] = {"file_types": [".npy"], "height": 150, "min_width": 320}
     with gr.Row():
         source = gr.File(label="Source vectors (.npy, 20 MB)", **kind)
@@ -141,7 +142,7 @@ def _vectors_form(parts: Parts, how: list[Any], event: dict[str, Any]) -> None:
 
     @answering
     def news_vectors() -> list[str]:
-        return list(_news_files(parts))
+        return list(_news_files(repos))
 
     with gr.Row():
         button = gr.Button("Fit on vectors", variant="primary")
@@ -151,15 +152,15 @@ def _vectors_form(parts: Parts, how: list[Any], event: dict[str, Any]) -> None:
     loaded.success(fit_vectors, inputs, api_visibility="private", **event)
 
 
-def _news_files(parts: Parts) -> tuple[str, str]:
+def _news_files(repos: Repos) -> tuple[str, str]:
     def write() -> tuple[str, str]:
         folder = Path(tempfile.mkdtemp(prefix="news-vectors-"))
-        news = parts.latents("demo-news", "train")
+        news = repos.latents("demo-news", "train")
         for name, vectors in (("source", news.source), ("target", news.target)):
             np.save(folder / f"{name}.npy", vectors)
         return str(folder / "source.npy"), str(folder / "target.npy")
 
-    return parts.once("news vectors", write)
+    return repos.once("news vectors", write)
 
 
 def _push_form(archive: gr.State) -> gr.Button:

@@ -1,4 +1,4 @@
-"""Encoders and datasets that a visitor names: found on the Hub, weighed before they are loaded."""
+"""Finds the encoders and datasets that a visitor names, and checks their size before loading."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from limits import MAX_TEXT, Refusal
-from parts import Parts
+from repos import Repos
 
 from hf_latent_bridge import Pairs, load_encoder, load_pairs
 from hf_latent_bridge.errors import EncoderError
@@ -33,7 +33,7 @@ Progress = Callable[..., Any]
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Where texts come from.
+    """The columns that hold a visitor's texts.
 
     Attributes:
         dataset: Repo id of a dataset.
@@ -51,18 +51,18 @@ class TextColumns:
 
 
 class Hub:
-    """What a visitor may name: the parts' own encoders and data, and public repos of any owner.
+    """The repos that a visitor may name: the Space's own, and public ones of any owner.
 
-    The Space's own token opens the parts only, so that nobody sees its owner's other repos.
+    The Space's token opens its own repos only, so that nobody sees its owner's other repos.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, repos: Repos) -> None:
+        self._repos = repos
         self.encoder = lru_cache(maxsize=3)(self._encoder)
 
     def encoders(self) -> list[str]:
-        """Encoders that the parts name."""
-        translator = self._parts.translator("minilm-to-mpnet")
+        """The two encoders of the Space's own translator."""
+        translator = self._repos.translator("minilm-to-mpnet")
         return [str(space.repo_id) for space in (translator.source_, translator.target_)]
 
     def first_rows(self, where: TextColumns, n: int) -> Pairs:
@@ -70,7 +70,7 @@ class Hub:
         if where.table:
             pairs = read_table(where.table, where.source, where.target or where.source)
             return pairs.select(np.arange(min(n, len(pairs))))
-        token = self._check(where.dataset, "dataset", {self._parts.settings.repo_id("demo-news")})
+        token = self._check(where.dataset, "dataset", {self._repos.settings.repo_id("demo-news")})
         stream = load_pairs(
             where.dataset,
             split=where.split or None,
@@ -99,7 +99,7 @@ class Hub:
             ) from None
 
     def _check(self, repo_id: str, kind: Literal["model", "dataset"], own: set[str]) -> bool | None:
-        """The token to use: the Space's for its own parts, none for a visitor's choice."""
+        """The token to use: the Space's for its own repos, none for a visitor's choice."""
         check_repo_id(repo_id, kind)
         token = None if repo_id in own else False
         size = download_size(repo_id, kind, token)

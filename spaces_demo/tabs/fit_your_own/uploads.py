@@ -1,4 +1,4 @@
-"""Files that a visitor sends, read as data only: vectors without pickle, and tables of texts."""
+"""Reads the files that a visitor sends, as data only: vectors without pickle, and csv tables."""
 
 import csv
 import io
@@ -82,7 +82,7 @@ def _vector_file(path: str | None, side: str) -> Path:
     with file.open("rb") as stream:
         is_npy = stream.read(6) == b"\x93NUMPY"
     if file.suffix != ".npy" or not is_npy:
-        raise Refusal(f"{file.name} is no .npy file: write the vectors with numpy.save.")
+        raise Refusal(f"{file.name} is not a .npy file: write the vectors with numpy.save.")
     return file
 
 

@@ -1,44 +1,26 @@
-"""Labels that a head gives to its own encoder's latents, to translated and untranslated ones."""
+"""Classifies a text by a head: from its own encoder's latents, translated and untranslated ones."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import look
 import numpy as np
 import torch
 from limits import check_choice, check_text
-from parts import Parts
+from methods import methods
+from repos import Repos
 
 from hf_latent_bridge import (
-    AffineTranslator,
     Head,
-    LinearTranslator,
-    LOrthoTranslator,
-    OrthoTranslator,
     SpaceSpec,
-    Translator,
     fit_head,
     fit_translator,
     load_pairs,
 )
 from hf_latent_bridge.translators.latent_map import Map
 
-READERS = {"MiniLM": "MPNet", "MPNet": "MiniLM"}  # encoder -> whose head classifies
-METHODS: dict[str, Callable[[], Translator]] = {
-    "ortho": OrthoTranslator,
-    "linear": LinearTranslator,
-    "affine": partial(AffineTranslator, alpha=0.1),
-    "l_ortho": LOrthoTranslator,
-}
-LABELS = {
-    "ortho": "ortho (rotation)",
-    "linear": "linear",
-    "affine": "affine (alpha 0.1)",
-    "l_ortho": "l_ortho",
-}
+READERS = {"MiniLM": "MPNet", "MPNet": "MiniLM"}  # encoder -> the encoder of the head
 ANCHORS = (25, 50, 100, 250, 500, 1000)
 
 Bars = dict[str, Any]
@@ -50,7 +32,7 @@ class Side:
     """An encoder's view of the news.
 
     Attributes:
-        name: What people call the encoder.
+        name: Its short name.
         space: The space of its latents.
         train: Latents that heads and maps are fitted on, (n, d).
         test: Latents that nothing is fitted on, (m, d).
@@ -73,7 +55,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Bridge:
-    """A map into a head's space: how it was made, and how often the head is right behind it."""
+    """A map into a head's space, how it was made, and the head's accuracy on translated latents."""
 
     map: Map
     accuracy: float
@@ -82,13 +64,13 @@ class Bridge:
 
 
 def classify_by_each(
-    parts: Parts, text: str, reader: str, method: str, anchors: int
+    repos: Repos, text: str, reader: str, method: str, anchors: int
 ) -> tuple[Bars, Bars, Bars, Facts]:
-    """What a head makes of a text that its own encoder reads, and that another one reads.
+    """Classifies a text by a head, from latents of its own encoder and of another one.
 
     Args:
-        parts: What the Space has loaded.
-        text: What to classify.
+        repos: The repos of the Space.
+        text: The text to classify.
         reader: The other encoder, "MiniLM" or "MPNet".
         method: The method of the translator.
         anchors: How many articles to fit it on.
@@ -99,23 +81,23 @@ def classify_by_each(
     """
     text = check_text(text, "a text")
     check_choice(reader, READERS, "The encoder")
-    check_choice(method, METHODS, "The method")
+    check_choice(method, methods(), "The method")
     anchors = check_choice(anchors, ANCHORS, "The number of anchors")
-    source, target = side(parts, reader), side(parts, READERS[reader])
+    source, target = side(repos, reader), side(repos, READERS[reader])
     stitched, raw = (
-        bridge(parts, source, target, method, anchors),
-        untranslated(parts, source, target),
+        bridge(repos, source, target, method, anchors),
+        untranslated(repos, source, target),
     )
-    native = parts.once(("native", target.name), lambda: target.accuracy(target.test))
+    native = repos.once(("native", target.name), lambda: target.accuracy(target.test))
     times: Facts = []
     with look.timed(times, f"{source.name} encodes in"):
-        latents = parts.encoder(source.space).encode([text])
+        latents = repos.encoder(source.space).encode([text])
     with look.timed(times, "translated in"):
         carried = stitched.map(latents)
     with look.timed(times, "classified in"):
         (labels,) = target.head(carried, top_k=len(target.head.labels))
     with look.timed(times, f"{target.name} encodes in"):
-        own = parts.encoder(target.space).encode([text])
+        own = repos.encoder(target.space).encode([text])
     (native_labels,) = target.head(own, top_k=len(labels))
     (raw_labels,) = target.head(raw.map(latents), top_k=len(labels))
     took = {"name": f"map fitted on {stitched.anchors:,} anchors in"}
@@ -128,46 +110,46 @@ def classify_by_each(
     )
 
 
-def side(parts: Parts, name: str) -> Side:
-    """What is published of an encoder; a head of MiniLM's is trained here, on the same articles."""
+def side(repos: Repos, name: str) -> Side:
+    """An encoder's published latents and head; MiniLM's head is trained here on the same texts."""
 
     def load() -> Side:
-        published = parts.translator("minilm-to-mpnet")
+        published = repos.translator("minilm-to-mpnet")
         column = "source" if name == "MiniLM" else "target"
         space: SpaceSpec = getattr(published, f"{column}_")
-        train, test = (parts.latents("demo-news", split) for split in ("train", "test"))
+        train, test = (repos.latents("demo-news", split) for split in ("train", "test"))
         latents = getattr(train, column)
         if name == "MPNet":
-            head = parts.decoder("news-head")
+            head = repos.decoder("news-head")
         else:
             head = fit_head(latents, train.rows["label"][:], space=space)
         return Side(name, space, latents, getattr(test, column), head, test.rows["label"][:])
 
-    return parts.once(("side", name), load)
+    return repos.once(("side", name), load)
 
 
-def bridge(parts: Parts, source: Side, target: Side, method: str, anchors: int) -> Bridge:
+def bridge(repos: Repos, source: Side, target: Side, method: str, anchors: int) -> Bridge:
     """A map fitted on some of the published articles, once for each choice."""
 
     def fit() -> Bridge:
         pairs = load_pairs([source.train, target.train], max_pairs=anchors)
         start = time.perf_counter()
-        fitted = fit_translator(METHODS[method](), source.space, target.space, pairs)
+        fitted = fit_translator(methods()[method], source.space, target.space, pairs)
         seconds = time.perf_counter() - start
         accuracy = target.accuracy(fitted.transform(source.test))
         return Bridge(fitted.map_, accuracy, len(pairs), seconds)
 
-    return parts.once(("bridge", source.name, method, anchors), fit)
+    return repos.once(("bridge", source.name, method, anchors), fit)
 
 
-def untranslated(parts: Parts, source: Side, target: Side) -> Bridge:
+def untranslated(repos: Repos, source: Side, target: Side) -> Bridge:
     """The map that only pads with zeros, or cuts."""
 
     def measure() -> Bridge:
-        absolute = parts.untranslated(source.space.dim, target.space.dim)
+        absolute = repos.untranslated(source.space.dim, target.space.dim)
         return Bridge(absolute, target.accuracy(absolute(torch.from_numpy(source.test))))
 
-    return parts.once(("untranslated", source.name), measure)
+    return repos.once(("untranslated", source.name), measure)
 
 
 def _bars(target: Side, title: str, accuracy: float, ranked: list[dict[str, Any]]) -> Bars:

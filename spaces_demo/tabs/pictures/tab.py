@@ -4,12 +4,13 @@ from typing import Any
 
 import gradio as gr
 import look
-import retrieval
 from gradio.context import Context
 from limits import ENCODING, MAX_TEXT, Refusal, answering, check_picture, picture_upload
-from parts import Parts
 from PIL import Image
-from retrieval import Bars, Facts, Ranked, Shown
+from repos import Repos
+
+from tabs.pictures import retrieval
+from tabs.pictures.retrieval import Bars, Facts, Ranked, Shown
 
 EXAMPLES = (
     "the flag of a country",
@@ -37,7 +38,7 @@ print(label(picture, top_k=3))
 """
 
 
-def build(parts: Parts) -> None:
+def build(repos: Repos) -> None:
     """Adds the tab."""
     look.lede(
         "**MPNet** has never seen a picture and **EfficientNet** has never read a word. A linear "
@@ -46,12 +47,12 @@ def build(parts: Parts) -> None:
         "the fit has not seen."
     )
     notice = gr.Markdown()
-    _text_to_pictures(parts)
-    samples = _picture_to_texts(parts)
+    _text_to_pictures(repos)
+    samples = _picture_to_texts(repos)
 
     def fill() -> tuple[Shown, str]:
         try:
-            return retrieval.choose_pictures(parts), ""
+            return retrieval.choose_pictures(repos), ""
         except Refusal as refusal:
             return [], str(refusal.message)
 
@@ -64,13 +65,13 @@ def build(parts: Parts) -> None:
             api_visibility="private",
             **ENCODING,
         )
-    look.code(CODE.format(namespace=parts.settings.namespace))
+    look.code(CODE.format(namespace=repos.settings.namespace))
 
 
-def _text_to_pictures(parts: Parts) -> None:
+def _text_to_pictures(repos: Repos) -> None:
     with gr.Row(equal_height=True):
         query = gr.Textbox(
-            label="Text", placeholder="What shall be in the picture?", max_length=MAX_TEXT, scale=5
+            label="Text", placeholder="What should the picture show?", max_length=MAX_TEXT, scale=5
         )
         button = gr.Button("Find pictures", variant="primary", scale=1, min_width=120)
     found = _gallery("Pictures found, with title and cosine", 4, 550, render=False)
@@ -78,7 +79,7 @@ def _text_to_pictures(parts: Parts) -> None:
 
     @answering
     def find_pictures(text: str) -> tuple[Shown, Facts]:
-        return retrieval.find_by_text(parts, text)
+        return retrieval.find_by_text(repos, text)
 
     outputs = [found, facts]
     look.examples(EXAMPLES, query, outputs, find_pictures)
@@ -94,7 +95,7 @@ def _text_to_pictures(parts: Parts) -> None:
     )
 
 
-def _picture_to_texts(parts: Parts) -> gr.Gallery:
+def _picture_to_texts(repos: Repos) -> gr.Gallery:
     with gr.Row(equal_height=True):
         samples = _gallery("Pick a picture", 6, 290)
         picture = picture_upload(label="or upload one", height=290, scale=1, min_width=220)
@@ -118,17 +119,17 @@ def _picture_to_texts(parts: Parts) -> gr.Gallery:
 
     @answering
     def find_captions(picture: str | None) -> tuple[Ranked, Facts]:
-        return retrieval.find_by_picture(parts, check_picture(picture))
+        return retrieval.find_by_picture(repos, check_picture(picture))
 
     @answering
     def label_picture(picture: str | None, labels: str) -> tuple[Bars, Facts]:
-        return retrieval.label_picture(parts, check_picture(picture), labels)
+        return retrieval.label_picture(repos, check_picture(picture), labels)
 
     @answering
     def pick(event: gr.SelectData, labels: str) -> tuple[Image.Image, Ranked, Facts, Bars, Facts]:
-        item, _ = retrieval.choose_pictures(parts)[event.index]
-        found = retrieval.find_by_picture(parts, item)
-        return item, *found, *retrieval.label_picture(parts, item, labels)
+        item, _ = retrieval.choose_pictures(repos)[event.index]
+        found = retrieval.find_by_picture(repos, item)
+        return item, *found, *retrieval.label_picture(repos, item, labels)
 
     outputs: list[Any] = [captions, facts]
     picture.upload(find_captions, picture, outputs, api_name="find_captions", **ENCODING)

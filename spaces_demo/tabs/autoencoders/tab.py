@@ -1,4 +1,4 @@
-"""Autoencoders: one network looks at a picture, another, which never met it, draws what it saw."""
+"""Autoencoders: the encoder of one reads a picture, and the decoder of another draws it."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ import gradio as gr
 import look
 from gradio.context import Context
 from limits import ENCODING, answering, check_picture, picture_upload
-from parts import Parts
+from methods import methods
 from PIL import Image
-from reconstruction import (
+from repos import Repos
+
+from tabs.autoencoders.reconstruction import (
     ANCHORS,
-    METHODS,
     PUBLISHED,
     Facts,
     Shown,
@@ -32,7 +33,7 @@ print(redraw(pictures).shape)
 """
 
 
-def build(parts: Parts) -> None:
+def build(repos: Repos) -> None:
     """Adds the tab."""
     look.lede(
         "Two autoencoders were trained apart, from different random weights: to the decoder of "
@@ -57,22 +58,22 @@ def build(parts: Parts) -> None:
 
     @answering
     def fill() -> list[Image.Image]:
-        return choose_items(parts)
+        return choose_items(repos)
 
     @answering
     def reconstruct(picture: str | None, method: str, anchors: float) -> tuple[Shown, Facts]:
-        return reconstruct_by_each(parts, check_picture(picture), method, anchors)
+        return reconstruct_by_each(repos, check_picture(picture), method, anchors)
 
     @answering
     def pick(event: gr.SelectData, method: str, anchors: float) -> tuple[Image.Image, Shown, Facts]:
-        item = choose_items(parts)[event.index]
-        return item, *reconstruct_by_each(parts, item, method, anchors)
+        item = choose_items(repos)[event.index]
+        return item, *reconstruct_by_each(repos, item, method, anchors)
 
     @answering
     def repeat(picture: str | None, method: str, anchors: float) -> Any:
         if picture is None:
             return gr.skip(), gr.skip()
-        return reconstruct_by_each(parts, check_picture(picture), method, anchors)
+        return reconstruct_by_each(repos, check_picture(picture), method, anchors)
 
     private: dict[str, Any] = {"api_visibility": "private", **ENCODING}
     inputs = [picture, method, anchors]
@@ -81,7 +82,7 @@ def build(parts: Parts) -> None:
     items.select(pick, [method, anchors], [picture, *outputs], **private)
     gr.on([method.input, anchors.release], repeat, inputs, outputs, **private)
     picture.upload(reconstruct, inputs, outputs, api_name="reconstruct", **ENCODING)
-    look.code(CODE.format(namespace=parts.settings.namespace))
+    look.code(CODE.format(namespace=repos.settings.namespace))
 
 
 def _gallery(label: str, height: int | None, size: str = "small") -> gr.Gallery:
@@ -101,7 +102,7 @@ def _gallery(label: str, height: int | None, size: str = "small") -> gr.Gallery:
 def _settings() -> tuple[gr.Radio, gr.Slider]:
     with gr.Row():
         method = gr.Radio(
-            [("published (affine)", PUBLISHED), *((name, name) for name in METHODS)],
+            [("published (affine)", PUBLISHED), *((name, name) for name in methods())],
             value=PUBLISHED,
             label="Translator",
             info="The published one, or one of this method that is fitted now",

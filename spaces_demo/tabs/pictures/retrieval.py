@@ -1,4 +1,4 @@
-"""Pictures that a text finds, captions that a picture finds, and labels that it gets."""
+"""Finds pictures by a text and captions by a picture, and labels a picture."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,8 +6,8 @@ from typing import Any
 
 import look
 from limits import Refusal, check_text
-from parts import Parts
 from PIL import Image
+from repos import Repos
 
 from hf_latent_bridge import Translator, zero_shot
 from hf_latent_bridge.errors import RepoNotFoundError
@@ -24,29 +24,29 @@ Ranked = dict[str, Any]
 Bars = dict[str, Any]
 
 
-def choose_pictures(parts: Parts) -> Shown:
+def choose_pictures(repos: Repos) -> Shown:
     """Some of the pictures of held-out folders, evenly spread, with their titles."""
 
     def load() -> Shown:
-        rows = parts.latents("demo-pictures", "test").rows
+        rows = repos.latents("demo-pictures", "test").rows
         chosen = range(0, len(rows), max(1, len(rows) // SAMPLES))[:SAMPLES]
         return [(rows[row]["image"], rows[row]["title"]) for row in chosen]
 
-    with published(parts):
-        parts.decoder("picture-index")
-        return parts.once("samples of demo-pictures", load)
+    with published(repos):
+        repos.decoder("picture-index")
+        return repos.once("samples of demo-pictures", load)
 
 
-def find_by_text(parts: Parts, text: str) -> tuple[Shown, Facts]:
+def find_by_text(repos: Repos, text: str) -> tuple[Shown, Facts]:
     """The pictures that are nearest to a text, with title and cosine, and facts about the search.
 
     The pictures were encoded by a network that has never seen a text.
     """
     text = check_text(text, "a text")
-    with published(parts):
-        translator, index = parts.translator("title-to-picture"), parts.decoder("picture-index")
-        rows = parts.latents("demo-pictures", "test").rows
-        encoder = parts.encoder(translator.source_)
+    with published(repos):
+        translator, index = repos.translator("title-to-picture"), repos.decoder("picture-index")
+        rows = repos.latents("demo-pictures", "test").rows
+        encoder = repos.encoder(translator.source_)
     facts: Facts = []
     with look.timed(facts, "text encoded in"):
         latents = encoder.encode([text])
@@ -59,11 +59,11 @@ def find_by_text(parts: Parts, text: str) -> tuple[Shown, Facts]:
     return shown, [*facts, *measured(translator, "picture", "titles")]
 
 
-def find_by_picture(parts: Parts, picture: Image.Image) -> tuple[Ranked, Facts]:
+def find_by_picture(repos: Repos, picture: Image.Image) -> tuple[Ranked, Facts]:
     """The titles that are nearest to a picture, and facts about the search."""
-    with published(parts):
-        translator, index = parts.translator("picture-to-title"), parts.decoder("title-index")
-        encoder = parts.encoder(translator.source_)
+    with published(repos):
+        translator, index = repos.translator("picture-to-title"), repos.decoder("title-index")
+        encoder = repos.encoder(translator.source_)
     facts: Facts = []
     with look.timed(facts, "picture encoded in"):
         latents = encoder.encode([picture])
@@ -77,13 +77,13 @@ def find_by_picture(parts: Parts, picture: Image.Image) -> tuple[Ranked, Facts]:
     return ranking, [*facts, *measured(translator, "title", "pictures")]
 
 
-def label_picture(parts: Parts, picture: Image.Image, labels: str) -> tuple[Bars, Facts]:
+def label_picture(repos: Repos, picture: Image.Image, labels: str) -> tuple[Bars, Facts]:
     """How near a picture is to each of the visitor's labels, and the time it took."""
     names = read_labels(labels)
-    with published(parts):
-        translator = parts.translator("picture-to-title")
+    with published(repos):
+        translator = repos.translator("picture-to-title")
         encoder, text_encoder = (
-            parts.encoder(space) for space in (translator.source_, translator.target_)
+            repos.encoder(space) for space in (translator.source_, translator.target_)
         )
     facts: Facts = []
     with look.timed(facts, f"{len(names)} labels encoded in"):
@@ -122,7 +122,7 @@ def read_labels(text: str) -> list[str]:
 
 
 def measured(translator: Translator, counterpart: str, items: str) -> Facts:
-    """How often the true counterpart is among the ten nearest, beside what chance gives."""
+    """How often the true counterpart is among the ten nearest, and how often by chance."""
     scores = translator.metrics_
     name = f"right {counterpart} among the 10 nearest of {scores['n_pairs']:,}"
     return [
@@ -132,12 +132,12 @@ def measured(translator: Translator, counterpart: str, items: str) -> Facts:
 
 
 @contextmanager
-def published(parts: Parts) -> Iterator[None]:
-    """Says that the pictures are not on this Hub, where they are not."""
+def published(repos: Repos) -> Iterator[None]:
+    """Refuses with a sentence if the pictures are not on this Hub."""
     try:
         yield
     except RepoNotFoundError:
         raise Refusal(
-            "The pictures of this tab are not published on this Hub: no "
-            f"{parts.settings.repo_id('demo-pictures')} and what was made of it."
+            "The pictures of this tab are not published on this Hub: needed "
+            f"{repos.settings.repo_id('demo-pictures')} and the repos made from it."
         ) from None

@@ -1,4 +1,4 @@
-"""Encoders, translators, decoders and data of the Space, each loaded once, on first use."""
+"""Loads encoders, translators, decoders and data of the Space, each once, on first use."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -43,11 +43,11 @@ class Latents:
         return len(self.source)
 
 
-class Parts:
-    """What the tabs work with.
+class Repos:
+    """The repos of the Space, and anything else that is worth making once.
 
-    Two visitors who ask for the same part at once wait for one load; a load that failed is tried
-    again by the next visitor.
+    Two visitors who ask for the same thing at once wait for one load; after a failed load the next
+    visitor tries again.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -57,7 +57,7 @@ class Parts:
         self._guard = threading.Lock()
 
     def once(self, key: Hashable, load: Callable[[], T]) -> T:
-        """What `load` gives, from the first time on."""
+        """The result of `load`, called the first time only."""
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
@@ -66,13 +66,13 @@ class Parts:
             value: T = self._loaded[key]
         return value
 
-    def translator(self, part: str) -> Translator:
+    def translator(self, name: str) -> Translator:
         """A published translator."""
-        return self.once(part, lambda: self._load(AutoTranslator.from_pretrained, part))
+        return self.once(name, lambda: self._load(AutoTranslator.from_pretrained, name))
 
-    def decoder(self, part: str) -> Any:
+    def decoder(self, name: str) -> Any:
         """A published head, index or autoencoder's decoder."""
-        return self.once(part, lambda: self._load(load_decoder, part))
+        return self.once(name, lambda: self._load(load_decoder, name))
 
     def encoder(self, space: SpaceSpec) -> Any:
         """The encoder that a translator names, at its commit."""
@@ -83,22 +83,22 @@ class Parts:
 
         return self.once(space, load)
 
-    def latents(self, part: str, split: str) -> Latents:
+    def latents(self, name: str, split: str) -> Latents:
         """A split of a published dataset with the columns "source" and "target"."""
-        return self.once((part, split), lambda: self._read(part, split))
+        return self.once((name, split), lambda: self._read(name, split))
 
     def untranslated(self, source: int, target: int) -> LatentMap:
         """The map that only pads with zeros, or cuts, to the target's width."""
         return LatentMap(torch.eye(source, target), torch.zeros(target))
 
-    def _read(self, part: str, split: str) -> Latents:
+    def _read(self, name: str, split: str) -> Latents:
         from datasets import load_dataset
 
-        repo_id = self.settings.repo_id(part)
-        data = load_dataset(repo_id, split=split, revision=self.settings.revisions.get(part))
+        repo_id = self.settings.repo_id(name)
+        data = load_dataset(repo_id, split=split, revision=self.settings.revisions.get(name))
         vectors = data.with_format("numpy")
-        columns = (np.asarray(vectors[name], dtype=np.float32) for name in ("source", "target"))
+        columns = (np.asarray(vectors[side], dtype=np.float32) for side in ("source", "target"))
         return Latents(data.remove_columns(["source", "target"]), *columns)
 
-    def _load(self, load: Callable[..., T], part: str) -> T:
-        return load(self.settings.repo_id(part), revision=self.settings.revisions.get(part))
+    def _load(self, load: Callable[..., T], name: str) -> T:
+        return load(self.settings.repo_id(name), revision=self.settings.revisions.get(name))

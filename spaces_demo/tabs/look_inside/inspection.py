@@ -1,4 +1,4 @@
-"""What can be told about a translator from its repo, and from latents that are published."""
+"""Describes a translator from its repo and from published latents."""
 
 import re
 import tempfile
@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from limits import Refusal
-from parts import Latents, Parts
+from repos import Latents, Repos
 
 from hf_latent_bridge import AutoTranslator, LatentMap, SpaceSpec, Translator
 
@@ -34,7 +34,7 @@ Numbers = dict[str, Any]
 Vectors = np.ndarray
 
 
-def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
+def inspect_repo(repos: Repos, repo_id: str | None) -> Numbers:
     """All numbers about the translator in a repo.
 
     Raises:
@@ -42,7 +42,7 @@ def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
         LatentBridgeError: The repo holds no translator, or a broken one.
     """
     start = time.perf_counter()
-    translator = open_translator(parts, repo_id)
+    translator = open_translator(repos, repo_id)
     loaded = time.perf_counter()
     spectrum = torch.linalg.svdvals(_linear_part(translator))
     scores = read_scores(translator.metrics_)
@@ -61,7 +61,7 @@ def inspect_repo(parts: Parts, repo_id: str | None) -> Numbers:
         "rank": int((spectrum > spectrum[0] * 1e-5).sum()),
     }
     numbers["warnings"] = find_weaknesses(numbers)
-    numbers |= look_at_items(parts, translator)
+    numbers |= look_at_items(repos, translator)
     seconds = {"load": loaded - start, "compute": time.perf_counter() - loaded}
     return numbers | {"seconds": seconds}
 
@@ -72,23 +72,23 @@ def _linear_part(translator: Translator) -> torch.Tensor:
     return reduce(torch.matmul, weights)
 
 
-def open_translator(parts: Parts, repo_id: str | None) -> Translator:
-    """One of the Space's own translators, or a public one whose size the Hub has told before."""
+def open_translator(repos: Repos, repo_id: str | None) -> Translator:
+    """One of the Space's own translators, or a public one; its size is checked first."""
     name = repo_id.strip() if isinstance(repo_id, str) else ""
     if not REPO_ID.fullmatch(name) or ".." in name:
         raise Refusal("Please type the id of a translator's repo, such as me/minilm-to-mpnet.")
-    for part in (*LATENTS, "picture-to-title"):
-        if name == parts.settings.repo_id(part):
-            return parts.translator(part)
+    for own in (*LATENTS, "picture-to-title"):
+        if name == repos.settings.repo_id(own):
+            return repos.translator(own)
     commit = _check_size(name)
     if Path(name).exists():
         raise Refusal("This id cannot be looked up here: please try another repo.")
-    with tempfile.TemporaryDirectory() as folder:  # what visitors name is not kept
+    with tempfile.TemporaryDirectory() as folder:  # visitors' repos are not kept
         return AutoTranslator.from_pretrained(name, revision=commit, token=False, cache_dir=folder)
 
 
 def read_scores(metrics: Any) -> list[Numbers]:
-    """Each score with its interval, and what no translation and chance give; None where unsaid."""
+    """Each score with its interval, beside no translation and chance; None if the repo lacks it."""
     translated = metrics.get("translated") if isinstance(metrics, dict) else None
     names = list(translated)[:MAX_SCORES] if isinstance(translated, dict) else []
     return [
@@ -106,7 +106,7 @@ def read_scores(metrics: Any) -> list[Numbers]:
 
 
 def find_weaknesses(numbers: Numbers) -> list[str]:
-    """What makes the fit doubtful, one sentence each."""
+    """The reasons to doubt the fit, one sentence each."""
     n, width = numbers["n_pairs"], numbers["source"]["dim"]
     n_test, scores = numbers["n_test_pairs"], numbers["scores"]
     worse = [s["score"] for s in scores if _at_most(s["translated"], s["untranslated"])]
@@ -127,37 +127,37 @@ def find_weaknesses(numbers: Numbers) -> list[str]:
     return [sentence for sentence, applies in found.items() if applies]
 
 
-def look_at_items(parts: Parts, translator: Translator) -> Numbers:
-    """Where translated latents lie beside the true ones, if latents of both are published."""
-    items = find_latents(parts, translator)
+def look_at_items(repos: Repos, translator: Translator) -> Numbers:
+    """Compares translated latents with the true ones, if latents of both are published."""
+    items = find_latents(repos, translator)
     if items is None:
         return {"points": [], "explained": None, "cosines": [], "mean_cosine": None, "n_items": 0}
     translated = translator.transform(items.source)
     return {
-        **project(parts, items, translated),
+        **project(repos, items, translated),
         **compare_cosines(translated, items.target),
         "n_items": len(items),
     }
 
 
-def find_latents(parts: Parts, translator: Translator) -> Latents | None:
-    """Published latents of the very two spaces that a translator joins, whichever way round."""
-    for part, data in LATENTS.items():
-        own = parts.translator(part)
+def find_latents(repos: Repos, translator: Translator) -> Latents | None:
+    """Published latents of the two spaces that a translator joins, in either direction."""
+    for name, data in LATENTS.items():
+        own = repos.translator(name)
         ends = own.source_, own.target_
         if _same(translator.source_, ends[0]) and _same(translator.target_, ends[1]):
-            return parts.latents(data, "test")
+            return repos.latents(data, "test")
         if _same(translator.source_, ends[1]) and _same(translator.target_, ends[0]):
-            found = parts.latents(data, "test")
+            found = repos.latents(data, "test")
             return Latents(found.rows, found.target, found.source)
     return None
 
 
-def project(parts: Parts, items: Latents, translated: Vectors) -> Numbers:
+def project(repos: Repos, items: Latents, translated: Vectors) -> Numbers:
     """A few items in the plane in which the target latents spread most."""
     from sklearn.decomposition import PCA
 
-    padded = parts.untranslated(items.source.shape[1], items.target.shape[1])
+    padded = repos.untranslated(items.source.shape[1], items.target.shape[1])
     spaces = {
         "target": items.target,
         "translated": translated,
@@ -173,10 +173,7 @@ def project(parts: Parts, items: Latents, translated: Vectors) -> Numbers:
 
 
 def compare_cosines(translated: Vectors, target: Vectors) -> Numbers:
-    """How each translated item meets its counterpart, and every other item.
-
-    The latter are what a permutation of the pairs draws from: chance.
-    """
+    """Cosines of each translated item with its counterpart, and with every other item (chance)."""
     from sklearn.metrics.pairwise import cosine_similarity
 
     cosines = cosine_similarity(translated, target).clip(-1, 1)
@@ -193,7 +190,7 @@ def compare_cosines(translated: Vectors, target: Vectors) -> Numbers:
 
 
 def _names(items: Latents) -> list[str]:
-    """What the first items are called: their titles, or the names of their classes."""
+    """Names of the first items: their titles, or their classes."""
     if "title" in items.rows.column_names:
         return list(items.rows["title"][:SHOWN])
     names = items.rows.features["label"].names
@@ -201,7 +198,7 @@ def _names(items: Latents) -> list[str]:
 
 
 def _check_size(name: str) -> str:
-    """The commit that a public repo stands at, if what would be downloaded is small enough."""
+    """The newest commit of a public repo, if its files are small enough to download."""
     try:
         info = HfApi(token=False).model_info(name, files_metadata=True, timeout=10)
     except RepositoryNotFoundError:
@@ -226,7 +223,7 @@ def _at_most(value: float | None, other: float | None) -> bool:
 
 
 def _number(content: Any, *keys: str | int) -> float | None:
-    """The number at a place in what a stranger wrote, if there is one."""
+    """The number at these keys of untrusted JSON; None if there is none."""
     for key in keys:
         try:
             content = content[key]

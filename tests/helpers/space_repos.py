@@ -1,6 +1,6 @@
-"""All that the Space loads, small and made of random models, on the embedded Hub of the tests.
+"""The repos that the Space loads, small and made of random models, on the tests' embedded Hub.
 
-The fixtures `parts` and `space` of conftest.py are built on it.
+The fixtures `repos` and `space` of conftest.py are built on it.
 """
 
 import functools
@@ -28,8 +28,8 @@ APP = Path(__file__).parents[2] / "spaces_demo" / "app.py"
 
 
 @functools.cache
-def publish_parts() -> str:
-    """Pushes every part of `settings.PARTS`, once per run; returns their namespace."""
+def publish_repos() -> str:
+    """Pushes every repo of `settings.NAMES`, once per run; returns their namespace."""
     from datasets import disable_progress_bars
 
     disable_progress_bars()
@@ -82,11 +82,11 @@ def publish_pictures() -> None:
     push_dataset("demo-pictures", splits, Features(features))
     spaces = [encoder.space for encoder in encoders]
     items = [{"title": title, "row": row} for row, title in enumerate(splits["test"]["title"])]
-    for part, side, space in zip(
+    for name, side, space in zip(
         ("title-index", "picture-index"), ("source", "target"), spaces, strict=True
     ):
         index = LatentIndex.from_latents(splits["test"][side], items, space=space)
-        index.push_to_hub(f"{NAMESPACE}/{part}")
+        index.push_to_hub(f"{NAMESPACE}/{name}")
     push_translator("title-to-picture", AffineTranslator(alpha=0.1), splits, spaces)
     swapped = {
         split: {"source": columns["target"], "target": columns["source"]}
@@ -148,7 +148,7 @@ def garments(n: int, *, seed: int) -> list[Any]:
     return [Image.fromarray(picture) for picture in pixels]
 
 
-def push_dataset(part: str, splits: dict[str, dict[str, Any]], features: Any) -> None:
+def push_dataset(name: str, splits: dict[str, dict[str, Any]], features: Any) -> None:
     """Columns with latents as a dataset, float32 as in the real ones."""
     from datasets import Dataset, DatasetDict, Features, List, Value
 
@@ -160,10 +160,10 @@ def push_dataset(part: str, splits: dict[str, dict[str, Any]], features: Any) ->
         )
         for split, columns in splits.items()
     }
-    DatasetDict(tables).push_to_hub(f"{NAMESPACE}/{part}")
+    DatasetDict(tables).push_to_hub(f"{NAMESPACE}/{name}")
 
 
-def push_translator(part: str, translator: Any, splits: Any, spaces: list[Any]) -> None:
+def push_translator(name: str, translator: Any, splits: Any, spaces: list[Any]) -> None:
     """Fits on the split train, reports on the split test and pushes."""
     from hf_latent_bridge import evaluate_latents
     from hf_latent_bridge.errors import RankWarning
@@ -176,7 +176,7 @@ def push_translator(part: str, translator: Any, splits: Any, spaces: list[Any]) 
         warnings.simplefilter("ignore", RankWarning)  # layer norms leave a direction out
         translator.fit(*pairs["train"], source=spaces[0], target=spaces[1])
     report = evaluate_latents(translator, *pairs["test"], n_bootstrap=50, n_permutations=50)
-    translator.push_to_hub(f"{NAMESPACE}/{part}", metrics=report)
+    translator.push_to_hub(f"{NAMESPACE}/{name}", metrics=report)
 
 
 @contextmanager

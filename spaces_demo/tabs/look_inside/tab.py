@@ -1,14 +1,15 @@
-"""Look inside: what a translator joins, how its map acts, and whether to trust it."""
+"""Look inside: shows the two spaces of a translator, its map, its scores and its weaknesses."""
 
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-import inspection
 import look
 from gradio.events import api
-from inspection import Numbers, inspect_repo
 from limits import ENCODING, answering
-from parts import Parts
+from repos import Repos
+
+from tabs.look_inside import inspection
+from tabs.look_inside.inspection import Numbers, inspect_repo
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -50,14 +51,14 @@ REPORT = """
 EMPTY: Numbers = {"title": "", "note": "", "warnings": [], "spaces": [], "scores": []}
 
 
-def build(parts: Parts) -> None:
+def build(repos: Repos) -> None:
     """Adds the tab."""
     look.lede(
         "A translator is one matrix and a record of what it joins. Here is all that a repo tells: "
         "the two spaces, how it was fitted, how well it does beside chance, and what the matrix "
         "does to directions and to items. Doubts come first."
     )
-    own = [parts.settings.repo_id(part) for part in EXAMPLES]
+    own = [repos.settings.repo_id(name) for name in EXAMPLES]
     with gr.Row(equal_height=True):
         repo_id = gr.Textbox(
             label="Repo of a translator", placeholder=own[0], max_length=200, scale=5
@@ -70,13 +71,13 @@ def build(parts: Parts) -> None:
 
     @answering
     def draw(repo_id: str) -> tuple[Any, ...]:
-        numbers = inspect_repo(parts, repo_id)
+        numbers = inspect_repo(repos, repo_id)
         frames = (_spectrum(numbers), _cosines(numbers), _projection(numbers))
         return _report(numbers), _facts(numbers), *frames
 
     @answering
     def inspect_translator(repo_id: str) -> dict[str, Any]:
-        return inspect_repo(parts, repo_id)
+        return inspect_repo(repos, repo_id)
 
     look.examples(own, repo_id, outputs, draw)
     report.render()

@@ -1,37 +1,22 @@
-"""What two autoencoders, and chains of one's encoder and the other's decoder, draw of a picture."""
+"""Draws a picture by two autoencoders, and by one's encoder and the other's decoder."""
 
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import look
 import numpy as np
 import torch
 from limits import check_choice, check_number
-from parts import Parts
+from methods import methods
 from PIL import Image, ImageOps, ImageStat
+from repos import Repos
 
-from hf_latent_bridge import (
-    AffineTranslator,
-    ConvEncoder,
-    LinearTranslator,
-    LOrthoTranslator,
-    OrthoTranslator,
-    SpaceSpec,
-    Translator,
-)
+from hf_latent_bridge import ConvEncoder, SpaceSpec, Translator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PUBLISHED = "published"
-METHODS: dict[str, Callable[[], Translator]] = {
-    "ortho": OrthoTranslator,
-    "linear": LinearTranslator,
-    "l_ortho": LOrthoTranslator,
-    "affine": partial(AffineTranslator, alpha=0.01),
-}
 ANCHORS = (100, 1000)
 PER_CLASS = 2
 SIDE = 160  # pixels of a shown picture, at least
@@ -40,11 +25,11 @@ Shown = list[tuple[Image.Image, str]]
 Facts = list[dict[str, str]]
 
 
-def choose_items(parts: Parts) -> list[Image.Image]:
+def choose_items(repos: Repos) -> list[Image.Image]:
     """The first pictures of each class, of those that nothing was trained or fitted on."""
 
     def load() -> list[Image.Image]:
-        rows = parts.latents("demo-fashion", "test").rows
+        rows = repos.latents("demo-fashion", "test").rows
         labels = rows["label"][:]
         of_each = (
             [row for row, value in enumerate(labels) if value == label][:PER_CLASS]
@@ -52,16 +37,16 @@ def choose_items(parts: Parts) -> list[Image.Image]:
         )
         return [rows[row]["image"] for chosen in of_each for row in chosen]
 
-    return parts.once("items of demo-fashion", load)
+    return repos.once("items of demo-fashion", load)
 
 
 def reconstruct_by_each(
-    parts: Parts, picture: Image.Image, method: str, anchors: float
+    repos: Repos, picture: Image.Image, method: str, anchors: float
 ) -> tuple[Shown, Facts]:
-    """What the decoders draw from the encoders' latents of a picture.
+    """Draws a picture by each decoder, from the latents of each encoder.
 
     Args:
-        parts: What the Space has loaded.
+        repos: The repos of the Space.
         picture: Of any size; one on a light ground is inverted, as the networks know black ones.
         method: "published", or the method of a translator to fit now.
         anchors: How many pictures to fit it on.
@@ -69,10 +54,10 @@ def reconstruct_by_each(
     Returns:
         Five pictures with captions, and the errors and times as facts.
     """
-    published = parts.translator("autoencoder-a-to-b")
-    translator, fitting = _translator(parts, published, method, anchors)
-    a, b = _encoder(parts, published.source_), _encoder(parts, published.target_)
-    draw_a, draw_b = parts.decoder("autoencoder-a"), parts.decoder("autoencoder-b")
+    published = repos.translator("autoencoder-a-to-b")
+    translator, fitting = _translator(repos, published, method, anchors)
+    a, b = _encoder(repos, published.source_), _encoder(repos, published.target_)
+    draw_a, draw_b = repos.decoder("autoencoder-a"), repos.decoder("autoencoder-b")
     small = as_the_networks_know(picture, a.shape.image_size)
     seen = torch.from_numpy(np.array(small, dtype=np.float32) / 255)[None]
     start = time.perf_counter()
@@ -83,7 +68,7 @@ def reconstruct_by_each(
         "A itself": draw_a(latents),
         "B itself": draw_b(b.encode([small])),
         "translated": stitched,
-        "untranslated": draw_b(parts.untranslated(a.space.dim, b.space.dim)(latents)),
+        "untranslated": draw_b(repos.untranslated(a.space.dim, b.space.dim)(latents)),
     }
     errors = {name: float(torch.nn.functional.mse_loss(d[0], seen)) for name, d in drawn.items()}
     shown = [(_enlarged(seen), "input")]
@@ -106,26 +91,29 @@ def as_the_networks_know(picture: Image.Image, size: int) -> Image.Image:
 
 
 def _translator(
-    parts: Parts, published: Translator, method: str, anchors: float
+    repos: Repos, published: Translator, method: str, anchors: float
 ) -> tuple[Translator, Facts]:
     """The published translator, or one fitted now and how long that took."""
-    check_choice(method, (PUBLISHED, *METHODS), "The translator")
+    check_choice(method, (PUBLISHED, *methods()), "The translator")
     n = check_number(anchors, *ANCHORS, "The number of anchors")
     if method == PUBLISHED:
         return published, []
-    latents = parts.latents("demo-fashion", "train")
+    latents = repos.latents("demo-fashion", "train")
     x, y = latents.source[:n], latents.target[:n]
     start = time.perf_counter()
-    fitted = METHODS[method]().fit(x, y, source=published.source_, target=published.target_)
+    translator = methods()[method]
+    if method == published.translator_type:
+        translator.set_params(**published.get_params())
+    fitted = translator.fit(x, y, source=published.source_, target=published.target_)
     took = look.milliseconds(time.perf_counter() - start)
     return fitted, [{"name": f"{method} fitted on {len(x):,} pictures in", "value": took}]
 
 
-def _encoder(parts: Parts, space: SpaceSpec) -> ConvEncoder:
+def _encoder(repos: Repos, space: SpaceSpec) -> ConvEncoder:
     def load() -> ConvEncoder:
         return ConvEncoder.from_pretrained(str(space.repo_id), revision=space.revision)
 
-    return parts.once(space, load)
+    return repos.once(space, load)
 
 
 def _enlarged(drawn: "Tensor") -> Image.Image:

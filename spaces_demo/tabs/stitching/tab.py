@@ -1,12 +1,14 @@
-"""Zero-shot stitching: a head reads the latents of an encoder that it was never trained on."""
+"""Zero-shot stitching: a head classifies latents of an encoder that it was not trained on."""
 
 from typing import Any
 
 import gradio as gr
 import look
-from classification import ANCHORS, LABELS, METHODS, READERS, Bars, Facts, classify_by_each
 from limits import ENCODING, MAX_TEXT, answering
-from parts import Parts
+from methods import label, methods
+from repos import Repos
+
+from tabs.stitching.classification import ANCHORS, READERS, Bars, Facts, classify_by_each
 
 EXAMPLES = (
     "The striker scored twice in the last ten minutes and the visitors won the derby.",
@@ -30,7 +32,7 @@ print(classify("The striker scored twice in the last ten minutes.", top_k=5))
 """
 
 
-def build(parts: Parts) -> None:
+def build(repos: Repos) -> None:
     """Adds the tab."""
     look.lede(
         "A classifier head was trained on the latents of **one** encoder. Here **another** encoder "
@@ -55,13 +57,13 @@ def build(parts: Parts) -> None:
     def classify(
         text: str, reader: str, method: str, anchors: int
     ) -> tuple[Bars, Bars, Bars, Facts]:
-        return classify_by_each(parts, text, reader, method, anchors)
+        return classify_by_each(repos, text, reader, method, anchors)
 
     @answering
     def repeat(text: str, reader: str, method: str, anchors: int) -> Any:
         if not text:
             return tuple(gr.skip() for _ in outputs)
-        return classify_by_each(parts, text, reader, method, anchors)
+        return classify_by_each(repos, text, reader, method, anchors)
 
     look.examples([[example, None, None, None] for example in EXAMPLES], inputs, outputs, classify)
     times.render()
@@ -78,7 +80,7 @@ def build(parts: Parts) -> None:
         api_visibility="private",
         **ENCODING,
     )
-    look.code(CODE.format(namespace=parts.settings.namespace))
+    look.code(CODE.format(namespace=repos.settings.namespace))
 
 
 def _settings() -> tuple[gr.Radio, gr.Radio, gr.Radio]:
@@ -90,7 +92,10 @@ def _settings() -> tuple[gr.Radio, gr.Radio, gr.Radio]:
             scale=3,
         )
         method = gr.Radio(
-            [(LABELS[name], name) for name in METHODS], value="affine", label="Method", scale=3
+            [(label(method), name) for name, method in methods().items()],
+            value="affine",
+            label="Method",
+            scale=3,
         )
         anchors = gr.Radio(
             [(f"{n:,}", n) for n in ANCHORS], value=500, label="Anchors (texts)", scale=3

@@ -1,0 +1,1 @@
+"""Autoencoders: the tab, and the reconstruction that it shows."""

@@ -1,0 +1,1 @@
+"""Look inside: the tab, and the inspection of a translator that it shows."""

@@ -1,0 +1,1 @@
+"""Text and image: the tab, and the retrieval that it shows."""

@@ -1,0 +1,1 @@
+"""Zero-shot stitching: the tab, and the classification that it shows."""

@@ -1,0 +1,315 @@
+"""A shared space of two or more encoders: the closed form, its penalty, one repo for all views."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from hf_latent_bridge import (
+    AutoTranslator,
+    LatentIndex,
+    OrthoTranslator,
+    PairedMoments,
+    SharedSpace,
+    SpaceSpec,
+    compose,
+)
+from hf_latent_bridge.canonical import CanonicalProblem, held_out_information
+from hf_latent_bridge.errors import (
+    ConfigError,
+    InvalidLatentsError,
+    NotFittedError,
+    SolverError,
+    WeightsError,
+)
+
+WIDTHS = {"a": 40, "b": 60, "c": 52}
+
+
+def views(n=600, names="ab", signal=20, noise=1.0, seed=0, rows=None):
+    """Views of one signal, each with noise of its own, mixed and far from the origin."""
+    draw = np.random.default_rng(seed)
+    common = draw.normal(size=(n, signal))
+    found = {}
+    for name in names:
+        width = WIDTHS[name]
+        own = noise * draw.normal(size=(n, width - signal))
+        mixing = draw.normal(size=(width, width)) / width**0.5
+        found[name] = np.concatenate([common, own], axis=1) @ mixing + 3 * draw.normal(size=width)
+    return found if rows is None else {name: x[rows] for name, x in found.items()}
+
+
+def moments(latents):
+    return {
+        (a, b): PairedMoments.from_batch(
+            torch.from_numpy(latents[a]), torch.from_numpy(latents[b]), full_syy=True
+        )
+        for a, b in itertools.combinations(latents, 2)
+    }
+
+
+def whitened(x, alpha):
+    """Centred, of mean variance 1, times (C + alpha I)^(-1/2), the symmetric root."""
+    z = (x - x.mean(0)) / np.sqrt(x.var(0).mean())
+    return z @ scipy.linalg.inv(scipy.linalg.sqrtm(z.T @ z / len(z) + alpha * np.eye(z.shape[1])))
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def cosines(space, x, y):
+    return space.translator("a").transform(x) @ space.translator("b").transform(y).T
+
+
+def recall(queries, items):
+    return ((unit(queries) @ unit(items).T).argmax(1) == np.arange(len(items))).mean()
+
+
+# The closed form -----------------------------------------------------------------------------
+
+
+def test_two_views_compare_as_by_canonical_correlation_of_the_arrays():
+    x, y = views().values()
+    a, b = whitened(x, 0.5), whitened(y, 0.5)
+    u, rho, vh = np.linalg.svd(a.T @ b / len(a))
+    weight = np.sqrt(0.9 * rho / (1 - (0.9 * rho) ** 2))[:16]
+    wanted = unit(a @ u[:, :16] * weight) @ unit(b @ vh[:16].T * weight).T
+    space = SharedSpace(16, alpha=0.5).fit({"a": x, "b": y})
+    np.testing.assert_allclose(cosines(space, x, y), wanted, atol=1e-9)
+
+
+def test_more_views_take_the_leading_axes_of_the_whitened_block_moment():
+    latents = views(names="abc")
+    white = {name: whitened(x, 0.3) for name, x in latents.items()}
+    joint = np.concatenate(list(white.values()), axis=1)
+    values, vectors = np.linalg.eigh(joint.T @ joint / len(joint))
+    values, vectors = values[::-1][:8], vectors[:, ::-1][:, :8]
+    ends = np.cumsum([0, *(x.shape[1] for x in latents.values())])
+    wanted = {}
+    for name, start, stop in zip(latents, ends, ends[1:], strict=False):
+        block = vectors[start:stop]
+        share = np.sqrt(3 * (block**2).sum(0))
+        rho = 0.9 * (values - 1) / 2 * share
+        wanted[name] = unit(white[name] @ (block / share) * np.sqrt(rho / (1 - rho**2)))
+    space = SharedSpace(8, alpha=0.3).fit(latents)
+    for one, other in itertools.combinations(latents, 2):
+        found = space.translator(one).transform(latents[one])
+        cosines = found @ space.translator(other).transform(latents[other]).T
+        np.testing.assert_allclose(cosines, wanted[one] @ wanted[other].T, atol=1e-9)
+
+
+def test_shifting_scaling_and_rotating_a_view_changes_nothing():
+    x, y = views().values()
+    rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(40, 40)))[0]
+    plain = SharedSpace(16, alpha=1.0).fit({"a": x, "b": y})
+    moved = SharedSpace(16, alpha=1.0).fit({"a": 7 * x @ rotation - 2, "b": y})
+    again = cosines(moved, 7 * x @ rotation - 2, y)
+    np.testing.assert_allclose(again, cosines(plain, x, y), atol=1e-8)
+
+
+def test_the_order_of_two_views_does_not_matter():
+    x, y = views().values()
+    one, other = (SharedSpace(16, alpha=1.0).fit(v) for v in ({"a": x, "b": y}, {"b": y, "a": x}))
+    cosines = [
+        s.translator("a").transform(x) @ s.translator("b").transform(y).T for s in (one, other)
+    ]
+    np.testing.assert_allclose(*cosines, atol=1e-8)
+
+
+def test_constant_columns_get_no_weight():
+    latents = views()
+    latents["a"][:, 5] = 2.5
+    weight = SharedSpace(16, alpha=1.0).fit(latents).translator("a").map_.weight
+    assert weight[5].abs().max() < 1e-6 * weight.abs().max()
+
+
+def test_held_out_counterparts_are_found_better_than_by_a_rotation():
+    train, test = (views(800, rows=part, noise=2.0) for part in (slice(0, 300), slice(300, None)))
+    space = SharedSpace(20).fit(train)
+    shared = [space.translator(name).transform(test[name]) for name in "ab"]
+    rotated = OrthoTranslator().fit(train["a"], train["b"]).transform(test["a"])
+    mean = train["b"].mean(0)
+    assert recall(*shared) > recall(rotated - mean, test["b"] - mean) + 0.05
+
+
+# The penalty ---------------------------------------------------------------------------------
+
+
+def test_the_penalty_has_the_most_held_out_information_of_the_grid():
+    space = SharedSpace(16).fit(views(noise=3.0))
+    curve = space.information_
+    assert space.alpha_ == curve.alphas[int(np.argmax(curve.bits))]
+
+
+def test_held_out_information_equals_that_of_the_arrays():
+    x, y = views(300, noise=2.0).values()
+    folds = [moments({"a": x[k::3], "b": y[k::3]}) for k in range(3)]
+    parts = []
+    for k in range(3):
+        rest = np.arange(300) % 3 != k
+        solved = CanonicalProblem.from_moments(moments({"a": x[rest], "b": y[rest]})).solve(
+            alpha=0.7, dim=100
+        )
+        p, q = (
+            (z[k::3] - solved[v].mean.numpy()) @ solved[v].axes.numpy()
+            for v, z in (("a", x), ("b", y))
+        )
+        parts.append([(p * q).mean(0), (p * p).mean(0), (q * q).mean(0)])
+    cross, var_a, var_b = np.mean(parts, axis=0)
+    rho = np.clip(cross / np.sqrt(var_a * var_b), 0, 0.999)
+    (bits,) = held_out_information(folds, [0.7]).bits
+    np.testing.assert_allclose(bits, -0.5 * np.log2(1 - rho**2).sum())
+
+
+def test_views_that_share_nothing_have_hardly_any_information():
+    draw = np.random.default_rng(0)
+    latents = {"a": draw.normal(size=(2000, 10)), "b": draw.normal(size=(2000, 12))}
+    assert max(SharedSpace().fit(latents).information_.bits) < 0.1
+
+
+def test_batches_give_the_space_of_all_items_at_once():
+    latents = views(603)
+    space = SharedSpace(16)
+    folds = [{} for _ in range(5)]
+    for start in range(0, 603, 100):
+        batch = {name: x[start : start + 100] for name, x in latents.items()}
+        for fold, part in zip(folds, space.fold_moments(batch, start=start), strict=True):
+            for pair, m in (part or {}).items():
+                fold[pair] = fold[pair] + m if pair in fold else m
+    streamed = SharedSpace(16).fit_moments(folds)
+    whole = SharedSpace(16).fit(latents)
+    assert streamed.alpha_ == whole.alpha_
+    np.testing.assert_allclose(streamed.information_.bits, whole.information_.bits)
+    wanted = cosines(whole, *latents.values())
+    np.testing.assert_allclose(cosines(streamed, *latents.values()), wanted, atol=1e-7)
+
+
+# As translators, in an index, in a repo ------------------------------------------------------
+
+
+def test_one_index_takes_items_of_all_views_and_any_of_them_asks():
+    latents = views(900, names="abc")
+    space = SharedSpace(20).fit({name: x[:400] for name, x in latents.items()})
+    items = [
+        space.translator("abc"[row % 3]).transform(latents["abc"[row % 3]][row])
+        for row in range(400, 900)
+    ]
+    index = LatentIndex(np.stack(items), list(range(400, 900)), space.space_)
+    for name in "abc":
+        found = index(space.translator(name).transform(latents[name][400:]))
+        assert (
+            np.mean([one["item"] == row for one, row in zip(found, range(400, 900), strict=True)])
+            > 0.8
+        )
+
+
+def test_a_view_is_a_translator_that_composes_after_others():
+    latents = views(400, names="abc")
+    spec = SpaceSpec(40, repo_id="me/a")
+    space = SharedSpace(16).fit({k: latents[k] for k in "ab"}, spaces={"a": spec})
+    first = OrthoTranslator().fit(latents["c"], latents["a"], target=spec)
+    both = compose(first, space.translator("a"))
+    wanted = space.translator("a").transform(first.transform(latents["c"]))
+    np.testing.assert_allclose(both.transform(latents["c"]), wanted, atol=1e-6)
+
+
+def test_two_shared_spaces_do_not_meet():
+    one, other = SharedSpace(16).fit(views()), SharedSpace(16).fit(views(seed=1))
+    assert one.space_.mismatches(other.space_)
+
+
+def test_a_saved_space_loads_with_all_its_views(tmp_path):
+    latents = views(names="abc")
+    space = SharedSpace(16).fit(latents, spaces={"a": SpaceSpec(40, repo_id="me/a")})
+    space.save_pretrained(tmp_path / "space")
+    again = SharedSpace.from_pretrained(tmp_path / "space", device="cpu")
+    alone = AutoTranslator.from_pretrained(tmp_path / "space", subfolder="b", device="cpu")
+    assert (again.space_, again.alpha_, again.n_pairs_) == (space.space_, space.alpha_, 600)
+    assert again.translator("a").source_.repo_id == "me/a"
+    np.testing.assert_array_equal(
+        alone.transform(latents["b"]), space.translator("b").transform(latents["b"])
+    )
+
+
+def test_a_pushed_space_is_one_commit_with_a_card(api, repo_id):
+    space = SharedSpace(16).fit(views())
+    space.push_to_hub(repo_id, token="hf_alice")
+    assert len(api.list_repo_commits(repo_id)) == 2
+    again = SharedSpace.from_pretrained(repo_id)
+    assert again.space_ == space.space_
+    files = set(api.list_repo_files(repo_id))
+    assert {"README.md", "config.json", "a/config.json", "b/model.safetensors"} <= files
+    assert AutoTranslator.from_pretrained(repo_id, subfolder="a").target_ == space.space_
+
+
+def test_a_view_of_another_save_is_refused(tmp_path):
+    for seed, name in enumerate(("one", "other")):
+        SharedSpace(16).fit(views(seed=seed)).save_pretrained(tmp_path / name)
+    (tmp_path / "one/a").rename(tmp_path / "old")
+    (tmp_path / "other/a").rename(tmp_path / "one/a")
+    with pytest.raises(WeightsError, match="another space's view"):
+        SharedSpace.from_pretrained(tmp_path / "one")
+
+
+def test_a_translator_is_not_taken_for_a_space(tmp_path):
+    x, y = views().values()
+    OrthoTranslator().fit(x, y).save_pretrained(tmp_path / "ortho")
+    with pytest.raises(ConfigError, match="must state space_type 'shared'"):
+        SharedSpace.from_pretrained(tmp_path / "ortho")
+
+
+# What is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("latents", "error", "message"),
+    [
+        ({"a": np.ones((9, 3))}, InvalidLatentsError, "needs 2 views or more"),
+        (
+            {"a": np.ones((9, 3)), "b": np.ones((8, 3))},
+            InvalidLatentsError,
+            "equal numbers of rows",
+        ),
+        (
+            {"a": np.ones((3, 3)), "b": np.ones((3, 3))},
+            InvalidLatentsError,
+            "5 folds need at least",
+        ),
+        ({"a": np.ones((9, 3)), "b": np.eye(9)}, SolverError, "'a' are all equal"),
+        ({"a": np.full((9, 3), np.nan), "b": np.eye(9)}, InvalidLatentsError, "NaN or infinity"),
+        ({"a/b": np.eye(9), "b": np.eye(9)}, ValueError, "a view's name is also its folder"),
+        ({"..": np.eye(9), "b": np.eye(9)}, ValueError, "a view's name is also its folder"),
+    ],
+)
+def test_views_that_cannot_meet_are_refused(latents, error, message):
+    with pytest.raises(error, match=message):
+        SharedSpace().fit(latents)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"dim": 0}, {"alpha": 0.0}, {"alpha": float("nan")}, {"shrink": 0}, {"n_folds": 1}],
+)
+def test_parameters_out_of_range_are_refused(params):
+    with pytest.raises(ValueError, match=f"{next(iter(params))} must be"):
+        SharedSpace(**params).fit(views())
+
+
+def test_moments_of_every_two_views_are_needed():
+    some = moments(views(names="abc"))
+    del some["a", "c"]
+    with pytest.raises(InvalidLatentsError, match="every two"):
+        SharedSpace(alpha=1.0).fit_moments([some])
+
+
+def test_a_view_is_not_fitted_alone_and_a_space_not_used_before_its_fit():
+    space = SharedSpace(16).fit(views())
+    with pytest.raises(TypeError, match="fit its SharedSpace"):
+        space.translator("a").fit(*views().values())
+    with pytest.raises(NotFittedError, match="call fit"):
+        SharedSpace().translator("a")
+    with pytest.raises(KeyError, match="joins"):
+        space.translator("z")
