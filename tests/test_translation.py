@@ -5,10 +5,12 @@ import csv
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,11 +22,20 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 import safetensors.numpy
+import safetensors.torch
+import torch
 from processes import PATIENCE, Process, finished
 
 import hf_latent_bridge
-from hf_latent_bridge import AutoTranslator, OrthoTranslator, translate_file
+from hf_latent_bridge import (
+    AffineTranslator,
+    AutoTranslator,
+    OrthoTranslator,
+    compose,
+    translate_file,
+)
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, ProcessError
+from hf_latent_bridge.translation.pipeline import ahead
 from hf_latent_bridge.vectors.formats import FORMATS, open_vectors, writer_of
 
 
@@ -166,6 +177,7 @@ def test_the_input_is_never_overwritten(translator, save, tmp_path, how):
     assert "same file" in refused(translator, source, names[how], ValueError)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_output(translator, tmp_path):
     """Killed while it writes: the hidden part is there, the result is not."""
     translator.save_pretrained(tmp_path / "translator")
@@ -353,6 +365,27 @@ def test_the_manifest_says_what_was_made_from_what(translator, save, tmp_path, r
         assert told["weights_sha256"] == hashlib.sha256(file.read()).hexdigest()
 
 
+def test_a_composition_is_translated_and_the_manifest_names_its_translators(
+    translator, save, tmp_path, repo_id
+):
+    commit = translator.push_to_hub(repo_id).oid
+    y = np.random.default_rng(3).standard_normal((50, 3)).astype(np.float32)
+    second = AffineTranslator(alpha=0.1, unit_norm="both").fit(y, y @ np.ones((3, 2), "f4"))
+    both = compose(translator, second)
+    source = save(rows(7))
+    for processes in (1, 2):
+        target = tmp_path / f"{processes}.npy"
+        assert translate_file(both, source, target, processes=processes).shape == (7, 2)
+        np.testing.assert_allclose(np.load(target), both.transform(rows(7)), rtol=1e-5)
+    told = manifest(tmp_path / "1.npy")["translator"]
+    assert told["translator_type"] == "composed"
+    first, last = told["params"]["translators"]
+    assert (first["translator_type"], first["repo_id"]) == ("ortho", repo_id)
+    assert first["revision"] == commit
+    assert (last["translator_type"], last["params"]["alpha"]) == ("affine", 0.1)
+    assert len(told["weights_sha256"]) == 64
+
+
 # Killed and resumed -------------------------------------------------------------------------
 
 
@@ -466,6 +499,7 @@ def whole(names):
     return target.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_where_it_stood(large, tmp_path):
     """SIGKILL after the first checkpoint; the second run ends with the bytes of a whole one."""
     state = tmp_path / ".out.npy.part.0-of-1"
@@ -484,9 +518,31 @@ def test_a_killed_process_goes_on_where_it_stood(large, tmp_path):
     assert not list(tmp_path.glob(".out.npy.*"))
 
 
+def test_a_run_that_is_killed_while_it_puts_the_result_together_only_does_that_again(tmp_path):
+    """SIGKILL in the second half of a run, where rows become lines."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((30_000, d), dtype=np.float32) for d in (8, 64))
+    np.save(tmp_path / "in.npy", x)
+    OrthoTranslator().fit(x[:500], y[:500]).save_pretrained(tmp_path / "translator")
+    names = [tmp_path / name for name in ("translator", "in.npy", "out.jsonl")]
+    with run_command(*names) as run:
+        while run.poll() is None and not (tmp_path / ".out.jsonl.part.whole").exists():
+            time.sleep(0.001)
+        run.kill()
+    assert run.returncode == -signal.SIGKILL
+    assert not names[2].exists()
+    assert json.loads((tmp_path / ".out.jsonl.part.0-of-1").read_text())["done"] == 30_000
+    with run_command(*names) as run:
+        assert run.wait(PATIENCE) == 0
+    translator = AutoTranslator.from_pretrained(names[0])
+    np.testing.assert_allclose(read(names[2]), translator.transform(x), rtol=1e-4, atol=1e-5)
+    assert not list(tmp_path.glob(".out*"))
+
+
 # Several processes --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npy", "jsonl", "parquet"])
 def test_two_processes_write_the_bytes_of_one(translator, tmp_path, kind):
     source = write(tmp_path, kind, rows(20_011))
@@ -498,6 +554,7 @@ def test_two_processes_write_the_bytes_of_one(translator, tmp_path, kind):
     assert (tmp_path / f"1.{kind}").read_bytes() == (tmp_path / f"2.{kind}").read_bytes()
 
 
+@pytest.mark.slow
 def test_under_torchrun_each_process_takes_its_share(translator, tmp_path):
     np.save(tmp_path / "in.npy", rows(20_011))
     translator.save_pretrained(tmp_path / "translator")
@@ -514,6 +571,7 @@ def test_under_torchrun_each_process_takes_its_share(translator, tmp_path):
     assert not list(tmp_path.glob(".out.npy.*"))
 
 
+@pytest.mark.slow
 def test_a_bar_shows_what_all_processes_have_done(translator, save, tmp_path, capfd):
     source = save(rows(20_011))
     translate_file(translator, source, tmp_path / "out.npy", processes=2, progress=True)
@@ -547,6 +605,7 @@ def process_at(names, *, rank):
     return pytest.fail("no process writes")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_torchrun_ends_all_when_one_is_killed_and_a_second_run_goes_on(large):
     with torchrun_translate(large) as run:
@@ -561,6 +620,7 @@ def test_torchrun_ends_all_when_one_is_killed_and_a_second_run_goes_on(large):
     assert not list(large[2].parent.glob(".out.npy.*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_a_killed_process_of_several_is_told_in_one_line_and_a_second_run_goes_on(large):
     with run_command(*large, "--processes", 2) as run:
@@ -588,6 +648,7 @@ def test_the_first_process_does_not_wait_for_ever_for_one_that_never_came(
     assert np.load(tmp_path / "out.npy").shape == (20_011, 3)
 
 
+@pytest.mark.slow
 def test_a_bad_row_in_any_process_stops_them_all(translator, save, tmp_path):
     x = rows(20_000)
     x[19_000, 2] = np.nan
@@ -605,6 +666,38 @@ def test_processes_of_processes_and_none_at_all_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="2 processes are running already"):
         translate_file(translator, source, tmp_path / "out.npy", processes=2)
+
+
+def test_processes_without_progress_are_ended_when_their_time_is_up(translator, save, tmp_path):
+    """They have not even started by then."""
+    with pytest.raises(ProcessError, match=r"noted no progress for 0\.01 seconds"):
+        translate_file(translator, save(rows(20)), tmp_path / "o.npy", processes=2, timeout=0.01)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
+def test_processes_end_with_the_one_that_started_them(large):
+    with run_command(*large, "--processes", 2) as run:
+        process = Path("/proc", str(process_at(large, rank=0)))
+        run.kill()
+    deadline = time.monotonic() + PATIENCE
+    while process.exists() and "zombie" not in (process / "status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_reading_that_hangs_is_an_error_when_its_time_is_up():
+    never = threading.Event()
+
+    def hang():
+        yield 1
+        never.wait(PATIENCE)
+
+    items = ahead(hang(), timeout=0.2)
+    assert next(items) == 1
+    with pytest.raises(TimeoutError, match=r"no rows could be read for 0\.2 seconds"):
+        next(items)
+    never.set()
 
 
 # Streams ------------------------------------------------------------------------------------
@@ -633,9 +726,20 @@ def test_a_stream_becomes_a_file_with_the_hash_of_what_was_read(translator, tmp_
     np.testing.assert_allclose(
         np.load(tmp_path / "out.npy"), translator.transform(rows(7)), rtol=1e-5
     )
-    assert manifest(tmp_path / "out.npy")["source"]["sha256"] == hashlib.sha256(lines).hexdigest()
+    digest = hashlib.sha256(lines).hexdigest()
+    source = {"name": "-", "size": len(lines), "sha256": digest}
+    assert manifest(tmp_path / "out.npy")["source"] == source
+    assert not list(tmp_path.glob(".*"))
 
 
+def test_a_bad_row_of_stdin_is_named_and_nothing_is_left(translator, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[1, 2, 3, 4]\n[1, 2]\n")))
+    with pytest.raises(InvalidLatentsError, match=r"^stdin: row 1 has 2 numbers"):
+        translate_file(translator, "-", tmp_path / "out.npy")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """Measured in processes of their own, on 50 and 400 thousand rows."""
     code = """
@@ -713,3 +817,130 @@ def test_every_format_that_is_written_is_read_again_with_what_it_has_room_for(
         assert not others or [row["text"] for row in objects] == texts
     assert manifest(target)["kept"] == list(written.kept)
     assert not list(tmp_path.glob(".*"))
+
+
+NESTED = [
+    {"custom_id": f"doc {i}", "response": {"model": "m", "data": [{"index": 0, "embedding": row}]}}
+    for i, row in enumerate(rows(5).tolist())
+]
+
+
+@pytest.fixture
+def nested(tmp_path):
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in NESTED))
+    return tmp_path / "in.jsonl"
+
+
+def test_a_vector_inside_an_object_is_replaced_in_place(translator, nested, tmp_path):
+    translate_file(translator, nested, tmp_path / "out.jsonl", chunk_size=2)
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    for old, line, expected in zip(NESTED, lines, translator.transform(rows(5)), strict=True):
+        new = json.loads(line)
+        (entry,) = new["response"]["data"]
+        np.testing.assert_allclose(entry.pop("embedding"), expected, rtol=1e-5)
+        assert new["response"] == {"model": "m", "data": [{"index": 0}]}
+        assert list(new) == list(old)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".hdf5", ".vec"])
+def test_a_vector_inside_an_object_gets_a_column_where_rows_are_flat(
+    translator, nested, tmp_path, suffix
+):
+    target = tmp_path / f"out{suffix}"
+    written = translate_file(translator, nested, target)
+    vectors, objects = rows_read(target)
+    np.testing.assert_allclose(vectors, translator.transform(rows(5)), rtol=1e-5)
+    assert [row.get("custom_id", row.get("token")) for row in objects] == [
+        row["custom_id"] for row in NESTED
+    ]
+    assert written.dropped == (("response",) if suffix == ".vec" else ())
+    if suffix != ".vec":
+        held = objects[1]["response"]
+        held = json.loads(held) if isinstance(held, str) else held
+        assert held == {"model": "m", "data": [{"index": 0, "embedding": None}]}
+
+
+def test_tables_keep_the_types_of_their_columns(translator, tmp_path):
+    struct = [{"title": [1.0, 2.0], "body": row} for row in rows(5).tolist()]
+    columns = {
+        "when": pyarrow.array([0, 1, 2, 3, None], pyarrow.timestamp("us")),
+        "count": pyarrow.array(range(5), pyarrow.int8()),
+        "vectors": pyarrow.array(struct),
+        "kind": pyarrow.array(["a", "b", "a", None, "b"]).dictionary_encode(),
+        "tags": pyarrow.array([["x"], [], None, ["y", "z"], []]),
+    }
+    table = pyarrow.table(columns).replace_schema_metadata({"huggingface": "{}", "mine": "kept"})
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet", row_group_size=2)
+    for suffix in (".parquet", ".arrow"):
+        target = tmp_path / f"out{suffix}"
+        options = {"column": "vectors.body", "chunk_size": 2, "dtype": "float32"}
+        translate_file(translator, tmp_path / "in.parquet", target, **options)
+        opened = pyarrow.parquet.read_table if suffix == ".parquet" else pyarrow.feather.read_table
+        result = opened(target)
+        assert result.drop_columns(["vectors"]) == table.drop_columns(["vectors"])
+        assert result.schema.metadata[b"mine"] == b"kept"
+        assert b"huggingface" not in result.schema.metadata
+        bodies = [row["body"] for row in result["vectors"].to_pylist()]
+        np.testing.assert_allclose(bodies, translator.transform(rows(5)), rtol=1e-5)
+        assert [row["title"] for row in result["vectors"].to_pylist()] == [[1.0, 2.0]] * 5
+        assert result.schema.field("vectors").type.field("body").type == pyarrow.list_(
+            pyarrow.float32(), 3
+        )
+
+
+def test_fields_without_a_common_type_become_json_text_in_a_table(translator, tmp_path):
+    values = [1, "a", None, {"b": 2.5}, [True]] * 500
+    lines = (
+        json.dumps({"id": i, "any": value, "x": row} | ({"late": 1.5} if i > 2000 else {}))
+        for i, (value, row) in enumerate(zip(values, rows(2500).tolist(), strict=True))
+    )
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    translate_file(translator, tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    result = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert result.column_names == ["id", "any", "x", "late"]
+    assert result["any"].to_pylist()[:5] == ["1", "a", None, '{"b": 2.5}', "[true]"]
+    assert result["id"].to_pylist() == list(range(2500))
+    assert result["late"].to_pylist()[1999:2002] == [None, None, 1.5]
+
+
+def test_other_libraries_read_what_was_written(translator, save, tmp_path):
+    source, expected = save(rows(6)), translator.transform(rows(6))
+
+    def written(suffix):
+        translate_file(translator, source, tmp_path / f"out{suffix}")
+        return str(tmp_path / f"out{suffix}")
+
+    index = pytest.importorskip("faiss").read_index(written(".faiss"))
+    np.testing.assert_allclose(index.reconstruct_n(0, 6), expected, rtol=1e-5)
+    with pytest.importorskip("h5py").File(written(".hdf5")) as file:
+        np.testing.assert_allclose(file["latents"], expected, rtol=1e-5)
+    vecs = np.fromfile(written(".fvecs"), "<i4").reshape(6, 4)
+    assert set(vecs[:, 0]) == {3}
+    np.testing.assert_allclose(vecs[:, 1:].copy().view("<f4"), expected, rtol=1e-5)
+    header = np.fromfile(written(".fbin"), "<u4", 2)
+    assert header.tolist() == [6, 3]
+    np.testing.assert_allclose(np.load(written(".npz"))["latents"], expected, rtol=1e-5)
+    loaded = datasets.load_dataset("parquet", data_files=written(".parquet"), split="train")
+    np.testing.assert_allclose(loaded["latents"][:], expected, rtol=1e-5)
+
+
+def test_the_precision_is_that_of_the_output_where_it_is_wider(translator, save, tmp_path):
+    x = rows(50, "float16")
+    translate_file(translator, save(x), tmp_path / "out.npy", dtype="float32")
+    expected = translator.transform(x.astype(np.float32))
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-6)
+
+
+def test_bfloat16_is_read_as_float32(translator, tmp_path):
+    x = torch.from_numpy(rows(5)).bfloat16()
+    safetensors.torch.save_file({"x": x}, tmp_path / "in.safetensors")
+    written = translate_file(translator, tmp_path / "in.safetensors", tmp_path / "out.npy")
+    assert written.dtype == "float32"
+    expected = translator.transform(x.float().numpy())
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-6)
+
+
+def test_a_dtype_that_the_format_does_not_have_is_refused(translator, save, tmp_path):
+    with pytest.raises(ValueError, match=r"out.fvecs can hold float32, got dtype='float16'"):
+        translate_file(translator, save(rows(2)), tmp_path / "out.fvecs", dtype="float16")
+    assert translate_file(translator, save(rows(2, "f8")), tmp_path / "o.fvecs").dtype == "float32"

@@ -145,8 +145,10 @@ def translate_file(
     )
     if str(output) == "-":
         return _to_stdout(job)
-    with _stdin_as_file(job) as job:
+    if str(path) != "-":
         return _to_file(job, rank, resume=resume, progress=progress)
+    with _stdin_in_file(job) as job:
+        return _to_file(job, rank, resume=False, progress=progress)
 
 
 def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> TranslatedFile:
@@ -159,7 +161,7 @@ def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> Tra
     ended = threading.Event()
     try:
         with ThreadPoolExecutor(1) as beside:
-            described = beside.submit(_describe_input, reader, ended)
+            described = beside.submit(_describe_input, job, reader, ended)
             if job.processes > 1 and rank is None:
                 translate_ranges(job, reader.n or 0, progress=progress)
             else:
@@ -226,21 +228,19 @@ def _to_stdout(job: Job) -> TranslatedFile:
 
 
 @contextlib.contextmanager
-def _stdin_as_file(job: Job) -> Iterator[Job]:
+def _stdin_in_file(job: Job) -> Iterator[Job]:
     """Keeps the lines of stdin in a hidden file until they are translated."""
-    if job.input.path != "-":
-        yield job
-        return
-    kept = job.part.with_name(f"{job.part.name}.stdin.jsonl")
     try:
-        with kept.open("wb") as stream:
+        with job.stdin.open("wb") as stream:
             shutil.copyfileobj(sys.stdin.buffer, stream)
-        yield replace(job, input=replace(job.input, path=str(kept)))
+        yield replace(job, input=replace(job.input, path=str(job.stdin)))
+    except InvalidLatentsError as error:
+        raise InvalidLatentsError(str(error).replace(str(job.stdin), "stdin")) from error
     finally:
-        kept.unlink(missing_ok=True)
+        job.stdin.unlink(missing_ok=True)
 
 
-def _describe_input(reader: VectorReader, ended: threading.Event) -> dict[str, Any]:
+def _describe_input(job: Job, reader: VectorReader, ended: threading.Event) -> dict[str, Any]:
     """The input for the manifest: a file by its name, size and SHA-256."""
     if reader.path is None:
         return reader.identity()
@@ -248,8 +248,8 @@ def _describe_input(reader: VectorReader, ended: threading.Event) -> dict[str, A
     with reader.path.open("rb", buffering=0) as stream:
         while not ended.is_set() and (content := stream.read(2**22)):
             digest.update(content)
-    size = reader.path.stat().st_size
-    return {"name": reader.path.name, "size": size, "sha256": digest.hexdigest()}
+    name = "-" if reader.path == job.stdin else reader.path.name
+    return {"name": name, "size": reader.path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _check_positive(**sizes: float) -> None:

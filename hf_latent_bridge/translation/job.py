@@ -92,6 +92,11 @@ class Job:
         return self.part.with_name(f"{self.part.name}.whole")
 
     @property
+    def stdin(self) -> Path:
+        """The hidden file that holds the lines of stdin while they are translated."""
+        return self.part.with_name(f"{self.part.name}.stdin.jsonl")
+
+    @property
     def manifest(self) -> Path:
         """The file beside the result that says how it was made."""
         return self.output.with_name(f"{self.output.name}.manifest.json")

@@ -73,8 +73,10 @@ def translate_block(job: Job, block: Block) -> Array:
     Raises:
         InvalidLatentsError: A bad row, named by its number.
     """
+    dtype = np.dtype(job.dtype)
     try:
-        return _cast(job.translator.transform(block.vectors), str(job.dtype))
+        rows = block.vectors.astype(np.promote_types(block.vectors.dtype, dtype), copy=False)
+        return _cast(job.translator.transform(rows), dtype.name)
     except InvalidLatentsError as error:
         bad = np.flatnonzero(~np.isfinite(block.vectors).all(axis=1))
         row = f"row {block.first + int(bad[0])} is bad; " if len(bad) else ""

@@ -78,21 +78,26 @@ class Objects:
         return [self.spot.put(value, vector) for value, vector in rows]
 
     def table(self, vectors: Array) -> Any:
-        """An Arrow table of what is at the top of the objects, and the vectors in a column."""
+        """An Arrow table with a column for each key at the top, and the vectors in one of them.
+
+        A vector from further inside gets a column of its own, and is null in its old place.
+        """
         import pyarrow
 
-        from hf_latent_bridge.vectors.tables import vector_array
+        from hf_latent_bridge.vectors.tables import array_of, vector_array
 
-        gone = {*self.spot.columns, *self.spot.keys[:1]}
-        others = [
-            {key: v for key, v in value.items() if key not in gone}
-            for value in self.values
-            if isinstance(value, dict)
-        ]
-        column = vector_array(vectors)
-        if not any(others):
-            return pyarrow.table({self.spot.name: column})
-        return pyarrow.Table.from_pylist(others).append_column(self.spot.name, column)
+        values = self.objects(np.full(len(self), None))
+        rows = [value if isinstance(value, dict) else {} for value in values]
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: array_of([row.get(name) for row in rows]) for name in names}
+        return pyarrow.table(columns | {self.spot.name: vector_array(vectors)})
+
+
+def objects_beside(columns: dict[str, list[Any]], name: str) -> Objects:
+    """Rows of columns beside vectors that a format keeps apart, with room for them at `name`."""
+    rows = zip(*columns.values(), strict=True)
+    values = [{**dict(zip(columns, row, strict=True)), name: None} for row in rows]
+    return Objects(values, Spot(name, (name,)))
 
 
 class JsonReader(VectorReader):

@@ -1,6 +1,7 @@
 """Vectors in columns of tables: Parquet, Arrow, Feather, and datasets."""
 
 import abc
+import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -309,6 +310,23 @@ def find_in(schema: Any, shown: Any, wanted: str | None, where: object) -> Field
     numbers = [path for path, kind in leaves.items() if _is_number(kind)]
     others = [f"{path} ({kind})" for path, kind in leaves.items() if path not in numbers]
     return find_field(where, wanted, lists, numbers, others)
+
+
+def array_of(values: list[Any]) -> Any:
+    """JSON values as an Arrow array; as JSON texts where Arrow has no common type for them."""
+    import pyarrow
+
+    try:
+        return pyarrow.array(values)
+    except (pyarrow.ArrowException, OverflowError):
+        return pyarrow.array([json_text(value) for value in values], pyarrow.string())
+
+
+def json_text(value: Any) -> str | None:
+    """A JSON value as text; None and texts as they are."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def vector_array(vectors: Array) -> Any:

@@ -11,7 +11,7 @@ import lzma
 import math
 import struct
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -160,18 +160,20 @@ def write_npz(stream: BinaryIO, result: Result) -> None:
 
 
 def write_hdf5(stream: BinaryIO, result: Result) -> None:
-    """HDF5: the datasets `latents` and, where the rows have some, `ids`."""
+    """HDF5: the dataset `latents`, and one for each column; mixed types as JSON texts."""
     import h5py
 
     with h5py.File(stream, "w") as file:
-        vectors = file.create_dataset(COLUMN, result.shape, result.dtype)
+        file.create_dataset(COLUMN, result.shape, result.dtype)
+        for name, kind in _column_types(result).items():
+            dtype = h5py.string_dtype() if kind is str else np.dtype(kind)
+            file.create_dataset(name, result.shape[:1], dtype)
         for block in result.blocks(_ROWS):
-            vectors[block.first : block.first + len(block.vectors)] = block.vectors
-        first = 0
-        for ids in _all_ids(result):
-            kept = file.require_dataset("ids", result.shape[:1], h5py.string_dtype())
-            kept[first : first + len(ids)] = ids
-            first += len(ids)
+            rows = slice(block.first, block.first + len(block.vectors))
+            file[COLUMN][rows] = block.vectors
+            for name, values in _columns(block).items():
+                texts = file[name].dtype.kind == "O"
+                file[name][rows] = [_text(v) for v in values] if texts else values
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> Any:
@@ -210,24 +212,20 @@ def json_lines(block: Block) -> bytes:
     lists = _lists(block.vectors)
     if block.payload is None:
         return "".join(f"{numbers}\n" for numbers in lists).encode()
-    values = block.payload.objects(_marks(block))
+    values = _placed(block, [_MARK] * len(lists))
     return b"".join(map(_json_line, values, lists))
 
 
 def write_csv(stream: BinaryIO, result: Result, *, delimiter: str = ",") -> None:
     """CSV: the rows' columns, with each vector as a text such as `[0.1, 0.2]` in one of them."""
-    names = dict.fromkeys(
-        name
-        for block in result.blocks(_ROWS)
-        for row in _objects(block, _marks(block))
-        for name in row
-    )
+    blocks = (_flat_rows(block, [None] * len(block.vectors)) for block in result.blocks(_ROWS))
+    names = dict.fromkeys(name for rows in blocks for row in rows for name in row)
     text = io.TextIOWrapper(stream, "utf-8", newline="")
     lines = csv.DictWriter(text, names or [COLUMN], delimiter=delimiter, lineterminator="\n")
     lines.writeheader()
     for block in result.blocks(_ROWS):
-        rows = _objects(block, np.array(_lists(block.vectors), object))
-        lines.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+        for row in _flat_rows(block, _lists(block.vectors)):
+            lines.writerow({name: _cell(value) for name, value in row.items()})
     text.flush()
     text.detach()
 
@@ -305,21 +303,35 @@ def id_name(names: Collection[str]) -> str | None:
 
 def other_columns(block: Block) -> list[str]:
     """The columns of some rows besides that of the vectors, in the order in which they come."""
-    if block.payload is None:
-        return []
-    rows = _objects(block, _marks(block))
+    marks = [_MARK] * len(block.vectors)
+    rows = _flat_rows(block, marks) if block.payload else []
     return list(dict.fromkeys(k for row in rows for k, value in row.items() if value != _MARK))
 
 
-def _objects(block: Block, vectors: Array) -> list[dict[str, Any]]:
-    if block.payload is None:
+def _flat_rows(block: Block, vectors: Sequence[Any]) -> list[dict[str, Any]]:
+    """A dict for each row, with its vector in a column of its own.
+
+    A vector from inside another column leaves null there.
+    """
+    if block.payload is None or not isinstance(_first_row(block), dict):
         return [{COLUMN: vector} for vector in vectors]
-    values = block.payload.objects(vectors)
-    return [value if isinstance(value, dict) else {COLUMN: value} for value in values]
+    if _MARK in _first_row(block).values():
+        return _placed(block, vectors)
+    rows = _placed(block, [None] * len(vectors))
+    return [row | {COLUMN: vector} for row, vector in zip(rows, vectors, strict=True)]
 
 
-def _marks(block: Block) -> Array:
-    return np.full(len(block.vectors), _MARK, object)
+def _first_row(block: Block) -> Any:
+    return next(iter(_placed(block, [_MARK] * len(block.vectors))), {})
+
+
+def _placed(block: Block, vectors: Sequence[Any]) -> list[Any]:
+    """The rows as JSON values, with other vectors in place of those read."""
+    if block.payload is None:
+        return list(vectors)
+    held = np.empty(len(vectors), object)
+    held[:] = vectors
+    return block.payload.objects(held)
 
 
 def _ids(block: Block) -> list[str] | None:
@@ -327,7 +339,40 @@ def _ids(block: Block) -> list[str] | None:
     name = id_name(other_columns(block))
     if name is None:
         return None
-    return [str(value.get(name, "")) for value in _objects(block, _marks(block))]
+    return [_text(row.get(name)) for row in _flat_rows(block, [None] * len(block.vectors))]
+
+
+def _columns(block: Block) -> dict[str, list[Any]]:
+    """The values of each column besides that of the vectors."""
+    rows = _flat_rows(block, [_MARK] * len(block.vectors))
+    return {name: [row.get(name) for row in rows] for name in other_columns(block)}
+
+
+def _column_types(result: Result) -> dict[str, type]:
+    """For each column bool, int or float if all its values are numbers of that kind, else str."""
+    kinds: dict[str, set[type]] = {}
+    for block in result.blocks(_ROWS):
+        for name, values in _columns(block).items():
+            kinds.setdefault(name, set()).update(map(_number_type, values))
+    return {name: _common_type(found) for name, found in kinds.items()}
+
+
+def _number_type(value: Any) -> type:
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return str
+    return type(value) if type(value) in (bool, int, float) else str
+
+
+def _common_type(found: set[type]) -> type:
+    if len(found) == 1:
+        return found.pop()
+    return float if found == {int, float} else str
+
+
+def _text(value: Any) -> str:
+    """A value as text: nothing for None, JSON for what is neither a number nor a text."""
+    cell = "" if value is None else _cell(value)
+    return cell if isinstance(cell, str) else json.dumps(cell)
 
 
 # Tables ---------------------------------------------------------------------------------------
@@ -361,8 +406,6 @@ def _schema(result: Result) -> Any:
     """The schema of all rows, without what `datasets` says about the width of the old vectors."""
     import pyarrow
 
-    from hf_latent_bridge.vectors.tables import vector_array
-
     schemas = {}
     for block in result.blocks(_ROWS):
         schema = _table(block).schema
@@ -371,10 +414,22 @@ def _schema(result: Result) -> Any:
             break
     if not schemas:
         none = np.empty((0, result.shape[1]), result.dtype)
-        schemas = {"": pyarrow.schema({COLUMN: vector_array(none).type})}
-    whole = pyarrow.unify_schemas(list(schemas.values()), promote_options="permissive")
-    kept = {k: v for k, v in (whole.metadata or {}).items() if k != b"huggingface"}
-    return whole.with_metadata(kept or None)
+        schemas = {"": _table(Block(0, none)).schema}
+    names = dict.fromkeys(name for schema in schemas.values() for name in schema.names)
+    fields = [_common_field([s.field(n) for s in schemas.values() if n in s.names]) for n in names]
+    kept = {k: v for k, v in (schema.metadata or {}).items() if k != b"huggingface"}
+    return pyarrow.schema(fields, kept or None)
+
+
+def _common_field(fields: list[Any]) -> Any:
+    """A field that takes the values of all; one of texts where they have no type in common."""
+    import pyarrow
+
+    try:
+        schemas = [pyarrow.schema([field]) for field in fields]
+        return pyarrow.unify_schemas(schemas, promote_options="permissive").field(0)
+    except pyarrow.ArrowException:
+        return pyarrow.field(fields[0].name, pyarrow.string())
 
 
 def _tables(result: Result, schema: Any) -> Iterator[Any]:
@@ -383,12 +438,21 @@ def _tables(result: Result, schema: Any) -> Iterator[Any]:
     rows = min(16384, max(64, _GROUP_BYTES // (result.shape[1] * result.dtype.itemsize)))
     for block in result.blocks(rows):
         table = _table(block)
-        missing = {f.name: pyarrow.nulls(len(table), f.type) for f in schema}
-        columns = [
-            table[f.name].cast(f.type) if f.name in table.column_names else missing[f.name]
-            for f in schema
-        ]
+        columns = [_column(table, field) for field in schema]
         yield pyarrow.Table.from_arrays(columns, schema=schema)
+
+
+def _column(table: Any, field: Any) -> Any:
+    import pyarrow
+
+    from hf_latent_bridge.vectors.tables import json_text
+
+    if field.name not in table.column_names:
+        return pyarrow.nulls(len(table), field.type)
+    column = table[field.name]
+    if column.type != field.type and pyarrow.types.is_string(field.type):
+        return pyarrow.array(map(json_text, column.to_pylist()), field.type)
+    return column.cast(field.type)
 
 
 def _table(block: Block) -> Any:
@@ -418,7 +482,7 @@ BIN = {
     ".hbin": Writer(header=bin_header, dtypes=_FLOAT16),
 }
 FAISS = dict.fromkeys((".faiss", ".index"), Writer(header=faiss_header, dtypes=_FLOAT32))
-HDF5 = dict.fromkeys((".hdf5", ".h5"), Writer(write=write_hdf5, keeps="ids"))
+HDF5 = dict.fromkeys((".hdf5", ".h5"), Writer(write=write_hdf5, keeps="all"))
 PARQUET = dict.fromkeys((".parquet", ".pq"), Writer(write=write_parquet, keeps="all"))
 ARROW = dict.fromkeys((".arrow", ".feather", ".ipc"), Writer(write=write_arrow, keeps="all"))
 JSON_LINES = dict.fromkeys((".jsonl", ".ndjson"), Writer(write=write_json_lines, keeps="all"))
