@@ -147,6 +147,7 @@ def test_a_bag_of_words_that_needs_no_padding_is_encoded_too(batch_size, tmp_pat
     torch.testing.assert_close(latents, expected, **CLOSE)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_gives_the_same_latents(monkeypatch):
     counters = torch._dynamo.utils.counters["stats"]
     # graphs are captured as ever; that C++ is not generated saves half a minute
@@ -163,7 +164,7 @@ def test_closing_it_does_not_wait_for_what_the_thread_still_makes():
 
     def items():
         yield 1
-        release.wait()
+        release.wait(120)
         yield 2
 
     taken = prefetch(items())

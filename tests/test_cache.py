@@ -185,6 +185,7 @@ def test_a_cache_that_is_cleared_under_an_encoder_is_filled_again(tmp_path):
     assert [entry.items for entry in cache_info(tmp_path)] == [2]
 
 
+@pytest.mark.slow
 def test_two_processes_that_write_at_once_lose_and_mix_nothing(tmp_path):
     code = f"""
 import sys

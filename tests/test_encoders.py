@@ -459,6 +459,7 @@ def test_a_device_that_is_not_there_is_refused():
         load_encoder(bert_folder(), device="cuda")
 
 
+@pytest.mark.slow
 def test_without_a_network_the_cache_serves_and_a_stranger_is_refused(repo_id):
     from huggingface_hub import snapshot_download
 
@@ -508,6 +509,7 @@ def test_a_sentence_transformers_module_from_the_repo_is_refused_and_not_run(tmp
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_loading_and_encoding_print_nothing_unless_a_bar_is_asked_for(tmp_path):
     from safetensors.torch import load_file, save_file
 

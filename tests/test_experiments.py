@@ -114,6 +114,7 @@ def test_every_method_recovers_a_turned_space_and_the_scores_say_so():
     assert recall_at_1(x[300:], y[300:]) < 0.2
 
 
+@pytest.mark.slow
 def test_accuracy_equals_scikit_learns_and_chance_is_the_most_frequent_label():
     from sklearn.metrics import accuracy_score
 
@@ -129,6 +130,7 @@ def test_accuracy_equals_scikit_learns_and_chance_is_the_most_frequent_label():
     assert expected > 0.8 > majority(test.labels)
 
 
+@pytest.mark.slow
 def test_views_are_the_same_rows_by_each_encoder_and_come_from_the_cache(tmp_path, monkeypatch):
     from hf_latent_bridge import load_encoder
 

@@ -137,6 +137,7 @@ def replace_tensors(saved):
 
 
 class TestPushAndLoad:
+    @pytest.mark.slow
     def test_another_process_translates_the_same_at_every_kind_of_revision(
         self, translator, pushed, api
     ):
@@ -1050,6 +1051,7 @@ class TestSaving:
         else:
             assert same(AutoTranslator.from_pretrained(saved), fitted(1))
 
+    @pytest.mark.slow
     def test_savers_at_once_never_leave_a_silent_mix(self, tmp_path):
         """Two processes save different maps into one folder, again and again, while we load."""
         code = """
@@ -1084,6 +1086,7 @@ def outcome(folder):
     return f"a mix: {weight}"
 
 
+@pytest.mark.slow
 class TestWithoutANetwork:
     @pytest.fixture
     def names(self, pushed):

@@ -65,6 +65,7 @@ def test_blocks_of_any_size_find_the_same(metric):
     torch.testing.assert_close(small_scores, scores)
 
 
+@pytest.mark.slow
 def test_a_search_never_holds_all_scores_at_once():
     code = """
 import resource, torch

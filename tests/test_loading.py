@@ -78,6 +78,8 @@ def test_two_folders_of_one_repo_are_two_spaces(repo_id, api):
     assert root.subfolder is None
     with pytest.raises(RepoNotFoundError, match="must stay inside the repo"):
         load_encoder(repo_id, subfolder="../a")
+    with pytest.raises(RepoNotFoundError, match="has no folder 'nowhere'"):
+        load_encoder(bert_folder(), subfolder="nowhere")
     with pytest.raises(ValueError, match=r"a space brings its own .*leave subfolder out"):
         load_encoder(a, subfolder="b")
 

@@ -286,6 +286,7 @@ class TestCommits:
         assert "x.txt" in api.list_repo_files(repo, revision="feature/x")
         assert "x.txt" not in api.list_repo_files(repo)
 
+    @pytest.mark.slow
     def test_long_histories_are_paged(self, hub, api, repo, upload):
         for number in range(60):
             upload(b"%d" % number, "a.txt")
@@ -455,6 +456,7 @@ class TestFaults:
         assert [commit.title for commit in api.list_repo_commits(repo)] == ["initial commit"]
 
 
+@pytest.mark.slow
 class TestPersistence:
     @pytest.fixture
     def start_process(self, tmp_path):
@@ -532,6 +534,7 @@ class TestPersistence:
         with LocalHub(tmp_path) as hub:
             assert HfApi(hub.url, token="hf_alice").file_exists("alice/kept", "a.bin")
 
+    @pytest.mark.slow
     def test_a_killed_server_leaves_a_loadable_state(self, start_process, tmp_path):
         for _ in range(3):
             process, url = start_process()
@@ -551,6 +554,7 @@ class TestPersistence:
                 for entry in repo.main.tree.values():
                     assert len(hub.store.blobs.read(entry)) == entry.size
 
+    @pytest.mark.slow
     def test_the_command_refuses_a_folder_in_use_and_stops_on_ctrl_c(self, start_process, tmp_path):
         process, url = start_process()
         command = [sys.executable, SCRIPT, "--port", "0", "--root", tmp_path]
@@ -564,6 +568,7 @@ class TestPersistence:
         assert output.endswith("Stopped.\n")
 
 
+@pytest.mark.slow
 class TestLibraries:
     def test_the_file_system_reads_and_writes(self, api, repo_id, tmp_path):
         api.create_repo(repo_id, repo_type="space", space_sdk="gradio")

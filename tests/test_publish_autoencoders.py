@@ -8,6 +8,8 @@ from sklearn.datasets import load_digits
 
 from hf_latent_bridge import AutoTranslator, ConvEncoder, load_decoder, load_pairs, stitch
 
+pytestmark = pytest.mark.slow
+
 REPOS = "alice/autoencoder-a", "alice/autoencoder-b", "alice/autoencoder-a-to-b"
 PIXELS = (load_digits().images * 15.9375).astype("uint8")
 

@@ -8,6 +8,8 @@ import pytest
 import reproduce
 from experiments.results_page import PAGE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def page():

@@ -12,6 +12,8 @@ from experiments.results_page import PAGE
 
 from hf_latent_bridge.metrics import counterpart_ranks, recall_at_k
 
+pytestmark = pytest.mark.slow
+
 
 def test_held_out_rows_are_of_folders_that_nothing_is_fitted_on():
     groups = np.array(list("aaaabbbccd") * 20)

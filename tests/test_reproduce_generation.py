@@ -1,7 +1,10 @@
 """The generation experiment: stitched pictures lie between native and untranslated ones."""
 
+import pytest
 import reproduce
 from experiments.results_page import PAGE
+
+pytestmark = pytest.mark.slow
 
 HEADER = ["narrow → wide", "wide → narrow"]
 

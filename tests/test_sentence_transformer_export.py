@@ -18,6 +18,8 @@ from hf_latent_bridge import (
 )
 from hf_latent_bridge.errors import EncoderError, NotFittedError, SpaceMismatchError
 
+pytestmark = pytest.mark.slow
+
 TEXTS = list(tiny_models.TEXTS)
 
 BLOCKED = """

@@ -7,6 +7,8 @@ from tabs.across import CODE, TOP_K, search_across
 
 from hf_latent_bridge import AutoTranslator, load_decoder, load_encoder, stitch
 
+pytestmark = pytest.mark.slow
+
 QUERY = "the red dog runs"
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import gradio_client
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
 
 README = Path(__file__).resolve().parent.parent / "spaces_demo" / "README.md"
 API = README.read_text().split("## API", 1)[1]

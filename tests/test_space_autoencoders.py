@@ -12,6 +12,8 @@ from tiny_images import huge_png
 
 from hf_latent_bridge import AffineTranslator, AutoTranslator, ConvEncoder, load_decoder, stitch
 
+pytestmark = pytest.mark.slow
+
 CHAINS = ("A itself", "B itself", "translated", "untranslated")
 
 

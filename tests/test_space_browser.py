@@ -3,7 +3,10 @@
 import pytest
 from space.walk import WIDTHS, chromium, find_chromium, walk
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed"),
+]
 
 TABS = (
     "Across models",

@@ -30,6 +30,8 @@ from hf_latent_bridge import (
 )
 from hf_latent_bridge.errors import RankWarning
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hf_aToken.that-must-appear-nowhere_0123456789"
 HOW = ("ortho", 0.1, 60)
 

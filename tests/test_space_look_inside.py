@@ -17,6 +17,8 @@ from hf_latent_bridge import (
     evaluate_latents,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def own(repos):

@@ -15,6 +15,8 @@ from tiny_images import huge_png
 
 from hf_latent_bridge import AutoTranslator, load_decoder, load_encoder, stitch, zero_shot
 
+pytestmark = pytest.mark.slow
+
 TEXT = "the red dog runs"
 LABELS = "red dog\nold house, tree"
 

@@ -22,7 +22,10 @@ from hf_latent_bridge import (
 from hf_latent_bridge.translators.base import TRANSLATORS
 
 # layer norms leave one direction of the small encoders' latents empty
-pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning"),
+]
 TEXT = "the red dog runs"
 CHOICES = ("MiniLM", "affine", 1000)
 

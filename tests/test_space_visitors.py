@@ -2,7 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from gradio_client import Client
+
+pytestmark = pytest.mark.slow
 
 QUERIES = [f"query {number} of twenty" for number in range(20)]
 

@@ -93,6 +93,13 @@ class Objects:
         return pyarrow.table(columns | {self.spot.name: vector_array(vectors)})
 
 
+def objects_beside(columns: dict[str, list[Any]], name: str) -> Objects:
+    """Rows of columns beside vectors that a format keeps apart, with room for them at `name`."""
+    rows = zip(*columns.values(), strict=True)
+    values = [{**dict(zip(columns, row, strict=True)), name: None} for row in rows]
+    return Objects(values, Spot(name, (name,)))
+
+
 class JsonReader(VectorReader):
     """Rows that are JSON values, as float32. A kind of file implements `values`."""
 

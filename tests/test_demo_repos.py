@@ -20,7 +20,10 @@ from tiny_models import EN, commit_of, sentence_repo, sentences, text_dataset_re
 from hf_latent_bridge import AutoTranslator, Pairs, evaluate_latents, load_decoder, load_encoder
 
 # the tiny image encoder has channels that never vary
-pytestmark = pytest.mark.filterwarnings("ignore:.* pairs determine .* directions")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.* pairs determine .* directions"),
+]
 
 TITLES = 120
 FOLDERS = 60
