@@ -303,10 +303,15 @@ def id_name(names: Collection[str]) -> str | None:
     return next((name for name in _ID_NAMES if name in names), None)
 
 
+def has_columns(block: Block) -> bool:
+    """Whether the rows are objects; bare vectors have no columns."""
+    return block.payload is not None and isinstance(_first_row(block), dict)
+
+
 def other_columns(block: Block) -> list[str]:
     """The columns of some rows besides that of the vectors, in the order in which they come."""
     marks = [_MARK] * len(block.vectors)
-    rows = _flat_rows(block, marks) if block.payload else []
+    rows = _flat_rows(block, marks) if has_columns(block) else []
     return list(dict.fromkeys(k for row in rows for k, value in row.items() if value != _MARK))
 
 
@@ -315,7 +320,7 @@ def _flat_rows(block: Block, vectors: Sequence[Any]) -> list[dict[str, Any]]:
 
     A vector from inside another column leaves null there.
     """
-    if block.payload is None or not isinstance(_first_row(block), dict):
+    if not has_columns(block):
         return [{COLUMN: vector} for vector in vectors]
     if _MARK in _first_row(block).values():
         return _placed(block, vectors)
