@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from hf_latent_bridge import LatentIndex, load_decoder, load_encoder, split_classifier, split_model
+from hf_latent_bridge.devices import default_device
 from hf_latent_bridge.errors import (
     DecoderError,
     EncoderError,
@@ -155,7 +156,7 @@ def test_a_batch_gives_what_one_by_one_gives_and_in_order(kind):
     encoder = load_encoder(folder, pooling="classifier")
     apart = torch.cat([encoder.encode([text]) for text in TEXTS])
     torch.testing.assert_close(encoder.encode(TEXTS, batch_size=3), apart, rtol=1e-4, atol=1e-4)
-    assert (encoder.dtype, encoder.device.type) == (torch.float32, "cpu")
+    assert (encoder.dtype, encoder.device) == (torch.float32, default_device())
 
 
 def test_pictures_come_in_any_form_and_lie_on_white(tmp_path):
