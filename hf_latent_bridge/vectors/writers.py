@@ -428,12 +428,11 @@ def _schema(result: Result) -> Any:
         schemas[schema.to_string()] = schema
         if block.payload is None:
             break
-    if not schemas:
-        none = np.empty((0, result.shape[1]), result.dtype)
-        schemas = {"": _table(Block(0, none)).schema}
-    names = dict.fromkeys(name for schema in schemas.values() for name in schema.names)
-    fields = [_common_field([s.field(n) for s in schemas.values() if n in s.names]) for n in names]
-    kept = {k: v for k, v in (schema.metadata or {}).items() if k != b"huggingface"}
+    none = Block(0, np.empty((0, result.shape[1]), result.dtype))
+    found = list(schemas.values()) or [_table(none).schema]
+    names = dict.fromkeys(name for schema in found for name in schema.names)
+    fields = [_common_field([s.field(n) for s in found if n in s.names]) for n in names]
+    kept = {k: v for k, v in (found[0].metadata or {}).items() if k != b"huggingface"}
     return pyarrow.schema(fields, kept or None)
 
 
