@@ -716,7 +716,7 @@ def test_lines_stream_from_stdin_to_stdout_and_keep_their_other_fields(translato
     assert [list(value) for value in result] == [["x", "id"]] * 5
     found = [value["x"] for value in result]
     np.testing.assert_allclose(found, translator.transform(x), rtol=1e-5)
-    assert b"5 latents, 3 wide" in error
+    assert b"5 latents (dim=3)" in error
 
 
 def test_a_stream_becomes_a_file_with_the_hash_of_what_was_read(translator, tmp_path, monkeypatch):
