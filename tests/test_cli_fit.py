@@ -124,6 +124,16 @@ def test_a_side_that_must_be_encoded_needs_its_encoder(refusal, hub, tmp_path):
     assert len(hub.log) == asked
 
 
+def test_datasets_of_vectors_are_fitted_as_files_are(fit, tmp_path):
+    for side, latents in (("source", X), ("target", Y)):
+        data = datasets.Dataset.from_dict({"id": range(50), "embedding": latents.tolist()})
+        datasets.DatasetDict({"train": data}).save_to_disk(tmp_path / side)
+    files = ["--source-vectors", tmp_path / "source", "--target-vectors", tmp_path / "target"]
+    expected = AffineTranslator(alpha=0.1).fit(X.astype(np.float64), Y.astype(np.float64))
+    fitted = fit(*files, "--split", "train")
+    np.testing.assert_allclose(fitted.map_.weight, expected.map_.weight, atol=1e-5)
+
+
 def test_integers_need_their_scale(fit, refusal, files, tmp_path):
     whole = np.round(X * 20).astype(np.int8)
     np.save(tmp_path / "x.npy", whole)

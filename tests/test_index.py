@@ -229,7 +229,7 @@ def test_an_index_comes_back_from_the_hub_bit_by_bit(search, repo_id):
         VECTORS[:6], JSON_ITEMS, space=SPACE, metric="euclidean", search=search
     )
     commit = index.push_to_hub(repo_id, token="hf_alice").oid
-    loaded = load_decoder(repo_id)
+    loaded = load_decoder(repo_id, device="cpu")
     assert isinstance(loaded, LatentIndex)
     assert list(loaded.items) == JSON_ITEMS
     assert torch.equal(loaded.vectors, index.vectors)
@@ -313,7 +313,7 @@ def test_a_backend_of_ones_own_is_one_entry_and_travels_by_its_name(backwards, r
     assert [hit["row"] for hit in index.search(QUERIES[:1], top_k=3)[0]] == [299, 298, 297]
     assert len(index.search(QUERIES[:1], top_k=50)[0]) == 10
     index.push_to_hub(repo_id, token="hf_alice")
-    loaded = load_decoder(repo_id)
+    loaded = load_decoder(repo_id, device="cpu")
     assert (loaded.search_type, loaded.search_params) == (backwards, {"start": 290})
     assert loaded.search(QUERIES) == index.search(QUERIES)
     with pytest.raises(DecoderError, match=r"search_params of 'backwards': .*'end'"):

@@ -716,7 +716,7 @@ def test_lines_stream_from_stdin_to_stdout_and_keep_their_other_fields(translato
     assert [list(value) for value in result] == [["x", "id"]] * 5
     found = [value["x"] for value in result]
     np.testing.assert_allclose(found, translator.transform(x), rtol=1e-5)
-    assert b"5 latents, 3 wide" in error
+    assert b"5 latents (dim=3)" in error
 
 
 def test_a_stream_becomes_a_file_with_the_hash_of_what_was_read(translator, tmp_path, monkeypatch):
@@ -901,6 +901,19 @@ def test_fields_without_a_common_type_become_json_text_in_a_table(translator, tm
     assert result["any"].to_pylist()[:5] == ["1", "a", None, '{"b": 2.5}', "[true]"]
     assert result["id"].to_pylist() == list(range(2500))
     assert result["late"].to_pylist()[1999:2002] == [None, None, 1.5]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5", ".csv"])
+def test_a_column_that_only_some_rows_have_is_as_long_as_the_others(translator, tmp_path, suffix):
+    lines = (
+        json.dumps({"n": i, "x": row} | ({"late": 1.5} if i > 2000 else {}))
+        for i, row in enumerate(rows(2500).tolist())
+    )
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    translate_file(translator, tmp_path / "in.jsonl", tmp_path / f"out{suffix}")
+    _, objects = rows_read(tmp_path / f"out{suffix}")
+    assert [str(row["n"]) for row in objects] == [str(i) for i in range(2500)]
+    assert [row["late"] for row in objects] == [""] * 2001 + ["1.5"] * 499
 
 
 def test_other_libraries_read_what_was_written(translator, save, tmp_path):

@@ -1,4 +1,4 @@
-"""Readers of vectors: the column that is meant, the rows asked for, and what stands beside them."""
+"""Readers of vectors: the column that is meant, the rows asked for, and the other columns."""
 
 import json
 import sys
@@ -134,6 +134,23 @@ def test_a_text_that_says_null_is_a_missing_row(text):
 )  # fmt: skip
 def test_other_texts_are_no_vectors(text):
     assert isinstance(parse_vector(text), Unreadable)
+
+
+@pytest.mark.parametrize("scale", [0, float("nan"), float("inf"), "half"])
+def test_a_scale_that_leaves_nothing_is_refused(scale):
+    with pytest.raises(ValueError, match="finite number other than 0"):
+        VectorSource("x.npy", scale=scale)
+
+
+def test_text_has_no_packed_bits(tmp_path):
+    path = written(tmp_path, "x.jsonl", vector_files.lines([[1, 2], [3, 4]]))
+    with pytest.raises(InvalidLatentsError, match=r"x\.jsonl: row 0 is text: packed bits"):
+        all_rows(path, scale="binary")
+
+
+def test_a_scale_leaves_floats_as_they_are(tmp_path):
+    path = written(tmp_path, "x.npy", lambda path: np.save(path, X))
+    np.testing.assert_array_equal(all_rows(path, scale=0.5), X)
 
 
 # Rows by number -------------------------------------------------------------------------------
