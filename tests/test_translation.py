@@ -903,6 +903,19 @@ def test_fields_without_a_common_type_become_json_text_in_a_table(translator, tm
     assert result["late"].to_pylist()[1999:2002] == [None, None, 1.5]
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5", ".csv"])
+def test_a_column_that_only_some_rows_have_is_as_long_as_the_others(translator, tmp_path, suffix):
+    lines = (
+        json.dumps({"n": i, "x": row} | ({"late": 1.5} if i > 2000 else {}))
+        for i, row in enumerate(rows(2500).tolist())
+    )
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    translate_file(translator, tmp_path / "in.jsonl", tmp_path / f"out{suffix}")
+    _, objects = rows_read(tmp_path / f"out{suffix}")
+    assert [str(row["n"]) for row in objects] == [str(i) for i in range(2500)]
+    assert [row["late"] for row in objects] == [""] * 2001 + ["1.5"] * 499
+
+
 def test_other_libraries_read_what_was_written(translator, save, tmp_path):
     source, expected = save(rows(6)), translator.transform(rows(6))
 
