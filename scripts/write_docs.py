@@ -105,12 +105,16 @@ def formats() -> str:
             " ".join(f"`{suffix}`" for suffix in known.suffixes),
             known.description,
             " ".join(f"`{suffix}`" for suffix in known.writers),
+            " ".join({writer.keeps for writer in known.writers.values()}),
             " ".join(f"`{suffix}`" for suffix in COMPRESSED) if known.compressed else "",
             f"`{known.extra}`" if known.extra else "",
         )
         for known in FORMATS.values()
     ]
-    return table(("read", "content", "written", "also compressed as", "extra to install"), rows)
+    return table(
+        ("read", "content", "written", "keeps of ids and columns", "also as", "extra to install"),
+        rows,
+    )
 
 
 def _summary(value: object) -> str:

@@ -1,5 +1,7 @@
 """One embedded Hub for the whole run: huggingface_hub reads HF_* when it is imported."""
 
+import functools
+import importlib
 import itertools
 import json
 import os
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from local_hub import LocalHub
 
 if TYPE_CHECKING:
@@ -26,6 +29,12 @@ HOME = tempfile.TemporaryDirectory(prefix="hf-home-")
 os.environ.update(HUB.environment(Path(HOME.name)))
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+# Results are on a GPU if there is one, expected values on the CPU: values are compared, not places.
+torch.testing.assert_close = functools.partial(torch.testing.assert_close, check_device=False)
+
+if os.environ.get("SECOND_DEVICE"):
+    importlib.import_module("second_device")
 
 numbers = itertools.count(1)
 

@@ -84,17 +84,17 @@ def test_both_halves_come_back_from_the_hub_and_name_the_encoders_commit(pair, r
     decoder.space = encoder.space
     decoder.push_to_hub(f"{repo_id}-decoder", token="hf_alice")
 
-    loaded = ConvEncoder.from_pretrained(f"{repo_id}-encoder")
+    loaded = ConvEncoder.from_pretrained(f"{repo_id}-encoder", device="cpu")
     assert isinstance(loaded, Encoder)
     assert loaded.space == encoder.space
     assert torch.equal(loaded.encode(DIGITS[:5]), latents)
-    back = load_decoder(f"{repo_id}-decoder")
+    back = load_decoder(f"{repo_id}-decoder", device="cpu")
     assert isinstance(back, ConvDecoder)
     assert back.space == encoder.space
     assert torch.equal(back(latents), decoder(latents))
     assert loaded.push_to_hub(f"{repo_id}-encoder", token="hf_alice").oid == commit
 
-    by_space = load_encoder(back.space)
+    by_space = load_encoder(back.space, device="cpu")
     assert by_space.space == encoder.space
     assert torch.equal(by_space.encode(DIGITS[:5]), latents)
     with pytest.raises(EncoderError, match="an autoencoder takes no dtype: leave them out"):

@@ -115,7 +115,8 @@ def test_a_sentence_transformers_default_prompt_is_kept(tmp_path):
     reference.save(str(tmp_path))
     expected = reference.encode(list(TEXTS), convert_to_tensor=True)
     torch.testing.assert_close(load_encoder(tmp_path).encode(TEXTS), expected, **CLOSE)
-    assert not torch.allclose(expected, load_encoder(sentence_repo()).encode(TEXTS), atol=1e-2)
+    plain = load_encoder(sentence_repo()).encode(TEXTS)
+    assert not torch.allclose(expected.cpu(), plain.cpu(), atol=1e-2)
 
 
 @pytest.mark.parametrize("repo", [bert_repo, sentence_repo])
@@ -147,6 +148,7 @@ def test_a_bag_of_words_that_needs_no_padding_is_encoded_too(batch_size, tmp_pat
     torch.testing.assert_close(latents, expected, **CLOSE)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_gives_the_same_latents(monkeypatch):
     counters = torch._dynamo.utils.counters["stats"]
     # graphs are captured as ever; that C++ is not generated saves half a minute
@@ -163,7 +165,7 @@ def test_closing_it_does_not_wait_for_what_the_thread_still_makes():
 
     def items():
         yield 1
-        release.wait()
+        release.wait(120)
         yield 2
 
     taken = prefetch(items())

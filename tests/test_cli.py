@@ -140,6 +140,7 @@ class TestFit:
         line = refusal("fit", *encoders, "--split", "train", "--output", tmp_path / "file")
         assert f"a folder to save into is needed, and {tmp_path / 'file'} is a file" in line
 
+    @pytest.mark.slow
     def test_quiet_means_quiet(self, encoders, tmp_path):
         """With an empty cache, where every library below has something to show."""
         environment = os.environ | {"HF_HOME": str(tmp_path / "home")}
@@ -206,6 +207,7 @@ class TestTranslate:
         assert result.dtype == dtype
         np.testing.assert_array_equal(result, AutoTranslator.from_pretrained(saved).transform(x))
 
+    @pytest.mark.slow
     def test_its_options_reach_the_translation(self, facts, refusal, saved, tmp_path):
         x = np.random.default_rng(1).standard_normal((5, 4))
         lines = (f'{{"x": {row}, "y": {row}, "id": 1}}\n' for row in x.tolist())
@@ -428,6 +430,7 @@ class TestUsage:
         assert cli.commands.info is verb[0]
 
 
+@pytest.mark.slow
 class TestProcesses:
     def test_a_refusal_is_one_line_and_exit_1(self):
         with process("info", "alice/none") as run:

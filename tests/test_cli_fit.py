@@ -41,7 +41,7 @@ def fit(facts, tmp_path):
 
     def fit(*arguments):
         facts("fit", *named(), *arguments, "--output", tmp_path / "out")
-        return AutoTranslator.from_pretrained(tmp_path / "out")
+        return AutoTranslator.from_pretrained(tmp_path / "out", device="cpu")
 
     return fit
 
@@ -112,7 +112,7 @@ def test_vectors_of_any_model_are_fitted_and_evaluated_without_a_network(files, 
         ["evaluate", tmp_path / "out", *files],
     ):
         finished([*command, *map(str, arguments)], env=alone)
-    fitted = AutoTranslator.from_pretrained(tmp_path / "out")
+    fitted = AutoTranslator.from_pretrained(tmp_path / "out", device="cpu")
     assert fitted.source_ == SpaceSpec(X.shape[1], repo_id=named[1])
     assert fitted.target_ == SpaceSpec(Y.shape[1])
 
@@ -122,6 +122,16 @@ def test_a_side_that_must_be_encoded_needs_its_encoder(refusal, hub, tmp_path):
     output = ["--output", tmp_path / "out"]
     assert "--target is needed" in refusal("fit", "--source", "a/b", *texts(), *output)
     assert len(hub.log) == asked
+
+
+def test_datasets_of_vectors_are_fitted_as_files_are(fit, tmp_path):
+    for side, latents in (("source", X), ("target", Y)):
+        data = datasets.Dataset.from_dict({"id": range(50), "embedding": latents.tolist()})
+        datasets.DatasetDict({"train": data}).save_to_disk(tmp_path / side)
+    files = ["--source-vectors", tmp_path / "source", "--target-vectors", tmp_path / "target"]
+    expected = AffineTranslator(alpha=0.1).fit(X.astype(np.float64), Y.astype(np.float64))
+    fitted = fit(*files, "--split", "train")
+    np.testing.assert_allclose(fitted.map_.weight, expected.map_.weight, atol=1e-5)
 
 
 def test_integers_need_their_scale(fit, refusal, files, tmp_path):
@@ -158,7 +168,7 @@ def test_a_column_of_pictures_is_encoded_by_the_image_tower(run, tmp_path):
     pairs += ["--target-column", "caption"]
     code, _, err = run("fit", *clip, *pairs, "--output", tmp_path / "out")
     assert code == 0, err
-    fitted = AutoTranslator.from_pretrained(tmp_path / "out")
+    fitted = AutoTranslator.from_pretrained(tmp_path / "out", device="cpu")
     assert (fitted.source_.modality, fitted.target_.modality) == ("image", "text")
 
 
@@ -263,6 +273,7 @@ def test_products_in_float32_are_near_those_in_float64(fit, files):
 def test_one_process_needs_no_accelerate_and_several_say_what_to_install(
     fit, files, refusal, monkeypatch, tmp_path
 ):
+    encoders()  # they are made by a library that uses accelerate
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert fit(*files).n_pairs_ == 50
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -281,6 +292,6 @@ def test_two_processes_of_torchrun_fit_what_one_fits_and_the_first_speaks(fit, t
     assert done.stdout.count("saved in") == 1
     assert "200 pairs" in done.stdout
     assert "pairs/s by each of 2 processes" in done.stdout
-    two = AutoTranslator.from_pretrained(tmp_path / "two")
+    two = AutoTranslator.from_pretrained(tmp_path / "two", device="cpu")
     np.testing.assert_allclose(two.map_.weight, alone.map_.weight, atol=1e-5)
     assert two.dataset_ == alone.dataset_

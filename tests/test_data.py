@@ -125,6 +125,7 @@ def test_a_mapping_of_columns_gives_the_named_ones():
     assert pairs.dataset == {"source": "c", "target": "a"}
 
 
+@pytest.mark.slow
 def test_lists_and_mappings_need_no_datasets_package():
     code = (
         "import sys; sys.modules['datasets'] = None\n"

@@ -73,6 +73,7 @@ def answers_without(modules, calls, **environment):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", CALLS)
 def test_each_call_names_its_extra_before_it_asks_the_hub(extra, tmp_path):
     (tmp_path / "a.h5").write_bytes(b"")

@@ -45,6 +45,7 @@ def test_with_standard_scaling_it_follows_adam_on_scaled_data():
     np.testing.assert_allclose(fitted.transform(X), expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_many_steps_reach_the_closed_form():
     expected = LinearTranslator().fit(X, Y).transform(X)
     fitted = gradient(steps=5000, lr=1e-2).fit(X, Y)

@@ -153,7 +153,7 @@ def test_a_head_comes_back_from_the_hub_bit_by_bit(hidden, repo_id):
     head = fit_head(x, y, space=SPACE, hidden=hidden)
     commit = head.push_to_hub(repo_id, token="hf_alice").oid
     assert (head.repo_id, head.commit) == (repo_id, commit)
-    loaded = load_decoder(repo_id)
+    loaded = load_decoder(repo_id, device="cpu")
     assert isinstance(loaded, Head)
     assert (loaded.space, loaded.labels) == (SPACE, (0, 1, 2))
     assert (loaded.repo_id, loaded.commit) == (repo_id, commit)
@@ -166,8 +166,10 @@ def test_a_revision_brings_the_old_head_back(repo_id):
     old = fit_head(x, y)
     commit = old.push_to_hub(repo_id, token="hf_alice").oid
     fit_head(x, y, C=0.001).push_to_hub(repo_id, token="hf_alice")
-    assert torch.equal(load_decoder(repo_id, revision=commit).logits(x), old.logits(x))
-    assert not torch.equal(Head.from_pretrained(repo_id).logits(x), old.logits(x))
+    assert torch.equal(
+        load_decoder(repo_id, revision=commit, device="cpu").logits(x), old.logits(x)
+    )
+    assert not torch.equal(Head.from_pretrained(repo_id, device="cpu").logits(x), old.logits(x))
 
 
 def test_a_head_in_a_subfolder_is_loaded_and_says_where_it_was(tmp_path, repo_id, api):
@@ -178,7 +180,7 @@ def test_a_head_in_a_subfolder_is_loaded_and_says_where_it_was(tmp_path, repo_id
     api.upload_folder(repo_id=repo_id, folder_path=tmp_path)
     for load in (load_decoder, Head.from_pretrained):
         for place in (repo_id, tmp_path):
-            loaded = load(place, subfolder="heads/news")
+            loaded = load(place, subfolder="heads/news", device="cpu")
             assert torch.equal(loaded.logits(x), head.logits(x))
     loaded = Head.from_pretrained(repo_id, subfolder="heads/news")
     assert (loaded.repo_id, loaded.subfolder) == (repo_id, "heads/news")
@@ -208,7 +210,8 @@ def test_two_writers_never_undo_each_other(repo_id, monkeypatch):
     assert second.commit is None
     commit = second.push_to_hub(repo_id, token="hf_alice").oid
     x = problem()[0]
-    assert torch.equal(load_decoder(repo_id, revision=commit).logits(x), second.logits(x))
+    loaded = load_decoder(repo_id, revision=commit, device="cpu")
+    assert torch.equal(loaded.logits(x), second.logits(x))
 
 
 def test_local_files_only_and_cache_dir_reach_the_files(repo_id, tmp_path):

@@ -65,7 +65,8 @@ def fitted(seed=0, kind=OrthoTranslator, **params):
 
 
 def same(a, b):
-    return torch.equal(a.map_.weight, b.map_.weight) and torch.equal(a.map_.bias, b.map_.bias)
+    (x, y), (z, w) = ((t.map_.weight.cpu(), t.map_.bias.cpu()) for t in (a, b))
+    return torch.equal(x, z) and torch.equal(y, w)
 
 
 @pytest.fixture
@@ -137,6 +138,7 @@ def replace_tensors(saved):
 
 
 class TestPushAndLoad:
+    @pytest.mark.slow
     def test_another_process_translates_the_same_at_every_kind_of_revision(
         self, translator, pushed, api
     ):
@@ -1050,6 +1052,7 @@ class TestSaving:
         else:
             assert same(AutoTranslator.from_pretrained(saved), fitted(1))
 
+    @pytest.mark.slow
     def test_savers_at_once_never_leave_a_silent_mix(self, tmp_path):
         """Two processes save different maps into one folder, again and again, while we load."""
         code = """
@@ -1084,6 +1087,7 @@ def outcome(folder):
     return f"a mix: {weight}"
 
 
+@pytest.mark.slow
 class TestWithoutANetwork:
     @pytest.fixture
     def names(self, pushed):

@@ -78,6 +78,8 @@ def test_two_folders_of_one_repo_are_two_spaces(repo_id, api):
     assert root.subfolder is None
     with pytest.raises(RepoNotFoundError, match="must stay inside the repo"):
         load_encoder(repo_id, subfolder="../a")
+    with pytest.raises(RepoNotFoundError, match="has no folder 'nowhere'"):
+        load_encoder(bert_folder(), subfolder="nowhere")
     with pytest.raises(ValueError, match=r"a space brings its own .*leave subfolder out"):
         load_encoder(a, subfolder="b")
 
@@ -126,7 +128,7 @@ def test_a_classifiers_halves_and_its_head_take_the_same_keywords(repo_id, api, 
     folder = tiny_classifiers.text_folder()
     api.create_repo(repo_id)
     api.upload_folder(repo_id=repo_id, folder_path=folder, path_in_repo="a")
-    where = {"subfolder": "a", "cache_dir": tmp_path}
+    where = {"subfolder": "a", "cache_dir": tmp_path, "device": "cpu"}
     encoder, head = split_classifier(repo_id, **where)
     offline = load_decoder(repo_id, local_files_only=True, **where)
     assert offline(encoder.encode(TEXTS)) == head(encoder.encode(TEXTS))
@@ -135,17 +137,18 @@ def test_a_classifiers_halves_and_its_head_take_the_same_keywords(repo_id, api, 
 
 
 def test_a_stitched_model_hands_them_to_all_its_parts(repo_id, api, tmp_path):
-    encoder = load_encoder(push_folder(bert_folder(), f"{repo_id}-encoder"))
+    where = {"cache_dir": tmp_path, "device": "cpu"}
+    encoder = load_encoder(push_folder(bert_folder(), f"{repo_id}-encoder"), device="cpu")
     head = fit_head(encoder.encode(TEXTS), ["a", "b", "a", "b", "a", "b", "a"], space=encoder.space)
     head.push_to_hub(f"{repo_id}-head", token="hf_alice")
     model = stitch(encoder, None, head)
     model.push_to_hub(repo_id, token="hf_alice")
-    loaded = StitchedModel.from_pretrained(repo_id, cache_dir=tmp_path)
+    loaded = StitchedModel.from_pretrained(repo_id, **where)
     names = {path.name.rpartition("--")[2] for path in tmp_path.glob("models--*")}
     name = repo_id.partition("/")[2]
     assert names == {name, f"{name}-encoder", f"{name}-head"}
     assert loaded(list(TEXTS)) == model(list(TEXTS))
-    offline = StitchedModel.from_pretrained(repo_id, cache_dir=tmp_path, local_files_only=True)
+    offline = StitchedModel.from_pretrained(repo_id, local_files_only=True, **where)
     assert offline(list(TEXTS)) == model(list(TEXTS))
 
 

@@ -456,6 +456,7 @@ class TestFaults:
         assert [commit.title for commit in api.list_repo_commits(repo)] == ["initial commit"]
 
 
+@pytest.mark.slow
 class TestPersistence:
     @pytest.fixture
     def start_process(self, tmp_path):

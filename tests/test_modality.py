@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import EN, bert_repo, new_folder, push_folder, sentences
+import toy_audio
+from tiny_models import EN, bert_repo, sentences
 from toy_audio import RATE, Audio, sound
 
 from hf_latent_bridge import (
@@ -25,10 +26,6 @@ from hf_latent_bridge.encoders.modality import (
 from hf_latent_bridge.errors import EncoderError, InvalidPairsError
 
 SOUNDS = [sound(800 + 100 * (n % 5), seed=n) for n in range(40)]
-CONFIG = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
-CONFIG |= {"intermediate_size": 16, "conv_dim": (8, 8), "conv_stride": (5, 2)}
-CONFIG |= {"conv_kernel": (10, 3), "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 4}
-CONFIG |= {"num_conv_pos_embedding_groups": 2, "classifier_proj_size": 6}
 
 
 @pytest.fixture
@@ -38,29 +35,8 @@ def audio():
     del MODALITIES["audio"]
 
 
-@pytest.fixture(scope="module")
-def model():
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
-
-    torch.manual_seed(0)
-    return Wav2Vec2Model(Wav2Vec2Config(**CONFIG)).eval()
-
-
-@pytest.fixture(scope="module")
-def repo(model):
-    return published(model, "alice/tiny-wav2vec2")
-
-
-def published(model, repo_id):
-    from transformers import Wav2Vec2FeatureExtractor
-
-    folder = new_folder()
-    model.save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(sampling_rate=RATE).save_pretrained(folder)
-    return push_folder(folder, repo_id)
-
-
-def test_a_registered_modality_is_found_in_a_repo_and_encoded(audio, model, repo):
+def test_a_registered_modality_is_found_in_a_repo_and_encoded(audio):
+    repo, model = toy_audio.repo(), toy_audio.model()
     encoder = load_encoder(repo)
     space = encoder.space
     assert (space.modality, space.pooling, space.dim) == ("audio", "mean", 12)
@@ -75,7 +51,8 @@ def test_a_registered_modality_is_found_in_a_repo_and_encoded(audio, model, repo
         load_encoder(repo, pooling="loudest")
 
 
-def test_a_modality_that_is_not_registered_is_refused_by_name(repo):
+def test_a_modality_that_is_not_registered_is_refused_by_name():
+    repo = toy_audio.repo()
     with pytest.raises(EncoderError, match=r"no modality 'audio' is registered: .*'image', 'text'"):
         load_encoder(repo)
     with pytest.raises(EncoderError, match=r"encodes text; not audio"):
@@ -101,7 +78,8 @@ def test_a_classifier_is_one_of_what_its_class_reads(architecture, expected):
     assert (found and found.name) == expected
 
 
-def test_its_latents_are_cached(audio, repo, tmp_path):
+def test_its_latents_are_cached(audio, tmp_path):
+    repo = toy_audio.repo()
     encoder = load_encoder(repo)
     expected = CachedEncoder(encoder, tmp_path).encode(SOUNDS)
     torch.testing.assert_close(expected, encoder.encode(SOUNDS))
@@ -114,7 +92,8 @@ def test_its_latents_are_cached(audio, repo, tmp_path):
         CachedEncoder(encoder, tmp_path).encode([slow])
 
 
-def test_it_is_paired_screened_and_fitted_with_texts(audio, repo):
+def test_it_is_paired_screened_and_fitted_with_texts(audio):
+    repo = toy_audio.repo()
     empty = {"array": np.empty(0, np.float32), "sampling_rate": RATE}
     pairs = load_pairs([[*SOUNDS, SOUNDS[3], empty], [*(t := sentences(40, EN)), t[3], "a dog"]])
     assert digest(SOUNDS[3]) == audio.digest(SOUNDS[3]) != digest(SOUNDS[4])
@@ -137,8 +116,8 @@ def test_its_classifiers_are_split(audio, repo_id):
 
     torch.manual_seed(0)
     labels = {0: "dog", 1: "cat", 2: "bird"}
-    model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**CONFIG, id2label=labels))
-    encoder, head = split_classifier(published(model, repo_id))
+    model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**toy_audio.CONFIG, id2label=labels))
+    encoder, head = split_classifier(toy_audio.published(model, repo_id))
     assert (encoder.space.modality, encoder.space.dim) == ("audio", 6)
     assert {answer["label"] for answer in head(encoder.encode(SOUNDS))} <= set(labels.values())
     assert load_decoder(repo_id).labels == tuple(labels.values())

@@ -196,6 +196,7 @@ class TestMetadata:
         assert data.keys() == {"library_name", "pipeline_tag", "tags"}
 
 
+@pytest.mark.slow
 class TestTheSnippet:
     def test_the_one_for_arrays_runs_from_the_hub(self, repo_id, tmp_path):
         fitted(named=False).push_to_hub(repo_id)

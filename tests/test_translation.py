@@ -177,6 +177,7 @@ def test_the_input_is_never_overwritten(translator, save, tmp_path, how):
     assert "same file" in refused(translator, source, names[how], ValueError)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_output(translator, tmp_path):
     """Killed while it writes: the hidden part is there, the result is not."""
     translator.save_pretrained(tmp_path / "translator")
@@ -498,6 +499,7 @@ def whole(names):
     return target.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_where_it_stood(large, tmp_path):
     """SIGKILL after the first checkpoint; the second run ends with the bytes of a whole one."""
     state = tmp_path / ".out.npy.part.0-of-1"
@@ -540,6 +542,7 @@ def test_a_run_that_is_killed_while_it_puts_the_result_together_only_does_that_a
 # Several processes --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npy", "jsonl", "parquet"])
 def test_two_processes_write_the_bytes_of_one(translator, tmp_path, kind):
     source = write(tmp_path, kind, rows(20_011))
@@ -551,6 +554,7 @@ def test_two_processes_write_the_bytes_of_one(translator, tmp_path, kind):
     assert (tmp_path / f"1.{kind}").read_bytes() == (tmp_path / f"2.{kind}").read_bytes()
 
 
+@pytest.mark.slow
 def test_under_torchrun_each_process_takes_its_share(translator, tmp_path):
     np.save(tmp_path / "in.npy", rows(20_011))
     translator.save_pretrained(tmp_path / "translator")
@@ -567,6 +571,7 @@ def test_under_torchrun_each_process_takes_its_share(translator, tmp_path):
     assert not list(tmp_path.glob(".out.npy.*"))
 
 
+@pytest.mark.slow
 def test_a_bar_shows_what_all_processes_have_done(translator, save, tmp_path, capfd):
     source = save(rows(20_011))
     translate_file(translator, source, tmp_path / "out.npy", processes=2, progress=True)
@@ -600,6 +605,7 @@ def process_at(names, *, rank):
     return pytest.fail("no process writes")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_torchrun_ends_all_when_one_is_killed_and_a_second_run_goes_on(large):
     with torchrun_translate(large) as run:
@@ -614,6 +620,7 @@ def test_torchrun_ends_all_when_one_is_killed_and_a_second_run_goes_on(large):
     assert not list(large[2].parent.glob(".out.npy.*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_a_killed_process_of_several_is_told_in_one_line_and_a_second_run_goes_on(large):
     with run_command(*large, "--processes", 2) as run:
@@ -641,6 +648,7 @@ def test_the_first_process_does_not_wait_for_ever_for_one_that_never_came(
     assert np.load(tmp_path / "out.npy").shape == (20_011, 3)
 
 
+@pytest.mark.slow
 def test_a_bad_row_in_any_process_stops_them_all(translator, save, tmp_path):
     x = rows(20_000)
     x[19_000, 2] = np.nan
@@ -708,7 +716,7 @@ def test_lines_stream_from_stdin_to_stdout_and_keep_their_other_fields(translato
     assert [list(value) for value in result] == [["x", "id"]] * 5
     found = [value["x"] for value in result]
     np.testing.assert_allclose(found, translator.transform(x), rtol=1e-5)
-    assert b"5 latents, 3 wide" in error
+    assert b"5 latents (dim=3)" in error
 
 
 def test_a_stream_becomes_a_file_with_the_hash_of_what_was_read(translator, tmp_path, monkeypatch):
@@ -731,6 +739,7 @@ def test_a_bad_row_of_stdin_is_named_and_nothing_is_left(translator, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """Measured in processes of their own, on 50 and 400 thousand rows."""
     code = """
@@ -892,6 +901,19 @@ def test_fields_without_a_common_type_become_json_text_in_a_table(translator, tm
     assert result["any"].to_pylist()[:5] == ["1", "a", None, '{"b": 2.5}', "[true]"]
     assert result["id"].to_pylist() == list(range(2500))
     assert result["late"].to_pylist()[1999:2002] == [None, None, 1.5]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5", ".csv"])
+def test_a_column_that_only_some_rows_have_is_as_long_as_the_others(translator, tmp_path, suffix):
+    lines = (
+        json.dumps({"n": i, "x": row} | ({"late": 1.5} if i > 2000 else {}))
+        for i, row in enumerate(rows(2500).tolist())
+    )
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    translate_file(translator, tmp_path / "in.jsonl", tmp_path / f"out{suffix}")
+    _, objects = rows_read(tmp_path / f"out{suffix}")
+    assert [str(row["n"]) for row in objects] == [str(i) for i in range(2500)]
+    assert [row["late"] for row in objects] == [""] * 2001 + ["1.5"] * 499
 
 
 def test_other_libraries_read_what_was_written(translator, save, tmp_path):

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -149,16 +150,20 @@ def has_vectors(args: argparse.Namespace) -> bool:
         )
     if args.dataset and not args.source_column:
         raise ValueError("--dataset needs --source-column, what the source encodes")
+    if any(files) and (args.also or args.stream):
+        raise ValueError("--also and --stream are for --dataset, and files of vectors were given")
     return all(files)
 
 
 def _vectors(args: argparse.Namespace, side: str) -> "VectorSource":
     from hf_latent_bridge.vectors.reader import VectorSource
 
-    scale = getattr(args, f"{side}_scale")
-    return VectorSource(
-        getattr(args, f"{side}_vectors"), scale=args.scale if scale is None else scale
-    )
+    path, scale = getattr(args, f"{side}_vectors"), getattr(args, f"{side}_scale")
+    source = VectorSource(path, scale=args.scale if scale is None else scale)
+    if Path(path).is_file():
+        return source
+    config = args.name[0] if args.name else None
+    return replace(source, config=config, split=args.split, revision=args.dataset_revision)
 
 
 def _columns(

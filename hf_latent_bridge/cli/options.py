@@ -274,7 +274,8 @@ def _add_pairs(command: Command, sample: str) -> Group:
         pairs.add_argument(
             f"--{side}-vectors",
             metavar="FILE",
-            help=f"file or folder of {side} latents, in place of a dataset: {{formats}}",
+            help=f"{side} latents, in place of a dataset to encode: a file or a folder of numbered "
+            "files ({formats}), or a Hub dataset with its --split",
         )
     for flag, whose in (("", "both sides"), ("source-", "source"), ("target-", "target")):
         pairs.add_argument(

@@ -7,11 +7,11 @@ from operator import add, getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from hf_latent_bridge.data.columns import VectorColumn
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.data.streams import StreamedPairs
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.hub import client
+from hf_latent_bridge.vectors.columns import VectorColumn
 from hf_latent_bridge.vectors.datasets import dataset_column, load_dataset, pick_split
 from hf_latent_bridge.vectors.formats import is_vectors_path, open_vectors
 from hf_latent_bridge.vectors.reader import VectorSource

@@ -16,10 +16,10 @@ from hf_latent_bridge.data.chunks import (
     Rows,
     Share,
 )
-from hf_latent_bridge.data.columns import Concatenation, fingerprint, read_rows, select
 from hf_latent_bridge.data.items import Screen, digest
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
 from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.vectors.columns import Concatenation, fingerprint, read_rows, select
 
 
 @dataclass(frozen=True)

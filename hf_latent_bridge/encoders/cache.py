@@ -20,6 +20,7 @@ from hf_latent_bridge.files import read_config
 from hf_latent_bridge.spaces import SpaceSpec
 
 FORMAT = 1  # goes into the key: count up where the same encoder would give other latents
+_WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 _ITEMS_AT_ONCE = 8192
 _BYTES_AT_ONCE = 1 << 26  # as `Modality.size` counts them
 
@@ -249,6 +250,3 @@ def _read(path: Path) -> CacheEntry | None:
         )
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
         return None
-
-
-_WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}

@@ -20,6 +20,7 @@ from hf_latent_bridge.encoders.strict_load import LoadOptions
 from hf_latent_bridge.errors import (
     EncoderError,
     LatentBridgeError,
+    RepoNotFoundError,
     SpaceMismatchError,
 )
 from hf_latent_bridge.extras import require
@@ -119,7 +120,10 @@ def _located(name: str, hub: client.HubOptions) -> dict[str, Any]:
     if Path(name).is_dir():
         if revision is not None:
             raise client.folder_without_revisions(name, revision)
-        return {"name": str(Path(name) / subfolder), "commit": None, "hub": {}}
+        folder = Path(name) / subfolder
+        if not folder.is_dir():
+            raise RepoNotFoundError(f"{name} has no folder {subfolder!r}")
+        return {"name": str(folder), "commit": None, "hub": {}}
     looked: dict[str, Any] = {"token": hub.get("token"), "cache_dir": hub.get("cache_dir")}
     looked["local_files_only"] = hub.get("local_files_only", False)
     commit = client.resolve_commit(name, revision=revision, **looked)

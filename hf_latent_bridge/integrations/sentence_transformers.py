@@ -16,10 +16,7 @@ from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.spaces import check_meet
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.translators.composed import (
-    ComposedTranslator,
-    compose,
-)
+from hf_latent_bridge.translators.composed import ComposedTranslator, compose
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
 if TYPE_CHECKING:
@@ -74,7 +71,8 @@ def to_sentence_transformer(
 
 
 def _refuse_other_modalities(encoder: SentenceTransformerEncoder) -> None:
-    others = {str(modality) for modality in encoder.model.modalities} & {"image", "audio"}
+    # a message is a chat of texts, or of whatever else is listed
+    others = {str(name) for name in encoder.model.modalities} - {"text", "message"}
     if others:
         raise _refusal(
             f"the model of {encoder.space} also reads {' and '.join(sorted(others))}, "
@@ -101,7 +99,7 @@ def _check_same(
     encoder: SentenceTransformerEncoder | TransformerEncoder,
     translator: ComposedTranslator,
 ) -> None:
-    """Proves on two texts that nothing got lost on the way."""
+    """Checks on two texts that the export gives the same vectors."""
     texts = ["a", "one sentence, and another one"]
     expected = translator.transform(encoder.encode(texts)).float()
     got = model.encode(texts, convert_to_tensor=True, show_progress_bar=False).float()

@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,8 @@ from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.formats import open_vectors, writer_of
 from hf_latent_bridge.vectors.reader import Scale, VectorReader, VectorSource
 from hf_latent_bridge.vectors.writers import id_name, json_lines, other_columns
+
+_SAMPLE = 100  # first rows, whose columns are told
 
 
 @dataclass(frozen=True)
@@ -158,30 +160,32 @@ def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> Tra
     if not resume:
         job.restart(rank)
     job.check()
-    ended = threading.Event()
     try:
-        with ThreadPoolExecutor(1) as beside:
-            described = beside.submit(_describe_input, job, reader, ended)
-            if job.processes > 1 and rank is None:
-                translate_ranges(job, reader.n or 0, progress=progress)
-            else:
-                translate_range(job, rank or 0, reader, progress=progress)
-            result = _result_of(job, reader)
-            if not rank:
-                wait_for_others(job, result.n)
-                _publish(job, reader, result, described.result())
+        if rank:  # not the first of several processes
+            translate_range(job, rank, reader)
+        else:
+            _lead(job, reader, alone=rank is None, progress=progress)
     except InvalidLatentsError:
         if rank is None:
             job.clear()
         raise
-    finally:
-        ended.set()
-    return result
+    return _result_of(job, reader)
+
+
+def _lead(job: Job, reader: VectorReader, *, alone: bool, progress: bool) -> None:
+    """Translates, waits for the other processes and puts the result in place."""
+    with _described(job, reader) as description:
+        if alone and job.processes > 1:
+            translate_ranges(job, reader.n or 0, progress=progress)
+        else:
+            translate_range(job, 0, reader, progress=progress)
+        wait_for_others(job, reader.n or 0)
+        _publish(job, reader, description.result())
 
 
 def _result_of(job: Job, reader: VectorReader) -> TranslatedFile:
     n = reader.n or 0
-    first = next(reader.blocks(0, min(1, n), 1, payload=True), None)
+    first = next(reader.blocks(0, min(_SAMPLE, n), _SAMPLE, payload=True), None)
     others = other_columns(first) if first else []
     kept = others if job.writer.keeps == "all" else []
     if job.writer.keeps == "ids":
@@ -191,12 +195,11 @@ def _result_of(job: Job, reader: VectorReader) -> TranslatedFile:
     return TranslatedFile(str(job.output), n, dim, str(job.dtype), tuple(kept), tuple(dropped))
 
 
-def _publish(
-    job: Job, reader: VectorReader, result: TranslatedFile, described: dict[str, Any]
-) -> None:
+def _publish(job: Job, reader: VectorReader, description: dict[str, Any]) -> None:
     """Puts the output and its manifest in place; until both are there, there is no manifest."""
     if reader.identity() != job.facts["input"]:
         raise InvalidLatentsError(f"{job.input.path} was changed while it was read: start again")
+    result = _result_of(job, reader)
     content = {
         "output": job.output.name,
         "rows": result.n,
@@ -204,12 +207,12 @@ def _publish(
         "dtype": result.dtype,
         "kept": list(result.kept),
         "dropped": list(result.dropped),
-        "source": described,
+        "source": description,
         "translator": job.facts["translator"],
         "library_version": __version__,
     }
     job.manifest.unlink(missing_ok=True)
-    finish(job, reader, payload=bool(result.kept))
+    finish(job, reader)
     write_atomic(job.manifest, (json.dumps(content, indent=2) + "\n").encode())
     job.clear()
 
@@ -240,8 +243,19 @@ def _stdin_in_file(job: Job) -> Iterator[Job]:
         job.stdin.unlink(missing_ok=True)
 
 
-def _describe_input(job: Job, reader: VectorReader, ended: threading.Event) -> dict[str, Any]:
-    """The input for the manifest: a file by its name, size and SHA-256."""
+@contextlib.contextmanager
+def _described(job: Job, reader: VectorReader) -> "Iterator[Future[dict[str, Any]]]":
+    """The input for the manifest, hashed while it is translated."""
+    ended = threading.Event()
+    with ThreadPoolExecutor(1) as beside:
+        try:
+            yield beside.submit(_describe, job, reader, ended)
+        finally:
+            ended.set()
+
+
+def _describe(job: Job, reader: VectorReader, ended: threading.Event) -> dict[str, Any]:
+    """A file by its name, size and SHA-256."""
     if reader.path is None:
         return reader.identity()
     digest = hashlib.sha256()

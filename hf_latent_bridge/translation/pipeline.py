@@ -1,5 +1,6 @@
 """Reads, translates and writes at the same time, in one process or in several."""
 
+import copy
 import math
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from multiprocessing.connection import Connection, wait
@@ -24,7 +26,7 @@ from hf_latent_bridge.latents import check_finite
 from hf_latent_bridge.translation.job import Job, Watch
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.reader import Block, VectorReader
-from hf_latent_bridge.vectors.writers import Result, write_to
+from hf_latent_bridge.vectors.writers import Result, has_columns, write_to
 
 _AHEAD = 2
 _POLL_SECONDS = 0.1
@@ -190,6 +192,7 @@ def translate_ranges(job: Job, n: int, *, progress: bool = False) -> None:
         ProcessError: A process was killed, or none makes progress.
     """
     context = multiprocessing.get_context("spawn")
+    job = replace(job, translator=copy.copy(job.translator).to("cpu"))  # where the rows are
     runs: list[_Run] = []
     try:
         for rank in range(job.processes):
@@ -277,14 +280,8 @@ def _end_with_parent() -> None:
 # The result -------------------------------------------------------------------------------
 
 
-def finish(job: Job, reader: VectorReader, *, payload: bool) -> None:
-    """Turns the translated matrix into the output, in one step.
-
-    Args:
-        job: The job, of which every process is done.
-        reader: The input.
-        payload: Whether rows have ids or other columns that the output keeps.
-    """
+def finish(job: Job, reader: VectorReader) -> None:
+    """Turns the translated matrix into the output, in one step."""
     shape, dtype = (reader.n or 0, job.translator.target_.dim), np.dtype(job.dtype)
     header = job.header(shape[0])
     if header is not None:
@@ -294,6 +291,8 @@ def finish(job: Job, reader: VectorReader, *, payload: bool) -> None:
             os.fsync(stream.fileno())
         job.part.replace(job.output)
         return
+    first = next(reader.blocks(0, min(1, shape[0]), 1, payload=True), None)
+    payload = job.writer.keeps != "nothing" and first is not None and has_columns(first)
     blocks = partial(_blocks, job, reader, payload)
     with job.whole.open("w+b") as stream:
         write_to(stream, job.output, job.writer, Result(shape, dtype, blocks))

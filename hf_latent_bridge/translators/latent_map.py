@@ -61,12 +61,19 @@ class Map(nn.Module, abc.ABC):
         return next(self.buffers()).dtype
 
     @property
+    def device(self) -> torch.device:
+        """The device of its tensors."""
+        return next(self.buffers()).device
+
+    @property
     def steps(self) -> "tuple[Map, ...]":
         """The maps that it applies one after another; itself alone where it is one step."""
         return (self,)
 
     def then(self, after: "Map") -> "Map":
         """The map that applies this one and then `after`; affine maps become one where they can.
+
+        It is on the device of this map; `after` stays where it is.
 
         Raises:
             InvalidLatentsError: `after` expects another width than this map gives.
@@ -77,7 +84,7 @@ class Map(nn.Module, abc.ABC):
                 f"the second expects {after.source_dim}"
             )
         *before, last = self.steps
-        first, *rest = after.steps
+        first, *rest = after.moved(device=self.device).steps
         steps = [*before, *last.fold(first), *rest]
         return steps[0] if len(steps) == 1 else MapChain(steps)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_latent_bridge.data.chunks import Rows
-from hf_latent_bridge.data.columns import Column, as_index, fingerprint
 from hf_latent_bridge.data.items import Items, Unreadable
 from hf_latent_bridge.errors import DatasetError, HubUnavailableError, RepoAccessError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
+from hf_latent_bridge.vectors.columns import Column, as_index, fingerprint
 from hf_latent_bridge.vectors.reader import VectorSource
 from hf_latent_bridge.vectors.tables import TableReader, decode_vectors, tops_of
 

@@ -108,6 +108,10 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
         )
     if known is None:
         raise InvalidLatentsError(f"{path} is not read: vectors are read from {readable()}")
+    if source.split is not None or source.config is not None or source.revision is not None:
+        raise InvalidLatentsError(
+            f"split, config and revision are of a dataset, and {path} is a file: leave them out"
+        )
     if known.extra is not None:
         require(known.extra, *known.needs, purpose=f"reading {path.name}")
     return known.open(source)
@@ -145,7 +149,7 @@ def _open_folder(source: VectorSource, folder: Path) -> VectorReader:
     if source.split is not None or source.config is not None or _is_saved(folder):
         return _open_dataset(source)
     files = shards.files_in(folder)
-    opened = [open_vectors(replace(source, path=str(file))) for file in files]
+    opened = [open_vectors(replace(source, path=str(file), revision=None)) for file in files]
     return shards.ShardsReader(source, opened)
 
 
@@ -180,14 +184,18 @@ register(
 )
 register(
     VectorFormat(
-        "vecs", (".fvecs", ".dvecs", ".bvecs", ".ivecs"), "TEXMEX", matrix.open_vecs, writers.VECS
+        "vecs",
+        (".fvecs", ".dvecs", ".bvecs", ".ivecs"),
+        "rows after their width (TEXMEX)",
+        matrix.open_vecs,
+        writers.VECS,
     )
 )
 register(
     VectorFormat(
         "bin",
         (".fbin", ".f16bin", ".hbin", ".u8bin", ".i8bin", ".ibin"),
-        "big-ann-benchmarks",
+        "matrix after its shape (big-ann-benchmarks)",
         matrix.open_bin,
         writers.BIN,
     )

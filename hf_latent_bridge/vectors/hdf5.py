@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import find_field
-from hf_latent_bridge.vectors.lines import Objects, Spot
+from hf_latent_bridge.vectors.lines import Objects, objects_beside
 from hf_latent_bridge.vectors.numbers import floating, to_floats, width
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, whole
 
@@ -52,10 +52,7 @@ class Hdf5Reader(VectorReader):
     def _rows(self, rows: slice) -> Objects:
         name = str(self.column).rsplit("/", 1)[-1]
         columns = {key: _plain(dataset[rows]) for key, dataset in self._beside.items()}
-        values = [
-            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-        ]
-        return Objects([value | {name: None} for value in values], Spot(name, (name,)))
+        return objects_beside(columns, name)
 
 
 def _datasets(file: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.extras import require
-from hf_latent_bridge.vectors.lines import Objects, Spot
+from hf_latent_bridge.vectors.lines import objects_beside
 from hf_latent_bridge.vectors.matrix import Layout, MatrixReader
 from hf_latent_bridge.vectors.numbers import FLOAT32
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, whole
@@ -78,8 +78,10 @@ class IndexReader(VectorReader):
                 vectors = self._index.reconstruct_n(first, n)
             except RuntimeError as error:
                 raise ValueError(_told(error)) from error
-            ids = None if self._ids is None or not payload else self._ids[first : first + n]
-            yield Part(vectors, None if ids is None else _with_ids(ids.tolist()))
+            rows = None
+            if payload and self._ids is not None:
+                rows = objects_beside({"id": self._ids[first : first + n].tolist()}, "vector")
+            yield Part(vectors, rows)
 
 
 def _flat_layout(stream: BinaryIO, path: Path) -> Layout:
@@ -102,10 +104,6 @@ def _check_exact(index: Any, where: str) -> None:
             f"{where} is a FAISS {name}: vectors are read from indexes that keep them whole "
             "(IndexFlat, IndexIVFFlat, IndexHNSWFlat, and these inside an IndexIDMap)"
         )
-
-
-def _with_ids(ids: list[int]) -> Objects:
-    return Objects([{"id": key, "vector": None} for key in ids], Spot("vector", ("vector",)))
 
 
 def _told(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Matrices that lie in a file as plain bytes: .npy, .npz, .safetensors, .fvecs, .fbin and kin."""
+"""Matrices that lie in a file as plain bytes: .npy, .npz, .safetensors, .fvecs, .fbin."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hf_latent_bridge.data.items import Array, Items
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import find_field
+from hf_latent_bridge.vectors.lines import objects_beside
 from hf_latent_bridge.vectors.numbers import floating, to_floats, width
 from hf_latent_bridge.vectors.opening import is_compressed, open_bytes, plain_suffix
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, whole
@@ -44,10 +45,10 @@ class Layout:
     Attributes:
         shape: Rows and width as stored.
         dtype: Of the stored numbers.
-        offset: Where the first number is, or what stands before it in its row.
+        offset: Where the first row begins.
         column_major: Whether it lies column by column.
         bfloat16: Whether the numbers are the upper halves of float32.
-        row_header: Bytes before each row: the width as int32, in `.fvecs` and its kin.
+        row_header: Bytes before each row: the width as int32, in `.fvecs` and similar files.
     """
 
     shape: tuple[int, int]
@@ -84,6 +85,8 @@ class MatrixReader(VectorReader):
     A memory map would count every page that was read as memory of this process.
 
     Attributes:
+        layout: How the matrix lies in the file.
+        stream: Opens the bytes where they must be read from front to end.
         turned: A temporary file that holds the matrix row by row, where the file does not.
     """
 
@@ -105,7 +108,7 @@ class MatrixReader(VectorReader):
             column: Name of the tensor or array.
         """
         super().__init__(source)
-        self.layout, self._stream, self.column = layout, stream, column
+        self.layout, self.stream, self.column = layout, stream, column
         self.n, stored = layout.shape
         if self.n and not stored:
             raise InvalidLatentsError(
@@ -123,8 +126,8 @@ class MatrixReader(VectorReader):
     ) -> Iterator[Part]:
         """Blocks of rows; memory holds one."""
         end = self.layout.shape[0] if stop is None else stop
-        if self._stream is not None:
-            yield from self._streamed(self._stream, start, end, size)
+        if self.stream is not None:
+            yield from self._streamed(self.stream, start, end, size)
             return
         with self._opened() as file:
             for first in range(start, end, size):
@@ -132,7 +135,7 @@ class MatrixReader(VectorReader):
 
     def read(self, rows: npt.NDArray[np.int64]) -> Items:
         """Vectors (n, d) of some rows, each sought where they are not consecutive."""
-        if self._stream is not None:
+        if self.stream is not None:
             return super().read(rows)
         if not len(rows):
             return np.empty((0, self.dim or 0), self.dtype)
@@ -154,9 +157,7 @@ class MatrixReader(VectorReader):
         self, stream: Callable[[], BinaryIO], start: int, end: int, size: int
     ) -> Iterator[Part]:
         with stream() as content:
-            left = self.layout.offset + start * self.layout.row_bytes
-            while left:
-                left -= len(_exactly(content, min(left, _SKIP)))
+            _skip(content, self.layout.offset + start * self.layout.row_bytes)
             for first in range(start, end, size):
                 n = min(size, end - first)
                 read = _exactly(content, n * self.layout.row_bytes)
@@ -181,6 +182,42 @@ class MatrixReader(VectorReader):
         return to_floats(stored, self.source.scale)
 
 
+class NpzReader(MatrixReader):
+    """A matrix in a `.npz` archive, with the arrays of one dimension that are as long.
+
+    Attributes:
+        beside: Member, dtype and offset of each of those arrays by its name.
+    """
+
+    beside: dict[str, tuple[str, "np.dtype[Any]", int]]
+
+    def parts(
+        self, start: int, stop: int | None, size: int, *, payload: bool = False
+    ) -> Iterator[Part]:
+        """Blocks of rows, with their values in the other arrays."""
+        parts = super().parts(start, stop, size)
+        if not payload or not self.beside:
+            yield from parts
+            return
+        with contextlib.ExitStack() as stack:
+            streams = {name: self._open_beside(name, start, stack) for name in self.beside}
+            for part in parts:
+                columns = {
+                    name: _values(stream, self.beside[name][1], len(part.vectors))
+                    for name, stream in streams.items()
+                }
+                yield Part(part.vectors, objects_beside(columns, str(self.column)))
+
+    def _open_beside(self, name: str, start: int, stack: contextlib.ExitStack) -> BinaryIO:
+        member, dtype, offset = self.beside[name]
+        stream = stack.enter_context(_open_member(Path(self.source.path), member))
+        _skip(stream, offset + start * dtype.itemsize)
+        return stream
+
+
+Streamed = TypeVar("Streamed", bound=MatrixReader)
+
+
 def open_npy(source: VectorSource) -> MatrixReader:
     """The matrix of a `.npy` file.
 
@@ -194,7 +231,7 @@ def open_npy(source: VectorSource) -> MatrixReader:
             _check_size(layout.end, path.stat().st_size, exactly=True)
     if not is_compressed(path):
         return MatrixReader(source, layout)
-    return _streamed_matrix(source, layout, lambda: open_bytes(path))
+    return _turned(MatrixReader(source, layout, lambda: open_bytes(path)))
 
 
 def open_npz(source: VectorSource) -> MatrixReader:
@@ -212,8 +249,14 @@ def open_npz(source: VectorSource) -> MatrixReader:
         kinds = {name: (shape, dtype) for name, (shape, _, dtype, _) in arrays.items()}
         name = _matrix_name(path, kinds, source.column)
         layout = _layout(path, *arrays[name])
-        member = name if name in archive.namelist() else f"{name}.npy"
-    return _streamed_matrix(source, layout, lambda: _open_member(path, member), name)
+        members = {member.removesuffix(".npy"): member for member in archive.namelist()}
+    reader = NpzReader(source, layout, lambda: _open_member(path, members[name]), name)
+    reader.beside = {
+        other: (members[other], dtype, offset)
+        for other, (shape, _, dtype, offset) in arrays.items()
+        if shape == layout.shape[:1] and dtype.kind in "iufUS"
+    }
+    return _turned(reader)
 
 
 def open_safetensors(source: VectorSource) -> MatrixReader:
@@ -244,7 +287,7 @@ def open_safetensors(source: VectorSource) -> MatrixReader:
 
 
 def open_vecs(source: VectorSource) -> MatrixReader:
-    """A `.fvecs` file or its kin: before each row its width as int32.
+    """A `.fvecs` file or a similar one: before each row its width as int32.
 
     Raises:
         InvalidLatentsError: Truncated, or rows of several widths.
@@ -260,7 +303,7 @@ def open_vecs(source: VectorSource) -> MatrixReader:
 
 
 def open_bin(source: VectorSource) -> MatrixReader:
-    """A `.fbin` file or its kin: number of rows and width as uint32, then the matrix.
+    """A `.fbin` file or a similar one: number of rows and width as uint32, then the matrix.
 
     Raises:
         InvalidLatentsError: Truncated.
@@ -275,16 +318,13 @@ def open_bin(source: VectorSource) -> MatrixReader:
     return MatrixReader(source, layout)
 
 
-def _streamed_matrix(
-    source: VectorSource, layout: Layout, stream: Callable[[], BinaryIO], column: str | None = None
-) -> MatrixReader:
-    """A matrix that can only be read from front to end."""
-    if not layout.column_major:
-        return MatrixReader(source, layout, stream, column)
-    reader = MatrixReader(source, Layout(layout.shape, layout.dtype), None, column)
-    with whole(source.path):
-        reader.turned = _row_by_row(layout, stream)
-    weakref.finalize(reader, reader.turned.close)
+def _turned(reader: Streamed) -> Streamed:
+    """The reader, which reads a matrix that lies column by column from a temporary file."""
+    if reader.layout.column_major and reader.stream is not None:
+        with whole(reader.source.path):
+            reader.turned = _row_by_row(reader.layout, reader.stream)
+        weakref.finalize(reader, reader.turned.close)
+        reader.layout, reader.stream = Layout(reader.layout.shape, reader.layout.dtype), None
     return reader
 
 
@@ -374,6 +414,16 @@ def _exactly(stream: BinaryIO, count: int) -> bytearray:
             raise EOFError(f"it ends {count - len(content):,} bytes too early")
         content += read
     return content
+
+
+def _skip(stream: BinaryIO, count: int) -> None:
+    while count:
+        count -= len(_exactly(stream, min(count, _SKIP)))
+
+
+def _values(stream: BinaryIO, dtype: "np.dtype[Any]", n: int) -> list[Any]:
+    values = np.frombuffer(_exactly(stream, n * dtype.itemsize), dtype).tolist()
+    return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values]
 
 
 def _pread(file: int, content: bytearray, offset: int) -> None:

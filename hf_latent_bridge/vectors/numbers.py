@@ -64,7 +64,7 @@ def scaled(vector: Any, scale: Scale | None, integers: bool) -> Any:
     if (vector != np.round(vector)).any():
         return Unreadable("holds fractions, and the rows before it hold integers to be scaled")
     if scale == "binary":
-        raise InvalidLatentsError("packed bits are read from files that say int8 or uint8 only")
+        return Unreadable("is text: packed bits are read from files that say int8 or uint8 only")
     return to_floats(vector.astype(np.int64), scale)
 
 

@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import lzma
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -44,6 +45,20 @@ class VectorSource:
     revision: str | None = None
     scale: Scale | None = None
     token: str | bool | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Takes paths as text.
+
+        Raises:
+            ValueError: A scale that is not a finite number other than 0, or "binary".
+        """
+        object.__setattr__(self, "path", str(self.path))
+        scale = self.scale
+        number = isinstance(scale, int | float) and math.isfinite(scale) and scale != 0
+        if scale not in (None, "binary") and not number:
+            raise ValueError(
+                f'scale must be a finite number other than 0, or "binary", got {scale}'
+            )
 
 
 class Payload(Protocol):

@@ -9,12 +9,15 @@ import io
 import json
 import lzma
 import math
+import shutil
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import IO, Any, BinaryIO, Literal, cast
 
 import numpy as np
 
@@ -144,49 +147,48 @@ def write_vecs(stream: BinaryIO, result: Result) -> None:
 
 
 def write_npz(stream: BinaryIO, result: Result) -> None:
-    """`.npz`: the arrays `latents` and, where the rows have some, `ids`."""
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        with _member(archive, f"{COLUMN}.npy") as member:
-            member.write(npy_header(result.shape, result.dtype))
+    """`.npz`: the array `latents`, and one for each column; mixed types as JSON texts."""
+    kinds = _column_kinds(result)
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive, ExitStack() as opened:
+        columns = {name: opened.enter_context(tempfile.TemporaryFile()) for name in kinds}
+        with _member(archive, _own_name(kinds), npy_header(result.shape, result.dtype)) as member:
             for block in result.blocks(_ROWS):
                 member.write(block.vectors.tobytes())
-        longest = max((len(key) for ids in _all_ids(result) for key in ids), default=0)
-        if longest:
-            kind = np.dtype(f"<U{longest}")
-            with _member(archive, "ids.npy") as member:
-                member.write(npy_header(result.shape[:1], kind))
-                for ids in _all_ids(result):
-                    member.write(np.array(ids, kind).tobytes())
+                for name, values in _values(block, kinds).items():
+                    columns[name].write(_as_array(values, kinds[name]).tobytes())
+        for name, column in columns.items():
+            column.seek(0)
+            with _member(archive, name, npy_header(result.shape[:1], kinds[name])) as member:
+                shutil.copyfileobj(column, member)
 
 
 def write_hdf5(stream: BinaryIO, result: Result) -> None:
     """HDF5: the dataset `latents`, and one for each column; mixed types as JSON texts."""
     import h5py
 
+    kinds = _column_kinds(result)
     with h5py.File(stream, "w") as file:
-        file.create_dataset(COLUMN, result.shape, result.dtype)
-        for name, kind in _column_types(result).items():
-            dtype = h5py.string_dtype() if kind is str else np.dtype(kind)
-            file.create_dataset(name, result.shape[:1], dtype)
+        vectors = file.create_dataset(_own_name(kinds), result.shape, result.dtype)
+        for name, kind in kinds.items():
+            stored = h5py.string_dtype() if kind.kind == "U" else kind
+            file.create_dataset(name, result.shape[:1], stored)
         for block in result.blocks(_ROWS):
             rows = slice(block.first, block.first + len(block.vectors))
-            file[COLUMN][rows] = block.vectors
-            for name, values in _columns(block).items():
-                texts = file[name].dtype.kind == "O"
-                file[name][rows] = [_text(v) for v in values] if texts else values
+            vectors[rows] = block.vectors
+            for name, values in _values(block, kinds).items():
+                column = _as_array(values, kinds[name])
+                file[name][rows] = column.astype(object) if column.dtype.kind == "U" else column
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> Any:
-    return archive.open(zipfile.ZipInfo(name), "w", force_zip64=True)
+@contextlib.contextmanager
+def _member(archive: zipfile.ZipFile, name: str, header: bytes) -> Iterator[IO[bytes]]:
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+        member.write(header)
+        yield member
 
 
-def _all_ids(result: Result) -> Iterator[list[str]]:
-    """The ids of all rows; nothing where the first have none."""
-    for block in result.blocks(_ROWS):
-        ids = _ids(block)
-        if ids is None:
-            return
-        yield ids
+def _as_array(values: list[Any], kind: Dtype) -> Array:
+    return np.array([_text(v) for v in values] if kind.kind == "U" else values, kind)
 
 
 # Text -----------------------------------------------------------------------------------------
@@ -242,8 +244,11 @@ def write_word2vec(stream: BinaryIO, result: Result) -> None:
         InvalidLatentsError: An id is empty or holds a line break.
     """
     stream.write(f"{result.shape[0]} {result.shape[1]}\n".encode())
+    name = id_name([n for block in result.blocks(_ROWS) for n in other_columns(block)])
     for block in result.blocks(_ROWS):
-        ids = _ids(block) or [str(block.first + i) for i in range(len(block.vectors))]
+        ids = [str(block.first + i) for i in range(len(block.vectors))]
+        if name is not None:
+            ids = [_text(value) for value in _values(block, [name])[name]]
         rows = zip(map(_token, ids), _lists(block.vectors, between=" "), strict=True)
         stream.write("".join(f"{token} {numbers[1:-1]}\n" for token, numbers in rows).encode())
 
@@ -301,10 +306,15 @@ def id_name(names: Collection[str]) -> str | None:
     return next((name for name in _ID_NAMES if name in names), None)
 
 
+def has_columns(block: Block) -> bool:
+    """Whether the rows are objects; bare vectors have no columns."""
+    return block.payload is not None and isinstance(_first_row(block), dict)
+
+
 def other_columns(block: Block) -> list[str]:
     """The columns of some rows besides that of the vectors, in the order in which they come."""
     marks = [_MARK] * len(block.vectors)
-    rows = _flat_rows(block, marks) if block.payload else []
+    rows = _flat_rows(block, marks) if has_columns(block) else []
     return list(dict.fromkeys(k for row in rows for k, value in row.items() if value != _MARK))
 
 
@@ -313,16 +323,18 @@ def _flat_rows(block: Block, vectors: Sequence[Any]) -> list[dict[str, Any]]:
 
     A vector from inside another column leaves null there.
     """
-    if block.payload is None or not isinstance(_first_row(block), dict):
+    if not has_columns(block):
         return [{COLUMN: vector} for vector in vectors]
     if _MARK in _first_row(block).values():
         return _placed(block, vectors)
     rows = _placed(block, [None] * len(vectors))
-    return [row | {COLUMN: vector} for row, vector in zip(rows, vectors, strict=True)]
+    name = _own_name(rows[0])
+    return [row | {name: vector} for row, vector in zip(rows, vectors, strict=True)]
 
 
 def _first_row(block: Block) -> Any:
-    return next(iter(_placed(block, [_MARK] * len(block.vectors))), {})
+    first = Block(block.first, block.vectors[:1], block.payload and block.payload.cut(0, 1))
+    return next(iter(_placed(first, [_MARK])), {})
 
 
 def _placed(block: Block, vectors: Sequence[Any]) -> list[Any]:
@@ -334,39 +346,44 @@ def _placed(block: Block, vectors: Sequence[Any]) -> list[Any]:
     return block.payload.objects(held)
 
 
-def _ids(block: Block) -> list[str] | None:
-    """The rows' ids as text; None where they have none."""
-    name = id_name(other_columns(block))
-    if name is None:
-        return None
-    return [_text(row.get(name)) for row in _flat_rows(block, [None] * len(block.vectors))]
-
-
-def _columns(block: Block) -> dict[str, list[Any]]:
-    """The values of each column besides that of the vectors."""
+def _values(block: Block, names: Collection[str]) -> dict[str, list[Any]]:
+    """The values of some columns; None where a row has no such column."""
     rows = _flat_rows(block, [_MARK] * len(block.vectors))
-    return {name: [row.get(name) for row in rows] for name in other_columns(block)}
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _column_types(result: Result) -> dict[str, type]:
-    """For each column bool, int or float if all its values are numbers of that kind, else str."""
-    kinds: dict[str, set[type]] = {}
+def _column_kinds(result: Result) -> dict[str, Dtype]:
+    """For each column the dtype of bools, integers or floats if all rows hold those, else texts."""
+    kinds: dict[str, set[str]] = {}
+    longest: dict[str, int] = {}
+    seen: dict[str, int] = {}
     for block in result.blocks(_ROWS):
-        for name, values in _columns(block).items():
-            kinds.setdefault(name, set()).update(map(_number_type, values))
-    return {name: _common_type(found) for name, found in kinds.items()}
+        for name, values in _values(block, other_columns(block)).items():
+            kinds.setdefault(name, set()).update(map(_number_kind, values))
+            longest[name] = max(longest.get(name, 1), *(len(_text(value)) for value in values))
+            seen[name] = seen.get(name, 0) + len(values)
+    partly = [name for name, count in seen.items() if count < result.shape[0]]
+    return {
+        k: _common_kind(v | ({"U"} if k in partly else set()), longest[k]) for k, v in kinds.items()
+    }
 
 
-def _number_type(value: Any) -> type:
-    if type(value) is int and not -(2**63) <= value < 2**63:
-        return str
-    return type(value) if type(value) in (bool, int, float) else str
+def _number_kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "?"
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return "<i8"
+    return "<f8" if isinstance(value, float) else "U"
 
 
-def _common_type(found: set[type]) -> type:
-    if len(found) == 1:
-        return found.pop()
-    return float if found == {int, float} else str
+def _common_kind(found: set[str], longest: int) -> Dtype:
+    numbers = "<f8" if found == {"<i8", "<f8"} else next(iter(found)) if len(found) == 1 else "U"
+    return np.dtype(f"<U{longest}" if numbers == "U" else numbers)
+
+
+def _own_name(others: Collection[str]) -> str:
+    """A name for the vectors that no other column has."""
+    return COLUMN if COLUMN not in others else f"translated_{COLUMN}"
 
 
 def _text(value: Any) -> str:
@@ -412,12 +429,11 @@ def _schema(result: Result) -> Any:
         schemas[schema.to_string()] = schema
         if block.payload is None:
             break
-    if not schemas:
-        none = np.empty((0, result.shape[1]), result.dtype)
-        schemas = {"": _table(Block(0, none)).schema}
-    names = dict.fromkeys(name for schema in schemas.values() for name in schema.names)
-    fields = [_common_field([s.field(n) for s in schemas.values() if n in s.names]) for n in names]
-    kept = {k: v for k, v in (schema.metadata or {}).items() if k != b"huggingface"}
+    none = Block(0, np.empty((0, result.shape[1]), result.dtype))
+    found = list(schemas.values()) or [_table(none).schema]
+    names = dict.fromkeys(name for schema in found for name in schema.names)
+    fields = [_common_field([s.field(n) for s in found if n in s.names]) for n in names]
+    kept = {k: v for k, v in (found[0].metadata or {}).items() if k != b"huggingface"}
     return pyarrow.schema(fields, kept or None)
 
 
@@ -470,7 +486,7 @@ def _table(block: Block) -> Any:
 _FLOAT16, _FLOAT32, _FLOAT64 = ("float16",), ("float32",), ("float64",)
 
 NPY = {".npy": Writer(header=npy_header)}
-NPZ = {".npz": Writer(write=write_npz, keeps="ids")}
+NPZ = {".npz": Writer(write=write_npz, keeps="all")}
 SAFETENSORS = {".safetensors": Writer(header=safetensors_header)}
 VECS = {
     ".fvecs": Writer(write=write_vecs, dtypes=_FLOAT32),

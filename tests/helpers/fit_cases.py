@@ -11,6 +11,8 @@ import torch
 from hf_latent_bridge import (
     LinearTranslator,
     OrthoTranslator,
+    Pairs,
+    choose_anchors,
     fit_translator,
     load_encoder,
     load_pairs,
@@ -53,6 +55,16 @@ def of_a_generator(n):
     return fit_translator(LinearTranslator(), None, None, pairs, chunk_size=CHUNK_SIZE)
 
 
+def of_anchors(n):
+    """A fit on some of 151 random vectors, which all processes encode to choose them."""
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(151, 5)), draw.normal(size=(151, 7))
+    anchors = choose_anchors(
+        Pairs(range(151), y), n, "farthest", source=lambda rows: x[rows], chunk_size=CHUNK_SIZE
+    )
+    return fit_translator(LinearTranslator(), lambda rows: x[rows], None, anchors)
+
+
 def failing_at(item):
     """An encoder that fails on one item."""
 
@@ -84,6 +96,7 @@ FITS = {
     "vectors, multiplied in float32": lambda: of_vectors(1001, gemm_dtype=torch.float32),
     "a stream of the user's own": lambda: of_a_generator(151),
     "more processes than chunks": lambda: of_vectors(20),
+    "anchors far apart": lambda: of_anchors(30),
     "bad rows skipped": lambda: of_vectors(151, spoil=(3, 40, 41, 150), on_bad_row="skip"),
 }
 

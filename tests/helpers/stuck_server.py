@@ -56,6 +56,6 @@ class _Handler(socketserver.StreamRequestHandler):
             found = (a for pattern, a in self.server.answers.items() if re.match(pattern, line))
             content = next(found, None)
             if content is None:
-                self.server.ended.wait()
+                self.server.ended.wait(600)
                 return
             self.wfile.write(content)

@@ -1,11 +1,14 @@
-"""Sounds as a modality: all that this library has to be told to encode, cache, pair and split them.
+"""Sounds as a modality: all that has to be written to encode, cache, pair and split them.
 
 An item is a mapping of "array" (samples between -1 and 1) and "sampling_rate".
 """
 
+import functools
 import hashlib
 
 import numpy as np
+import torch
+from tiny_models import new_folder, push_folder
 
 from hf_latent_bridge.encoders.modality import Modality
 from hf_latent_bridge.encoders.model import ModelEncoder, Preparer
@@ -80,3 +83,33 @@ class Audio(Modality):
 def sound(samples, *, seed):
     array = np.random.default_rng(seed).uniform(-1, 1, samples).astype(np.float32)
     return {"array": array, "sampling_rate": RATE}
+
+
+CONFIG = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+CONFIG |= {"intermediate_size": 16, "conv_dim": (8, 8), "conv_stride": (5, 2)}
+CONFIG |= {"conv_kernel": (10, 3), "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 4}
+CONFIG |= {"num_conv_pos_embedding_groups": 2, "classifier_proj_size": 6}
+
+
+@functools.cache
+def model():
+    """A random wav2vec 2.0."""
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    torch.manual_seed(0)
+    return Wav2Vec2Model(Wav2Vec2Config(**CONFIG)).eval()
+
+
+@functools.cache
+def repo():
+    """The same as a repo with its feature extractor; returns its id."""
+    return published(model(), "alice/tiny-wav2vec2")
+
+
+def published(model, repo_id):
+    from transformers import Wav2Vec2FeatureExtractor
+
+    folder = new_folder()
+    model.save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(sampling_rate=RATE).save_pretrained(folder)
+    return push_folder(folder, repo_id)

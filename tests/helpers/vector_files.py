@@ -108,7 +108,7 @@ def _filled(index):
     return index
 
 
-def _with_ids(faiss):
+def with_ids(faiss):
     index = faiss.IndexIDMap2(faiss.IndexFlatIP(DIM))
     index.add_with_ids(X, np.arange(N) + 7)
     return index
@@ -346,7 +346,7 @@ MORE = [
         content("".join(f"{i + 100} {text_of(row)}\n" for i, row in enumerate(ROWS))),
     ),
     Case("printed.txt", content("".join(f"{row}\n" for row in X))),
-    Case("ids.faiss", faiss_index(_with_ids)),
+    Case("ids.faiss", faiss_index(with_ids)),
     Case("graph.index", faiss_index(lambda faiss: _filled(faiss.IndexHNSWFlat(DIM, 8)))),
     Case("group.h5", hdf5(**{"group/embeddings": X, "group/ids": np.arange(N)})),
     Case("npy_shards", shards(".npy", np.save)),

@@ -1,0 +1,383 @@
+"""Readers of vectors: the column that is meant, the rows asked for, and the other columns."""
+
+import json
+import sys
+
+import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import vector_files
+from processes import finished
+from vector_files import X
+
+from hf_latent_bridge import VectorSource, load_pairs
+from hf_latent_bridge.data.items import Unreadable
+from hf_latent_bridge.errors import (
+    DatasetError,
+    InvalidLatentsError,
+    InvalidPairsError,
+    MissingExtraError,
+)
+from hf_latent_bridge.vectors.fields import find_field, natural
+from hf_latent_bridge.vectors.formats import open_vectors
+from hf_latent_bridge.vectors.numbers import parse_vector
+
+NEW = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def written(tmp_path, name, write):
+    write(tmp_path / name)
+    return tmp_path / name
+
+
+def all_rows(path, **how):
+    reader = open_vectors(VectorSource(str(path), **how))
+    return np.concatenate([block.vectors for block in reader.blocks()])
+
+
+def first_payload(path, n=3, **how):
+    """What stands beside the first rows."""
+    return next(open_vectors(VectorSource(str(path), **how)).blocks(0, n, payload=True)).payload
+
+
+# Which column ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("vectors", "numbers", "wanted", "columns"),
+    [
+        (["v"], [], None, ["v"]),
+        (["embedding", "logits"], [], None, ["embedding"]),
+        (["a.vector", "a.other"], [], None, ["a.vector"]),
+        (["a", "b"], [], "b", ["b"]),
+        (["v"], ["x0", "x1"], None, ["v"]),
+        ([], ["id", "x0", "x1", "x2"], None, ["x0", "x1", "x2"]),
+        ([], ["x2", "x03", "x1"], None, ["x1", "x2", "x03"]),
+        ([], ["a0", "a1", "b0", "b1"], "b*", ["b0", "b1"]),
+        ([], ["a_0", "a_1", "b_0", "b_1"], "b", ["b_0", "b_1"]),
+        ([], ["x", "y"], "*", ["x", "y"]),
+        ([], ["0", "1"], None, ["0", "1"]),
+    ],
+)  # fmt: skip
+def test_the_column_that_can_be_meant_is_found(vectors, numbers, wanted, columns):
+    assert find_field("f", wanted, vectors, numbers).columns == tuple(columns)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "numbers", "wanted", "telling"),
+    [
+        (["a", "b"], [], None, r"holds \['a', 'b'\]: name one as column, got none"),
+        (["embedding", "vector"], [], None, "name one as column"),
+        (["a"], [], "b", r"holds \['a'\].* got 'b'"),
+        ([], ["a0", "a1", "b0", "b1"], None, r"holds \['a\*', 'b\*'\]"),
+        ([], ["x0", "x2"], None, r"no column of vectors.*\['x0', 'x2'\]"),
+        ([], ["year_2019", "year_2020"], None, "no column of vectors"),
+        ([], ["x"], "y*", "no column of vectors 'y"),
+    ],
+)
+def test_a_column_that_could_be_another_is_refused_with_those_there_are(
+    vectors, numbers, wanted, telling
+):
+    with pytest.raises(InvalidLatentsError, match=telling):
+        find_field("f", wanted, vectors, numbers)
+
+
+def test_numbers_in_names_count():
+    assert sorted(["s-10", "s-2", "s-1b", "s-1"], key=natural) == ["s-1", "s-1b", "s-2", "s-10"]
+
+
+def test_a_column_named_for_one_file_is_that_of_the_other_where_it_has_it(tmp_path):
+    two = written(tmp_path, "two.npz", lambda path: np.savez(path, old=X, new=X * 2))
+    one = written(tmp_path, "one.npz", lambda path: np.savez(path, embeddings=X * 3))
+    pairs = load_pairs((two, two), source="old")
+    np.testing.assert_array_equal(pairs.target[:], X)
+    pairs = load_pairs((two, one), source="old")
+    np.testing.assert_array_equal(pairs.target[:], X * 3)
+    pairs = load_pairs((VectorSource(str(two), "new"), VectorSource(str(two), "old")))
+    np.testing.assert_array_equal(pairs.source[:] / 2, pairs.target[:])
+
+
+# How numbers are spelled ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, -2.5, 3e-2]",
+        " [1,-2.5,0.03]\n",
+        "{1,-2.5,0.03}",
+        "(1, -2.5, 0.03)",
+        "[ 1.   -2.5\n  0.03]",
+        "[[1, -2.5, 0.03]]",
+        "array([ 1.  , -2.5 ,  0.03], dtype=float32)",
+        "tensor([1.0000, -2.5000, 0.0300])",
+        "tensor([1.0000, -2.5000, 0.0300], device='cuda:0', dtype=torch.float16)",
+        "[np.float32(1.0), np.float32(-2.5), np.float32(0.03)]",
+        vector_files.in_base64([1, -2.5, 0.03]),
+    ],
+)
+def test_a_vector_is_read_from_any_spelling(text):
+    np.testing.assert_array_equal(parse_vector(text), np.array([1, -2.5, 0.03], np.float32))
+
+
+@pytest.mark.parametrize("text", ["", " ", "null", "None", "NaN", r"\N"])
+def test_a_text_that_says_null_is_a_missing_row(text):
+    assert parse_vector(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hello", "[a, b]", "[1, null]", "[true, false]", "[]", "{}", '{"a": 1}', "[[1], [2]]", "0.5",
+     "[1. ... 2.]", "{1:0.5,3:0.2}/6"],
+)  # fmt: skip
+def test_other_texts_are_no_vectors(text):
+    assert isinstance(parse_vector(text), Unreadable)
+
+
+@pytest.mark.parametrize("scale", [0, float("nan"), float("inf"), "half"])
+def test_a_scale_that_leaves_nothing_is_refused(scale):
+    with pytest.raises(ValueError, match="finite number other than 0"):
+        VectorSource("x.npy", scale=scale)
+
+
+def test_text_has_no_packed_bits(tmp_path):
+    path = written(tmp_path, "x.jsonl", vector_files.lines([[1, 2], [3, 4]]))
+    with pytest.raises(InvalidLatentsError, match=r"x\.jsonl: row 0 is text: packed bits"):
+        all_rows(path, scale="binary")
+
+
+def test_a_scale_leaves_floats_as_they_are(tmp_path):
+    path = written(tmp_path, "x.npy", lambda path: np.save(path, X))
+    np.testing.assert_array_equal(all_rows(path, scale=0.5), X)
+
+
+# Rows by number -------------------------------------------------------------------------------
+
+
+MANY = np.random.default_rng(0).normal(size=(700, 3)).astype(np.float32)
+LONG = {
+    "x.npy": lambda path: np.save(path, MANY),
+    "fortran.npy": lambda path: np.save(path, np.asfortranarray(MANY)),
+    "x.npz": lambda path: np.savez_compressed(path, MANY),
+    "x.jsonl": vector_files.lines({"text": "é", "v": row} for row in MANY.tolist()),
+    "x.jsonl.gz": vector_files.gzipped(vector_files.lines(MANY.tolist())),
+    "x.json": vector_files.content(json.dumps(MANY.tolist())),
+    "x.csv": vector_files.cells(
+        [["v", "text"], *([str(row), 'é "quoted"\nand\n\nmore'] for row in MANY.tolist())]
+    ),
+    "x.txt": lambda path: np.savetxt(path, MANY),
+    "x.arrow": lambda path: _batches(path, 100),
+    "x.parquet": lambda path: pyarrow.parquet.write_table(
+        pyarrow.table({"v": MANY.tolist()}), path, row_group_size=150
+    ),
+}
+
+
+def _batches(path, size):
+    rows = pyarrow.table({"id": range(len(MANY)), "v": MANY.tolist()})
+    with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, rows.schema) as file:
+        file.write_table(rows, max_chunksize=size)
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_any_rows_of_a_long_file_are_found(name, tmp_path):
+    reader = open_vectors(written(tmp_path, name, LONG[name]))
+    rng = np.random.default_rng(1)
+    asked = [np.sort(rng.choice(700, n, replace=False)) for n in (5, 60, 400)]
+    asked += [rng.permutation(700)[:50], np.arange(600, 650), np.arange(10), np.array([699, 0])]
+    for rows in asked:
+        read = np.array(list(reader.read(rows)))
+        np.testing.assert_allclose(read, MANY[rows], rtol=1e-6)
+    starts = [next(reader.blocks(start, start + 9, 9)).vectors for start in (63, 64, 65, 640, 691)]
+    np.testing.assert_allclose(starts[1], MANY[64:73], rtol=1e-6)
+    np.testing.assert_allclose(starts[4], MANY[691:], rtol=1e-6)
+
+
+def test_memory_holds_a_block_and_not_the_file(tmp_path):
+    """A sparse file of 400 MB is read whole, by blocks and by number, in 100 MB at most."""
+    with (tmp_path / "x.npy").open("wb") as file:
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (200_000, 500)}
+        np.lib.format.write_array_header_1_0(file, shape)
+        file.truncate(file.tell() + 200_000 * 500 * 4)
+    code = (
+        "import resource, sys\nimport numpy as np\n"
+        "from hf_latent_bridge.vectors.formats import open_vectors\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "reader, before = open_vectors(sys.argv[1]), peak()\n"
+        "print(sum(len(block.vectors) for block in reader.blocks()))\n"
+        "print(len(reader.read(np.arange(0, 200_000, 400))), (peak() - before) / 1024)\n"
+    )
+    out = finished([sys.executable, "-c", code, tmp_path / "x.npy"]).stdout.split()
+    assert out[:2] == ["200000", "500"]
+    assert float(out[2]) < 100
+
+
+def test_a_blank_line_is_a_missing_row_but_at_the_end(tmp_path):
+    for name, blank in (
+        ("x.jsonl", "[1, 2]\n\n[3, 4]\n\n \n"),
+        ("x.tsv", "v\n[1, 2]\n\n[3, 4]\n\n"),
+    ):
+        path = written(tmp_path, name, vector_files.content(blank))
+        assert open_vectors(path).n == 3
+        with pytest.raises(InvalidLatentsError, match="row 1 is null"):
+            all_rows(path)
+        first, missing, last = open_vectors(path).read(np.arange(3))
+        assert (list(first), missing, list(last)) == ([1, 2], None, [3, 4])
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.parquet", "x.arrow", "x.csv", "x.jsonl"])
+def test_a_file_without_rows_has_none(name, tmp_path):
+    none = pyarrow.table({"v": pyarrow.array([], pyarrow.list_(pyarrow.float32()))})
+    write = {
+        "x.npy": lambda path: np.save(path, X[:0]),
+        "x.parquet": lambda path: pyarrow.parquet.write_table(none, path),
+        "x.arrow": lambda path: pyarrow.feather.write_feather(none, str(path)),
+        "x.csv": vector_files.content("id,v\n"),
+        "x.jsonl": vector_files.content("\n"),
+    }
+    path = written(tmp_path, name, write[name])
+    assert open_vectors(path).n == 0
+    with pytest.raises(InvalidPairsError, match="at least one item"):
+        load_pairs((path, path))
+
+
+def test_a_stream_is_no_side_of_pairs():
+    with pytest.raises(InvalidPairsError, match="stdin has none: name a file"):
+        load_pairs((VectorSource("-"), X))
+
+
+# What stands beside the vectors ---------------------------------------------------------------
+
+
+def test_objects_keep_all_but_the_vector_at_its_path(tmp_path):
+    answer = {"id": 7, "response": {"data": [{"index": 0, "embedding": [0.5]}], "model": "m"}}
+    path = written(tmp_path, "x.jsonl", vector_files.lines([answer] * 3))
+    rows = first_payload(path).objects(NEW)
+    assert rows[1] == {
+        "id": 7,
+        "response": {"data": [{"index": 0, "embedding": [4.0, 5.0, 6.0, 7.0]}], "model": "m"},
+    }
+
+
+def test_columns_keep_their_place_and_type(tmp_path):
+    table = pyarrow.table(
+        {
+            "id": pyarrow.array([1, 2, 3], pyarrow.int8()),
+            "v": [[0.5]] * 3,
+            "label": ["a", None, "c"],
+        }
+    )
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(table, path)
+    kept = first_payload(path).table(NEW)
+    assert kept.schema.names == ["id", "v", "label"]
+    assert kept.schema.field("id").type == pyarrow.int8()
+    assert kept.column("v").to_pylist() == NEW.tolist()
+    assert first_payload(path).objects(NEW)[1] == {"id": 2, "v": NEW[1].tolist(), "label": None}
+
+
+def test_a_named_vector_is_replaced_among_the_others(tmp_path):
+    rows = [{"title": [0.25], "body": [0.5, 1.0]}, None, {"title": None, "body": [1.0, 2.0]}]
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"vectors": rows}), path)
+    reader = open_vectors(VectorSource(str(path), "vectors.body"))
+    assert list(map(type, reader.read(np.arange(3)))) == [np.ndarray, type(None), np.ndarray]
+    part = next(reader.parts(0, 1, 9, payload=True))
+    assert part.payload.table(NEW[:1]).to_pylist() == [
+        {"vectors": {"title": [0.25], "body": NEW[0].tolist()}}
+    ]
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "x.parquet"])
+def test_one_column_per_dimension_becomes_one_of_vectors(name, tmp_path):
+    columns = {"id": ["a", "b", "c"], "dim_0": [0.5, 1, 2], "dim_1": [0.5, 1, 2]}
+    write = {
+        "x.tsv": vector_files.cells([columns, *zip(*columns.values(), strict=True)], "\t"),
+        "x.parquet": vector_files.table(**columns),
+    }
+    payload = first_payload(written(tmp_path, name, write[name]))
+    assert payload.objects(NEW)[0] == {"id": "a", "dim": NEW[0].tolist()}
+    assert payload.table(NEW).column_names == ["id", "dim"]
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.hdf5", "x.faiss", "x.txt"])
+def test_ids_stand_beside_matrices_too(name, tmp_path):
+    ids = np.arange(len(X)) + 7
+    write = {
+        "x.npz": lambda path: np.savez(path, id=ids, v=X, scalar=np.array(3.0)),
+        "x.hdf5": vector_files.hdf5(id=ids, v=X),
+        "x.faiss": vector_files.faiss_index(vector_files.with_ids),
+        "x.txt": vector_files.content(
+            "".join(f"{i} {vector_files.text_of(row)}\n" for i, row in zip(ids, X, strict=True))
+        ),
+    }
+    path = written(tmp_path, name, write[name])
+    first, *_ = open_vectors(path).blocks(5, 8, payload=True)
+    (key, given), (_, vector) = first.payload.objects(NEW)[0].items()
+    assert (key in ("id", "token"), str(given), vector) == (True, "12", NEW[0].tolist())
+
+
+# Datasets, folders, files of other kinds ------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["disk", "hub", "folder"])
+def test_a_dataset_is_read_by_the_same_rules(where, tmp_path, repo_id):
+    columns = {"id": vector_files.IDS, "nested": [{"v": str(row)} for row in X.tolist()]}
+    data = datasets.DatasetDict({"train": datasets.Dataset.from_dict(columns)})
+    name = str(tmp_path / "data")
+    if where == "disk":
+        data.save_to_disk(name)
+    elif where == "hub":
+        name = repo_id
+        data.push_to_hub(name, token="hf_alice")
+    else:
+        (tmp_path / "data").mkdir()
+        data["train"].to_parquet(tmp_path / "data" / "train-00000.parquet")
+    np.testing.assert_array_equal(all_rows(name, split="train"), X)
+    pairs = load_pairs((VectorSource(name, split="train"), X))
+    np.testing.assert_array_equal(pairs.source[3:9], X[3:9])
+    with pytest.raises(DatasetError, match="train"):
+        open_vectors(VectorSource(name, split="test"))
+
+
+def test_a_split_of_a_file_is_refused(tmp_path):
+    path = written(tmp_path, "x.npy", lambda path: np.save(path, X))
+    with pytest.raises(InvalidLatentsError, match=r"of a dataset, and .*x\.npy is a file"):
+        open_vectors(VectorSource(str(path), split="train"))
+
+
+@pytest.mark.parametrize("name", ["nowhere.npy", "nowhere", "some/where.parquet"])
+def test_a_missing_file_is_named(name):
+    with pytest.raises(FileNotFoundError, match=name):
+        open_vectors(name)
+
+
+def test_a_format_whose_package_is_missing_names_the_extra(tmp_path, monkeypatch):
+    path = written(tmp_path, "x.h5", vector_files.hdf5(x=X))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingExtraError, match=r"x\.h5 needs h5py: .*hf-latent-bridge\[hdf5\]"):
+        open_vectors(path)
+
+
+def test_a_base_install_reads_what_needs_no_package(tmp_path):
+    names = ("plain.npy", "arrays.npz", "records.jsonl", "strings.csv", "word2vec.txt", "a.fvecs")
+    cases = [c for c in (*vector_files.SHARED, *vector_files.MORE) if c.name in names]
+    vector_files.in_folder(tmp_path, cases)
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('datasets', 'pyarrow', 'h5py', 'faiss'))\n"
+        "from hf_latent_bridge import load_pairs\n"
+        "print(*{len(load_pairs((path, path))) for path in sys.argv[1:]})"
+    )
+    command = [sys.executable, "-c", code, *(tmp_path / name for name in names)]
+    assert finished(command).stdout == "60\n"
+
+
+def test_a_changed_file_is_another(tmp_path):
+    path = written(tmp_path, "x.npy", lambda path: np.save(path, X))
+    before = load_pairs((path, X)).fingerprint()
+    assert load_pairs((path, X)).fingerprint() == before
+    np.save(path, X[:, ::-1] + 1)
+    assert load_pairs((path, X)).fingerprint() != before
+    assert load_pairs((VectorSource(str(path), token="hf_x"), X)).fingerprint().find("hf_x") < 0
