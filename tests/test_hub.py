@@ -65,7 +65,8 @@ def fitted(seed=0, kind=OrthoTranslator, **params):
 
 
 def same(a, b):
-    return torch.equal(a.map_.weight, b.map_.weight) and torch.equal(a.map_.bias, b.map_.bias)
+    (x, y), (z, w) = ((t.map_.weight.cpu(), t.map_.bias.cpu()) for t in (a, b))
+    return torch.equal(x, z) and torch.equal(y, w)
 
 
 @pytest.fixture
