@@ -914,6 +914,7 @@ class TestFailedPushes:
         assert "holds a commit, so it was kept" in failure.value.__notes__[0]
         assert same(AutoTranslator.from_pretrained(repo_id), translator)
 
+    @pytest.mark.slow
     def test_a_server_without_xet_is_said_and_nothing_stays(self, repo_id, api):
         code = f"""
             import numpy as np
@@ -931,6 +932,7 @@ class TestFailedPushes:
         assert not api.repo_exists(repo_id)
 
 
+@pytest.mark.slow
 class TestASilentHub:
     """Nothing waits without end for a server that accepts and does not answer."""
 

@@ -117,7 +117,7 @@ def safetensors_header(shape: Shape, dtype: Dtype) -> bytes:
 
 
 def bin_header(shape: Shape, dtype: Dtype) -> bytes:
-    """The header of a `.fbin` file and its kin: number of rows and width.
+    """The header of `.fbin` and similar files: number of rows and width.
 
     Raises:
         InvalidLatentsError: More rows than the format can count.
