@@ -803,6 +803,13 @@ class TestReadmesOfOthers:
         assert str(tmp_path / name) in message
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: content}
 
+    def test_nothing_is_half_written_where_a_folder_has_the_name_of_the_card(
+        self, translator, tmp_path
+    ):
+        (tmp_path / "README.md").mkdir()
+        refused(ForeignFileError, translator.save_pretrained, tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
     def test_nor_are_those_in_the_folder_of_a_view(self, tmp_path):
         (tmp_path / "docs").mkdir()
         (tmp_path / "docs/config.json").write_text("{}")
