@@ -144,6 +144,7 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "translator_type": config["translator_type"],
         "n_pairs": config["n_pairs"],
+        "unrelated_pairs": config.get("unrelated_pairs", False),
         "source": source,
         "target": target,
         "source_name": _name(source),
