@@ -11,7 +11,8 @@ from torch import Tensor
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Problem
 
-_SHUFFLED_LEVEL, _WOULD_SHOW = 0.01, 1e-5
+_SHUFFLED_LEVEL, _WOULD_SHOW = 0.01, 1e-4
+_FEWEST_TO_TELL = 40  # pairs
 _NULL_DIRECTION = 1e-10  # eigenvalues below this share of the largest are rounding
 _SKEW = 5  # variance of a chi-square with one degree of freedom over its square below the mean
 NAMES = ("cosine", "r2", "recall@1", "recall@10", "mrr")
@@ -136,17 +137,19 @@ def look_shuffled(moments: PairedMoments) -> bool:
     same mean and variance gives the p-value, as in Josse, Pagès & Husson, "Testing the
     significance of the RV coefficient" (2008).
 
-    Pairs look shuffled if p > 0.01 and half the strongest possible relation would have had
-    p < 1e-5; so a handful of pairs never does. In simulations (spectra of effective rank 2 to
+    At least 40 pairs look shuffled if p > 0.01 although half the strongest possible relation would
+    have had p < 1e-4; fewer are too few to tell. In simulations (spectra of effective rank 2 to
     200, 50 to 5,000 pairs) 97 to 100 % of shuffled pairs are found, and no related ones with an
     R² of 0.5 at 10 to 50 pairs, 0.3 at 100 or 0.05 at 500.
     """
+    if moments.n < _FEWEST_TO_TELL:
+        return False
     problem = Problem.from_moments(moments, "standard")
     n_live, degrees = int((~problem.flat_y).sum()), moments.n - 1
     values, axes = torch.linalg.eigh(problem.c)
     noise = float(values[-1]) * max(moments.eps * len(values) ** 0.5, _NULL_DIRECTION)
     keep = values > max(noise, 0.0)
-    if degrees < 2 or n_live == 0 or not keep.any():
+    if n_live == 0 or not keep.any():
         return False
     values = values[keep]
     lengths = (axes[:, keep].mT @ problem.k).square().sum(1) * (degrees / n_live) / values
