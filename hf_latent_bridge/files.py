@@ -193,7 +193,7 @@ def read_tensors(
     try:
         tensors = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is truncated or no safetensors file: {error}") from error
+        raise WeightsError(f"{path} is truncated or is not a safetensors file: {error}") from error
     _check_tensors(path, tensors, shapes)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise WeightsError(

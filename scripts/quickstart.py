@@ -40,7 +40,7 @@ def main() -> int:
         repo_ids = publish_translators()
         say("Load them by name in a new process and use them on articles that no fit has seen")
         command = [sys.executable, str(Path(__file__)), USE, *repo_ids]
-        code = subprocess.run(command, check=False, timeout=600).returncode
+        code = subprocess.run(command, check=False, timeout=1800).returncode
     took = time.perf_counter() - start
     print(f"\n{took:.0f} s in all; what was downloaded is in {cache_root()}")
     return code

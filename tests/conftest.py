@@ -1,6 +1,7 @@
 """One embedded Hub for the whole run: huggingface_hub reads HF_* when it is imported."""
 
 import functools
+import importlib
 import itertools
 import json
 import os
@@ -31,6 +32,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 # Results are on a GPU if there is one, expected values on the CPU: values are compared, not places.
 torch.testing.assert_close = functools.partial(torch.testing.assert_close, check_device=False)
+
+if os.environ.get("SECOND_DEVICE"):
+    importlib.import_module("second_device")
 
 numbers = itertools.count(1)
 

@@ -47,6 +47,7 @@ def error(images):
     return float((images - DIGITS[1200:]).square().mean())
 
 
+@pytest.mark.slow
 def test_it_reconstructs_digits_that_it_has_not_seen(pair):
     images = pair.decoder(pair.encoder.encode(DIGITS[1200:]))
     assert images.shape == (597, 1, 8, 8)
@@ -55,6 +56,7 @@ def test_it_reconstructs_digits_that_it_has_not_seen(pair):
     assert error(images) < 0.4 * float(DIGITS.var(dim=0).mean())
 
 
+@pytest.mark.slow
 def test_one_seeds_encoder_meets_another_seeds_decoder_by_a_translator(pair, other):
     x, y = pair.encoder.encode(DIGITS[:1000]), other.encoder.encode(DIGITS[:1000])
     translator = OrthoTranslator().fit(x, y)

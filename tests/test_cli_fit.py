@@ -102,6 +102,7 @@ def test_files_of_vectors_give_the_library_fit_and_name_their_encoders(facts, fi
     assert told["translated"] == evaluate_latents(fitted, X, Y).to_dict()["translated"]
 
 
+@pytest.mark.slow
 def test_vectors_of_any_model_are_fitted_and_evaluated_without_a_network(files, tmp_path):
     """In processes of their own, for which nothing listens where the Hub should be."""
     alone = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}

@@ -85,6 +85,7 @@ def test_each_call_names_its_extra_before_it_asks_the_hub(extra, tmp_path):
         assert f'pip install "hf-latent-bridge[{extra}]"' in answer, (code, answer)
 
 
+@pytest.mark.slow
 def test_several_processes_name_the_extra_of_accelerate():
     calls = ["bridge.fit_translator(bridge.OrthoTranslator(), None, None, (x, x))"]
     (answer,) = answers_without(["accelerate"], calls, WORLD_SIZE="2").values()

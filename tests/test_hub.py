@@ -65,7 +65,8 @@ def fitted(seed=0, kind=OrthoTranslator, **params):
 
 
 def same(a, b):
-    return torch.equal(a.map_.weight, b.map_.weight) and torch.equal(a.map_.bias, b.map_.bias)
+    (x, y), (z, w) = ((t.map_.weight.cpu(), t.map_.bias.cpu()) for t in (a, b))
+    return torch.equal(x, z) and torch.equal(y, w)
 
 
 @pytest.fixture
@@ -884,6 +885,7 @@ class TestFailedPushes:
         assert "holds a commit, so it was kept" in failure.value.__notes__[0]
         assert same(AutoTranslator.from_pretrained(repo_id), translator)
 
+    @pytest.mark.slow
     def test_a_server_without_xet_is_said_and_nothing_stays(self, repo_id, api):
         code = f"""
             import numpy as np
@@ -901,6 +903,7 @@ class TestFailedPushes:
         assert not api.repo_exists(repo_id)
 
 
+@pytest.mark.slow
 class TestASilentHub:
     """Nothing waits without end for a server that accepts and does not answer."""
 

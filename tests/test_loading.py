@@ -84,6 +84,7 @@ def test_two_folders_of_one_repo_are_two_spaces(repo_id, api):
         load_encoder(a, subfolder="b")
 
 
+@pytest.mark.slow
 @EVERY_KIND
 def test_all_files_go_into_cache_dir_from_where_they_load_without_a_network(
     kind, repo_id, api, tmp_path

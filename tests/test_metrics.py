@@ -175,6 +175,7 @@ def intervals_of(predicted, target, **options):
     return bootstrap_intervals(predicted, target, counterpart_ranks(predicted, target), **options)
 
 
+@pytest.mark.slow
 class TestIntervals:
     def test_they_are_those_of_scipy(self):
         predicted, target = noisy_pairs(400)

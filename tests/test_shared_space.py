@@ -234,6 +234,31 @@ def test_a_saved_space_loads_with_all_its_views(tmp_path):
     )
 
 
+def test_a_saved_space_states_the_parameters_of_its_fit(tmp_path):
+    space = SharedSpace(16, alpha=1.0).fit(views())
+    space.dim, space.alpha, space.shrink, space.n_folds = 2, 5.0, 0.1, 9
+    space.save_pretrained(tmp_path)
+    again = SharedSpace.from_pretrained(tmp_path)
+    assert again.params_ == {"dim": 16, "alpha": 1.0, "shrink": 0.9, "n_folds": 5}
+    assert again.space_ == space.space_
+
+
+def test_numbers_of_any_kind_make_a_space_that_loads(tmp_path):
+    space = SharedSpace(8, alpha=np.float32(1), shrink=1).fit(views())
+    space.save_pretrained(tmp_path)
+    assert SharedSpace.from_pretrained(tmp_path).space_ == space.space_
+
+
+def test_a_fit_that_is_refused_leaves_the_space_as_it_was():
+    latents = views()
+    space = SharedSpace(16, alpha=1.0).fit(latents)
+    before = dict(vars(space))
+    space.alpha = 3.0
+    with pytest.raises(InvalidLatentsError, match="'a' is 40 wide"):
+        space.fit(views(300), spaces={"a": SpaceSpec(41)})
+    assert vars(space) == before | {"alpha": 3.0}
+
+
 def test_a_pushed_space_is_one_commit_with_a_card(api, repo_id):
     space = SharedSpace(16).fit(views())
     space.push_to_hub(repo_id, token="hf_alice")
@@ -291,7 +316,17 @@ def test_views_that_cannot_meet_are_refused(latents, error, message):
 
 @pytest.mark.parametrize(
     "params",
-    [{"dim": 0}, {"alpha": 0.0}, {"alpha": float("nan")}, {"shrink": 0}, {"n_folds": 1}],
+    [
+        {"dim": 0},
+        {"alpha": 0.0},
+        {"alpha": float("nan")},
+        {"shrink": 0},
+        {"n_folds": 1},
+        {"dim": True},
+        {"alpha": "3"},
+        {"shrink": "0.9"},
+        {"n_folds": 2.0},
+    ],
 )
 def test_parameters_out_of_range_are_refused(params):
     with pytest.raises(ValueError, match=f"{next(iter(params))} must be"):

@@ -365,6 +365,7 @@ def test_the_manifest_says_what_was_made_from_what(translator, save, tmp_path, r
         assert told["weights_sha256"] == hashlib.sha256(file.read()).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_composition_is_translated_and_the_manifest_names_its_translators(
     translator, save, tmp_path, repo_id
 ):
@@ -518,6 +519,7 @@ def test_a_killed_process_goes_on_where_it_stood(large, tmp_path):
     assert not list(tmp_path.glob(".out.npy.*"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_puts_the_result_together_only_does_that_again(tmp_path):
     """SIGKILL in the second half of a run, where rows become lines."""
     rng = np.random.default_rng(0)
@@ -675,6 +677,7 @@ def test_processes_without_progress_are_ended_when_their_time_is_up(translator, 
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_processes_end_with_the_one_that_started_them(large):
     with run_command(*large, "--processes", 2) as run:
@@ -703,6 +706,7 @@ def test_reading_that_hangs_is_an_error_when_its_time_is_up():
 # Streams ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lines_stream_from_stdin_to_stdout_and_keep_their_other_fields(translator, tmp_path):
     translator.save_pretrained(tmp_path / "translator")
     x = rows(5)
@@ -901,6 +905,19 @@ def test_fields_without_a_common_type_become_json_text_in_a_table(translator, tm
     assert result["any"].to_pylist()[:5] == ["1", "a", None, '{"b": 2.5}', "[true]"]
     assert result["id"].to_pylist() == list(range(2500))
     assert result["late"].to_pylist()[1999:2002] == [None, None, 1.5]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5", ".csv"])
+def test_a_column_that_only_some_rows_have_is_as_long_as_the_others(translator, tmp_path, suffix):
+    lines = (
+        json.dumps({"n": i, "x": row} | ({"late": 1.5} if i > 2000 else {}))
+        for i, row in enumerate(rows(2500).tolist())
+    )
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    translate_file(translator, tmp_path / "in.jsonl", tmp_path / f"out{suffix}")
+    _, objects = rows_read(tmp_path / f"out{suffix}")
+    assert [str(row["n"]) for row in objects] == [str(i) for i in range(2500)]
+    assert [row["late"] for row in objects] == [""] * 2001 + ["1.5"] * 499
 
 
 def test_other_libraries_read_what_was_written(translator, save, tmp_path):

@@ -1,4 +1,4 @@
-"""Readers of vectors: the column that is meant, the rows asked for, and what stands beside them."""
+"""Readers of vectors: the column that is meant, the rows asked for, and the other columns."""
 
 import json
 import sys

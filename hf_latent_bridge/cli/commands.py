@@ -105,7 +105,7 @@ def describe(translator: "Translator") -> dict[str, Any]:
     """What a translator joins and how it was fitted, as JSON values."""
     return {
         "translator_type": translator.translator_type,
-        "params": translator.get_params(),
+        "params": translator.params_,
         "source": translator.source_.to_dict(),
         "target": translator.target_.to_dict(),
         "n_pairs": translator.n_pairs_,

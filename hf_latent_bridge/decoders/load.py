@@ -105,7 +105,8 @@ def load_decoder(
 
     Args:
         pretrained_model_name_or_path: Repo id or folder.
-        device: Where to put its tensors; None for a GPU if there is one.
+        device: Where to put its tensors; None for a GPU if there is one. An index that does not fit
+            there needs "cpu".
         trust_remote_code: Run Python code that a classifier's repo brings. Off unless you say so.
         options: `revision` (resolved to a commit once), `subfolder`, `token`, `cache_dir`,
             `force_download`, `local_files_only`, as huggingface_hub takes them.

@@ -1,5 +1,6 @@
 """Reads, translates and writes at the same time, in one process or in several."""
 
+import copy
 import math
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from multiprocessing.connection import Connection, wait
@@ -190,6 +192,7 @@ def translate_ranges(job: Job, n: int, *, progress: bool = False) -> None:
         ProcessError: A process was killed, or none makes progress.
     """
     context = multiprocessing.get_context("spawn")
+    job = replace(job, translator=copy.copy(job.translator).to("cpu"))  # where the rows are
     runs: list[_Run] = []
     try:
         for rank in range(job.processes):

@@ -1,5 +1,6 @@
 """Translators in a row, from A by way of B to C, as one translator."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import pairwise
@@ -167,7 +168,7 @@ def _records(translator: Translator) -> list[dict[str, Any]]:
         return translator.translators_
     record = {
         "translator_type": translator.translator_type,
-        "params": translator.params_,
+        "params": copy.deepcopy(translator.params_),
         "source": translator.source_.to_dict(),
         "target": translator.target_.to_dict(),
         "n_pairs": translator.n_pairs_,

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self, Unpack
 
@@ -116,6 +117,7 @@ class SharedSpace(Published):
 
     Attributes:
         views_: The translators into the space, by the name of their view.
+        params_: The parameters that the fit read, with the penalty that was used.
         space_: The shared space; its revision is a digest of all maps.
         alpha_: The penalty that was used.
         information_: Held-out mutual information of each penalty tried, in bits; None for a given
@@ -136,6 +138,7 @@ class SharedSpace(Published):
         self.shrink = shrink
         self.n_folds = n_folds
 
+    params_: dict[str, Any]
     views_: dict[str, SharedViewTranslator]
     space_: SpaceSpec
     alpha_: float
@@ -205,13 +208,22 @@ class SharedSpace(Published):
         """
         self._check_params()
         moments = add_views(folds)
-        names = check_views(moments)
-        _check_names(names)
-        self.information_ = held_out_information(folds) if self.alpha == "auto" else None
-        self.alpha_ = self.information_.best if self.information_ else float(self.alpha)
+        _check_names(check_views(moments))
+        information = held_out_information(folds) if self.alpha == "auto" else None
+        alpha = information.best if information else float(self.alpha)
+        solved = CanonicalProblem.from_moments(moments).solve(alpha=alpha, dim=self.dim)
+        sources = _sources(solved, spaces or {})
+        self.params_ = {
+            "dim": self.dim,
+            "alpha": alpha,
+            "shrink": float(self.shrink),
+            "n_folds": self.n_folds,
+        }
+        self.information_, self.alpha_ = information, alpha
         self.n_pairs_ = min(m.n for m in moments.values())
-        problem = CanonicalProblem.from_moments(moments)
-        self._keep(problem.solve(alpha=self.alpha_, dim=self.dim), moments, spaces or {})
+        eps = max(m.eps for m in moments.values())
+        double = eps < torch.finfo(torch.float32).eps
+        self._keep(solved, sources, torch.float64 if double else torch.float32)
         self._came_from(None, None)
         return self
 
@@ -230,11 +242,9 @@ class SharedSpace(Published):
     def _keep(
         self,
         solved: Mapping[str, CanonicalView],
-        moments: ViewMoments,
-        spaces: Mapping[str, SpaceSpec],
+        sources: Mapping[str, SpaceSpec],
+        dtype: torch.dtype,
     ) -> None:
-        eps = max(m.eps for m in moments.values())
-        dtype = torch.float64 if eps < torch.finfo(torch.float32).eps else torch.float32
         maps = {
             name: LatentMap(*(t.to(dtype) for t in view.affine(self.shrink)), unit_norm="target")
             for name, view in solved.items()
@@ -242,20 +252,15 @@ class SharedSpace(Published):
         self.space_ = _shared_spec(maps)
         self.views_ = {}
         for name, view in solved.items():
-            source = spaces.get(name) or SpaceSpec(len(view.mean))
-            if source.dim != len(view.mean):
-                raise InvalidLatentsError(
-                    f"view {name!r} is {len(view.mean)} wide, but its space is {source}"
-                )
             params = {
                 "view": name,
                 "views": list(solved),
                 "alpha": self.alpha_,
-                "shrink": self.shrink,
+                "shrink": self.params_["shrink"],
                 "correlations": view.correlations.tolist(),
             }
             self.views_[name] = SharedViewTranslator()._learn_from(
-                params, (source, self.space_), self.n_pairs_, maps[name]
+                params, (sources[name], self.space_), self.n_pairs_, maps[name]
             )
 
     @classmethod
@@ -287,6 +292,7 @@ class SharedSpace(Published):
         check_kind(config, "space_type", "shared", _FIELDS, where=where)
         check_fields(config["params"], _PARAMS, f"{where}: params")
         space = cls(**config["params"])
+        space.params_ = dict(config["params"])
         space.space_, space.alpha_ = SpaceSpec.from_dict(config["space"]), float(space.alpha)
         space.n_pairs_, space.information_, space.views_ = config["n_pairs"], None, {}
         if fetched.commit is not None:
@@ -315,12 +321,7 @@ class SharedSpace(Published):
             "library_version": __version__,
             "space_type": "shared",
             "space": self.space_.to_dict(),
-            "params": {
-                "dim": self.dim,
-                "alpha": self.alpha_,
-                "shrink": self.shrink,
-                "n_folds": self.n_folds,
-            },
+            "params": self.params_,
             "views": {name: view.source_.to_dict() for name, view in self.views_.items()},
             "n_pairs": self.n_pairs_,
             "information": {"alphas": curve.alphas, "bits": curve.bits} if curve else {},
@@ -328,14 +329,16 @@ class SharedSpace(Published):
         return config, {**files, CONFIG_NAME: to_json(config)}
 
     def _check_params(self) -> None:
-        if not isinstance(self.dim, int) or self.dim < 1:
-            raise ValueError(f"dim must be an integer of at least 1, got {self.dim!r}")
-        if self.alpha != "auto" and not 0 < float(self.alpha) < float("inf"):
+        for name, least in (("dim", 1), ("n_folds", 2)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        if self.alpha != "auto" and not (
+            isinstance(self.alpha, Real) and 0 < self.alpha < float("inf")
+        ):
             raise ValueError(f"alpha must be 'auto' or a finite number > 0, got {self.alpha!r}")
-        if not 0 < self.shrink <= 1:
+        if not (isinstance(self.shrink, Real) and 0 < self.shrink <= 1):
             raise ValueError(f"shrink must be above 0 and at most 1, got {self.shrink!r}")
-        if not isinstance(self.n_folds, int) or self.n_folds < 2:
-            raise ValueError(f"n_folds must be an integer of at least 2, got {self.n_folds!r}")
 
     def _require_fit(self) -> None:
         if not hasattr(self, "views_"):
@@ -358,6 +361,19 @@ def _moments(
         (a, b): PairedMoments.from_batch(views[a], views[b], full_syy=True)
         for a, b in combinations(views, 2)
     }
+
+
+def _sources(
+    solved: Mapping[str, CanonicalView], spaces: Mapping[str, SpaceSpec]
+) -> dict[str, SpaceSpec]:
+    """The space of each view, of its width."""
+    sources = {name: spaces.get(name) or SpaceSpec(len(v.mean)) for name, v in solved.items()}
+    for name, view in solved.items():
+        if sources[name].dim != len(view.mean):
+            raise InvalidLatentsError(
+                f"view {name!r} is {len(view.mean)} wide, but its space is {sources[name]}"
+            )
+    return sources
 
 
 def _check_names(names: Iterable[str]) -> list[str]:

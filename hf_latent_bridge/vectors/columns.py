@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_latent_bridge.data.chunks import Rows
 from hf_latent_bridge.data.items import Items, digest
-from hf_latent_bridge.vectors.reader import VectorReader
+from hf_latent_bridge.vectors.reader import VectorReader, join
 
 _BLOCK = 4096
 
@@ -59,7 +59,7 @@ class Selection(Column):
 
 @dataclass(frozen=True)
 class Concatenation(Column):
-    """Columns one behind the other."""
+    """Columns one after another."""
 
     columns: Sequence[Sequence[Any]]
 
@@ -71,12 +71,12 @@ class Concatenation(Column):
         ends = np.cumsum([len(column) for column in self.columns])
         parts = np.searchsorted(ends, rows, side="right")
         runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(parts)) + 1)
-        return join(
-            read_rows(self.columns[part], rows[run] - (ends[part] - len(self.columns[part])))
-            for run in runs
-            if len(run)
-            for part in [parts[run[0]]]
-        )
+        found = []
+        for run in filter(len, runs):
+            part = int(parts[run[0]])
+            column = self.columns[part]
+            found.append(read_rows(column, rows[run] - (ends[part] - len(column))))
+        return join(found)
 
     def fingerprint(self) -> str:
         """Equal for equal columns."""
@@ -126,16 +126,6 @@ def as_index(rows: Rows) -> slice | Rows:
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
-
-
-def join(parts: Iterable[Items]) -> Items:
-    """Items one behind the other: an array if all are arrays of one kind, else a list."""
-    held = list(parts)
-    if len({(p.shape[1:], p.dtype) for p in held if isinstance(p, np.ndarray)}) == 1 and all(
-        isinstance(p, np.ndarray) for p in held
-    ):
-        return held[0] if len(held) == 1 else np.concatenate(held)
-    return [item for part in held for item in part]
 
 
 def fingerprint(column: Sequence[Any]) -> str:

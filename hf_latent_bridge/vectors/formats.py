@@ -184,14 +184,18 @@ register(
 )
 register(
     VectorFormat(
-        "vecs", (".fvecs", ".dvecs", ".bvecs", ".ivecs"), "TEXMEX", matrix.open_vecs, writers.VECS
+        "vecs",
+        (".fvecs", ".dvecs", ".bvecs", ".ivecs"),
+        "rows after their width (TEXMEX)",
+        matrix.open_vecs,
+        writers.VECS,
     )
 )
 register(
     VectorFormat(
         "bin",
         (".fbin", ".f16bin", ".hbin", ".u8bin", ".i8bin", ".ibin"),
-        "big-ann-benchmarks",
+        "matrix after its shape (big-ann-benchmarks)",
         matrix.open_bin,
         writers.BIN,
     )

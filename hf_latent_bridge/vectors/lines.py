@@ -203,7 +203,7 @@ class JsonArray(JsonReader):
             self._look()
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
-        """Parses the array and passes over what stands before `start`."""
+        """Parses the array and skips the elements before `start`."""
         with io.TextIOWrapper(open_bytes(Path(self.source.path)), "utf-8-sig") as stream:
             yield from islice(_elements(stream), start, stop)
 
@@ -284,7 +284,7 @@ def follow(value: Any, keys: Sequence[str | int]) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A cell of CSV as a number; None for an empty one, and what is no number as it is."""
+    """A cell of CSV as a number; None for an empty cell, other texts unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -326,7 +326,7 @@ def _without_blank_end(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _elements(stream: io.TextIOWrapper) -> Iterator[Any]:
-    """The elements of a JSON array, of which memory holds one chunk of text."""
+    """The elements of a JSON array; memory holds one chunk of its text."""
     decoder, text, size = json.JSONDecoder(), stream.read(_CHUNK).lstrip()[1:], _CHUNK
     ended = False
     while True:

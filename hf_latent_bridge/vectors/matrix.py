@@ -1,4 +1,4 @@
-"""Matrices that lie in a file as plain bytes: .npy, .npz, .safetensors, .fvecs, .fbin and kin."""
+"""Matrices that lie in a file as plain bytes: .npy, .npz, .safetensors, .fvecs, .fbin."""
 
 import contextlib
 import json
@@ -45,10 +45,10 @@ class Layout:
     Attributes:
         shape: Rows and width as stored.
         dtype: Of the stored numbers.
-        offset: Where the first number is, or what stands before it in its row.
+        offset: Where the first row begins.
         column_major: Whether it lies column by column.
         bfloat16: Whether the numbers are the upper halves of float32.
-        row_header: Bytes before each row: the width as int32, in `.fvecs` and its kin.
+        row_header: Bytes before each row: the width as int32, in `.fvecs` and similar files.
     """
 
     shape: tuple[int, int]
@@ -287,7 +287,7 @@ def open_safetensors(source: VectorSource) -> MatrixReader:
 
 
 def open_vecs(source: VectorSource) -> MatrixReader:
-    """A `.fvecs` file or its kin: before each row its width as int32.
+    """A `.fvecs` file or a similar one: before each row its width as int32.
 
     Raises:
         InvalidLatentsError: Truncated, or rows of several widths.
@@ -303,7 +303,7 @@ def open_vecs(source: VectorSource) -> MatrixReader:
 
 
 def open_bin(source: VectorSource) -> MatrixReader:
-    """A `.fbin` file or its kin: number of rows and width as uint32, then the matrix.
+    """A `.fbin` file or a similar one: number of rows and width as uint32, then the matrix.
 
     Raises:
         InvalidLatentsError: Truncated.

@@ -25,7 +25,7 @@ from hf_latent_bridge.vectors.numbers import (
 from hf_latent_bridge.vectors.reader import Part, Scale, VectorReader, VectorSource, stacked, whole
 
 _BUFFER = 2**20
-_SAMPLE = 100  # first rows, whose texts are looked at for vectors
+_SAMPLE = 100  # first rows, in which texts are checked for vectors
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class ArrowReader(TableReader):
             yield from opened
 
     def _opened(self, columns: tuple[str, ...] | None) -> Any:
-        """The file, of which only some columns are read; not through a memory map.
+        """The file, to read only some columns; not through a memory map.
 
         A map would count every page that was read as memory of this process.
         """

@@ -117,7 +117,7 @@ def safetensors_header(shape: Shape, dtype: Dtype) -> bytes:
 
 
 def bin_header(shape: Shape, dtype: Dtype) -> bytes:
-    """The header of a `.fbin` file and its kin: number of rows and width.
+    """The header of `.fbin` and similar files: number of rows and width.
 
     Raises:
         InvalidLatentsError: More rows than the format can count.
@@ -154,7 +154,7 @@ def write_npz(stream: BinaryIO, result: Result) -> None:
         with _member(archive, _own_name(kinds), npy_header(result.shape, result.dtype)) as member:
             for block in result.blocks(_ROWS):
                 member.write(block.vectors.tobytes())
-                for name, values in _columns(block).items():
+                for name, values in _values(block, kinds).items():
                     columns[name].write(_as_array(values, kinds[name]).tobytes())
         for name, column in columns.items():
             column.seek(0)
@@ -175,7 +175,7 @@ def write_hdf5(stream: BinaryIO, result: Result) -> None:
         for block in result.blocks(_ROWS):
             rows = slice(block.first, block.first + len(block.vectors))
             vectors[rows] = block.vectors
-            for name, values in _columns(block).items():
+            for name, values in _values(block, kinds).items():
                 column = _as_array(values, kinds[name])
                 file[name][rows] = column.astype(object) if column.dtype.kind == "U" else column
 
@@ -244,8 +244,11 @@ def write_word2vec(stream: BinaryIO, result: Result) -> None:
         InvalidLatentsError: An id is empty or holds a line break.
     """
     stream.write(f"{result.shape[0]} {result.shape[1]}\n".encode())
+    name = id_name([n for block in result.blocks(_ROWS) for n in other_columns(block)])
     for block in result.blocks(_ROWS):
-        ids = _ids(block) or [str(block.first + i) for i in range(len(block.vectors))]
+        ids = [str(block.first + i) for i in range(len(block.vectors))]
+        if name is not None:
+            ids = [_text(value) for value in _values(block, [name])[name]]
         rows = zip(map(_token, ids), _lists(block.vectors, between=" "), strict=True)
         stream.write("".join(f"{token} {numbers[1:-1]}\n" for token, numbers in rows).encode())
 
@@ -330,7 +333,8 @@ def _flat_rows(block: Block, vectors: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _first_row(block: Block) -> Any:
-    return next(iter(_placed(block, [_MARK] * len(block.vectors))), {})
+    first = Block(block.first, block.vectors[:1], block.payload and block.payload.cut(0, 1))
+    return next(iter(_placed(first, [_MARK])), {})
 
 
 def _placed(block: Block, vectors: Sequence[Any]) -> list[Any]:
@@ -342,29 +346,26 @@ def _placed(block: Block, vectors: Sequence[Any]) -> list[Any]:
     return block.payload.objects(held)
 
 
-def _ids(block: Block) -> list[str] | None:
-    """The rows' ids as text; None where they have none."""
-    name = id_name(other_columns(block))
-    if name is None:
-        return None
-    return [_text(row.get(name)) for row in _flat_rows(block, [None] * len(block.vectors))]
-
-
-def _columns(block: Block) -> dict[str, list[Any]]:
-    """The values of each column besides that of the vectors."""
+def _values(block: Block, names: Collection[str]) -> dict[str, list[Any]]:
+    """The values of some columns; None where a row has no such column."""
     rows = _flat_rows(block, [_MARK] * len(block.vectors))
-    return {name: [row.get(name) for row in rows] for name in other_columns(block)}
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _column_kinds(result: Result) -> dict[str, Dtype]:
-    """For each column the dtype of bools, integers or floats if it holds those, else of texts."""
+    """For each column the dtype of bools, integers or floats if all rows hold those, else texts."""
     kinds: dict[str, set[str]] = {}
     longest: dict[str, int] = {}
+    seen: dict[str, int] = {}
     for block in result.blocks(_ROWS):
-        for name, values in _columns(block).items():
+        for name, values in _values(block, other_columns(block)).items():
             kinds.setdefault(name, set()).update(map(_number_kind, values))
             longest[name] = max(longest.get(name, 1), *(len(_text(value)) for value in values))
-    return {name: _common_kind(found, longest[name]) for name, found in kinds.items()}
+            seen[name] = seen.get(name, 0) + len(values)
+    partly = [name for name, count in seen.items() if count < result.shape[0]]
+    return {
+        k: _common_kind(v | ({"U"} if k in partly else set()), longest[k]) for k, v in kinds.items()
+    }
 
 
 def _number_kind(value: Any) -> str:

@@ -39,7 +39,8 @@ def print_row(device: torch.device, dtype: torch.dtype, rows: int, d_x: int, d_y
     from hf_latent_bridge import OrthoTranslator, PairedMoments
 
     generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(rows, d, dtype=dtype, generator=generator).to(device) for d in (d_x, d_y))
+    both = torch.randn(rows, max(d_x, d_y), dtype=dtype, generator=generator).to(device)
+    x, y = both[:, :d_x].contiguous(), both[:, :d_y].contiguous()
     translator = OrthoTranslator().fit(x[:8192], y[:8192])
     weight, bias = translator.map_.state_dict().values()
     moments = median_seconds(lambda: PairedMoments.from_batch(x, y))

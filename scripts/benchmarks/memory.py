@@ -47,8 +47,8 @@ def run(options: argparse.Namespace) -> int:
 
 def write(path: Path, count: int, width: int) -> None:
     """Writes random vectors, block by block."""
-    draw = np.random.default_rng(width)
-    block = draw.standard_normal((BLOCK, width), np.float32)
+    both = np.random.default_rng(0).standard_normal((BLOCK, max(WIDTHS.values())), np.float32)
+    block = np.ascontiguousarray(both[:, :width])
     with path.open("wb") as stream:
         header = {"descr": "<f4", "fortran_order": False, "shape": (count, width)}
         np.lib.format.write_array_header_1_0(stream, header)

@@ -42,7 +42,8 @@ def measure(folder: Path, rows: int) -> None:
     from hf_latent_bridge import OrthoTranslator, translate_file
 
     generator = np.random.default_rng(0)
-    x, y = (generator.standard_normal((2000, width), dtype=np.float32) for width in WIDTHS)
+    both = generator.standard_normal((2000, max(WIDTHS)), dtype=np.float32)
+    x, y = (both[:, :width].copy() for width in WIDTHS)
     translator = OrthoTranslator().fit(x, y)
     write_input(folder / "in.npy", rows)
     before = peak_mib()

@@ -287,7 +287,7 @@ def test_an_unknown_parameter_is_refused(translator):
 
 def test_a_saved_translator_comes_back_the_same(fitted, tmp_path):
     fitted.save_pretrained(tmp_path, metrics={"n_pairs": 5})
-    loaded = AutoTranslator.from_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path, device="cpu")
     assert type(loaded) is type(fitted)
     assert loaded.get_params() == fitted.get_params()
     assert loaded.params_ == fitted.params_
