@@ -51,7 +51,7 @@ class CanonicalView:
 
 @dataclass(frozen=True, eq=False)
 class _Spectrum:
-    """A view's moments in the basis of its covariance's eigenvectors; its mean variance is 1."""
+    """The directions in which a view varies, with its mean variance brought to 1."""
 
     mean: Tensor
     vectors: Tensor
@@ -91,19 +91,24 @@ class CanonicalProblem:
         }
         return cls(spectra, crosses)
 
+    @property
+    def dim(self) -> int:
+        """How many axes there are: the directions of the view that varies in the fewest."""
+        return min(len(s.values) for s in self.spectra.values())
+
     def solve(self, *, alpha: float, dim: int) -> dict[str, CanonicalView]:
         """The first axes of the shared space, the best correlated first.
 
         Args:
             alpha: Penalty in (C + alpha I)^(-1/2), relative to a mean variance of 1; above 0.
-            dim: Number of axes; fewer where the narrowest view has fewer dimensions.
+            dim: Number of axes; fewer where a view varies in fewer directions.
         """
         whitened = {name: 1 / (s.values + alpha).sqrt() for name, s in self.spectra.items()}
         crosses = {
             (a, b): whitened[a][:, None] * cross * whitened[b]
             for (a, b), cross in self.crosses.items()
         }
-        dim = min(dim, *(len(s.values) for s in self.spectra.values()))
+        dim = min(dim, self.dim)
         blocks = self._two(crosses, dim) if len(self.spectra) == 2 else self._many(crosses, alpha)
         limit = _LARGEST[len(self.spectra) == 2]
         return {
@@ -185,14 +190,14 @@ def held_out_information(
         raise InvalidLatentsError(f"at least 2 folds are needed to hold one out, got {len(folds)}")
     whole = add_views(folds)
     problems = [CanonicalProblem.from_moments(_without(whole, fold)) for fold in folds]
+    dim = min(problem.dim for problem in problems)
     bits = []
     for alpha in alphas:
-        solved = [problem.solve(alpha=alpha, dim=_ALL) for problem in problems]
+        solved = [problem.solve(alpha=alpha, dim=dim) for problem in problems]
         bits.append(sum(_information(pair, folds, solved) for pair in whole) / len(whole) / _LN2)
     return Information(tuple(alphas), tuple(bits))
 
 
-_ALL = 2**31
 _LN2 = 0.6931471805599453
 
 
@@ -248,16 +253,11 @@ def _information(
     solved: Sequence[Mapping[str, CanonicalView]],
 ) -> float:
     """Nats that two views share, their axes' moments averaged over the held-out folds."""
-    cross, var_a, var_b = (
-        torch.stack(parts).mean(0)
-        for parts in zip(
-            *(
-                _held_out(fold[pair], *(s[v] for v in pair))
-                for fold, s in zip(folds, solved, strict=True)
-            ),
-            strict=True,
-        )
-    )
+    parts = [
+        _held_out(fold[pair], *(views[name] for name in pair))
+        for fold, views in zip(folds, solved, strict=True)
+    ]
+    cross, var_a, var_b = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
     rho = (cross / (var_a * var_b).sqrt()).nan_to_num(0).clamp(0, 0.999)
     return float(-0.5 * (1 - rho.square()).log().sum())
 
@@ -280,7 +280,10 @@ def _sides(name: str, moments: ViewMoments) -> list[tuple[int, Tensor, Tensor]]:
 
 
 def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
-    """Pools a view over its pairs (Chan, Golub & LeVeque 1983), and decomposes its covariance."""
+    """Pools a view over its pairs (Chan, Golub & LeVeque 1983), and decomposes its covariance.
+
+    Directions in which the items do not vary share nothing with other views, and are left out.
+    """
     sides = _sides(name, moments)
     n = sum(count for count, _, _ in sides)
     mean = torch.stack([mean * (count / n) for count, mean, _ in sides]).sum(0)
@@ -291,4 +294,6 @@ def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
     if not spread > 0:
         raise SolverError(f"the latents of view {name!r} are all equal: nothing can be shared")
     values, vectors = torch.linalg.eigh(covariance / spread)
-    return _Spectrum(mean, vectors / spread.sqrt(), values.clamp(min=0))
+    eps = max(m.eps for pair, m in moments.items() if name in pair)
+    varies = values > values[-1] * eps * len(values) ** 0.5
+    return _Spectrum(mean, vectors[:, varies] / spread.sqrt(), values[varies])

@@ -164,6 +164,12 @@ def test_held_out_information_equals_that_of_the_arrays():
     np.testing.assert_allclose(bits, -0.5 * np.log2(1 - rho**2).sum())
 
 
+def test_fewer_items_than_dimensions_give_as_many_axes_as_the_items_span():
+    space = SharedSpace(64).fit(views(23))
+    assert space.space_.dim == 22
+    assert all(view.map_.weight.isfinite().all() for view in space.views_.values())
+
+
 def test_views_that_share_nothing_have_hardly_any_information():
     draw = np.random.default_rng(0)
     latents = {"a": draw.normal(size=(2000, 10)), "b": draw.normal(size=(2000, 12))}

@@ -109,7 +109,7 @@ class SharedSpace(Published):
     translator into that space is the choice.
 
     Args:
-        dim: Number of axes; fewer where the narrowest view has fewer dimensions.
+        dim: Number of axes; fewer where a view varies in fewer directions.
         alpha: Penalty relative to a mean variance of 1, or "auto" for the one with the most
             held-out mutual information. 1 is good nearly everywhere, 3 with few pairs.
         shrink: s, by which correlations of the sample are taken down.
