@@ -40,6 +40,7 @@ class TranslatorEstimator(abc.ABC):
     source_: SpaceSpec
     target_: SpaceSpec
     moments_: PairedMoments | None
+    _unrelated_pairs: bool = False
 
     def __init__(self, *, scaling: Scaling = "standard", unit_norm: UnitNorm = "none") -> None:
         self.scaling = scaling
