@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import ConfigError, FormatVersionError, WeightsError
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.names import check_name
 
 
 @contextlib.contextmanager
@@ -102,6 +103,14 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: The file does not hold a JSON object, or holds an integer of more than 64 bits.
     """
     return _parse_config(path.read_bytes(), str(path))
+
+
+def is_our_config(path: Path) -> bool:
+    """Whether a file is a config that some version of this library wrote."""
+    try:
+        return {"format_version", "library_version"} <= read_config(path).keys()
+    except (ConfigError, OSError):
+        return False
 
 
 def _parse_config(content: bytes, where: str) -> dict[str, Any]:
@@ -234,6 +243,7 @@ def save_moments(moments: PairedMoments, path: str | Path) -> None:
         moments: The moments of any number of pairs.
         path: The file to write; its folder must exist.
     """
+    check_name(path, wanted="a file for the moments")
     tensors = {k: t.cpu().contiguous() for k, t in moments.to_tensors().items()}
     tensors["n"] = torch.tensor(moments.n)
     tensors["eps"] = torch.tensor(moments.eps, dtype=torch.float64)
@@ -250,6 +260,7 @@ def load_moments(path: str | Path, *, device: torch.device | str = "cpu") -> Pai
     Raises:
         WeightsError: The file is truncated or does not hold valid moments.
     """
+    check_name(path, wanted="a file of moments")
     try:
         tensors = safetensors.torch.load_file(path, device=str(device))
         n, eps = int(tensors.pop("n")), float(tensors.pop("eps"))

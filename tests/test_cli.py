@@ -376,6 +376,24 @@ class TestUsage:
         assert err.startswith("usage: latent-bridge")
         assert "Traceback" not in err
 
+    @pytest.mark.parametrize("blank", ["", " "])
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("translator", ("info", None)),
+            ("revision", ("info", "me/a-to-b", "--revision", None)),
+            ("input", ("translate", "me/a-to-b", None, "out.npy")),
+            ("output", ("translate", "me/a-to-b", "in.npy", None)),
+            ("folder", ("push", None, "me/a-to-b")),
+            ("tag", ("push", ".", "me/a-to-b", "--tag", "news", "--tag", None)),
+            ("cache-dir", ("cache", "clear", "--cache-dir", None)),
+            ("encoder", ("cache", "clear", "--encoder", None)),
+        ],
+    )
+    def test_an_empty_argument_is_not_the_current_folder(self, refusal, name, arguments, blank):
+        filled = [blank if argument is None else argument for argument in arguments]
+        assert refusal(*filled).startswith(f"{name} must not be empty: give a value")
+
     @pytest.mark.parametrize("command", ["info", "push"])
     def test_what_one_process_does_is_not_done_by_several(self, refusal, command, monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "2")

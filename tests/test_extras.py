@@ -49,6 +49,7 @@ CALLS = {
             "bridge.fit_head(x, [0, 1, 0])",
             "bridge.load_decoder('FOLDER')",
             "bridge.fit_autoencoder([b'picture'])",
+            "bridge.as_decoder(type('Estimator', (), {'predict': 1, 'get_params': 1})())",
         ],
     ),
     "hdf5": (["h5py"], ["bridge.load_pairs(['FOLDER/a.h5', 'FOLDER/a.h5'])"]),

@@ -27,6 +27,7 @@ from hf_latent_bridge import (
     LatentIndex,
     LinearTranslator,
     OrthoTranslator,
+    SharedSpace,
     SpaceSpec,
     StitchedModel,
     fit_head,
@@ -785,6 +786,34 @@ class TestReadmesOfOthers:
             assert "choose another folder, or move that file away" in message
         assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
         assert (tmp_path / "README.md").read_text() == text
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("config.json", b'{"model_type": "bert", "architectures": ["BertModel"]}'),
+            ("config.json", b"// settings of a project"),
+            ("model.safetensors", b"weights of another model"),
+            ("items.jsonl", b'{"text": "mine"}'),
+        ],
+    )
+    def test_other_files_of_theirs_are_not_overwritten(self, tmp_path, name, content):
+        (tmp_path / name).write_bytes(content)
+        index = LatentIndex.from_latents(np.eye(3), ["a", "b", "c"])
+        message = refused(ForeignFileError, index.save_pretrained, tmp_path)
+        assert str(tmp_path / name) in message
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: content}
+
+    def test_nor_are_those_in_the_folder_of_a_view(self, tmp_path):
+        (tmp_path / "docs").mkdir()
+        (tmp_path / "docs/config.json").write_text("{}")
+        space = SharedSpace(2, alpha=1.0).fit({"docs": np.eye(9, 3), "code": np.eye(9, 4)})
+        refused(ForeignFileError, space.save_pretrained, tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["docs"]
+
+    def test_results_are_not_written_into_a_config_of_theirs(self, saved):
+        (saved / "config.json").write_text("{}")
+        refused(ForeignFileError, save_results, saved, {})
+        assert (saved / "config.json").read_text() == "{}"
 
     @pytest.mark.parametrize("text", ["", "\n", "---\nlicense: mit\n---\n"])
     def test_one_without_any_text_is_taken(self, translator, tmp_path, text):

@@ -11,7 +11,7 @@ from typing import Any
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.cli import commands, options
 from hf_latent_bridge.cli.commands import evaluate, fit
-from hf_latent_bridge.errors import LatentBridgeError
+from hf_latent_bridge.errors import InvalidNameError, LatentBridgeError
 
 _EXAMPLE = {
     "fit": """\
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            _refuse_blanks(args)
             facts, text = args.run(args)
     except (LatentBridgeError, OSError, ValueError) as error:
         return _fail("; ".join([str(error), *getattr(error, "__notes__", [])]))
@@ -92,6 +93,16 @@ def build_parser() -> options.Command:
 def _fail(message: str) -> int:
     print(f"latent-bridge: error: {' '.join(message.split())}", file=sys.stderr)
     return 1
+
+
+def _refuse_blanks(args: argparse.Namespace) -> None:
+    """Refuses an argument that is an empty text, as an unset variable of the shell leaves it."""
+    for name, value in vars(args).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.strip():
+                raise InvalidNameError(
+                    f"{name.replace('_', '-')} must not be empty: give a value, or leave it out"
+                )
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

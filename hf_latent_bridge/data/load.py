@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.data.streams import StreamedPairs
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
-from hf_latent_bridge.hub import client
+from hf_latent_bridge.names import check_name
 from hf_latent_bridge.vectors.columns import VectorColumn
 from hf_latent_bridge.vectors.datasets import dataset_column, load_dataset, pick_split
 from hf_latent_bridge.vectors.formats import is_vectors_path, open_vectors
@@ -102,7 +102,7 @@ def load_pairs(
         InvalidLatentsError: A file that holds no vectors, or several columns and none is named.
     """
     if data is None or isinstance(data, str | Path):
-        client.check_name(data, wanted="a dataset's repo id, a folder, a dataset or two columns")
+        check_name(data, wanted="a dataset's repo id, a folder, a dataset or two columns")
     options = {"revision": revision, "token": token, "streaming": streaming}
     pairs: Pairs | StreamedPairs = reduce(
         add,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_latent_bridge.errors import DecoderError, InvalidLatentsError
+from hf_latent_bridge.extras import require
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -41,8 +42,10 @@ class EstimatorDecoder:
         """Wraps a fitted estimator.
 
         Raises:
+            MissingExtraError: scikit-learn is not installed.
             DecoderError: It is not fitted, or a classifier of several outputs.
         """
+        require("encoders", "sklearn", purpose=f"a decoder of {type(estimator).__name__}")
         from sklearn.exceptions import NotFittedError
         from sklearn.utils.validation import check_is_fitted
 

@@ -17,6 +17,7 @@ from hf_latent_bridge.encoders.modality import Modality, find_modality
 from hf_latent_bridge.encoders.store import ABOUT, LatentStore, locked, whole_rows
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.files import read_config
+from hf_latent_bridge.names import check_name
 from hf_latent_bridge.spaces import SpaceSpec
 
 FORMAT = 1  # goes into the key: count up where the same encoder would give other latents
@@ -51,6 +52,7 @@ class CachedEncoder:
             EncoderError: The encoder names no commit, so its latents cannot be told apart, or a
                 modality that is not registered.
         """
+        check_name(cache_dir, wanted="a folder as cache_dir", optional=True)
         if encoder.space.repo_id is None or encoder.space.revision is None:
             raise EncoderError(
                 f"only latents of a repo at a known commit can be cached, got {encoder.space}"
@@ -205,6 +207,7 @@ def cache_info(cache_dir: str | Path | None = None, encoder: str | None = None) 
         cache_dir: Folder of the cache; None for `latent-bridge` in the folder of HF_HOME.
         encoder: Repo id; None for all encoders.
     """
+    check_name(cache_dir, wanted="a folder as cache_dir", optional=True)
     root = default_cache_dir() if cache_dir is None else Path(cache_dir)
     found = [entry for path in root.glob(f"*/{ABOUT}") if (entry := _read(path)) is not None]
     entries = [entry for entry in found if encoder in (None, entry.repo_id)]

@@ -25,6 +25,7 @@ from hf_latent_bridge.errors import (
 )
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
+from hf_latent_bridge.names import check_name
 from hf_latent_bridge.spaces import SpaceSpec
 
 _FROM_THE_HUB = (GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled)
@@ -89,7 +90,7 @@ def load_encoder(
     own |= {"normalize": normalize, "max_length": max_length}
     name = pretrained_model_name_or_path
     if not isinstance(name, SpaceSpec):
-        client.check_name(name, wanted=client.REPO_OR_FOLDER)
+        check_name(name, wanted=client.REPO_OR_FOLDER)
         return _load(str(name), options, **own, **running)
     brought = {**own, "revision": options.get("revision"), "subfolder": options.get("subfolder")}
     if given := [key for key, value in brought.items() if value not in (None, "")]:

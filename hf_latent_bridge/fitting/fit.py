@@ -22,6 +22,7 @@ from hf_latent_bridge.fitting.checkpoints import Checkpoint, FitState, side_iden
 from hf_latent_bridge.fitting.encoding import EncodedChunk, EncodingLoop, OnBadRow, Side, located
 from hf_latent_bridge.fitting.processes import Processes
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.names import check_name
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 
@@ -132,6 +133,8 @@ def fit_translator(
         RankWarning: The latents do not determine the map; the minimum-norm one is taken.
     """
     started = perf_counter()
+    for name, path in (("bad_rows_file", bad_rows_file), ("checkpoint_dir", checkpoint_dir)):
+        check_name(path, wanted=f"a path as {name}", optional=True)
     _check_options(gemm_dtype, checkpoint_every, bad_rows_file)
     loop = EncodingLoop(
         as_pairs(pairs),

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,12 +41,12 @@ from hf_latent_bridge._version import LIBRARY_NAME, __version__
 from hf_latent_bridge.errors import (
     ConfigError,
     HubUnavailableError,
-    InvalidNameError,
     LatentBridgeError,
     RepoAccessError,
     RepoNotFoundError,
 )
 from hf_latent_bridge.files import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, read_config, read_text
+from hf_latent_bridge.names import check_name
 
 _REPO = "a repo id such as 'me/minilm-to-mpnet'"
 REPO_OR_FOLDER = f"{_REPO} or a folder ('.' for the current one)"
@@ -158,22 +157,6 @@ def _check_token(token: str | bool | None) -> None:
             "token holds a space, a line break or another character that no token has: "
             "pass token.strip()"
         )
-
-
-def check_name(name: object, *, wanted: str) -> None:
-    """Refuses a name that is empty, or neither a text nor a path.
-
-    Args:
-        name: What the user passed.
-        wanted: What it should be, such as "a folder", for the error.
-
-    Raises:
-        InvalidNameError: Says what came.
-    """
-    if not isinstance(name, str | os.PathLike):
-        raise InvalidNameError(f"{wanted} is needed, got {type(name).__name__} {name!r:.60}")
-    if not os.fspath(name).strip():
-        raise InvalidNameError(f"{wanted} is needed, got an empty text {name!r}")
 
 
 @dataclass

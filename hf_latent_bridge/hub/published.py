@@ -1,7 +1,7 @@
 """Saves, publishes and loads whatever is a config with tensors, and the results of evaluations."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypedDict, Unpack
 
@@ -18,6 +18,7 @@ from hf_latent_bridge.files import (
     FORMAT_VERSION,
     WEIGHTS_NAME,
     check_kind,
+    is_our_config,
     read_tensors,
     read_text,
     save_files,
@@ -26,6 +27,7 @@ from hf_latent_bridge.files import (
 )
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.cards import is_foreign, library_of, merge_card, render_card
+from hf_latent_bridge.names import check_name
 from hf_latent_bridge.spaces import SpaceSpec
 
 
@@ -75,12 +77,14 @@ class Published(abc.ABC):
 
         Raises:
             InvalidNameError: The name is empty, or not a text or path.
-            ForeignFileError: The folder holds a README.md that is not a card of this library.
+            ForeignFileError: The folder holds a README.md that is not a card of this library, or
+                another file of someone else where one would be written.
             NotFittedError: There is nothing to save yet.
             ConfigError: Something to be saved is not a JSON value.
         """
-        existing = check_save_directory(save_directory)
+        check_save_directory(save_directory)
         config, files = self._content()
+        existing = check_save_directory(save_directory, files)
         card = merge_card(existing or self._card, render_card(config, owner=type(self)))
         save_files(Path(save_directory), {**files, CARD_NAME: card.encode()})
 
@@ -150,16 +154,23 @@ class Published(abc.ABC):
         return self
 
 
-def check_save_directory(save_directory: str | Path) -> str | None:
+def check_save_directory(
+    save_directory: str | Path, names: Iterable[str] = (CONFIG_NAME, WEIGHTS_NAME)
+) -> str | None:
     """The text of the earlier card in a folder that can be saved into; None if there is none.
+
+    Args:
+        save_directory: The folder.
+        names: Files that will be written there, besides the card.
 
     Raises:
         InvalidNameError: The name is empty, or not a text or path.
         NotADirectoryError: A file has this name.
-        ForeignFileError: The folder holds a README.md that is not a card of this library.
+        ForeignFileError: The folder holds a README.md that is not a card of this library, or one of
+            the files without a config of this library beside it.
         ConfigError: The README.md is not UTF-8.
     """
-    client.check_name(save_directory, wanted="a folder to save into")
+    check_name(save_directory, wanted="a folder to save into")
     folder = Path(save_directory)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"a folder to save into is needed, and {folder} is a file")
@@ -169,6 +180,12 @@ def check_save_directory(save_directory: str | Path) -> str | None:
             f"{folder / CARD_NAME} is not a card of {LIBRARY_NAME}, so nothing was saved: choose "
             "another folder, or move that file away"
         )
+    for path in map(folder.joinpath, names):
+        if path.exists() and not is_our_config(path.with_name(CONFIG_NAME)):
+            raise ForeignFileError(
+                f"{path} was not written by {LIBRARY_NAME}, so nothing was saved: choose another "
+                "folder, or move that file away"
+            )
     return card
 
 
@@ -329,8 +346,9 @@ def save_results(folder: str | Path, metrics: Results | Mapping[str, Any]) -> No
         RepoNotFoundError: There is no such folder, or no translator in it.
         ForeignFileError: The folder holds a README.md that is not a card of this library.
     """
-    card = check_save_directory(folder)
+    check_save_directory(folder, ())
     config = client.fetch(folder).config
+    card = check_save_directory(folder)
     save_files(Path(folder), _with_metrics(config, metrics, card, repo_id=None))
 
 

@@ -234,7 +234,8 @@ class Translator(TranslatorEstimator, Published):
 
         Raises:
             InvalidNameError: The name is empty, or not a text or path.
-            ForeignFileError: The folder holds a README.md that is not a card of this library.
+            ForeignFileError: The folder holds a README.md that is not a card of this library, or
+                another file of someone else where one would be written.
             NotFittedError: There is nothing to save yet.
             ConfigError: Something to be saved is not a JSON value.
         """

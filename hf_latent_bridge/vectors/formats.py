@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.extras import require
+from hf_latent_bridge.names import check_name
 from hf_latent_bridge.vectors import (
     hdf5,
     indexes,
@@ -86,12 +87,15 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
         column: With a name: the column, key, tensor or array with the vectors.
 
     Raises:
+        InvalidNameError: The name is empty, or not a text or path.
         FileNotFoundError: No such file.
         DatasetError: A dataset without this configuration or split.
         InvalidLatentsError: A file of another kind, without vectors, or cut short; or several
             columns could be meant and none is named.
         MissingExtraError: Reading this format needs a package that is not installed.
     """
+    name = source.path if isinstance(source, VectorSource) else source
+    check_name(name, wanted="a file, folder or dataset of vectors")
     if not isinstance(source, VectorSource):
         source = VectorSource(str(source), column)
     if source.path == "-":

@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -129,10 +129,10 @@ class TextReader(VectorReader):
             lines, self._places = index_lines(self._file)
             sample = list(lines_from(self._file, self._places, 0, min(lines, SAMPLE)))
             header = _word2vec_header(sample)
-            self._skip = 0 if header is None else 1
+            self._skip = _comments(sample) if header is None else 1
             self.n = lines - self._skip
             if header is None:
-                self.dim, self._tokens = _shape_of(sample)
+                self.dim, self._tokens = _shape_of(sample[self._skip :])
             else:
                 rows, self.dim = header
                 self._tokens = True
@@ -261,6 +261,13 @@ def _word2vec_header(sample: Sequence[bytes]) -> tuple[int, int] | None:
     if len(sample) > 1 and len(sample[1].split()) <= dim:
         return None
     return rows, dim
+
+
+def _comments(sample: Sequence[bytes]) -> int:
+    """How many first lines are comments, as `numpy.savetxt` writes them above rows of numbers."""
+    count = len(list(takewhile(lambda line: line.startswith(b"#"), sample)))
+    tokens = count and _shape_of(sample[count:])[1]  # a token may be "#"
+    return 0 if tokens else count
 
 
 def _shape_of(sample: Sequence[bytes]) -> tuple[int | None, bool]:

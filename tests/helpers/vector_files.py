@@ -340,6 +340,7 @@ MORE = [
         gzipped(cells([["id", "v"], *([i, str(row)] for i, row in enumerate(ROWS))])),
     ),
     Case("savetxt.txt", lambda path: np.savetxt(path, X)),
+    Case("comments.txt", lambda path: np.savetxt(path, X, header="60 6\nlatents of a model")),
     Case("commas.txt", lambda path: np.savetxt(path, X, delimiter=", ")),
     Case(
         "numbered.txt",
