@@ -85,5 +85,9 @@ class MissingExtraError(LatentBridgeError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
+class UnrelatedPairsWarning(UserWarning):
+    """The pairs explain no more than shuffled ones: row i of both sides may not be one item."""
+
+
 class RankWarning(UserWarning):
     """The pairs do not determine the map; the minimum-norm solution was taken."""

@@ -1,6 +1,7 @@
-"""Takes latents as users hold them (NumPy, tensors, lists) and gives results back alike."""
+"""The one gate for latents: arrays, tensors, lists and columns of rows, or a clear refusal."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -12,32 +13,58 @@ from hf_latent_bridge.errors import InvalidLatentsError
 
 Array = npt.NDArray[Any]
 Latents = Tensor | Array
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def as_tensor(latents: Latents) -> Tensor:
     """A tensor that shares memory with `latents` where it can.
 
     Args:
-        latents: A floating tensor, or anything that NumPy takes as real numbers; integers
+        latents: A dense floating tensor, or anything that NumPy takes as real numbers: arrays,
+            lists, data frames, and columns, lists or object arrays of equally long rows. Integers
             become float64.
 
     Raises:
-        InvalidLatentsError: Sparse, complex, non-numeric, or an integer tensor.
+        InvalidLatentsError: Sparse, masked, quantised, nested or complex latents, tensors without
+            values or of integers, and what is not numbers: bools, texts, dates. Says what to do.
     """
     if isinstance(latents, Tensor):
-        if not latents.is_floating_point():
-            raise InvalidLatentsError(f"latents must be floating point, got {latents.dtype}")
-        return latents
-    if hasattr(latents, "toarray"):
+        dense = latents.layout is torch.strided and not (latents.is_meta or latents.is_nested)
+        if dense and latents.dtype in FLOATS:
+            return latents
+        raise InvalidLatentsError(_describe_tensor(latents))
+    return _share(_as_floats(_as_array(latents)))
+
+
+def as_targets(y: Latents | None) -> Tensor:
+    """Target latents as a matrix (n, d); labels are refused.
+
+    Args:
+        y: As `as_tensor` takes them, in two dimensions and not integers.
+
+    Raises:
+        InvalidLatentsError: None, one-dimensional, or integers, with a word on labels; or whatever
+            `as_tensor` refuses.
+    """
+    if y is None:
         raise InvalidLatentsError(
-            "sparse latents are not supported: pass X.toarray() if they fit in memory"
+            "a fit requires y to be passed, but the target y is None: pass latents (n, d)"
         )
-    array = _as_array(latents)
-    if np.iscomplexobj(array):
-        raise InvalidLatentsError("Complex data not supported: latents must be real numbers")
-    if array.dtype not in (np.float16, np.float32, np.float64) or not array.dtype.isnative:
-        array = _to_float64(array)
-    return _share(array)
+    given = y if isinstance(y, Tensor) else _as_array(y)
+    kind = str(given.dtype).removeprefix("torch.")
+    if given.ndim == 1:
+        raise InvalidLatentsError(
+            f"y must be target latents (n, d), got one dimension {tuple(given.shape)} of {kind}: "
+            "these look like labels, on which a translator is not fitted (fit_head is for labels; "
+            "to keep a fitted translator in a pipeline, wrap it in sklearn.frozen.FrozenEstimator)"
+            "; a target of one dimension is y.reshape(-1, 1)"
+        )
+    if kind.startswith(("int", "uint", "bool")):
+        raise InvalidLatentsError(
+            f"y must be target latents, which are floating point, got {kind}: labels are for "
+            "fit_head; if these are latents all the same, pass y.astype(float)"
+        )
+    return as_tensor(y)
 
 
 @overload
@@ -65,20 +92,67 @@ def check_finite(x: Tensor) -> None:
 
 
 def _as_array(latents: Any) -> Array:
+    if hasattr(latents, "toarray"):
+        raise InvalidLatentsError(
+            "sparse latents are not supported: pass X.toarray() if they fit in memory"
+        )
+    if np.ma.isMaskedArray(latents):
+        raise InvalidLatentsError(
+            "masked latents are not supported: drop the rows with masked values, or fill them"
+        )
+    if isinstance(latents, Sequence) and len(latents) and isinstance(latents[0], Tensor):
+        latents = [as_tensor(row).detach().cpu().double().numpy() for row in latents]
     try:
         array = np.asarray(latents)
     except ValueError as error:
         raise InvalidLatentsError(f"latents must be rows of one width: {error}") from error
     if array.ndim == 0:
-        raise InvalidLatentsError(f"latents must be numbers in rows, got {latents!r}")
-    return array
+        raise InvalidLatentsError(f"latents must be numbers in rows, got {latents!r:.80}")
+    return _stack(array) if array.dtype == object else array
 
 
-def _to_float64(array: Array) -> Array:
+def _stack(cells: Array) -> Array:
+    """The rows in the cells of an object array, such as a pandas column of lists or arrays."""
+    if not all(isinstance(cell, np.ndarray | list | tuple) for cell in cells.flat):
+        return cells
+    widths = sorted({len(cell) for cell in cells.flat})
+    if len(widths) != 1 or cells.squeeze().ndim > 1:
+        raise InvalidLatentsError(
+            f"latents must be one column of rows of one width, got cells of shape {cells.shape} "
+            f"with rows of {widths[:5]} values"
+        )
+    return _as_array([np.asarray(cell) for cell in cells.flat])
+
+
+def _as_floats(array: Array) -> Array:
+    kind = array.dtype.kind
+    if kind == "c":
+        raise InvalidLatentsError("Complex data not supported: latents must be real numbers")
+    if kind in "bSUMmV" or (kind == "O" and any(isinstance(v, str | bytes) for v in array.flat)):
+        raise InvalidLatentsError(f"latents must be numbers, got an array of {array.dtype}")
+    if array.dtype in (np.float16, np.float32, np.float64) and array.dtype.isnative:
+        return array
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidLatentsError(f"latents must be numbers: {error}") from error
+
+
+def _describe_tensor(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "latents on the meta device have no values: load or encode them first"
+    if tensor.is_quantized:
+        return "quantised latents are not supported: pass X.dequantize()"
+    if tensor.is_nested:
+        return "nested latents are not supported: rows must have one width, pass a dense tensor"
+    if tensor.layout is not torch.strided:
+        return "sparse latents are not supported: pass X.to_dense() if they fit in memory"
+    if tensor.is_complex():
+        return "complex latents are not supported: latents must be real numbers"
+    accepted = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
+    return (
+        f"latents must be floating point ({accepted}), got {tensor.dtype}: convert them to float32"
+    )
 
 
 def _share(array: Array) -> Tensor:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import write_docs
+from experiments.methods import suggested
 
 from hf_latent_bridge import AutoTranslator, LinearTranslator, OrthoTranslator, Translator
 from hf_latent_bridge.errors import ConfigError, UnknownTranslatorError
@@ -23,6 +25,8 @@ def mean_translator(registry):
     """A type of the user's own: everything is carried to the mean of the targets."""
 
     class MeanTranslator(Translator, translator_type="mean"):
+        """A type of the user's own."""
+
         def _solve(self, moments):
             weight = moments.sxy.new_zeros(moments.sxy.shape)
             return Solution(weight, moments.mean_y, rank=1, full_rank=1)
@@ -127,3 +131,18 @@ class TestFromParams:
     def test_a_value_of_the_wrong_type_is_a_value_error_too(self):
         with pytest.raises(ValueError, match="params of 'affine'"):
             TRANSLATORS["affine"].from_params({"alpha": "big"})
+
+
+def test_a_type_of_ones_own_is_one_class_and_is_listed_everywhere(mean_translator, run, tmp_path):
+    """The class of `mean_translator` is all that is written: no list elsewhere names it."""
+    assert methods()["mean"] is mean_translator
+    _, shown, _ = run("fit", "--help")
+    assert "mean" in shown.split("  --type TYPE ")[1].split("  --")[0]
+    for name, half in zip(("x", "y"), pairs(), strict=True):
+        np.save(tmp_path / f"{name}.npy", half)
+    sides = ["--source-vectors", tmp_path / "x.npy", "--target-vectors", tmp_path / "y.npy"]
+    code, _, err = run("fit", *sides, "--type", "mean", "--output", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert type(AutoTranslator.from_pretrained(tmp_path / "out")) is mean_translator
+    assert "| `mean` | `MeanTranslator` | A type of the user's own" in write_docs.translators()
+    assert "mean" in suggested()

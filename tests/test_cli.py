@@ -26,6 +26,9 @@ from hf_latent_bridge import (
 from hf_latent_bridge.translators.base import TRANSLATORS, methods
 from hf_latent_bridge.vectors.formats import FORMATS, VectorFormat
 
+# encoders with random weights tell nothing about each other
+pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
+
 COMMANDS = ("fit", "evaluate", "translate", "push", "info")
 
 
@@ -145,6 +148,7 @@ class TestFit:
         """With an empty cache, where every library below has something to show."""
         environment = os.environ | {"HF_HOME": str(tmp_path / "home")}
         environment.pop("HF_HUB_DISABLE_PROGRESS_BARS")
+        environment["PYTHONWARNINGS"] = "ignore:these 200 pairs explain no more"
         options = ["--split", "train", "--output", tmp_path / "out", "--quiet", "--json"]
         with process("fit", *encoders, *options, env=environment) as run:
             out, err = run.communicate(timeout=PATIENCE)

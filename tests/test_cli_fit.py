@@ -15,6 +15,9 @@ import hf_latent_bridge
 from hf_latent_bridge import AffineTranslator, AutoTranslator, SpaceSpec, evaluate_latents
 from hf_latent_bridge.errors import EncoderError
 
+# encoders with random weights tell nothing about each other
+pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
+
 X = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
 Y = (X @ np.random.default_rng(1).normal(size=(16, 8))).astype(np.float32)
 RIDGE = ["--type", "affine", "--param", "alpha=0.1"]

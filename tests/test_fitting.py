@@ -24,6 +24,9 @@ from hf_latent_bridge.errors import (
     RankWarning,
 )
 
+# encoders with random weights tell nothing about each other
+pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
+
 NUMBERS = [str(i) for i in range(50)]
 
 

@@ -1,12 +1,59 @@
-"""What users hand in as latents, and what is refused."""
+"""One gate says what counts as latents, and it stands before whatever reads them."""
+
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import torch
 
+from hf_latent_bridge import (
+    LatentIndex,
+    LinearTranslator,
+    SpaceSpec,
+    evaluate_latents,
+    fit_head,
+)
+from hf_latent_bridge.decoders.labels import LabelDecoder
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.latents import as_tensor, like
+from hf_latent_bridge.latents import as_targets, as_tensor, like
+
+ROWS = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+with warnings.catch_warnings():  # torch's own advice against them
+    warnings.simplefilter("ignore", UserWarning)
+    QUANTISED = torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8)
+    NESTED = torch.nested.nested_tensor([torch.ones(3), torch.ones(2)])
+    COMPRESSED = torch.ones(2, 3).to_sparse_csr()
+NOT_LATENTS = {
+    "integer tensor": (torch.ones(2, 3, dtype=torch.long), "floating point .*got torch.int64"),
+    "bool tensor": (torch.ones(2, 3, dtype=torch.bool), "floating point .*got torch.bool"),
+    "complex tensor": (torch.ones(2, 3, dtype=torch.complex64), "real numbers"),
+    "float8 tensor": (torch.ones(2, 3).to(torch.float8_e4m3fn), "got torch.float8_e4m3fn: convert"),
+    "sparse tensor": (torch.ones(2, 3).to_sparse(), r"to_dense\(\)"),
+    "compressed sparse tensor": (COMPRESSED, r"to_dense\(\)"),
+    "meta tensor": (torch.ones(2, 3, device="meta"), "no values"),
+    "quantised tensor": (QUANTISED, r"dequantize\(\)"),
+    "nested tensor": (NESTED, "one width"),
+    "sparse matrix": (scipy.sparse.eye(3).tocsr(), r"sparse.*toarray\(\)"),
+    "sparse array": (scipy.sparse.eye_array(3), r"sparse.*toarray\(\)"),
+    "masked array": (np.ma.masked_less(np.ones((2, 3)), 2), "masked.*drop the rows"),
+    "complex array": (np.ones((2, 3), complex), "Complex"),
+    "texts": (np.array([["a", "b"]]), "must be numbers"),
+    "numbers as text": (np.array([["1", "2"]]), "must be numbers"),
+    "numbers as text in a frame": (pd.DataFrame({"a": ["1", "2"]}), "must be numbers"),
+    "bools": (np.ones((2, 3), bool), "must be numbers, got an array of bool"),
+    "dates": (np.ones((2, 3), "datetime64[s]"), "must be numbers"),
+    "structs": (np.ones(3, [("x", float)]), "must be numbers"),
+    "ragged lists": ([[1.0], [1.0, 2.0]], "rows of one width"),
+    "ragged column": (pd.Series([[1.0], [1.0, 2.0]]), r"rows of \[1, 2\] values"),
+    "two columns of rows": (pd.DataFrame({"a": ROWS, "b": ROWS}), "one column of rows"),
+    "a column with a gap": (pd.Series([[1.0], None]), "must be numbers"),
+    "rows of texts": (pd.Series([["a"], ["b"]]), "must be numbers"),
+    "nothing": (None, "numbers in rows, got None"),
+    "a number": (3.0, "numbers in rows, got 3.0"),
+    "a text": ("abc", "numbers in rows, got 'abc'"),
+}
 
 
 def test_tensors_pass_through_untouched():
@@ -22,28 +69,82 @@ def test_arrays_share_their_memory(dtype):
     assert array_as_tensor[0, 0] == 5
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_, np.longdouble])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.longdouble, ">f4"])
 def test_other_numbers_become_float64(dtype):
     assert as_tensor(np.ones((2, 3), dtype)).dtype == torch.float64
 
 
 @pytest.mark.parametrize(
-    ("latents", "message"),
+    "rows",
     [
-        (torch.ones(2, 3, dtype=torch.long), "floating point"),
-        (scipy.sparse.eye(3).tocsr(), "sparse"),
-        (np.ones((2, 3), complex), "Complex"),
-        (np.array([["a", "b"]]), "must be numbers"),
-        ([[1.0], [1.0, 2.0]], "rows of one width"),
-        (None, "must be numbers in rows, got None"),
+        ROWS,
+        tuple(tuple(row) for row in ROWS),
+        [np.array(row) for row in ROWS],
+        [torch.tensor(row) for row in ROWS],
+        [torch.tensor(row).bfloat16() for row in ROWS],
+        pd.DataFrame(ROWS),
+        pd.Series(ROWS),
+        pd.Series([np.array(row, np.float32) for row in ROWS]),
+        pd.DataFrame({"embedding": ROWS}),
+        pd.DataFrame({"embedding": ROWS})["embedding"].to_numpy(),
+        np.array(ROWS, dtype=object),
     ],
+    ids=lambda rows: type(rows).__name__,
 )
-def test_what_is_no_latents_is_refused(latents, message):
+def test_rows_are_read_however_they_are_held(rows):
+    np.testing.assert_array_equal(as_tensor(rows), ROWS)
+
+
+@pytest.mark.parametrize(("latents", "message"), NOT_LATENTS.values(), ids=NOT_LATENTS)
+def test_what_is_not_latents_is_refused(latents, message):
     with pytest.raises(InvalidLatentsError, match=message):
         as_tensor(latents)
+    with pytest.raises(InvalidLatentsError):
+        as_targets(latents)
 
 
-def test_results_take_the_form_of_what_was_given():
+X = np.random.default_rng(0).normal(size=(20, 3))
+Y = X @ np.random.default_rng(1).normal(size=(3, 4))
+FITTED = LinearTranslator().fit(X, Y)
+HEAD = fit_head(X, [0, 1] * 10)
+READERS = {
+    "fit, X": lambda bad: LinearTranslator().fit(bad, Y),
+    "fit, y": lambda bad: LinearTranslator().fit(X, bad),
+    "partial_fit": lambda bad: LinearTranslator().partial_fit(bad, Y),
+    "transform": FITTED.transform,
+    "inverse_transform": FITTED.inverse_transform,
+    "score, X": lambda bad: FITTED.score(bad, Y),
+    "score, y": lambda bad: FITTED.score(X, bad),
+    "evaluate, X": lambda bad: evaluate_latents(FITTED, bad, Y),
+    "evaluate, y": lambda bad: evaluate_latents(FITTED, X, bad),
+    "head": HEAD,
+    "fit_head": lambda bad: fit_head(bad, [0, 1]),
+    "index": lambda bad: LatentIndex.from_latents(bad, ["a", "b"]),
+    "search": lambda bad: LatentIndex.from_latents(X, list(range(20))).search(bad, 1),
+    "labels": LabelDecoder(torch.ones(2, 3), ["a", "b"], SpaceSpec(3)),
+}
+THROUGH_THE_GATE = ["masked array", "bools", "meta tensor", "sparse tensor", "float8 tensor"]
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("name", THROUGH_THE_GATE)
+def test_whatever_reads_latents_asks_the_gate(read, name):
+    latents, message = NOT_LATENTS[name]
+    labels = "|labels" if name == "bools" else ""
+    with pytest.raises(InvalidLatentsError, match=message + labels):
+        read(latents)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[0, 1], np.array([0.0, 1.0]), torch.tensor([0, 1]), pd.Series([0, 1]), np.eye(2, dtype=int)],
+)
+def test_labels_are_refused_as_target_latents(labels):
+    with pytest.raises(InvalidLatentsError, match="labels"):
+        as_targets(labels)
+
+
+def test_results_are_a_tensor_for_a_tensor_and_an_array_for_an_array():
     result = torch.ones(2)
     assert like(result, torch.zeros(1)) is result
     assert isinstance(like(result, np.zeros(1)), np.ndarray)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_latent_bridge import PairedMoments, load_moments, save_moments
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
@@ -199,3 +200,42 @@ def test_moments_on_a_gpu_are_those_on_the_cpu():
     moments = PairedMoments.from_batch(X.cuda(), Y.cuda())
     assert moments.sxx.is_cuda
     assert_close(moments.to("cpu"), PairedMoments.from_batch(X, Y))
+
+
+class Precision(TorchDispatchMode):
+    """Notes under which settings products are taken."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.mm.default:
+            self.seen.add((torch.get_float32_matmul_precision(), args[0].dtype))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["medium", "high", "highest"])
+def test_products_are_taken_in_full_precision_whatever_the_caller_set(precision):
+    x, y = torch.randn(50, 3), torch.randn(50, 2)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        with Precision() as noted, torch.autocast("cpu", torch.bfloat16):
+            PairedMoments.from_batch(x, y, full_syy=True)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert noted.seen == {("highest", torch.float32)}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_takes_products_in_full_precision_whatever_the_caller_set():
+    x, y = (torch.randn(2000, d).cuda() for d in (64, 32))
+    exact = PairedMoments.from_batch(x.double(), y.double())
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        moments = PairedMoments.from_batch(x, y)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    torch.testing.assert_close(moments.sxx, exact.sxx, rtol=1e-5, atol=1e-2)

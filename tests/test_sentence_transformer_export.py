@@ -36,7 +36,7 @@ torch.save(model.encode(texts, convert_to_tensor=True, show_progress_bar=False),
 def translator(space, *, unit_norm="none", out=10, seed=0):
     draw = torch.Generator().manual_seed(seed)
     x = torch.randn(60, space.dim, generator=draw)
-    y = torch.randn(60, out, generator=draw)
+    y = x @ torch.randn(space.dim, out, generator=draw) + torch.randn(60, out, generator=draw)
     return LinearTranslator(unit_norm=unit_norm).fit(x, y, source=space)
 
 

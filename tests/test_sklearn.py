@@ -6,12 +6,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from hf_latent_bridge import LinearTranslator, Translator, compose
+from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.translators.base import methods
 
 SKIPPED = {
@@ -20,17 +27,39 @@ SKIPPED = {
 }
 
 
+def as_column(y):
+    """The checks' labels as one column of floats; whatever else they hand out, as it is."""
+    values = np.asarray(y)
+    return values.reshape(len(values), -1).astype(float) if values.dtype.kind in "iuf" else y
+
+
+def taking_labels(kind: type[Translator]) -> Translator:
+    """A translator that takes the checks' integer targets, which translators refuse as labels."""
+
+    class TakesLabels(kind):
+        def pair_moments(self, X, y, **options):
+            return super().pair_moments(X, as_column(y), **options)
+
+        def score(self, X, y):
+            return super().score(X, as_column(y))
+
+    TakesLabels.__name__ = TakesLabels.__qualname__ = f"{kind.__name__}TakingLabels"
+    globals()[TakesLabels.__name__] = TakesLabels  # so that it can be pickled
+    return TakesLabels()
+
+
 def checks() -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Estimator .* does not inherit from")
         for kind in methods().values():
-            for estimator, check in estimator_checks_generator(kind()):
+            for estimator, check in estimator_checks_generator(taking_labels(kind)):
                 name = check.func.__name__ if isinstance(check, partial) else check.__name__
                 marks = [pytest.mark.skip(reason=SKIPPED[name])] if name in SKIPPED else []
                 yield pytest.param(estimator, check, id=f"{kind.__name__}-{name}", marks=marks)
 
 
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
 @pytest.mark.filterwarnings("ignore:Estimator .* does not inherit from:UserWarning")
 @pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_scikit_learn_accepts_the_translator(estimator, check):
@@ -50,3 +79,37 @@ def test_a_translator_is_a_step_of_a_pipeline():
     x = np.random.default_rng(0).normal(size=(50, 3))
     pipeline = make_pipeline(StandardScaler(), methods()["linear"]())
     np.testing.assert_allclose(pipeline.fit(x, x @ x.T[:, :4]).transform(x), x @ x.T[:, :4])
+
+
+def labelled():
+    """Source latents, their counterparts, and labels that the source latents decide."""
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    y = x @ np.random.default_rng(1).normal(size=(3, 4))
+    return x, y, (x[:, 0] > 0).astype(int)
+
+
+@pytest.mark.parametrize("as_labels", [list, np.array, torch.tensor, pd.Series, np.bool_])
+def test_labels_are_not_taken_for_latents(as_labels):
+    x, y, labels = labelled()
+    translator = LinearTranslator().fit(x, y)
+    expected = translator.transform(x)
+    pipeline = make_pipeline(translator, LogisticRegression())
+    with pytest.raises(InvalidLatentsError, match=r"labels.*FrozenEstimator"):
+        pipeline.fit(x, as_labels(labels))
+    with pytest.raises(InvalidLatentsError, match="labels"):
+        translator.fit(x, np.eye(2, dtype=int)[labels])
+    with pytest.raises(InvalidLatentsError, match="labels"):
+        translator.score(x, labels)
+    np.testing.assert_array_equal(translator.transform(x), expected)
+
+
+@pytest.mark.parametrize("name", ["fitted", "composed"])
+def test_a_fitted_translator_is_kept_in_a_pipeline_when_it_is_frozen(name):
+    x, y, labels = labelled()
+    translator = LinearTranslator().fit(x, y)
+    translator = compose(translator) if name == "composed" else translator
+    pipeline = make_pipeline(FrozenEstimator(translator), LogisticRegression())
+    expected = LogisticRegression().fit(translator.transform(x), labels).predict(y)
+    np.testing.assert_array_equal(pipeline.fit(x, labels).predict(x), expected)
+    np.testing.assert_array_equal(clone(pipeline).fit(x, labels).predict(x), expected)
+    assert cross_val_score(pipeline, x, labels).mean() > 0.8

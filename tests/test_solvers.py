@@ -15,7 +15,13 @@ from hf_latent_bridge import (
     PairedMoments,
 )
 from hf_latent_bridge.errors import RankWarning, SolverError
-from hf_latent_bridge.solvers import Problem, solve_ortho, svd
+from hf_latent_bridge.solvers import (
+    Problem,
+    solve_l_ortho,
+    solve_least_squares,
+    solve_ortho,
+    svd,
+)
 
 RNG = np.random.default_rng(0)
 WIDTHS = [(5, 5), (4, 7), (7, 4)]
@@ -215,6 +221,18 @@ def test_rotating_the_source_before_the_fit_changes_no_translation(kind):
     plain = kind(scaling="center").fit(x, y).transform(x)
     rotated = kind(scaling="center").fit(x @ rotation, y).transform(x @ rotation)
     np.testing.assert_allclose(rotated, plain, atol=1e-9)
+
+
+def test_noise_of_products_grows_with_the_root_of_the_width():
+    eps, d = torch.finfo(torch.float32).eps, 100
+    values = torch.tensor([1.0] * 50 + [5 * eps] * 50, dtype=torch.float64)
+    x = torch.eye(d).double()
+    ones, none = torch.ones(d).double(), torch.zeros(d, dtype=torch.bool)
+    problem = Problem(torch.diag(values), x, 0 * ones, 0 * ones, ones, ones, none, none, eps)
+    for solve in (solve_least_squares, solve_l_ortho):
+        solution = solve(problem)
+        assert (solution.rank, solution.full_rank) == (50, d)
+        assert (solution.weight[50:] == 0).all()
 
 
 def test_standard_scaling_makes_the_units_of_a_column_irrelevant():

@@ -16,6 +16,9 @@ from hf_latent_bridge.data.load import load_pairs
 from hf_latent_bridge.data.streams import StreamedPairs
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 
+# encoders with random weights tell nothing about each other
+pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
+
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 Y = np.random.default_rng(1).normal(size=(40, 4)).astype(np.float32)
 ENDS = {"source": "text", "target": "de"}

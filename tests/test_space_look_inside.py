@@ -140,6 +140,7 @@ def test_where_no_latents_are_published_there_is_no_picture(repos, repo_id):
     ids=["pairs", "test pairs", "chance", "no scores", "untranslated"],
 )
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
 def test_a_weak_fit_is_warned_of(repos, repo_id, options, warning):
     push_random(repo_id, **options)
     assert warning in " ".join(inspect_repo(repos, repo_id)["warnings"])

@@ -78,7 +78,8 @@ def published(source, translator, head):
 def random_translator(a, b, *, seed=0, source=None, target=None, unit_norm="none"):
     draw = torch.Generator().manual_seed(seed)
     x = torch.randn(100, a, generator=draw, dtype=torch.float64)
-    y = torch.randn(100, b, generator=draw, dtype=torch.float64)
+    y = x @ torch.randn(a, b, generator=draw, dtype=torch.float64)
+    y += torch.randn(100, b, generator=draw, dtype=torch.float64)
     return LinearTranslator(unit_norm=unit_norm).fit(x, y, source=source, target=target)
 
 

@@ -144,11 +144,13 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "translator_type": config["translator_type"],
         "n_pairs": config["n_pairs"],
+        "unrelated_pairs": config.get("unrelated_pairs", False),
         "source": source,
         "target": target,
         "source_name": _name(source),
         "target_name": _name(target),
         "params": ", ".join(f"`{k}={v!r}`" for k, v in sorted(config["params"].items())),
+        "made_of": _made_of(config),
         "dataset": describe_dataset(config["dataset"]),
         "evaluated": metrics.get("n_pairs"),
         "evaluated_on": describe_dataset(metrics.get("dataset") or {}),
@@ -158,6 +160,22 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "p_value": max(_p_values(metrics), default=None),
         "cka": _scores(metrics, "cka"),
     }
+
+
+def _made_of(config: Mapping[str, Any]) -> list[str]:
+    """One line of Markdown for each translator that a composition was made of."""
+    if config["translator_type"] != "composed":
+        return []
+    lines = []
+    for record in config["params"]["translators"]:
+        where = f"`{record['repo_id']}`" if "repo_id" in record else "not on the Hub"
+        if "revision" in record:
+            where += f" at `{record['revision'][:12]}`"
+        spaces = f"{_name(record['source'])} to {_name(record['target'])}"
+        lines.append(
+            f"`{record['translator_type']}`, {spaces}, {record['n_pairs']:,} pairs, {where}"
+        )
+    return lines
 
 
 def _space_data(config: Mapping[str, Any]) -> ModelCardData:

@@ -41,6 +41,7 @@ class TranslatorConfig:
     n_pairs: int
     dataset: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    unrelated_pairs: bool = False
     weights_sha256: str = ""
     library_version: str = __version__
     format_version: int = FORMAT_VERSION
@@ -53,7 +54,8 @@ class TranslatorConfig:
             FormatVersionError: Written by a newer library.
             ConfigError: A field is missing, unknown or of the wrong type.
         """
-        check_config(content, _KINDS, owner="translator", where=where)
+        optional = {name: kind for name, kind in _OPTIONAL.items() if name in content}
+        check_config(content, _KINDS | optional, owner="translator", where=where)
         if content["n_pairs"] < 1:
             raise ConfigError(f"{where}: n_pairs must be at least 1, got {content['n_pairs']}")
         spaces = {side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")}
@@ -63,6 +65,8 @@ class TranslatorConfig:
         """All fields as JSON values, without the hash of the weights, which only a save knows."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         del plain["weights_sha256"]
+        if not self.unrelated_pairs:
+            del plain["unrelated_pairs"]
         return {**plain, "source": self.source.to_dict(), "target": self.target.to_dict()}
 
 
@@ -76,6 +80,9 @@ _KINDS: dict[str, type] = {
     "metrics": dict,
     "weights_sha256": str,
 }
+
+
+_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool}
 
 
 TRANSLATORS: dict[str, type["Translator"]] = {}
@@ -212,7 +219,7 @@ class Translator(TranslatorEstimator, Published):
         self.moments_ = None
         self.source_, self.target_ = config.source, config.target
         self.dataset_, self.metrics_ = config.dataset, config.metrics
-        self._n_pairs = config.n_pairs
+        self._n_pairs, self._unrelated_pairs = config.n_pairs, config.unrelated_pairs
         self._maps = {"fitted": fitted}
 
     def save_pretrained(
@@ -292,6 +299,7 @@ class Translator(TranslatorEstimator, Published):
             n_pairs=self.n_pairs_,
             dataset=self.dataset_,
             metrics=self.metrics_,
+            unrelated_pairs=self.unrelated_pairs_,
         ).to_dict()
         return config, to_files(config, weights)
 

@@ -61,6 +61,7 @@ class ComposedTranslator(Translator, translator_type="composed"):
         self.translators_ = [record for part in translators for record in _records(part)]
         self.params_ = _params(whole, self.translators_)
         self.moments_, self._n_pairs = None, min(part.n_pairs_ for part in translators)
+        self._unrelated_pairs = any(part.unrelated_pairs_ for part in translators)
         self.dataset_, self.metrics_ = {}, {}
         return self
 

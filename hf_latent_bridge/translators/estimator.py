@@ -9,9 +9,14 @@ from typing import Any, Self, overload
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError, RankWarning
-from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like
-from hf_latent_bridge.metrics import r2_score
+from hf_latent_bridge.errors import (
+    InvalidLatentsError,
+    NotFittedError,
+    RankWarning,
+    UnrelatedPairsWarning,
+)
+from hf_latent_bridge.latents import Array, Latents, as_targets, as_tensor, check_finite, like
+from hf_latent_bridge.metrics import look_shuffled, r2_score
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import SCALINGS, Scaling, Solution, is_flat
 from hf_latent_bridge.spaces import SpaceSpec
@@ -35,6 +40,7 @@ class TranslatorEstimator(abc.ABC):
     source_: SpaceSpec
     target_: SpaceSpec
     moments_: PairedMoments | None
+    _unrelated_pairs: bool = False
 
     def __init__(self, *, scaling: Scaling = "standard", unit_norm: UnitNorm = "none") -> None:
         self.scaling = scaling
@@ -83,6 +89,7 @@ class TranslatorEstimator(abc.ABC):
 
         Warns:
             RankWarning: The pairs do not determine the map; the minimum-norm one is taken.
+            UnrelatedPairsWarning: The pairs explain no more than shuffled ones do.
         """
         return self.fit_moments(self.pair_moments(X, y), source=source, target=target)
 
@@ -141,11 +148,7 @@ class TranslatorEstimator(abc.ABC):
     def pair_moments(self, X: Latents, y: Latents, *, full_syy: bool = False) -> PairedMoments:
         """Moments of a batch of pairs, as this translator needs them (after `unit_norm`)."""
         self._check_params()
-        if y is None:
-            raise InvalidLatentsError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
-        source, target = as_tensor(X), _as_columns(y)
+        source, target = as_tensor(X), as_targets(y)
         if source.ndim == 1:
             raise InvalidLatentsError(
                 f"Expected 2D array, got 1D array instead: shape {tuple(source.shape)}. "
@@ -203,7 +206,7 @@ class TranslatorEstimator(abc.ABC):
     def score(self, X: Latents, y: Latents) -> float:
         """R² of translated `X` against `y`: the share of the variance of `y` that is explained."""
         predicted = as_tensor(self.transform(X))
-        return r2_score(predicted.double(), _as_columns(y).to(predicted.device).double())
+        return r2_score(predicted.double(), as_targets(y).to(predicted.device).double())
 
     @property
     def map_(self) -> Map:
@@ -211,6 +214,13 @@ class TranslatorEstimator(abc.ABC):
         self._require_fit()
         self._solve_now()
         return self._maps["fitted"]
+
+    @property
+    def unrelated_pairs_(self) -> bool:
+        """Whether the pairs of the fit explain no more than shuffled ones do."""
+        self._require_fit()
+        self._solve_now()
+        return self._unrelated_pairs
 
     @property
     def n_pairs_(self) -> int:
@@ -259,6 +269,9 @@ class TranslatorEstimator(abc.ABC):
     def _solve_now(self) -> None:
         if "fitted" in self._maps or self.moments_ is None:
             return
+        self._unrelated_pairs = look_shuffled(self.moments_)
+        if self._unrelated_pairs:
+            warnings.warn(_describe_shuffled(self.moments_), UnrelatedPairsWarning, stacklevel=3)
         as_fitted = type(self)(**self.params_)
         self._maps["fitted"] = as_fitted._learn_map(self.moments_)
 
@@ -327,7 +340,9 @@ class TranslatorEstimator(abc.ABC):
 
         return Tags(
             estimator_type=None,
-            target_tags=TargetTags(required=True, multi_output=True),
+            target_tags=TargetTags(
+                required=True, two_d_labels=True, multi_output=True, single_output=False
+            ),
             transformer_tags=TransformerTags(preserves_dtype=["float64", "float32"]),
             input_tags=InputTags(),
         )
@@ -344,10 +359,11 @@ class TranslatorEstimator(abc.ABC):
         return f"{text}, fitted with {before}" if before else text
 
 
-def _as_columns(y: Latents) -> Tensor:
-    """Target latents as a matrix; a plain vector is one column, as in scikit-learn."""
-    target = as_tensor(y)
-    return target[:, None] if target.ndim == 1 else target
+def _describe_shuffled(moments: PairedMoments) -> str:
+    return (
+        f"these {moments.n:,} pairs explain no more of the target than shuffled pairs would: "
+        "check that row i of both sides is the same item, and that each side was encoded as meant"
+    )
 
 
 def _describe_rank(solution: Solution, moments: PairedMoments) -> str:

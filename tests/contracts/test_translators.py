@@ -10,6 +10,7 @@ import torch
 from sklearn.base import clone
 
 from hf_latent_bridge import (
+    AffineTranslator,
     AutoTranslator,
     LatentMap,
     LinearTranslator,
@@ -20,6 +21,7 @@ from hf_latent_bridge import (
     evaluate_latents,
 )
 from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError
+from hf_latent_bridge.solvers import SCALINGS
 from hf_latent_bridge.translators.base import TRANSLATORS, Translator, methods
 
 RNG = np.random.default_rng(0)
@@ -335,6 +337,45 @@ def test_a_gpu_fit_is_the_cpu_fit(translator, learned):
 def test_a_gpu_translates_as_the_cpu_does(fitted):
     x = torch.from_numpy(X)
     torch.testing.assert_close(fitted.transform(x.cuda()).cpu(), fitted.transform(x))
+
+
+# Constant columns
+
+SCALED = [(kind, {}, scaling) for kind in methods().values() for scaling in SCALINGS] + [
+    (AffineTranslator, {"solver": "gradient", "steps": 20}, scaling) for scaling in SCALINGS
+]
+DEAD_X, DEAD_Y = [0, 3, 7], [1, 5, 10]
+
+
+def with_dead_columns(dtype):
+    """Pairs with columns that are constant, zero, or full of rounding, on both sides."""
+    x, y = np.insert(X, [0, 2, 5], 0, axis=1), np.insert(Y, [1, 4, 8], 0, axis=1)
+    assert not x[:, DEAD_X].any()
+    assert not y[:, DEAD_Y].any()
+    x[:, 0], y[:, 1] = 0.1, -7.3
+    x[:, 7], y[:, 10] = 1e-9 * RNG.normal(size=300), 0.2 + 1e-9 * RNG.normal(size=300)
+    return x.astype(dtype), y.astype(dtype)
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("kind", "params", "scaling"), SCALED)
+def test_constant_columns_are_left_alone(kind, params, scaling, dtype):
+    x, y = with_dead_columns(dtype)
+    fitted = kind(**params, scaling=scaling).fit(x, y)
+    translated = fitted.transform(x)
+    for column in DEAD_Y:
+        np.testing.assert_allclose(translated[:, column], y[:, column].mean(), rtol=1e-6)
+        assert np.ptp(translated[:, column]) == 0
+    other = x.copy()
+    other[:, DEAD_X] = 1000 * RNG.normal(size=(300, 3))
+    np.testing.assert_array_equal(fitted.transform(other), translated)
+    live_x, live_y = np.delete(x, DEAD_X, axis=1), np.delete(y, DEAD_Y, axis=1)
+    if not params:  # the random start of the gradient solver depends on the widths
+        alone = kind(scaling=scaling).fit(live_x, live_y).transform(live_x)
+        tolerance = 1e-8 if dtype == np.float64 else 2e-3
+        found = np.delete(translated, DEAD_Y, axis=1)
+        np.testing.assert_allclose(found, alone, rtol=tolerance, atol=tolerance)
 
 
 # Parameters are read at fit

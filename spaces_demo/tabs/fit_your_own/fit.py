@@ -19,7 +19,7 @@ from hf_latent_bridge import (
     evaluate_latents,
     fit_translator,
 )
-from hf_latent_bridge.errors import RankWarning
+from hf_latent_bridge.errors import RankWarning, UnrelatedPairsWarning
 
 MAX_ANCHORS = 16_000
 MAX_ALPHA = 1_000.0
@@ -144,11 +144,16 @@ def fit(
     y: Any = np.asarray(latents.target)
     translator = method.translator()
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", RankWarning)
+        for kind in (RankWarning, UnrelatedPairsWarning):
+            warnings.simplefilter("always", kind)
         fit_translator(translator, *spaces, Pairs(x[anchors], y[anchors], latents.dataset))
     clock.check()
     report = evaluate_latents(translator, x[held_out], y[held_out], dataset=latents.dataset)
-    texts = [str(each.message) for each in caught if issubclass(each.category, RankWarning)]
+    texts = [
+        str(each.message)
+        for each in caught
+        if issubclass(each.category, RankWarning | UnrelatedPairsWarning)
+    ]
     return Fit(translator, report, texts)
 
 
