@@ -876,6 +876,12 @@ class TestFailedPushes:
         assert not api.repo_exists(repo_id)
         assert (translator.repo_id, translator.commit) == (None, None)
 
+    def test_a_new_repo_that_cannot_be_looked_at_goes_away_too(self, translator, repo_id, api, hub):
+        hub.fail(f"/api/models/{repo_id}", status=500, times=2, method="GET")
+        refused(HubUnavailableError, translator.push_to_hub, repo_id)
+        hub._faults.clear()
+        assert not api.repo_exists(repo_id)
+
     def test_a_new_branch_goes_away_again(self, pushed, api, hub):
         hub.fail(f"{pushed}/commit/dev", status=500, times=20)
         refused(HubUnavailableError, fitted(1).push_to_hub, pushed, revision="dev")
