@@ -252,6 +252,7 @@ def test_without_a_folder_latents_go_to_the_cache_of_hugging_face():
 
 
 @pytest.mark.filterwarnings("ignore:50 pairs determine")
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
 def test_the_command_line_fills_reports_and_clears_the_cache(tmp_path, capsys):
     from tiny_models import text_dataset_repo
 

@@ -92,6 +92,7 @@ def test_its_latents_are_cached(audio, tmp_path):
         CachedEncoder(encoder, tmp_path).encode([slow])
 
 
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
 def test_it_is_paired_screened_and_fitted_with_texts(audio):
     repo = toy_audio.repo()
     empty = {"array": np.empty(0, np.float32), "sampling_rate": RATE}

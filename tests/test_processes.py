@@ -15,7 +15,10 @@ from tiny_models import sentence_repo, text_dataset
 
 from hf_latent_bridge.fitting.processes import Processes
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
+]
 FITS = list(fit_cases.FITS)
 COUNTS = [2, 3]
 

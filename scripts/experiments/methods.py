@@ -43,10 +43,11 @@ def fit_all(
         y: Target latents of the same, (n, d_target).
         methods: By name; None for `translators()`.
     """
-    from hf_latent_bridge.errors import RankWarning
+    from hf_latent_bridge.errors import RankWarning, UnrelatedPairsWarning
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RankWarning)  # the tables show the cost of few anchors
+    with warnings.catch_warnings():  # the tables show the cost of few anchors, and shuffled ones
+        for kind in (RankWarning, UnrelatedPairsWarning):
+            warnings.simplefilter("ignore", kind)
         return {
             name: method.fit(x, y)
             for name, method in (translators() if methods is None else methods).items()
