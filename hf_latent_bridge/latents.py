@@ -1,7 +1,6 @@
 """The one gate for latents: arrays, tensors, lists and columns of rows, or a clear refusal."""
 
 import warnings
-from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -28,12 +27,30 @@ def as_tensor(latents: Latents) -> Tensor:
         InvalidLatentsError: Sparse, masked, quantised, nested or complex latents, tensors without
             values or of integers, and what is not numbers: bools, texts, dates. Says what to do.
     """
+    check_kind(latents)
     if isinstance(latents, Tensor):
-        dense = latents.layout is torch.strided and not (latents.is_meta or latents.is_nested)
-        if dense and latents.dtype in FLOATS:
+        if latents.dtype in FLOATS:
             return latents
-        raise InvalidLatentsError(_describe_tensor(latents))
+        raise InvalidLatentsError(_describe_dtype(latents))
     return _share(_as_floats(_as_array(latents)))
+
+
+def check_kind(latents: object) -> None:
+    """Refuses what would not be read as the numbers that it shows.
+
+    Raises:
+        InvalidLatentsError: Sparse, masked, quantised or nested latents, or without values.
+    """
+    if hasattr(latents, "toarray"):
+        raise InvalidLatentsError(
+            "sparse latents are not supported: pass X.toarray() if they fit in memory"
+        )
+    if np.ma.isMaskedArray(latents) or torch.masked.is_masked_tensor(latents):
+        raise InvalidLatentsError(
+            "masked latents are not supported: drop the rows with masked values, or fill them"
+        )
+    if isinstance(latents, Tensor) and (reason := _describe_layout(latents)):
+        raise InvalidLatentsError(reason)
 
 
 def as_targets(y: Latents | None) -> Tensor:
@@ -50,6 +67,7 @@ def as_targets(y: Latents | None) -> Tensor:
         raise InvalidLatentsError(
             "a fit requires y to be passed, but the target y is None: pass latents (n, d)"
         )
+    check_kind(y)
     given = y if isinstance(y, Tensor) else _as_array(y)
     kind = str(given.dtype).removeprefix("torch.")
     if given.ndim == 1:
@@ -92,16 +110,12 @@ def check_finite(x: Tensor) -> None:
 
 
 def _as_array(latents: Any) -> Array:
-    if hasattr(latents, "toarray"):
-        raise InvalidLatentsError(
-            "sparse latents are not supported: pass X.toarray() if they fit in memory"
-        )
-    if np.ma.isMaskedArray(latents):
-        raise InvalidLatentsError(
-            "masked latents are not supported: drop the rows with masked values, or fill them"
-        )
-    if isinstance(latents, Sequence) and len(latents) and isinstance(latents[0], Tensor):
-        latents = [as_tensor(row).detach().cpu().double().numpy() for row in latents]
+    if isinstance(latents, list | tuple):
+        kinds = Tensor, np.ma.MaskedArray
+        latents = [
+            as_tensor(row).detach().cpu().double().numpy() if isinstance(row, kinds) else row
+            for row in latents
+        ]
     try:
         array = np.asarray(latents)
     except ValueError as error:
@@ -121,7 +135,7 @@ def _stack(cells: Array) -> Array:
             f"latents must be one column of rows of one width, got cells of shape {cells.shape} "
             f"with rows of {widths[:5]} values"
         )
-    return _as_array([np.asarray(cell) for cell in cells.flat])
+    return _as_array(list(cells.flat))
 
 
 def _as_floats(array: Array) -> Array:
@@ -138,7 +152,8 @@ def _as_floats(array: Array) -> Array:
         raise InvalidLatentsError(f"latents must be numbers: {error}") from error
 
 
-def _describe_tensor(tensor: Tensor) -> str:
+def _describe_layout(tensor: Tensor) -> str | None:
+    """Why the numbers of a tensor cannot be read; None if they can."""
     if tensor.is_meta:
         return "latents on the meta device have no values: load or encode them first"
     if tensor.is_quantized:
@@ -147,6 +162,10 @@ def _describe_tensor(tensor: Tensor) -> str:
         return "nested latents are not supported: rows must have one width, pass a dense tensor"
     if tensor.layout is not torch.strided:
         return "sparse latents are not supported: pass X.to_dense() if they fit in memory"
+    return None
+
+
+def _describe_dtype(tensor: Tensor) -> str:
     if tensor.is_complex():
         return "complex latents are not supported: latents must be real numbers"
     accepted = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)

@@ -803,6 +803,13 @@ class TestReadmesOfOthers:
         assert str(tmp_path / name) in message
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: content}
 
+    def test_nothing_is_half_written_where_a_folder_has_the_name_of_the_card(
+        self, translator, tmp_path
+    ):
+        (tmp_path / "README.md").mkdir()
+        refused(ForeignFileError, translator.save_pretrained, tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
     def test_nor_are_those_in_the_folder_of_a_view(self, tmp_path):
         (tmp_path / "docs").mkdir()
         (tmp_path / "docs/config.json").write_text("{}")
@@ -868,6 +875,12 @@ class TestFailedPushes:
         refused(HubUnavailableError, translator.push_to_hub, repo_id)
         assert not api.repo_exists(repo_id)
         assert (translator.repo_id, translator.commit) == (None, None)
+
+    def test_a_new_repo_that_cannot_be_looked_at_goes_away_too(self, translator, repo_id, api, hub):
+        hub.fail(f"/api/models/{repo_id}", status=500, times=2, method="GET")
+        refused(HubUnavailableError, translator.push_to_hub, repo_id)
+        hub._faults.clear()
+        assert not api.repo_exists(repo_id)
 
     def test_a_new_branch_goes_away_again(self, pushed, api, hub):
         hub.fail(f"{pushed}/commit/dev", status=500, times=20)

@@ -14,9 +14,11 @@ from hf_latent_bridge import (
     SpaceSpec,
     evaluate_latents,
     fit_head,
+    fit_translator,
+    load_pairs,
 )
 from hf_latent_bridge.decoders.labels import LabelDecoder
-from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.latents import as_targets, as_tensor, like
 
 ROWS = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
@@ -24,6 +26,7 @@ with warnings.catch_warnings():  # torch's own advice against them
     warnings.simplefilter("ignore", UserWarning)
     QUANTISED = torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8)
     NESTED = torch.nested.nested_tensor([torch.ones(3), torch.ones(2)])
+    MASKED = torch.masked.masked_tensor(torch.ones(2, 3), torch.ones(2, 3) > 0)
     COMPRESSED = torch.ones(2, 3).to_sparse_csr()
 NOT_LATENTS = {
     "integer tensor": (torch.ones(2, 3, dtype=torch.long), "floating point .*got torch.int64"),
@@ -37,6 +40,7 @@ NOT_LATENTS = {
     "nested tensor": (NESTED, "one width"),
     "sparse matrix": (scipy.sparse.eye(3).tocsr(), r"sparse.*toarray\(\)"),
     "sparse array": (scipy.sparse.eye_array(3), r"sparse.*toarray\(\)"),
+    "masked tensor": (MASKED, "masked.*drop the rows"),
     "masked array": (np.ma.masked_less(np.ones((2, 3)), 2), "masked.*drop the rows"),
     "complex array": (np.ones((2, 3), complex), "Complex"),
     "texts": (np.array([["a", "b"]]), "must be numbers"),
@@ -133,6 +137,45 @@ def test_whatever_reads_latents_asks_the_gate(read, name):
     labels = "|labels" if name == "bools" else ""
     with pytest.raises(InvalidLatentsError, match=message + labels):
         read(latents)
+
+
+def test_masks_of_single_rows_are_not_dropped():
+    rows = list(np.ma.masked_array(X, X > 0))
+    for latents in (rows, pd.Series(rows)):
+        with pytest.raises(InvalidLatentsError, match="masked latents"):
+            as_tensor(latents)
+
+
+def test_a_memoryview_of_a_matrix_is_one():
+    assert as_tensor(memoryview(np.eye(3))).shape == (3, 3)
+
+
+IN_PAIRS = [
+    name
+    for name, (latents, _) in NOT_LATENTS.items()
+    if isinstance(latents, torch.Tensor | np.ndarray) or scipy.sparse.issparse(latents)
+]
+
+
+@pytest.mark.parametrize("name", IN_PAIRS)
+def test_pairs_in_memory_pass_the_gate_too(name):
+    odd = NOT_LATENTS[name][0]
+    n = 2 if isinstance(odd, torch.Tensor) else odd.shape[0]
+    with pytest.raises((InvalidLatentsError, InvalidPairsError), match="latents"):
+        fit_translator(LinearTranslator(), None, None, load_pairs((odd, X[:n])))
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.ones((20, 1)), r"needs target latents of shape \(20, 3\).*got \(20, 1\)"),
+        (np.ones((1, 3)), r"got \(1, 3\)"),
+        (np.full((20, 3), np.nan), "NaN or infinity"),
+    ],
+)
+def test_a_score_against_latents_of_another_shape_is_refused(y, message):
+    with pytest.raises(InvalidLatentsError, match=message):
+        LinearTranslator().fit(X, X).score(X, y)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from hf_latent_bridge.errors import (
     InvalidLatentsError,
     NotFittedError,
     SolverError,
+    UnrelatedPairsWarning,
     WeightsError,
 )
 
@@ -173,7 +174,20 @@ def test_fewer_items_than_dimensions_give_as_many_axes_as_the_items_span():
 def test_views_that_share_nothing_have_hardly_any_information():
     draw = np.random.default_rng(0)
     latents = {"a": draw.normal(size=(2000, 10)), "b": draw.normal(size=(2000, 12))}
-    assert max(SharedSpace().fit(latents).information_.bits) < 0.1
+    with pytest.warns(UnrelatedPairsWarning, match="views 'a' and 'b' agree on these 2,000 items"):
+        space = SharedSpace().fit(latents)
+    assert max(space.information_.bits) < 0.1
+
+
+def test_the_view_whose_rows_are_shuffled_is_named():
+    latents = views(names="abc")
+    latents["c"] = latents["c"][::-1].copy()
+    with pytest.warns(UnrelatedPairsWarning) as caught:
+        SharedSpace(8, alpha=1.0).fit(latents)
+    assert sorted(str(warning.message)[:21] for warning in caught) == [
+        "views 'a' and 'c' agr",
+        "views 'b' and 'c' agr",
+    ]
 
 
 def test_batches_give_the_space_of_all_items_at_once():

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hf_latent_bridge.encoders.modality import modality_of_item
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.latents import as_tensor
 
 Array = npt.NDArray[Any]
 Items = list[Any] | Array  # an array has one vector or picture per row
@@ -108,14 +111,13 @@ def _vector(item: Any) -> Any:
     """A row of numbers as an array; None if it is missing, else Unreadable."""
     if item is None or isinstance(item, Unreadable):
         return item
-    if hasattr(item, "detach"):
-        item = item.detach().cpu().numpy()
     try:
-        vector = np.asarray(item)
-        vector = vector if vector.dtype.kind == "f" else vector.astype(np.float64)
-    except (TypeError, ValueError):
-        vector = np.empty(())
-    return vector if vector.ndim == 1 else Unreadable(f"is not a vector: {item!r:.40}")
+        vector = as_tensor(item).detach().cpu()
+    except InvalidLatentsError as error:
+        return Unreadable(f"is not a vector: {error}")
+    if vector.ndim != 1:
+        return Unreadable(f"is not a vector: {item!r:.40}")
+    return (vector.float() if vector.dtype == torch.bfloat16 else vector).numpy()
 
 
 def _reason(item: Any) -> str | None:

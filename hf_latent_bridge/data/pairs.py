@@ -19,6 +19,7 @@ from hf_latent_bridge.data.chunks import (
 from hf_latent_bridge.data.items import Screen, digest
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
 from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.latents import check_kind
 from hf_latent_bridge.vectors.columns import Concatenation, fingerprint, read_rows, select
 
 
@@ -43,6 +44,12 @@ class Pairs:
             raise InvalidPairsError(
                 "pairs need two lists of items, got one text: wrap it in a list"
             )
+        for side in (self.source, self.target):
+            check_kind(side)
+            if not hasattr(side, "__len__"):
+                raise InvalidPairsError(
+                    f"pairs need two lists of items, got {type(side).__name__} {side!r:.40}"
+                )
         if len(self.source) != len(self.target):
             raise InvalidPairsError(
                 f"pairs need as many source as target items, got {len(self.source)} and "

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_latent_bridge._version import LIBRARY_NAME
 from hf_latent_bridge.errors import ConfigError
+from hf_latent_bridge.metrics import NAMES
 
 _BEGIN = "<!-- begin: written by hf-latent-bridge"
 _GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
@@ -267,10 +268,13 @@ def _p_values(metrics: Mapping[str, Any]) -> list[float]:
 
 
 def _scores(metrics: Mapping[str, Any], row: str) -> dict[str, float]:
+    """The scores of a row, in one order: a config that is loaded has its keys sorted."""
     scores = metrics.get(row)
     if not isinstance(scores, Mapping):
         return {}
-    return {name: value for name, value in scores.items() if isinstance(value, int | float)}
+    names = [name for name in NAMES if name in scores]
+    names += sorted(scores.keys() - names)
+    return {name: scores[name] for name in names if isinstance(scores[name], int | float)}
 
 
 def _cells(scores: Mapping[str, float], columns: Sequence[str]) -> list[str]:

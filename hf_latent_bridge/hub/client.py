@@ -512,7 +512,8 @@ class _Made:
         what = f"the branch {branch!r} of {repo_id!r}" if branch else f"the repo {repo_id!r}"
         try:
             with clear_errors(repo_id, revision=branch):
-                if self._start not in (None, self._head(repo_id, branch)):
+                # no start: the push failed before it could commit
+                if self._start and self._start != self._head(repo_id, branch):
                     return f"{what} was made for this push and holds a commit, so it was kept"
                 if branch:
                     self._api.delete_branch(repo_id, branch=branch)

@@ -175,7 +175,7 @@ def check_save_directory(
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"a folder to save into is needed, and {folder} is a file")
     card = read_text(folder / CARD_NAME)
-    if card is not None and is_foreign(card):
+    if (folder / CARD_NAME).is_dir() or (card is not None and is_foreign(card)):
         raise ForeignFileError(
             f"{folder / CARD_NAME} is not a card of {LIBRARY_NAME}, so nothing was saved: choose "
             "another folder, or move that file away"

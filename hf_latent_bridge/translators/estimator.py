@@ -204,9 +204,19 @@ class TranslatorEstimator(abc.ABC):
         return like(self._map_for(latents, inverse=True)(latents), y)
 
     def score(self, X: Latents, y: Latents) -> float:
-        """R² of translated `X` against `y`: the share of the variance of `y` that is explained."""
-        predicted = as_tensor(self.transform(X))
-        return r2_score(predicted.double(), as_targets(y).to(predicted.device).double())
+        """R² of translated `X` against `y`: the share of the variance of `y` that is explained.
+
+        Raises:
+            InvalidLatentsError: Wrong shapes, NaN or infinity.
+        """
+        predicted, target = as_tensor(self.transform(X)), as_targets(y)
+        if predicted.shape != target.shape:
+            raise InvalidLatentsError(
+                f"score needs target latents of shape {tuple(predicted.shape)}, one row for each "
+                f"of X, got {tuple(target.shape)}"
+            )
+        check_finite(target)
+        return r2_score(predicted.double(), target.to(predicted.device).double())
 
     @property
     def map_(self) -> Map:

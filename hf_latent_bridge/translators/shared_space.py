@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from numbers import Real
@@ -21,11 +22,18 @@ from hf_latent_bridge.canonical import (
     check_views,
     held_out_information,
 )
-from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, NotFittedError, WeightsError
+from hf_latent_bridge.errors import (
+    ConfigError,
+    InvalidLatentsError,
+    NotFittedError,
+    UnrelatedPairsWarning,
+    WeightsError,
+)
 from hf_latent_bridge.files import CONFIG_NAME, FORMAT_VERSION, check_fields, check_kind, to_json
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published
 from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.metrics import look_shuffled
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
 from hf_latent_bridge.spaces import SpaceSpec
@@ -159,6 +167,9 @@ class SharedSpace(Published):
                 too few items for the folds.
             SolverError: The latents of a view are all equal.
             ValueError: A parameter out of range, or a name that cannot be a folder.
+
+        Warns:
+            UnrelatedPairsWarning: Two views agree no more than on shuffled items.
         """
         folds = self.fold_moments(views)
         if None in folds:
@@ -205,6 +216,9 @@ class SharedSpace(Published):
                 views the moments of their pairs, with all of Syy. They need not be the same items
                 for all pairs of views. At least two folds for `alpha="auto"`.
             spaces: Which encoder's latents they are, by view, for the configs.
+
+        Warns:
+            UnrelatedPairsWarning: Two views agree no more than on shuffled items.
         """
         self._check_params()
         moments = add_views(folds)
@@ -213,6 +227,7 @@ class SharedSpace(Published):
         alpha = information.best if information else float(self.alpha)
         solved = CanonicalProblem.from_moments(moments).solve(alpha=alpha, dim=self.dim)
         sources = _sources(solved, spaces or {})
+        _warn_of_unrelated(moments)
         self.params_ = {
             "dim": self.dim,
             "alpha": alpha,
@@ -374,6 +389,18 @@ def _sources(
                 f"view {name!r} is {len(view.mean)} wide, but its space is {sources[name]}"
             )
     return sources
+
+
+def _warn_of_unrelated(moments: ViewMoments) -> None:
+    for (first, second), m in moments.items():
+        if look_shuffled(m):
+            warnings.warn(
+                f"views {first!r} and {second!r} agree on these {m.n:,} items no more than on "
+                "shuffled ones: check that row i of all views is the same item, and that each view "
+                "was encoded as meant",
+                UnrelatedPairsWarning,
+                stacklevel=3,
+            )
 
 
 def _check_names(names: Iterable[str]) -> list[str]:
