@@ -1,6 +1,7 @@
 """A shared space of two or more encoders: the closed form, its penalty, one repo for all views."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -253,6 +254,39 @@ def test_a_saved_space_loads_with_all_its_views(tmp_path):
     np.testing.assert_array_equal(
         alone.transform(latents["b"]), space.translator("b").transform(latents["b"])
     )
+
+
+@pytest.mark.parametrize("alpha", ["auto", 1.0])
+def test_a_loaded_space_is_saved_as_it_was(tmp_path, alpha):
+    latents = views()
+    space = SharedSpace(8, alpha=alpha).fit({"text": latents["b"], "image": latents["a"]})
+    space.save_pretrained(tmp_path / "one")
+    again = SharedSpace.from_pretrained(tmp_path / "one")
+    assert (list(again.views_), again.information_) == (["text", "image"], space.information_)
+    again.save_pretrained(tmp_path / "other")
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")
+
+
+def contents(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("views", {}),
+        ("views", {"a": {"dim": 40}}),
+        ("information", {"alphas": [1.0], "bits": []}),
+        ("information", {"alphas": [1.0], "bits": ["1"]}),
+    ],
+)
+def test_a_config_of_a_space_that_does_not_add_up_is_refused(tmp_path, field, value):
+    SharedSpace(8).fit(views()).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
+    with pytest.raises(ConfigError, match=field):
+        SharedSpace.from_pretrained(tmp_path)
 
 
 def test_a_saved_space_states_the_parameters_of_its_fit(tmp_path):
