@@ -1,6 +1,7 @@
 """A shared space of two or more encoders: the closed form, its penalty, one repo for all views."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from hf_latent_bridge.errors import (
     ConfigError,
     InvalidLatentsError,
     NotFittedError,
+    RepoNotFoundError,
     SolverError,
     UnrelatedPairsWarning,
     WeightsError,
@@ -254,6 +256,39 @@ def test_a_saved_space_loads_with_all_its_views(tmp_path):
     )
 
 
+@pytest.mark.parametrize("alpha", ["auto", 1.0])
+def test_a_loaded_space_is_saved_as_it_was(tmp_path, alpha):
+    latents = views()
+    space = SharedSpace(8, alpha=alpha).fit({"text": latents["b"], "image": latents["a"]})
+    space.save_pretrained(tmp_path / "one")
+    again = SharedSpace.from_pretrained(tmp_path / "one")
+    assert (list(again.views_), again.information_) == (["text", "image"], space.information_)
+    again.save_pretrained(tmp_path / "other")
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")
+
+
+def contents(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("views", {}),
+        ("views", {"a": {"dim": 40}}),
+        ("information", {"alphas": [1.0], "bits": []}),
+        ("information", {"alphas": [1.0], "bits": ["1"]}),
+    ],
+)
+def test_a_config_of_a_space_that_does_not_add_up_is_refused(tmp_path, field, value):
+    SharedSpace(8).fit(views()).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
+    with pytest.raises(ConfigError, match=field):
+        SharedSpace.from_pretrained(tmp_path)
+
+
 def test_a_saved_space_states_the_parameters_of_its_fit(tmp_path):
     space = SharedSpace(16, alpha=1.0).fit(views())
     space.dim, space.alpha, space.shrink, space.n_folds = 2, 5.0, 0.1, 9
@@ -279,7 +314,7 @@ def test_a_fit_that_is_refused_leaves_the_space_as_it_was():
     assert vars(space) == before | {"alpha": 3.0}
 
 
-def test_a_pushed_space_is_one_commit_with_a_card(api, repo_id):
+def test_a_pushed_space_is_one_commit_with_a_card(api, repo_id, tmp_path):
     space = SharedSpace(16).fit(views())
     space.push_to_hub(repo_id, token="hf_alice")
     assert len(api.list_repo_commits(repo_id)) == 2
@@ -288,6 +323,10 @@ def test_a_pushed_space_is_one_commit_with_a_card(api, repo_id):
     files = set(api.list_repo_files(repo_id))
     assert {"README.md", "config.json", "a/config.json", "b/model.safetensors"} <= files
     assert AutoTranslator.from_pretrained(repo_id, subfolder="a").target_ == space.space_
+    space.save_pretrained(tmp_path)
+    for place in (repo_id, tmp_path):
+        with pytest.raises(RepoNotFoundError, match=r"states space_type 'shared': .* a subfolder"):
+            AutoTranslator.from_pretrained(place)
 
 
 def test_a_view_of_another_save_is_refused(tmp_path):

@@ -17,11 +17,16 @@ _BEGIN = "<!-- begin: written by hf-latent-bridge"
 _GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
 _LOCAL_PATH = "path/to/this/folder"
 _SCORED = ("translated", "untranslated", "shuffled")
-_LABELS = {
+_LABELS = {  # in the order of a card
+    "revision": "revision",
     "name": "configuration",
+    "split": "split",
     "source": "source column",
     "target": "target column",
     "max_pairs": "sample of",
+    "seed": "seed",
+    "deduplicated": "without duplicates",
+    "bad_rows_skipped": "bad rows skipped",
 }
 _TYPE_TAG = "translator:"
 _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -101,7 +106,8 @@ def describe_dataset(dataset: Mapping[str, Any]) -> str:
     """A dataset's provenance in one line of Markdown; empty where nothing is known."""
     known = {**dataset, "revision": (dataset.get("revision") or "")[:12] or None}
     name, parts = known.pop("repo_id", None), known.pop("parts", [])
-    details = ", ".join(_detail(k, v) for k, v in known.items() if v is not None)
+    keys = sorted(known, key=lambda key: (key not in _LABELS, [*_LABELS, key].index(key), key))
+    details = ", ".join(_detail(key, known[key]) for key in keys if known[key] is not None)
     if name:
         return f"`{name}`" + (f" ({details})" if details else "")
     together = " and ".join(describe_dataset(part) or "pairs of no dataset" for part in parts)
@@ -110,9 +116,9 @@ def describe_dataset(dataset: Mapping[str, Any]) -> str:
 
 def _detail(key: str, value: Any) -> str:
     if key == "deduplicated":
-        return "without duplicates"
+        return _LABELS[key]
     if key == "bad_rows_skipped":
-        return f"{value:,} bad rows skipped"
+        return f"{value:,} {_LABELS[key]}"
     return f"{_LABELS.get(key, key)} {value}"
 
 

@@ -36,7 +36,7 @@ from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.metrics import look_shuffled
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SHARED, SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
@@ -129,7 +129,7 @@ class SharedSpace(Published):
         space_: The shared space; its revision is a digest of all maps.
         alpha_: The penalty that was used.
         information_: Held-out mutual information of each penalty tried, in bits; None for a given
-            `alpha`, and for a space that was loaded.
+            `alpha`.
         n_pairs_: Number of items that all views saw; of pairs, the smallest number.
     """
 
@@ -309,11 +309,14 @@ class SharedSpace(Published):
         space = cls(**config["params"])
         space.params_ = dict(config["params"])
         space.space_, space.alpha_ = SpaceSpec.from_dict(config["space"]), float(space.alpha)
-        space.n_pairs_, space.information_, space.views_ = config["n_pairs"], None, {}
+        space.n_pairs_, space.views_ = config["n_pairs"], {}
+        space.information_ = _curve(config["information"], f"{where}: information")
         if fetched.commit is not None:
             options["revision"] = fetched.commit
         root = options.get("subfolder")
-        for name in _check_names(config["views"]):
+        if len(names := _check_names(config["views"])) < 2:
+            raise ConfigError(f"{where}: views must be two or more, got {names}")
+        for name in names:
             options["subfolder"] = f"{root}/{name}" if root else name
             view = SharedViewTranslator.from_pretrained(
                 pretrained_model_name_or_path, device=device, **options
@@ -323,6 +326,10 @@ class SharedSpace(Published):
                     f"{name} holds another space's view: save or download the space again"
                 )
             space.views_[name] = view
+        order = view.params_["views"]  # as fitted; the config's keys are sorted
+        if set(order) != space.views_.keys():
+            raise ConfigError(f"{where}: views must be {order}, as {name} states")
+        space.views_ = {name: space.views_[name] for name in order}
         return space._loaded_from(fetched)
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -391,6 +398,16 @@ def _sources(
     return sources
 
 
+def _curve(content: Mapping[str, Any], where: str) -> Information | None:
+    if not content:
+        return None
+    check_fields(content, {"alphas": list, "bits": list}, where)
+    alphas, bits = content["alphas"], content["bits"]
+    if len(alphas) != len(bits) or not all(type(value) is float for value in alphas + bits):
+        raise ConfigError(f"{where}: alphas and bits must be as many numbers, got {content!r:.80}")
+    return Information(tuple(alphas), tuple(bits))
+
+
 def _warn_of_unrelated(moments: ViewMoments) -> None:
     for (first, second), m in moments.items():
         if look_shuffled(m):
@@ -426,7 +443,7 @@ def _shared_spec(maps: Mapping[str, LatentMap]) -> SpaceSpec:
         for tensor in (map_.weight, map_.bias):
             total.update(tensor.double().cpu().contiguous().numpy().tobytes())
     dim = next(iter(maps.values())).target_dim
-    return SpaceSpec(dim, revision=total.hexdigest(), pooling="shared", normalize=True)
+    return SpaceSpec(dim, revision=total.hexdigest(), pooling=SHARED, normalize=True)
 
 
 def _refuse_fit() -> NoReturn:
