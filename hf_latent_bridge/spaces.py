@@ -73,17 +73,20 @@ class SpaceSpec:
         ]
 
     def __str__(self) -> str:
-        name = self.repo_id or "an encoder of unknown name"
+        shared = self.pooling == SHARED
+        unnamed = "a shared space" if shared else "an encoder of unknown name"
+        name = self.repo_id or unnamed
         name += f"/{self.subfolder}" if self.subfolder else ""
         commit = f"@{self.revision[:7]}" if self.revision else ""
         details = [f"dim={self.dim}"]
-        if self.pooling:
+        if self.pooling and not shared:
             details.append(f"{self.pooling} pooling")
         if self.normalize:
             details.append("unit norm")
         return f"{name}{commit} ({', '.join(details)})"
 
 
+SHARED = "shared"  # the pooling of a space that several encoders share
 _KINDS: dict[str, type] = {
     "dim": int,
     "repo_id": str,

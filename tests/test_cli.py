@@ -22,6 +22,7 @@ from hf_latent_bridge import (
     OrthoTranslator,
     SpaceSpec,
     __version__,
+    evaluate_latents,
 )
 from hf_latent_bridge.translators.base import TRANSLATORS, methods
 from hf_latent_bridge.vectors.formats import FORMATS, VectorFormat
@@ -95,7 +96,10 @@ class TestFit:
             (["--param", "alpha"], "--param takes NAME=VALUE, got 'alpha'"),
             (["--param", "gamma=1"], "has no parameters ['gamma']"),
             (["--param", "scaling=huge"], "scaling must be one of"),
-            (["--type", "affine", "--param", "alpha=big"], "params of 'affine'"),
+            (
+                ["--type", "affine", "--param", "alpha=big"],
+                "alpha must be a finite number >= 0, got 'big'",
+            ),
         ],
     )
     def test_a_wrong_method_is_told_before_anything_is_loaded(
@@ -169,7 +173,7 @@ class TestEvaluate:
         assert "alice/a" in refusal("evaluate", saved, *data(), "--split", "test")
 
     def test_it_saves_into_the_folder_or_pushes_to_the_repo(
-        self, facts, encoders, tmp_path, repo_id, api
+        self, run, facts, encoders, tmp_path, repo_id, api
     ):
         facts("fit", *encoders, "--split", "train", "--output", tmp_path / "out")
         facts("push", tmp_path / "out", repo_id)
@@ -178,6 +182,9 @@ class TestEvaluate:
         loaded = AutoTranslator.from_pretrained(tmp_path / "out")
         assert told == loaded.metrics_ | {"saved": str(tmp_path / "out")}
         assert (told["n_bootstrap"], told["n_permutations"]) == (20, 19)
+        assert run("evaluate", tmp_path / "out", *quick, "--save")[1].endswith(
+            f"\nsaved in {tmp_path / 'out'}\n"
+        )
         told = facts("evaluate", repo_id, *quick, "--push")
         assert told["url"].endswith(api.model_info(repo_id).sha)
         assert AutoTranslator.from_pretrained(repo_id).metrics_ == loaded.metrics_
@@ -228,7 +235,7 @@ class TestTranslate:
         (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "b", "vector": [1.5, 2, 3, 4]}\n')
         code, out, _ = run("translate", saved, tmp_path / "in.jsonl", tmp_path / "out.npy")
         assert code == 0
-        assert out.endswith("payload dropped, which the format has no room for: id, text\n")
+        assert out.endswith("dropped, as this format has no room for them: id, text\n")
         code, out, _ = run("translate", saved, tmp_path / "in.jsonl", tmp_path / "out.csv")
         assert "dropped" not in out
 
@@ -337,6 +344,15 @@ class TestInfo:
             "target           dim=3",
         ]
         assert "dataset          -" in out
+
+    def test_results_are_shown_as_their_scores(self, run, tmp_path):
+        x = np.random.default_rng(0).standard_normal((60, 2))
+        translator = TRANSLATORS["ortho"]().fit(x, x)
+        report = evaluate_latents(translator, x, x, n_bootstrap=10, n_permutations=10)
+        translator.save_pretrained(tmp_path, metrics=report)
+        line = next(line for line in run("info", tmp_path)[1].splitlines() if "metrics" in line)
+        expected = "n_pairs=60, cosine=1, r2=1, recall@1=1, recall@10=1, mrr=1"
+        assert sorted(line.split(maxsplit=1)[1].split(", ")) == sorted(expected.split(", "))
 
     def test_small_numbers_are_not_rounded_away(self, run, tmp_path):
         x = np.random.default_rng(0).standard_normal((20, 2))

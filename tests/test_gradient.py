@@ -66,7 +66,14 @@ def test_the_global_random_state_is_left_alone():
 
 @pytest.mark.parametrize(
     "params",
-    [{"alpha": 0.1}, {"steps": 0}, {"steps": 1.5}, {"lr": 0.0}, {"lr": float("nan")}],
+    [
+        {"alpha": 0.1},
+        {"steps": 0},
+        {"steps": 1.5},
+        {"lr": 0.0},
+        {"lr": "fast"},
+        {"lr": float("nan")},
+    ],
 )
 def test_parameters_that_make_no_sense_are_refused(params):
     with pytest.raises(ValueError, match=f"{next(iter(params))}"):

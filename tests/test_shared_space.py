@@ -22,6 +22,7 @@ from hf_latent_bridge.errors import (
     ConfigError,
     InvalidLatentsError,
     NotFittedError,
+    RepoNotFoundError,
     SolverError,
     UnrelatedPairsWarning,
     WeightsError,
@@ -313,7 +314,7 @@ def test_a_fit_that_is_refused_leaves_the_space_as_it_was():
     assert vars(space) == before | {"alpha": 3.0}
 
 
-def test_a_pushed_space_is_one_commit_with_a_card(api, repo_id):
+def test_a_pushed_space_is_one_commit_with_a_card(api, repo_id, tmp_path):
     space = SharedSpace(16).fit(views())
     space.push_to_hub(repo_id, token="hf_alice")
     assert len(api.list_repo_commits(repo_id)) == 2
@@ -322,6 +323,10 @@ def test_a_pushed_space_is_one_commit_with_a_card(api, repo_id):
     files = set(api.list_repo_files(repo_id))
     assert {"README.md", "config.json", "a/config.json", "b/model.safetensors"} <= files
     assert AutoTranslator.from_pretrained(repo_id, subfolder="a").target_ == space.space_
+    space.save_pretrained(tmp_path)
+    for place in (repo_id, tmp_path):
+        with pytest.raises(RepoNotFoundError, match=r"states space_type 'shared': .* a subfolder"):
+            AutoTranslator.from_pretrained(place)
 
 
 def test_a_view_of_another_save_is_refused(tmp_path):

@@ -99,6 +99,10 @@ def test_unknown_fields_and_the_length_do_not_make_a_mismatch():
         (FULL, "me/encoder@0123456 (dim=384, mean pooling)"),
         (SpaceSpec(3, "me/encoder", normalize=True), "me/encoder (dim=3, unit norm)"),
         (SpaceSpec(3), "an encoder of unknown name (dim=3)"),
+        (
+            SpaceSpec(3, revision="0123456789", pooling="shared", normalize=True),
+            "a shared space@0123456 (dim=3, unit norm)",
+        ),
     ],
 )
 def test_a_space_prints_as_one_short_line(space, text):

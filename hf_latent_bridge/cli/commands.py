@@ -98,7 +98,15 @@ def info(args: argparse.Namespace) -> Result:
         args.translator, revision=args.revision, device="cpu"
     )
     facts = describe(translator)
-    return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in facts.items())
+    shown = facts | {"metrics": _scores(translator.metrics_)}
+    return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in shown.items())
+
+
+def _scores(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The scores alone of what `evaluate` reports; other results as they are."""
+    if "translated" not in metrics:
+        return metrics
+    return {"n_pairs": metrics.get("n_pairs"), **metrics["translated"]}
 
 
 def describe(translator: "Translator") -> dict[str, Any]:
@@ -146,7 +154,8 @@ def evaluate(args: argparse.Namespace) -> Result:
         n_permutations=args.permutations,
     )
     place = _write_results(translator, report.to_dict(), args)
-    return report.to_dict() | place, "\n".join([str(report), *place.values()])
+    told = [f"saved in {where}" if kind == "saved" else where for kind, where in place.items()]
+    return report.to_dict() | place, "\n".join([str(report), *told])
 
 
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:

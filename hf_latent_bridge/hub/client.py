@@ -363,7 +363,13 @@ def fetch(
         **cache,
     )
     with clear_errors(repo_id, revision=revision, token=token):
-        paths = {name: Path(download(name)) for name in names}
+        paths: dict[str, Path] = {}
+        for name in names:
+            try:
+                paths[name] = Path(download(name))
+            except RemoteEntryNotFoundError as error:
+                where = f"{repo_id}/{subfolder}" if subfolder else repo_id
+                raise _lacks(f"repo {where!r} on {constants.ENDPOINT}", names, paths) from error
     return Fetched(paths, repo_id, commit, subfolder)
 
 
@@ -638,11 +644,24 @@ def _fetch_local(path: Path, names: Sequence[str], revision: str | None, subfold
     if revision is not None:
         raise folder_without_revisions(path, revision)
     folder = path / subfolder
-    paths = {name: folder / name for name in names}
-    for name, file in paths.items():
-        if not file.is_file():
-            raise RepoNotFoundError(f"{folder} has no {name}, and must hold {', '.join(names)}")
+    paths = {name: folder / name for name in names if (folder / name).is_file()}
+    if len(paths) < len(names):
+        raise _lacks(str(folder), names, paths)
     return Fetched(paths, card=read_text(folder / CARD_NAME))
+
+
+def _lacks(where: str, names: Sequence[str], paths: Mapping[str, Path]) -> RepoNotFoundError:
+    """The error for files that are missing; tells what the repo holds instead, if it says so."""
+    missing = next(name for name in names if name not in paths)
+    text = f"{where} has no {missing}, and must hold {', '.join(names)}"
+    config = read_config(paths[CONFIG_NAME]) if CONFIG_NAME in paths else {}
+    stated = [f"{key} {value!r}" for key, value in config.items() if key.endswith("_type")]
+    if stated:
+        text += (
+            f"; its {CONFIG_NAME} states {' and '.join(stated)}: load it with the class for that, "
+            "or name a subfolder"
+        )
+    return RepoNotFoundError(text)
 
 
 def clean_subfolder(subfolder: str | None) -> str:

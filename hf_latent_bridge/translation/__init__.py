@@ -61,9 +61,7 @@ class TranslatedFile:
         text = f"{self.n:,} latents (dim={self.dim}) in {self.path}"
         if not self.dropped:
             return text
-        return (
-            f"{text}; payload dropped, which the format has no room for: {', '.join(self.dropped)}"
-        )
+        return f"{text}; dropped, as this format has no room for them: {', '.join(self.dropped)}"
 
 
 def translate_file(

@@ -1,7 +1,7 @@
 """The paper's four estimators: affine, linear, l-ortho and ortho."""
 
 from collections.abc import Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -65,7 +65,7 @@ class AffineTranslator(Translator, translator_type="affine"):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not 0 <= self.alpha < float("inf"):
+        if not isinstance(self.alpha, Real) or not 0 <= self.alpha < float("inf"):
             raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha!r}")
         if self.solver not in ("closed_form", "gradient"):
             raise ValueError(f"solver must be 'closed_form' or 'gradient', got {self.solver!r}")
@@ -73,7 +73,7 @@ class AffineTranslator(Translator, translator_type="affine"):
             raise ValueError("alpha is a penalty of the closed form: set alpha=0 for 'gradient'")
         if not isinstance(self.steps, Integral) or self.steps < 1:
             raise ValueError(f"steps must be an integer >= 1, got {self.steps!r}")
-        if not 0 < self.lr < float("inf"):
+        if not isinstance(self.lr, Real) or not 0 < self.lr < float("inf"):
             raise ValueError(f"lr must be a finite number > 0, got {self.lr!r}")
         if not isinstance(self.random_state, Integral):
             raise ValueError(f"random_state must be an integer, got {self.random_state!r}")

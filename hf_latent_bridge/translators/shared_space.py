@@ -36,7 +36,7 @@ from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.metrics import look_shuffled
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SHARED, SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
@@ -443,7 +443,7 @@ def _shared_spec(maps: Mapping[str, LatentMap]) -> SpaceSpec:
         for tensor in (map_.weight, map_.bias):
             total.update(tensor.double().cpu().contiguous().numpy().tobytes())
     dim = next(iter(maps.values())).target_dim
-    return SpaceSpec(dim, revision=total.hexdigest(), pooling="shared", normalize=True)
+    return SpaceSpec(dim, revision=total.hexdigest(), pooling=SHARED, normalize=True)
 
 
 def _refuse_fit() -> NoReturn:
