@@ -19,9 +19,11 @@ from tiny_models import EN, commit_of, sentence_repo, sentences, text_dataset_re
 
 from hf_latent_bridge import AutoTranslator, Pairs, evaluate_latents, load_decoder, load_encoder
 
-# the tiny image encoder has channels that never vary
+# tiny random encoders agree hardly more than by chance, and the one of images has channels that
+# never vary
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
     pytest.mark.filterwarnings("ignore:.* pairs determine .* directions"),
 ]
 
