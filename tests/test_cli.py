@@ -24,6 +24,8 @@ from hf_latent_bridge import (
     __version__,
     evaluate_latents,
 )
+from hf_latent_bridge.encoders.image import IMAGE
+from hf_latent_bridge.encoders.modality import MODALITIES
 from hf_latent_bridge.translators.base import TRANSLATORS, methods
 from hf_latent_bridge.vectors.formats import FORMATS, VectorFormat
 
@@ -445,9 +447,11 @@ class TestUsage:
     def test_the_help_names_whatever_is_registered(self, run, monkeypatch):
         monkeypatch.setitem(TRANSLATORS, "toy", AffineTranslator)
         monkeypatch.setitem(FORMATS, "toy", VectorFormat("toy", (".toy",), "a toy", open))
+        monkeypatch.setitem(MODALITIES, "smell", IMAGE)
         _, out, _ = run("fit", "--help")
         assert re.search(r"\btoy\b", out)
         assert ".toy" in out
+        assert re.search(r"image,\s+smell,\s+text", out)
 
     def test_a_warning_is_one_line_and_the_hook_is_put_back(self, run, monkeypatch, tmp_path):
         import warnings

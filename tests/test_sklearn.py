@@ -12,12 +12,18 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from hf_latent_bridge import LinearTranslator, Translator, compose
+from hf_latent_bridge import (
+    AffineTranslator,
+    AutoTranslator,
+    LinearTranslator,
+    Translator,
+    compose,
+)
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.translators.base import methods
 
@@ -113,3 +119,21 @@ def test_a_fitted_translator_is_kept_in_a_pipeline_when_it_is_frozen(name):
     np.testing.assert_array_equal(pipeline.fit(x, labels).predict(x), expected)
     np.testing.assert_array_equal(clone(pipeline).fit(x, labels).predict(x), expected)
     assert cross_val_score(pipeline, x, labels).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("alpha", np.logspace(-3, 0, 3, dtype=np.float32)),
+        ("random_state", np.arange(3)),
+        ("steps", np.arange(1, 4)),
+        ("lr", np.array([0.1, 0.2])),
+    ],
+)
+def test_a_searched_grid_of_numpy_numbers_can_be_saved(name, values, tmp_path):
+    x, y, _ = labelled()
+    solver = "closed_form" if name == "alpha" else "gradient"
+    search = GridSearchCV(AffineTranslator(solver=solver), {name: values}).fit(x, y)
+    search.best_estimator_.save_pretrained(tmp_path)
+    saved = AutoTranslator.from_pretrained(tmp_path).params_[name]
+    assert saved == search.best_params_[name]

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
+import toy_format
+import vector_files
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from limits import Refusal
@@ -29,11 +31,17 @@ from hf_latent_bridge import (
     load_encoder,
 )
 from hf_latent_bridge.errors import RankWarning
+from hf_latent_bridge.vectors.formats import FORMATS, plain_suffixes
 
 pytestmark = pytest.mark.slow
 
 SECRET = "hf_aToken.that-must-appear-nowhere_0123456789"
 HOW = ("ortho", 0.1, 60)
+PLAIN = [
+    case
+    for case in (*vector_files.SHARED, *vector_files.MORE)
+    if case.refused is None and not case.args and Path(case.name).suffix in plain_suffixes()
+]
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +137,31 @@ def test_two_npy_files_give_the_translator_that_the_library_fits(
     ]
 
 
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_vectors_are_read_from_every_plain_format(case, tmp_path):
+    path = str(vector_files.in_folder(tmp_path, [case]) / case.name)
+    pairs = uploads.read_vectors(path, path)
+    for column in (pairs.source, pairs.target):
+        np.testing.assert_array_equal(column, vector_files.expected(case))
+
+
+def test_formats_that_could_unpack_to_more_than_their_size_are_not_taken(tmp_path):
+    for name in ("x.parquet", "x.npz", "x.jsonl.gz", "x.hdf5", "x.faiss", "x"):
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(Refusal, match=r"is not taken here; .* end in \.npy, .*\.csv"):
+            uploads.read_vectors(str(tmp_path / name), str(tmp_path / name))
+
+
+def test_a_registered_format_is_taken_with_no_edit_of_the_space(tmp_path, monkeypatch):
+    path = tmp_path / "x.toy"
+    path.write_text("one two\nthree four\n")
+    with pytest.raises(Refusal, match=r"x\.toy is not taken here"):
+        uploads.read_vectors(str(path), str(path))
+    monkeypatch.setitem(FORMATS, "toy", toy_format.TOY)
+    pairs = uploads.read_vectors(str(path), str(path))
+    np.testing.assert_array_equal(pairs.source, [[1, 2], [3, 4]])
+
+
 def test_a_dataset_on_the_hub_gives_the_translator_that_the_library_fits(
     space, repos, encoders, tmp_path
 ):
@@ -206,11 +239,8 @@ class Trap:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (lambda y: b"", "new.npy is not a .npy file"),
-        (
-            lambda y: b"not numbers " * 50,
-            "new.npy is not a .npy file: write the vectors with numpy",
-        ),
+        (lambda y: b"", "new.npy is not a whole .npy file of numbers"),
+        (lambda y: b"not numbers " * 50, "new.npy is not a whole .npy file of numbers"),
         (lambda y: npy(y)[:-5], "announces .* bytes, the file has"),
         (lambda y: npy(y)[:20], "not a whole .npy file of numbers"),
         (lambda y: npy(y[:119]), "as many source as target items, got 120 and 119"),
@@ -238,7 +268,7 @@ def test_nothing_is_unpickled(space, files, tmp_path, kind):
         files[1].write_bytes(pickle.dumps(trap))
     else:
         np.save(files[1], np.array([[trap]] * 120), allow_pickle=True)
-    with pytest.raises(AppError, match=r"is not a .npy file|it holds Python objects"):
+    with pytest.raises(AppError, match=r"is not a whole \.npy file"):
         fit_files(space, *files)
     assert not mark.exists()
 
@@ -258,7 +288,7 @@ def test_files_over_the_size_limit_are_refused_unread(tmp_path):
         stream.truncate(uploads.MAX_VECTORS + 1)
     with pytest.raises(Refusal, match=r"large.npy has 20.0 MB; 20 MB are the most"):
         uploads.read_vectors(str(large), str(large))
-    with pytest.raises(Refusal, match=r"Please upload a .npy file of target vectors"):
+    with pytest.raises(Refusal, match="Please upload a file of target vectors"):
         uploads.read_vectors(str(saved(tmp_path / "x.npy", np.ones((3, 3)))), None)
 
 

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from typing import Any, Self, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -269,7 +270,7 @@ class TranslatorEstimator(abc.ABC):
                 f"the pairs have widths {d_source} and {d_target}, but the spaces are {source} "
                 f"and {target}"
             )
-        self.params_ = copy.deepcopy(self.get_params())
+        self.params_ = {name: _plain(value) for name, value in self.get_params().items()}
         self.moments_ = moments
         self.source_, self.target_ = source, target
         self._n_pairs = moments.n
@@ -367,6 +368,11 @@ class TranslatorEstimator(abc.ABC):
         text += f" from {self.source_} to {self.target_}, {self.n_pairs_:,} pairs"
         before = ", ".join(f"{k}={v!r}" for k, v in self.params_.items() if v != params[k])
         return f"{text}, fitted with {before}" if before else text
+
+
+def _plain(value: Any) -> Any:
+    """A copy of a parameter's value, without NumPy's scalars, which JSON has not."""
+    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
 
 
 def _describe_shuffled(moments: PairedMoments) -> str:

@@ -1,8 +1,10 @@
 """The paper's four estimators: affine, linear, l-ortho and ortho."""
 
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
+
+import numpy as np
 
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import (
@@ -69,11 +71,11 @@ class AffineTranslator(Translator, translator_type="affine"):
             raise ValueError(f"solver must be 'closed_form' or 'gradient', got {self.solver!r}")
         if self.solver == "gradient" and self.alpha != 0:
             raise ValueError("alpha is a penalty of the closed form: set alpha=0 for 'gradient'")
-        if not isinstance(self.steps, int) or self.steps < 1:
+        if not isinstance(self.steps, Integral) or self.steps < 1:
             raise ValueError(f"steps must be an integer >= 1, got {self.steps!r}")
         if not isinstance(self.lr, Real) or not 0 < self.lr < float("inf"):
             raise ValueError(f"lr must be a finite number > 0, got {self.lr!r}")
-        if not isinstance(self.random_state, int):
+        if not isinstance(self.random_state, Integral):
             raise ValueError(f"random_state must be an integer, got {self.random_state!r}")
 
     def _solve(self, moments: PairedMoments) -> Solution:
@@ -145,7 +147,7 @@ class OrthoTranslator(Translator, translator_type="ortho"):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not isinstance(self.scale, bool):
+        if not isinstance(self.scale, bool | np.bool_):
             raise ValueError(f"scale must be True or False, got {self.scale!r}")
 
     def _solve(self, moments: PairedMoments) -> Solution:

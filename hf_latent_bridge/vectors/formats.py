@@ -34,6 +34,8 @@ class VectorFormat:
         open: Opens such a file.
         writers: How such files are written, by suffix; the others are only read.
         compressed: Whether such a file may be compressed as a whole, `.jsonl.gz` for example.
+        plain: Whether reading takes no more memory than the file's size lets expect, and opens no
+            other file; the Space takes only such files from strangers.
         needs: Packages that reading it imports.
         extra: The extra of this library that installs them.
     """
@@ -44,6 +46,7 @@ class VectorFormat:
     open: Callable[[VectorSource], VectorReader]
     writers: Mapping[str, Writer] = field(default_factory=dict)
     compressed: bool = False
+    plain: bool = False
     needs: tuple[str, ...] = ()
     extra: str | None = None
 
@@ -121,6 +124,11 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
     return known.open(source)
 
 
+def plain_suffixes() -> list[str]:
+    """The suffixes of formats that are plain."""
+    return [suffix for known in FORMATS.values() if known.plain for suffix in known.suffixes]
+
+
 def writable() -> str:
     """All suffixes that are written, for help texts and errors."""
     suffixes = [suffix for known in FORMATS.values() for suffix in known.writers]
@@ -174,7 +182,15 @@ def _is_repo_id(name: str) -> bool:
 
 
 register(
-    VectorFormat("npy", (".npy",), "NumPy array", matrix.open_npy, writers.NPY, compressed=True)
+    VectorFormat(
+        "npy",
+        (".npy",),
+        "NumPy array",
+        matrix.open_npy,
+        writers.NPY,
+        compressed=True,
+        plain=True,
+    )
 )
 register(VectorFormat("npz", (".npz",), "archive of NumPy arrays", matrix.open_npz, writers.NPZ))
 register(
@@ -184,6 +200,7 @@ register(
         "named tensors",
         matrix.open_safetensors,
         writers.SAFETENSORS,
+        plain=True,
     )
 )
 register(
@@ -193,6 +210,7 @@ register(
         "rows after their width (TEXMEX)",
         matrix.open_vecs,
         writers.VECS,
+        plain=True,
     )
 )
 register(
@@ -202,6 +220,7 @@ register(
         "matrix after its shape (big-ann-benchmarks)",
         matrix.open_bin,
         writers.BIN,
+        plain=True,
     )
 )
 register(
@@ -223,17 +242,32 @@ register(
         lines.JsonLines,
         writers.JSON_LINES,
         compressed=True,
+        plain=True,
     )
 )
 register(
     VectorFormat(
-        "json", (".json",), "JSON array or object", lines.open_json, writers.JSON, compressed=True
+        "json",
+        (".json",),
+        "JSON array or object",
+        lines.open_json,
+        writers.JSON,
+        compressed=True,
+        plain=True,
     )
 )
-register(VectorFormat("csv", (".csv",), "CSV", text.CsvReader, writers.CSV, compressed=True))
+register(
+    VectorFormat("csv", (".csv",), "CSV", text.CsvReader, writers.CSV, compressed=True, plain=True)
+)
 register(
     VectorFormat(
-        "tsv", (".tsv", ".tab"), "CSV with tabs", text.CsvReader, writers.TSV, compressed=True
+        "tsv",
+        (".tsv", ".tab"),
+        "CSV with tabs",
+        text.CsvReader,
+        writers.TSV,
+        compressed=True,
+        plain=True,
     )
 )
 register(
@@ -244,6 +278,7 @@ register(
         text.open_text,
         writers.WORD2VEC,
         compressed=True,
+        plain=True,
     )
 )
 register(

@@ -33,5 +33,5 @@ def write_toy(stream, result) -> None:
 
 
 TOY = VectorFormat(
-    "toy", (".toy",), "digits in words", ToyReader, {".toy": Writer(write=write_toy)}
+    "toy", (".toy",), "digits in words", ToyReader, {".toy": Writer(write=write_toy)}, plain=True
 )

@@ -24,7 +24,7 @@ Result = tuple[dict[str, Any], str, str]
 
 
 def fit_on_vectors(source: str | None, target: str | None, method: Method) -> Result:
-    """A translator between the vectors of two .npy files, row by row the same items.
+    """A translator between the vectors of two files, row by row the same items.
 
     Returns:
         The report, and the zip file of the translator twice: to download and to remember.

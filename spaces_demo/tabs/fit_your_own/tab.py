@@ -11,6 +11,7 @@ from limits import FITTING, answering
 from methods import methods
 from repos import Repos
 
+from hf_latent_bridge.vectors.formats import plain_suffixes
 from tabs.fit_your_own.fit import Method
 from tabs.fit_your_own.publish import push
 from tabs.fit_your_own.runs import Result, fit_on_texts, fit_on_vectors
@@ -130,10 +131,10 @@ def _texts_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -
 
 
 def _vectors_form(repos: Repos, how: list[Any], event: dict[str, Any]) -> None:
-    kind: dict[str, Any] = {"file_types": [".npy"], "height": 150, "min_width": 320}
+    kind: dict[str, Any] = {"file_types": plain_suffixes(), "height": 150, "min_width": 320}
     with gr.Row():
-        source = gr.File(label="Source vectors (.npy, 20 MB)", **kind)
-        target = gr.File(label="Target vectors (.npy, row by row the same items)", **kind)
+        source = gr.File(label="Source vectors (.npy, .jsonl, .csv, ...; 20 MB)", **kind)
+        target = gr.File(label="Target vectors (row by row the same items)", **kind)
     inputs = [source, target, *how]
 
     @answering

@@ -10,6 +10,7 @@ import numpy as np
 from limits import Refusal
 
 from hf_latent_bridge import Pairs, load_pairs
+from hf_latent_bridge.vectors.formats import plain_suffixes
 
 MAX_VECTORS = 20 * 2**20  # bytes
 MAX_ROWS = 20_000
@@ -19,13 +20,13 @@ MAX_TABLE_ROWS = 2_000
 
 
 def read_vectors(source: str | None, target: str | None) -> Pairs:
-    """The rows of two .npy files, (n, d) each, in memory.
+    """The rows of two files of vectors, (n, d) each, in memory.
 
     Header and size are checked before any number is read.
 
     Raises:
-        Refusal: No two floating matrices with as many rows, too large, or with NaN.
-        InvalidPairsError: A header that says something else than the file holds.
+        Refusal: Too large, too wide, of a format that is not plain, or with NaN.
+        LatentBridgeError: No two matrices with as many rows, or a damaged file.
     """
     files = [_vector_file(source, "source"), _vector_file(target, "target")]
     stored = load_pairs((files[0], files[1]))
@@ -76,13 +77,12 @@ def read_table(path: str, source: str, target: str) -> Pairs:
 
 def _vector_file(path: str | None, side: str) -> Path:
     if not path:
-        raise Refusal(f"Please upload a .npy file of {side} vectors.")
+        raise Refusal(f"Please upload a file of {side} vectors.")
     file = Path(path)
     _check_size(file, MAX_VECTORS)
-    with file.open("rb") as stream:
-        is_npy = stream.read(6) == b"\x93NUMPY"
-    if file.suffix != ".npy" or not is_npy:
-        raise Refusal(f"{file.name} is not a .npy file: write the vectors with numpy.save.")
+    if file.suffix.lower() not in plain_suffixes():
+        taken = ", ".join(plain_suffixes())
+        raise Refusal(f"{file.name} is not taken here; files of vectors end in {taken}.")
     return file
 
 
