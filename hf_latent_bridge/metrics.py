@@ -139,7 +139,7 @@ def look_shuffled(moments: PairedMoments) -> bool:
 
     At least 40 pairs look shuffled if p > 0.01 although half the strongest possible relation would
     have had p < 1e-4; fewer are too few to tell. In simulations (spectra of effective rank 2 to
-    200, 50 to 5,000 pairs) 97 to 100 % of shuffled pairs are found, and no related ones with an
+    200, 50 to 1,000 pairs) 97 to 100 % of shuffled pairs are found, and no related ones with an
     R² of 0.5 at 10 to 50 pairs, 0.3 at 100 or 0.05 at 500.
     """
     if moments.n < _FEWEST_TO_TELL:

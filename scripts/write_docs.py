@@ -183,7 +183,7 @@ def api_page() -> str:
         "Everything below is imported from `hf_latent_bridge`, errors and warnings from "
         "`hf_latent_bridge.errors`. `Latents` in a signature are a NumPy array or a torch tensor, "
         "`EncoderLike` is an `Encoder` or a function from a list of items to latents, and "
-        "`HubOptions` are the loading keywords of huggingface_hub.",
+        "`HubOptions` and `DatasetOptions` are the loading keywords of huggingface_hub.",
     ]
     for heading, folders in SECTIONS.items():
         lines += [f"## {heading}", *map(entry, _names_in(folders.split()))]

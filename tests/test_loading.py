@@ -16,6 +16,7 @@ from hf_latent_bridge import (
     fit_head,
     load_decoder,
     load_encoder,
+    load_pairs,
     split_classifier,
     stitch,
 )
@@ -166,3 +167,43 @@ def test_all_loaders_put_what_they_load_on_one_device(repo_id):
     there = {"device": "cpu"}
     assert load_encoder(bert_folder(), **there).device.type == "cpu"
     assert load_decoder(f"{repo_id}-head", **there).layers[0].weight.device.type == "cpu"
+
+
+def push_dataset(repo_id):
+    from datasets import Dataset
+
+    Dataset.from_dict({"text": TEXTS}).push_to_hub(repo_id, split="train", token="hf_alice")
+
+
+def test_a_dataset_goes_into_cache_dir_from_where_it_is_read_without_a_network(repo_id, tmp_path):
+    push_dataset(repo_id)
+    where = {"split": "train", "source": "text", "cache_dir": tmp_path}
+    pairs = load_pairs(repo_id, **where)
+    assert any(path.suffix == ".arrow" for path in tmp_path.rglob("*"))
+    code = f"""
+from hf_latent_bridge import load_pairs
+pairs = load_pairs({repo_id!r}, split="train", source="text", cache_dir={str(tmp_path)!r},
+                   local_files_only=True)
+print(pairs.fingerprint(), *pairs.source)
+"""
+    closed = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    found = finished([sys.executable, "-c", code], env=closed).stdout.strip()
+    assert found == " ".join([pairs.fingerprint(), *TEXTS]).strip()
+
+
+def test_a_dataset_that_is_not_cached_is_refused_with_local_files_only(repo_id, tmp_path):
+    push_dataset(repo_id)
+    with pytest.raises(HubUnavailableError, match=repo_id):
+        load_pairs(repo_id, split="train", source="text", local_files_only=True)
+
+
+def test_force_download_prepares_a_dataset_again(repo_id, tmp_path):
+    push_dataset(repo_id)
+    where = {"split": "train", "source": "text", "cache_dir": tmp_path}
+    load_pairs(repo_id, **where)
+    (prepared,) = tmp_path.rglob("*.arrow")
+    before = prepared.stat().st_mtime_ns
+    load_pairs(repo_id, **where)
+    assert prepared.stat().st_mtime_ns == before
+    load_pairs(repo_id, force_download=True, **where)
+    assert prepared.stat().st_mtime_ns > before

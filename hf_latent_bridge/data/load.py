@@ -5,14 +5,19 @@ from dataclasses import replace
 from functools import reduce
 from operator import add, getitem
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.data.streams import StreamedPairs
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.names import check_name
 from hf_latent_bridge.vectors.columns import VectorColumn
-from hf_latent_bridge.vectors.datasets import dataset_column, load_dataset, pick_split
+from hf_latent_bridge.vectors.datasets import (
+    DatasetOptions,
+    dataset_column,
+    load_dataset,
+    pick_split,
+)
 from hf_latent_bridge.vectors.formats import is_vectors_path, open_vectors
 from hf_latent_bridge.vectors.reader import VectorSource
 
@@ -35,8 +40,7 @@ def load_pairs(
     seed: int = ...,
     deduplicate: bool = ...,
     streaming: Literal[False] = ...,
-    revision: str | None = ...,
-    token: str | bool | None = ...,
+    **options: Unpack[DatasetOptions],
 ) -> Pairs: ...
 @overload
 def load_pairs(
@@ -50,8 +54,7 @@ def load_pairs(
     seed: int = ...,
     deduplicate: bool = ...,
     streaming: bool = ...,
-    revision: str | None = ...,
-    token: str | bool | None = ...,
+    **options: Unpack[DatasetOptions],
 ) -> Pairs | StreamedPairs: ...
 def load_pairs(
     data: "str | Path | Dataset | IterableDataset | Columns",
@@ -64,8 +67,7 @@ def load_pairs(
     seed: int = 0,
     deduplicate: bool = False,
     streaming: bool = False,
-    revision: str | None = None,
-    token: str | bool | None = None,
+    **options: Unpack[DatasetOptions],
 ) -> Pairs | StreamedPairs:
     """Picks two columns of a dataset as pairs, or pairs two lists, arrays or files of vectors.
 
@@ -89,8 +91,8 @@ def load_pairs(
         seed: Seeds the sample.
         deduplicate: Leave out pairs whose content came before; reads all of them.
         streaming: Read the dataset once from front to end instead of downloading it first.
-        revision: Branch, tag or commit of a Hub dataset; resolved to a commit once.
-        token: Hub token; None for the one that is logged in.
+        options: For a Hub dataset: `revision` (resolved to a commit once), `token`, `cache_dir`,
+            `force_download` and `local_files_only`, as huggingface_hub takes them.
 
     Raises:
         InvalidNameError: The name is empty, or there is none.
@@ -103,11 +105,10 @@ def load_pairs(
     """
     if data is None or isinstance(data, str | Path):
         check_name(data, wanted="a dataset's repo id, a folder, a dataset or two columns")
-    options = {"revision": revision, "token": token, "streaming": streaming}
     pairs: Pairs | StreamedPairs = reduce(
         add,
         (
-            _open(data, part, source, target, name=config, **options)
+            _open(data, part, source, target, name=config, streaming=streaming, **options)
             for config in _each(name)
             for part in _each(split)
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from hf_latent_bridge.data.chunks import Rows
 from hf_latent_bridge.data.items import Items, Unreadable
@@ -18,13 +18,40 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def load_dataset(data: str, split: str | None, **options: Any) -> tuple[Any, dict[str, Any]]:
+class DatasetOptions(TypedDict, total=False):
+    """How a dataset is looked for on the Hub, spelled as by huggingface_hub.
+
+    Attributes:
+        revision: Branch, tag or commit; resolved to a commit once.
+        token: Hub token; None for the one that is logged in, False for none.
+        cache_dir: Where `datasets` keeps what it has downloaded and prepared.
+        force_download: Download even if cached.
+        local_files_only: Use the cache alone.
+    """
+
+    revision: str | None
+    token: str | bool | None
+    cache_dir: str | Path | None
+    force_download: bool
+    local_files_only: bool
+
+
+def load_dataset(
+    data: str,
+    split: str | None,
+    *,
+    name: str | None = None,
+    streaming: bool = False,
+    **options: Unpack[DatasetOptions],
+) -> tuple[Any, dict[str, Any]]:
     """A split of a dataset on the Hub or in a folder, and where it comes from.
 
     Args:
         data: Repo id or folder.
         split: Such as "train".
-        options: `name`, `revision`, `token` and `streaming`, as `load_pairs` takes them.
+        name: Configuration of the dataset.
+        streaming: Read it once from front to end instead of downloading it first.
+        options: Where and how it is looked for on the Hub.
 
     Raises:
         MissingExtraError: `datasets` is not installed.
@@ -36,13 +63,19 @@ def load_dataset(data: str, split: str | None, **options: Any) -> tuple[Any, dic
     require("encoders", "datasets", purpose="reading a dataset")
     commit = None
     if not Path(data).is_dir():
-        access = {"revision": options["revision"], "token": options["token"]}
-        commit = client.resolve_commit(data, repo_type="dataset", **access)
-    loaded = pick_split(_read(data, {**options, "revision": commit}), repr(data), split)
-    if not options["streaming"]:
+        commit = client.resolve_commit(
+            data,
+            repo_type="dataset",
+            revision=options.get("revision"),
+            token=options.get("token"),
+            local_files_only=options.get("local_files_only", False),
+        )
+    found = _read(data, commit, options, name=name, streaming=streaming)
+    loaded = pick_split(found, repr(data), split)
+    if not streaming:
         _check_commit(loaded, data, commit)
     known = {"repo_id": None if commit is None else data, "revision": commit}
-    known |= {"name": options["name"], "split": split}
+    known |= {"name": name, "split": split}
     return loaded, {k: v for k, v in known.items() if v}
 
 
@@ -70,10 +103,8 @@ class DatasetReader(TableReader):
     def __init__(self, source: VectorSource) -> None:
         """Loads the dataset, as far as it is not cached."""
         super().__init__(source)
-        options = {"revision": source.revision, "token": source.token, "streaming": False}
-        loaded, self._record = load_dataset(
-            source.path, source.split, name=source.config, **options
-        )
+        access = DatasetOptions(revision=source.revision, token=source.token)
+        loaded, self._record = load_dataset(source.path, source.split, name=source.config, **access)
         self._data = loaded.with_format("arrow")
         self.n = len(loaded)
         self._look(loaded.features.arrow_schema)
@@ -176,14 +207,20 @@ def _decoded(feature: Any, item: Any) -> Any:
         return Unreadable(f"is not a readable {what} ({' '.join(str(error).split())[:80]})")
 
 
-def _read(data: str, options: dict[str, Any]) -> Any:
+def _read(data: str, commit: str | None, options: DatasetOptions, **how: Any) -> Any:
     import datasets
 
+    forced = options.get("force_download", False)
+    only_cached = options.get("local_files_only", False)
+    how["download_config"] = datasets.DownloadConfig(local_files_only=only_cached)
+    how["download_mode"] = "force_redownload" if forced else None
+    how |= {"revision": commit, "token": options.get("token")}
+    how["cache_dir"] = options.get("cache_dir") and str(options["cache_dir"])
     try:
         if any((Path(data) / f"dataset_{kind}.json").is_file() for kind in ("info", "dict")):
             return datasets.load_from_disk(data)
         with client.bounded_waits():
-            return datasets.load_dataset(data, **options)
+            return datasets.load_dataset(data, **how)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise RepoAccessError(
             f"dataset {data!r} is gated: ask for access on its page and pass a token that has it"
