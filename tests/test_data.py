@@ -3,11 +3,13 @@
 import json
 import sys
 
+import numpy as np
+import pandas
 import pytest
 from processes import finished
 from tiny_models import commit_of, text_dataset, text_dataset_repo
 
-from hf_latent_bridge import load_pairs
+from hf_latent_bridge import VectorSource, load_pairs
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.errors import (
     HubUnavailableError,
@@ -208,6 +210,27 @@ def test_a_missing_column_is_refused_with_those_there_are(source):
         load_pairs(text_dataset_repo(), split="test", source=source)
     with pytest.raises(InvalidPairsError, match=r"out of \['text', 'de', 'label'\], got 'fr'"):
         load_pairs(text_dataset()["test"], source="text", target="fr")
+
+
+def test_one_side_alone_is_refused_in_a_short_sentence(tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(300))
+    one = (np.eye(300), tmp_path / "x.npy", str(tmp_path / "x.npy"), VectorSource("x.npy"))
+    for data in one:
+        with pytest.raises(
+            InvalidPairsError, match=r"load_pairs\(\(source, target\)\), got"
+        ) as told:
+            load_pairs(data)
+        assert len(str(told.value)) < 400
+
+
+def test_a_data_frame_gives_its_columns():
+    frame = pandas.DataFrame({"a": ["x", "y"], "b": ["u", "v"]})
+    assert all_of(load_pairs(frame, source="a", target="b")) == [("x", "u"), ("y", "v")]
+
+
+def test_pairs_print_as_one_line():
+    pairs = load_pairs((np.eye(1200), np.eye(1200)))
+    assert repr(pairs) == "1,200 Pairs of ndarray and ndarray, dataset={}"
 
 
 @pytest.mark.parametrize("split", ["validation", None])

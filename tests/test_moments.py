@@ -57,10 +57,13 @@ def test_the_order_of_pairs_does_not_matter():
     assert_close(PairedMoments.from_batch(X[order], Y[order]), PairedMoments.from_batch(X, Y))
 
 
-def test_blocks_inside_a_batch_do_not_show(monkeypatch):
-    whole = PairedMoments.from_batch(X, Y)
-    monkeypatch.setattr("hf_latent_bridge.moments._BLOCK_ROWS", 13)
-    assert_close(PairedMoments.from_batch(X, Y), whole)
+def test_a_batch_of_any_size_is_summed_whole():
+    x = torch.from_numpy(RNG.normal(3.0, 2.0, (9_001, 2)))  # more than the sums take at a time
+    moments = PairedMoments.from_batch(x, x.square())
+    joint = np.cov(np.hstack([x, x.square()]).T, bias=True) * len(x)
+    np.testing.assert_allclose(moments.sxx, joint[:2, :2], rtol=1e-11, atol=1e-7)
+    np.testing.assert_allclose(moments.sxy, joint[:2, 2:], rtol=1e-11, atol=1e-7)
+    np.testing.assert_allclose(moments.syy, joint[2:, 2:].diagonal(), rtol=1e-11)
 
 
 @pytest.mark.parametrize("full_syy", [False, True])

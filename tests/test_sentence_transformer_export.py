@@ -159,11 +159,13 @@ def test_what_does_not_read_texts_alone_is_refused_by_name(name):
         to_sentence_transformer(encoder, translator(space))
 
 
-def test_an_export_that_gives_other_vectors_is_refused_instead_of_returned(monkeypatch):
-    from hf_latent_bridge.integrations import sentence_transformers as export
+def test_an_export_that_gives_other_vectors_is_refused_instead_of_returned():
+    def shift(module, inputs, output):  # which no saved file holds
+        output.last_hidden_state = output.last_hidden_state + 1
+        return output
 
     encoder = load_encoder(tiny_models.bert_repo(), pooling="cls")
-    monkeypatch.setattr(export, "_POOLINGS", {"cls": "mean"})
+    encoder.model.register_forward_hook(shift)
     with pytest.raises(EncoderError, match="cannot be exported: sentence-transformers gives other"):
         to_sentence_transformer(encoder, translator(encoder.space))
 

@@ -92,6 +92,11 @@ def test_the_result_can_be_mapped_into_memory(translator, save, tmp_path):
     assert np.load(tmp_path / "out.npy", mmap_mode="r")[2].shape == (3,)
 
 
+def test_the_name_of_a_translator_is_refused(save, tmp_path):
+    with pytest.raises(TypeError, match=r"got 'me/a-to-b': load one with AutoTranslator"):
+        translate_file("me/a-to-b", save(rows(2)), tmp_path / "out.npy")
+
+
 def test_names_may_be_text(translator, save, tmp_path):
     written = translate_file(translator, str(save(rows(2))), str(tmp_path / "out.npy"))
     assert written.path == str(tmp_path / "out.npy")

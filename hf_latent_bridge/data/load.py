@@ -129,6 +129,13 @@ def _open(
         return _pair_up(data, source, target)
     columns, record = data, {"split": split} if split else {}
     own = isinstance(data, str | Path)
+    is_array = hasattr(data, "ndim") and not hasattr(data, "keys")  # a data frame has both
+    if is_array or isinstance(data, VectorSource) or (own and Path(data).is_file()):
+        one = f"the file {data}" if own else f"one {type(data).__name__}"
+        raise InvalidPairsError(
+            f"pairs need two sides, load_pairs((source, target)), got {one}; name two columns of "
+            "one file by two VectorSource"
+        )
     if own:
         columns, record = load_dataset(str(data), split, **options)
     else:

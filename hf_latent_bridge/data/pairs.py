@@ -61,6 +61,10 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.source)
 
+    def __repr__(self) -> str:
+        source, target = type(self.source).__name__, type(self.target).__name__
+        return f"{len(self):,} Pairs of {source} and {target}, dataset={self.dataset}"
+
     def __add__(self, other: "Pairs") -> "Pairs":
         """These pairs, followed by the others."""
         if not isinstance(other, Pairs):

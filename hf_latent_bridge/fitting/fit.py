@@ -70,8 +70,9 @@ class FitSummary:
             lines.append(f"{self.n_skipped:,} pairs with bad rows were skipped")
         if self.n_resumed:
             lines.append(f"resumed after {self.n_resumed:,} pairs of an earlier run")
-        times = ", ".join(f"{step} {took:.1f} s" for step, took in self.seconds.items())
-        return "\n".join([*lines, times])
+        if slow := [f"{step} {took:.1f} s" for step, took in self.seconds.items() if took >= 0.05]:
+            lines.append(", ".join(slow))
+        return "\n".join(lines)
 
 
 def fit_translator(

@@ -122,9 +122,15 @@ def translate_file(
         CheckpointError: Input, translator or options are not those of the unfinished run, or
             another run is writing the same output.
         TimeoutError: No rows could be read for `timeout` seconds.
+        TypeError: `translator` is something else, such as its name.
         ValueError: `path` and `output` are one file, a format that is not written, or options that
             do not go together.
     """
+    if not isinstance(translator, Translator):
+        raise TypeError(
+            f"translate_file takes a fitted translator, got {translator!r:.80}: load one with "
+            "AutoTranslator.from_pretrained"
+        )
     _check_positive(
         chunk_size=chunk_size,
         checkpoint_every=checkpoint_every,
