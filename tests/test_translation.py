@@ -441,6 +441,30 @@ def test_a_resumed_run_translates_only_the_rest_and_ends_with_the_same_bytes(
     assert not list(tmp_path.glob(".out.npy.*"))
 
 
+def test_another_run_that_writes_the_same_output_is_refused(translator, save, monkeypatch):
+    source = save(rows(20))
+    target, transform = source.with_name("out.npy"), type(translator).transform
+    refusals = []
+
+    def meet(self, chunk):
+        if len(chunk) == 0:  # only the width is checked
+            return transform(self, chunk)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(translator), "transform", transform)
+            with pytest.raises(CheckpointError) as error:
+                translate_file(translator, source, target)
+        refusals.append(str(error.value))
+        return transform(self, chunk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(translator), "transform", meet)
+        translate_file(translator, source, target)
+    assert [f"another run is writing {target}: wait" in refusal for refusal in refusals] == [True]
+    np.testing.assert_array_equal(np.load(target), translator.transform(np.load(source)))
+    names = {path.name for path in source.parent.iterdir()}
+    assert names == {source.name, "out.npy", "out.npy.manifest.json"}
+
+
 def test_a_changed_input_is_not_resumed(translator, interrupted, save):
     _, target = interrupted
     source = save(rows(20) + 1)

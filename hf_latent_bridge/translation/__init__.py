@@ -119,7 +119,8 @@ def translate_file(
         InvalidLatentsError: Not floating rows of the source's width, NaN or infinity, a result
             that overflows `dtype`, or a file that only pickle could read.
         ProcessError: A process was killed, or none has made progress for `timeout` seconds.
-        CheckpointError: Input, translator or options are not those of the unfinished run.
+        CheckpointError: Input, translator or options are not those of the unfinished run, or
+            another run is writing the same output.
         TimeoutError: No rows could be read for `timeout` seconds.
         TypeError: `translator` is something else, such as its name.
         ValueError: `path` and `output` are one file, a format that is not written, or options that
@@ -161,18 +162,19 @@ def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> Tra
     """Translates into a file; `rank` is this process's under a launcher, else None."""
     reader = open_vectors(job.input)
     job = job.for_input(reader)
-    if not resume:
-        job.restart(rank)
-    job.check()
-    try:
-        if rank:  # not the first of several processes
-            translate_range(job, rank, reader)
-        else:
-            _lead(job, reader, alone=rank is None, progress=progress)
-    except InvalidLatentsError:
-        if rank is None:
-            job.clear()
-        raise
+    with job.claimed(rank or 0):
+        if not resume:
+            job.restart(rank)
+        job.check()
+        try:
+            if rank:  # not the first of several processes
+                translate_range(job, rank, reader)
+            else:
+                _lead(job, reader, alone=rank is None, progress=progress)
+        except InvalidLatentsError:
+            if rank is None:
+                job.clear()
+            raise
     return _result_of(job, reader)
 
 

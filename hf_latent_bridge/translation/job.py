@@ -1,10 +1,13 @@
 """The job of one translation: what must be done, how far each process is, and the manifest."""
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +136,30 @@ class Job:
         """Records, whole or not at all, that the first `done` rows of a range are written."""
         content = json.dumps({"facts": self.facts, "done": done})
         write_atomic(self.state_path(rank), content.encode())
+
+    @contextlib.contextmanager
+    def claimed(self, rank: int) -> Iterator[None]:
+        """Keeps other runs away from the files of this one; the end of its process lets go of them.
+
+        Raises:
+            CheckpointError: Another run writes the same output.
+        """
+        path = self.part.with_name(f"{self.part.name}.{rank}.lock")
+        with path.open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                gone = not os.path.samestat(path.stat(), os.fstat(lock.fileno()))
+            except (BlockingIOError, FileNotFoundError):
+                gone = True
+            if gone:
+                raise CheckpointError(
+                    f"another run is writing {self.output}: wait for its end, or name another "
+                    "output"
+                )
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Looks at the files that an earlier run has left.
