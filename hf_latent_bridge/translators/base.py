@@ -57,8 +57,8 @@ class TranslatorConfig:
         """
         if "translator_type" not in content and (stated := stated_types(content)):
             raise ConfigError(
-                f"{where} is not a translator's, for it states {stated}: load it with the class for "
-                "that, or load_decoder"
+                f"{where} is not a translator's, for it states {stated}: load it with the class "
+                "for that, or load_decoder"
             )
         optional = {name: kind for name, kind in _OPTIONAL.items() if name in content}
         check_config(content, _KINDS | optional, owner="translator", where=where)
