@@ -160,8 +160,7 @@ def add_translate(command: Command) -> None:
     )
     command.add_argument(
         "output",
-        help="file to write, in the format that its suffix says ({written}); - for JSON lines "
-        "on stdout",
+        help="file to write, in the format of its suffix ({written}); - for JSON lines on stdout",
     )
     reading = command.add_argument_group("input")
     reading.add_argument(

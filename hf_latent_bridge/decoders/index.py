@@ -75,7 +75,7 @@ class LatentIndex(Component):
 
         Args:
             vectors: (n, d); kept as float32.
-            items: What to find, one for each vector; JSON values if the index shall be saved.
+            items: What to find, one for each vector; JSON values if the index is to be saved.
             space: Whose latents they are; recorded, so that queries of others are refused.
             options: `metric` is "cosine" (the default), "dot" or "euclidean". `search` is "exact"
                 (the default), "faiss" or another registered backend, and `search_params` are its

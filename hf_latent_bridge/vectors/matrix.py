@@ -1,4 +1,4 @@
-"""Matrices that lie in a file as plain bytes: .npy, .npz, .safetensors, .fvecs, .fbin."""
+"""Matrices stored as plain bytes: .npy, .npz, .safetensors, .fvecs, .fbin."""
 
 import contextlib
 import json
@@ -40,13 +40,13 @@ _SKIP = 2**22
 
 @dataclass(frozen=True)
 class Layout:
-    """How a matrix lies in bytes.
+    """How a matrix is laid out in bytes.
 
     Attributes:
         shape: Rows and width as stored.
         dtype: Of the stored numbers.
         offset: Where the first row begins.
-        column_major: Whether it lies column by column.
+        column_major: Whether it is stored column by column.
         bfloat16: Whether the numbers are the upper halves of float32.
         row_header: Bytes before each row: the width as int32, in `.fvecs` and similar files.
     """
@@ -69,7 +69,7 @@ class Layout:
         return self.offset + self.shape[0] * self.row_bytes
 
     def rows(self, content: bytearray, n: int) -> Array:
-        """The stored numbers of `n` rows that lie row by row."""
+        """The stored numbers of `n` rows that are stored row by row."""
         lines = np.frombuffer(content, np.uint8).reshape(n, self.row_bytes)
         if self.row_header:
             widths = lines[:, : self.row_header].copy().view("<i4")
@@ -85,7 +85,7 @@ class MatrixReader(VectorReader):
     A memory map would count every page that was read as memory of this process.
 
     Attributes:
-        layout: How the matrix lies in the file.
+        layout: How the matrix is laid out in the file.
         stream: Opens the bytes where they must be read from front to end.
         turned: A temporary file that holds the matrix row by row, where the file does not.
     """
@@ -103,7 +103,7 @@ class MatrixReader(VectorReader):
 
         Args:
             source: The file.
-            layout: How it lies there.
+            layout: Its layout there.
             stream: Opens the bytes where they must be read from front to end.
             column: Name of the tensor or array.
         """
@@ -319,7 +319,7 @@ def open_bin(source: VectorSource) -> MatrixReader:
 
 
 def _turned(reader: Streamed) -> Streamed:
-    """The reader, which reads a matrix that lies column by column from a temporary file."""
+    """The reader, which reads a matrix stored column by column from a temporary file."""
     if reader.layout.column_major and reader.stream is not None:
         with whole(reader.source.path):
             reader.turned = _row_by_row(reader.layout, reader.stream)
@@ -352,7 +352,7 @@ Header = tuple[tuple[int, ...], bool, "np.dtype[Any]", int]
 
 
 def _npy_header(stream: BinaryIO) -> Header:
-    """Shape, whether it lies column by column, dtype and offset."""
+    """Shape, whether it is stored column by column, dtype and offset."""
     version = np.lib.format.read_magic(stream)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
