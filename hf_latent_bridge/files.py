@@ -321,9 +321,17 @@ def check_kind(
         ConfigError: Another kind, or a field is missing, unknown or of another type.
     """
     if config.get(key) != kind:
-        stated = {name: value for name, value in config.items() if name.endswith("_type")}
-        raise ConfigError(f"{where} must state {key} {kind!r}, got {stated or 'none'}")
+        raise ConfigError(
+            f"{where} must state {key} {kind!r}, got {stated_types(config) or 'none'}"
+        )
     check_config(config, {key: str, **fields}, owner=kind, where=where)
+
+
+def stated_types(config: Mapping[str, Any]) -> str:
+    """What a config says that its repo holds, such as "decoder_type 'index'"; may be empty."""
+    return " and ".join(
+        f"{key} {value!r}" for key, value in config.items() if key.endswith("_type")
+    )
 
 
 def check_fields(content: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:

@@ -22,6 +22,7 @@ from hf_latent_bridge import (
     OrthoTranslator,
     SpaceSpec,
     __version__,
+    compose,
     evaluate_latents,
 )
 from hf_latent_bridge.encoders.image import IMAGE
@@ -355,6 +356,14 @@ class TestInfo:
         line = next(line for line in run("info", tmp_path)[1].splitlines() if "metrics" in line)
         expected = "n_pairs=60, cosine=1, r2=1, recall@1=1, recall@10=1, mrr=1"
         assert sorted(line.split(maxsplit=1)[1].split(", ")) == sorted(expected.split(", "))
+
+    def test_the_steps_of_a_composition_are_told(self, run, tmp_path):
+        x = np.random.default_rng(0).standard_normal((60, 2))
+        step = TRANSLATORS["linear"]().fit(x, x)
+        compose(step, step).save_pretrained(tmp_path)
+        out = run("info", tmp_path)[1]
+        assert out.count("translator_type=linear") == 2
+        assert "{" not in out
 
     def test_small_numbers_are_not_rounded_away(self, run, tmp_path):
         x = np.random.default_rng(0).standard_normal((20, 2))

@@ -67,9 +67,11 @@ def test_an_unknown_field_is_named(content):
         TranslatorConfig.from_dict(content | {"auto_map": "evil.py"})
 
 
-def test_a_config_of_something_else_is_told_apart():
-    with pytest.raises(ConfigError, match="not a translator's"):
-        TranslatorConfig.from_dict({"model_type": "bert"})
+@pytest.mark.parametrize("other", [{"model_type": "bert"}, {"decoder_type": "index"}])
+def test_a_config_of_something_else_is_told_apart(other):
+    ((key, value),) = other.items()
+    with pytest.raises(ConfigError, match=rf"not a translator's, for it states {key} '{value}'"):
+        TranslatorConfig.from_dict(other)
 
 
 def test_a_format_from_the_future_asks_for_an_upgrade(content):

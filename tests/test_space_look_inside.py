@@ -200,7 +200,7 @@ def test_a_large_repo_is_refused_before_it_is_downloaded(repos, repo_id, monkeyp
 
 def test_a_repo_that_holds_no_translator_is_refused_in_one_sentence(repos):
     inspect = answering(lambda name: inspect_repo(repos, name))
-    with pytest.raises(Refusal, match="missing fields"):
+    with pytest.raises(Refusal, match="not a translator's, for it states decoder_type 'head'"):
         inspect(repos.settings.repo_id("news-head"))
 
 

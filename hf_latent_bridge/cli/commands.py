@@ -126,6 +126,8 @@ def describe(translator: "Translator") -> dict[str, Any]:
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k}={_plain(v)}" for k, v in value.items()) or "-"
+    if isinstance(value, list):
+        return f"[{'; '.join(map(_plain, value))}]"
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)

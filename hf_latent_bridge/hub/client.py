@@ -45,7 +45,14 @@ from hf_latent_bridge.errors import (
     RepoAccessError,
     RepoNotFoundError,
 )
-from hf_latent_bridge.files import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, read_config, read_text
+from hf_latent_bridge.files import (
+    CARD_NAME,
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    read_config,
+    read_text,
+    stated_types,
+)
 from hf_latent_bridge.names import check_name
 
 _REPO = "a repo id such as 'me/minilm-to-mpnet'"
@@ -654,12 +661,10 @@ def _lacks(where: str, names: Sequence[str], paths: Mapping[str, Path]) -> RepoN
     """The error for files that are missing; tells what the repo holds instead, if it says so."""
     missing = next(name for name in names if name not in paths)
     text = f"{where} has no {missing}, and must hold {', '.join(names)}"
-    config = read_config(paths[CONFIG_NAME]) if CONFIG_NAME in paths else {}
-    stated = [f"{key} {value!r}" for key, value in config.items() if key.endswith("_type")]
-    if stated:
+    if CONFIG_NAME in paths and (stated := stated_types(read_config(paths[CONFIG_NAME]))):
         text += (
-            f"; its {CONFIG_NAME} states {' and '.join(stated)}: load it with the class for that, "
-            "or name a subfolder"
+            f"; its {CONFIG_NAME} states {stated}: load it with the class for that, or name a "
+            "subfolder"
         )
     return RepoNotFoundError(text)
 

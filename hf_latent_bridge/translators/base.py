@@ -20,6 +20,7 @@ from hf_latent_bridge.files import (
     WEIGHTS_NAME,
     check_config,
     read_tensors,
+    stated_types,
     to_files,
 )
 from hf_latent_bridge.hub import client
@@ -54,6 +55,11 @@ class TranslatorConfig:
             FormatVersionError: Written by a newer library.
             ConfigError: A field is missing, unknown or of the wrong type.
         """
+        if "translator_type" not in content and (stated := stated_types(content)):
+            raise ConfigError(
+                f"{where} is not a translator's, for it states {stated}: load it with the class "
+                "for that, or load_decoder"
+            )
         optional = {name: kind for name, kind in _OPTIONAL.items() if name in content}
         check_config(content, _KINDS | optional, owner="translator", where=where)
         if content["n_pairs"] < 1:
