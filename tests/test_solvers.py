@@ -1,5 +1,7 @@
 """The closed forms against scipy, scikit-learn, NumPy and the paper's algorithm written out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -139,6 +141,17 @@ def test_linear_with_fewer_pairs_than_dimensions_is_the_minimum_norm_solution(sc
     target = y - (0 if scaling == "none" else y.mean(0))
     expected = np.linalg.pinv(z, rcond=1e-10) @ target / scale[:, None]
     np.testing.assert_allclose(fitted.map_.weight, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("roundings", "rank"), [(4, 63), (16, 64)])
+def test_noise_is_what_lies_below_the_root_of_d_roundings(roundings, rank):
+    d, eps = 64, 2.0**-23
+    moments = PairedMoments.from_batch(torch.eye(d).double(), torch.eye(d).double())
+    c = torch.eye(d, dtype=torch.float64)
+    c[-1, -1] = roundings * eps
+    problem = replace(Problem.from_moments(moments, "none"), c=c, k=c.clone(), eps=eps)
+    assert solve_least_squares(problem).rank == rank
+    assert solve_ortho(problem).rank == rank
 
 
 def test_float32_pairs_hide_no_rank_deficiency_behind_rounding():
