@@ -121,12 +121,19 @@ def test_the_python_blocks_of_the_readme_run(readme):
     assert (readme.folder / "old-to-new/model.safetensors").is_file()
 
 
+# encoders of pictures with random weights stand in, which tell nothing about texts
+STANDING_IN = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
+]
+
+
 def pages_with_python() -> list:
     found = []
     for name, page in PAGES.items():
         if blocks("python", page) and name not in TESTED_BELOW | {SIGNATURES}:
-            needs_encoders = "load_encoder(" in page
-            found.append(pytest.param(name, marks=[pytest.mark.slow] if needs_encoders else []))
+            marks = STANDING_IN if "load_encoder(" in page else []
+            found.append(pytest.param(name, marks=marks))
     return found
 
 
