@@ -22,6 +22,7 @@ def test_tests_of_results_are_green_on_a_second_device():
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_tensors_of_the_second_device_do_not_mix_with_others():
     code = """
 import numpy, torch, second_device

@@ -175,6 +175,7 @@ def push_dataset(repo_id):
     Dataset.from_dict({"text": TEXTS}).push_to_hub(repo_id, split="train", token="hf_alice")
 
 
+@pytest.mark.slow
 def test_a_dataset_goes_into_cache_dir_from_where_it_is_read_without_a_network(repo_id, tmp_path):
     push_dataset(repo_id)
     where = {"split": "train", "source": "text", "cache_dir": tmp_path}

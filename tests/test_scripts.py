@@ -22,6 +22,7 @@ def test_the_first_line_of_a_file_says_why_it_exists(path):
     assert len(docstring.splitlines()[0]) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*COMMANDS, "demo", "quickstart"])
 def test_a_script_loads_no_client_of_the_hub_before_it_is_told_which_hub(name):
     code = f"import sys, {name}; print('huggingface_hub' in sys.modules)"

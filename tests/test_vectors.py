@@ -195,6 +195,7 @@ def test_any_rows_of_a_long_file_are_found(name, tmp_path):
     np.testing.assert_allclose(starts[4], MANY[691:], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_memory_holds_a_block_and_not_the_file(tmp_path):
     """A sparse file of 400 MB is read whole, by blocks and by number, in 100 MB at most."""
     with (tmp_path / "x.npy").open("wb") as file:
@@ -361,6 +362,7 @@ def test_a_format_whose_package_is_missing_names_the_extra(tmp_path, monkeypatch
         open_vectors(path)
 
 
+@pytest.mark.slow
 def test_a_base_install_reads_what_needs_no_package(tmp_path):
     names = ("plain.npy", "arrays.npz", "records.jsonl", "strings.csv", "word2vec.txt", "a.fvecs")
     cases = [c for c in (*vector_files.SHARED, *vector_files.MORE) if c.name in names]
