@@ -5,6 +5,7 @@ import sys
 
 import datasets
 import numpy as np
+import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -383,3 +384,20 @@ def test_a_changed_file_is_another(tmp_path):
     np.save(path, X[:, ::-1] + 1)
     assert load_pairs((path, X)).fingerprint() != before
     assert load_pairs((VectorSource(str(path), token="hf_x"), X)).fingerprint().find("hf_x") < 0
+
+
+def test_a_data_frame_saved_with_its_names_apart_is_read_by_its_column_of_vectors(tmp_path):
+    x = np.arange(12.0).reshape(3, 4) / 8
+    frame = pandas.DataFrame({"id": [7, 8, 9], "embedding": list(x)})
+    frame.to_json(tmp_path / "split.json", orient="split")
+    reader = open_vectors(tmp_path / "split.json")
+    assert reader.column == "embedding"
+    np.testing.assert_array_equal(np.concatenate([b.vectors for b in reader.blocks(0, None, 2)]), x)
+
+
+def test_a_wide_data_frame_saved_with_its_names_apart_is_read_by_its_common_prefix(tmp_path):
+    x = np.arange(12.0).reshape(3, 4) / 8
+    frame = pandas.DataFrame(x, columns=[f"dim_{i}" for i in range(4)])
+    frame.to_json(tmp_path / "split.json", orient="split")
+    found = [b.vectors for b in open_vectors(tmp_path / "split.json", "dim_*").blocks(0, None, 2)]
+    np.testing.assert_array_equal(np.concatenate(found), x)

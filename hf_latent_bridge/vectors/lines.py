@@ -412,6 +412,8 @@ def _rows_of(document: Any, source: VectorSource) -> tuple[list[Any], str | None
     is itself the only row. A column may be named from the top: `data[].embedding`.
     """
     wanted = source.column
+    if rows := _rows_below_names(document):
+        return rows, wanted
     found = _lists_of_rows(document)
     if wanted is not None:
         for path, rows in found:
@@ -427,6 +429,18 @@ def _rows_of(document: Any, source: VectorSource) -> tuple[list[Any], str | None
             f"{paths[0]}[].embedding"
         )
     return found[0][1], wanted
+
+
+def _rows_below_names(document: Any) -> list[Any]:
+    """Rows whose names are held once, as `DataFrame.to_json(orient="split")` writes them."""
+    if not isinstance(document, dict) or not {"columns", "data"} <= document.keys():
+        return []
+    names, data = document["columns"], document["data"]
+    if not isinstance(names, list) or not isinstance(data, list):
+        return []
+    if not all(isinstance(row, list) and len(row) == len(names) for row in data):
+        return []
+    return [dict(zip(map(str, names), row, strict=True)) for row in data]
 
 
 def _lists_of_rows(document: Any) -> list[tuple[str, list[Any]]]:
