@@ -12,7 +12,7 @@ from hf_latent_bridge.data.sampling import priorities, smallest
 from hf_latent_bridge.fitting.encoding import EncodedChunk
 
 _SEED = 0
-_MOST_ROWS = np.uint64(2**40)  # in a shard
+_MOST_ROWS = 2**40  # in a shard
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class BankSample:
             return self
         chunk = encoded.chunk
         shard = chunk.number.shard if chunk.sharded else 0
-        keys = priorities(chunk.rows.astype(np.uint64) + np.uint64(shard) * _MOST_ROWS, _SEED)
+        keys = priorities(chunk.rows + shard * _MOST_ROWS, _SEED)
         return self + BankSample(self.size, keys, encoded.latents[0])
 
     def __add__(self, other: "BankSample") -> "BankSample":
