@@ -217,8 +217,8 @@ def _check_ours(
     if not taken or library == LIBRARY_NAME:
         return
     if CONFIG_NAME in taken:
-        path = client.fetch(repo_id, (CONFIG_NAME,), revision=head.commit, token=token).paths
-        if is_our_config(path[CONFIG_NAME]):
+        fetched = client.fetch(repo_id, (CONFIG_NAME,), revision=head.commit, token=token)
+        if is_our_config(fetched.read(CONFIG_NAME)):
             return
     raise ForeignFileError(
         f"{', '.join(taken)} in {repo_id!r} was not written by {LIBRARY_NAME}, so nothing was "
