@@ -37,4 +37,7 @@ if __name__ == "__main__":
     moments = {k: v.tolist() for k, v in fitted.moments_.to_tensors().items()}
     result = {"moments": moments, "resumed": fitted.fit_summary_.n_resumed}
     rank = Processes.current().share.rank
+    if rank == 0:
+        assert any((folder / "checkpoint").iterdir())
+        fitted.save_pretrained(folder / "map")
     (folder / f"result-{rank}.json").write_text(json.dumps(result))
