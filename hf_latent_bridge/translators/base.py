@@ -26,6 +26,7 @@ from hf_latent_bridge.files import (
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.selection import Selection
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.estimator import TranslatorEstimator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
@@ -43,6 +44,7 @@ class TranslatorConfig:
     dataset: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     unrelated_pairs: bool = False
+    selection: Selection | None = None
     weights_sha256: str = ""
     library_version: str = __version__
     format_version: int = FORMAT_VERSION
@@ -64,8 +66,12 @@ class TranslatorConfig:
         check_config(content, _KINDS | optional, owner="translator", where=where)
         if content["n_pairs"] < 1:
             raise ConfigError(f"{where}: n_pairs must be at least 1, got {content['n_pairs']}")
-        spaces = {side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")}
-        return cls(**{**content, **spaces})
+        read: dict[str, Any] = {
+            side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")
+        }
+        if "selection" in content:
+            read["selection"] = Selection.from_dict(content["selection"], f"{where}: selection")
+        return cls(**{**content, **read})
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, without the hash of the weights, which only a save knows."""
@@ -73,6 +79,9 @@ class TranslatorConfig:
         del plain["weights_sha256"]
         if not self.unrelated_pairs:
             del plain["unrelated_pairs"]
+        plain["selection"] = self.selection and self.selection.to_dict()
+        if self.selection is None:
+            del plain["selection"]
         return {**plain, "source": self.source.to_dict(), "target": self.target.to_dict()}
 
 
@@ -88,7 +97,7 @@ _KINDS: dict[str, type] = {
 }
 
 
-_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool}
+_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool, "selection": dict}
 
 
 TRANSLATORS: dict[str, type["Translator"]] = {}
@@ -225,6 +234,7 @@ class Translator(TranslatorEstimator, Published):
         self.moments_ = None
         self.source_, self.target_ = config.source, config.target
         self.dataset_, self.metrics_ = config.dataset, config.metrics
+        self.selection_ = config.selection
         self._n_pairs, self._unrelated_pairs = config.n_pairs, config.unrelated_pairs
         self._maps = {"fitted": fitted}
 
@@ -306,6 +316,7 @@ class Translator(TranslatorEstimator, Published):
             dataset=self.dataset_,
             metrics=self.metrics_,
             unrelated_pairs=self.unrelated_pairs_,
+            selection=self.selection_,
         ).to_dict()
         return config, to_files(config, weights)
 
