@@ -454,8 +454,9 @@ class TranslatorEstimator(abc.ABC):
 
 
 def _plain(value: Any) -> Any:
-    """A copy of a parameter's value, without NumPy's scalars, which JSON has not."""
-    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
+    """A copy of a parameter's value that JSON can hold: no NumPy scalars, infinity as "inf"."""
+    plain = value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
+    return "inf" if plain == float("inf") else plain
 
 
 def _describe_shuffled(moments: PairedMoments) -> str:
