@@ -1,14 +1,25 @@
 """A translator can carry a bank of queries: translated latents that are published with it."""
 
 import json
+from functools import partial, reduce
 
 import numpy as np
 import pytest
 import torch
 from comparing import close, same
 
-from hf_latent_bridge import AutoTranslator, OrthoTranslator, SharedSpace, compose
+from hf_latent_bridge import (
+    AutoTranslator,
+    OrthoTranslator,
+    Pairs,
+    SharedSpace,
+    compose,
+    fit_translator,
+)
+from hf_latent_bridge.data.chunks import EVERYTHING, Share
 from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, NotFittedError, WeightsError
+from hf_latent_bridge.fitting.bank import BankSample
+from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(300, 12)).astype("float32")
@@ -118,3 +129,71 @@ def test_what_cannot_be_a_bank_is_refused(translator):
         translator.keep_bank(X, size=0)
     with pytest.raises(NotFittedError):
         OrthoTranslator().keep_bank(X)
+
+
+# Kept by a fit ------------------------------------------------------------------------------
+
+
+def fitted(**options):
+    return fit_translator(OrthoTranslator(), None, None, (X, Y), **options)
+
+
+@pytest.mark.parametrize("chunk_size", [7, 64, 1024])
+def test_a_fit_keeps_the_same_sample_whatever_the_size_of_its_chunks(chunk_size):
+    translator = fitted(bank_size=40, chunk_size=chunk_size)
+    bank = translator.query_bank_.cpu().numpy()
+    assert bank.shape == (40, 10)
+    assert close(bank, fitted(bank_size=40).query_bank_, atol=1e-5)
+    distances = np.abs(bank[:, None] - unit(translator.transform(X))[None]).max(2)
+    assert distances.min(1).max() < 1e-5
+    assert len(set(distances.argmin(1))) == 40
+
+
+def test_a_fit_keeps_no_bank_unless_asked_and_all_pairs_where_there_are_fewer():
+    assert fitted().query_bank_ is None
+    assert len(fitted(bank_size=1000).query_bank_) == 300
+    with pytest.raises(ValueError, match="bank_size must be 0 or more, got -1"):
+        fitted(bank_size=-1)
+
+
+def test_processes_that_share_the_pairs_keep_the_sample_of_one():
+    pairs = Pairs(X, Y)
+
+    def sample(share):
+        loop = EncodingLoop(pairs, (Side("source", None),), "test", chunk_size=16)
+        return reduce(BankSample.with_chunk, loop.run(share), BankSample(40))
+
+    alone = sample(EVERYTHING)
+    together = sample(Share(2, 3)) + sample(Share(0, 3)) + sample(Share(1, 3))
+    np.testing.assert_array_equal(together.keys, alone.keys)
+    assert same(together.latents, alone.latents)
+
+
+def test_an_interrupted_fit_goes_on_with_its_sample(tmp_path):
+    calls = []
+
+    def encode(items, *, fail_at):
+        calls.append(len(items))
+        if len(calls) == fail_at:
+            raise RuntimeError("out of memory")
+        return np.stack(items)
+
+    def fit(fail_at=None):
+        calls.clear()
+        return fit_translator(
+            OrthoTranslator(),
+            partial(encode, fail_at=fail_at),
+            None,
+            (list(X), Y),
+            batch_size=32,
+            chunk_size=32,
+            bank_size=40,
+            checkpoint_dir=tmp_path / "checkpoint",
+            checkpoint_every=32,
+        )
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(fail_at=6)
+    resumed = fit()
+    assert resumed.fit_summary_.n_resumed == 160
+    assert close(resumed.query_bank_, fitted(bank_size=40).query_bank_, atol=1e-5)

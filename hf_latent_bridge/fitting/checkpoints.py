@@ -13,11 +13,13 @@ import safetensors
 import safetensors.torch
 import torch
 
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.data.chunks import ChunkNumber
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
-from hf_latent_bridge.files import parse_json, write_atomic
+from hf_latent_bridge.files import parse_json
+from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.encoding import EncodedChunk, Side
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
@@ -34,6 +36,7 @@ class FitState:
         rows: Number of pairs read.
         bad_rows: The pairs that were skipped.
         resumed_rows: How many of `rows` an earlier run had read.
+        bank: The sample for a bank of queries; None where none is kept.
     """
 
     moments: dict[str, PairedMoments] = field(default_factory=dict)
@@ -41,12 +44,14 @@ class FitState:
     rows: int = 0
     bad_rows: list[BadRow] = field(default_factory=list)
     resumed_rows: int = 0
+    bank: BankSample | None = None
 
     def add(self, encoded: EncodedChunk, moments: Mapping[str, PairedMoments]) -> None:
         """Adds a chunk and the moments of its usable pairs, under any names."""
         self.after = encoded.chunk.number
         self.rows += encoded.n_read
         self.bad_rows.extend(encoded.bad_rows)
+        self.bank = self.bank and self.bank.with_chunk(encoded)
         for name, part in moments.items():
             before = self.moments.get(name)  # on the CPU if it comes from a checkpoint
             self.moments[name] = part if before is None else before.to(part.sxx.device) + part
@@ -129,6 +134,9 @@ class Checkpoint:
             for name, m in state.moments.items()
             for key, tensor in m.to_tensors().items()
         }
+        if state.bank is not None:
+            facts["bank_size"] = state.bank.size
+            tensors |= state.bank.to_tensors()
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         tensors["state"] = torch.from_numpy(text.copy())
         write_atomic(self._path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
@@ -191,6 +199,8 @@ def _read(path: Path) -> tuple[dict[str, Any], FitState]:
 
 
 def _to_fit_state(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> FitState:
+    size = facts.get("bank_size")
+    bank = None if size is None else BankSample.from_tensors(size, tensors)
     parts: dict[str, dict[str, torch.Tensor]] = {name: {} for name in facts["moments"]}
     for label, tensor in tensors.items():
         name, key = label.rsplit(" ", 1)
@@ -205,4 +215,5 @@ def _to_fit_state(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Fi
         rows=facts["rows"],
         bad_rows=[BadRow(**bad) for bad in facts["bad_rows"]],
         resumed_rows=facts["rows"],
+        bank=bank,
     )

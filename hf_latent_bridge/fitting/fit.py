@@ -3,19 +3,21 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 import torch
 
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource, Share
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.data.pairs import as_pairs
 from hf_latent_bridge.devices import default_device
 from hf_latent_bridge.encoders.base import EncoderLike
-from hf_latent_bridge.files import write_atomic
+from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.checkpoints import (
     Checkpoint,
     FitState,
@@ -91,6 +93,7 @@ def fit_translator(
     bad_rows_file: str | Path | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every: int = 100_000,
+    bank_size: int = 0,
     progress: bool = False,
 ) -> FittedTranslator:
     """Fits `translator` on the pairs as the two encoders see them, in one pass.
@@ -118,6 +121,8 @@ def fit_translator(
         checkpoint_dir: Folder for the moments so far, one file per process. After a kill the same
             call resumes from there; the files are removed at the end.
         checkpoint_every: Pairs that a process reads between two checkpoints.
+        bank_size: How many translated source items, drawn at random, to keep as a bank of queries
+            for searches (`keep_bank`), which is published with the translator; 0 for none.
         progress: Show a progress bar in the first process.
 
     Returns:
@@ -140,6 +145,8 @@ def fit_translator(
     for name, path in (("bad_rows_file", bad_rows_file), ("checkpoint_dir", checkpoint_dir)):
         check_name(path, wanted=f"a path as {name}", optional=True)
     _check_options(gemm_dtype, checkpoint_every, bad_rows_file)
+    if bank_size < 0:
+        raise ValueError(f"bank_size must be 0 or more, got {bank_size}")
     loop = EncodingLoop(
         as_pairs(pairs),
         (Side("source", source), Side("target", target)),
@@ -153,6 +160,7 @@ def fit_translator(
     checkpoint = None
     if checkpoint_dir is not None:
         identity = _identity(translator, loop, gemm_dtype) | {"processes": processes.share.count}
+        identity |= {"bank_size": bank_size} if bank_size else {}
         checkpoint = Checkpoint(
             checkpoint_dir, rank=processes.share.rank, identity=identity, every=checkpoint_every
         )
@@ -164,6 +172,7 @@ def fit_translator(
             share=processes.share,
             gemm_dtype=gemm_dtype,
             checkpoint=checkpoint,
+            bank_size=bank_size,
         )
     )
     bad_rows = [bad for state in states for bad in state.bad_rows]
@@ -172,6 +181,7 @@ def fit_translator(
     moments = add_states(states)
     with loop.timing("solve"):
         n_pairs = _solve(translator, loop.sides, moments)
+        _keep_bank(translator, states)
     n_skipped = len({(bad.shard, bad.row) for bad in bad_rows})
     skipped = {"bad_rows_skipped": n_skipped} if on_bad_row == "skip" else {}
     translator.dataset_ = {**loop.pairs.dataset, **skipped}
@@ -227,9 +237,12 @@ def _sum_share(
     share: Share,
     gemm_dtype: torch.dtype,
     checkpoint: Checkpoint | None,
+    bank_size: int,
 ) -> FitState:
     """Sums the moments of a process's chunks; ends early when `stop` says so."""
     state = checkpoint.load() if checkpoint else FitState()
+    if bank_size and state.bank is None:
+        state.bank = BankSample(bank_size)
     for encoded in loop.run(share, after=state.after, n_done=state.rows):
         with loop.timing("moments"):
             state.add(encoded, _moments(translator, loop, encoded, gemm_dtype))
@@ -270,6 +283,12 @@ def _solve(
     translator.fit_moments(folds, source=source, target=target)
     translator.to(dtype=torch.float32)
     return translator.n_pairs_
+
+
+def _keep_bank(translator: Translator, states: list[FitState]) -> None:
+    samples = [state.bank for state in states if state.bank is not None]
+    if samples and (latents := reduce(add, samples).latents) is not None:
+        translator.keep_bank(latents, size=len(latents))
 
 
 def _write_bad_rows(path: Path, bad_rows: list[BadRow]) -> None:
