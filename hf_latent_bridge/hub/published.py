@@ -128,14 +128,14 @@ class Published(abc.ABC):
         config, files = self._content()
         branch = None if create_pr else revision
         with client.prepared_repo(repo_id, private=private, branch=branch, token=token) as full_id:
-            parent, existing = client.read_card(full_id, revision=revision, token=token)
-            _check_library(full_id, existing)
+            head = client.read_head(full_id, revision=revision, token=token)
+            _check_ours(full_id, head, files, token)
             card = render_card(config, owner=type(self), repo_id=full_id, tags=tags)
             commit = client.commit_files(
                 full_id,
-                {**files, CARD_NAME: merge_card(existing or self._card, card).encode()},
+                {**files, CARD_NAME: merge_card(head.card or self._card, card).encode()},
                 commit_message=commit_message or f"Upload {type(self).__name__}",
-                parent_commit=parent,
+                parent_commit=head.commit,
                 revision=revision,
                 create_pr=create_pr,
                 token=token,
@@ -189,13 +189,31 @@ def check_save_directory(
     return card
 
 
-def _check_library(repo_id: str, card: str | None) -> None:
-    library = None if card is None else library_of(card)
+def _check_ours(
+    repo_id: str, head: client.Head, names: Iterable[str], token: str | bool | None
+) -> None:
+    """Refuses a repo of another library, or one that holds files of someone else with these names.
+
+    Raises:
+        ForeignFileError: Says which.
+    """
+    library = None if head.card is None else library_of(head.card)
     if library not in (None, LIBRARY_NAME):
         raise ForeignFileError(
             f"the card of {repo_id!r} says that it holds a model of {library}, so nothing was "
             "pushed: choose another repo"
         )
+    taken = sorted(head.files & set(names))
+    if not taken or library == LIBRARY_NAME:
+        return
+    if CONFIG_NAME in taken:
+        path = client.fetch(repo_id, (CONFIG_NAME,), revision=head.commit, token=token).paths
+        if is_our_config(path[CONFIG_NAME]):
+            return
+    raise ForeignFileError(
+        f"{', '.join(taken)} in {repo_id!r} was not written by {LIBRARY_NAME}, so nothing was "
+        "pushed: choose another repo, or delete what is there"
+    )
 
 
 _FIELDS = {"space": dict, "params": dict, "weights_sha256": str}
@@ -376,17 +394,19 @@ def push_results(
     Raises:
         HubUnavailableError: The branch does not stand at that commit, or no Hub was reached.
         RepoAccessError: The token may not write there.
+        ForeignFileError: The repo holds a model of another library.
     """
-    head, card = client.read_card(repo_id, revision=revision, token=token)
-    if head != commit:
+    head = client.read_head(repo_id, revision=revision, token=token)
+    if head.commit != commit:
         raise HubUnavailableError(
             f"the results are of commit {commit[:12]}, but {repo_id} ({revision or 'main'}) now "
-            f"stands at {head[:12]}: evaluate that one"
+            f"stands at {head.commit[:12]}: evaluate that one"
         )
+    _check_ours(repo_id, head, (CONFIG_NAME,), token)
     config = client.fetch(repo_id, revision=commit, token=token).config
     return client.commit_files(
         repo_id,
-        _with_metrics(config, metrics, card, repo_id=repo_id),
+        _with_metrics(config, metrics, head.card, repo_id=repo_id),
         commit_message=commit_message or "Add evaluation results",
         parent_commit=commit,
         revision=revision,
