@@ -81,6 +81,10 @@ class CheckpointError(LatentBridgeError, ValueError):
     """The checkpoint of an unfinished fit or translation is of another one, or is damaged."""
 
 
+class InUseError(LatentBridgeError, BlockingIOError):
+    """Another process is writing the same file or folder."""
+
+
 class ProcessError(LatentBridgeError, RuntimeError):
     """Another of the processes that work together failed, or they are not as many as started."""
 

@@ -20,7 +20,7 @@ from hf_latent_bridge.files import (
     FORMAT_VERSION,
     WEIGHTS_NAME,
     check_config,
-    read_tensors,
+    parse_tensors,
     stated_types,
     to_files,
 )
@@ -185,14 +185,26 @@ class Translator(TranslatorEstimator, Published):
         """
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype must be a floating torch.dtype or None, got {dtype!r}")
-        fetched = client.fetch(pretrained_model_name_or_path, **options)
+        return cls._from_fetched(
+            client.fetch(pretrained_model_name_or_path, **options), device, dtype
+        )
+
+    @classmethod
+    def _from_fetched(
+        cls,
+        fetched: client.Fetched,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """The translator in files that were found."""
         where = str(fetched.paths[CONFIG_NAME])
         config = TranslatorConfig.from_dict(fetched.config, where)
         translator = cls._from_config(config)
         shapes = translator._shapes(config)
         if config.bank_size:
             shapes |= {_BANK: (config.bank_size, config.target.dim)}
-        tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config.weights_sha256)
+        content, file = fetched.read(WEIGHTS_NAME), str(fetched.paths[WEIGHTS_NAME])
+        tensors = parse_tensors(content, shapes, config.weights_sha256, file)
         place = as_device(device), dtype
         bank = tensors.pop(_BANK, None)
         translator._restore(config, translator._to_map(tensors).moved(*place))
@@ -246,6 +258,9 @@ class Translator(TranslatorEstimator, Published):
     ) -> None:
         """Writes the files and a card into a folder; your own text in an earlier card is kept.
 
+        The folder holds the old files or the new ones, also for those who load it meanwhile, and
+        after a kill at any moment.
+
         Args:
             save_directory: The folder, made if it is not there.
             metrics: Results to put into the config and the card, such as the `Report` of
@@ -257,6 +272,8 @@ class Translator(TranslatorEstimator, Published):
                 another file of someone else where one would be written.
             NotFittedError: There is nothing to save yet.
             ConfigError: Something to be saved is not a JSON value.
+            OSError: The folder cannot be written; says what to do.
+            InUseError: Another process has been saving there for a minute.
         """
         with self._recording(metrics):
             super().save_pretrained(save_directory)
