@@ -14,10 +14,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from hf_latent_bridge._version import __version__
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.encoders.cache import default_cache_dir
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreError
-from hf_latent_bridge.files import read_config, write_atomic
+from hf_latent_bridge.files import read_config
 from hf_latent_bridge.translation.job import describe_translator
 from hf_latent_bridge.translation.pipeline import progress_bar
 from hf_latent_bridge.translators.base import Translator
