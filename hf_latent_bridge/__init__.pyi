@@ -41,6 +41,8 @@ from hf_latent_bridge.integrations.sentence_transformers import (
     to_sentence_transformer as to_sentence_transformer,
 )
 from hf_latent_bridge.moments import PairedMoments as PairedMoments
+from hf_latent_bridge.selection import Selection as Selection
+from hf_latent_bridge.selection import Trial as Trial
 from hf_latent_bridge.spaces import SpaceSpec as SpaceSpec
 from hf_latent_bridge.stitching import StitchedModel as StitchedModel
 from hf_latent_bridge.stitching import stitch as stitch
@@ -60,4 +62,5 @@ from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTrans
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace
 from hf_latent_bridge.translators.shared_space import SharedViewTranslator as SharedViewTranslator
+from hf_latent_bridge.translators.spectral import SpectralTranslator as SpectralTranslator
 from hf_latent_bridge.vectors.reader import VectorSource as VectorSource
