@@ -107,3 +107,7 @@ class UnrelatedPairsWarning(UserWarning):
 
 class RankWarning(UserWarning):
     """The pairs do not determine the map; the minimum-norm solution was taken."""
+
+
+class SelectionWarning(UserWarning):
+    """A choice by cross-validation that rests on few pairs, or lies on the edge of those tried."""
