@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
@@ -142,6 +142,7 @@ class Translator(TranslatorEstimator, Published):
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]
     fit_summary_: object | None = None
+    _when_saved: Callable[[], None] | None = None
     _query_bank: Tensor | None = None
 
     def __init_subclass__(cls, *, translator_type: str | None = None, **kwargs: Any) -> None:
@@ -325,7 +326,7 @@ class Translator(TranslatorEstimator, Published):
 
     @contextlib.contextmanager
     def _recording(self, metrics: Results | Mapping[str, Any] | None) -> Iterator[None]:
-        """Takes the results over, unless the block fails."""
+        """Takes the results over unless the block fails, and then lets go of the checkpoint."""
         self._require_fit()
         before = self.metrics_
         if metrics is not None:
@@ -335,6 +336,9 @@ class Translator(TranslatorEstimator, Published):
         except BaseException:
             self.metrics_ = before
             raise
+        if self._when_saved is not None:
+            self._when_saved()
+            self._when_saved = None
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         self._require_fit()
@@ -417,6 +421,7 @@ class Translator(TranslatorEstimator, Published):
     ) -> Self:
         super()._learn(folds, source, target)
         self.dataset_, self.metrics_ = {}, {}
+        self._when_saved = None
         self._query_bank = None
         if self.repo_id is not None:
             self._came_from(None, None)
