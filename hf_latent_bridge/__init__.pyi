@@ -60,4 +60,5 @@ from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTrans
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace
 from hf_latent_bridge.translators.shared_space import SharedViewTranslator as SharedViewTranslator
+from hf_latent_bridge.translators.spectral import SpectralTranslator as SpectralTranslator
 from hf_latent_bridge.vectors.reader import VectorSource as VectorSource

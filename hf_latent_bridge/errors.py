@@ -73,8 +73,16 @@ class HubUnavailableError(LatentBridgeError, ConnectionError):
     """The Hub cannot be reached and the files are not in the cache."""
 
 
+class DamagedFileError(HubUnavailableError, WeightsError):
+    """A downloaded file is not the one on the Hub, and could not be fetched whole."""
+
+
 class CheckpointError(LatentBridgeError, ValueError):
     """The checkpoint of an unfinished fit or translation is of another one, or is damaged."""
+
+
+class InUseError(LatentBridgeError, BlockingIOError):
+    """Another process is writing the same file or folder."""
 
 
 class ProcessError(LatentBridgeError, RuntimeError):

@@ -16,8 +16,8 @@ from processes import ON_CPUS, Process, torchrun, without_a_launcher
 from tiny_models import sentence_repo
 
 from hf_latent_bridge import LinearTranslator, OrthoTranslator, fit_translator, load_encoder
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
-from hf_latent_bridge.files import write_atomic
 from hf_latent_bridge.fitting.checkpoints import side_identity
 from hf_latent_bridge.fitting.encoding import Side
 

@@ -240,6 +240,7 @@ def _fit(
         bad_rows_file=args.bad_rows_file,
         checkpoint_dir=args.checkpoint_dir,
         checkpoint_every=args.checkpoint_every,
+        bank_size=args.bank_size,
         progress=args.progress,
     )
 

@@ -69,6 +69,13 @@ def add_fit(command: Command) -> None:
         metavar="NAME=VALUE",
         help="parameter of the type, such as scaling=center; may be repeated",
     )
+    method.add_argument(
+        "--bank-size",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="publish N translated source items with it, by which searches correct for hubs",
+    )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
     running = _add_running(command)
     running.add_argument(
