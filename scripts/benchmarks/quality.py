@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anchors", nargs="+", type=positive, default=list(ANCHORS), help="how many anchors"
     )
+    parser.add_argument(
+        "--encoders", nargs="+", metavar="NAME", help="these only, by the names that tables use"
+    )
     parser.add_argument("--draws", type=positive, default=3, help="draws of anchors (default 3)")
     parser.add_argument("--report", action="store_true", help="compute nothing, show what is kept")
     parser.add_argument("--quick", action="store_true", help="in seconds, on digits, with no Hub")
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.report:
         for name in options.data:
             with embedded_hub(SOURCES[name].assets):
-                data = load(name)
+                data = load(name, options.encoders)
             fill(Store(name), data, anchors=options.anchors, draws=options.draws)
     report(options)
     return 0

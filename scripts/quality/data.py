@@ -206,17 +206,20 @@ SOURCES = {
 }
 
 
-def load(name: str) -> Data:
+def load(name: str, encoders: Sequence[str] | None = None) -> Data:
     """A data set as its encoders see it; encodes what is not in the cache.
 
     Args:
         name: A key of `SOURCES`; the embedded Hub must run and hold its assets.
+        encoders: Names of encoders in tables, to leave out all others; None for all.
     """
     source = SOURCES[name]
     items = source.read()
     cut_at = len(items.items) - items.n_test
     sides = {}
     for encoder, repo in source.encoders.items():
+        if encoders and encoder not in encoders:
+            continue
         latents = _encode(repo, items.items)
         asking = None
         if items.queries:
