@@ -70,6 +70,7 @@ def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
             for folder in (tmp_path, undisturbed)
         )
         assert resumed["moments"] == expected["moments"]
+        assert resumed["selection"] == expected["selection"]
         assert resumed["resumed"] > 0 == expected["resumed"]
     assert not (tmp_path / "checkpoint").exists()
 

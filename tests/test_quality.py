@@ -78,7 +78,12 @@ class TestCells:
             log.append([method.name for method in methods])
             return {method.name: {"a>b": {"R@1": 1.0}} for method in methods}
 
-        return Cell("one", {"kind": "pair", "pair": ["a", "b"], "anchors": 3, "draw": 0}, compute)
+        return Cell(
+            "one",
+            {"kind": "pair", "pair": ["a", "b"], "anchors": 3, "draw": 0},
+            compute,
+            lambda m: True,
+        )
 
     def test_only_methods_that_are_missing_are_computed(self, tmp_path):
         log = []
@@ -96,7 +101,7 @@ class TestCells:
 
         method = Method("old", "ours", plain(lambda x, y: same))
         with pytest.raises(KeyboardInterrupt):
-            Store("data", folder=tmp_path).fill(Cell("one", {}, fail), [method])
+            Store("data", folder=tmp_path).fill(Cell("one", {}, fail, lambda m: True), [method])
         assert not list(tmp_path.rglob("*.json"))
 
 

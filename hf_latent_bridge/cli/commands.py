@@ -54,6 +54,43 @@ def translate(args: argparse.Namespace) -> Result:
     return facts, str(written)
 
 
+def migrate(args: argparse.Namespace) -> Result:
+    """Moves the vectors of a store, says what that would be, or undoes it."""
+    import hf_latent_bridge as bridge
+
+    if args.rollback:
+        done = bridge.roll_back_migration(
+            args.source, args.target, state_dir=args.state_dir, timeout=args.timeout
+        )
+        return {"done": done}, done
+    if args.translator is None:
+        raise ValueError("--translator is needed: the repo or folder of a fitted translator")
+    translator = bridge.AutoTranslator.from_pretrained(
+        args.translator, revision=args.revision, device="cpu"
+    )
+    if args.dry_run:
+        plan = bridge.plan_migration(
+            translator,
+            args.source,
+            args.target,
+            text_field=args.text_field,
+            price_per_million_tokens=args.price,
+            timeout=args.timeout,
+        )
+        return plan.to_dict(), str(plan)
+    moved = bridge.migrate(
+        translator,
+        args.source,
+        args.target,
+        alias=args.alias,
+        batch_size=args.batch_size,
+        state_dir=args.state_dir,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return moved.to_dict(), str(moved)
+
+
 def push(args: argparse.Namespace) -> Result:
     """Publishes a saved translator."""
     from hf_latent_bridge import AutoTranslator

@@ -28,6 +28,7 @@ from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.selection import Selection
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.estimator import TranslatorEstimator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
@@ -45,6 +46,7 @@ class TranslatorConfig:
     dataset: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     unrelated_pairs: bool = False
+    selection: Selection | None = None
     bank_size: int = 0
     weights_sha256: str = ""
     library_version: str = __version__
@@ -68,13 +70,18 @@ class TranslatorConfig:
         for name in ("n_pairs", "bank_size"):
             if content.get(name, 1) < 1:
                 raise ConfigError(f"{where}: {name} must be at least 1, got {content[name]}")
-        spaces = {side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")}
-        return cls(**{**content, **spaces})
+        read: dict[str, Any] = {
+            side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")
+        }
+        if "selection" in content:
+            read["selection"] = Selection.from_dict(content["selection"], f"{where}: selection")
+        return cls(**{**content, **read})
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, without the hash of the weights, which only a save knows."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         del plain["weights_sha256"]
+        plain["selection"] = self.selection and self.selection.to_dict()
         for name in _OPTIONAL:
             if not plain[name]:
                 del plain[name]
@@ -93,7 +100,7 @@ _KINDS: dict[str, type] = {
 }
 
 
-_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool, "bank_size": int}
+_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool, "bank_size": int, "selection": dict}
 _BANK = "query_bank"  # the tensor that a repo holds beside the map
 
 
@@ -250,6 +257,7 @@ class Translator(TranslatorEstimator, Published):
         self.moments_ = None
         self.source_, self.target_ = config.source, config.target
         self.dataset_, self.metrics_ = config.dataset, config.metrics
+        self.selection_ = config.selection
         self._n_pairs, self._unrelated_pairs = config.n_pairs, config.unrelated_pairs
         self._maps = {"fitted": fitted}
 
@@ -339,6 +347,7 @@ class Translator(TranslatorEstimator, Published):
             metrics=self.metrics_,
             unrelated_pairs=self.unrelated_pairs_,
             bank_size=0 if bank is None else len(bank),
+            selection=self.selection_,
         ).to_dict()
         return config, to_files(config, weights)
 

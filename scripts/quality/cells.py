@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from assets.cache import cache_root
 from experiments.methods import draw_anchors
@@ -31,7 +32,7 @@ from quality.scores import (
 
 ANCHORS = (1000, 300, 100, 3000)
 FULL = 1000  # anchors where their number does not vary
-KINDS = ("documents", "queries", "both")
+KINDS = ("queries", "both")
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NATIVE = "native"
 FEW = 4  # encoders of the smaller joint index
@@ -47,13 +48,13 @@ class Cell:
         name: Of the file, without ending.
         facts: What the report selects by.
         compute: From methods to results, by method.
-        one_index: Whether items of several encoders share an index, where hubs are not corrected.
+        accepts: Whether a method is of use there.
     """
 
     name: str
     facts: dict[str, Any]
     compute: Callable[[Sequence[Method]], Results]
-    one_index: bool = False
+    accepts: Callable[[Method], bool]
 
 
 class Store:
@@ -70,7 +71,7 @@ class Store:
         missing = [
             method
             for method in methods
-            if method.name not in kept["results"] and not (cell.one_index and method.hubs)
+            if method.name not in kept["results"] and cell.accepts(method)
         ]
         if not missing:
             return False
@@ -95,29 +96,38 @@ def all_cells(data: Data, *, anchors: Sequence[int], draws: int) -> Iterator[Cel
         for size in sizes:
             for a, b in data.pairs:
                 yield pair_cell(data, a, b, size, draw)
-                if data.query and size <= FULL:
+            if data.query and size <= FULL:
+                for a, b in data.pairs:
                     yield from query_cells(data, a, b, size, draw)
-        for a, b in data.pairs:
-            yield from mixed_cells(data, a, b, full, draw)
+
+
+def _slow_once(draw: int) -> Callable[[Method], bool]:
+    return lambda method: draw == 0 or not method.slow
+
+
+def _in_one_index(method: Method) -> bool:
+    """Hubs are not corrected where one index holds several encoders' items."""
+    return not method.slow and not method.hubs
 
 
 def pair_cell(data: Data, a: str, b: str, size: int, draw: int) -> Cell:
-    """Two encoders, one draw of anchors: all scores, in both directions."""
+    """Two encoders, one draw of documents as anchors: all scores, in both directions."""
 
     def compute(methods: Sequence[Method]) -> Results:
         rows = draw_anchors(len(data.pool_labels), size, seed=draw)
-        both = data.sides[a], data.sides[b]
+        anchors = [data.sides[name].pool[rows] for name in (a, b)]
+        order = torch.from_numpy(np.random.default_rng(draw).permutation(len(data.test_labels)))
         results: Results = {NATIVE: {f"{s}>{t}": native(data, t) for s, t in ((a, b), (b, a))}}
         for method in methods:
-            fits = method.fit_both(*(side.pool[rows] for side in both))
+            fits = method.fit_both(*anchors)
             results[method.name] = {
-                f"{s}>{t}": score(data, s, t, fitted)
+                f"{s}>{t}": score(data, s, t, fitted, order)
                 for (s, t), fitted in zip(((a, b), (b, a)), fits, strict=True)
             }
         return results
 
     facts = {"kind": "pair", "pair": [a, b], "anchors": size, "draw": draw}
-    return Cell(f"pair-{size}-{draw}-{a}-{b}", facts, compute)
+    return Cell(f"pair-{size}-{draw}-{a}-{b}", facts, compute, _slow_once(draw))
 
 
 def native(data: Data, encoder: str) -> Scores:
@@ -127,10 +137,16 @@ def native(data: Data, encoder: str) -> Scores:
     return {
         "accuracy": accuracy(data.head(encoder), side.test, data.test_labels),
         "P@10": of_the_same_class(nearest, data.same_class),
-    }
+    } | ({"query R@1": native_query(side)["R@1"]} if data.query else {})
 
 
-def score(data: Data, source: str, target: str, fitted: Fitted) -> dict[str, float]:
+def native_query(side: Side) -> dict[str, float]:
+    """How the encoder by itself finds the documents of its own queries."""
+    asking = _queries(side)
+    return find_own(Search(asking.test, asking.sought))
+
+
+def score(data: Data, source: str, target: str, fitted: Fitted, order: Tensor) -> dict[str, float]:
     """All scores of a fit; with the plain cosine beside the centred one where they differ."""
     x, y = data.sides[source].test, data.sides[target].test
     own = neighbours(Search(y, y))
@@ -143,6 +159,11 @@ def score(data: Data, source: str, target: str, fitted: Fitted) -> dict[str, flo
             "overlap@10": overlap(nearest, own),
         }
         scores |= found if centred else {f"{name}, raw": value for name, value in found.items()}
+    if fitted.bank is None:
+        scores |= mix(data, Search.of(fitted, x, y, centred=True), order)
+    if data.query:
+        asked = _ask(data.sides[source], data.sides[target], fitted)
+        scores |= {f"query {name}": value for name, value in asked.items()}
     translated, items = fitted.query(x), fitted.item(y)
     scores["cosine"] = float(cosine_similarity(translated, items, dim=1).mean())
     if fitted.readable:
@@ -151,7 +172,7 @@ def score(data: Data, source: str, target: str, fitted: Fitted) -> dict[str, flo
 
 
 def query_cells(data: Data, a: str, b: str, size: int, draw: int) -> Iterator[Cell]:
-    """Queries of one encoder look for their document among the other's."""
+    """Queries of one encoder look for their document among the other's; anchors are queries too."""
     for kind in KINDS:
 
         def compute(methods: Sequence[Method], kind: str = kind) -> Results:
@@ -159,8 +180,7 @@ def query_cells(data: Data, a: str, b: str, size: int, draw: int) -> Iterator[Ce
             pools = [_anchors(data.sides[name], rows, kind) for name in (a, b)]
             results: Results = {NATIVE: {}}
             for s, t in ((a, b), (b, a)):
-                asking = _queries(data.sides[t])
-                results[NATIVE][f"{s}>{t}"] = find_own(Search(asking.test, asking.sought))
+                results[NATIVE][f"{s}>{t}"] = native_query(data.sides[t])
             for method in methods:
                 fits = method.fit_both(*pools)
                 results[method.name] = {
@@ -170,7 +190,7 @@ def query_cells(data: Data, a: str, b: str, size: int, draw: int) -> Iterator[Ce
             return results
 
         facts = {"kind": "queries", "pair": [a, b], "anchors": size, "draw": draw, "of": kind}
-        yield Cell(f"queries-{size}-{draw}-{kind}-{a}-{b}", facts, compute)
+        yield Cell(f"queries-{size}-{draw}-{kind}-{a}-{b}", facts, compute, _slow_once(draw))
 
 
 def _ask(source: Side, target: Side, fitted: Fitted) -> dict[str, float]:
@@ -195,37 +215,29 @@ def _queries(side: Side) -> Queries:
     return side.asking
 
 
-def mixed_cells(data: Data, a: str, b: str, size: int, draw: int) -> Iterator[Cell]:
-    """One index while it is re-encoded from one encoder to the other, in either direction."""
-    for old, new in ((a, b), (b, a)):
+def mix(data: Data, search: Search, order: Tensor) -> dict[str, float]:
+    """P@10 while an index of the source's items is re-encoded by the target.
 
-        def compute(methods: Sequence[Method], old: str = old, new: str = new) -> Results:
-            rows = draw_anchors(len(data.pool_labels), size, seed=draw)
-            x, y = data.sides[old], data.sides[new]
-            order = torch.randperm(len(y.test), generator=torch.Generator().manual_seed(draw))
-            results: Results = {NATIVE: {name: native(data, name)["P@10"] for name in (old, new)}}
-            for method in methods:
-                fitted, _ = method.fit_both(x.pool[rows], y.pool[rows])
-                search = Search.of(fitted, x.test, y.test, centred=True)
-                results[method.name] = {
-                    f"{share:.2f}": _mix(data, search, order[: round(share * len(order))])
-                    for share in SHARES
-                }
-            return results
-
-        facts = {"kind": "mixed", "pair": [old, new], "anchors": size, "draw": draw}
-        yield Cell(f"mixed-{size}-{draw}-{old}-{new}", facts, compute, one_index=True)
-
-
-def _mix(data: Data, search: Search, renewed: Tensor) -> dict[str, float]:
-    """P@10 of both encoders' queries; these items are the new one's, the rest the old one's."""
+    Args:
+        data: For the classes.
+        search: The source's test items as queries, the target's as items.
+        order: In which items are re-encoded, (n,).
+    """
     old, new = search.queries, search.items
-    index = old.clone()
-    index[renewed] = new[renewed]
-    return {
-        name: of_the_same_class(neighbours(Search(queries, index)), data.same_class)
-        for name, queries in (("old asks", old), ("new asks", new))
-    }
+    scores = {}
+    for share in SHARES:
+        index = old.clone()
+        renewed = order[: round(share * len(order))]
+        index[renewed] = new[renewed]
+        for name, queries in (("old", old), ("new", new)):
+            nearest = neighbours(Search(queries, index))
+            scores[mixed_score(share, name)] = of_the_same_class(nearest, data.same_class)
+    return scores
+
+
+def mixed_score(share: float, asking: str) -> str:
+    """Name of the score P@10 with this share re-encoded, when the "old" or "new" encoder asks."""
+    return f"P@10, {share:.0%} re-encoded, {asking} asks"
 
 
 def joint_cells(data: Data, size: int, draw: int) -> Iterator[Cell]:
@@ -244,7 +256,7 @@ def joint_cells(data: Data, size: int, draw: int) -> Iterator[Cell]:
             return results
 
         facts = {"kind": "joint", "encoders": names[:count], "anchors": size, "draw": draw}
-        yield Cell(f"joint-{size}-{draw}-{count}", facts, compute, one_index=True)
+        yield Cell(f"joint-{size}-{draw}-{count}", facts, compute, _in_one_index)
 
 
 def _into_one(

@@ -7,11 +7,13 @@ registered translator types appear by themselves, with their suggested parameter
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from experiments.methods import RIDGE, fit_all, translators
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from quality import rivals
 
@@ -63,12 +65,14 @@ class Method:
         group: Where it comes from.
         fit_both: The fit, in both directions.
         hubs: Whether items that come up too often are corrected.
+        slow: Whether gradient descent takes seconds, so that one draw of anchors must do.
     """
 
     name: str
     group: Group
     fit_both: FitBoth
     hubs: bool = False
+    slow: bool = False
 
 
 def methods(*, quick: bool = False) -> list[Method]:
@@ -79,12 +83,17 @@ def methods(*, quick: bool = False) -> list[Method]:
     """
     found = list(_registered())
     found.append(Method("ridge, GCV", "ridge", plain(ridge_gcv)))
-    found += [Method(name, "rivals", plain(fit)) for name, fit in rivals.found(quick=quick).items()]
+    found += [
+        Method(name, "rivals", plain(fit), slow=name in rivals.SLOW)
+        for name, fit in rivals.found().items()
+    ]
     found += [
         Method(SHARED, "ours", lambda x, y: shared(x, y, DIM)),
-        Method(ALL_AXES, "ours", lambda x, y: shared(x, y, min(x.shape[1], y.shape[1]))),
+        Method(ALL_AXES, "ours", lambda x, y: shared(x, y, None)),
         Method(HUBS, "ours", lambda x, y: shared(x, y, DIM, hubs=True), hubs=True),
     ]
+    if quick:
+        found = [method for method in found if not method.slow]
     order = ["the paper's", "ridge", "rivals", "ours"]
     return sorted(found, key=lambda method: order.index(method.group))
 
@@ -98,15 +107,29 @@ def plain(fit: Callable[[Tensor, Tensor], Latents]) -> FitBoth:
     return lambda x, y: (one(x, y), one(y, x))
 
 
-def shared(x: Tensor, y: Tensor, dim: int, *, hubs: bool = False) -> tuple[Fitted, Fitted]:
-    """A shared space of two encoders, with its penalty from the anchors."""
-    space = fit_shared({"x": x, "y": y}, dim)
-    first, second = (space.translator(view).transform for view in ("x", "y"))
+def shared(x: Tensor, y: Tensor, dim: int | None, *, hubs: bool = False) -> tuple[Fitted, Fitted]:
+    """A shared space of two encoders, with its penalty from the anchors.
+
+    Args:
+        x: Anchors of the first encoder, (n, d).
+        y: The same items by the second.
+        dim: How many of its axes are used; None for all.
+        hubs: Correct for hubs, with the anchors as the bank.
+    """
+    space = _shared_of_two(x, y)
+
+    def into(view: str) -> Latents:
+        return lambda latents: normalize(space.translator(view).transform(latents)[:, :dim], dim=1)
 
     def one(query: Latents, item: Latents, anchors: Tensor) -> Fitted:
         return Fitted(query, item, bank=query(anchors) if hubs else None, readable=False)
 
-    return one(first, second, x), one(second, first, y)
+    return one(into("x"), into("y"), x), one(into("y"), into("x"), y)
+
+
+@lru_cache(maxsize=1)  # tensors are told apart by identity: the rows of one cell are fitted once
+def _shared_of_two(x: Tensor, y: Tensor) -> "SharedSpace":
+    return fit_shared({"x": x, "y": y}, min(x.shape[1], y.shape[1]))
 
 
 def fit_shared(views: Mapping[str, Tensor], dim: int) -> "SharedSpace":
@@ -152,4 +175,4 @@ def _registered() -> Iterator[Method]:
         def fit(x: Tensor, y: Tensor, name: str = name) -> Latents:
             return fit_all(x, y, {name: translators()[name]})[name].transform
 
-        yield Method(name, group, plain(fit))
+        yield Method(name, group, plain(fit), slow=name == "affine")

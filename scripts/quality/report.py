@@ -13,7 +13,7 @@ from typing import Any
 from common import ROOT, Table
 from experiments.results_page import Section
 
-from quality.cells import FULL, KINDS, NATIVE, SHARES
+from quality.cells import FULL, NATIVE, SHARES, mixed_score
 from quality.methods import ALL_AXES, HUBS, SHARED
 
 SCORES = ("R@1", "MRR", "P@10", "overlap@10", "accuracy", "cosine")
@@ -43,10 +43,9 @@ def add_tables(section: Section, title: str, query: str, cells: Sequence[CellFil
         section.add(*score_table(title, size, [c for c in pairs if c["anchors"] == size]))
     if pairs:
         section.add(*pair_table(title, pairs))
-    if "queries" in by_kind:
-        section.add(*query_table(title, query, by_kind["queries"]))
-    if "mixed" in by_kind:
-        section.add(*mixed_table(title, by_kind["mixed"]))
+        section.add(*mixed_table(title, pairs))
+    if pairs and query:
+        section.add(*query_table(title, query, [*pairs, *by_kind.get("queries", [])]))
 
 
 def _kinds(cells: Iterable[CellFile]) -> set[str]:
@@ -101,37 +100,49 @@ def pair_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
 
 def query_table(title: str, query: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     """R@1 of queries that are not documents, by number and kind of the anchors."""
-    sizes = sorted({cell["anchors"] for cell in cells})
-    columns = [(size, kind) for size in sizes for kind in KINDS]
     names = {"documents": "documents", "queries": query, "both": "both"}
+    there = {(cell["anchors"], cell.get("of", "documents")) for cell in cells}
+    sizes = sorted({size for size, _ in there if size <= FULL})
+    columns = [(size, kind) for size in sizes for kind in names if (size, kind) in there]
     table = Table(["R@1", *(f"{size:,} {names[kind]}" for size, kind in columns)])
     by_column = [
-        [cell for cell in cells if (cell["anchors"], cell["of"]) == column] for column in columns
+        [cell for cell in cells if (cell["anchors"], cell.get("of", "documents")) == column]
+        for column in columns
     ]
+    score = {"documents": "query R@1"}
     natives = [
-        [result["R@1"] for cell in some for result in cell["results"][NATIVE].values()]
-        for some in by_column
+        fmean(
+            result[score.get(kind, "R@1")]
+            for cell in some
+            for result in cell["results"][NATIVE].values()
+        )
+        for some, (_, kind) in zip(by_column, columns, strict=True)
     ]
-    table.add("native", [fmean(values) if values else "" for values in natives])
-    add_rows(table, [gather(some, itemgetter("R@1"), each=True) for some in by_column])
-    return f"{title}: {query} look for their document; columns say what the anchors are", table
+    table.add("native", natives)
+    add_rows(
+        table,
+        [
+            gather(some, itemgetter(score.get(kind, "R@1")), each=True)
+            for some, (_, kind) in zip(by_column, columns, strict=True)
+        ],
+    )
+    heading = f"{title}: {query} look for their document; columns say what the anchors are"
+    return f"{heading}. Means over {_extent(by_column[-1])}", table
 
 
 def mixed_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     """P@10 while an index is re-encoded, by the share that is done."""
-    header = [*(f"{share:.0%}" for share in SHARES), "50%, old asks"]
+    size = min(FULL, max(cell["anchors"] for cell in cells))
+    chosen = [cell for cell in cells if cell["anchors"] == size]
+    columns = [(share, "new") for share in SHARES] + [(0.5, "old")]
+    header = [f"{share:.0%}, {asking} asks" for share, asking in columns]
     table = Table(["P@10, share re-encoded", *header])
-    old, new = (
-        fmean(cell["results"][NATIVE][cell["pair"][side]] for cell in cells) for side in (0, 1)
-    )
-    table.add("native, old and new", [old, *[""] * (len(SHARES) - 2), new, old])
-    columns = [(share, "new asks") for share in SHARES] + [(0.5, "old asks")]
-    add_rows(table, [gather(cells, _share_of(*column)) for column in columns])
-    return f"{title}: one index while its items are re-encoded; means over {_extent(cells)}", table
-
-
-def _share_of(share: float, who: str) -> Callable[[Any], float]:
-    return lambda result: float(result[f"{share:.2f}"][who])
+    natives = [result["P@10"] for cell in chosen for result in cell["results"][NATIVE].values()]
+    table.add("native", [fmean(natives)] * len(columns))
+    names = [mixed_score(*column) for column in columns]
+    add_rows(table, [gather(chosen, methodcaller("get", name), each=True) for name in names])
+    heading = f"{title}: one index while its items are re-encoded, {size:,} anchors"
+    return f"{heading}; means over {_extent(chosen)}", table
 
 
 def gather(
@@ -222,9 +233,9 @@ def _draw(cells_by_title: Mapping[str, Sequence[CellFile]], kind: str, path: Pat
         1, len(cells_by_title), figsize=(4.2 * len(cells_by_title), 3.4), squeeze=False
     )
     for axis, (title, cells) in zip(axes[0], cells_by_title.items(), strict=True):
-        chosen = [cell for cell in cells if cell["kind"] == kind]
+        pairs = [cell for cell in cells if cell["kind"] == "pair"]
         for method in PLOTTED:
-            points = _anchor_line(chosen, method) if kind == "pair" else _share_line(chosen, method)
+            points = _anchor_line(pairs, method) if kind == "pair" else _share_line(pairs, method)
             if points:
                 axis.plot(*zip(*points, strict=True), marker="o", label=method)
         if kind == "pair":
@@ -249,9 +260,9 @@ def _anchor_line(cells: Sequence[CellFile], method: str) -> list[tuple[float, fl
 
 
 def _share_line(cells: Sequence[CellFile], method: str) -> list[tuple[float, float]]:
-    results = [cell["results"][method] for cell in cells if method in cell["results"]]
+    full = min(FULL, max((cell["anchors"] for cell in cells), default=0))
+    chosen = [cell for cell in cells if cell["anchors"] == full and method in cell["results"]]
+    results = [result for cell in chosen for result in cell["results"][method].values()]
     if not results:
         return []
-    return [
-        (share, fmean(result[f"{share:.2f}"]["new asks"] for result in results)) for share in SHARES
-    ]
+    return [(share, fmean(r[mixed_score(share, "new")] for r in results)) for share in SHARES]
