@@ -5,6 +5,7 @@ import pytest
 import tiny_models
 
 from hf_latent_bridge import AutoTranslator, OrthoTranslator, evaluate_latents
+from hf_latent_bridge.hubness import fold_items, fold_queries
 
 # encoders with random weights tell nothing about each other
 pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
@@ -69,3 +70,36 @@ def test_options_without_what_they_need_are_refused(folder, refusal):
     plain.save_pretrained(folder / "plain")
     line = refusal("evaluate", folder / "plain", *vectors(folder), "--hubness", "csls")
     assert "the translator keeps none" in line
+
+
+def test_translate_folds_items_and_queries(folder, facts):
+    translator = AutoTranslator.from_pretrained(folder / "translator")
+    told = facts("translate", folder / "translator", folder / "x.npy", folder / "queries.npy", *Q)
+    assert told["shape"] == [90, 7]
+    items = ["--fold", "items", "--metric", "cosine", "--n-neighbors", 4, "--input-space", "target"]
+    facts("translate", folder / "translator", folder / "y.npy", folder / "items.npy", *items)
+    queries, items = (np.load(folder / f"{name}.npy") for name in ("queries", "items"))
+    bank = translator.query_bank_.cpu()
+    options = {"n_neighbors": 4, "metric": "cosine"}
+    np.testing.assert_allclose(items, fold_items(Y, bank, **options), atol=1e-6)
+    expected = fold_queries(translator.transform(X), metric="cosine")
+    np.testing.assert_allclose(queries, expected, atol=1e-6)
+
+
+Q = ["--fold", "queries", "--metric", "cosine"]
+
+
+def test_a_bank_in_a_file_takes_the_place_of_the_translators(folder, facts):
+    options = ["--fold", "items", "--bank", folder / "bank.npy"]
+    facts("translate", folder / "translator", folder / "x.npy", folder / "out.npy", *options)
+    translated = AutoTranslator.from_pretrained(folder / "translator").transform(X)
+    expected = fold_items(translated, Y[:20])
+    np.testing.assert_allclose(np.load(folder / "out.npy"), expected, atol=1e-6)
+
+
+def test_options_of_a_folding_without_one_are_refused(folder, refusal):
+    line = refusal(
+        *("translate", folder / "translator", folder / "x.npy", folder / "out.npy"),
+        *("--metric", "cosine"),
+    )
+    assert "are for --fold items or queries" in line

@@ -35,6 +35,7 @@ def translate(args: argparse.Namespace) -> Result:
         split=args.split,
         revision=args.input_revision,
         scale=args.scale,
+        folding=inputs.read_folding(args),
         dtype=args.dtype,
         chunk_size=args.chunk_size,
         checkpoint_every=args.checkpoint_every,

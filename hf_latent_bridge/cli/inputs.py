@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hf_latent_bridge import Encoder, Pairs
     from hf_latent_bridge.data.streams import StreamedPairs
     from hf_latent_bridge.encoders.base import EncoderLike
+    from hf_latent_bridge.hubness import Folding
     from hf_latent_bridge.latents import Array
     from hf_latent_bridge.vectors.reader import VectorSource
 
@@ -207,6 +208,23 @@ def read_bank(args: argparse.Namespace) -> "Array | None":
         return None
     blocks = open_vectors(VectorSource(args.bank)).blocks()
     return np.concatenate([block.vectors for block in blocks])
+
+
+def read_folding(args: argparse.Namespace) -> "Folding | None":
+    """How `translate` folds; None where it only translates.
+
+    Raises:
+        ValueError: Options of a folding without `--fold`.
+    """
+    from hf_latent_bridge.hubness import Folding
+
+    given = {name: getattr(args, name) for name in ("metric", "input_space")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.fold is None:
+        if given or args.bank:
+            raise ValueError("--metric, --input-space and --bank are for --fold items or queries")
+        return None
+    return Folding(args.fold, bank=read_bank(args), n_neighbors=args.n_neighbors, **given)
 
 
 def _labels(args: argparse.Namespace) -> Sequence[Any]:

@@ -210,6 +210,24 @@ def add_translate(command: Command) -> None:
         type=_scale,
         help="what stored integers are multiplied by, or binary for bits packed in bytes",
     )
+    folding = command.add_argument_group("folding, for a store that corrects for hubs by CSLS")
+    folding.add_argument(
+        "--fold",
+        choices=("items", "queries"),
+        help="fold the items that the store holds, or the queries that it is asked",
+    )
+    folding.add_argument(
+        "--metric",
+        choices=("dot", "cosine", "euclidean"),
+        help="what the store ranks by (default: dot)",
+    )
+    folding.add_argument(
+        "--input-space",
+        choices=("source", "target"),
+        help="source: translate the input first; target: it holds target latents already, fold "
+        "them only (default: source)",
+    )
+    _add_bank(folding, "for --fold items")
     running = command.add_argument_group("running")
     running.add_argument(
         "--dtype",

@@ -13,9 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.files import write_atomic
+from hf_latent_bridge.hubness import Folding, neighbor_similarity
+from hf_latent_bridge.latents import as_tensor
 from hf_latent_bridge.translation.job import Job
 from hf_latent_bridge.translation.pipeline import (
     finish,
@@ -75,6 +79,7 @@ def translate_file(
     revision: str | None = None,
     token: str | bool | None = None,
     scale: Scale | None = None,
+    folding: Folding | None = None,
     dtype: Literal["float16", "float32", "float64"] | None = None,
     chunk_size: int = 8192,
     checkpoint_every: int = 65_536,
@@ -102,6 +107,8 @@ def translate_file(
         revision: Branch, tag or commit of a Hub dataset.
         token: Hub token for a dataset; None for the one that is logged in.
         scale: What stored integers are multiplied by, or "binary" for bits packed in bytes.
+        folding: Fold the vectors for a store, so that it corrects for hubs: the items that it holds
+            or the queries that it is asked, translated or not.
         dtype: Of the result; None for that of the input.
         chunk_size: Rows that are translated at a time.
         checkpoint_every: Rows between checkpoints, per process.
@@ -149,6 +156,7 @@ def translate_file(
         checkpoint_every,
         world,
         timeout,
+        folding=None if folding is None else _with_bank(folding, translator),
     )
     if str(output) == "-":
         return _to_stdout(job)
@@ -197,7 +205,7 @@ def _result_of(job: Job, reader: VectorReader) -> TranslatedFile:
     if job.writer.keeps == "ids":
         kept = [name for name in others if name == id_name(others)]
     dropped = [name for name in others if name not in kept]
-    dim = job.translator.target_.dim
+    dim = job.dim
     return TranslatedFile(str(job.output), n, dim, str(job.dtype), tuple(kept), tuple(dropped))
 
 
@@ -215,6 +223,7 @@ def _publish(job: Job, reader: VectorReader, description: dict[str, Any]) -> Non
         "dropped": list(result.dropped),
         "source": description,
         "translator": job.facts["translator"],
+        **({} if job.folding is None else {"folding": job.facts["folding"]}),
         "library_version": __version__,
     }
     job.manifest.unlink(missing_ok=True)
@@ -233,7 +242,7 @@ def _to_stdout(job: Job) -> TranslatedFile:
         sys.stdout.buffer.write(json_lines(translated))
         n += len(block.vectors)
     sys.stdout.buffer.flush()
-    return TranslatedFile("-", n, job.translator.target_.dim, str(job.dtype))
+    return TranslatedFile("-", n, job.dim, str(job.dtype))
 
 
 @contextlib.contextmanager
@@ -270,6 +279,27 @@ def _describe(job: Job, reader: VectorReader, ended: threading.Event) -> dict[st
             digest.update(content)
     name = "-" if reader.path == job.stdin else reader.path.name
     return {"name": name, "size": reader.path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _with_bank(folding: Folding, translator: Translator) -> Folding:
+    """The folding with the translator's bank where it needs one and has none.
+
+    Raises:
+        ValueError: The translator keeps none, or one smaller than `n_neighbors`.
+        InvalidLatentsError: The bank has another width than the translator's target.
+    """
+    if folding.side == "queries":
+        return folding
+    bank = translator.query_bank_ if folding.bank is None else as_tensor(folding.bank)
+    if bank is None:
+        raise ValueError(
+            "items are folded by a bank of queries, and the translator keeps none: give one, fit "
+            "with bank_size, or call keep_bank"
+        )
+    bank = bank.detach().cpu()
+    nothing = torch.empty(0, translator.target_.dim)
+    neighbor_similarity(nothing, bank, n_neighbors=folding.n_neighbors)  # refuses what does not fit
+    return replace(folding, bank=bank)
 
 
 def _check_positive(**sizes: float) -> None:
