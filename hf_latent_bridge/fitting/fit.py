@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -11,12 +12,12 @@ from typing import Any, TypeVar
 
 import torch
 
+from hf_latent_bridge.atomic import check_writable, write_atomic
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource, Share
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.data.pairs import as_pairs
 from hf_latent_bridge.devices import default_device
 from hf_latent_bridge.encoders.base import EncoderLike
-from hf_latent_bridge.files import write_atomic
 from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.checkpoints import (
     Checkpoint,
@@ -119,7 +120,7 @@ def fit_translator(
             "skip" such rows, count them in `dataset_` and list them in `bad_rows_file`.
         bad_rows_file: Where to write the skipped rows, one JSON object a line.
         checkpoint_dir: Folder for the moments so far, one file per process. After a kill the same
-            call resumes from there; the files are removed at the end.
+            call resumes from there. The files stay until the translator is saved or pushed.
         checkpoint_every: Pairs that a process reads between two checkpoints.
         bank_size: How many translated source items, drawn at random, to keep as a bank of queries
             for searches (`keep_bank`), which is published with the translator; 0 for none.
@@ -133,7 +134,10 @@ def fit_translator(
         InvalidPairsError: A bad row, or no good one.
         InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows, or another dim than before.
-        CheckpointError: The checkpoint is of another fit; says what changed.
+        CheckpointError: The checkpoint is of another fit, and what changed is listed; or it is
+            damaged.
+        InUseError: Another fit is using the same checkpoint.
+        OSError: A checkpoint or `bad_rows_file` cannot be written.
         ProcessError: Another process failed or was lost.
         FileNotFoundError: The folder of `bad_rows_file` does not exist.
         ValueError: An unknown `on_bad_row` or `gemm_dtype`, or a size below 1.
@@ -144,7 +148,9 @@ def fit_translator(
     started = perf_counter()
     for name, path in (("bad_rows_file", bad_rows_file), ("checkpoint_dir", checkpoint_dir)):
         check_name(path, wanted=f"a path as {name}", optional=True)
-    _check_options(gemm_dtype, checkpoint_every, bad_rows_file)
+    _check_options(gemm_dtype, checkpoint_every)
+    if bad_rows_file is not None:
+        _check_folder(Path(bad_rows_file))
     if bank_size < 0:
         raise ValueError(f"bank_size must be 0 or more, got {bank_size}")
     loop = EncodingLoop(
@@ -185,8 +191,7 @@ def fit_translator(
     n_skipped = len({(bad.shard, bad.row) for bad in bad_rows})
     skipped = {"bad_rows_skipped": n_skipped} if on_bad_row == "skip" else {}
     translator.dataset_ = {**loop.pairs.dataset, **skipped}
-    if checkpoint:
-        checkpoint.remove()
+    translator._when_saved = checkpoint.remove if checkpoint else None
     own = states[processes.share.rank]
     translator.fit_summary_ = FitSummary(
         n_pairs=n_pairs,
@@ -200,15 +205,17 @@ def fit_translator(
     return translator
 
 
-def _check_options(
-    gemm_dtype: torch.dtype, checkpoint_every: int, bad_rows_file: str | Path | None
-) -> None:
+def _check_options(gemm_dtype: torch.dtype, checkpoint_every: int) -> None:
     if gemm_dtype not in (torch.float32, torch.float64):
         raise ValueError(f"gemm_dtype must be torch.float32 or torch.float64, got {gemm_dtype}")
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
-    if bad_rows_file is not None and not Path(bad_rows_file).parent.is_dir():
+
+
+def _check_folder(bad_rows_file: Path) -> None:
+    if not bad_rows_file.parent.is_dir():
         raise FileNotFoundError(f"the folder of bad_rows_file does not exist: {bad_rows_file}")
+    check_writable(bad_rows_file.parent)
 
 
 def _identity(
@@ -240,16 +247,19 @@ def _sum_share(
     bank_size: int,
 ) -> FitState:
     """Sums the moments of a process's chunks; ends early when `stop` says so."""
-    state = checkpoint.load() if checkpoint else FitState()
-    if bank_size and state.bank is None:
-        state.bank = BankSample(bank_size)
-    for encoded in loop.run(share, after=state.after, n_done=state.rows):
-        with loop.timing("moments"):
-            state.add(encoded, _moments(translator, loop, encoded, gemm_dtype))
+    with checkpoint.claimed() if checkpoint else nullcontext():
+        state = checkpoint.load() if checkpoint else FitState()
+        if bank_size and state.bank is None:
+            state.bank = BankSample(bank_size)
+        for encoded in loop.run(share, after=state.after, n_done=state.rows):
+            with loop.timing("moments"):
+                state.add(encoded, _moments(translator, loop, encoded, gemm_dtype))
+            if checkpoint:
+                checkpoint.save_if_due(state)
+            if stop():
+                break
         if checkpoint:
-            checkpoint.save_if_due(state)
-        if stop():
-            break
+            checkpoint.finish(state)
     return state.on_cpu()
 
 

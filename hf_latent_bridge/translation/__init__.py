@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 
 from hf_latent_bridge._version import __version__
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.files import write_atomic
 from hf_latent_bridge.hubness import Folding, neighbor_similarity
 from hf_latent_bridge.latents import as_tensor
 from hf_latent_bridge.translation.job import Job
