@@ -8,9 +8,7 @@ the ranking. So the correction is one number per item, and folds into one or two
 any store of vectors then ranks by the corrected score.
 """
 
-import hashlib
-from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Float
@@ -152,64 +150,6 @@ def fold_queries(queries: Latents, *, metric: Metric = "dot") -> Latents:
     q = normalize(_rows(queries, "queries"), dim=1)
     more = torch.tensor([-0.5] if metric == "dot" else [-0.5, 0.0]).to(q)
     return like(torch.cat([q, more.expand(len(q), -1)], dim=1), queries)
-
-
-@dataclass(frozen=True, eq=False)
-class Folding:
-    """How a file of vectors is folded by `translate_file`, for a store that ranks by CSLS.
-
-    Attributes:
-        side: "items" that are searched, or "queries" that search.
-        bank: For items: latents of queries in the target space, (m, d); None for those that the
-            translator keeps.
-        n_neighbors: For items: how many of the bank's nearest count.
-        metric: What the store ranks by.
-        input_space: "source" if the vectors are translated first, "target" if they are latents of
-            the target already.
-    """
-
-    side: Literal["items", "queries"]
-    bank: Latents | None = None
-    n_neighbors: int = 10
-    metric: Metric = "dot"
-    input_space: Literal["source", "target"] = "source"
-
-    def __post_init__(self) -> None:
-        """Refuses values that do not go together.
-
-        Raises:
-            ValueError: Says which.
-        """
-        _check_metric(self.metric)
-        for name, known in (("side", ("items", "queries")), ("input_space", ("source", "target"))):
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name} must be one of {known}, got {value!r}")
-        if self.side == "queries" and self.bank is not None:
-            raise ValueError("a bank is for items: queries are folded without, leave it out")
-
-    def width(self, dim: int) -> int:
-        """Width of folded latents of `dim`."""
-        return dim + (1 if self.metric == "dot" else 2)
-
-    def fold(self, rows: Tensor) -> Tensor:
-        """Target latents (n, d) as the store takes them, in float32 or float64."""
-        x = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        if self.side == "queries" or self.bank is None:
-            return fold_queries(x, metric=self.metric)
-        return fold_items(x, self.bank, n_neighbors=self.n_neighbors, metric=self.metric)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What it does, as JSON values, with a hash of the bank."""
-        facts: dict[str, Any] = {
-            "side": self.side,
-            "metric": self.metric,
-            "input_space": self.input_space,
-        }
-        if self.bank is None:
-            return facts
-        bank = as_tensor(self.bank).cpu().double().contiguous()
-        digest = hashlib.sha256(bank.numpy().tobytes()).hexdigest()
-        return {**facts, "n_neighbors": self.n_neighbors, "bank_sha256": digest}
 
 
 @overload

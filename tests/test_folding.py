@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from hf_latent_bridge import OrthoTranslator, translate_file
+from hf_latent_bridge import Folding, OrthoTranslator, translate_file
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError
-from hf_latent_bridge.hubness import Folding
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(120, 6)).astype(np.float32)

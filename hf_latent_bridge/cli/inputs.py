@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from hf_latent_bridge import Encoder, Pairs
     from hf_latent_bridge.data.streams import StreamedPairs
     from hf_latent_bridge.encoders.base import EncoderLike
-    from hf_latent_bridge.hubness import Folding
     from hf_latent_bridge.latents import Array
+    from hf_latent_bridge.translation.folding import Folding
     from hf_latent_bridge.vectors.reader import VectorSource
 
 SIDES = ("source", "target")
@@ -216,7 +216,7 @@ def read_folding(args: argparse.Namespace) -> "Folding | None":
     Raises:
         ValueError: Options of a folding without `--fold`.
     """
-    from hf_latent_bridge.hubness import Folding
+    from hf_latent_bridge.translation.folding import Folding
 
     given = {name: getattr(args, name) for name in ("metric", "input_space")}
     given = {name: value for name, value in given.items() if value is not None}

@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.hubness import Folding, neighbor_similarity
-from hf_latent_bridge.latents import as_tensor
+from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translation.job import Job
 from hf_latent_bridge.translation.pipeline import (
     finish,
@@ -156,7 +153,7 @@ def translate_file(
         checkpoint_every,
         world,
         timeout,
-        folding=None if folding is None else _with_bank(folding, translator),
+        folding=None if folding is None else with_bank(folding, translator),
     )
     if str(output) == "-":
         return _to_stdout(job)
@@ -279,27 +276,6 @@ def _describe(job: Job, reader: VectorReader, ended: threading.Event) -> dict[st
             digest.update(content)
     name = "-" if reader.path == job.stdin else reader.path.name
     return {"name": name, "size": reader.path.stat().st_size, "sha256": digest.hexdigest()}
-
-
-def _with_bank(folding: Folding, translator: Translator) -> Folding:
-    """The folding with the translator's bank where it needs one and has none.
-
-    Raises:
-        ValueError: The translator keeps none, or one smaller than `n_neighbors`.
-        InvalidLatentsError: The bank has another width than the translator's target.
-    """
-    if folding.side == "queries":
-        return folding
-    bank = translator.query_bank_ if folding.bank is None else as_tensor(folding.bank)
-    if bank is None:
-        raise ValueError(
-            "items are folded by a bank of queries, and the translator keeps none: give one, fit "
-            "with bank_size, or call keep_bank"
-        )
-    bank = bank.detach().cpu()
-    nothing = torch.empty(0, translator.target_.dim)
-    neighbor_similarity(nothing, bank, n_neighbors=folding.n_neighbors)  # refuses what does not fit
-    return replace(folding, bank=bank)
 
 
 def _check_positive(**sizes: float) -> None:

@@ -17,8 +17,8 @@ import numpy as np
 from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, ProcessError
 from hf_latent_bridge.files import WEIGHTS_NAME, read_config, to_files
-from hf_latent_bridge.hubness import Folding
 from hf_latent_bridge.latents import Array, as_tensor
+from hf_latent_bridge.translation.folding import Folding
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.opening import is_compressed
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
