@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from hf_latent_bridge.data.chunks import ChunkNumber
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.encoders.base import Encoder
-from hf_latent_bridge.errors import CheckpointError
+from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
 from hf_latent_bridge.files import parse_json, write_atomic
 from hf_latent_bridge.fitting.encoding import EncodedChunk, Side
 from hf_latent_bridge.moments import PairedMoments
@@ -27,32 +28,49 @@ class FitState:
     """How far one process has come.
 
     Attributes:
-        moments: Sum over the usable pairs so far; None before the first.
-        after: The last chunk in the sum.
+        moments: Sums over the usable pairs so far, by name: one for each fold, for example, and for
+            each two encoders.
+        after: The last chunk in the sums.
         rows: Number of pairs read.
         bad_rows: The pairs that were skipped.
         resumed_rows: How many of `rows` an earlier run had read.
     """
 
-    moments: PairedMoments | None = None
+    moments: dict[str, PairedMoments] = field(default_factory=dict)
     after: ChunkNumber | None = None
     rows: int = 0
     bad_rows: list[BadRow] = field(default_factory=list)
     resumed_rows: int = 0
 
-    def add(self, encoded: EncodedChunk, moments: PairedMoments | None) -> None:
-        """Adds a chunk and the moments of its usable pairs, None if there are none."""
+    def add(self, encoded: EncodedChunk, moments: Mapping[str, PairedMoments]) -> None:
+        """Adds a chunk and the moments of its usable pairs, under any names."""
         self.after = encoded.chunk.number
         self.rows += encoded.n_read
         self.bad_rows.extend(encoded.bad_rows)
-        if moments is None:
-            return
-        before = self.moments  # on the CPU if it comes from a checkpoint
-        self.moments = moments if before is None else before.to(moments.sxx.device) + moments
+        for name, part in moments.items():
+            before = self.moments.get(name)  # on the CPU if it comes from a checkpoint
+            self.moments[name] = part if before is None else before.to(part.sxx.device) + part
 
     def on_cpu(self) -> "FitState":
         """The same state with its moments on the CPU."""
-        return replace(self, moments=self.moments and self.moments.to("cpu"))
+        return replace(self, moments={name: m.to("cpu") for name, m in self.moments.items()})
+
+
+def add_states(states: Sequence[FitState]) -> dict[str, PairedMoments]:
+    """The moments of all processes, added in the order of their ranks.
+
+    Raises:
+        InvalidPairsError: None of them has a usable pair.
+    """
+    total: dict[str, PairedMoments] = {}
+    for state in states:
+        for name, part in state.moments.items():
+            total[name] = total[name] + part if name in total else part
+    if not total:
+        bad = [row for state in states for row in state.bad_rows]
+        reason = f"none of {len(bad)} is usable, {bad[0]}" if bad else "got none"
+        raise InvalidPairsError(f"pairs need at least one item, {reason}")
+    return dict(sorted(total.items()))
 
 
 class Checkpoint:
@@ -105,11 +123,12 @@ class Checkpoint:
             "rows": state.rows,
             "bad_rows": [bad.to_dict() for bad in state.bad_rows],
         }
-        tensors = {}
-        if state.moments is not None:
-            moments = state.moments
-            facts |= {"n": moments.n, "eps": moments.eps}
-            tensors = {k: t.cpu().contiguous() for k, t in moments.to_tensors().items()}
+        facts["moments"] = {name: [m.n, m.eps] for name, m in state.moments.items()}
+        tensors = {
+            f"{name} {key}": tensor.cpu().contiguous()
+            for name, m in state.moments.items()
+            for key, tensor in m.to_tensors().items()
+        }
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         tensors["state"] = torch.from_numpy(text.copy())
         write_atomic(self._path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
@@ -172,9 +191,14 @@ def _read(path: Path) -> tuple[dict[str, Any], FitState]:
 
 
 def _to_fit_state(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> FitState:
-    moments = None
-    if tensors:
-        moments = PairedMoments.from_tensors(tensors, n=facts["n"], eps=facts["eps"])
+    parts: dict[str, dict[str, torch.Tensor]] = {name: {} for name in facts["moments"]}
+    for label, tensor in tensors.items():
+        name, key = label.rsplit(" ", 1)
+        parts[name][key] = tensor
+    moments = {
+        name: PairedMoments.from_tensors(part, n=n, eps=eps)
+        for (name, (n, eps)), part in zip(facts["moments"].items(), parts.values(), strict=True)
+    }
     return FitState(
         moments=moments,
         after=facts["after"] and ChunkNumber(*facts["after"]),

@@ -1,10 +1,9 @@
 """fit_translator: encodes pairs, sums their moments and solves for the map, in one pass."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -16,9 +15,13 @@ from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.data.pairs import as_pairs
 from hf_latent_bridge.devices import default_device
 from hf_latent_bridge.encoders.base import EncoderLike
-from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.files import write_atomic
-from hf_latent_bridge.fitting.checkpoints import Checkpoint, FitState, side_identity
+from hf_latent_bridge.fitting.checkpoints import (
+    Checkpoint,
+    FitState,
+    add_states,
+    side_identity,
+)
 from hf_latent_bridge.fitting.encoding import EncodedChunk, EncodingLoop, OnBadRow, Side, located
 from hf_latent_bridge.fitting.processes import Processes
 from hf_latent_bridge.moments import PairedMoments
@@ -166,9 +169,9 @@ def fit_translator(
     bad_rows = [bad for state in states for bad in state.bad_rows]
     if bad_rows_file is not None and processes.is_first:
         _write_bad_rows(Path(bad_rows_file), bad_rows)
-    moments = _sum(states, bad_rows)
+    moments = add_states(states)
     with loop.timing("solve"):
-        _solve(translator, loop.sides, moments)
+        n_pairs = _solve(translator, loop.sides, moments)
     n_skipped = len({(bad.shard, bad.row) for bad in bad_rows})
     skipped = {"bad_rows_skipped": n_skipped} if on_bad_row == "skip" else {}
     translator.dataset_ = {**loop.pairs.dataset, **skipped}
@@ -176,7 +179,7 @@ def fit_translator(
         checkpoint.remove()
     own = states[processes.share.rank]
     translator.fit_summary_ = FitSummary(
-        n_pairs=moments.n,
+        n_pairs=n_pairs,
         n_skipped=n_skipped,
         n_read=own.rows - own.resumed_rows,
         n_resumed=own.resumed_rows,
@@ -229,7 +232,7 @@ def _sum_share(
     state = checkpoint.load() if checkpoint else FitState()
     for encoded in loop.run(share, after=state.after, n_done=state.rows):
         with loop.timing("moments"):
-            state.add(encoded, _moments(translator, loop.sides, encoded, gemm_dtype))
+            state.add(encoded, _moments(translator, loop, encoded, gemm_dtype))
         if checkpoint:
             checkpoint.save_if_due(state)
         if stop():
@@ -238,35 +241,35 @@ def _sum_share(
 
 
 def _moments(
-    translator: Translator, sides: tuple[Side, ...], encoded: EncodedChunk, gemm_dtype: torch.dtype
-) -> PairedMoments | None:
-    """Moments of a chunk's usable pairs, on the device of an encoder if there is one."""
+    translator: Translator, loop: EncodingLoop, encoded: EncodedChunk, gemm_dtype: torch.dtype
+) -> dict[str, PairedMoments]:
+    """Moments of a chunk's usable pairs by fold, on the device of an encoder if there is one."""
     if not encoded.latents:
-        return None
+        return {}
     encoders = [
-        z.device for z, side in zip(encoded.latents, sides, strict=True) if not side.holds_latents
+        z.device
+        for z, side in zip(encoded.latents, loop.sides, strict=True)
+        if not side.holds_latents
     ]
     device = encoders[0] if encoders else default_device()
     dtype = torch.float32 if device.type == "mps" else gemm_dtype  # MPS has no float64
     x, y = (z.to(device, dtype) for z in encoded.latents)
+    start = encoded.chunk.number.index * loop.chunk_size
     with located(encoded.chunk):
-        return translator.pair_moments(x, y)
+        folds = translator.fold_moments(x, y, start=start)
+    return {f"fold {number}": fold for number, fold in enumerate(folds) if fold is not None}
 
 
-def _sum(states: list[FitState], bad_rows: list[BadRow]) -> PairedMoments:
-    """The moments of all processes, added in the order of their ranks."""
-    moments = [state.moments for state in states if state.moments is not None]
-    if not moments:
-        reason = f"none of {len(bad_rows)} is usable, {bad_rows[0]}" if bad_rows else "got none"
-        raise InvalidPairsError(f"pairs need at least one item, {reason}")
-    return reduce(add, moments)
-
-
-def _solve(translator: Translator, sides: tuple[Side, ...], moments: PairedMoments) -> None:
-    moments = replace(moments, eps=max(moments.eps, _NOISE))
-    source, target = (side.space(dim) for side, dim in zip(sides, moments.sxy.shape, strict=True))
-    translator.fit_moments(moments, source=source, target=target)
+def _solve(
+    translator: Translator, sides: tuple[Side, ...], moments: Mapping[str, PairedMoments]
+) -> int:
+    """Solves for the map; returns the number of pairs."""
+    folds = [replace(fold, eps=max(fold.eps, _NOISE)) for fold in moments.values()]
+    dims = folds[0].sxy.shape
+    source, target = (side.space(dim) for side, dim in zip(sides, dims, strict=True))
+    translator.fit_moments(folds, source=source, target=target)
     translator.to(dtype=torch.float32)
+    return translator.n_pairs_
 
 
 def _write_bad_rows(path: Path, bad_rows: list[BadRow]) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
@@ -318,9 +318,12 @@ class Translator(TranslatorEstimator, Published):
             )
 
     def _learn(
-        self, moments: PairedMoments, source: SpaceSpec | None, target: SpaceSpec | None
+        self,
+        folds: Sequence[PairedMoments | None],
+        source: SpaceSpec | None,
+        target: SpaceSpec | None,
     ) -> Self:
-        super()._learn(moments, source, target)
+        super()._learn(folds, source, target)
         self.dataset_, self.metrics_ = {}, {}
         if self.repo_id is not None:
             self._came_from(None, None)

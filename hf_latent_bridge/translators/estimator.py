@@ -4,6 +4,9 @@ import abc
 import copy
 import inspect
 import warnings
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import Any, Self, overload
 
 import numpy as np
@@ -92,7 +95,7 @@ class TranslatorEstimator(abc.ABC):
             RankWarning: The pairs do not determine the map; the minimum-norm one is taken.
             UnrelatedPairsWarning: The pairs explain no more than shuffled ones do.
         """
-        return self.fit_moments(self.pair_moments(X, y), source=source, target=target)
+        return self._learn(self.fold_moments(X, y), source, target)._solved()
 
     def fit_transform(self, X: Latents, y: Latents) -> Latents:
         """Fits on the pairs and translates their source latents."""
@@ -111,7 +114,7 @@ class TranslatorEstimator(abc.ABC):
         """
         self._check_params()
         if not self._is_fitted():
-            return self._learn(self.pair_moments(X, y), None, None)
+            return self._learn(self.fold_moments(X, y), None, None)
         if self.moments_ is None:
             raise NotFittedError(
                 "a loaded translator does not hold the moments of its pairs: "
@@ -123,14 +126,24 @@ class TranslatorEstimator(abc.ABC):
                 f"unit_norm={self.params_['unit_norm']!r}, which is now {self.unit_norm!r}: "
                 "set it back to add pairs, or call fit to start over"
             )
-        moments = self.pair_moments(X, y)
-        self._check_width(moments.mean_x, self.source_)
-        self._check_width(moments.mean_y, self.target_)
-        return self._learn(self.moments_ + moments, self.source_, self.target_)
+        if len(self._folds) != self.n_folds:
+            raise ValueError(
+                f"the {self.n_pairs_:,} pairs so far were summed in {len(self._folds)} folds, and "
+                f"these parameters need {self.n_folds}: set them back to add pairs, or call fit"
+            )
+        folds = self.fold_moments(X, y, start=self.n_pairs_)
+        first = next(fold for fold in folds if fold is not None)
+        self._check_width(first.mean_x, self.source_)
+        self._check_width(first.mean_y, self.target_)
+        both = [
+            before + fold if before and fold else before or fold
+            for before, fold in zip(self._folds, folds, strict=True)
+        ]
+        return self._learn(both, self.source_, self.target_)
 
     def fit_moments(
         self,
-        moments: PairedMoments,
+        moments: PairedMoments | Sequence[PairedMoments],
         *,
         source: SpaceSpec | None = None,
         target: SpaceSpec | None = None,
@@ -138,13 +151,47 @@ class TranslatorEstimator(abc.ABC):
         """Estimates the map from moments of the pairs, which `pair_moments` sums.
 
         Args:
-            moments: Moments of all pairs.
+            moments: Moments of all pairs. Where a parameter is "auto": moments of each fold, which
+                `fold_moments` sums.
             source: The source space, recorded in the config.
             target: The target space, recorded in the config.
+
+        Raises:
+            InvalidLatentsError: Another number of folds than `n_folds`.
         """
-        self._learn(moments, source, target)
-        self._solve_now()
-        return self
+        folds = [moments] if isinstance(moments, PairedMoments) else list(moments)
+        if self.n_folds == 1 and folds:
+            folds = [reduce(add, folds)]
+        return self._learn(folds, source, target)._solved()
+
+    @property
+    def n_folds(self) -> int:
+        """Into how many folds the pairs are dealt; 1 unless a parameter is "auto"."""
+        return 1
+
+    def fold_moments(self, X: Latents, y: Latents, *, start: int = 0) -> list[PairedMoments | None]:
+        """Moments of a batch of pairs for each fold; pairs are dealt to the folds one by one.
+
+        Args:
+            X: Source latents, (n, d_source).
+            y: Target latents, (n, d_target).
+            start: Number of the first pair among all batches, which decides its fold.
+
+        Returns:
+            One entry for each of `n_folds`; None for a fold without a pair in this batch.
+        """
+        if self.n_folds == 1:
+            return [self.pair_moments(X, y)]
+        source, target = as_tensor(X), as_targets(y)
+        if source.ndim != 2 or len(source) != len(target) or len(source) == 0:
+            return [self.pair_moments(source, target)]  # which refuses them
+        check_finite(source)
+        check_finite(target)
+        rows = [slice((k - start) % self.n_folds, None, self.n_folds) for k in range(self.n_folds)]
+        return [
+            self.pair_moments(source[part], target[part]) if len(source[part]) else None
+            for part in rows
+        ]
 
     def pair_moments(self, X: Latents, y: Latents, *, full_syy: bool = False) -> PairedMoments:
         """Moments of a batch of pairs, as this translator needs them (after `unit_norm`)."""
@@ -260,9 +307,18 @@ class TranslatorEstimator(abc.ABC):
         return copy.deepcopy(self.map_)
 
     def _learn(
-        self, moments: PairedMoments, source: SpaceSpec | None, target: SpaceSpec | None
+        self,
+        folds: Sequence[PairedMoments | None],
+        source: SpaceSpec | None,
+        target: SpaceSpec | None,
     ) -> Self:
         self._check_params()
+        if len(folds) != self.n_folds:
+            raise InvalidLatentsError(
+                f"{self!r} chooses by {self.n_folds} folds and needs the moments of each, got "
+                f"{len(folds)}: sum them with fold_moments"
+            )
+        moments = reduce(add, (fold for fold in folds if fold is not None))
         d_source, d_target = moments.sxy.shape
         source, target = source or SpaceSpec(d_source), target or SpaceSpec(d_target)
         if (source.dim, target.dim) != (d_source, d_target):
@@ -271,7 +327,7 @@ class TranslatorEstimator(abc.ABC):
                 f"and {target}"
             )
         self.params_ = {name: _plain(value) for name, value in self.get_params().items()}
-        self.moments_ = moments
+        self.moments_, self._folds = moments, list(folds)
         self.source_, self.target_ = source, target
         self._n_pairs = moments.n
         self._maps = {}
@@ -285,6 +341,10 @@ class TranslatorEstimator(abc.ABC):
             warnings.warn(_describe_shuffled(self.moments_), UnrelatedPairsWarning, stacklevel=3)
         as_fitted = type(self)(**self.params_)
         self._maps["fitted"] = as_fitted._learn_map(self.moments_)
+
+    def _solved(self) -> Self:
+        self._solve_now()
+        return self
 
     def _learn_map(self, moments: PairedMoments) -> Map:
         """The map for these moments, in the precision of the pairs, by the current parameters."""
