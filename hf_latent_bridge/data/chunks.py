@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,7 @@ class Share:
 EVERYTHING = Share()
 
 
+@runtime_checkable
 class PairSource(Protocol):
     """Pairs that can be read in one pass, by one or several processes."""
 

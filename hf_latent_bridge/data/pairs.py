@@ -244,3 +244,10 @@ def combined_record(first: dict[str, Any], second: dict[str, Any]) -> dict[str, 
     """The record of two datasets together; empty for lists, which have no record."""
     parts = [*first.get("parts", [first]), *second.get("parts", [second])]
     return {"parts": parts} if any(parts) else {}
+
+
+def as_views(items: PairSource | Mapping[str, Sequence[Any]] | Sequence[Any]) -> PairSource:
+    """Items as `load_views` gives them: from those, from columns by name, or from one list."""
+    if isinstance(items, Mapping):
+        return Views(items)
+    return items if isinstance(items, PairSource) else Views({"items": items})

@@ -44,7 +44,14 @@ from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
 _NAME = re.compile(r"\w[\w.-]*")
 _VIEW_FIELDS = {"view": str, "views": list, "alpha": float, "shrink": float, "correlations": list}
-_FIELDS = {"space": dict, "params": dict, "views": dict, "n_pairs": int, "information": dict}
+_FIELDS = {
+    "space": dict,
+    "params": dict,
+    "views": dict,
+    "dataset": dict,
+    "n_pairs": int,
+    "information": dict,
+}
 _PARAMS = {"dim": int, "alpha": float, "shrink": float, "n_folds": int}
 
 
@@ -132,6 +139,8 @@ class SharedSpace(Published):
         params_: The parameters that the fit read, with the penalty and the width that were used.
         space_: The shared space; its revision is a digest of all maps.
         alpha_: The penalty that was used.
+        dataset_: Which items the fit saw; JSON values, printed on the card.
+        fit_summary_: Where the time of `fit_shared_space` went; None for any other fit.
         information_: Held-out mutual information of each penalty tried, in bits, and the held-out
             correlation of each axis; None if nothing was "auto".
         n_pairs_: Number of items that all views saw; of pairs, the smallest number.
@@ -156,6 +165,8 @@ class SharedSpace(Published):
     alpha_: float
     information_: Information | None
     n_pairs_: int
+    dataset_: dict[str, Any]
+    fit_summary_: object | None = None
 
     def fit(
         self, views: Mapping[str, Latents], *, spaces: Mapping[str, SpaceSpec] | None = None
@@ -196,10 +207,8 @@ class SharedSpace(Published):
             For each fold what `fit_moments` takes; None for a fold without a row in this batch.
             There is one fold where neither `alpha` nor `dim` is "auto".
         """
-        self._check_params()
+        self.check(views)
         tensors = {name: as_tensor(latents) for name, latents in views.items()}
-        if len(tensors) < 2:
-            raise InvalidLatentsError(f"a shared space needs 2 views or more, got {list(tensors)}")
         lengths = {name: len(x) for name, x in tensors.items()}
         if len(set(lengths.values())) > 1:
             raise InvalidLatentsError(f"views need equal numbers of rows, got {lengths}")
@@ -241,12 +250,39 @@ class SharedSpace(Published):
             "n_folds": self.n_folds,
         }
         self.information_, self.alpha_ = information, alpha
+        self.dataset_, self.fit_summary_ = {}, None
         self.n_pairs_ = min(m.n for m in moments.values())
         eps = max(m.eps for m in moments.values())
         double = eps < torch.finfo(torch.float32).eps
         self._keep(solved, sources, torch.float64 if double else torch.float32)
         self._came_from(None, None)
         return self
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """Moves the maps of all views to a device or floating dtype; so they are saved."""
+        self._require_fit()
+        for view in self.views_.values():
+            view.to(device, dtype)
+        return self
+
+    def record(self, dataset: Mapping[str, Any]) -> None:
+        """Notes which items the fit saw, for the configs and the card."""
+        self._require_fit()
+        for holder in (self, *self.views_.values()):
+            holder.dataset_ = dict(dataset)
+
+    def check(self, views: Iterable[str]) -> None:
+        """Refuses parameters out of range, and names of views that cannot be fitted.
+
+        Raises:
+            InvalidLatentsError: Fewer than two views.
+            ValueError: A parameter out of range, or a name that cannot be a folder.
+        """
+        self._check_params()
+        if len(names := _check_names(views)) < 2:
+            raise InvalidLatentsError(f"a shared space needs 2 views or more, got {names}")
 
     def translator(self, view: str) -> SharedViewTranslator:
         """The translator from a view's latents into the shared space.
@@ -316,6 +352,7 @@ class SharedSpace(Published):
         space.params_ = dict(config["params"])
         space.space_, space.alpha_ = SpaceSpec.from_dict(config["space"]), float(space.alpha)
         space.n_pairs_, space.views_ = config["n_pairs"], {}
+        space.dataset_ = config["dataset"]
         space.information_ = _curve(config["information"], f"{where}: information")
         if fetched.commit is not None:
             options["revision"] = fetched.commit
@@ -351,6 +388,7 @@ class SharedSpace(Published):
             "space": self.space_.to_dict(),
             "params": self.params_,
             "views": {name: view.source_.to_dict() for name, view in self.views_.items()},
+            "dataset": self.dataset_,
             "n_pairs": self.n_pairs_,
             "information": asdict(curve) if curve else {},
         }
