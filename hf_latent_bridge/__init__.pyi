@@ -45,12 +45,19 @@ from hf_latent_bridge.integrations.sentence_transformers import (
     to_sentence_transformer as to_sentence_transformer,
 )
 from hf_latent_bridge.moments import PairedMoments as PairedMoments
+from hf_latent_bridge.selection import Selection as Selection
+from hf_latent_bridge.selection import Trial as Trial
 from hf_latent_bridge.spaces import SpaceSpec as SpaceSpec
 from hf_latent_bridge.stitching import StitchedModel as StitchedModel
 from hf_latent_bridge.stitching import stitch as stitch
 from hf_latent_bridge.stitching import zero_shot as zero_shot
 from hf_latent_bridge.translation import TranslatedFile as TranslatedFile
 from hf_latent_bridge.translation import translate_file as translate_file
+from hf_latent_bridge.translation.migration import Migration as Migration
+from hf_latent_bridge.translation.migration import MigrationPlan as MigrationPlan
+from hf_latent_bridge.translation.migration import migrate as migrate
+from hf_latent_bridge.translation.migration import plan_migration as plan_migration
+from hf_latent_bridge.translation.migration import roll_back_migration as roll_back_migration
 from hf_latent_bridge.translators.base import AutoTranslator as AutoTranslator
 from hf_latent_bridge.translators.base import Translator as Translator
 from hf_latent_bridge.translators.composed import ComposedTranslator as ComposedTranslator
@@ -64,4 +71,5 @@ from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTrans
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace
 from hf_latent_bridge.translators.shared_space import SharedViewTranslator as SharedViewTranslator
+from hf_latent_bridge.translators.spectral import SpectralTranslator as SpectralTranslator
 from hf_latent_bridge.vectors.reader import VectorSource as VectorSource

@@ -73,12 +73,28 @@ class HubUnavailableError(LatentBridgeError, ConnectionError):
     """The Hub cannot be reached and the files are not in the cache."""
 
 
+class DamagedFileError(HubUnavailableError, WeightsError):
+    """A downloaded file is not the one on the Hub, and could not be fetched whole."""
+
+
 class CheckpointError(LatentBridgeError, ValueError):
     """The checkpoint of an unfinished fit or translation is of another one, or is damaged."""
 
 
+class InUseError(LatentBridgeError, BlockingIOError):
+    """Another process is writing the same file or folder."""
+
+
 class ProcessError(LatentBridgeError, RuntimeError):
     """Another of the processes that work together failed, or they are not as many as started."""
+
+
+class StoreError(LatentBridgeError, ValueError):
+    """A vector store that does not hold what its URL names, or refuses what was asked of it."""
+
+
+class StoreUnavailableError(LatentBridgeError, ConnectionError):
+    """A vector store that cannot be reached, went away, or does not answer in time."""
 
 
 class MissingExtraError(LatentBridgeError, ImportError):
@@ -91,3 +107,7 @@ class UnrelatedPairsWarning(UserWarning):
 
 class RankWarning(UserWarning):
     """The pairs do not determine the map; the minimum-norm solution was taken."""
+
+
+class SelectionWarning(UserWarning):
+    """A choice by cross-validation that rests on few pairs, or lies on the edge of those tried."""

@@ -104,10 +104,27 @@ def fold_items(
         ValueError: An unknown metric, or `n_neighbors` out of range.
     """
     _check_metric(metric)
-    x = normalize(_rows(items, "items"), dim=1)
-    r = neighbor_similarity(x, bank, n_neighbors=n_neighbors)[:, None]
+    x = _rows(items, "items")
+    r = neighbor_similarity(x, bank, n_neighbors=n_neighbors)
+    return like(append_similarity(x, r, metric=metric), items)
+
+
+def append_similarity(
+    items: Float[Tensor, "n d"], similarity: Float[Tensor, " n"], *, metric: Metric = "dot"
+) -> Tensor:
+    """As `fold_items`, where r of each item is known already.
+
+    Args:
+        items: (n, d); scaled to unit L2 norm.
+        similarity: r of each item, (n,), from `neighbor_similarity`.
+        metric: What the store ranks by.
+
+    Returns:
+        (n, d + 1) or (n, d + 2).
+    """
+    r = similarity[:, None]
     rest = [] if metric == "dot" else [(1 - r.square()).clamp(min=0).sqrt()]
-    return like(torch.cat([x, r, *rest], dim=1), items)
+    return torch.cat([normalize(items, dim=1), r, *rest], dim=1)
 
 
 @overload
@@ -132,6 +149,68 @@ def fold_queries(queries: Latents, *, metric: Metric = "dot") -> Latents:
     q = normalize(_rows(queries, "queries"), dim=1)
     more = torch.tensor([-0.5] if metric == "dot" else [-0.5, 0.0]).to(q)
     return like(torch.cat([q, more.expand(len(q), -1)], dim=1), queries)
+
+
+@overload
+def rescore(
+    cosines: Tensor, rows: Tensor, similarity: Tensor, *, top_k: int = 10
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def rescore(
+    cosines: Array, rows: Array, similarity: Array, *, top_k: int = 10
+) -> tuple[Array, Array]: ...
+def rescore(
+    cosines: Latents, rows: Latents, similarity: Latents, *, top_k: int = 10
+) -> tuple[Latents, Latents]:
+    """The best of a longer list by the corrected score, for a store that may not be rewritten.
+
+    Ask the store for several times `top_k` items: an item that it does not find cannot move up.
+    With all items found, the ranking is that of folded items.
+
+    Args:
+        cosines: Of each query with the items that the store found for it, (m, k).
+        rows: Which items these are, (m, k), integers; negative where the store found fewer.
+        similarity: r of all items, (n,), from `neighbor_similarity`.
+        top_k: How many to keep; all where there are fewer.
+
+    Returns:
+        Corrected scores and rows, (m, top_k) each, best first. Where the store found fewer, the
+        score is minus infinity and the row -1.
+
+    Raises:
+        InvalidLatentsError: `cosines` and `rows` are not two matrices of one shape, `similarity`
+            is not one number per item, or a row is beyond it.
+        ValueError: `top_k` is less than 1.
+    """
+    found, items, r = as_tensor(cosines), torch.as_tensor(rows), as_tensor(similarity)
+    _check_found(found, items, r)
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    items = items.to(found.device).long()
+    scores = csls_scores(found, r.to(found)[items.clamp(min=0)])
+    scores = scores.masked_fill(items < 0, -torch.inf)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    ranked = items.gather(1, order).clamp(min=-1)[:, :top_k]
+    scores = scores[:, :top_k]
+    if isinstance(cosines, Tensor):
+        return scores, ranked
+    return scores.cpu().numpy(), ranked.cpu().numpy()
+
+
+def _check_found(cosines: Tensor, rows: Tensor, similarity: Tensor) -> None:
+    if cosines.ndim != 2 or rows.shape != cosines.shape or rows.is_floating_point():
+        raise InvalidLatentsError(
+            "cosines and rows (integers) must be two matrices of one shape (m, k), got "
+            f"{tuple(cosines.shape)} and {rows.dtype} of {tuple(rows.shape)}"
+        )
+    if similarity.ndim != 1 or len(similarity) == 0:
+        raise InvalidLatentsError(
+            f"similarity must be one number per item, (n,), got shape {tuple(similarity.shape)}"
+        )
+    if rows.numel() and int(rows.max()) >= len(similarity):
+        raise InvalidLatentsError(
+            f"rows must be below {len(similarity)}, the length of similarity, got {int(rows.max())}"
+        )
 
 
 def _mean_of_nearest(

@@ -102,22 +102,135 @@ class Solution:
     full_rank: int
 
 
-def solve_least_squares(problem: Problem, *, alpha: float = 0.0) -> Solution:
+def solve_least_squares(
+    problem: Problem, *, alpha: float = 0.0, rank: int | None = None
+) -> Solution:
     """Minimises mean ‖x W - y‖² + alpha ‖W‖²: the paper's `linear`, and ridge for alpha > 0.
 
     With n pairs, scikit-learn's `Ridge(alpha=n * alpha)` on the scaled latents is the same.
     Where the pairs leave W undetermined, the solution of least norm is taken.
+
+    Args:
+        problem: Scaled moments.
+        alpha: Penalty.
+        rank: The best map of at most this rank; None for any.
     """
-    w, rank = _least_squares(problem, alpha)
-    return problem.solution(w, rank if alpha == 0 else len(w), len(w))
+    return RidgePath.of(problem).ridge(alpha, rank=rank)
 
 
 def solve_l_ortho(problem: Problem) -> Solution:
     """Flattens the singular values of `linear` to one: the paper's `l-ortho`, U Vᵀ of W."""
-    w, rank = _least_squares(problem, 0.0)
-    u, s, vh = svd(w)
-    keep = min(rank, _rank(s, problem.eps, len(s)))
-    return problem.solution(u[:, :keep] @ vh[:keep], keep, min(w.shape))
+    return RidgePath.of(problem).spectrum(0.0).solution(0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class RidgePath:
+    """Ridge solutions for any number of penalties, from one eigendecomposition.
+
+    Attributes:
+        problem: Scaled moments.
+        values: Eigenvalues of C, ascending, (d_x,).
+        vectors: Its eigenvectors as columns, (d_x, d_x).
+        projected: K in these eigenvectors, (d_x, d_y).
+        rank: In how many directions the source varies more than rounding does.
+    """
+
+    problem: Problem
+    values: Float[Tensor, " d_x"]
+    vectors: Float[Tensor, "d_x d_x"]
+    projected: Float[Tensor, "d_x d_y"]
+    rank: int
+
+    @classmethod
+    def of(cls, problem: Problem) -> "RidgePath":
+        """Decomposes C, which is all that the penalties share."""
+        values, vectors = torch.linalg.eigh(problem.c)
+        rank = _rank(values.flip(0), problem.eps, len(values))
+        return cls(problem, values.clamp(min=0), vectors, vectors.mT @ problem.k, rank)
+
+    @property
+    def spread(self) -> float:
+        """Mean variance of the source columns that vary: 1 under scaling "standard"."""
+        return float(self.values.sum()) / max(1, int((~self.problem.flat_x).sum()))
+
+    def weight(self, alpha: float) -> Float[Tensor, "d_x d_y"]:
+        """(C + alpha I)⁻¹ K, of least norm for alpha = 0; K itself, to which it tends, for inf.
+
+        Args:
+            alpha: Penalty, in the units of C.
+        """
+        if alpha == float("inf"):
+            return self.problem.k
+        first = len(self.values) - self.rank if alpha == 0 else 0
+        shrunk = self.projected[first:] / (self.values[first:] + alpha)[:, None]
+        return self.vectors[:, first:] @ shrunk
+
+    def ridge(self, alpha: float, *, rank: int | None = None) -> Solution:
+        """The ridge solution; least squares of least norm for alpha = 0.
+
+        Args:
+            alpha: Penalty, in the units of C.
+            rank: The best map of at most this rank (Izenman 1975; with a penalty, Mukherjee & Zhu
+                2011): predictions are projected on their own leading principal axes.
+        """
+        w, full = self.weight(alpha), len(self.values)
+        if rank is not None and rank < min(w.shape):
+            first = full - self.rank if alpha == 0 else 0
+            roots = (self.values[first:] + alpha).rsqrt()
+            axes = svd(roots[:, None] * self.projected[first:])[2][:rank]
+            w = (w @ axes.mT) @ axes
+        return self.problem.solution(w, self.rank if alpha == 0 else full, full)
+
+    def spectrum(self, alpha: float) -> "Spectrum":
+        """The singular vectors of the ridge solution, for any exponent.
+
+        Args:
+            alpha: Penalty, in the units of C; inf for the singular vectors of K.
+        """
+        u, s, vh = svd(self.weight(alpha))
+        keep = _rank(s, self.problem.eps, max(self.problem.k.shape))
+        keep = min(keep, self.rank) if alpha == 0 else keep
+        return Spectrum(self.problem, u[:, :keep], s[:keep], vh[:keep], determined=alpha > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """The ridge solution of one penalty as U S Vᵀ, whose singular values can be flattened.
+
+    Directions in which the pairs do not co-vary are left out: they are mapped to zero.
+
+    Attributes:
+        problem: Scaled moments.
+        u: Left singular vectors as columns, (d_x, k).
+        s: Singular values, (k,).
+        vh: Right singular vectors as rows, (k, d_y).
+        determined: Whether a penalty determines the map in all directions.
+    """
+
+    problem: Problem
+    u: Float[Tensor, "d_x k"]
+    s: Float[Tensor, " k"]
+    vh: Float[Tensor, "k d_y"]
+    determined: bool
+
+    def weight(self, gamma: float, *, scale: bool = False) -> Float[Tensor, "d_x d_y"]:
+        """U S^gamma Vᵀ in scaled coordinates.
+
+        Args:
+            gamma: 1 for the ridge solution, 0 for the rotation in it.
+            scale: Multiply by the least-squares scalar, ⟨W, K⟩ / ⟨W, C W⟩.
+        """
+        w = (self.u * self.s.pow(gamma)) @ self.vh
+        spread = (w * (self.problem.c @ w)).sum()
+        if not scale or spread <= 0:  # all source latents are equal, so that w is zero
+            return w
+        return w * ((w * self.problem.k).sum() / spread)
+
+    def solution(self, gamma: float, *, scale: bool = False) -> Solution:
+        """The affine map with `weight(gamma)` at its centre; arguments as there."""
+        full = min(self.problem.k.shape)
+        rank = full if self.determined and gamma > 0 else len(self.s)
+        return self.problem.solution(self.weight(gamma, scale=scale), rank, full)
 
 
 def solve_ortho(problem: Problem, *, scale: bool = False) -> Solution:
@@ -167,15 +280,6 @@ def _svd_by_qr_iteration(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ) from error
     u, s, vh = (torch.from_numpy(factor).to(matrix) for factor in factors)
     return u, s, vh
-
-
-def _least_squares(problem: Problem, alpha: float) -> tuple[Tensor, int]:
-    values, vectors = torch.linalg.eigh(problem.c)
-    rank = _rank(values.flip(0), problem.eps, len(values))
-    if alpha == 0:
-        values, vectors = values[len(values) - rank :], vectors[:, len(values) - rank :]
-    projected = (vectors.mT @ problem.k) / (values.clamp(min=0) + alpha)[:, None]
-    return vectors @ projected, rank
 
 
 def _rank(descending: Tensor, eps: float, dim: int) -> int:

@@ -196,6 +196,7 @@ def test_a_fit_that_stopped_goes_on_and_ends_as_an_uninterrupted_one(tmp_path):
     found = fit(views)
     assert found.fit_summary_.n_resumed > 0
     assert_same(found, SharedSpace(4).fit(views), views)
+    found.save_pretrained(tmp_path / "space")
     assert not (tmp_path / "checkpoint").exists()
 
 

@@ -196,15 +196,15 @@ def test_two_writers_never_undo_each_other(repo_id, monkeypatch):
 
     first, second = fit_head(*problem(), C=0.1), fit_head(*problem(), C=10)
     first.push_to_hub(repo_id, token="hf_alice")
-    original = client.read_card
+    original = client.read_head
 
-    def read_card(*arguments, **keywords):
+    def read_head(*arguments, **keywords):
         found = original(*arguments, **keywords)
-        monkeypatch.setattr(client, "read_card", original)
+        monkeypatch.setattr(client, "read_head", original)
         fit_head(*problem(), C=1).push_to_hub(repo_id, token="hf_alice")
         return found
 
-    monkeypatch.setattr(client, "read_card", read_card)
+    monkeypatch.setattr(client, "read_head", read_head)
     with pytest.raises(HubUnavailableError, match="push again"):
         second.push_to_hub(repo_id, token="hf_alice")
     assert second.commit is None

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.hubness import csls_scores, fold_items, fold_queries, neighbor_similarity
+from hf_latent_bridge.hubness import (
+    csls_scores,
+    fold_items,
+    fold_queries,
+    neighbor_similarity,
+    rescore,
+)
 
 METRICS = ["dot", "cosine", "euclidean"]
 
@@ -127,3 +133,58 @@ def test_an_unknown_metric_is_refused(latents):
     ):
         with pytest.raises(ValueError, match="metric must be 'dot', 'cosine' or 'euclidean'"):
             fold()
+
+
+def overfetched(scores, k):
+    rows = np.argsort(-scores, axis=1)[:, :k]
+    return np.take_along_axis(scores, rows, axis=1), rows
+
+
+def test_rescoring_all_items_gives_the_explicit_ranking(latents):
+    queries, items, bank = latents
+    cosines, r = unit(queries) @ unit(items).T, explicit_similarity(items, bank, 10)
+    scores, rows = rescore(*overfetched(cosines, 300), r, top_k=12)
+    expected = np.sort(cosines - r / 2, axis=1)[:, ::-1][:, :12]
+    np.testing.assert_allclose(scores, expected)
+    np.testing.assert_array_equal(rows, np.argsort(r / 2 - cosines, axis=1)[:, :12])
+
+
+def test_a_longer_list_comes_nearer_to_the_explicit_ranking(latents):
+    queries, items, bank = latents
+    cosines, r = unit(queries) @ unit(items).T, explicit_similarity(items, bank, 10)
+    explicit = np.argsort(r / 2 - cosines, axis=1)[:, :10]
+    shares = []
+    for k in (10, 20, 40, 80, 300):
+        _, rows = rescore(*overfetched(cosines, k), r)
+        shares.append(
+            np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, explicit, strict=True)])
+        )
+    assert shares == sorted(shares)
+    assert shares[0] < 0.95
+    assert shares[-1] == 1
+
+
+def test_places_that_the_store_left_empty_come_last(latents):
+    _, items, bank = latents
+    r = torch.from_numpy(neighbor_similarity(items, bank))
+    cosines, rows = torch.tensor([[0.9, 0.1, 0.2]]), torch.tensor([[4, -1, 7]])
+    scores, ranked = rescore(cosines, rows, r)
+    assert ranked.tolist()[0][2] == -1
+    assert sorted(ranked.tolist()[0][:2]) == [4, 7]
+    assert scores[0, 2] == -torch.inf
+
+
+@pytest.mark.parametrize(
+    ("cosines", "rows", "similarity", "error", "message"),
+    [
+        (np.ones((2, 3)), np.ones((2, 2), int), np.ones(5), InvalidLatentsError, "of one shape"),
+        (np.ones((2, 3)), np.ones((2, 3)), np.ones(5), InvalidLatentsError, r"rows \(integers\)"),
+        (np.ones((2, 3)), np.full((2, 3), 5), np.ones(5), InvalidLatentsError, "below 5"),
+        (np.ones((2, 3)), np.ones((2, 3), int), np.ones((5, 2)), InvalidLatentsError, "per item"),
+    ],
+)
+def test_lists_that_cannot_be_rescored_are_refused(cosines, rows, similarity, error, message):
+    with pytest.raises(error, match=message):
+        rescore(cosines, rows, similarity)
+    with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
+        rescore(np.ones((1, 1)), np.zeros((1, 1), int), np.ones(1), top_k=0)

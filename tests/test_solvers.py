@@ -11,14 +11,18 @@ from sklearn.preprocessing import StandardScaler
 
 from hf_latent_bridge import (
     AffineTranslator,
+    AutoTranslator,
     LinearTranslator,
     LOrthoTranslator,
     OrthoTranslator,
     PairedMoments,
+    SpectralTranslator,
 )
 from hf_latent_bridge.errors import RankWarning, SolverError
 from hf_latent_bridge.solvers import (
+    SCALINGS,
     Problem,
+    RidgePath,
     solve_l_ortho,
     solve_least_squares,
     solve_ortho,
@@ -286,3 +290,161 @@ def test_moments_summed_in_parts_give_the_same_map():
 def test_a_scale_that_is_neither_true_nor_false_is_refused():
     with pytest.raises(ValueError, match="scale must be True or False, got 'yes'"):
         OrthoTranslator(scale="yes").fit(*pairs(3, 3))
+
+
+# The family between ridge and rotation
+
+
+def scaled_moments(scaling: str, d_x: int = 4, d_y: int = 7, n: int = 300) -> Problem:
+    x, y = (torch.from_numpy(side) for side in pairs(d_x, d_y, n))
+    return Problem.from_moments(PairedMoments.from_batch(x, y), scaling)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize(("d_x", "d_y"), WIDTHS)
+def test_the_corners_of_the_spectral_family_are_the_other_methods(d_x, d_y, scaling):
+    x, y = pairs(d_x, d_y)
+    corners = {
+        (0, 1): LinearTranslator(scaling=scaling),
+        (0, 0): LOrthoTranslator(scaling=scaling),
+        ("inf", 0): OrthoTranslator(scaling=scaling),
+    }
+    for (alpha, gamma), corner in corners.items():
+        spectral = SpectralTranslator(alpha=alpha, gamma=gamma, scale=False, scaling=scaling)
+        expected, found = corner.fit(x, y).map_, spectral.fit(x, y).map_
+        torch.testing.assert_close(found.weight, expected.weight, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(found.bias, expected.bias, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.1, 10.0])
+def test_the_spectral_family_with_exponent_one_is_ridge(alpha):
+    x, y = pairs(5, 3)
+    spectral = SpectralTranslator(alpha=alpha, gamma=1, scale=False).fit(x, y).map_
+    ridge = AffineTranslator(alpha=alpha).fit(x, y).map_
+    torch.testing.assert_close(spectral.weight, ridge.weight, rtol=1e-9, atol=1e-11)
+
+
+def test_a_large_penalty_tends_to_an_infinite_one():
+    x, y = pairs(5, 3)
+    for gamma in (0, 0.5, 1):
+        large, infinite = (
+            SpectralTranslator(alpha=alpha, gamma=gamma).fit(x, y).map_.weight
+            for alpha in (1e9, float("inf"))
+        )
+        torch.testing.assert_close(large, infinite, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_between_the_corners_it_is_the_definition_written_out_in_numpy(scaling):
+    problem = scaled_moments(scaling)
+    c, k = problem.c.numpy(), problem.k.numpy()
+    alpha = 0.3 * np.trace(c) / len(c)
+    u, s, vt = np.linalg.svd(np.linalg.solve(c + alpha * np.eye(len(c)), k), full_matrices=False)
+    expected = u @ np.diag(s**0.4) @ vt
+    path = RidgePath.of(problem)
+    spectrum = path.spectrum(0.3 * path.spread)
+    np.testing.assert_allclose(spectrum.weight(0.4), expected, atol=1e-10)
+    expected *= (expected * k).sum() / (expected * (c @ expected)).sum()
+    np.testing.assert_allclose(spectrum.weight(0.4, scale=True), expected, atol=1e-10)
+
+
+def test_the_scale_of_the_spectral_family_is_the_least_squares_scalar():
+    x, y = pairs(6, 6)
+    fitted = SpectralTranslator(alpha=2, gamma=0.5, scaling="none", scale=False).fit(x, y)
+    free, *_ = np.linalg.lstsq(fitted.transform(x).reshape(-1, 1), y.reshape(-1), rcond=None)
+    scaled = SpectralTranslator(alpha=2, gamma=0.5, scaling="none").fit(x, y)
+    np.testing.assert_allclose(scaled.map_.weight, free * fitted.map_.weight.numpy(), atol=1e-12)
+
+
+def test_the_penalty_of_the_spectral_family_does_not_depend_on_the_units():
+    x, y = pairs(5, 3)
+    for scaling in SCALINGS:
+        translator = SpectralTranslator(scaling=scaling)
+        expected = translator.fit(x, y).transform(x)
+        np.testing.assert_allclose(translator.fit(100 * x, y).transform(100 * x), expected)
+
+
+def test_one_decomposition_serves_all_penalties():
+    problem = scaled_moments("standard")
+    path = RidgePath.of(problem)
+    for alpha in (0.0, 0.1, 10.0):
+        expected = solve_least_squares(problem, alpha=alpha)
+        torch.testing.assert_close(path.ridge(alpha).weight, expected.weight)
+
+
+def test_a_rotation_that_few_pairs_leave_open_is_told_under_any_penalty():
+    x, y = pairs(20, 20, n=10)
+    for alpha in (0, 1, "inf"):
+        with pytest.warns(RankWarning, match="10 pairs determine 9 of 20 directions"):
+            SpectralTranslator(alpha=alpha, gamma=0).fit(x, y).map_  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "params", [{"alpha": -1}, {"alpha": "1"}, {"alpha": float("nan")}, {"gamma": 2}, {"scale": 1}]
+)
+def test_a_spectral_parameter_out_of_range_is_refused(params):
+    with pytest.raises(ValueError, match=f"{next(iter(params))} must be"):
+        SpectralTranslator(**params).fit(*pairs(3, 3))
+
+
+def test_an_infinite_penalty_is_saved_as_a_text(tmp_path):
+    x, y = pairs(4, 4)
+    fitted = SpectralTranslator(alpha=float("inf")).fit(x, y)
+    fitted.save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path, device="cpu")
+    assert loaded.alpha == "inf"
+    np.testing.assert_array_equal(loaded.transform(x), fitted.transform(x))
+
+
+# Reduced rank
+
+
+def reduced_rank_in_numpy(x, y, rank, alpha=0.0):
+    """Izenman (1975) on scaled pairs: fitted values are projected on their principal axes."""
+    n, width = x.shape
+    tall_x = np.vstack([x, np.sqrt(n * alpha) * np.eye(width)])
+    tall_y = np.vstack([y, np.zeros((width, y.shape[1]))])
+    full = np.linalg.lstsq(tall_x, tall_y, rcond=None)[0]
+    axes = np.linalg.svd(tall_x @ full, full_matrices=False)[2][:rank]
+    return full @ axes.T @ axes
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+@pytest.mark.parametrize(("d_x", "d_y"), [(12, 12), (9, 14), (14, 9)])
+def test_a_map_of_low_rank_is_reduced_rank_regression(d_x, d_y, alpha):
+    x, y = pairs(d_x, d_y)
+    scale_x, scale_y = StandardScaler().fit(x), StandardScaler().fit(y)
+    weight = reduced_rank_in_numpy(scale_x.transform(x), scale_y.transform(y), 3, alpha)
+    expected = scale_y.inverse_transform(scale_x.transform(x) @ weight)
+    fitted = AffineTranslator(alpha=alpha, rank=3).fit(x, y)
+    np.testing.assert_allclose(fitted.transform(x), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_no_map_of_the_same_rank_fits_better():
+    x, y = pairs(8, 8)
+    fitted = AffineTranslator(rank=2, scaling="center").fit(x, y)
+    error = np.square(fitted.transform(x) - y).sum()
+    whole = AffineTranslator(scaling="center").fit(x, y).map_.weight.numpy()
+    u, s, vt = np.linalg.svd(whole)
+    truncated = x @ (u[:, :2] * s[:2]) @ vt[:2]
+    assert error < np.square(truncated - truncated.mean(0) - y + y.mean(0)).sum()
+
+
+def test_a_rank_that_is_no_limit_changes_nothing():
+    x, y = pairs(5, 7)
+    whole = AffineTranslator(alpha=0.1).fit(x, y).map_
+    for rank in (5, 100):
+        assert torch.equal(
+            AffineTranslator(alpha=0.1, rank=rank).fit(x, y).map_.weight, whole.weight
+        )
+
+
+@pytest.mark.parametrize("rank", [0, -1, 2.5, "3"])
+def test_a_rank_out_of_range_is_refused(rank):
+    with pytest.raises(ValueError, match="rank must be an integer >= 1 or None"):
+        AffineTranslator(rank=rank).fit(*pairs(3, 3))
+
+
+def test_rank_and_gradient_do_not_go_together():
+    with pytest.raises(ValueError, match="rank is for the closed form"):
+        AffineTranslator(rank=2, solver="gradient").fit(*pairs(3, 3))

@@ -23,7 +23,7 @@ WITH_A_TIMEOUT = {
     "subprocess.run",
 }
 ENDLESS = {
-    ("hf_latent_bridge/hub/client.py", "_WATCH.get()"),  # a context variable
+    ("hf_latent_bridge/hub/waits.py", "_WATCH.get()"),  # a context variable
     ("scripts/demo.py", "app.wait()"),  # until ctrl-c
 }
 

@@ -1,4 +1,4 @@
-"""The command line: latent-bridge fit | evaluate | translate | push | cache | info."""
+"""The command line: latent-bridge fit | evaluate | translate | migrate | push | cache | info."""
 
 import argparse
 import json
@@ -23,6 +23,9 @@ latent-bridge fit --source sentence-transformers/all-MiniLM-L6-v2 \\
 latent-bridge evaluate minilm-to-mpnet --dataset fancyzhx/ag_news \\
       --split test --source-column text --max-pairs 1000""",
     "translate": "latent-bridge translate me/minilm-to-mpnet minilm.npy mpnet.npy",
+    "migrate": """\
+latent-bridge migrate qdrant:./store/docs qdrant:./store/docs-mpnet \
+      --translator me/minilm-to-mpnet --alias search""",
     "push": "latent-bridge push minilm-to-mpnet me/minilm-to-mpnet --private",
     "cache": "latent-bridge cache clear --encoder sentence-transformers/all-MiniLM-L6-v2",
     "info": "latent-bridge info me/minilm-to-mpnet --revision v1",
@@ -116,6 +119,11 @@ _COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
         commands.translate,
         options.add_translate,
         "translate a file, dataset or stream of latents",
+    ),
+    "migrate": (
+        commands.migrate,
+        options.add_migrate,
+        "move a vector store to a new model without encoding again",
     ),
     "push": (commands.push, options.add_push, "publish a saved translator on the Hub"),
     "cache": (

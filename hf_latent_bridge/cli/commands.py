@@ -54,6 +54,43 @@ def translate(args: argparse.Namespace) -> Result:
     return facts, str(written)
 
 
+def migrate(args: argparse.Namespace) -> Result:
+    """Moves the vectors of a store, says what that would be, or undoes it."""
+    import hf_latent_bridge as bridge
+
+    if args.rollback:
+        done = bridge.roll_back_migration(
+            args.source, args.target, state_dir=args.state_dir, timeout=args.timeout
+        )
+        return {"done": done}, done
+    if args.translator is None:
+        raise ValueError("--translator is needed: the repo or folder of a fitted translator")
+    translator = bridge.AutoTranslator.from_pretrained(
+        args.translator, revision=args.revision, device="cpu"
+    )
+    if args.dry_run:
+        plan = bridge.plan_migration(
+            translator,
+            args.source,
+            args.target,
+            text_field=args.text_field,
+            price_per_million_tokens=args.price,
+            timeout=args.timeout,
+        )
+        return plan.to_dict(), str(plan)
+    moved = bridge.migrate(
+        translator,
+        args.source,
+        args.target,
+        alias=args.alias,
+        batch_size=args.batch_size,
+        state_dir=args.state_dir,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return moved.to_dict(), str(moved)
+
+
 def push(args: argparse.Namespace) -> Result:
     """Publishes a saved translator."""
     from hf_latent_bridge import AutoTranslator
@@ -161,10 +198,14 @@ def evaluate(args: argparse.Namespace) -> Result:
 
 
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
+    from hf_latent_bridge.atomic import check_writable
+
     if args.push and translator.repo_id is None:
         raise ValueError(f"--push writes to a repo, and {args.translator} is a folder: use --save")
     if args.save and translator.repo_id is not None:
         raise ValueError(f"--save writes to a folder, and {args.translator} is a repo: use --push")
+    if args.save:
+        check_writable(Path(args.translator))
 
 
 def _write_results(
@@ -191,11 +232,13 @@ def _write_results(
 def fit(args: argparse.Namespace) -> Result:
     """Fits a translator on paired items and saves it."""
     from hf_latent_bridge import evaluate
+    from hf_latent_bridge.atomic import check_writable
     from hf_latent_bridge.fitting.processes import Processes
     from hf_latent_bridge.hub.published import check_save_directory
 
     translator = _new_translator(args.type, args.param)
     check_save_directory(args.output)
+    check_writable(Path(args.output))
     inputs.check_choice(args)
     inputs.check_encoders(args)
     pairs = inputs.open_pairs(args, args.split)
@@ -240,6 +283,7 @@ def _fit(
         bad_rows_file=args.bad_rows_file,
         checkpoint_dir=args.checkpoint_dir,
         checkpoint_every=args.checkpoint_every,
+        bank_size=args.bank_size,
         progress=args.progress,
     )
 

@@ -126,7 +126,7 @@ def given_spaces(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             continue
         known = {"repo_id": name, "modality": modality}
         if revision is not None:
-            known["revision"] = client.resolve_commit(name, revision=revision)
+            known["revision"] = client.resolve(name, revision=revision).commit
         spaces[side] = {key: value for key, value in known.items() if value is not None}
     return spaces
 

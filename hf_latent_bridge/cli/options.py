@@ -37,7 +37,13 @@ def _written() -> str:
     return writable()
 
 
-_REGISTERED = {"types": _types, "formats": _formats, "written": _written}
+def _stores() -> str:
+    from hf_latent_bridge.vectors.stores.registry import addressable
+
+    return addressable()
+
+
+_REGISTERED = {"types": _types, "formats": _formats, "written": _written, "stores": _stores}
 
 
 def add_fit(command: Command) -> None:
@@ -68,6 +74,13 @@ def add_fit(command: Command) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="parameter of the type, such as scaling=center; may be repeated",
+    )
+    method.add_argument(
+        "--bank-size",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="publish N translated source items with it, by which searches correct for hubs",
     )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
     running = _add_running(command)
@@ -212,6 +225,52 @@ def add_translate(command: Command) -> None:
     )
     running.add_argument(
         "--restart", action="store_true", help="start over where a run was killed, not go on"
+    )
+
+
+def add_migrate(command: Command) -> None:
+    """Options of `migrate`."""
+    command.add_argument("source", help="URL of the old vectors ({stores})")
+    command.add_argument(
+        "target", help="URL of the new ones: another collection, or ?vector=NEW in the same one"
+    )
+    command.add_argument("--translator", metavar="REPO", help="translator: repo id or folder")
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    command.add_argument(
+        "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
+    )
+    way = command.add_argument_group("instead of moving").add_mutually_exclusive_group()
+    way.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, and write nothing"
+    )
+    way.add_argument(
+        "--rollback",
+        action="store_true",
+        help="give the alias back and remove the target that an earlier run has made",
+    )
+    plan = command.add_argument_group("with --dry-run: what encoding again would cost")
+    plan.add_argument("--text-field", metavar="FIELD", help="field of the payload with the text")
+    plan.add_argument("--price", type=float, metavar="P", help="of a million tokens")
+    running = command.add_argument_group("running")
+    running.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=1000,
+        metavar="N",
+        help="rows read, translated and written at a time (default: 1000)",
+    )
+    running.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        help="where it is noted which target a migration has made (default: "
+        "latent-bridge/migrations in the folder HF_HOME)",
+    )
+    running.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for one request to a store (default: 60)",
     )
 
 

@@ -4,11 +4,11 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from hf_latent_bridge.data.load import load_pairs
 from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
@@ -17,10 +17,13 @@ from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import ConfigError, DecoderError, WeightsError
 from hf_latent_bridge.files import check_fields, check_sizes, parse_json
 from hf_latent_bridge.hub.published import Component
+from hf_latent_bridge.hubness import append_similarity, fold_queries, neighbor_similarity
 from hf_latent_bridge.latents import Latents, as_tensor
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SpaceSpec, check_meet
+from hf_latent_bridge.translators.base import Translator
 
 ITEMS_NAME = "items.jsonl"
+Hubness = Literal["csls"]
 
 
 class LatentIndex(Component):
@@ -35,6 +38,10 @@ class LatentIndex(Component):
         metric: "cosine", "dot" or "euclidean".
         search_type: Name of the search backend, "exact" or "faiss".
         search_params: The backend's parameters.
+        hubness: "csls" if items that come up for all kinds of queries are taken down, else None.
+        n_neighbors: How many of the bank's nearest queries count for that.
+        bank: Latents of queries, (m, d), of unit norm, by which added items are corrected; None
+            without.
     """
 
     kind_key = "decoder_type"
@@ -50,6 +57,9 @@ class LatentIndex(Component):
         metric: Metric = "cosine",
         search: str = "exact",
         search_params: Mapping[str, Any] | None = None,
+        hubness: Hubness | None = None,
+        bank: Latents | Translator | None = None,
+        n_neighbors: int = 10,
     ) -> None:
         if metric not in METRICS:
             raise DecoderError(f"metric must be one of {METRICS}, got {metric!r}")
@@ -57,7 +67,10 @@ class LatentIndex(Component):
         self._search_type, self._search_params = search, dict(search_params or {})
         self._build_search = find_search(search, self._search_params)
         self._vectors = torch.empty(0, space.dim, device=as_tensor(vectors).device)
+        self._similarity = self._vectors.new_empty(0)
         self._items: tuple[Any, ...] = ()
+        self._hubness, self._n_neighbors = _check_hubness(hubness, bank, metric), n_neighbors
+        self._bank = None if bank is None else self._to_bank(bank)
         self.add(vectors, items)
         if not self._items:
             raise DecoderError("an index needs at least one vector, got none")
@@ -79,7 +92,9 @@ class LatentIndex(Component):
             space: Whose latents they are; recorded, so that queries of others are refused.
             options: `metric` is "cosine" (the default), "dot" or "euclidean". `search` is "exact"
                 (the default), "faiss" or another registered backend, and `search_params` are its
-                parameters, such as `{"factory": "HNSW32"}` for "faiss".
+                parameters, such as `{"factory": "HNSW32"}` for "faiss". `hubness="csls"` corrects
+                the ranking by a `bank` of queries: their latents in this space, (m, d), or a
+                translator into it that keeps one (`keep_bank`); `n_neighbors` of them count.
 
         Raises:
             InvalidLatentsError: No matrix, another width than the space's, NaN or infinity.
@@ -110,7 +125,8 @@ class LatentIndex(Component):
             item: The column to find; None for the encoded one. For images take a column of names:
                 pictures cannot be saved as items.
             split: Split of a Hub dataset or folder.
-            options: `metric`, `search` and `search_params`, as `from_latents` takes them.
+            options: `metric`, `search`, `search_params`, `hubness`, `bank` and `n_neighbors`, as
+                `from_latents` takes them.
 
         Raises:
             InvalidPairsError: No such split or column, or an empty row.
@@ -145,12 +161,34 @@ class LatentIndex(Component):
         """A copy of the backend's parameters."""
         return copy.deepcopy(self._search_params)
 
+    @property
+    def hubness(self) -> Hubness | None:
+        """Which correction the ranking has."""
+        return self._hubness
+
+    @property
+    def n_neighbors(self) -> int:
+        """How many of the bank's nearest queries count for an item."""
+        return self._n_neighbors
+
+    @property
+    def bank(self) -> Tensor | None:
+        """Latents of queries, (m, d), of unit norm; None without."""
+        return self._bank
+
+    def drop_bank(self) -> Self:
+        """Forgets the bank, so that it is not published; no item can be added after that."""
+        if self._bank is not None:
+            self._bank = None
+            self._came_from(None, None)
+        return self
+
     def add(self, vectors: Latents, items: Sequence[Any]) -> Self:
         """Appends vectors and their items.
 
         Raises:
             InvalidLatentsError: Another width than the index's, NaN or infinity.
-            DecoderError: Not one item per vector.
+            DecoderError: Not one item per vector, or the index corrects for hubs and has no bank.
         """
         new = check_latents(vectors, self.space, like=self._vectors).detach()
         if isinstance(items, str) or len(items) != len(new):
@@ -160,16 +198,18 @@ class LatentIndex(Component):
             )
         if not len(new):
             return self
-        everything = torch.cat([self._vectors, new])
-        self._search = self._build_search(everything, self._metric, **self._search_params)
-        self._vectors, self._items = everything, (*self._items, *items)
+        similarity = torch.cat([self._similarity, self._similarity_of(new)])
+        self._hold(torch.cat([self._vectors, new]), similarity)
+        self._items = (*self._items, *items)
         self._came_from(None, None)  # the repo holds fewer vectors
         return self
 
     def search(self, queries: Latents, top_k: int = 10) -> list[list[dict[str, Any]]]:
         """The nearest items of each query, best first, as {"item", "score", "row"}.
 
-        The score is the cosine, the dot product or minus the distance: higher is better.
+        The score is the cosine, the dot product or minus the distance: higher is better. With
+        `hubness="csls"` it is the cosine minus half the item's mean cosine with the queries of the
+        bank that are nearest to it.
 
         Args:
             queries: (m, d).
@@ -183,6 +223,8 @@ class LatentIndex(Component):
         x = check_latents(queries, self.space, like=self._vectors).detach()
         if len(x) == 0:
             return []
+        if self._hubness:
+            x = fold_queries(x, metric="cosine")
         scores, rows = self._search.search(x, k)
         return [
             [
@@ -200,17 +242,64 @@ class LatentIndex(Component):
     def __len__(self) -> int:
         return len(self.items)
 
+    def _to_bank(self, bank: Latents | Translator) -> Tensor:
+        """The bank as unit rows like the vectors."""
+        if isinstance(bank, Translator):
+            check_meet(("the bank's translator", bank.target_), ("the index", self.space))
+            if (kept := bank.query_bank_) is None:
+                raise DecoderError(
+                    f"{bank!r} has no bank of queries: call its keep_bank(X), or pass latents"
+                )
+            bank = kept
+        rows = check_latents(bank, self.space, like=self._vectors).detach()
+        if not 1 <= self._n_neighbors <= len(rows):
+            raise DecoderError(
+                f"n_neighbors must be from 1 to {len(rows)}, the size of the bank, got "
+                f"{self._n_neighbors}"
+            )
+        return normalize(rows, dim=1)
+
+    def _similarity_of(self, vectors: Tensor) -> Tensor:
+        """Each vector's r, (n,), by the bank; nothing where no correction is made."""
+        if self._hubness is None:
+            return vectors.new_empty(0)
+        if self._bank is None:
+            raise DecoderError(
+                f"items cannot be added without the bank of queries that the other {len(self):,} "
+                "were corrected by: make a new index with a bank"
+            )
+        return neighbor_similarity(vectors, self._bank, n_neighbors=self._n_neighbors)
+
+    def _hold(self, vectors: Tensor, similarity: Tensor) -> None:
+        """Makes the vectors searchable, and keeps them."""
+        if self._hubness:  # all of one norm, so that a graph or clusters of FAISS serve too
+            searched, metric = append_similarity(vectors, similarity, metric="cosine"), "dot"
+        else:
+            searched, metric = vectors, self._metric
+        self._search = self._build_search(searched, metric, **self._search_params)
+        self._vectors, self._similarity = vectors, similarity
+
     def _params(self) -> dict[str, Any]:
-        return {
+        params = {
             "metric": self._metric,
             "search": self._search_type,
             "search_params": self.search_params,
             "n": len(self),
             "items_sha256": hashlib.sha256(self._extras()[ITEMS_NAME]).hexdigest(),
         }
+        if self._hubness is None:
+            return params
+        bank_size = 0 if self._bank is None else len(self._bank)
+        correction = {"hubness": self._hubness, "n_neighbors": self._n_neighbors}
+        return {**params, **correction, "bank_size": bank_size}
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {"vectors": self.vectors}
+        tensors = {"vectors": self.vectors}
+        if self._hubness:
+            tensors["similarity"] = self._similarity
+        if self._bank is not None:
+            tensors["bank"] = self._bank
+        return tensors
 
     def _extras(self) -> dict[str, bytes]:
         lines = [_to_line(row, item) for row, item in enumerate(self.items)]
@@ -219,11 +308,18 @@ class LatentIndex(Component):
     @classmethod
     def _shapes(cls, space: SpaceSpec, params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         params = _current(params)
-        check_fields(params, _FIELDS, "params")
+        corrected = "hubness" in params
+        check_fields(params, _FIELDS | (_CORRECTION if corrected else {}), "params")
         check_sizes("n", [params["n"]])
         if params["metric"] not in METRICS:
             raise ConfigError(f"params: metric must be one of {METRICS}, got {params['metric']!r}")
-        return {"vectors": (params["n"], space.dim)}
+        shapes: dict[str, tuple[int, ...]] = {"vectors": (params["n"], space.dim)}
+        if corrected:
+            _check_correction(params)
+            shapes["similarity"] = (params["n"],)
+            if params["bank_size"]:
+                shapes["bank"] = (params["bank_size"], space.dim)
+        return shapes
 
     @classmethod
     def _build(
@@ -231,21 +327,59 @@ class LatentIndex(Component):
         space: SpaceSpec,
         params: dict[str, Any],
         tensors: dict[str, Tensor],
-        paths: Mapping[str, Path],
+        extras: Mapping[str, bytes],
     ) -> Self:
         params = _current(params)
-        items = _read_items(paths[ITEMS_NAME], params["n"], params["items_sha256"])
-        options = {name: params[name] for name in ("metric", "search", "search_params")}
+        items = _read_items(extras[ITEMS_NAME], params["n"], params["items_sha256"])
+        index = cls.__new__(cls)
+        index.space, index._metric = space, params["metric"]
+        index._search_type, index._search_params = params["search"], params["search_params"]
+        index._hubness, index._n_neighbors = params.get("hubness"), params.get("n_neighbors", 10)
+        index._bank, index._items = tensors.get("bank"), tuple(items)
+        similarity = tensors.get("similarity", torch.empty(0))
         try:
-            return cls(tensors["vectors"], items, space, **options)
+            index._build_search = find_search(index._search_type, index._search_params)
+            index._hold(tensors["vectors"], similarity)
         except DecoderError as error:
             raise ConfigError(f"params: {error}") from error
+        return index
 
     def __repr__(self) -> str:
-        return f"LatentIndex({len(self):,} items, {self.metric}) of {self.space}"
+        how = f"{self.metric}, hubness={self.hubness!r}" if self.hubness else self.metric
+        return f"LatentIndex({len(self):,} items, {how}) of {self.space}"
 
 
 _FIELDS = {"metric": str, "search": str, "search_params": dict, "n": int, "items_sha256": str}
+_CORRECTION = {"hubness": str, "n_neighbors": int, "bank_size": int}
+
+
+def _check_hubness(hubness: Hubness | None, bank: object, metric: Metric) -> Hubness | None:
+    if hubness not in (None, *get_args(Hubness)):
+        raise DecoderError(f"hubness must be one of {get_args(Hubness)} or None, got {hubness!r}")
+    if (hubness is None) != (bank is None):
+        raise DecoderError(
+            "hubness='csls' needs a bank of queries, latents (m, d) or a translator that keeps one"
+            if hubness
+            else "a bank of queries is for hubness='csls': state it, or leave the bank out"
+        )
+    if hubness and metric != "cosine":
+        raise DecoderError(f"hubness={hubness!r} compares cosines, got metric={metric!r}")
+    return hubness
+
+
+def _check_correction(params: Mapping[str, Any]) -> None:
+    if params["hubness"] not in get_args(Hubness):
+        raise ConfigError(
+            f"params: hubness must be one of {get_args(Hubness)}, got {params['hubness']!r}"
+        )
+    if params["metric"] != "cosine":
+        raise ConfigError(f"params: hubness needs metric 'cosine', got {params['metric']!r}")
+    check_sizes("n_neighbors", [params["n_neighbors"]])
+    if params["bank_size"] and params["bank_size"] < params["n_neighbors"]:
+        raise ConfigError(
+            f"params: bank_size must be 0 or at least n_neighbors, {params['n_neighbors']}, got "
+            f"{params['bank_size']}"
+        )
 
 
 def _current(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,11 +402,12 @@ def _to_line(row: int, item: Any) -> bytes:
         ) from error
 
 
-def _read_items(path: Path, n: int, sha256: str) -> list[Any]:
-    content = path.read_bytes()
+def _read_items(content: bytes, n: int, sha256: str) -> list[Any]:
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise WeightsError(f"{path} is not the file that config.json describes (SHA-256 differs)")
+        raise WeightsError(
+            f"{ITEMS_NAME} is not the file that config.json describes (SHA-256 differs)"
+        )
     lines = content.split(b"\n")[:-1]
     if len(lines) != n:
-        raise WeightsError(f"{path} must hold {n} items, got {len(lines)}")
-    return [parse_json(line, f"{path}: item {number}") for number, line in enumerate(lines)]
+        raise WeightsError(f"{ITEMS_NAME} must hold {n} items, got {len(lines)}")
+    return [parse_json(line, f"{ITEMS_NAME}: item {number}") for number, line in enumerate(lines)]

@@ -25,6 +25,7 @@ from hf_latent_bridge.errors import (
 )
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
+from hf_latent_bridge.hub.waits import bounded_waits
 from hf_latent_bridge.names import check_name
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -107,7 +108,7 @@ def _load(name: str, hub: client.HubOptions, **others: Any) -> ModelEncoder:
         raise ValueError(f"pooling must be one of {known} or None, got {others['pooling']!r}")
     options = LoadOptions(**_located(name, hub), **others)
     try:
-        with client.bounded_waits():
+        with bounded_waits():
             return _loader(options)
     except LatentBridgeError:
         raise
@@ -127,8 +128,9 @@ def _located(name: str, hub: client.HubOptions) -> dict[str, Any]:
         return {"name": str(folder), "commit": None, "hub": {}}
     looked: dict[str, Any] = {"token": hub.get("token"), "cache_dir": hub.get("cache_dir")}
     looked["local_files_only"] = hub.get("local_files_only", False)
-    commit = client.resolve_commit(name, revision=revision, **looked)
-    looked["force_download"] = hub.get("force_download", False)
+    commit, reached = client.resolve(name, revision=revision, **looked)
+    looked["local_files_only"] = not reached
+    looked["force_download"] = reached and hub.get("force_download", False)
     return {"name": name, "commit": commit, "hub": {**looked, "subfolder": subfolder}}
 
 

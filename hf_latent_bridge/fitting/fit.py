@@ -84,6 +84,7 @@ def fit_translator(
     bad_rows_file: str | Path | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every: int = 100_000,
+    bank_size: int = 0,
     progress: bool = False,
 ) -> FittedTranslator:
     """Fits `translator` on the pairs as the two encoders see them, in one pass.
@@ -109,8 +110,10 @@ def fit_translator(
             "skip" such rows, count them in `dataset_` and list them in `bad_rows_file`.
         bad_rows_file: Where to write the skipped rows, one JSON object a line.
         checkpoint_dir: Folder for the moments so far, one file per process. After a kill the same
-            call resumes from there; the files are removed at the end.
+            call resumes from there. The files stay until the translator is saved or pushed.
         checkpoint_every: Pairs that a process reads between two checkpoints.
+        bank_size: How many translated source items, drawn at random, to keep as a bank of queries
+            for searches (`keep_bank`), which is published with the translator; 0 for none.
         progress: Show a progress bar in the first process.
 
     Returns:
@@ -121,7 +124,10 @@ def fit_translator(
         InvalidPairsError: A bad row, or no good one.
         InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows, or another dim than before.
-        CheckpointError: The checkpoint is of another fit; says what changed.
+        CheckpointError: The checkpoint is of another fit, and what changed is listed; or it is
+            damaged.
+        InUseError: Another fit is using the same checkpoint.
+        OSError: A checkpoint or `bad_rows_file` cannot be written.
         ProcessError: Another process failed or was lost.
         FileNotFoundError: The folder of `bad_rows_file` does not exist.
         ValueError: An unknown `on_bad_row` or `gemm_dtype`, or a size below 1.
@@ -138,6 +144,7 @@ def fit_translator(
         bad_rows_file=bad_rows_file,
         checkpoint_dir=checkpoint_dir,
         checkpoint_every=checkpoint_every,
+        bank_size=bank_size,
         progress=progress,
     )
     sides = Side("source", source), Side("target", target)
@@ -155,8 +162,11 @@ def fit_translator(
         spaces = [side.space(dim) for side, dim in zip(sides, dims, strict=True)]
         translator.fit_moments(folds, source=spaces[0], target=spaces[1])
         translator.to(dtype=torch.float32)
+        if summed.bank is not None:
+            translator.keep_bank(summed.bank, size=len(summed.bank))
     translator.dataset_ = summed.dataset
-    translator.fit_summary_ = _finish(sums, summed, translator.n_pairs_, started)
+    translator._when_saved = summed.remove_checkpoint
+    translator.fit_summary_ = _summary(sums, summed, translator.n_pairs_, started)
     return translator
 
 
@@ -196,7 +206,7 @@ def fit_shared_space(
         gemm_dtype: Dtype of the products of latents.
         on_bad_row: "stop" or "skip"; an item that one view cannot use is skipped for all.
         bad_rows_file: Where to write the skipped rows.
-        checkpoint_dir: Folder for the moments so far.
+        checkpoint_dir: Folder for the moments so far, kept until the space is saved or pushed.
         checkpoint_every: Items that a process reads between two checkpoints.
         progress: Show a progress bar in the first process.
 
@@ -209,7 +219,9 @@ def fit_shared_space(
         InvalidLatentsError: Fewer than two encoders, too few items for the folds, an encoder gave
             NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows, or another dim than before.
-        CheckpointError: The checkpoint is of another fit; says what changed.
+        CheckpointError: The checkpoint is of another fit, and what changed is listed; or it is
+            damaged.
+        InUseError: Another fit is using the same checkpoint.
         ProcessError: Another process failed or was lost.
         FileNotFoundError: The folder of `bad_rows_file` does not exist.
         ValueError: A parameter out of range, or a name that cannot be a folder.
@@ -255,14 +267,12 @@ def fit_shared_space(
         space.fit_moments(folds, spaces=spaces)
         space.to(dtype=torch.float32)
     space.record(summed.dataset)
-    space.fit_summary_ = _finish(sums, summed, space.n_pairs_, started)
+    space._when_saved = summed.remove_checkpoint
+    space.fit_summary_ = _summary(sums, summed, space.n_pairs_, started)
     return space
 
 
-def _finish(sums: MomentSums, summed: Summed, n_pairs: int, started: float) -> FitSummary:
-    """Removes the checkpoint of a fit that has succeeded, and sums it up."""
-    if summed.checkpoint:
-        summed.checkpoint.remove()
+def _summary(sums: MomentSums, summed: Summed, n_pairs: int, started: float) -> FitSummary:
     return FitSummary(
         n_pairs=n_pairs,
         n_skipped=summed.n_skipped,

@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.atomic import check_writable, write_atomic
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.devices import default_device
-from hf_latent_bridge.files import write_atomic
+from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.checkpoints import Checkpoint, FitState, add_states, side_identity
 from hf_latent_bridge.fitting.encoding import EncodedChunk, EncodingLoop, OnBadRow, Side, located
 from hf_latent_bridge.fitting.processes import Processes
@@ -40,6 +43,7 @@ class FitOptions:
     bad_rows_file: str | Path | None = None
     checkpoint_dir: str | Path | None = None
     checkpoint_every: int = 100_000
+    bank_size: int = 0
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -51,10 +55,10 @@ class FitOptions:
             )
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
-        if self.bad_rows_file is not None and not Path(self.bad_rows_file).parent.is_dir():
-            raise FileNotFoundError(
-                f"the folder of bad_rows_file does not exist: {self.bad_rows_file}"
-            )
+        if self.bank_size < 0:
+            raise ValueError(f"bank_size must be 0 or more, got {self.bank_size}")
+        if self.bad_rows_file is not None:
+            _check_folder(Path(self.bad_rows_file))
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,9 @@ class Summed:
         n_read: Pairs that this process read in this run.
         n_resumed: Pairs that this process had read in an earlier run, before it was killed.
         processes: Number of processes.
-        checkpoint: To remove once the fit has succeeded; None if there is none.
+        bank: Latents of the first side, (n, d), drawn at random for a bank of queries; None where
+            none is kept.
+        remove_checkpoint: To call once the result is saved; None if there is no checkpoint.
     """
 
     moments: dict[str, PairedMoments]
@@ -77,7 +83,8 @@ class Summed:
     n_read: int
     n_resumed: int
     processes: int
-    checkpoint: Checkpoint | None
+    bank: Tensor | None
+    remove_checkpoint: Callable[[], None] | None
 
 
 class MomentSums:
@@ -132,7 +139,8 @@ class MomentSums:
             n_read=own.rows - own.resumed_rows,
             n_resumed=own.resumed_rows,
             processes=processes.share.count,
-            checkpoint=self._checkpoint,
+            bank=_bank(states),
+            remove_checkpoint=self._checkpoint.remove if self._checkpoint else None,
         )
 
     def _open_checkpoint(self, what: Any) -> Checkpoint | None:
@@ -150,6 +158,8 @@ class MomentSums:
             "gemm_dtype": str(self._options.gemm_dtype),
             "processes": share.count,
         }
+        if self._options.bank_size:
+            identity["bank_size"] = self._options.bank_size
         every = self._options.checkpoint_every
         folder = self._options.checkpoint_dir
         return Checkpoint(folder, rank=share.rank, identity=identity, every=every)
@@ -157,14 +167,19 @@ class MomentSums:
     def _sum_share(self, batch_moments: BatchMoments, stop: Callable[[], bool]) -> FitState:
         """Sums the moments of this process's chunks; ends early when `stop` says so."""
         checkpoint, share = self._checkpoint, self._processes.share
-        state = checkpoint.load() if checkpoint else FitState()
-        for encoded in self.loop.run(share, after=state.after, n_done=state.rows):
-            with self.loop.timing("moments"):
-                state.add(encoded, self._moments(encoded, batch_moments))
+        with checkpoint.claimed() if checkpoint else nullcontext():
+            state = checkpoint.load() if checkpoint else FitState()
+            if self._options.bank_size and state.bank is None:
+                state.bank = BankSample(self._options.bank_size)
+            for encoded in self.loop.run(share, after=state.after, n_done=state.rows):
+                with self.loop.timing("moments"):
+                    state.add(encoded, self._moments(encoded, batch_moments))
+                if checkpoint:
+                    checkpoint.save_if_due(state)
+                if stop():
+                    break
             if checkpoint:
-                checkpoint.save_if_due(state)
-            if stop():
-                break
+                checkpoint.finish(state)
         return state.on_cpu()
 
     def _moments(
@@ -186,6 +201,18 @@ class MomentSums:
                 [z.to(device, dtype) for z in encoded.latents],
                 encoded.chunk.number.index * self.loop.chunk_size,
             )
+
+
+def _bank(states: Sequence[FitState]) -> Tensor | None:
+    """The sample of all processes."""
+    samples = [state.bank for state in states if state.bank is not None]
+    return reduce(add, samples).latents if samples else None
+
+
+def _check_folder(bad_rows_file: Path) -> None:
+    if not bad_rows_file.parent.is_dir():
+        raise FileNotFoundError(f"the folder of bad_rows_file does not exist: {bad_rows_file}")
+    check_writable(bad_rows_file.parent)
 
 
 def _write_bad_rows(path: Path, bad_rows: list[BadRow]) -> None:

@@ -152,6 +152,7 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "translator_type": config["translator_type"],
         "n_pairs": config["n_pairs"],
         "unrelated_pairs": config.get("unrelated_pairs", False),
+        "bank_size": config.get("bank_size", 0),
         "source": source,
         "target": target,
         "source_name": _name(source),
@@ -225,6 +226,7 @@ def _component_facts(config: Mapping[str, Any], owner: type, repo_id: str | None
         "class_name": owner.__name__,
         "about": inspect.cleandoc(owner.__doc__ or "").split("\n\nAttributes:")[0],
         "space": config.get("space"),
+        "bank_size": config.get("params", {}).get("bank_size", 0),
         "components": _components(config),
     }
 

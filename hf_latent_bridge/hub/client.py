@@ -2,24 +2,23 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import re
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import httpx2
 from huggingface_hub import (
     CommitInfo,
     CommitOperationAdd,
     HfApi,
+    RepoFile,
     constants,
-    get_session,
     hf_hub_download,
-    resolve_revision,
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import (
@@ -38,8 +37,10 @@ from huggingface_hub.errors import (
 )
 
 from hf_latent_bridge._version import LIBRARY_NAME, __version__
+from hf_latent_bridge.atomic import read_files
 from hf_latent_bridge.errors import (
     ConfigError,
+    DamagedFileError,
     HubUnavailableError,
     LatentBridgeError,
     RepoAccessError,
@@ -49,14 +50,19 @@ from hf_latent_bridge.files import (
     CARD_NAME,
     CONFIG_NAME,
     WEIGHTS_NAME,
-    read_config,
+    parse_config,
+    parse_text,
     read_text,
     stated_types,
 )
+from hf_latent_bridge.hub.waits import BUSY, bounded_waits, patiently
 from hf_latent_bridge.names import check_name
 
 _REPO = "a repo id such as 'me/minilm-to-mpnet'"
 REPO_OR_FOLDER = f"{_REPO} or a folder ('.' for the current one)"
+_OFFLINE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError)
+_ATTRIBUTES = ".gitattributes"  # which the Hub puts into every new repo
+_CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the Hub and here
 _LARGE = 1 << 20  # bytes: about where the Hub takes a file by LFS or Xet
 _Kinds = type[Exception] | tuple[type[Exception], ...]
 _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
@@ -150,7 +156,7 @@ def _meaning(error: Exception, repo_id: str, revision: str | None) -> LatentBrid
     status, where = error.response.status_code, f"{name} on {endpoint}"
     if status == 412:
         return HubUnavailableError(f"{where} was changed by someone in the meantime: push again")
-    if status in (408, 429) or status >= 500:
+    if status in BUSY or status >= 500:
         return HubUnavailableError(f"the Hub failed on {where}, try again later: {facts['detail']}")
     return RepoAccessError(f"the Hub refused {where}: {facts['detail']}")
 
@@ -164,118 +170,6 @@ def _check_token(token: str | bool | None) -> None:
             "token holds a space, a line break or another character that no token has: "
             "pass token.strip()"
         )
-
-
-@dataclass
-class _Watch:
-    """How long the Hub has been silent during one operation.
-
-    Attributes:
-        patience: Seconds of silence after which the operation is given up.
-        silent: Seconds waited since the Hub last sent something new.
-        asked: When the present wait began; None while nothing is waited for.
-        allowed: Seconds after which the present wait times out.
-        furthest: Bytes received of each address, so that the same bytes again are not news.
-    """
-
-    patience: float = field(default_factory=lambda: 4.0 * constants.HF_HUB_DOWNLOAD_TIMEOUT)
-    silent: float = 0.0
-    asked: float | None = None
-    allowed: float = 0.0
-    furthest: dict[str, int] = field(default_factory=dict)
-
-    def ask(self, request: httpx2.Request) -> None:
-        """Limits the waits of a request to the rest of the patience."""
-        if self.asked is not None:
-            self.silent += min(time.monotonic() - self.asked, self.allowed)
-        left = self.patience - self.silent
-        if left <= 0:
-            raise HubUnavailableError(
-                f"the Hub at {request.url.copy_with(query=None)} has sent nothing for "
-                f"{self.silent:.0f} seconds: try again later, or set HF_HUB_DOWNLOAD_TIMEOUT to "
-                "more seconds"
-            )
-        reads = request.method in ("GET", "HEAD")
-        given = request.extensions.get("timeout") or {}
-        default = constants.HF_HUB_ETAG_TIMEOUT if reads else left
-        waits = {kind: min(given.get(kind) or default, left) for kind in _WAITS}
-        request.extensions = {**request.extensions, "timeout": waits}
-        self.asked, self.allowed = time.monotonic(), waits["read"]
-
-    def hear(self, *, more: bool) -> None:
-        """Something new has come, and more is waited for or not."""
-        self.silent, self.asked = 0.0, time.monotonic() if more else None
-
-
-class _WatchedBody(httpx2.SyncByteStream):
-    """The body of an answer; tells the watch of bytes that have not come before."""
-
-    def __init__(
-        self, stream: httpx2.SyncByteStream, response: httpx2.Response, watch: _Watch
-    ) -> None:
-        self._stream = stream
-        self._watch = watch
-        self._address = str(response.url)
-        resumed = _RESUMED.match(response.headers.get("Content-Range", ""))
-        self._start = int(resumed[1]) if resumed else 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        position = self._start
-        for chunk in self._stream:
-            position += len(chunk)
-            if position > self._watch.furthest.get(self._address, 0):
-                self._watch.furthest[self._address] = position
-                self._watch.hear(more=True)
-            yield chunk
-        self._watch.hear(more=False)
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-_WAITS = ("connect", "read", "write", "pool")
-_RESUMED = re.compile(r"bytes (\d+)-")
-_WATCH: ContextVar[_Watch | None] = ContextVar("hub_watch", default=None)
-
-
-@contextlib.contextmanager
-def bounded_waits() -> Iterator[None]:
-    """Within the block, requests of this thread give up on a Hub that stays silent.
-
-    A request without a timeout of its own gets HF_HUB_ETAG_TIMEOUT where it reads. The client tries
-    a request again up to five times; the tries together wait four times HF_HUB_DOWNLOAD_TIMEOUT (40
-    seconds by default) for anything new. Requests outside the block are left as they are.
-
-    Raises:
-        HubUnavailableError: The Hub has been silent for so long; names the address.
-    """
-    if _WATCH.get() is not None:
-        yield
-        return
-    hooks = get_session().event_hooks
-    for kind, hook in (("request", _on_request), ("response", _on_response)):
-        if hook not in hooks[kind]:
-            hooks[kind].append(hook)
-    token = _WATCH.set(_Watch())
-    try:
-        yield
-    finally:
-        _WATCH.reset(token)
-
-
-def _on_request(request: httpx2.Request) -> None:
-    if (watch := _WATCH.get()) is not None:
-        watch.ask(request)
-
-
-def _on_response(response: httpx2.Response) -> None:
-    watch = _WATCH.get()
-    if watch is None:
-        return
-    if response.is_error or not isinstance(response.stream, httpx2.SyncByteStream):
-        watch.hear(more=False)
-    else:
-        response.stream = _WatchedBody(response.stream, response, watch)
 
 
 class HubOptions(TypedDict, total=False):
@@ -308,6 +202,7 @@ class Fetched:
         commit: The commit they were downloaded at; None for a folder.
         subfolder: The folder in the repo that holds them; empty for its root.
         card: Text of a folder's `README.md`; None for a repo or where there is none.
+        contents: What a folder's files held when they were found; empty for a repo.
     """
 
     paths: dict[str, Path]
@@ -315,11 +210,28 @@ class Fetched:
     commit: str | None = None
     subfolder: str = ""
     card: str | None = None
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def config(self) -> dict[str, Any]:
         """The parsed `config.json`; raises ConfigError if it is not a JSON object."""
-        return read_config(self.paths[CONFIG_NAME])
+        return parse_config(self.read(CONFIG_NAME), str(self.paths[CONFIG_NAME]))
+
+    def inside(self, name: str) -> "Fetched":
+        """What was found of a folder inside."""
+        prefix = f"{name}/"
+        files = [file for file in self.paths if file.startswith(prefix)]
+        return Fetched(
+            {file.removeprefix(prefix): self.paths[file] for file in files},
+            self.repo_id,
+            self.commit,
+            f"{self.subfolder}/{name}".lstrip("/"),
+            contents={file.removeprefix(prefix): self.read(file) for file in files},
+        )
+
+    def read(self, name: str) -> bytes:
+        """The content of a file, from the same save as all others."""
+        return self.contents[name] if name in self.contents else self.paths[name].read_bytes()
 
 
 def fetch(
@@ -350,6 +262,7 @@ def fetch(
         RepoNotFoundError: No such folder, repo, revision or file.
         RepoAccessError: The repo is gated for this token.
         HubUnavailableError: The Hub cannot be reached and the files are not cached.
+        DamagedFileError: A file came damaged, twice, or cannot be fetched again without a network.
     """
     check_name(pretrained_model_name_or_path, wanted=REPO_OR_FOLDER)
     subfolder = clean_subfolder(subfolder)
@@ -357,7 +270,9 @@ def fetch(
         return _fetch_local(Path(pretrained_model_name_or_path), names, revision, subfolder)
     repo_id = str(pretrained_model_name_or_path)
     cache: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only}
-    commit = resolve_commit(repo_id, revision=revision, token=token, **cache)
+    commit, reached = resolve(repo_id, revision=revision, token=token, **cache)
+    if not reached:
+        cache["local_files_only"], force_download = True, False
     download = functools.partial(
         hf_hub_download,
         repo_id,
@@ -373,14 +288,76 @@ def fetch(
         paths: dict[str, Path] = {}
         for name in names:
             try:
-                paths[name] = Path(download(name))
+                paths[name] = _intact(functools.partial(download, name))
             except RemoteEntryNotFoundError as error:
                 where = f"{repo_id}/{subfolder}" if subfolder else repo_id
-                raise _lacks(f"repo {where!r} on {constants.ENDPOINT}", names, paths) from error
+                there = f"repo {where!r} on {constants.ENDPOINT}"
+                raise _lacks(there, names, Fetched(paths)) from error
     return Fetched(paths, repo_id, commit, subfolder)
 
 
-def resolve_commit(
+def _intact(download: Callable[..., str]) -> Path:
+    """Downloads a file, and once more if what is in the cache has not the hash that the Hub states.
+
+    Raises:
+        DamagedFileError: It came damaged twice, or there is no network to mend it.
+    """
+    path = Path(patiently(download))
+    if is_intact(path):
+        return path
+    try:
+        path = Path(patiently(functools.partial(download, force_download=True)))
+    except (
+        LocalEntryNotFoundError,
+        ValueError,
+        HubUnavailableError,
+        httpx2.TransportError,
+    ) as error:
+        raise _damaged(path) from error
+    if not is_intact(path):
+        raise _damaged(path)
+    return path
+
+
+def _damaged(path: Path) -> DamagedFileError:
+    return DamagedFileError(
+        f"{path} was damaged on its way or on this disk: its content has not the hash that the Hub "
+        "states. Load it again with force_download=True (--force-download) and a network that "
+        "delivers it whole"
+    )
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a downloaded file has the hash that the Hub states, which names it in the cache.
+
+    True where no hash is known: for files outside the cache, and for servers whose ETags are none.
+    """
+    stated, content = path.resolve().name, path.read_bytes()
+    if re.fullmatch("[0-9a-f]{64}", stated):
+        return hashlib.sha256(content).hexdigest() == stated
+    if re.fullmatch("[0-9a-f]{40}", stated):
+        plain = hashlib.sha1(content, usedforsecurity=False).hexdigest()  # of some mirrors
+        return stated in (_git_hash(content), plain)
+    return True
+
+
+def _git_hash(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+class Resolved(NamedTuple):
+    """What a branch, tag or PR points to.
+
+    Attributes:
+        commit: The commit.
+        reached: Whether the Hub may be asked for files; if not, the commit is what the cache knows.
+    """
+
+    commit: str
+    reached: bool
+
+
+def resolve(
     repo_id: str,
     *,
     repo_type: str = "model",
@@ -388,8 +365,8 @@ def resolve_commit(
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
-) -> str:
-    """The commit that a branch, tag or PR of a repo points to now (or in the cache, offline).
+) -> Resolved:
+    """The commit that a branch, tag or PR points to now, or in the cache if there is no Hub.
 
     Args:
         repo_id: The repo.
@@ -405,15 +382,16 @@ def resolve_commit(
         HubUnavailableError: The Hub cannot be reached and the revision is not cached.
     """
     check_name(repo_id, wanted=REPO_OR_FOLDER)
+    api = _PatientApi(token=token, library_name=LIBRARY_NAME, library_version=__version__)
     with clear_errors(repo_id, revision=revision, token=token):
-        return resolve_revision(
+        found = api.resolve_revision(
             repo_id,
             repo_type=repo_type,
             revision=revision,
-            token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
-        ).resolved
+        )
+    return Resolved(found.resolved, not (local_files_only or api.failed))
 
 
 def folder_without_revisions(path: str | Path, revision: str) -> RepoNotFoundError:
@@ -497,65 +475,109 @@ class _Made:
         self._api = api
         self._new: tuple[str, str | None] | None = None
         self._start: str | None = None
+        self._asked: tuple[str, datetime] | None = None  # for a repo, and no answer came so far
 
     def repo(self, repo_id: str, private: bool | None) -> str:
         """The full id of the repo, which is made if it is not there."""
+        create = functools.partial(self._api.create_repo, repo_id, private=private)
+        tries = 0
+
+        def attempt() -> str:
+            nonlocal tries
+            tries += 1
+            return create().repo_id
+
+        self._asked = repo_id, datetime.now(UTC)
         try:
-            full = self._api.create_repo(repo_id, private=private).repo_id
-        except HfHubHTTPError:  # it is there already, or else the second try says why not
-            return self._api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            full = patiently(attempt)
+        except HfHubHTTPError:  # it is there already, or else the next try says why not
+            full = patiently(functools.partial(create, exist_ok=True)).repo_id
+            if tries == 1 or not self._is_new(full, self._asked[1]):
+                self._asked = None
+                return full
         self._remember(full, None)
         return full
 
     def branch(self, repo_id: str, branch: str) -> None:
         """Makes the branch if it is not there."""
+        create = functools.partial(self._api.create_branch, repo_id, branch=branch)
         try:
-            self._api.create_branch(repo_id, branch=branch)
+            patiently(create)
         except HfHubHTTPError:
-            self._api.create_branch(repo_id, branch=branch, exist_ok=True)
+            patiently(functools.partial(create, exist_ok=True))
             return
         if self._new is None:
             self._remember(repo_id, branch)
 
     def undo(self) -> str | None:
         """Deletes the new repo or branch if nothing was committed; returns a note if it stays."""
-        if self._new is None:
+        repo_id, branch = self._new or (self._asked[0] if self._asked else None, None)
+        if repo_id is None:
             return None
-        repo_id, branch = self._new
         what = f"the branch {branch!r} of {repo_id!r}" if branch else f"the repo {repo_id!r}"
         try:
-            with clear_errors(repo_id, revision=branch):
+            with bounded_waits(anew=True), clear_errors(repo_id, revision=branch):
+                if self._new is None and self._asked and not self._is_new(*self._asked):
+                    return None
                 # no start: the push failed before it could commit
                 if self._start and self._start != self._head(repo_id, branch):
                     return f"{what} was made for this push and holds a commit, so it was kept"
                 if branch:
-                    self._api.delete_branch(repo_id, branch=branch)
+                    patiently(functools.partial(self._api.delete_branch, repo_id, branch=branch))
                 else:
-                    self._api.delete_repo(repo_id)
+                    patiently(functools.partial(self._api.delete_repo, repo_id, missing_ok=True))
+        except RepoNotFoundError:
+            return None
         except LatentBridgeError as error:
             return f"{what} was made for this push and could not be deleted: {error}"
         return None
 
+    def _is_new(self, repo_id: str, asked: datetime) -> bool:
+        """Whether a repo is empty and was made since it was asked for, by the Hub's own clock."""
+        info = patiently(functools.partial(self._api.model_info, repo_id))
+        files = {file.rfilename for file in info.siblings or ()}
+        if info.created_at is None or files - {_ATTRIBUTES}:
+            return False
+        return info.created_at > asked - _CLOCKS_DIFFER
+
     def _remember(self, repo_id: str, branch: str | None) -> None:
-        self._new = repo_id, branch
+        self._new, self._asked = (repo_id, branch), None
         self._start = self._head(repo_id, branch)
 
     def _head(self, repo_id: str, branch: str | None) -> str:
-        return str(self._api.repo_info(repo_id, revision=branch).sha)
+        info = functools.partial(self._api.model_info, repo_id, revision=branch)
+        return str(patiently(info).sha)
 
 
-def read_card(
+class Head(NamedTuple):
+    """Where a branch stands, as the Hub and not the cache knows it.
+
+    Attributes:
+        commit: The newest commit.
+        card: Text of its README.md; None if it has none.
+        files: The names of all its files.
+    """
+
+    commit: str
+    card: str | None
+    files: frozenset[str]
+
+
+def read_head(
     repo_id: str, *, revision: str | None = None, token: str | bool | None = None
-) -> tuple[str, str | None]:
-    """The newest commit, as the Hub and not the cache knows it, and the README.md that it holds.
+) -> Head:
+    """The newest commit of a branch, with its card and the names of its files.
 
     Raises:
         HubUnavailableError: The Hub cannot be reached.
     """
     with clear_errors(repo_id, revision=revision, token=token):
-        commit = str(_api(token).repo_info(repo_id, revision=revision).sha)
+        info = patiently(functools.partial(_api(token).model_info, repo_id, revision=revision))
+    commit, files = str(info.sha), frozenset(file.rfilename for file in info.siblings or ())
+    if CARD_NAME not in files:
+        return Head(commit, None, files)
     path = _read(repo_id, CARD_NAME, commit=commit, token=token)
-    return commit, None if path is None else read_text(path)
+    return Head(commit, None if path is None else read_text(path), files)
 
 
 def commit_files(
@@ -590,14 +612,53 @@ def commit_files(
     with clear_errors(repo_id, revision=revision, token=token), _clear_uploads(repo_id):
         for operation in _many_large(operations):
             api.preupload_lfs_files(repo_id, [operation], **target)
-        commit: CommitInfo = api.create_commit(
+        create = functools.partial(
+            api.create_commit,
             repo_id,
             operations,
             commit_message=commit_message,
             parent_commit=parent_commit,
             **target,
         )
-    return commit
+        if create_pr:  # of which a lost answer would leave two
+            return patiently(create, only=(429,))
+        try:
+            return patiently(create)
+        except (HfHubHTTPError, httpx2.TransportError):
+            made = _committed(api, repo_id, operations, revision, parent_commit)
+            if made is None:
+                raise
+            return made
+
+
+def _committed(
+    api: HfApi,
+    repo_id: str,
+    operations: Sequence[CommitOperationAdd],
+    revision: str | None,
+    parent_commit: str,
+) -> CommitInfo | None:
+    """The commit that went through although its answer got lost; None if there is none."""
+    with bounded_waits(anew=True):
+        head = str(patiently(functools.partial(api.model_info, repo_id, revision=revision)).sha)
+        if head == parent_commit:
+            return None
+        names = [operation.path_in_repo for operation in operations]
+        paths = functools.partial(api.get_paths_info, repo_id, names, revision=head)
+        found = {file.path: file for file in patiently(paths) if isinstance(file, RepoFile)}
+    if not all(_same_content(found.get(one.path_in_repo), one) for one in operations):
+        return None
+    url = f"{constants.ENDPOINT}/{repo_id}/commit/{head}"
+    return CommitInfo(commit_url=url, commit_message="", commit_description="", oid=head)
+
+
+def _same_content(file: RepoFile | None, operation: CommitOperationAdd) -> bool:
+    if file is None:
+        return False
+    if file.lfs is not None:
+        return file.lfs.sha256 == operation.upload_info.sha256.hex()
+    with operation.as_file() as stream:
+        return file.blob_id == _git_hash(stream.read())
 
 
 def _many_large(operations: Sequence[CommitOperationAdd]) -> list[CommitOperationAdd]:
@@ -631,6 +692,22 @@ def _clear_uploads(repo_id: str) -> Iterator[None]:
         ) from error
 
 
+class _PatientApi(HfApi):
+    """Asks a busy Hub about a repo again, before `resolve_revision` turns to the cache.
+
+    Attributes:
+        failed: Whether the last time was in vain.
+    """
+
+    failed = False
+
+    def repo_info(self, *arguments: Any, **options: Any) -> Any:
+        self.failed = True
+        found = patiently(functools.partial(super().repo_info, *arguments, **options))
+        self.failed = False
+        return found
+
+
 def _api(token: str | bool | None) -> HfApi:
     return HfApi(token=token, library_name=LIBRARY_NAME, library_version=__version__)
 
@@ -640,7 +717,8 @@ def _read(
 ) -> Path | None:
     with clear_errors(repo_id, revision=commit, token=token):
         try:
-            return Path(hf_hub_download(repo_id, file, revision=commit, token=token, **where))
+            download = functools.partial(hf_hub_download, repo_id, file, revision=commit)
+            return _intact(functools.partial(download, token=token, **where))
         except RemoteEntryNotFoundError:
             return None
 
@@ -651,17 +729,23 @@ def _fetch_local(path: Path, names: Sequence[str], revision: str | None, subfold
     if revision is not None:
         raise folder_without_revisions(path, revision)
     folder = path / subfolder
-    paths = {name: folder / name for name in names if (folder / name).is_file()}
-    if len(paths) < len(names):
-        raise _lacks(str(folder), names, paths)
-    return Fetched(paths, card=read_text(folder / CARD_NAME))
+    contents = read_files(folder, {*names, CARD_NAME})
+    card = contents.get(CARD_NAME)
+    fetched = Fetched(
+        {name: folder / name for name in names if name in contents},
+        card=None if card is None else parse_text(card, str(folder / CARD_NAME)),
+        contents=contents,
+    )
+    if len(fetched.paths) < len(names):
+        raise _lacks(str(folder), names, fetched)
+    return fetched
 
 
-def _lacks(where: str, names: Sequence[str], paths: Mapping[str, Path]) -> RepoNotFoundError:
+def _lacks(where: str, names: Sequence[str], found: Fetched) -> RepoNotFoundError:
     """The error for files that are missing; tells what the repo holds instead, if it says so."""
-    missing = next(name for name in names if name not in paths)
+    missing = next(name for name in names if name not in found.paths)
     text = f"{where} has no {missing}, and must hold {', '.join(names)}"
-    if CONFIG_NAME in paths and (stated := stated_types(read_config(paths[CONFIG_NAME]))):
+    if CONFIG_NAME in found.paths and (stated := stated_types(found.config)):
         text += (
             f"; its {CONFIG_NAME} states {stated}: load it with the class for that, or name a "
             "subfolder"

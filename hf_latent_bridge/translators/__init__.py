@@ -9,6 +9,7 @@ from hf_latent_bridge.translators.methods import (
     OrthoTranslator,
 )
 from hf_latent_bridge.translators.shared_space import SharedSpace, SharedViewTranslator
+from hf_latent_bridge.translators.spectral import SpectralTranslator
 
 __all__ = [
     "TRANSLATORS",
@@ -19,5 +20,6 @@ __all__ = [
     "OrthoTranslator",
     "SharedSpace",
     "SharedViewTranslator",
+    "SpectralTranslator",
     "Translator",
 ]

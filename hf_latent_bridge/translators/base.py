@@ -10,22 +10,25 @@ from typing import Any, ClassVar, Self, Unpack
 import torch
 from huggingface_hub import CommitInfo
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.devices import as_device
-from hf_latent_bridge.errors import ConfigError, UnknownTranslatorError
+from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, UnknownTranslatorError
 from hf_latent_bridge.files import (
     CONFIG_NAME,
     FORMAT_VERSION,
     WEIGHTS_NAME,
     check_config,
-    read_tensors,
+    parse_tensors,
     stated_types,
     to_files,
 )
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
+from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.selection import Selection
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.estimator import TranslatorEstimator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
@@ -43,6 +46,8 @@ class TranslatorConfig:
     dataset: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     unrelated_pairs: bool = False
+    selection: Selection | None = None
+    bank_size: int = 0
     weights_sha256: str = ""
     library_version: str = __version__
     format_version: int = FORMAT_VERSION
@@ -62,17 +67,24 @@ class TranslatorConfig:
             )
         optional = {name: kind for name, kind in _OPTIONAL.items() if name in content}
         check_config(content, _KINDS | optional, owner="translator", where=where)
-        if content["n_pairs"] < 1:
-            raise ConfigError(f"{where}: n_pairs must be at least 1, got {content['n_pairs']}")
-        spaces = {side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")}
-        return cls(**{**content, **spaces})
+        for name in ("n_pairs", "bank_size"):
+            if content.get(name, 1) < 1:
+                raise ConfigError(f"{where}: {name} must be at least 1, got {content[name]}")
+        read: dict[str, Any] = {
+            side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")
+        }
+        if "selection" in content:
+            read["selection"] = Selection.from_dict(content["selection"], f"{where}: selection")
+        return cls(**{**content, **read})
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, without the hash of the weights, which only a save knows."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         del plain["weights_sha256"]
-        if not self.unrelated_pairs:
-            del plain["unrelated_pairs"]
+        plain["selection"] = self.selection and self.selection.to_dict()
+        for name in _OPTIONAL:
+            if not plain[name]:
+                del plain[name]
         return {**plain, "source": self.source.to_dict(), "target": self.target.to_dict()}
 
 
@@ -88,7 +100,8 @@ _KINDS: dict[str, type] = {
 }
 
 
-_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool}
+_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool, "bank_size": int, "selection": dict}
+_BANK = "query_bank"  # the tensor that a repo holds beside the map
 
 
 TRANSLATORS: dict[str, type["Translator"]] = {}
@@ -109,6 +122,7 @@ class Translator(TranslatorEstimator, Published):
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
         dataset_: Which pairs the fit saw; JSON values, printed on the card.
+        query_bank_: Latents of queries in the target space, for searches; None without.
         metrics_: Results of an evaluation, as loaded, saved or pushed; set by `metrics=` there.
         fit_summary_: Where the time of `fit_translator` went; None for any other fit.
         repo_id: The Hub repo that it came from or was pushed to, else None.
@@ -123,6 +137,7 @@ class Translator(TranslatorEstimator, Published):
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]
     fit_summary_: object | None = None
+    _query_bank: Tensor | None = None
 
     def __init_subclass__(cls, *, translator_type: str | None = None, **kwargs: Any) -> None:
         """Enters the class into the registry under its type."""
@@ -177,13 +192,30 @@ class Translator(TranslatorEstimator, Published):
         """
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype must be a floating torch.dtype or None, got {dtype!r}")
-        fetched = client.fetch(pretrained_model_name_or_path, **options)
+        return cls._from_fetched(
+            client.fetch(pretrained_model_name_or_path, **options), device, dtype
+        )
+
+    @classmethod
+    def _from_fetched(
+        cls,
+        fetched: client.Fetched,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """The translator in files that were found."""
         where = str(fetched.paths[CONFIG_NAME])
         config = TranslatorConfig.from_dict(fetched.config, where)
         translator = cls._from_config(config)
         shapes = translator._shapes(config)
-        tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config.weights_sha256)
-        translator._restore(config, translator._to_map(tensors).moved(as_device(device), dtype))
+        if config.bank_size:
+            shapes |= {_BANK: (config.bank_size, config.target.dim)}
+        content, file = fetched.read(WEIGHTS_NAME), str(fetched.paths[WEIGHTS_NAME])
+        tensors = parse_tensors(content, shapes, config.weights_sha256, file)
+        place = as_device(device), dtype
+        bank = tensors.pop(_BANK, None)
+        translator._restore(config, translator._to_map(tensors).moved(*place))
+        translator._query_bank = None if bank is None else bank.to(*place)
         return translator._loaded_from(fetched)
 
     @classmethod
@@ -225,6 +257,7 @@ class Translator(TranslatorEstimator, Published):
         self.moments_ = None
         self.source_, self.target_ = config.source, config.target
         self.dataset_, self.metrics_ = config.dataset, config.metrics
+        self.selection_ = config.selection
         self._n_pairs, self._unrelated_pairs = config.n_pairs, config.unrelated_pairs
         self._maps = {"fitted": fitted}
 
@@ -232,6 +265,9 @@ class Translator(TranslatorEstimator, Published):
         self, save_directory: str | Path, *, metrics: Results | Mapping[str, Any] | None = None
     ) -> None:
         """Writes the files and a card into a folder; your own text in an earlier card is kept.
+
+        The folder holds the old files or the new ones, also for those who load it meanwhile, and
+        after a kill at any moment.
 
         Args:
             save_directory: The folder, made if it is not there.
@@ -244,6 +280,8 @@ class Translator(TranslatorEstimator, Published):
                 another file of someone else where one would be written.
             NotFittedError: There is nothing to save yet.
             ConfigError: Something to be saved is not a JSON value.
+            OSError: The folder cannot be written; says what to do.
+            InUseError: Another process has been saving there for a minute.
         """
         with self._recording(metrics):
             super().save_pretrained(save_directory)
@@ -296,7 +334,9 @@ class Translator(TranslatorEstimator, Published):
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         self._require_fit()
         self._require_type()
-        weights = self._tensors()
+        weights, bank = self._tensors(), self._query_bank
+        if bank is not None:
+            weights = {**weights, _BANK: bank.to(self.map_.dtype)}
         config = TranslatorConfig(
             translator_type=self.translator_type,
             params=self.params_,
@@ -306,8 +346,55 @@ class Translator(TranslatorEstimator, Published):
             dataset=self.dataset_,
             metrics=self.metrics_,
             unrelated_pairs=self.unrelated_pairs_,
+            bank_size=0 if bank is None else len(bank),
+            selection=self.selection_,
         ).to_dict()
         return config, to_files(config, weights)
+
+    @property
+    def query_bank_(self) -> Tensor | None:
+        """Latents of queries in the target space, (m, d_target), of unit norm; None without.
+
+        `hubness` and `LatentIndex(hubness="csls")` correct searches by them.
+        """
+        return self._query_bank
+
+    def keep_bank(self, X: Latents, *, size: int = 256, seed: int = 0) -> Self:
+        """Keeps some translated latents as a bank of queries, which is published with the map.
+
+        Each kept row reveals about one item what its translated latent reveals; the card says so.
+
+        Args:
+            X: Source latents of queries like those to come, (n, d_source). The anchors of the fit
+                serve where the queries will be items of their kind.
+            size: How many to keep, drawn at random; all where there are fewer.
+            seed: Seeds the draw.
+
+        Raises:
+            InvalidLatentsError: No rows, another width, NaN or infinity.
+            NotFittedError: The translator is not fitted.
+            ValueError: `size` is less than 1.
+        """
+        self._require_fit()
+        x = as_tensor(X).detach()
+        if x.ndim != 2 or len(x) == 0:
+            raise InvalidLatentsError(
+                f"a bank needs latents (n, d) of at least one query, got shape {tuple(x.shape)}"
+            )
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}: drop_bank removes a bank")
+        rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:size]
+        bank = as_tensor(self.transform(x[rows.sort().values.to(x.device)]))
+        self._query_bank = normalize(bank.to(self.map_.device, self.map_.dtype), dim=1)
+        self._came_from(None, None)  # the repo does not hold this bank
+        return self
+
+    def drop_bank(self) -> Self:
+        """Forgets the bank of queries, so that it is not published."""
+        if self._query_bank is not None:
+            self._query_bank = None
+            self._came_from(None, None)
+        return self
 
     def _require_type(self) -> None:
         kind = type(self)
@@ -325,6 +412,8 @@ class Translator(TranslatorEstimator, Published):
     ) -> Self:
         super()._learn(folds, source, target)
         self.dataset_, self.metrics_ = {}, {}
+        self._when_saved = None
+        self._query_bank = None
         if self.repo_id is not None:
             self._came_from(None, None)
         return self

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.files import check_fields, check_sizes
@@ -63,6 +64,9 @@ class ComposedTranslator(Translator, translator_type="composed"):
         self.moments_, self._n_pairs = None, min(part.n_pairs_ for part in translators)
         self._unrelated_pairs = any(part.unrelated_pairs_ for part in translators)
         self.dataset_, self.metrics_ = {}, {}
+        if (bank := translators[0].query_bank_) is not None:
+            rest = [translator.transform for translator in translators[1:]]
+            self._query_bank = normalize(reduce(lambda rows, step: step(rows), rest, bank), dim=1)
         return self
 
     @classmethod

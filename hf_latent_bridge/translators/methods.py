@@ -1,12 +1,14 @@
 """The paper's four estimators: affine, linear, l-ortho and ortho."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from torch import Tensor
 
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.selection import N_FOLDS, Selection, select_ridge
 from hf_latent_bridge.solvers import (
     Problem,
     Scaling,
@@ -16,8 +18,14 @@ from hf_latent_bridge.solvers import (
     solve_least_squares,
     solve_ortho,
 )
-from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.translators.latent_map import UnitNorm
+from hf_latent_bridge.translators.base import Translator, TranslatorConfig
+from hf_latent_bridge.translators.latent_map import (
+    LatentMap,
+    Map,
+    UnitNorm,
+    is_bottleneck,
+    thin_map,
+)
 
 
 class AffineTranslator(Translator, translator_type="affine"):
@@ -30,7 +38,12 @@ class AffineTranslator(Translator, translator_type="affine"):
     Args:
         alpha: Penalty on the squared weights, relative to the mean over pairs and applied in
             scaled coordinates: scikit-learn's `Ridge(alpha=n_pairs * alpha)`. The intercept is
-            not penalised. Closed form only.
+            not penalised. Closed form only. "auto" takes the largest of 60 penalties that is
+            within one standard error of the best R² on held-out pairs, in 5 folds; `selection_`
+            keeps the curve.
+        rank: At most this rank (reduced-rank regression, Izenman 1975); None for any. Where two
+            thin factors are smaller than one weight, those are kept, saved and multiplied.
+            Closed form only.
         solver: "closed_form", or "gradient" for full-batch Adam, run on the moments so that its
             cost does not depend on the number of pairs.
         steps: Adam steps.
@@ -48,7 +61,8 @@ class AffineTranslator(Translator, translator_type="affine"):
     def __init__(
         self,
         *,
-        alpha: float = 0.0,
+        alpha: float | Literal["auto"] = 0.0,
+        rank: int | None = None,
         solver: Literal["closed_form", "gradient"] = "closed_form",
         steps: int = 300,
         lr: float = 1e-3,
@@ -58,6 +72,7 @@ class AffineTranslator(Translator, translator_type="affine"):
     ) -> None:
         super().__init__(scaling=scaling, unit_norm=unit_norm)
         self.alpha = alpha
+        self.rank = rank
         self.solver = solver
         self.steps = steps
         self.lr = lr
@@ -65,8 +80,7 @@ class AffineTranslator(Translator, translator_type="affine"):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not isinstance(self.alpha, Real) or not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha!r}")
+        _check_alpha(self.alpha)
         if self.solver not in ("closed_form", "gradient"):
             raise ValueError(f"solver must be 'closed_form' or 'gradient', got {self.solver!r}")
         if self.solver == "gradient" and self.alpha != 0:
@@ -77,6 +91,24 @@ class AffineTranslator(Translator, translator_type="affine"):
             raise ValueError(f"lr must be a finite number > 0, got {self.lr!r}")
         if not isinstance(self.random_state, Integral):
             raise ValueError(f"random_state must be an integer, got {self.random_state!r}")
+        self._check_rank()
+
+    def _check_rank(self) -> None:
+        if self.rank is None:
+            return
+        if not isinstance(self.rank, Integral) or self.rank < 1:
+            raise ValueError(f"rank must be an integer >= 1 or None, got {self.rank!r}")
+        if self.solver == "gradient":
+            raise ValueError("rank is for the closed form: set rank=None for 'gradient'")
+
+    @property
+    def n_folds(self) -> int:
+        """Into how many folds the pairs are dealt; 1 unless a parameter is "auto"."""
+        return N_FOLDS if self.alpha == "auto" else 1
+
+    def _settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
+        selection = select_ridge(folds, self.scaling, self.translator_type)
+        return type(self)(**{**self.get_params(), **selection.choice.params}), selection
 
     def _solve(self, moments: PairedMoments) -> Solution:
         if self.solver == "gradient":
@@ -84,7 +116,35 @@ class AffineTranslator(Translator, translator_type="affine"):
                 moments, self.scaling, steps=self.steps, lr=self.lr, seed=self.random_state
             )
         scaling: Scaling = "center" if self.scaling == "none" else self.scaling
-        return solve_least_squares(Problem.from_moments(moments, scaling), alpha=self.alpha)
+        return solve_least_squares(
+            Problem.from_moments(moments, scaling), alpha=float(self.alpha), rank=self.rank
+        )
+
+    def _learn_map(self, moments: PairedMoments) -> Map:
+        whole = super()._learn_map(moments)
+        return whole.factored(self.rank) if self.rank and isinstance(whole, LatentMap) else whole
+
+    def _shapes(self, config: TranslatorConfig) -> dict[str, tuple[int, ...]]:
+        d_source, d_target = config.source.dim, config.target.dim
+        if self.rank is None or not is_bottleneck(d_source, self.rank, d_target):
+            return super()._shapes(config)
+        return {"left": (d_source, self.rank), "right": (self.rank, d_target), "bias": (d_target,)}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        if len(self.map_.steps) == 1:
+            return super()._tensors()
+        left, right = (step.state_dict() for step in self.map_.steps)
+        return {"left": left["weight"], "right": right["weight"], "bias": right["bias"]}
+
+    def _to_map(self, tensors: Mapping[str, Tensor]) -> Map:
+        if "left" not in tensors:
+            return super()._to_map(tensors)
+        return thin_map(tensors["left"], tensors["right"], tensors["bias"], self.unit_norm)
+
+
+def _check_alpha(alpha: object) -> None:
+    if alpha != "auto" and not (isinstance(alpha, Real) and 0 <= float(alpha) < float("inf")):
+        raise ValueError(f"alpha must be 'auto' or a finite number >= 0, got {alpha!r}")
 
 
 class LinearTranslator(Translator, translator_type="linear"):

@@ -10,6 +10,7 @@ from hf_latent_bridge.data.items import Items, Unreadable
 from hf_latent_bridge.errors import DatasetError, HubUnavailableError, RepoAccessError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
+from hf_latent_bridge.hub.waits import bounded_waits
 from hf_latent_bridge.vectors.columns import Column, as_index, fingerprint
 from hf_latent_bridge.vectors.reader import VectorSource
 from hf_latent_bridge.vectors.tables import TableReader, decode_vectors, tops_of
@@ -63,13 +64,14 @@ def load_dataset(
     require("encoders", "datasets", purpose="reading a dataset")
     commit = None
     if not Path(data).is_dir():
-        commit = client.resolve_commit(
+        commit, reached = client.resolve(
             data,
             repo_type="dataset",
             revision=options.get("revision"),
             token=options.get("token"),
             local_files_only=options.get("local_files_only", False),
         )
+        options["local_files_only"] = not reached
     found = _read(data, commit, options, name=name, streaming=streaming)
     loaded = pick_split(found, repr(data), split)
     if not streaming:
@@ -219,7 +221,7 @@ def _read(data: str, commit: str | None, options: DatasetOptions, **how: Any) ->
     try:
         if any((Path(data) / f"dataset_{kind}.json").is_file() for kind in ("info", "dict")):
             return datasets.load_from_disk(data)
-        with client.bounded_waits():
+        with bounded_waits(offline=only_cached):
             return datasets.load_dataset(data, **how)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise RepoAccessError(

@@ -281,8 +281,8 @@ def test_a_parameter_out_of_range_is_refused_at_fit(translator, params):
 
 
 def test_an_unknown_parameter_is_refused(translator):
-    with pytest.raises(ValueError, match=r"no parameters.*gamma"):
-        translator.set_params(gamma=1)
+    with pytest.raises(ValueError, match=r"no parameters.*zeta"):
+        translator.set_params(zeta=1)
 
 
 def test_a_saved_translator_comes_back_the_same(fitted, tmp_path):

@@ -1,0 +1,60 @@
+"""The family between ridge and rotation: a penalty, and an exponent on the singular values."""
+
+from numbers import Real
+from typing import Literal
+
+import numpy as np
+
+from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.solvers import Problem, RidgePath, Scaling, Solution
+from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.latent_map import UnitNorm
+
+
+class SpectralTranslator(Translator, translator_type="spectral"):
+    """Ridge with its singular values flattened: between regression and rotation.
+
+    The ridge solution U S Vᵀ becomes U S^gamma Vᵀ, times one scalar. The paper's estimators are the
+    corners (with `scale=False`): `linear` at alpha=0, gamma=1; `l_ortho` at alpha=0, gamma=0;
+    `ortho` at alpha=inf, gamma=0; and gamma=1 is ridge. Inside, a penalty keeps weak directions of
+    the source from being blown up, and a small exponent keeps directions that are hard to predict
+    from vanishing, so that neighbours stay apart.
+
+    Args:
+        alpha: Penalty relative to the mean variance of a source column, so that it means the same
+            under every scaling; from 0 to infinity, for which `config.json` says "inf".
+        gamma: Exponent of the singular values, from 0 (rotation) to 1 (ridge).
+        scale: Multiply the map by the scalar that least squares gives.
+        scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
+            "center" or "none".
+        unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
+            "both".
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float | Literal["inf"] = 1.0,
+        gamma: float = 0.25,
+        scale: bool = True,
+        scaling: Scaling = "standard",
+        unit_norm: UnitNorm = "none",
+    ) -> None:
+        super().__init__(scaling=scaling, unit_norm=unit_norm)
+        self.alpha = alpha
+        self.gamma = gamma
+        self.scale = scale
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.alpha != "inf" and not (isinstance(self.alpha, Real) and self.alpha >= 0):
+            raise ValueError(f"alpha must be a number >= 0 or 'inf', got {self.alpha!r}")
+        if not isinstance(self.gamma, Real) or not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma must be a number from 0 to 1, got {self.gamma!r}")
+        if not isinstance(self.scale, bool | np.bool_):
+            raise ValueError(f"scale must be True or False, got {self.scale!r}")
+
+    def _solve(self, moments: PairedMoments) -> Solution:
+        path = RidgePath.of(Problem.from_moments(moments, self.scaling))
+        spectrum = path.spectrum(float(self.alpha) * path.spread)
+        return spectrum.solution(float(self.gamma), scale=self.scale)
