@@ -279,8 +279,9 @@ class SharedSpace(Published):
     def record(self, dataset: Mapping[str, Any]) -> None:
         """Notes which items the fit saw, for the configs and the card."""
         self._require_fit()
-        for holder in (self, *self.views_.values()):
-            holder.dataset_ = dict(dataset)
+        self.dataset_ = dict(dataset)
+        for view in self.views_.values():
+            view.dataset_ = dict(dataset)
 
     def check(self, views: Iterable[str]) -> None:
         """Refuses parameters out of range, and names of views that cannot be fitted.
