@@ -1,4 +1,4 @@
-"""How a file of vectors is folded, so that a store which knows nothing of hubs corrects for them."""
+"""How a file of vectors is folded, so that a store without any idea of hubs corrects for them."""
 
 import hashlib
 from dataclasses import dataclass, replace
