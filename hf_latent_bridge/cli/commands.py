@@ -212,10 +212,14 @@ def evaluate(args: argparse.Namespace) -> Result:
 
 
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
+    from hf_latent_bridge.atomic import check_writable
+
     if args.push and translator.repo_id is None:
         raise ValueError(f"--push writes to a repo, and {args.translator} is a folder: use --save")
     if args.save and translator.repo_id is not None:
         raise ValueError(f"--save writes to a folder, and {args.translator} is a repo: use --push")
+    if args.save:
+        check_writable(Path(args.translator))
 
 
 def _write_results(
@@ -242,11 +246,13 @@ def _write_results(
 def fit(args: argparse.Namespace) -> Result:
     """Fits a translator on paired items and saves it."""
     from hf_latent_bridge import evaluate
+    from hf_latent_bridge.atomic import check_writable
     from hf_latent_bridge.fitting.processes import Processes
     from hf_latent_bridge.hub.published import check_save_directory
 
     translator = _new_translator(args.type, args.param)
     check_save_directory(args.output)
+    check_writable(Path(args.output))
     inputs.check_choice(args)
     inputs.check_encoders(args)
     pairs = inputs.open_pairs(args, args.split)
