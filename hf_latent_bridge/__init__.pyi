@@ -42,6 +42,10 @@ from hf_latent_bridge.fitting.choice import select_translator as select_translat
 from hf_latent_bridge.fitting.fit import FitSummary as FitSummary
 from hf_latent_bridge.fitting.fit import fit_shared_space as fit_shared_space
 from hf_latent_bridge.fitting.fit import fit_translator as fit_translator
+from hf_latent_bridge.gating import GateReport as GateReport
+from hf_latent_bridge.gating import Retention as Retention
+from hf_latent_bridge.gating import gate as gate
+from hf_latent_bridge.gating import gate_latents as gate_latents
 from hf_latent_bridge.integrations.sentence_transformers import (
     to_sentence_transformer as to_sentence_transformer,
 )

@@ -348,8 +348,8 @@ def evaluate(
     check_translator(translator)
     correction = _correction(translator, hubness, bank, n_neighbors)
     sides = Side("source", source), Side("target", target)
-    _check_space(sides[0], translator.source_)
-    _check_space(sides[1], translator.target_)
+    check_space(sides[0], translator.source_)
+    check_space(sides[1], translator.target_)
     loop = EncodingLoop(
         as_pairs(pairs),
         sides,
@@ -359,7 +359,7 @@ def evaluate(
         on_bad_row=on_bad_row,
         progress=progress,
     )
-    x, y, n_skipped = _all_latents(loop, max_streamed)
+    x, y, n_skipped = all_latents(loop, max_streamed)
     skipped = {"bad_rows_skipped": n_skipped} if on_bad_row == "skip" else {}
     if labels is not None and n_skipped:
         raise InvalidPairsError(
@@ -551,7 +551,7 @@ def _classes(labels: Sequence[Hashable] | None, n: int) -> Tensor:
     return torch.tensor([known.setdefault(label, len(known)) for label in labels])
 
 
-def _all_latents(loop: EncodingLoop, max_streamed: int) -> tuple[Tensor, Tensor, int]:
+def all_latents(loop: EncodingLoop, max_streamed: int) -> tuple[Tensor, Tensor, int]:
     """Latents of both sides, (n, d_source) and (n, d_target), and the number of skipped pairs."""
     streamed = loop.pairs.rows_of(EVERYTHING, loop.chunk_size) is None
     encoded: list[tuple[Tensor, ...]] = []
@@ -590,7 +590,12 @@ def _fit_dim(x: Tensor, dim: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, dim - x.shape[1]))
 
 
-def _check_space(side: Side, expected: SpaceSpec) -> None:
+def check_space(side: Side, expected: SpaceSpec) -> None:
+    """Refuses an encoder that a translator was not fitted on.
+
+    Raises:
+        SpaceMismatchError: Says in what they differ.
+    """
     got = side.space(expected.dim)
     mismatches = expected.mismatches(got)
     if mismatches:

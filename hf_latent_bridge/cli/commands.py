@@ -55,6 +55,20 @@ def translate(args: argparse.Namespace) -> Result:
     return facts, str(written)
 
 
+def gate(args: argparse.Namespace) -> Result:
+    """Judges whether search by a translator is good enough."""
+    from hf_latent_bridge import AutoTranslator
+    from hf_latent_bridge.cli import judged
+
+    judged.check_reports(args.report)
+    judged.has_vectors(args)
+    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    report = judged.judge(args, translator)
+    for path in args.report:
+        judged.write_report(report, Path(path))
+    return report.to_dict(), str(report)
+
+
 def migrate(args: argparse.Namespace) -> Result:
     """Moves the vectors of a store, says what that would be, or undoes it."""
     import hf_latent_bridge as bridge

@@ -273,6 +273,74 @@ def add_translate(command: Command) -> None:
     )
 
 
+def add_gate(command: Command) -> None:
+    """Options of `gate`."""
+    command.add_argument(
+        "--translator", required=True, metavar="REPO", help="translator: repo id or folder"
+    )
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    for part, what in (("queries", "what is asked"), ("corpus", "what is searched, or a sample")):
+        group = command.add_argument_group(f"{part}: {what}")
+        group.add_argument(
+            f"--{part}",
+            metavar="DATA",
+            help="items that both encoders encode: a Hub dataset, or a .jsonl, .csv or .parquet "
+            "file",
+        )
+        group.add_argument(f"--{part}-split", metavar="SPLIT", help="split of a Hub dataset")
+        group.add_argument(
+            f"--{part}-column", default="text", metavar="COLUMN", help="(default: text)"
+        )
+        group.add_argument(
+            f"--{part}-id-column",
+            metavar="COLUMN",
+            help="ids, as --relevance names them (default: the number of the row, from 0)",
+        )
+        for side in ("source", "target"):
+            group.add_argument(
+                f"--{part}-{side}-vectors",
+                metavar="FILE",
+                help=f"latents by the {side} encoder, in place of items ({{formats}})",
+            )
+    judging = command.add_argument_group("judging")
+    judging.add_argument(
+        "--translates",
+        choices=("corpus", "queries"),
+        default="corpus",
+        help="which side is translated (default: corpus)",
+    )
+    judging.add_argument(
+        "--relevance",
+        metavar="FILE",
+        help="judgements: lines of query, item and gain, or qrels of TREC; without, the native "
+        "ranking is the yardstick",
+    )
+    judging.add_argument("--slice-column", metavar="COLUMN", help="of --queries: shown apart")
+    judging.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
+    judging.add_argument(
+        "--pass-at",
+        type=float,
+        metavar="SHARE",
+        help="retention that the lower end of the interval must reach (default: 0.95, without "
+        "judgements 0.6)",
+    )
+    judging.add_argument(
+        "--warn-at",
+        type=float,
+        metavar="SHARE",
+        help="mean retention below which it fails (default: 0.9, without judgements 0.4)",
+    )
+    judging.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write it here too, as .md, .json or .html; may be repeated",
+    )
+    judging.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    _add_running(command)
+
+
 def add_migrate(command: Command) -> None:
     """Options of `migrate`."""
     command.add_argument("source", help="URL of the old vectors ({stores})")
