@@ -3,22 +3,20 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
-from hf_latent_bridge.atomic import write_atomic
+from hf_latent_bridge.atomic import check_writable, locked, write_atomic, writing
 from hf_latent_bridge.data.chunks import ChunkNumber
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
-from hf_latent_bridge.files import parse_json
+from hf_latent_bridge.files import check_fields, parse_json, seal, unseal
 from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.encoding import EncodedChunk, Side
 from hf_latent_bridge.moments import PairedMoments
@@ -87,7 +85,7 @@ class Checkpoint:
         """Names the file; writes nothing yet.
 
         Args:
-            folder: Folder of the checkpoints; it is made by the first save.
+            folder: Folder of the checkpoints; made if it is not there.
             rank: Number of the process.
             identity: What must be the same for the fit to resume; JSON values, with the number
                 of `processes` among them.
@@ -117,14 +115,35 @@ class Checkpoint:
         """Saves the state if enough pairs were read since the last save."""
         if state.rows - self._saved_rows >= self._every:
             self.save(state)
-            self._saved_rows = state.rows
+
+    def finish(self, state: FitState) -> None:
+        """Saves the state at the end, so that nothing is lost until the translator is saved."""
+        if state.rows != self._saved_rows:
+            self.save(state)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other fits away from the file.
+
+        Raises:
+            InUseError: Another fit is using it.
+            OSError: The folder cannot be written.
+        """
+        with writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            check_writable(self._folder)
+        try:
+            with locked(self._path.with_name(f".{self._path.name}.claim"), self._path, patience=0):
+                yield
+        finally:
+            with contextlib.suppress(OSError):  # it holds a checkpoint
+                self._folder.rmdir()
 
     def save(self, state: FitState) -> None:
         """Writes the state, in one step."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         facts: dict[str, Any] = {
             "identity": self._identity,
-            "after": state.after and [state.after.shard, state.after.index],
+            "after": [state.after.shard, state.after.index] if state.after else [],
             "rows": state.rows,
             "bad_rows": [bad.to_dict() for bad in state.bad_rows],
         }
@@ -139,13 +158,15 @@ class Checkpoint:
             tensors |= state.bank.to_tensors()
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         tensors["state"] = torch.from_numpy(text.copy())
-        write_atomic(self._path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+        write_atomic(self._path, seal(tensors))
+        self._saved_rows = state.rows
 
     def remove(self) -> None:
-        """Deletes the file, partial files left by a killed process, and the folder if empty."""
-        for path in (self._path, *self._folder.glob(f".{self._path.name}.*")):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty yet, or another process was faster
+        """Deletes the files of all processes, what killed ones left, and the folder if empty."""
+        files = f"fit-*-of-{self._identity['processes']}.safetensors"
+        with contextlib.suppress(OSError):  # what stays is harmless: the fit would end at once
+            for path in (*self._folder.glob(files), *self._folder.glob(f".{files}.*")):
+                path.unlink(missing_ok=True)
             self._folder.rmdir()
 
     def _check(self, found: dict[str, Any]) -> None:
@@ -186,13 +207,17 @@ def _precision_and_weights(encoder: Encoder) -> dict[str, str]:
     return facts
 
 
+_FACTS = {"identity": dict, "after": list, "rows": int, "bad_rows": list, "moments": dict}
+
+
 def _read(path: Path) -> tuple[dict[str, Any], FitState]:
     """The identity of the fit, and how far it had come."""
     try:
-        tensors = safetensors.torch.load(path.read_bytes())
+        tensors = unseal(path.read_bytes(), str(path))
         facts = parse_json(tensors.pop("state").numpy().tobytes(), str(path))
+        check_fields(facts, _FACTS | ({"bank_size": int} if "bank_size" in facts else {}), "state")
         return facts["identity"], _to_fit_state(facts, tensors)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a checkpoint of a fit, or is damaged: delete it ({error})"
         ) from error
@@ -211,7 +236,7 @@ def _to_fit_state(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Fi
     }
     return FitState(
         moments=moments,
-        after=facts["after"] and ChunkNumber(*facts["after"]),
+        after=ChunkNumber(*facts["after"]) if facts["after"] else None,
         rows=facts["rows"],
         bad_rows=[BadRow(**bad) for bad in facts["bad_rows"]],
         resumed_rows=facts["rows"],
