@@ -58,6 +58,7 @@ from hf_latent_bridge.stitching import stitch as stitch
 from hf_latent_bridge.stitching import zero_shot as zero_shot
 from hf_latent_bridge.translation import TranslatedFile as TranslatedFile
 from hf_latent_bridge.translation import translate_file as translate_file
+from hf_latent_bridge.translation.folding import Folding as Folding
 from hf_latent_bridge.translation.migration import Migration as Migration
 from hf_latent_bridge.translation.migration import MigrationPlan as MigrationPlan
 from hf_latent_bridge.translation.migration import migrate as migrate

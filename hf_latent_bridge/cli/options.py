@@ -148,6 +148,17 @@ def add_evaluate(command: Command) -> None:
         report.add_argument(
             f"--{name}", type=_positive, default=1000, metavar="N", help=f"{what} (default: 1000)"
         )
+    report.add_argument(
+        "--hubness",
+        choices=("csls",),
+        help="report searches too, plain and with correction for items that come up everywhere",
+    )
+    _add_bank(report, "for --hubness")
+    report.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="classes of the pairs, to report how many neighbours share them",
+    )
     place = report.add_mutually_exclusive_group()
     place.add_argument(
         "--save", action="store_true", help="write it into the config and card of the folder"
@@ -161,6 +172,22 @@ def add_evaluate(command: Command) -> None:
         "--create-pr", action="store_true", help="with --push: open a pull request instead"
     )
     _add_running(command)
+
+
+def _add_bank(group: Group, use: str) -> None:
+    group.add_argument(
+        "--bank",
+        metavar="FILE",
+        help=f"{use}: target latents of queries, in a file of {{formats}} "
+        "(default: the bank that the translator keeps)",
+    )
+    group.add_argument(
+        "--n-neighbors",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help=f"{use}: how many of the bank's nearest count (default: 10)",
+    )
 
 
 def add_translate(command: Command) -> None:
@@ -189,6 +216,24 @@ def add_translate(command: Command) -> None:
         type=_scale,
         help="what stored integers are multiplied by, or binary for bits packed in bytes",
     )
+    folding = command.add_argument_group("folding, for a store that corrects for hubs by CSLS")
+    folding.add_argument(
+        "--fold",
+        choices=("items", "queries"),
+        help="fold the items that the store holds, or the queries that it is asked",
+    )
+    folding.add_argument(
+        "--metric",
+        choices=("dot", "cosine", "euclidean"),
+        help="what the store ranks by (default: dot)",
+    )
+    folding.add_argument(
+        "--input-space",
+        choices=("source", "target"),
+        help="source: translate the input first; target: it holds target latents already, fold "
+        "them only (default: source)",
+    )
+    _add_bank(folding, "for --fold items")
     running = command.add_argument_group("running")
     running.add_argument(
         "--dtype",
