@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from quality.data import Data, Queries, Side
-from quality.methods import ALL_AXES, DIM, SHARED, Fitted, Method, fit_shared
+from quality.methods import AUTO_WIDTH, DIM, SHARED, Fitted, Method, fit_shared
 from quality.scores import (
     Scores,
     Search,
@@ -264,9 +264,8 @@ def _into_one(
 ) -> dict[str, Tensor]:
     """All encoders' test items in one space: a shared one, or that of the best encoder."""
     pools = {name: data.sides[name].pool[rows] for name in names}
-    if method.name in (SHARED, ALL_AXES):
-        dim = DIM if method.name == SHARED else min(pool.shape[1] for pool in pools.values())
-        space = fit_shared(pools, dim)
+    if method.name in (SHARED, AUTO_WIDTH):
+        space = fit_shared(pools, DIM if method.name == SHARED else "auto")
         return {name: space.translator(name).transform(data.sides[name].test) for name in names}
     placed = {}
     for name in names:

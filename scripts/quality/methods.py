@@ -24,7 +24,7 @@ Group = Literal["the paper's", "ridge", "rivals", "ours"]
 ALPHAS = tuple(10.0 ** (power / 4) for power in range(-16, 9))  # 1e-4 to 100
 PAPER = ("affine", "linear", "l_ortho", "ortho")
 SHARED, HUBS = "shared space", "shared space, hubs"
-ALL_AXES = "shared space, all axes"
+AUTO_WIDTH = "shared space, auto"
 DIM = 64
 
 Latents = Callable[[Tensor], Tensor]
@@ -89,7 +89,7 @@ def methods(*, quick: bool = False) -> list[Method]:
     ]
     found += [
         Method(SHARED, "ours", lambda x, y: shared(x, y, DIM)),
-        Method(ALL_AXES, "ours", lambda x, y: shared(x, y, None)),
+        Method(AUTO_WIDTH, "ours", lambda x, y: shared(x, y, None)),
         Method(HUBS, "ours", lambda x, y: shared(x, y, DIM, hubs=True), hubs=True),
     ]
     if quick:
@@ -113,13 +113,16 @@ def shared(x: Tensor, y: Tensor, dim: int | None, *, hubs: bool = False) -> tupl
     Args:
         x: Anchors of the first encoder, (n, d).
         y: The same items by the second.
-        dim: How many of its axes are used; None for all.
+        dim: How many of its axes are used; None for as many as the fit suggests.
         hubs: Correct for hubs, with the anchors as the bank.
     """
     space = _shared_of_two(x, y)
+    width = space.information_.n_axes if dim is None and space.information_ else dim
 
     def into(view: str) -> Latents:
-        return lambda latents: normalize(space.translator(view).transform(latents)[:, :dim], dim=1)
+        return lambda latents: normalize(
+            space.translator(view).transform(latents)[:, :width], dim=1
+        )
 
     def one(query: Latents, item: Latents, anchors: Tensor) -> Fitted:
         return Fitted(query, item, bank=query(anchors) if hubs else None, readable=False)
@@ -132,7 +135,7 @@ def _shared_of_two(x: Tensor, y: Tensor) -> "SharedSpace":
     return fit_shared({"x": x, "y": y}, min(x.shape[1], y.shape[1]))
 
 
-def fit_shared(views: Mapping[str, Tensor], dim: int) -> "SharedSpace":
+def fit_shared(views: Mapping[str, Tensor], dim: int | Literal["auto"]) -> "SharedSpace":
     """A shared space of several encoders, with its penalty from the anchors."""
     from hf_latent_bridge import SharedSpace
     from hf_latent_bridge.errors import UnrelatedPairsWarning
@@ -159,8 +162,8 @@ def ridge_gcv(x: Tensor, y: Tensor) -> Latents:
         residual = total - ((2 * kept - kept.square()) * explained).sum()
         return float(residual / (1 - (1 + kept.sum()) / n).square())
 
-    best = AffineTranslator(alpha=min(ALPHAS, key=score))
-    return fit_all(x, y, {"": best})[""].transform
+    best: float = min(ALPHAS, key=score)
+    return fit_all(x, y, {"": AffineTranslator(alpha=best)})[""].transform
 
 
 def _standardised(latents: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from common import ROOT, Table
 from experiments.results_page import Section
 
 from quality.cells import FULL, NATIVE, SHARES, mixed_score
-from quality.methods import ALL_AXES, HUBS, SHARED
+from quality.methods import AUTO_WIDTH, HUBS, SHARED
 
 SCORES = ("R@1", "MRR", "P@10", "overlap@10", "accuracy", "cosine")
 PLOTTED = ("ortho", "affine, alpha=0.1", "isotrieve, ridge", "Drift-Adapter, MLP", SHARED)
@@ -199,7 +199,7 @@ def _order(method: str) -> tuple[int, str]:
         return groups.index(method), method
     if method.startswith(("latentis", "isotrieve", "Drift-Adapter")):
         return len(groups), method
-    return len(groups) + (2 if method in (SHARED, ALL_AXES, HUBS) else 1), method
+    return len(groups) + (2 if method in (SHARED, AUTO_WIDTH, HUBS) else 1), method
 
 
 def _extent(cells: Sequence[CellFile]) -> str:
