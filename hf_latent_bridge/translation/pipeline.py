@@ -80,7 +80,7 @@ def translate_block(job: Job, block: Block) -> Array:
     dtype = np.dtype(job.dtype)
     try:
         rows = block.vectors.astype(np.promote_types(block.vectors.dtype, dtype), copy=False)
-        return _cast(job.translator.transform(rows), dtype.name)
+        return _cast(job.convert(rows), dtype.name)
     except InvalidLatentsError as error:
         bad = np.flatnonzero(~np.isfinite(block.vectors).all(axis=1))
         row = f"row {block.first + int(bad[0])} is bad; " if len(bad) else ""
@@ -157,7 +157,7 @@ class _Part(AbstractContextManager["_Part"]):
 
     def __init__(self, job: Job, rank: int, start: int) -> None:
         self._job, self._rank = job, rank
-        self._row_bytes = job.translator.target_.dim * np.dtype(job.dtype).itemsize
+        self._row_bytes = job.dim * np.dtype(job.dtype).itemsize
         self._offset = len(job.header(0) or b"")
         self._digest, self.saved = hashlib.sha256(), job.done(rank) or 0
         with writing(job.output):
@@ -303,6 +303,7 @@ def _end_with_parent() -> None:
 
 
 def finish(job: Job, reader: VectorReader) -> None:
+<<<<<<< HEAD
     """Turns the translated matrix into what the output holds, in a hidden file.
 
     Raises:
@@ -314,6 +315,10 @@ def finish(job: Job, reader: VectorReader) -> None:
 
 def _finish(job: Job, reader: VectorReader) -> None:
     shape, dtype = (reader.n or 0, job.translator.target_.dim), np.dtype(job.dtype)
+=======
+    """Turns the translated matrix into the output, in one step."""
+    shape, dtype = (reader.n or 0, job.dim), np.dtype(job.dtype)
+>>>>>>> main
     header = job.header(shape[0])
     if header is not None:
         with job.part.open("r+b") as stream:
@@ -331,7 +336,7 @@ def _finish(job: Job, reader: VectorReader) -> None:
 
 def _blocks(job: Job, reader: VectorReader, payload: bool, size: int) -> Iterator[Block]:
     """The translated rows; the input is read again for their ids and other columns."""
-    n, dim = reader.n or 0, job.translator.target_.dim
+    n, dim = reader.n or 0, job.dim
     carried: Iterator[Block | None] = repeat(None)
     if payload:
         carried = ahead(reader.blocks(0, None, size, payload=True), timeout=job.timeout)

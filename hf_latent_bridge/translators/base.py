@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
@@ -142,7 +142,6 @@ class Translator(TranslatorEstimator, Published):
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]
     fit_summary_: object | None = None
-    _when_saved: Callable[[], None] | None = None
     _query_bank: Tensor | None = None
 
     def __init_subclass__(cls, *, translator_type: str | None = None, **kwargs: Any) -> None:
@@ -326,7 +325,7 @@ class Translator(TranslatorEstimator, Published):
 
     @contextlib.contextmanager
     def _recording(self, metrics: Results | Mapping[str, Any] | None) -> Iterator[None]:
-        """Takes the results over unless the block fails, and then lets go of the checkpoint."""
+        """Takes the results over, unless the block fails."""
         self._require_fit()
         before = self.metrics_
         if metrics is not None:
@@ -336,9 +335,6 @@ class Translator(TranslatorEstimator, Published):
         except BaseException:
             self.metrics_ = before
             raise
-        if self._when_saved is not None:
-            self._when_saved()
-            self._when_saved = None
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         self._require_fit()
