@@ -303,7 +303,6 @@ def _end_with_parent() -> None:
 
 
 def finish(job: Job, reader: VectorReader) -> None:
-<<<<<<< HEAD
     """Turns the translated matrix into what the output holds, in a hidden file.
 
     Raises:
@@ -314,11 +313,7 @@ def finish(job: Job, reader: VectorReader) -> None:
 
 
 def _finish(job: Job, reader: VectorReader) -> None:
-    shape, dtype = (reader.n or 0, job.translator.target_.dim), np.dtype(job.dtype)
-=======
-    """Turns the translated matrix into the output, in one step."""
     shape, dtype = (reader.n or 0, job.dim), np.dtype(job.dtype)
->>>>>>> main
     header = job.header(shape[0])
     if header is not None:
         with job.part.open("r+b") as stream:
