@@ -496,7 +496,7 @@ class SharedSpace(Published):
             params | {"correlations": rho.tolist()},
             (source.source_, target.source_),
             self.n_pairs_,
-            LatentMap(*(t.to(source.map_.weight) for t in tensors)),
+            LatentMap(*(t.to(source.map_.device, source.map_.dtype) for t in tensors)),
         )
         pair.dataset_ = dict(self.dataset_)
         return pair
