@@ -107,7 +107,7 @@ def collected(pid: int, read: int) -> Outcome:
 class Events:
     """Counts what a process does to the files in a folder, and acts at one of these events."""
 
-    def __init__(self, folder: Path, at: int, act: Callable[[int], None], *, changes: bool) -> None:
+    def __init__(self, folder: Path, at: int, act: Callable[[str], None], *, changes: bool) -> None:
         self._folder, self._at, self._act, self._changes = str(folder), at, act, changes
         self.count = 0
         sys.addaudithook(self._hook)
@@ -123,18 +123,18 @@ class Events:
             return
         self.count += 1
         if self.count >= self._at:
-            self._act(self.count)
+            self._act(path)
 
 
-def die(_: int) -> None:
+def die(_: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fail_with(number: int) -> Callable[[int], None]:
+def fail_with(number: int) -> Callable[[str], None]:
     """From this event on every change fails, as on a full or read-only disk."""
 
-    def fail(_: int) -> None:
-        raise OSError(number, os.strerror(number))
+    def fail(path: str) -> None:
+        raise OSError(number, os.strerror(number), path)
 
     return fail
 
@@ -232,11 +232,11 @@ class Trial:
         total = sum(len(content) for _, content in whole)
         for draw in draws:
             self.runs += 1
-            position = int(draw * total * 8)
-            for path, content in whole:
-                if position < len(content) * 8:
-                    break
-                position -= len(content) * 8
+            position, at = int(draw * total * 8), 0
+            while position >= len(whole[at][1]) * 8:
+                position -= len(whole[at][1]) * 8
+                at += 1
+            path, content = whole[at]
             damaged = bytearray(content)
             damaged[position // 8] ^= 1 << position % 8
             path.write_bytes(damaged)
@@ -261,8 +261,8 @@ class Trial:
             self._note(what, f"ended with {outcome.error}")
         if outcome.error and self.job.goes_on:
             self._note(what, f"did not go on: {outcome.error}")
-        if outcome.error and str(self.folder) not in outcome.error:
-            self._note(what, f"the error names no file: {outcome.error}")
+        if outcome.error and not (str(self.folder) in outcome.error and "; " in outcome.error):
+            self._note(what, f"names no file, or not what to do: {outcome.error}")
         state = forked(lambda: self.job.read(self.folder))
         if state.error or state.value not in (self.before, self.after[1]):
             self._note(what, f"was left as {state}, before it was {self.before}")
