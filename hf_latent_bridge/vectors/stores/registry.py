@@ -6,6 +6,8 @@ from pathlib import Path
 from hf_latent_bridge.errors import InvalidNameError, StoreError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.vectors.stores.base import Collection
+from hf_latent_bridge.vectors.stores.lance import LanceCollection
+from hf_latent_bridge.vectors.stores.postgres import PostgresCollection
 from hf_latent_bridge.vectors.stores.qdrant import QdrantCollection
 from hf_latent_bridge.vectors.stores.url import parse_url, scheme_of
 
@@ -78,11 +80,12 @@ def open_collection(
     store = STORES.get(scheme_of(url) or "")
     if store is None:
         raise InvalidNameError(f"a store is named by a URL ({addressable()}), got {url!r}")
-    parsed = parse_url(url, params=store.collection.params, single=store.collection.single)
+    kind = store.collection
+    parsed = parse_url(url, params=kind.params, embedded=kind.embedded)
     require(store.extra, *store.needs, purpose=f"a {store.scheme} URL")
-    if not create and not parsed.host and not Path(parsed.path).exists():
+    if parsed.local and not create and not Path(parsed.path).exists():
         raise StoreError(f"{parsed}: there is no {parsed.path}")
-    return store.collection(parsed, timeout=timeout)
+    return kind(parsed, timeout=timeout)
 
 
 register(
@@ -90,3 +93,13 @@ register(
         "qdrant", "qdrant:./folder/docs", QdrantCollection, ("qdrant_client",), extra="qdrant"
     )
 )
+register(
+    VectorStore(
+        "postgresql",
+        "postgresql://user@host/db/docs?vector=embedding",
+        PostgresCollection,
+        ("psycopg", "pgvector"),
+        extra="postgres",
+    )
+)
+register(VectorStore("lancedb", "lancedb:./folder/docs", LanceCollection, ("lancedb",), "lancedb"))
