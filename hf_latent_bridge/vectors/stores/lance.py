@@ -175,12 +175,9 @@ class LanceCollection(Collection):
 
         others = [n for n in batch.schema.names if n not in (self._key, self._column)]
         rows = batch.select(others).to_pylist() if payloads else None
-        column = batch.column(self._column) if vectors else None
-        if hasattr(column, "combine_chunks"):
-            column = column.combine_chunks()
         return Records(
             batch.column(self._key).to_pylist(),
-            None if column is None else decode_vectors(column, None),
+            decode_vectors(_whole(batch.column(self._column)), None) if vectors else None,
             None if rows is None else [_as_payload(row) for row in rows],
         )
 
@@ -195,6 +192,11 @@ class LanceCollection(Collection):
             return request(self.client.open_table(self.url.name))
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(f"{self.url}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _whole(column: Any) -> Any:
+    """A column as one array; that of a table is in chunks."""
+    return column.combine_chunks() if hasattr(column, "combine_chunks") else column
 
 
 def _as_payload(row: dict[str, Any]) -> dict[str, Any]:

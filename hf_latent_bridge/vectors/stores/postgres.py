@@ -41,7 +41,7 @@ class PostgresCollection(Collection):
         milliseconds = max(1, round(timeout * 1000))
         try:
             client = psycopg.connect(
-                **{name: value for name, value in where.items() if value},  # type: ignore[arg-type]
+                **{name: value for name, value in where.items() if value},
                 autocommit=True,
                 connect_timeout=max(2, round(timeout)),
                 options=f"-c statement_timeout={milliseconds}",
@@ -262,7 +262,8 @@ class PostgresCollection(Collection):
 
     def _as_payload(self, columns: dict[str, Any]) -> dict[str, Any]:
         if set(columns) == {_PAYLOAD} and isinstance(columns[_PAYLOAD], dict):
-            return columns[_PAYLOAD]
+            payload: dict[str, Any] = columns[_PAYLOAD]
+            return payload
         return columns
 
     def _as_columns(self, payload: dict[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,12 @@ from pathlib import Path
 from hf_latent_bridge.errors import InvalidNameError, StoreError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.vectors.stores.base import Collection
+from hf_latent_bridge.vectors.stores.chroma import ChromaCollection
 from hf_latent_bridge.vectors.stores.lance import LanceCollection
+from hf_latent_bridge.vectors.stores.milvus import MilvusCollection
 from hf_latent_bridge.vectors.stores.postgres import PostgresCollection
 from hf_latent_bridge.vectors.stores.qdrant import QdrantCollection
+from hf_latent_bridge.vectors.stores.sqlite import SqliteCollection
 from hf_latent_bridge.vectors.stores.url import parse_url, scheme_of
 
 TIMEOUT = 60.0  # seconds for one request to a store
@@ -103,3 +106,18 @@ register(
     )
 )
 register(VectorStore("lancedb", "lancedb:./folder/docs", LanceCollection, ("lancedb",), "lancedb"))
+register(
+    VectorStore("chroma", "chroma:./folder/docs", ChromaCollection, ("chromadb",), extra="chroma")
+)
+register(
+    VectorStore("milvus", "milvus:./file.db/docs", MilvusCollection, ("pymilvus",), extra="milvus")
+)
+register(
+    VectorStore(
+        "sqlite",
+        "sqlite:./file.db/docs",
+        SqliteCollection,
+        ("apsw", "sqlite_vec"),
+        extra="sqlite",
+    )
+)
