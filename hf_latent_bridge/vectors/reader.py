@@ -19,7 +19,17 @@ from hf_latent_bridge.data.items import Array, Items, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
 
 Scale = float | Literal["binary"]
-_BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile, struct.error, zlib.error)
+_BROKEN = (
+    ValueError,
+    TypeError,
+    KeyError,
+    OSError,
+    EOFError,
+    RecursionError,
+    BadZipFile,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
