@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -251,6 +251,8 @@ def _sum_share(
         state = checkpoint.load() if checkpoint else FitState()
         if bank_size and state.bank is None:
             state.bank = BankSample(bank_size)
+        if translator.sample_size:
+            _begin(translator, loop)
         for encoded in loop.run(share, after=state.after, n_done=state.rows):
             with loop.timing("moments"):
                 state.add(encoded, _moments(translator, loop, encoded, gemm_dtype))
@@ -283,12 +285,25 @@ def _moments(
     return {f"fold {number}": fold for number, fold in enumerate(folds) if fold is not None}
 
 
+def _begin(translator: Translator, loop: EncodingLoop) -> None:
+    """Shows a translator the first source latents, the same ones in each process."""
+    first = replace(loop, sides=loop.sides[:1], progress=False)
+    found: list[torch.Tensor] = []
+    with closing(first.run()) as chunks:
+        for encoded in chunks:
+            found += encoded.latents
+            if sum(map(len, found)) >= translator.sample_size:
+                break
+    if found:  # else the fit says that no pair is usable
+        translator.begin(torch.cat(found)[: translator.sample_size])
+
+
 def _solve(
     translator: Translator, sides: tuple[Side, ...], moments: Mapping[str, PairedMoments]
 ) -> int:
     """Solves for the map; returns the number of pairs."""
     folds = [replace(fold, eps=max(fold.eps, _NOISE)) for fold in moments.values()]
-    dims = folds[0].sxy.shape
+    dims = translator.dims_of(folds[0])
     source, target = (side.space(dim) for side, dim in zip(sides, dims, strict=True))
     translator.fit_moments(folds, source=source, target=target)
     translator.to(dtype=torch.float32)
