@@ -23,6 +23,7 @@ from hf_latent_bridge import (
     translate_file,
 )
 from hf_latent_bridge.errors import (
+    CheckpointError,
     ConfigError,
     InvalidLatentsError,
     NotFittedError,
@@ -121,9 +122,7 @@ def test_moments_before_landmarks_and_moments_of_plain_latents_are_refused():
     plain = PairedMoments.from_batch(torch.from_numpy(X), torch.from_numpy(Y))
     with pytest.raises(InvalidLatentsError, match="not moments of similarities"):
         KernelTranslator().choose_landmarks(X).fit_moments(plain)
-    with pytest.raises(
-        InvalidLatentsError, match=r"X has 5 features.*expecting 6 features.*landmarks"
-    ):
+    with pytest.raises(InvalidLatentsError, match=r"X has 5 features.*expecting 6"):
         KernelTranslator().choose_landmarks(X).pair_moments(Y, X)
 
 
@@ -155,6 +154,25 @@ def test_a_fit_that_was_interrupted_resumes(tmp_path):
     assert resumed.fit_summary_.n_resumed == 96
     expected = fit(KernelTranslator(n_landmarks=16), chunk_size=32)
     np.testing.assert_array_equal(resumed.transform(X), expected.transform(X))
+
+
+def test_chosen_landmarks_serve_a_fit_over_chunks_and_belong_to_its_checkpoint(tmp_path):
+    def failing(items):
+        if 200 in items:
+            raise RuntimeError("out of memory")
+        return X[items]
+
+    options = {"chunk_size": 50, "checkpoint_dir": tmp_path, "checkpoint_every": 1}
+    translator = KernelTranslator(n_landmarks=16).choose_landmarks(X[300:])
+    translator.set_params(n_landmarks=32)
+    with pytest.raises(RuntimeError):
+        fit_translator(translator, failing, None, (range(300), Y[:300]), **options)
+    other = KernelTranslator(n_landmarks=32).choose_landmarks(X[200:])
+    with pytest.raises(CheckpointError, match="landmarks_from"):
+        fit_translator(other, failing, None, (range(300), Y[:300]), **options)
+    fitted = fit_translator(translator, None, None, (X[:300], Y[:300]))
+    expected = KernelTranslator(n_landmarks=32).choose_landmarks(X[300:]).fit(X[:300], Y[:300])
+    np.testing.assert_allclose(fitted.transform(X), expected.transform(X), rtol=1e-3, atol=1e-4)
 
 
 def test_fewer_rows_than_landmarks_are_all_taken_and_the_config_says_so(tmp_path):

@@ -167,6 +167,21 @@ def test_held_out_information_equals_that_of_the_arrays():
     np.testing.assert_allclose(bits, -0.5 * np.log2(1 - rho**2).sum())
 
 
+def test_the_width_follows_from_the_axes_that_hold_up_on_held_out_items():
+    space = SharedSpace("auto").fit(views(1500, signal=20, noise=2.0))
+    rho = np.array(space.information_.correlations)
+    nats = np.cumsum(-0.5 * np.log(1 - np.clip(rho, 0, 0.999) ** 2))
+    assert space.space_.dim == int((nats < 0.99 * nats[-1]).sum()) + 1
+    assert space.params_["dim"] == space.space_.dim
+    assert rho[:20].min() > 0.2 > 0.1 > np.abs(rho[20:]).max()
+
+
+def test_a_width_is_chosen_for_a_given_penalty():
+    space = SharedSpace("auto", alpha=0.3).fit(views())
+    assert (space.alpha_, space.information_.alphas) == (0.3, (0.3,))
+    assert space.space_.dim < 40
+
+
 def test_fewer_items_than_dimensions_give_as_many_axes_as_the_items_span():
     space = SharedSpace(64).fit(views(23))
     assert space.space_.dim == 22

@@ -35,6 +35,7 @@ def translate(args: argparse.Namespace) -> Result:
         split=args.split,
         revision=args.input_revision,
         scale=args.scale,
+        folding=inputs.read_folding(args),
         dtype=args.dtype,
         chunk_size=args.chunk_size,
         checkpoint_every=args.checkpoint_every,
@@ -52,6 +53,20 @@ def translate(args: argparse.Namespace) -> Result:
         "commit": translator.commit,
     }
     return facts, str(written)
+
+
+def gate(args: argparse.Namespace) -> Result:
+    """Judges whether search by a translator is good enough."""
+    from hf_latent_bridge import AutoTranslator
+    from hf_latent_bridge.cli import judged
+
+    judged.check_reports(args.report)
+    judged.has_vectors(args)
+    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    report = judged.judge(args, translator)
+    for path in args.report:
+        judged.write_report(report, Path(path))
+    return report.to_dict(), str(report)
 
 
 def migrate(args: argparse.Namespace) -> Result:
@@ -179,6 +194,7 @@ def evaluate(args: argparse.Namespace) -> Result:
     pairs = inputs.open_pairs(args, args.split)
     if args.max_pairs is not None:
         pairs = pairs.sample(args.max_pairs, seed=args.seed)
+    labels, bank = inputs.sampled_labels(args), inputs.read_bank(args)
     source = inputs.load_side(args, "source", translator.source_)
     target = inputs.load_side(args, "target", translator.target_)
     report = evaluate(
@@ -191,6 +207,10 @@ def evaluate(args: argparse.Namespace) -> Result:
         seed=args.seed,
         n_bootstrap=args.bootstrap,
         n_permutations=args.permutations,
+        hubness=args.hubness,
+        bank=bank,
+        n_neighbors=args.n_neighbors,
+        labels=labels,
     )
     place = _write_results(translator, report.to_dict(), args)
     told = [f"saved in {where}" if kind == "saved" else where for kind, where in place.items()]
@@ -253,8 +273,10 @@ def fit(args: argparse.Namespace) -> Result:
     translator.save_pretrained(args.output)
     text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
     if held_out is not None:
-        common = {"batch_size": args.batch_size, "progress": args.progress}
-        report = evaluate(translator, source, target, held_out, **common)
+        options = {"batch_size": args.batch_size, "progress": args.progress}
+        if (bank := translator.query_bank_) is not None:
+            options |= {"hubness": "csls", "n_neighbors": min(10, len(bank))}
+        report = evaluate(translator, source, target, held_out, **options)
         translator.save_pretrained(args.output, metrics=report)
         text += f"\n{report}"
     return {"output": args.output, **describe(translator)}, text

@@ -148,6 +148,17 @@ def add_evaluate(command: Command) -> None:
         report.add_argument(
             f"--{name}", type=_positive, default=1000, metavar="N", help=f"{what} (default: 1000)"
         )
+    report.add_argument(
+        "--hubness",
+        choices=("csls",),
+        help="report searches too, plain and with correction for items that come up everywhere",
+    )
+    _add_bank(report, "for --hubness")
+    report.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="classes of the pairs, to report how many neighbours share them",
+    )
     place = report.add_mutually_exclusive_group()
     place.add_argument(
         "--save", action="store_true", help="write it into the config and card of the folder"
@@ -161,6 +172,22 @@ def add_evaluate(command: Command) -> None:
         "--create-pr", action="store_true", help="with --push: open a pull request instead"
     )
     _add_running(command)
+
+
+def _add_bank(group: Group, use: str) -> None:
+    group.add_argument(
+        "--bank",
+        metavar="FILE",
+        help=f"{use}: target latents of queries, in a file of {{formats}} "
+        "(default: the bank that the translator keeps)",
+    )
+    group.add_argument(
+        "--n-neighbors",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help=f"{use}: how many of the bank's nearest count (default: 10)",
+    )
 
 
 def add_translate(command: Command) -> None:
@@ -189,6 +216,24 @@ def add_translate(command: Command) -> None:
         type=_scale,
         help="what stored integers are multiplied by, or binary for bits packed in bytes",
     )
+    folding = command.add_argument_group("folding, for a store that corrects for hubs by CSLS")
+    folding.add_argument(
+        "--fold",
+        choices=("items", "queries"),
+        help="fold the items that the store holds, or the queries that it is asked",
+    )
+    folding.add_argument(
+        "--metric",
+        choices=("dot", "cosine", "euclidean"),
+        help="what the store ranks by (default: dot)",
+    )
+    folding.add_argument(
+        "--input-space",
+        choices=("source", "target"),
+        help="source: translate the input first; target: it holds target latents already, fold "
+        "them only (default: source)",
+    )
+    _add_bank(folding, "for --fold items")
     running = command.add_argument_group("running")
     running.add_argument(
         "--dtype",
@@ -226,6 +271,74 @@ def add_translate(command: Command) -> None:
     running.add_argument(
         "--restart", action="store_true", help="start over where a run was killed, not go on"
     )
+
+
+def add_gate(command: Command) -> None:
+    """Options of `gate`."""
+    command.add_argument(
+        "--translator", required=True, metavar="REPO", help="translator: repo id or folder"
+    )
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    for part, what in (("queries", "what is asked"), ("corpus", "what is searched, or a sample")):
+        group = command.add_argument_group(f"{part}: {what}")
+        group.add_argument(
+            f"--{part}",
+            metavar="DATA",
+            help="items that both encoders encode: a Hub dataset, or a .jsonl, .csv or .parquet "
+            "file",
+        )
+        group.add_argument(f"--{part}-split", metavar="SPLIT", help="split of a Hub dataset")
+        group.add_argument(
+            f"--{part}-column", default="text", metavar="COLUMN", help="(default: text)"
+        )
+        group.add_argument(
+            f"--{part}-id-column",
+            metavar="COLUMN",
+            help="ids, as --relevance names them (default: the number of the row, from 0)",
+        )
+        for side in ("source", "target"):
+            group.add_argument(
+                f"--{part}-{side}-vectors",
+                metavar="FILE",
+                help=f"latents by the {side} encoder, in place of items ({{formats}})",
+            )
+    judging = command.add_argument_group("judging")
+    judging.add_argument(
+        "--translates",
+        choices=("corpus", "queries"),
+        default="corpus",
+        help="which side is translated (default: corpus)",
+    )
+    judging.add_argument(
+        "--relevance",
+        metavar="FILE",
+        help="judgements: lines of query, item and gain, or qrels of TREC; without, the native "
+        "ranking is the yardstick",
+    )
+    judging.add_argument("--slice-column", metavar="COLUMN", help="of --queries: shown apart")
+    judging.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
+    judging.add_argument(
+        "--pass-at",
+        type=float,
+        metavar="SHARE",
+        help="retention that the lower end of the interval must reach (default: 0.95, without "
+        "judgements 0.6)",
+    )
+    judging.add_argument(
+        "--warn-at",
+        type=float,
+        metavar="SHARE",
+        help="mean retention below which it fails (default: 0.9, without judgements 0.4)",
+    )
+    judging.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write it here too, as .md, .json or .html; may be repeated",
+    )
+    judging.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    _add_running(command)
 
 
 def add_migrate(command: Command) -> None:

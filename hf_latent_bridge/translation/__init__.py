@@ -16,6 +16,7 @@ from typing import Any, Literal
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translation.job import Job
 from hf_latent_bridge.translation.pipeline import (
     finish,
@@ -75,6 +76,7 @@ def translate_file(
     revision: str | None = None,
     token: str | bool | None = None,
     scale: Scale | None = None,
+    folding: Folding | None = None,
     dtype: Literal["float16", "float32", "float64"] | None = None,
     chunk_size: int = 8192,
     checkpoint_every: int = 65_536,
@@ -102,6 +104,8 @@ def translate_file(
         revision: Branch, tag or commit of a Hub dataset.
         token: Hub token for a dataset; None for the one that is logged in.
         scale: What stored integers are multiplied by, or "binary" for bits packed in bytes.
+        folding: Fold the vectors for a store, so that it corrects for hubs: the items that it holds
+            or the queries that it is asked, translated or not.
         dtype: Of the result; None for that of the input.
         chunk_size: Rows that are translated at a time.
         checkpoint_every: Rows between checkpoints, per process.
@@ -149,6 +153,7 @@ def translate_file(
         checkpoint_every,
         world,
         timeout,
+        folding=None if folding is None else with_bank(folding, translator),
     )
     if str(output) == "-":
         return _to_stdout(job)
@@ -197,7 +202,7 @@ def _result_of(job: Job, reader: VectorReader) -> TranslatedFile:
     if job.writer.keeps == "ids":
         kept = [name for name in others if name == id_name(others)]
     dropped = [name for name in others if name not in kept]
-    dim = job.translator.target_.dim
+    dim = job.dim
     return TranslatedFile(str(job.output), n, dim, str(job.dtype), tuple(kept), tuple(dropped))
 
 
@@ -215,6 +220,7 @@ def _publish(job: Job, reader: VectorReader, description: dict[str, Any]) -> Non
         "dropped": list(result.dropped),
         "source": description,
         "translator": job.facts["translator"],
+        **({} if job.folding is None else {"folding": job.facts["folding"]}),
         "library_version": __version__,
     }
     job.manifest.unlink(missing_ok=True)
@@ -233,7 +239,7 @@ def _to_stdout(job: Job) -> TranslatedFile:
         sys.stdout.buffer.write(json_lines(translated))
         n += len(block.vectors)
     sys.stdout.buffer.flush()
-    return TranslatedFile("-", n, job.translator.target_.dim, str(job.dtype))
+    return TranslatedFile("-", n, job.dim, str(job.dtype))
 
 
 @contextlib.contextmanager

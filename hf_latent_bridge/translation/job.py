@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from hf_latent_bridge.atomic import write_atomic
-from hf_latent_bridge.errors import CheckpointError, ProcessError
+from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, ProcessError
 from hf_latent_bridge.files import WEIGHTS_NAME, read_config, to_files
+from hf_latent_bridge.latents import Array, as_tensor
+from hf_latent_bridge.translation.folding import Folding
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.opening import is_compressed
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
@@ -39,6 +41,7 @@ class Job:
         processes: Number of processes.
         timeout: Seconds without progress after which a wait for a reader or process ends.
         facts: What must not change between a run and its resumption.
+        folding: How translated rows are folded for a store that corrects for hubs; None for not.
     """
 
     translator: Translator
@@ -51,6 +54,31 @@ class Job:
     processes: int
     timeout: float
     facts: Mapping[str, Any] = field(default_factory=dict)
+    folding: Folding | None = None
+
+    @property
+    def dim(self) -> int:
+        """Width of the result."""
+        dim = self.translator.target_.dim
+        return dim if self.folding is None else self.folding.width(dim)
+
+    def convert(self, rows: Array) -> Array:
+        """Rows of the input as rows of the result.
+
+        Raises:
+            InvalidLatentsError: Another width than that of their space, NaN or infinity.
+        """
+        if self.folding is None:
+            return self.translator.transform(rows)
+        expected = self.translator.target_
+        if self.folding.input_space == "source":
+            rows = self.translator.transform(rows)
+        elif rows.shape[1] != expected.dim:
+            raise InvalidLatentsError(
+                f"vectors with input_space='target' must be latents of {expected}, got vectors of "
+                f"dim {rows.shape[1]}"
+            )
+        return self.folding.fold(as_tensor(rows)).numpy()
 
     def for_input(self, reader: VectorReader) -> "Job":
         """The job with the dtype of the result, and what must not change until it is finished.
@@ -60,7 +88,7 @@ class Job:
             ValueError: The output's format does not have the dtype that was asked for.
         """
         if reader.dim is not None:
-            self.translator.transform(np.empty((0, reader.dim), np.float32))
+            self.convert(np.empty((0, reader.dim), np.float32))
         dtype = self.dtype or reader.dtype.name
         if dtype not in self.writer.dtypes:
             if self.dtype is not None:
@@ -76,6 +104,7 @@ class Job:
             "dtype": dtype,
             "processes": self.processes,
             "chunk_size": self.chunk_size,
+            "folding": self.folding and self.folding.to_dict(),
         }
         return replace(self, dtype=dtype, facts=facts)
 
@@ -88,7 +117,7 @@ class Job:
         """The bytes before `n` translated rows, where those are all that the output holds."""
         if self.writer.header is None or is_compressed(self.output):
             return None
-        return self.writer.header((n, self.translator.target_.dim), np.dtype(self.dtype))
+        return self.writer.header((n, self.dim), np.dtype(self.dtype))
 
     @property
     def whole(self) -> Path:

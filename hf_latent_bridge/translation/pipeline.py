@@ -78,7 +78,7 @@ def translate_block(job: Job, block: Block) -> Array:
     dtype = np.dtype(job.dtype)
     try:
         rows = block.vectors.astype(np.promote_types(block.vectors.dtype, dtype), copy=False)
-        return _cast(job.translator.transform(rows), dtype.name)
+        return _cast(job.convert(rows), dtype.name)
     except InvalidLatentsError as error:
         bad = np.flatnonzero(~np.isfinite(block.vectors).all(axis=1))
         row = f"row {block.first + int(bad[0])} is bad; " if len(bad) else ""
@@ -151,7 +151,7 @@ class _Part(AbstractContextManager["_Part"]):
 
     def __init__(self, job: Job, rank: int) -> None:
         self._job, self._rank = job, rank
-        self._row_bytes = job.translator.target_.dim * np.dtype(job.dtype).itemsize
+        self._row_bytes = job.dim * np.dtype(job.dtype).itemsize
         self._offset = len(job.header(0) or b"")
         self._file = os.open(job.part, os.O_WRONLY | os.O_CREAT, 0o666)
         self._saved = job.done(rank) or 0
@@ -282,7 +282,7 @@ def _end_with_parent() -> None:
 
 def finish(job: Job, reader: VectorReader) -> None:
     """Turns the translated matrix into the output, in one step."""
-    shape, dtype = (reader.n or 0, job.translator.target_.dim), np.dtype(job.dtype)
+    shape, dtype = (reader.n or 0, job.dim), np.dtype(job.dtype)
     header = job.header(shape[0])
     if header is not None:
         with job.part.open("r+b") as stream:
@@ -302,7 +302,7 @@ def finish(job: Job, reader: VectorReader) -> None:
 
 def _blocks(job: Job, reader: VectorReader, payload: bool, size: int) -> Iterator[Block]:
     """The translated rows; the input is read again for their ids and other columns."""
-    n, dim = reader.n or 0, job.translator.target_.dim
+    n, dim = reader.n or 0, job.dim
     carried: Iterator[Block | None] = repeat(None)
     if payload:
         carried = ahead(reader.blocks(0, None, size, payload=True), timeout=job.timeout)

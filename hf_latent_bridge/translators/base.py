@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
@@ -119,6 +119,9 @@ class Translator(TranslatorEstimator, Published):
         learns: Whether it is fitted on pairs, as all are but a composition.
         suggested: Parameters to try first where the defaults equal another type; the Space, the
             quickstart and the benchmarks take them.
+        grid: Values of parameters to try in a selection, each list from the simplest on; all
+            combinations are tried. None for a type that cannot be selected.
+        complexity: Its place among types where a selection prefers simpler maps, low is simple.
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
         dataset_: Which pairs the fit saw; JSON values, printed on the card.
@@ -133,11 +136,12 @@ class Translator(TranslatorEstimator, Published):
     translator_type: ClassVar[str]
     learns: ClassVar[bool] = True
     suggested: ClassVar[Mapping[str, Any]] = {}
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = None
+    complexity: ClassVar[int] = 100
     _renamed: ClassVar[dict[str, str]] = {"normalize": "unit_norm"}  # since 0.1.0
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]
     fit_summary_: object | None = None
-    _when_saved: Callable[[], None] | None = None
     _query_bank: Tensor | None = None
 
     def __init_subclass__(cls, *, translator_type: str | None = None, **kwargs: Any) -> None:
@@ -321,7 +325,7 @@ class Translator(TranslatorEstimator, Published):
 
     @contextlib.contextmanager
     def _recording(self, metrics: Results | Mapping[str, Any] | None) -> Iterator[None]:
-        """Takes the results over unless the block fails, and then lets go of the checkpoint."""
+        """Takes the results over, unless the block fails."""
         self._require_fit()
         before = self.metrics_
         if metrics is not None:
@@ -331,9 +335,6 @@ class Translator(TranslatorEstimator, Published):
         except BaseException:
             self.metrics_ = before
             raise
-        if self._when_saved is not None:
-            self._when_saved()
-            self._when_saved = None
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         self._require_fit()

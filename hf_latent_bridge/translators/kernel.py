@@ -1,5 +1,6 @@
 """A map that is not affine: ridge regression on the similarities to some landmarks."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -259,6 +260,14 @@ class KernelTranslator(Translator, translator_type="kernel"):
         if self._is_fitted():
             self._landmarks = self._fitted_landmarks
         return super().partial_fit(X, y)
+
+    def fit_identity(self) -> dict[str, Any]:
+        """The parameters, and a digest of the latents that `choose_landmarks` took."""
+        if self._sample is None:
+            return super().fit_identity()
+        sample = self._sample.cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        digest = hashlib.blake2b(sample.data, digest_size=16).hexdigest()
+        return super().fit_identity() | {"landmarks_from": digest}
 
     @property
     def sample_size(self) -> int:

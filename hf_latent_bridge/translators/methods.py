@@ -1,6 +1,7 @@
 """The paper's four estimators: affine, linear, l-ortho and ortho."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -8,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.selection import N_FOLDS, Selection, select_ridge
+from hf_latent_bridge.selection import ALPHAS, N_FOLDS, RidgePath, Selection, select_ridge
 from hf_latent_bridge.solvers import (
     Problem,
     Scaling,
@@ -56,6 +57,8 @@ class AffineTranslator(Translator, translator_type="affine"):
     """
 
     suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {"alpha": ALPHAS}
+    complexity: ClassVar[int] = 1
     _renamed: ClassVar[dict[str, str]] = {**Translator._renamed, "seed": "random_state"}
 
     def __init__(
@@ -110,6 +113,42 @@ class AffineTranslator(Translator, translator_type="affine"):
         selection = select_ridge(folds, self.scaling, self.translator_type)
         return type(self)(**{**self.get_params(), **selection.choice.params}), selection
 
+    @classmethod
+    def held_out_r2(
+        cls, candidates: Sequence[Self], rest: PairedMoments, held_out: PairedMoments
+    ) -> Iterator[tuple[float, float]]:
+        """As for any type; penalties share one eigendecomposition."""
+        for path, group in cls._paths(candidates, rest):
+            if path is None:
+                yield from super().held_out_r2(group, rest, held_out)
+                continue
+            scores, chances = path.r2([float(one.alpha) for one in group], held_out)
+            yield from zip(scores.tolist(), chances.tolist(), strict=True)
+
+    @classmethod
+    def predictions(
+        cls, candidates: Sequence[Self], rest: PairedMoments, x: Tensor
+    ) -> Iterator[Tensor]:
+        """As for any type; penalties share one eigendecomposition."""
+        for path, group in cls._paths(candidates, rest):
+            if path is None:
+                yield from super().predictions(group, rest, x)
+                continue
+            yield from path.predictions(x, [float(one.alpha) for one in group])
+
+    @classmethod
+    def _paths(
+        cls, candidates: Sequence[Self], rest: PairedMoments
+    ) -> Iterator[tuple[RidgePath | None, list[Self]]]:
+        """Neighbouring candidates that differ in their penalty, with one decomposition for all."""
+
+        def shared(candidate: Self) -> Scaling | None:
+            plain = candidate.solver == "closed_form" and candidate.unit_norm == "none"
+            return candidate.scaling if plain and candidate.alpha != 0 else None
+
+        for scaling, group in groupby(candidates, shared):
+            yield scaling and RidgePath.from_moments(rest, scaling), list(group)
+
     def _solve(self, moments: PairedMoments) -> Solution:
         if self.solver == "gradient":
             return solve_by_gradient(
@@ -160,6 +199,9 @@ class LinearTranslator(Translator, translator_type="linear"):
             "both".
     """
 
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {}
+    complexity: ClassVar[int] = 3
+
     def _solve(self, moments: PairedMoments) -> Solution:
         return solve_least_squares(Problem.from_moments(moments, self.scaling))
 
@@ -176,6 +218,9 @@ class LOrthoTranslator(Translator, translator_type="l_ortho"):
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
+
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {}
+    complexity: ClassVar[int] = 4
 
     def _solve(self, moments: PairedMoments) -> Solution:
         return solve_l_ortho(Problem.from_moments(moments, self.scaling))
@@ -194,6 +239,9 @@ class OrthoTranslator(Translator, translator_type="ortho"):
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
+
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {"scaling": ("standard", "center")}
+    complexity: ClassVar[int] = 0
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from hf_latent_bridge.vectors import (
     writers,
 )
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
-from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
+from hf_latent_bridge.vectors.reader import VectorReader, VectorSource, file_stamp
 from hf_latent_bridge.vectors.stores.base import StoreReader
 from hf_latent_bridge.vectors.stores.registry import is_store_url, open_collection
 from hf_latent_bridge.vectors.writers import Writer
@@ -125,7 +125,10 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
         )
     if known.extra is not None:
         require(known.extra, *known.needs, purpose=f"reading {path.name}")
-    return known.open(source)
+    stamp = file_stamp(path)
+    reader = known.open(source)
+    reader.stamp = stamp
+    return reader
 
 
 def plain_suffixes() -> list[str]:

@@ -14,6 +14,7 @@ from hf_latent_bridge import (
     OrthoTranslator,
     Pairs,
     choose_anchors,
+    fit_shared_space,
     fit_translator,
     load_encoder,
     load_pairs,
@@ -111,7 +112,21 @@ FITS = {
 }
 
 
-CASES = {**FAILURES, **FITS}  # a fit after a failed one must not take its failure for its own
+def of_views(n):
+    """A shared space of `n` random vectors of three views, which is chosen by folds."""
+    draw = np.random.default_rng(0)
+    signal = draw.normal(size=(n, 4))
+    views = {name: signal @ draw.normal(size=(4, d)) for name, d in (("a", 5), ("b", 7), ("c", 6))}
+    views = {name: x + draw.normal(size=x.shape) for name, x in views.items()}
+    return fit_shared_space(dict.fromkeys("abc"), views, 4, chunk_size=CHUNK_SIZE)
+
+
+SPACES = {"a shared space": lambda: of_views(199)}
+CASES = {
+    **FAILURES,
+    **FITS,
+    **SPACES,
+}  # a fit after a failed one must not take its failure for its own
 
 
 def outcome(name):
@@ -120,6 +135,13 @@ def outcome(name):
         fitted = CASES[name]()
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
+    if name in SPACES:
+        return {
+            "n": fitted.n_pairs_,
+            "bits": fitted.information_.bits,
+            "weights": [view.map_.weight.abs().tolist() for view in fitted.views_.values()],
+            "processes": fitted.fit_summary_.processes,
+        }
     moments = {k: v.tolist() for k, v in fitted.moments_.to_tensors().items()}
     return {
         "n": fitted.n_pairs_,
