@@ -113,7 +113,12 @@ def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "Tr
 
 
 def load_side(args: argparse.Namespace, side: str, name: Any, **own: Any) -> "EncoderLike | None":
-    """The encoder of a side, cached; None where its latents are given.
+    """The encoder of a side, cached; None where its latents are given."""
+    return None if is_given(args, side) else cached_encoder(args, name, **own)
+
+
+def cached_encoder(args: argparse.Namespace, name: Any, **own: Any) -> "EncoderLike":
+    """An encoder whose latents are cached.
 
     A folder's encoder is not cached, for no commit tells its latents apart.
     """
@@ -121,8 +126,6 @@ def load_side(args: argparse.Namespace, side: str, name: Any, **own: Any) -> "En
 
     from hf_latent_bridge import CachedEncoder, load_encoder
 
-    if is_given(args, side):
-        return None
     autocast = args.autocast and getattr(torch, args.autocast)
     running = {"device": args.device, "autocast": autocast, "compile": args.compile}
     encoder: Encoder = load_encoder(name, **running, **own)
