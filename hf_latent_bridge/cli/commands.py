@@ -20,12 +20,10 @@ Result = tuple[dict[str, Any], str]  # facts for --json, and text for people
 
 def translate(args: argparse.Namespace) -> Result:
     """Translates a file, a dataset's column or a stream of latents."""
-    from hf_latent_bridge import AutoTranslator, translate_file
+    from hf_latent_bridge import translate_file
 
     # its processes are given rows in memory, and would each need a share of a GPU
-    translator = AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, device="cpu"
-    )
+    translator = _load_translator(args, device="cpu")
     written = translate_file(
         translator,
         args.input,
@@ -52,6 +50,17 @@ def translate(args: argparse.Namespace) -> Result:
         "commit": translator.commit,
     }
     return facts, str(written)
+
+
+def _load_translator(args: argparse.Namespace, device: str | None = None) -> "Translator":
+    from hf_latent_bridge import AutoTranslator
+
+    return AutoTranslator.from_pretrained(
+        args.translator,
+        revision=args.revision,
+        force_download=args.force_download,
+        device=device,
+    )
 
 
 def push(args: argparse.Namespace) -> Result:
@@ -92,11 +101,7 @@ def cache(args: argparse.Namespace) -> Result:
 
 def info(args: argparse.Namespace) -> Result:
     """Says what a translator joins and how it was fitted."""
-    from hf_latent_bridge import AutoTranslator
-
-    translator = AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, device="cpu"
-    )
+    translator = _load_translator(args, device="cpu")
     facts = describe(translator)
     shown = facts | {"metrics": _scores(translator.metrics_)}
     return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in shown.items())
@@ -135,9 +140,9 @@ def _plain(value: Any) -> str:
 
 def evaluate(args: argparse.Namespace) -> Result:
     """Reports how well a translator does on held-out pairs."""
-    from hf_latent_bridge import AutoTranslator, evaluate
+    from hf_latent_bridge import evaluate
 
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    translator = _load_translator(args)
     _check_place(translator, args)
     pairs = inputs.open_pairs(args, args.split)
     if args.max_pairs is not None:

@@ -78,6 +78,7 @@ def add_fit(command: Command) -> None:
     )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
     running = _add_running(command)
+    _add_force_download(running)
     running.add_argument(
         "--gemm-dtype",
         choices=("float32", "float64"),
@@ -239,6 +240,15 @@ def add_translator(command: Command) -> None:
     """Which translator; all that `info` needs."""
     command.add_argument("translator", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    _add_force_download(command)
+
+
+def _add_force_download(command: Command | Group) -> None:
+    command.add_argument(
+        "--force-download",
+        action="store_true",
+        help="download what is loaded from the Hub again, such as after a download was damaged",
+    )
 
 
 def _add_pairs(command: Command, sample: str) -> Group:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import httpx2
 from huggingface_hub import (
@@ -53,12 +53,13 @@ from hf_latent_bridge.files import (
     read_text,
     stated_types,
 )
-from hf_latent_bridge.hub.waits import BUSY, bounded_waits, patiently
+from hf_latent_bridge.hub.waits import BUSY, bounded_waits, is_passing, patiently
 from hf_latent_bridge.names import check_name
 
 _REPO = "a repo id such as 'me/minilm-to-mpnet'"
 REPO_OR_FOLDER = f"{_REPO} or a folder ('.' for the current one)"
 _OFFLINE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError)
+_ACCESS = ("token", "cache_dir", "local_files_only")
 _ATTRIBUTES = ".gitattributes"  # which the Hub puts into every new repo
 _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the Hub and here
 _LARGE = 1 << 20  # bytes: about where the Hub takes a file by LFS or Xet
@@ -311,13 +312,75 @@ def is_intact(path: Path) -> bool:
 
     True where no hash is known: for files outside the cache, and for servers whose ETags are none.
     """
-    stated, content = path.resolve().name, path.read_bytes()
+    stated = path.resolve().name
     if re.fullmatch("[0-9a-f]{64}", stated):
-        return hashlib.sha256(content).hexdigest() == stated
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == stated
     if re.fullmatch("[0-9a-f]{40}", stated):
+        content = path.read_bytes()
         plain = hashlib.sha1(content, usedforsecurity=False).hexdigest()  # of some mirrors
         return stated in (_git_hash(content), plain)
     return True
+
+
+def mend(
+    repo_id: str, commit: str, *, repo_type: str = "model", **where: Unpack[HubOptions]
+) -> list[str]:
+    """Fetches damaged files of a repo in the cache once more; returns their names.
+
+    Args:
+        repo_id: The repo.
+        commit: The commit that failed to load.
+        repo_type: "model" or "dataset".
+        where: `token`, `cache_dir` and `local_files_only`, as huggingface_hub takes them.
+
+    Raises:
+        DamagedFileError: A file came damaged again, or may not be fetched.
+    """
+    cache = Path(where.get("cache_dir") or constants.HF_HUB_CACHE).expanduser()
+    owner = (
+        f"{repo_type}s--{repo_id.replace('/', '--')}"  # as the client names folders of its cache
+    )
+    folder = cache / owner / "snapshots" / commit
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in files if not is_intact(path)]
+    access: dict[str, Any] = {k: v for k, v in where.items() if k in _ACCESS}
+    with clear_errors(repo_id, revision=commit, token=where.get("token")):
+        for name in names:
+            download = functools.partial(hf_hub_download, repo_id, name, repo_type=repo_type)
+            _intact(functools.partial(download, revision=commit, **access))
+    return names
+
+
+def busy_cause(error: BaseException) -> Exception | None:
+    """The reason why a loader failed, if it is that the Hub was busy or the line broke."""
+    return next((cause for cause in _causes(error) if is_passing(cause)), None)
+
+
+def clear_cause(
+    error: BaseException, repo_id: str, *, revision: str | None = None
+) -> LatentBridgeError | None:
+    """What went wrong with the Hub, in our own words, if that is why a loader failed.
+
+    Args:
+        error: What the loader raised, which may wrap what the client raised.
+        repo_id: What was loaded.
+        revision: At which commit.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, LatentBridgeError):
+            return cause
+        if isinstance(cause, (GatedRepoError, *_OFFLINE)) or is_passing(cause):
+            return _meaning(cause, repo_id, revision)
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[Exception]:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Exception):
+            yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _git_hash(content: bytes) -> str:
