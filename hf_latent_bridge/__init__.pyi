@@ -41,6 +41,8 @@ from hf_latent_bridge.integrations.sentence_transformers import (
     to_sentence_transformer as to_sentence_transformer,
 )
 from hf_latent_bridge.moments import PairedMoments as PairedMoments
+from hf_latent_bridge.selection import Selection as Selection
+from hf_latent_bridge.selection import Trial as Trial
 from hf_latent_bridge.spaces import SpaceSpec as SpaceSpec
 from hf_latent_bridge.stitching import StitchedModel as StitchedModel
 from hf_latent_bridge.stitching import stitch as stitch

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -134,7 +133,7 @@ class ConvHalf(Component):
         space: SpaceSpec,
         params: dict[str, Any],
         tensors: dict[str, Tensor],
-        paths: Mapping[str, Path],
+        extras: Mapping[str, bytes],
     ) -> Self:
         shape = ConvShape.from_params(space.dim, params)
         with torch.device("meta"):

@@ -81,6 +81,10 @@ class CheckpointError(LatentBridgeError, ValueError):
     """The checkpoint of an unfinished fit or translation is of another one, or is damaged."""
 
 
+class InUseError(LatentBridgeError, BlockingIOError):
+    """Another process is writing the same file or folder."""
+
+
 class ProcessError(LatentBridgeError, RuntimeError):
     """Another of the processes that work together failed, or they are not as many as started."""
 
@@ -95,3 +99,7 @@ class UnrelatedPairsWarning(UserWarning):
 
 class RankWarning(UserWarning):
     """The pairs do not determine the map; the minimum-norm solution was taken."""
+
+
+class SelectionWarning(UserWarning):
+    """A choice by cross-validation that rests on few pairs, or lies on the edge of those tried."""

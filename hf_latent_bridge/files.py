@@ -1,57 +1,23 @@
-"""Configs and tensors as files: strict to read, equal bytes when written, whole or not at all."""
+"""Configs and tensors as files: strict to read, equal bytes when written."""
 
-import contextlib
 import hashlib
 import json
 import math
-import os
 import re
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import ConfigError, FormatVersionError, WeightsError
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.names import check_name
-
-
-@contextlib.contextmanager
-def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose content appears at `path` in one step, when the block ends without an error.
-
-    A reader or a crash sees the old file or the new one, never a part.
-
-    Args:
-        path: The file to write; its folder must exist.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Puts `content` at `path` in one step.
-
-    Args:
-        path: The file to write; its folder must exist.
-        content: All of its bytes.
-    """
-    with open_atomic(path) as stream:
-        stream.write(content)
-
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -85,15 +51,8 @@ def to_json(config: Mapping[str, Any]) -> bytes:
             f"{CONFIG_NAME} holds JSON values only, so params, dataset and metrics must be "
             f"texts, finite numbers, lists and dicts: {error}"
         ) from error
-    _parse_config(content, f"the {CONFIG_NAME} to be written")
+    parse_config(content, f"the {CONFIG_NAME} to be written")
     return content
-
-
-def save_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes each file whole or not at all, weights before the config that states their hash."""
-    for name in sorted(files, reverse=True):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / name, files[name])
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -102,18 +61,28 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: The file does not hold a JSON object, or holds an integer of more than 64 bits.
     """
-    return _parse_config(path.read_bytes(), str(path))
+    return parse_config(path.read_bytes(), str(path))
 
 
-def is_our_config(path: Path) -> bool:
-    """Whether a file is a config that some version of this library wrote."""
+def is_our_config(content: bytes) -> bool:
+    """Whether this is a config that some version of this library wrote."""
     try:
-        return {"format_version", "library_version"} <= read_config(path).keys()
-    except (ConfigError, OSError):
+        config = parse_config(content, CONFIG_NAME)
+    except ConfigError:
         return False
+    return {"format_version", "library_version"} <= config.keys()
 
 
-def _parse_config(content: bytes, where: str) -> dict[str, Any]:
+def parse_config(content: bytes, where: str) -> dict[str, Any]:
+    """The JSON object of a text, read by the rules of `parse_json`.
+
+    Args:
+        content: The text.
+        where: The file, for the error.
+
+    Raises:
+        ConfigError: It is not a JSON object, or holds an integer of more than 64 bits.
+    """
     config = parse_json(content, where)
     if not isinstance(config, dict):
         raise ConfigError(f"{where} must hold a JSON object, got {type(config).__name__}")
@@ -176,44 +145,55 @@ def read_text(path: Path) -> str | None:
     Raises:
         ConfigError: The file is not UTF-8.
     """
-    if not path.is_file():
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} must be UTF-8, save it again as such: {error}") from error
+    return parse_text(path.read_bytes(), str(path)) if path.is_file() else None
 
 
-def read_tensors(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], sha256: str
-) -> dict[str, Tensor]:
-    """Reads exactly the expected tensors, or nothing.
+def parse_text(content: bytes, where: str) -> str:
+    """The text of a card.
 
     Args:
-        path: A safetensors file.
+        content: Its bytes.
+        where: The file, for the error.
+
+    Raises:
+        ConfigError: They are not UTF-8.
+    """
+    try:
+        return content.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where} must be UTF-8, save it again as such: {error}") from error
+
+
+def parse_tensors(
+    content: bytes, shapes: Mapping[str, tuple[int, ...]], sha256: str, where: str
+) -> dict[str, Tensor]:
+    """The tensors of a safetensors file: exactly the expected ones, or an error.
+
+    Args:
+        content: The file.
         shapes: Name and shape of every tensor that must be there.
         sha256: Hash of the whole file, as the config states it.
+        where: The file, for the error.
 
     Raises:
         WeightsError: Truncated file, missing, unexpected, misshapen or non-finite tensors, or
             weights that belong to another config.
     """
-    content = path.read_bytes()
     try:
         tensors = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is truncated or is not a safetensors file: {error}") from error
-    _check_tensors(path, tensors, shapes)
+        raise WeightsError(f"{where} is truncated or is not a safetensors file: {error}") from error
+    _check_tensors(where, tensors, shapes)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise WeightsError(
-            f"{path} is not the file that {CONFIG_NAME} describes (SHA-256 differs): "
+            f"{where} is not the file that {CONFIG_NAME} describes (SHA-256 differs): "
             "the two come from different saves; save or download the translator again"
         )
     return tensors
 
 
 def _check_tensors(
-    path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+    path: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     missing = sorted(shapes.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - shapes.keys())

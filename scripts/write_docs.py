@@ -26,7 +26,9 @@ SECTIONS = {
     "Encoders and pairs": "encoders data vectors",
     "Decoders and stitching": "decoders stitching autoencoder",
     "Integrations": "integrations",
-    "Moments, maps and spaces": "moments solvers canonical metrics hubness spaces latents files",
+    "Moments, maps and spaces": (
+        "moments solvers selection canonical metrics hubness spaces latents files"
+    ),
 }
 
 

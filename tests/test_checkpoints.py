@@ -16,8 +16,8 @@ from processes import ON_CPUS, Process, torchrun, without_a_launcher
 from tiny_models import sentence_repo
 
 from hf_latent_bridge import LinearTranslator, OrthoTranslator, fit_translator, load_encoder
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
-from hf_latent_bridge.files import write_atomic
 from hf_latent_bridge.fitting.checkpoints import side_identity
 from hf_latent_bridge.fitting.encoding import Side
 
@@ -70,6 +70,7 @@ def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
             for folder in (tmp_path, undisturbed)
         )
         assert resumed["moments"] == expected["moments"]
+        assert resumed["selection"] == expected["selection"]
         assert resumed["resumed"] > 0 == expected["resumed"]
     assert not (tmp_path / "checkpoint").exists()
 

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, with the modes that the umask allows."""
+"""Files and folders are the old ones or the new ones, with the modes that the umask allows."""
 
 import os
 import stat
@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from hf_latent_bridge.files import open_atomic, write_atomic
+from hf_latent_bridge.atomic import (
+    check_writable,
+    exclusive,
+    locked,
+    open_atomic,
+    read_files,
+    write_atomic,
+)
+from hf_latent_bridge.errors import ConfigError, InUseError
 
 
 @pytest.fixture
@@ -91,3 +99,95 @@ def test_a_linked_file_keeps_what_it_pointed_to(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         write_atomic(tmp_path / "nowhere" / "file", b"new")
+
+
+def test_an_error_of_the_disk_names_the_file_and_what_to_do(tmp_path, crash):
+    with pytest.raises(OSError, match=r"cannot write .*/file: No space left.*free some space"):
+        write_atomic(tmp_path / "file", b"new")
+
+
+def test_what_a_killed_writer_left_is_gone_after_the_next_write(tmp_path):
+    (tmp_path / ".file.partial").write_text("half")
+    (tmp_path / ".file.lock").touch()
+    write_atomic(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    check_writable(tmp_path / "new" / "folder")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match="cannot write /proc/self/x: "):
+        check_writable(Path("/proc/self/x"))
+
+
+def test_a_lock_that_is_held_is_refused_and_one_that_is_left_is_taken(tmp_path):
+    lock = tmp_path / ".lock"
+    with locked(lock, "the output"):
+        with pytest.raises(InUseError, match="another process is writing the output"):
+            locked(lock, "the output", patience=0).__enter__()
+        assert lock.exists()
+    assert not lock.exists()
+    lock.touch()
+    with locked(lock, "the output", patience=0):
+        pass
+
+
+OLD = {"a.json": b"old a", "sub/b.json": b"old b"}
+NEW = {"a.json": b"new a", "sub/b.json": b"new b"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with exclusive(tmp_path / "folder") as save:
+        save(OLD)
+    return tmp_path / "folder"
+
+
+@pytest.fixture
+def killed(folder, monkeypatch):
+    """A folder whose save was killed after its journal was there and one file was moved."""
+    original, done = Path.replace, []
+
+    def replace(self, target):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(target)
+        return original(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(KeyboardInterrupt), exclusive(folder) as save:
+            save(NEW)
+    return folder
+
+
+def test_files_are_saved_together_and_nothing_else_stays(folder):
+    assert read_files(folder, [*OLD, "missing"]) == OLD
+    assert {path.name for path in folder.rglob("*")} == {"a.json", "sub", "b.json"}
+
+
+def test_a_save_that_was_killed_after_its_journal_reads_as_the_new_one(killed):
+    assert (killed / "sub/b.json").read_bytes() == b"old b"
+    assert read_files(killed, NEW) == NEW
+    assert read_files(killed / "sub", ["b.json"]) == {"b.json": b"new b"}
+
+
+def test_the_next_save_does_what_a_killed_one_has_left(killed):
+    with exclusive(killed) as save:
+        assert (killed / "sub/b.json").read_bytes() == b"new b"
+        save({"a.json": b"newest"})
+    assert read_files(killed, NEW) == {**NEW, "a.json": b"newest"}
+    assert {path.name for path in killed.rglob("*")} == {"a.json", "sub", "b.json"}
+
+
+def test_a_damaged_journal_is_refused_and_names_the_cure(killed):
+    journal = killed / ".save" / "journal"
+    journal.write_bytes(journal.read_bytes().replace(b"a.json", b"b.json"))
+    with pytest.raises(ConfigError, match=r"delete the folder .*\.save and save again"):
+        read_files(killed, NEW)
+
+
+def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path):
+    with exclusive(tmp_path / "new" / "folder"):
+        pass
+    assert not list(tmp_path.iterdir())

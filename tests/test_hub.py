@@ -1096,8 +1096,8 @@ class TestSaving:
             translator.save_pretrained(tmp_path / "file")
         assert (tmp_path / "file").read_text() == "mine"
 
-    @pytest.mark.parametrize("step", [0, 1, 2])
-    def test_a_crash_in_the_middle_leaves_a_translator_or_a_clear_refusal(
+    @pytest.mark.parametrize("step", [0, 1, 2, 3])
+    def test_a_disk_that_fails_in_the_middle_leaves_the_old_translator_or_the_new_one(
         self, saved, translator, monkeypatch, step
     ):
         original, done = Path.replace, []
@@ -1112,16 +1112,15 @@ class TestSaving:
         with pytest.raises(OSError, match="No space"):
             fitted(1).save_pretrained(saved)
         monkeypatch.undo()
+        expected = fitted(1) if step else translator  # the first names what the others move
+        assert same(AutoTranslator.from_pretrained(saved), expected)
+        assert len(list(saved.iterdir())) == (4 if step else 3)
+        fitted(2).save_pretrained(saved)
+        assert same(AutoTranslator.from_pretrained(saved), fitted(2))
         assert len(list(saved.iterdir())) == 3
-        if step == 0:
-            assert same(AutoTranslator.from_pretrained(saved), translator)
-        elif step == 1:
-            assert "different saves" in refused(WeightsError, AutoTranslator.from_pretrained, saved)
-        else:
-            assert same(AutoTranslator.from_pretrained(saved), fitted(1))
 
     @pytest.mark.slow
-    def test_savers_at_once_never_leave_a_silent_mix(self, tmp_path):
+    def test_of_savers_at_once_every_reader_sees_one(self, tmp_path):
         """Two processes save different maps into one folder, again and again, while we load."""
         code = """
             import sys, numpy as np
@@ -1138,16 +1137,17 @@ class TestSaving:
             outcomes.add(outcome(tmp_path / "both"))
         outcomes.add(outcome(tmp_path / "both"))
         assert [run.returncode for run in runs] == [0, 0]
-        assert outcomes <= {"refused", "1", "-1"}
+        assert outcomes <= {"nothing yet", "1", "-1"}
         assert outcomes & {"1", "-1"}
+        assert len(list((tmp_path / "both").iterdir())) == 3
 
 
 def outcome(folder):
     """Which map a folder holds: the sign of its diagonal must agree throughout."""
     try:
         loaded = AutoTranslator.from_pretrained(folder)
-    except (WeightsError, RepoNotFoundError):
-        return "refused"
+    except RepoNotFoundError:
+        return "nothing yet"
     weight = loaded.map_.weight.double()
     for name, sign in (("1", 1), ("-1", -1)):
         if torch.allclose(weight, sign * torch.eye(4, dtype=torch.float64), atol=1e-5):

@@ -220,7 +220,7 @@ BAD = {
     "no image": (b"GIF or so", "cannot identify"),
     "no bytes": (b"", "no bytes"),
     "huge": (tiny.huge_png(20_000, 20_000), "exceeds|pixels"),
-    "over the limit": (tiny.huge_png(8193, 8192), "8193 by 8192 pixels, needed at most"),
+    "over the limit": (tiny.huge_png(8193, 8192), "8,193 by 8,192 pixels, needed at most"),
     "empty": (Image.new("RGB", (0, 5)), "0 by 5"),
     "float": (Image.new("F", (2, 2)), "mode F: convert it"),
     "URL": ("https://example.org/a.png", "is a URL: download it first"),

@@ -17,7 +17,17 @@ FILES = {
 }
 ROOT = PACKAGE.name
 PURE = {
-    *("errors", "latents", "spaces", "moments", "solvers", "canonical", "metrics", "hubness"),
+    *(
+        "errors",
+        "latents",
+        "spaces",
+        "moments",
+        "solvers",
+        "canonical",
+        "metrics",
+        "hubness",
+        "selection",
+    ),
 }
 FOR_MATHS = {
     *("abc", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "math"),

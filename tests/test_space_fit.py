@@ -20,7 +20,7 @@ from gradio_client.exceptions import AppError
 from limits import Refusal
 from local_hub import LocalHub
 from methods import methods
-from tabs.fit_your_own import fit, publish, runs, tab, texts, uploads
+from tabs.fit_your_own import fit, items, publish, runs, tab, uploads
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -30,6 +30,7 @@ from hf_latent_bridge import (
     fit_translator,
     load_encoder,
 )
+from hf_latent_bridge.encoders.text import TEXT
 from hf_latent_bridge.errors import RankWarning
 from hf_latent_bridge.vectors.formats import FORMATS, plain_suffixes
 
@@ -82,8 +83,10 @@ def fit_files(client, source, target, how=HOW):
     return client.predict(handle_file(source), handle_file(target), *how, api_name="/fit_vectors")
 
 
-def fit_texts(client, repos, encoders, how=("ortho", 0.1, 60), **changes):
+def fit_items(client, repos, encoders, how=("ortho", 0.1, 60), **changes):
     request = {
+        "source_modality": "text",
+        "target_modality": "text",
         "source_encoder": encoders[0],
         "target_encoder": encoders[1],
         "dataset": repos.settings.repo_id("demo-news"),
@@ -91,9 +94,11 @@ def fit_texts(client, repos, encoders, how=("ortho", 0.1, 60), **changes):
         "source_column": "text",
         "target_column": "",
         "table": None,
+        "source_files": None,
+        "target_files": None,
     }
     request |= dict(zip(("method", "alpha", "anchors"), how, strict=True)) | changes
-    return client.predict(**request, api_name="/fit_texts")
+    return client.predict(**request, api_name="/fit_items")
 
 
 def unpacked(archive, folder):
@@ -167,10 +172,10 @@ def test_a_registered_format_is_taken_with_no_edit_of_the_space(tmp_path, monkey
 def test_a_dataset_on_the_hub_gives_the_translator_that_the_library_fits(
     space, repos, encoders, tmp_path
 ):
-    report, archive = fit_texts(space, repos, encoders)
+    report, archive = fit_items(space, repos, encoders)
     loaded = [load_encoder(repo, max_length=64) for repo in encoders]
-    items = list(repos.latents("demo-news", "train").rows["text"])[:80]
-    x, y = (encoder.encode(items).numpy() for encoder in loaded)
+    texts = list(repos.latents("demo-news", "train").rows["text"])[:80]
+    x, y = (encoder.encode(texts).numpy() for encoder in loaded)
     wanted, wanted_report = expected(methods()["ortho"], x, y, [e.space for e in loaded])
     translator = unpacked(archive, tmp_path / "own")
     assert_same(translator, report, wanted, wanted_report.to_dict(), tolerance=1e-4)
@@ -185,7 +190,7 @@ def test_a_csv_pairs_a_text_with_its_translation(space, repos, encoders, tmp_pat
     table = tmp_path / "pairs.csv"
     lines = ["en,de", *(f'"{en}","{de}"' for en, de in zip(*columns, strict=True))]
     table.write_text("\n".join(lines), encoding="utf-8-sig")
-    report, archive = fit_texts(
+    report, archive = fit_items(
         space,
         repos,
         encoders,
@@ -315,7 +320,7 @@ def test_a_csv_that_cannot_be_used_is_refused(space, repos, encoders, tmp_path, 
     table = tmp_path / "t.csv"
     table.write_bytes(content)
     with pytest.raises(AppError, match=sentence):
-        fit_texts(space, repos, encoders, table=handle_file(table))
+        fit_items(space, repos, encoders, table=handle_file(table))
 
 
 @pytest.mark.parametrize(
@@ -324,39 +329,39 @@ def test_a_csv_that_cannot_be_used_is_refused(space, repos, encoders, tmp_path, 
         ({"method": "magic"}, "magic is not in the list of choices"),
         ({"alpha": 1_001}, "Alpha must be a number from 0 to 1,000"),
         ({"alpha": None}, "Alpha must be a number from 0 to 1,000"),
-        ({"anchors": 801}, "For texts, the anchors must be a whole number from 20 to 800"),
+        ({"anchors": 801}, "For items, the anchors must be a whole number from 20 to 800"),
         ({"anchors": None}, "number of anchors must be a whole number from 20 to 16,000"),
         ({"source_encoder": "alice/no-such-encoder"}, "There is no public model alice/no-such"),
-        ({"source_encoder": "a model"}, "Please name a text encoder by its repo id on the Hub"),
-        ({"source_encoder": None}, "Please name a text encoder by its repo id on the Hub"),
+        ({"source_encoder": "a model"}, "Please name a text encoder by its repo id"),
+        ({"source_encoder": None}, "Please name a text encoder by its repo id"),
         ({"target_encoder": "../secrets/model"}, "Please name a text encoder by its repo id"),
         ({"dataset": "alice/no-such-data"}, "There is no public dataset alice/no-such-data"),
-        ({"dataset": "csv"}, "Please name a dataset by its repo id on the Hub"),
+        ({"dataset": "csv"}, "Please name a dataset by its repo id"),
         ({"split": "nowhere"}, "has the splits .*'train'.*, got split='nowhere'"),
         ({"source_column": "nothing"}, "Pairs need column names out of .*'text'.*, got 'nothing'"),
-        ({"source_column": "source"}, "Both columns must hold texts"),
+        ({"source_column": "source"}, "The source column must hold items of text"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused(space, repos, encoders, changes, sentence):
     with pytest.raises(AppError, match=sentence):
-        fit_texts(space, repos, encoders, **changes)
+        fit_items(space, repos, encoders, **changes)
 
 
 def test_a_folder_of_this_machine_is_no_repo(repos, encoders, tmp_path, monkeypatch):
     shutil.copytree(tiny_models.bert_folder(), tmp_path / "tabs/model")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refusal, match="by its repo id on the Hub"):
-        texts.Hub(repos).encoder("tabs/model")
+    with pytest.raises(Refusal, match="by its repo id"):
+        items.Hub(repos).encoder("tabs/model", TEXT)
 
 
 def test_an_encoder_over_the_size_limit_is_refused_before_it_is_downloaded(repos, monkeypatch):
     large = tiny_models.bert_repo(hidden=20, seed=7)
     size = (tiny_models.bert_folder(hidden=20, seed=7) / "model.safetensors").stat().st_size
-    assert texts.download_size(large, "model", False) == size
-    monkeypatch.setattr(texts, "MAX_BYTES", size - 1)
-    monkeypatch.delattr(texts, "load_encoder")
+    assert items.download_size(large, "model", False) == size
+    monkeypatch.setattr(items, "MAX_BYTES", size - 1)
+    monkeypatch.delattr(items, "load_encoder")
     with pytest.raises(Refusal, match=rf"{large} holds .* GB; models may have"):
-        texts.Hub(repos).encoder(large)
+        items.Hub(repos).encoder(large, TEXT)
 
 
 def test_code_that_an_encoder_brings_never_runs(space, repos, encoders, tmp_path):
@@ -368,7 +373,7 @@ def test_code_that_an_encoder_brings_never_runs(space, repos, encoders, tmp_path
     (folder / "own.py").write_text(f"open({str(mark)!r}, 'w')\n")
     repo = tiny_models.push_folder(folder, "alice/brings-code")
     with pytest.raises(AppError, match="alice/brings-code holds no text encoder"):
-        fit_texts(space, repos, (repo, encoders[1]))
+        fit_items(space, repos, (repo, encoders[1]))
     assert not mark.exists()
 
 
@@ -376,15 +381,16 @@ def test_the_spaces_own_token_opens_no_other_private_repo(repos, encoders, api, 
     api.create_repo(repo_id, private=True)
     assert api.repo_exists(repo_id)
     with pytest.raises(Refusal, match=f"There is no public model {repo_id}"):
-        texts.Hub(repos).encoder(repo_id)
+        items.Hub(repos).encoder(repo_id, TEXT)
 
 
 def test_a_fit_that_takes_too_long_is_stopped(repos, encoders, files, monkeypatch):
     monkeypatch.setattr(fit, "SECONDS", 0)
-    hub, method = texts.Hub(repos), fit.Method(*HOW)
-    where = texts.TextColumns(repos.settings.repo_id("demo-news"), "train", "text", "")
+    hub, method = items.Hub(repos), fit.Method(*HOW)
+    table = items.Table(repos.settings.repo_id("demo-news"), "train")
+    sides = tuple(items.Side("text", repo, "text") for repo in encoders)
     for run in (
-        lambda: runs.fit_on_texts(hub, encoders, where, method, lambda *_, **__: None),
+        lambda: runs.fit_on_items(hub, sides, table, method, lambda *_, **__: None),
         lambda: runs.fit_on_vectors(*map(str, files), method),
     ):
         with pytest.raises(Refusal, match="took more than 0 seconds and was stopped"):
@@ -487,8 +493,8 @@ def test_a_query_is_answered_while_a_fit_still_runs(space, visitor, repos, encod
         await answer(hub, scope, receive, send)
 
     monkeypatch.setattr(LocalHub, "__call__", answer_late)
-    columns = ("train", "text", "", None)
-    job = visitor.submit(*encoders, dataset, *columns, *HOW, api_name="/fit_texts")
+    kinds, columns = ("text", "text"), ("train", "text", "", None, None, None)
+    job = visitor.submit(*kinds, *encoders, dataset, *columns, *HOW, api_name="/fit_items")
     try:
         assert asked.wait(60)
         assert space.predict("the red dog", api_name="/search")

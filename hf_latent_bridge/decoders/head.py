@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -142,7 +141,7 @@ class Head(Component):
         space: SpaceSpec,
         params: dict[str, Any],
         tensors: dict[str, Tensor],
-        paths: Mapping[str, Path],
+        extras: Mapping[str, bytes],
     ) -> Self:
         with torch.device("meta"):
             layers = build_layers(space.dim, params["hidden"], len(params["labels"]))

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
@@ -328,10 +327,10 @@ class LatentIndex(Component):
         space: SpaceSpec,
         params: dict[str, Any],
         tensors: dict[str, Tensor],
-        paths: Mapping[str, Path],
+        extras: Mapping[str, bytes],
     ) -> Self:
         params = _current(params)
-        items = _read_items(paths[ITEMS_NAME], params["n"], params["items_sha256"])
+        items = _read_items(extras[ITEMS_NAME], params["n"], params["items_sha256"])
         index = cls.__new__(cls)
         index.space, index._metric = space, params["metric"]
         index._search_type, index._search_params = params["search"], params["search_params"]
@@ -403,11 +402,12 @@ def _to_line(row: int, item: Any) -> bytes:
         ) from error
 
 
-def _read_items(path: Path, n: int, sha256: str) -> list[Any]:
-    content = path.read_bytes()
+def _read_items(content: bytes, n: int, sha256: str) -> list[Any]:
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise WeightsError(f"{path} is not the file that config.json describes (SHA-256 differs)")
+        raise WeightsError(
+            f"{ITEMS_NAME} is not the file that config.json describes (SHA-256 differs)"
+        )
     lines = content.split(b"\n")[:-1]
     if len(lines) != n:
-        raise WeightsError(f"{path} must hold {n} items, got {len(lines)}")
-    return [parse_json(line, f"{path}: item {number}") for number, line in enumerate(lines)]
+        raise WeightsError(f"{ITEMS_NAME} must hold {n} items, got {len(lines)}")
+    return [parse_json(line, f"{ITEMS_NAME}: item {number}") for number, line in enumerate(lines)]

@@ -1,7 +1,6 @@
 """Classification with label sentences: the nearest label vector wins, nothing is trained."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -84,7 +83,7 @@ class LabelDecoder(Component):
         space: SpaceSpec,
         params: dict[str, Any],
         tensors: dict[str, Tensor],
-        paths: Mapping[str, Path],
+        extras: Mapping[str, bytes],
     ) -> Self:
         try:
             return cls(tensors["vectors"], params["labels"], space)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from hf_latent_bridge.encoders.batching import Batch
 from hf_latent_bridge.encoders.modality import Modality, register
 from hf_latent_bridge.encoders.model import ModelEncoder, Preparer
-from hf_latent_bridge.encoders.pictures import check_images, decode_image, to_rgb
+from hf_latent_bridge.encoders.pictures import check_images, count_pixels, decode_image, to_rgb
 from hf_latent_bridge.encoders.strict_load import LoadOptions, quiet_load
 from hf_latent_bridge.errors import EncoderError
 
@@ -103,6 +104,7 @@ class Image(Modality):
     main_inputs = ("pixel_values",)
     files = ("preprocessor_config.json", "processor_config.json")
     classifier = "AutoModelForImageClassification"
+    suffixes = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
     def recognises(self, item: Any) -> bool:
         """Whether it is a PIL image; a path or bytes could hold something else."""
@@ -121,9 +123,19 @@ class Image(Modality):
         header = f"{item.mode} {item.width} {item.height}".encode()
         return hashlib.blake2b(header + b"\0" + item.tobytes(), digest_size=16).digest()
 
-    def size(self, item: Any) -> int:
-        """Number of pixels."""
-        return int(item.width * item.height)
+    def read_file(self, path: Path) -> list[Any]:
+        """The one image in a file, not decoded yet.
+
+        Raises:
+            InvalidPairsError: Another suffix.
+        """
+        if path.suffix.lower() not in self.suffixes:
+            return super().read_file(path)
+        return [{"bytes": path.read_bytes(), "path": path.name}]
+
+    def size(self, item: Any, row: int = 0) -> int:
+        """Number of pixels, as `count_pixels` reads it."""
+        return count_pixels(item, row)
 
     def examples(self) -> list[Any]:
         """Two images of random pixels."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from hf_latent_bridge.encoders.batching import Batch, chunks
 from hf_latent_bridge.encoders.model import ModelEncoder, Preparer
 from hf_latent_bridge.encoders.strict_load import LoadOptions
-from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.errors import EncoderError, InvalidPairsError
 
 Prepare = Callable[[list[Any]], Mapping[str, Any]]
 
@@ -18,7 +19,7 @@ class Modality(ABC):
     """A kind of items, and everything that the library does differently for it.
 
     To add one, subclass it in a file of its own and pass an instance to `register`: `load_encoder`,
-    `CachedEncoder`, `load_pairs` and the command line read the registry.
+    `CachedEncoder`, `load_pairs`, the command line and the Space read the registry.
 
     Attributes:
         name: As transformers names it in a model's `input_modalities`, such as "text".
@@ -27,6 +28,7 @@ class Modality(ABC):
         files: Files that a repo of it may hold; asked for if transformers does not know the model.
         classifier: Auto class of its classifiers; None where classifiers cannot be split.
         tokenized: Whether items are split into tokens, which `max_length` limits.
+        suffixes: Suffixes of the files that `read_file` reads, such as ".png".
     """
 
     name: ClassVar[str]
@@ -35,6 +37,7 @@ class Modality(ABC):
     files: ClassVar[tuple[str, ...]] = ()
     classifier: ClassVar[str | None] = None
     tokenized: ClassVar[bool] = False
+    suffixes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def recognises(self, item: Any) -> bool:
@@ -81,8 +84,25 @@ class Modality(ABC):
         """
         return item
 
-    def size(self, item: Any) -> int:
-        """Roughly the bytes that a decoded item takes in memory."""
+    def read_file(self, path: Path) -> list[Any]:
+        """The items in a file, each with its whole content, so that the file may go.
+
+        Raises:
+            InvalidPairsError: The file's suffix is not among `suffixes`, or it cannot be read.
+        """
+        taken = ", ".join(self.suffixes) or "no file"
+        raise InvalidPairsError(f"{path.name} is not read as {self.name}: needed {taken}")
+
+    def size(self, item: Any, row: int = 0) -> int:
+        """Roughly the bytes that an item takes in memory once it is decoded.
+
+        Args:
+            item: The item, decoded or not; no more than its header is read.
+            row: Its position in its list, for the error.
+
+        Raises:
+            InvalidPairsError: It cannot be read.
+        """
         return 1
 
     def flaw(self, item: Any) -> str | None:

@@ -1,7 +1,8 @@
 """Decodes images, from any form in which an item may come."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 1 << 26  # 8192 by 8192; PIL itself would warn a little later
+MAX_RATIO = 1000  # of its sides; a processor that enlarges the short one would need gigabytes
 _ALPHA = {"LA", "PA", "La", "RGBA", "RGBa"}
 _WIDE = {"I", "F"}
 _MODES = {1: "L", 3: "RGB"}
@@ -42,23 +44,52 @@ def decode_image(item: Any, row: int = 0) -> "Image":
         row: Its position in its list, for the error.
 
     Raises:
-        InvalidPairsError: Not one of these, a URL, a missing or damaged file, an empty image, or
-            one of more pixels than 8192 by 8192 (read from the header, before decoding).
+        InvalidPairsError: Not one of these, a URL, a missing or damaged file, an empty image, one
+            of more pixels than 8192 by 8192, or one with a side over 1,000 times the other (read
+            from the header, before decoding).
         MissingExtraError: Pillow is not installed.
     """
     require("encoders", "PIL", purpose="reading pictures")
-    try:
+    with _named(row):
         image = _open(item)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(
-                f"it has {image.width} by {image.height} pixels, needed at most 2^26 in all"
-            )
-        if image.width * image.height == 0:
-            raise ValueError(f"it is empty: {image.width} by {image.height} pixels")
+        _check_shape(image.width, image.height)
         return _upright(image)
+
+
+def count_pixels(item: Any, row: int = 0) -> int:
+    """Width times height of an image, read from its header alone.
+
+    Args:
+        item: As for `decode_image`.
+        row: Its position in its list, for the error.
+
+    Raises:
+        InvalidPairsError: As for `decode_image`, save for a file that is damaged further down.
+    """
+    with _named(row):
+        if hasattr(item, "getexif"):
+            return int(item.width * item.height)
+        with _open(item) as image:
+            return image.width * image.height
+
+
+@contextmanager
+def _named(row: int) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # decoders of broken files raise anything
         reason = str(error) or type(error).__name__
         raise InvalidPairsError(f"item {row} cannot be used as an image: {reason}") from error
+
+
+def _check_shape(width: int, height: int) -> None:
+    size = f"{width:,} by {height:,} pixels"
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"it has {size}, needed at most 2^26 in all")
+    if width * height == 0:
+        raise ValueError(f"it is empty: {size}")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ValueError(f"it has {size}, needed sides that differ at most {MAX_RATIO:,}-fold")
 
 
 def to_rgb(image: "Image") -> "Image":

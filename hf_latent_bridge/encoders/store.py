@@ -10,8 +10,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import EncoderError
-from hf_latent_bridge.files import write_atomic
 
 ABOUT = "about.json"
 _RECORD = np.dtype([("key", "<u8"), ("checksum", "<u8")])

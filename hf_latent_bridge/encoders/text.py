@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -80,6 +81,7 @@ class Text(Modality):
     files = ("tokenizer.json", "tokenizer_config.json")
     classifier = "AutoModelForSequenceClassification"
     tokenized = True
+    suffixes = (".txt",)
 
     def recognises(self, item: Any) -> bool:
         """Whether it is a string."""
@@ -108,7 +110,21 @@ class Text(Modality):
         """A longer text and a short one."""
         return ["one sentence, and another one", "a"]
 
-    def size(self, item: Any) -> int:
+    def read_file(self, path: Path) -> list[Any]:
+        """The lines of a UTF-8 file that are not empty.
+
+        Raises:
+            InvalidPairsError: Another suffix or encoding.
+        """
+        if path.suffix.lower() not in self.suffixes:
+            return super().read_file(path)
+        try:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise InvalidPairsError(f"{path.name} is not UTF-8 text: save it in UTF-8") from error
+        return [line.strip() for line in lines if line.strip()]
+
+    def size(self, item: Any, row: int = 0) -> int:
         """Number of characters."""
         return len(item)
 

@@ -13,11 +13,12 @@ import safetensors
 import safetensors.torch
 import torch
 
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.data.chunks import ChunkNumber
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
-from hf_latent_bridge.files import parse_json, write_atomic
+from hf_latent_bridge.files import parse_json
 from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.encoding import EncodedChunk, Side
 from hf_latent_bridge.moments import PairedMoments

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import torch
 
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource, Share
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.data.pairs import as_pairs
 from hf_latent_bridge.devices import default_device
 from hf_latent_bridge.encoders.base import EncoderLike
-from hf_latent_bridge.files import write_atomic
 from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.checkpoints import (
     Checkpoint,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypedDict, Unpack
@@ -37,6 +37,7 @@ from huggingface_hub.errors import (
 )
 
 from hf_latent_bridge._version import LIBRARY_NAME, __version__
+from hf_latent_bridge.atomic import read_files
 from hf_latent_bridge.errors import (
     ConfigError,
     DamagedFileError,
@@ -49,7 +50,8 @@ from hf_latent_bridge.files import (
     CARD_NAME,
     CONFIG_NAME,
     WEIGHTS_NAME,
-    read_config,
+    parse_config,
+    parse_text,
     read_text,
     stated_types,
 )
@@ -201,6 +203,7 @@ class Fetched:
         commit: The commit they were downloaded at; None for a folder.
         subfolder: The folder in the repo that holds them; empty for its root.
         card: Text of a folder's `README.md`; None for a repo or where there is none.
+        contents: What a folder's files held when they were found; empty for a repo.
     """
 
     paths: dict[str, Path]
@@ -208,11 +211,28 @@ class Fetched:
     commit: str | None = None
     subfolder: str = ""
     card: str | None = None
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def config(self) -> dict[str, Any]:
         """The parsed `config.json`; raises ConfigError if it is not a JSON object."""
-        return read_config(self.paths[CONFIG_NAME])
+        return parse_config(self.read(CONFIG_NAME), str(self.paths[CONFIG_NAME]))
+
+    def inside(self, name: str) -> "Fetched":
+        """What was found of a folder inside."""
+        prefix = f"{name}/"
+        files = [file for file in self.paths if file.startswith(prefix)]
+        return Fetched(
+            {file.removeprefix(prefix): self.paths[file] for file in files},
+            self.repo_id,
+            self.commit,
+            f"{self.subfolder}/{name}".lstrip("/"),
+            contents={file.removeprefix(prefix): self.read(file) for file in files},
+        )
+
+    def read(self, name: str) -> bytes:
+        """The content of a file, from the same save as all others."""
+        return self.contents[name] if name in self.contents else self.paths[name].read_bytes()
 
 
 def fetch(
@@ -272,7 +292,8 @@ def fetch(
                 paths[name] = _intact(functools.partial(download, name))
             except RemoteEntryNotFoundError as error:
                 where = f"{repo_id}/{subfolder}" if subfolder else repo_id
-                raise _lacks(f"repo {where!r} on {constants.ENDPOINT}", names, paths) from error
+                there = f"repo {where!r} on {constants.ENDPOINT}"
+                raise _lacks(there, names, Fetched(paths)) from error
     return Fetched(paths, repo_id, commit, subfolder)
 
 
@@ -771,17 +792,23 @@ def _fetch_local(path: Path, names: Sequence[str], revision: str | None, subfold
     if revision is not None:
         raise folder_without_revisions(path, revision)
     folder = path / subfolder
-    paths = {name: folder / name for name in names if (folder / name).is_file()}
-    if len(paths) < len(names):
-        raise _lacks(str(folder), names, paths)
-    return Fetched(paths, card=read_text(folder / CARD_NAME))
+    contents = read_files(folder, {*names, CARD_NAME})
+    card = contents.get(CARD_NAME)
+    fetched = Fetched(
+        {name: folder / name for name in names if name in contents},
+        card=None if card is None else parse_text(card, str(folder / CARD_NAME)),
+        contents=contents,
+    )
+    if len(fetched.paths) < len(names):
+        raise _lacks(str(folder), names, fetched)
+    return fetched
 
 
-def _lacks(where: str, names: Sequence[str], paths: Mapping[str, Path]) -> RepoNotFoundError:
+def _lacks(where: str, names: Sequence[str], found: Fetched) -> RepoNotFoundError:
     """The error for files that are missing; tells what the repo holds instead, if it says so."""
-    missing = next(name for name in names if name not in paths)
+    missing = next(name for name in names if name not in found.paths)
     text = f"{where} has no {missing}, and must hold {', '.join(names)}"
-    if CONFIG_NAME in paths and (stated := stated_types(read_config(paths[CONFIG_NAME]))):
+    if CONFIG_NAME in found.paths and (stated := stated_types(found.config)):
         text += (
             f"; its {CONFIG_NAME} states {stated}: load it with the class for that, or name a "
             "subfolder"

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Protocol, Self, TypedDict, Unpack
 
 import torch
@@ -10,6 +10,7 @@ from huggingface_hub import CommitInfo
 from torch import Tensor
 
 from hf_latent_bridge._version import LIBRARY_NAME, __version__
+from hf_latent_bridge.atomic import exclusive, read_files
 from hf_latent_bridge.devices import as_device
 from hf_latent_bridge.errors import ForeignFileError, HubUnavailableError, SpaceMismatchError
 from hf_latent_bridge.files import (
@@ -19,9 +20,8 @@ from hf_latent_bridge.files import (
     WEIGHTS_NAME,
     check_kind,
     is_our_config,
-    read_tensors,
-    read_text,
-    save_files,
+    parse_tensors,
+    parse_text,
     to_files,
     to_json,
 )
@@ -72,6 +72,9 @@ class Published(abc.ABC):
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Writes the files and a card into a folder; your own text in an earlier card is kept.
 
+        The folder holds the old files or the new ones, also for those who load it meanwhile, and
+        after a kill at any moment.
+
         Args:
             save_directory: The folder, made if it is not there.
 
@@ -81,12 +84,15 @@ class Published(abc.ABC):
                 another file of someone else where one would be written.
             NotFittedError: There is nothing to save yet.
             ConfigError: Something to be saved is not a JSON value.
+            OSError: The folder cannot be written; says what to do.
+            InUseError: Another process has been saving there for a minute.
         """
         check_save_directory(save_directory)
         config, files = self._content()
-        existing = check_save_directory(save_directory, files)
-        card = merge_card(existing or self._card, render_card(config, owner=type(self)))
-        save_files(Path(save_directory), {**files, CARD_NAME: card.encode()})
+        with exclusive(Path(save_directory)) as save:
+            existing = check_save_directory(save_directory, files)
+            card = merge_card(existing or self._card, render_card(config, owner=type(self)))
+            save({**files, CARD_NAME: card.encode()})
 
     def push_to_hub(
         self,
@@ -174,17 +180,21 @@ def check_save_directory(
     folder = Path(save_directory)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"a folder to save into is needed, and {folder} is a file")
-    card = read_text(folder / CARD_NAME)
+    config_of = {name: str(PurePosixPath(name).with_name(CONFIG_NAME)) for name in names}
+    found = read_files(folder, {*config_of, *config_of.values(), CARD_NAME})
+    content = found.get(CARD_NAME)
+    card = None if content is None else parse_text(content, str(folder / CARD_NAME))
     if (folder / CARD_NAME).is_dir() or (card is not None and is_foreign(card)):
         raise ForeignFileError(
             f"{folder / CARD_NAME} is not a card of {LIBRARY_NAME}, so nothing was saved: choose "
             "another folder, or move that file away"
         )
-    for path in map(folder.joinpath, names):
-        if path.exists() and not is_our_config(path.with_name(CONFIG_NAME)):
+    for name, config in config_of.items():
+        there = name in found or (folder / name).is_dir()
+        if there and not is_our_config(found.get(config, b"")):
             raise ForeignFileError(
-                f"{path} was not written by {LIBRARY_NAME}, so nothing was saved: choose another "
-                "folder, or move that file away"
+                f"{folder / name} was not written by {LIBRARY_NAME}, so nothing was saved: choose "
+                "another folder, or move that file away"
             )
     return card
 
@@ -207,8 +217,8 @@ def _check_ours(
     if not taken or library == LIBRARY_NAME:
         return
     if CONFIG_NAME in taken:
-        path = client.fetch(repo_id, (CONFIG_NAME,), revision=head.commit, token=token).paths
-        if is_our_config(path[CONFIG_NAME]):
+        fetched = client.fetch(repo_id, (CONFIG_NAME,), revision=head.commit, token=token)
+        if is_our_config(fetched.read(CONFIG_NAME)):
             return
     raise ForeignFileError(
         f"{', '.join(taken)} in {repo_id!r} was not written by {LIBRARY_NAME}, so nothing was "
@@ -278,7 +288,7 @@ class Component(Published):
         space: SpaceSpec,
         params: dict[str, Any],
         tensors: dict[str, Tensor],
-        paths: Mapping[str, Path],
+        extras: Mapping[str, bytes],
     ) -> Self:
         """The component again, from what `_params`, `_tensors` and `_extras` gave."""
 
@@ -311,9 +321,11 @@ class Component(Published):
         check_kind(config, cls.kind_key, cls.kind, _FIELDS, where=str(fetched.paths[CONFIG_NAME]))
         space = SpaceSpec.from_dict(config["space"])
         shapes = cls._shapes(space, config["params"])
-        tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config["weights_sha256"])
+        content, where = fetched.read(WEIGHTS_NAME), str(fetched.paths[WEIGHTS_NAME])
+        tensors = parse_tensors(content, shapes, config["weights_sha256"], where)
         tensors = {name: tensor.to(as_device(device)) for name, tensor in tensors.items()}
-        component = cls._build(space, config["params"], tensors, fetched.paths)
+        extras = {name: fetched.read(name) for name in cls.extra_names}
+        component = cls._build(space, config["params"], tensors, extras)
         return component._loaded_from(fetched)
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -365,9 +377,11 @@ def save_results(folder: str | Path, metrics: Results | Mapping[str, Any]) -> No
         ForeignFileError: The folder holds a README.md that is not a card of this library.
     """
     check_save_directory(folder, ())
-    config = client.fetch(folder).config
-    card = check_save_directory(folder)
-    save_files(Path(folder), _with_metrics(config, metrics, card, repo_id=None))
+    client.fetch(folder)
+    with exclusive(Path(folder)) as save:
+        config = client.fetch(folder).config
+        card = check_save_directory(folder)
+        save(_with_metrics(config, metrics, card, repo_id=None))
 
 
 def push_results(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_latent_bridge._version import __version__
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.files import write_atomic
 from hf_latent_bridge.translation.job import Job
 from hf_latent_bridge.translation.pipeline import (
     finish,

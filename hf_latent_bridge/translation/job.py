@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from hf_latent_bridge.atomic import write_atomic
 from hf_latent_bridge.errors import CheckpointError, ProcessError
-from hf_latent_bridge.files import WEIGHTS_NAME, read_config, to_files, write_atomic
+from hf_latent_bridge.files import WEIGHTS_NAME, read_config, to_files
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.opening import is_compressed
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource

@@ -20,7 +20,7 @@ from hf_latent_bridge.files import (
     FORMAT_VERSION,
     WEIGHTS_NAME,
     check_config,
-    read_tensors,
+    parse_tensors,
     stated_types,
     to_files,
 )
@@ -28,6 +28,7 @@ from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.selection import Selection
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.estimator import TranslatorEstimator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
@@ -45,6 +46,7 @@ class TranslatorConfig:
     dataset: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     unrelated_pairs: bool = False
+    selection: Selection | None = None
     bank_size: int = 0
     weights_sha256: str = ""
     library_version: str = __version__
@@ -68,13 +70,18 @@ class TranslatorConfig:
         for name in ("n_pairs", "bank_size"):
             if content.get(name, 1) < 1:
                 raise ConfigError(f"{where}: {name} must be at least 1, got {content[name]}")
-        spaces = {side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")}
-        return cls(**{**content, **spaces})
+        read: dict[str, Any] = {
+            side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")
+        }
+        if "selection" in content:
+            read["selection"] = Selection.from_dict(content["selection"], f"{where}: selection")
+        return cls(**{**content, **read})
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, without the hash of the weights, which only a save knows."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         del plain["weights_sha256"]
+        plain["selection"] = self.selection and self.selection.to_dict()
         for name in _OPTIONAL:
             if not plain[name]:
                 del plain[name]
@@ -93,7 +100,7 @@ _KINDS: dict[str, type] = {
 }
 
 
-_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool, "bank_size": int}
+_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool, "bank_size": int, "selection": dict}
 _BANK = "query_bank"  # the tensor that a repo holds beside the map
 
 
@@ -185,14 +192,26 @@ class Translator(TranslatorEstimator, Published):
         """
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype must be a floating torch.dtype or None, got {dtype!r}")
-        fetched = client.fetch(pretrained_model_name_or_path, **options)
+        return cls._from_fetched(
+            client.fetch(pretrained_model_name_or_path, **options), device, dtype
+        )
+
+    @classmethod
+    def _from_fetched(
+        cls,
+        fetched: client.Fetched,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """The translator in files that were found."""
         where = str(fetched.paths[CONFIG_NAME])
         config = TranslatorConfig.from_dict(fetched.config, where)
         translator = cls._from_config(config)
         shapes = translator._shapes(config)
         if config.bank_size:
             shapes |= {_BANK: (config.bank_size, config.target.dim)}
-        tensors = read_tensors(fetched.paths[WEIGHTS_NAME], shapes, config.weights_sha256)
+        content, file = fetched.read(WEIGHTS_NAME), str(fetched.paths[WEIGHTS_NAME])
+        tensors = parse_tensors(content, shapes, config.weights_sha256, file)
         place = as_device(device), dtype
         bank = tensors.pop(_BANK, None)
         translator._restore(config, translator._to_map(tensors).moved(*place))
@@ -238,6 +257,7 @@ class Translator(TranslatorEstimator, Published):
         self.moments_ = None
         self.source_, self.target_ = config.source, config.target
         self.dataset_, self.metrics_ = config.dataset, config.metrics
+        self.selection_ = config.selection
         self._n_pairs, self._unrelated_pairs = config.n_pairs, config.unrelated_pairs
         self._maps = {"fitted": fitted}
 
@@ -245,6 +265,9 @@ class Translator(TranslatorEstimator, Published):
         self, save_directory: str | Path, *, metrics: Results | Mapping[str, Any] | None = None
     ) -> None:
         """Writes the files and a card into a folder; your own text in an earlier card is kept.
+
+        The folder holds the old files or the new ones, also for those who load it meanwhile, and
+        after a kill at any moment.
 
         Args:
             save_directory: The folder, made if it is not there.
@@ -257,6 +280,8 @@ class Translator(TranslatorEstimator, Published):
                 another file of someone else where one would be written.
             NotFittedError: There is nothing to save yet.
             ConfigError: Something to be saved is not a JSON value.
+            OSError: The folder cannot be written; says what to do.
+            InUseError: Another process has been saving there for a minute.
         """
         with self._recording(metrics):
             super().save_pretrained(save_directory)
@@ -322,6 +347,7 @@ class Translator(TranslatorEstimator, Published):
             metrics=self.metrics_,
             unrelated_pairs=self.unrelated_pairs_,
             bank_size=0 if bank is None else len(bank),
+            selection=self.selection_,
         ).to_dict()
         return config, to_files(config, weights)
 

@@ -17,11 +17,13 @@ from hf_latent_bridge.errors import (
     InvalidLatentsError,
     NotFittedError,
     RankWarning,
+    SelectionWarning,
     UnrelatedPairsWarning,
 )
 from hf_latent_bridge.latents import Array, Latents, as_targets, as_tensor, check_finite, like
 from hf_latent_bridge.metrics import look_shuffled, r2_score
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.selection import Selection, warnings_of
 from hf_latent_bridge.solvers import SCALINGS, Scaling, Solution, is_flat
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.latent_map import LatentMap, Map, UnitNorm, check_unit_norm
@@ -34,16 +36,18 @@ class TranslatorEstimator(abc.ABC):
     fitted, whatever `set_params` does afterwards.
 
     Attributes:
-        params_: The parameters that the fit read.
+        params_: The parameters that the fit read, with the value chosen for each that is "auto".
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
         moments_: Moments of the pairs; None if the translator was loaded.
+        selection_: How the parameters that were "auto" were chosen; None if none was.
     """
 
     params_: dict[str, Any]
     source_: SpaceSpec
     target_: SpaceSpec
     moments_: PairedMoments | None
+    selection_: Selection | None = None
     _unrelated_pairs: bool = False
 
     def __init__(self, *, scaling: Scaling = "standard", unit_norm: UnitNorm = "none") -> None:
@@ -327,7 +331,7 @@ class TranslatorEstimator(abc.ABC):
                 f"and {target}"
             )
         self.params_ = {name: _plain(value) for name, value in self.get_params().items()}
-        self.moments_, self._folds = moments, list(folds)
+        self.moments_, self._folds, self.selection_ = moments, list(folds), None
         self.source_, self.target_ = source, target
         self._n_pairs = moments.n
         self._maps = {}
@@ -340,7 +344,26 @@ class TranslatorEstimator(abc.ABC):
         if self._unrelated_pairs:
             warnings.warn(_describe_shuffled(self.moments_), UnrelatedPairsWarning, stacklevel=3)
         as_fitted = type(self)(**self.params_)
+        if as_fitted.n_folds > 1:
+            settled, self.selection_ = as_fitted._settle(self._all_folds())
+            doubts = warnings_of(self.selection_, self._n_pairs, max(self.moments_.sxy.shape))
+            if doubts:
+                warnings.warn("; ".join(doubts), SelectionWarning, stacklevel=4)
+            as_fitted, self.params_ = settled, settled.get_params()
         self._maps["fitted"] = as_fitted._learn_map(self.moments_)
+
+    def _settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
+        """This translator with a value for each parameter that is "auto", and how it was chosen."""
+        raise NotImplementedError(f"{type(self).__name__} chooses no parameter")
+
+    def _all_folds(self) -> list[PairedMoments]:
+        folds = [fold for fold in self._folds if fold is not None]
+        if len(folds) < len(self._folds):
+            raise InvalidLatentsError(
+                f"a choice by {len(self._folds)} folds needs a pair in each, got {self._n_pairs:,} "
+                "in all: add pairs, or pass a number in place of 'auto'"
+            )
+        return folds
 
     def _solved(self) -> Self:
         self._solve_now()

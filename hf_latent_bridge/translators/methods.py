@@ -1,12 +1,13 @@
 """The paper's four estimators: affine, linear, l-ortho and ortho."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.selection import N_FOLDS, Selection, select_ridge
 from hf_latent_bridge.solvers import (
     Problem,
     Scaling,
@@ -30,7 +31,9 @@ class AffineTranslator(Translator, translator_type="affine"):
     Args:
         alpha: Penalty on the squared weights, relative to the mean over pairs and applied in
             scaled coordinates: scikit-learn's `Ridge(alpha=n_pairs * alpha)`. The intercept is
-            not penalised. Closed form only.
+            not penalised. Closed form only. "auto" takes the largest of 60 penalties that is
+            within one standard error of the best R² on held-out pairs, in 5 folds; `selection_`
+            keeps the curve.
         solver: "closed_form", or "gradient" for full-batch Adam, run on the moments so that its
             cost does not depend on the number of pairs.
         steps: Adam steps.
@@ -48,7 +51,7 @@ class AffineTranslator(Translator, translator_type="affine"):
     def __init__(
         self,
         *,
-        alpha: float = 0.0,
+        alpha: float | Literal["auto"] = 0.0,
         solver: Literal["closed_form", "gradient"] = "closed_form",
         steps: int = 300,
         lr: float = 1e-3,
@@ -65,8 +68,7 @@ class AffineTranslator(Translator, translator_type="affine"):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not isinstance(self.alpha, Real) or not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha!r}")
+        _check_alpha(self.alpha)
         if self.solver not in ("closed_form", "gradient"):
             raise ValueError(f"solver must be 'closed_form' or 'gradient', got {self.solver!r}")
         if self.solver == "gradient" and self.alpha != 0:
@@ -78,13 +80,27 @@ class AffineTranslator(Translator, translator_type="affine"):
         if not isinstance(self.random_state, Integral):
             raise ValueError(f"random_state must be an integer, got {self.random_state!r}")
 
+    @property
+    def n_folds(self) -> int:
+        """Into how many folds the pairs are dealt; 1 unless a parameter is "auto"."""
+        return N_FOLDS if self.alpha == "auto" else 1
+
+    def _settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
+        selection = select_ridge(folds, self.scaling, self.translator_type)
+        return type(self)(**{**self.get_params(), **selection.choice.params}), selection
+
     def _solve(self, moments: PairedMoments) -> Solution:
         if self.solver == "gradient":
             return solve_by_gradient(
                 moments, self.scaling, steps=self.steps, lr=self.lr, seed=self.random_state
             )
         scaling: Scaling = "center" if self.scaling == "none" else self.scaling
-        return solve_least_squares(Problem.from_moments(moments, scaling), alpha=self.alpha)
+        return solve_least_squares(Problem.from_moments(moments, scaling), alpha=float(self.alpha))
+
+
+def _check_alpha(alpha: object) -> None:
+    if alpha != "auto" and not (isinstance(alpha, Real) and 0 <= float(alpha) < float("inf")):
+        raise ValueError(f"alpha must be 'auto' or a finite number >= 0, got {alpha!r}")
 
 
 class LinearTranslator(Translator, translator_type="linear"):

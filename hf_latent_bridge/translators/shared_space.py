@@ -24,12 +24,20 @@ from hf_latent_bridge.canonical import (
 )
 from hf_latent_bridge.errors import (
     ConfigError,
+    InUseError,
     InvalidLatentsError,
     NotFittedError,
     UnrelatedPairsWarning,
     WeightsError,
 )
-from hf_latent_bridge.files import CONFIG_NAME, FORMAT_VERSION, check_fields, check_kind, to_json
+from hf_latent_bridge.files import (
+    CONFIG_NAME,
+    FORMAT_VERSION,
+    WEIGHTS_NAME,
+    check_fields,
+    check_kind,
+    to_json,
+)
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published
 from hf_latent_bridge.latents import Latents, as_tensor
@@ -40,6 +48,7 @@ from hf_latent_bridge.spaces import SHARED, SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
+_TRIES = 10
 _NAME = re.compile(r"\w[\w.-]*")
 _VIEW_FIELDS = {"view": str, "views": list, "alpha": float, "shrink": float, "correlations": list}
 _FIELDS = {"space": dict, "params": dict, "views": dict, "n_pairs": int, "information": dict}
@@ -302,25 +311,18 @@ class SharedSpace(Published):
             ConfigError: The config is not a shared space's.
             WeightsError: A view is not the one that the config describes.
         """
-        fetched = client.fetch(pretrained_model_name_or_path, (CONFIG_NAME,), **options)
+        fetched = _fetch(pretrained_model_name_or_path, options)
         config, where = fetched.config, str(fetched.paths[CONFIG_NAME])
-        check_kind(config, "space_type", "shared", _FIELDS, where=where)
         check_fields(config["params"], _PARAMS, f"{where}: params")
         space = cls(**config["params"])
         space.params_ = dict(config["params"])
         space.space_, space.alpha_ = SpaceSpec.from_dict(config["space"]), float(space.alpha)
         space.n_pairs_, space.views_ = config["n_pairs"], {}
         space.information_ = _curve(config["information"], f"{where}: information")
-        if fetched.commit is not None:
-            options["revision"] = fetched.commit
-        root = options.get("subfolder")
         if len(names := _check_names(config["views"])) < 2:
             raise ConfigError(f"{where}: views must be two or more, got {names}")
         for name in names:
-            options["subfolder"] = f"{root}/{name}" if root else name
-            view = SharedViewTranslator.from_pretrained(
-                pretrained_model_name_or_path, device=device, **options
-            )
+            view = SharedViewTranslator._from_fetched(fetched.inside(name), device)
             if view.params_["view"] != name or view.target_ != space.space_:
                 raise WeightsError(
                     f"{name} holds another space's view: save or download the space again"
@@ -371,6 +373,26 @@ class SharedSpace(Published):
             return f"SharedSpace(dim={self.dim}, alpha={self.alpha!r})"
         names = ", ".join(self.views_)
         return f"SharedSpace of {names} (dim={self.space_.dim}), {self.n_pairs_:,} pairs"
+
+
+def _fetch(name_or_path: str | Path, options: client.HubOptions) -> client.Fetched:
+    """The files of the space and of all its views, of one commit or one save.
+
+    Raises:
+        InUseError: Spaces with other views were saved again and again while this was read.
+    """
+    views: list[str] = []
+    for _ in range(_TRIES):
+        files = [f"{view}/{file}" for view in views for file in (CONFIG_NAME, WEIGHTS_NAME)]
+        fetched = client.fetch(name_or_path, (CONFIG_NAME, *files), **options)
+        where = str(fetched.paths[CONFIG_NAME])
+        check_kind(fetched.config, "space_type", "shared", _FIELDS, where=where)
+        if views == (stated := _check_names(fetched.config["views"])):
+            return fetched
+        views = stated
+        if fetched.commit is not None:
+            options = {**options, "revision": fetched.commit}
+    raise InUseError(f"{name_or_path} was changed again and again: load it later")
 
 
 def _moments(

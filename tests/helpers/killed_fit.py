@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_latent_bridge import LinearTranslator, fit_translator
+from hf_latent_bridge import AffineTranslator, fit_translator
 from hf_latent_bridge.fitting.processes import Processes
 
 ROWS = 1001
@@ -27,7 +27,8 @@ def fit(folder, *, hang=False):
 
     pairs = (range(ROWS), y)
     checkpoint = {"checkpoint_dir": folder / "checkpoint", "checkpoint_every": 64}
-    return fit_translator(LinearTranslator(), encode, None, pairs, chunk_size=16, **checkpoint)
+    translator = AffineTranslator(alpha="auto")  # whose moments are in folds
+    return fit_translator(translator, encode, None, pairs, chunk_size=16, **checkpoint)
 
 
 if __name__ == "__main__":
@@ -36,5 +37,6 @@ if __name__ == "__main__":
     fitted = fit(folder, hang=sys.argv[2] == "hang")
     moments = {k: v.tolist() for k, v in fitted.moments_.to_tensors().items()}
     result = {"moments": moments, "resumed": fitted.fit_summary_.n_resumed}
+    result["selection"] = fitted.selection_.to_dict()
     rank = Processes.current().share.rank
     (folder / f"result-{rank}.json").write_text(json.dumps(result))

@@ -180,15 +180,28 @@ def push_translator(name: str, translator: Any, splits: Any, spaces: list[Any]) 
 
 
 @contextmanager
-def running_space(namespace: str, log: Path) -> Iterator[str]:
+def running_space(
+    namespace: str, log: Path, *, plugin: str = "", **environment: str
+) -> Iterator[str]:
     """The Space in a process of its own, as on the Hub; gives its address.
 
     Gradio leaves event loops unclosed, which would fail the tests in their own process.
+
+    Args:
+        namespace: Whose repos it loads.
+        log: File for what it prints.
+        plugin: Python that runs before the app, such as one that registers something.
+        environment: More variables of its process.
     """
-    environment = {**os.environ, "LATENT_BRIDGE_NAMESPACE": namespace, "PYTHONUNBUFFERED": "1"}
+    environment |= {"LATENT_BRIDGE_NAMESPACE": namespace, "PYTHONUNBUFFERED": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(APP.parent), *sys.path])
+    code = f"{plugin}\nimport runpy\nrunpy.run_path({str(APP)!r}, run_name='__main__')"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(APP)], env=environment, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-c", code] if plugin else [sys.executable, str(APP)],
+            env=os.environ | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield _address(process, log)

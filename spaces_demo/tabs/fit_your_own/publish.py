@@ -11,7 +11,7 @@ from limits import Refusal
 
 from hf_latent_bridge import AutoTranslator, Report, Translator
 from hf_latent_bridge.errors import RepoAccessError
-from tabs.fit_your_own.texts import check_repo_id
+from tabs.fit_your_own.items import check_repo_id
 
 _TOKEN = re.compile(r"hf_[A-Za-z0-9._-]{3,2000}")
 

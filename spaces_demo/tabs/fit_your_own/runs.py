@@ -1,4 +1,4 @@
-"""Runs a fit on a visitor's vectors or texts, to a report and a file of the translator."""
+"""Runs a fit on a visitor's vectors or items, to a report and a file of the translator."""
 
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,11 @@ from limits import check_number
 
 from hf_latent_bridge import Pairs
 from tabs.fit_your_own.fit import LEAST, Clock, Fit, Method, fit, summary, wanted_rows
+from tabs.fit_your_own.items import MAX_ANCHORS, Hub, Progress, Side, Table, check_items, encode
 from tabs.fit_your_own.publish import save
-from tabs.fit_your_own.texts import (
-    MAX_ANCHORS,
-    Hub,
-    Progress,
-    TextColumns,
-    check_repo_id,
-    check_texts,
-    encode,
-)
 from tabs.fit_your_own.uploads import read_vectors
+
+NAMES = ("source", "target")
 
 Result = tuple[dict[str, Any], str, str]
 
@@ -33,30 +27,30 @@ def fit_on_vectors(source: str | None, target: str | None, method: Method) -> Re
     return _answer(method, fit(method, read_vectors(source, target), clock), clock)
 
 
-def fit_on_texts(
+def fit_on_items(
     hub: Hub,
-    encoders: tuple[str, str],
-    where: TextColumns,
+    sides: tuple[Side, Side],
+    table: Table,
     method: Method,
     progress: Progress,
 ) -> Result:
-    """A translator between two encoders, from a dataset's texts, or a csv file's if there is one.
+    """A translator between two encoders, from items in files, a csv file or a dataset.
 
     Returns:
         The report, and the zip file of the translator twice: to download and to remember.
     """
     clock = Clock()
-    for repo_id in encoders:
-        check_repo_id(repo_id, "text encoder")
-    n = wanted_rows(check_number(method.anchors, LEAST, MAX_ANCHORS, "For texts, the anchors"))
-    progress(None, desc="Reading the texts")
-    pairs = hub.first_rows(where, n)
-    items = check_texts(pairs)
+    n = wanted_rows(check_number(method.anchors, LEAST, MAX_ANCHORS, "For items, the anchors"))
+    progress(None, desc="Reading the items")
+    pairs = hub.first_rows(table, *sides, n)
+    (items,) = pairs.batches(len(pairs))
+    for name, side, column in zip(NAMES, sides, items, strict=True):
+        check_items(column, side.kind, name)
     spaces: list[Any] = []
     latents: list[Any] = []
-    for name, repo_id, column in zip(("source", "target"), encoders, items, strict=True):
+    for name, side, column in zip(NAMES, sides, items, strict=True):
         progress(None, desc=f"Loading the {name} encoder")
-        encoder = hub.encoder(repo_id)
+        encoder = hub.encoder(side.encoder, side.kind)
         latents.append(encode(encoder, column, clock, progress, f"Encoding the {name}").numpy())
         spaces.append(encoder.space)
     progress(None, desc="Fitting and evaluating")

@@ -1,4 +1,4 @@
-"""Fit your own: the forms that take a visitor's texts or vectors, and the result."""
+"""Fit your own: the forms that take a visitor's items or vectors, and the result."""
 
 import tempfile
 from pathlib import Path
@@ -11,11 +11,14 @@ from limits import FITTING, answering
 from methods import methods
 from repos import Repos
 
+from hf_latent_bridge.encoders.modality import MODALITIES
+from hf_latent_bridge.encoders.text import TEXT
+from hf_latent_bridge.errors import LatentBridgeError
 from hf_latent_bridge.vectors.formats import plain_suffixes
 from tabs.fit_your_own.fit import Method
+from tabs.fit_your_own.items import Hub, Side, Table
 from tabs.fit_your_own.publish import push
-from tabs.fit_your_own.runs import Result, fit_on_texts, fit_on_vectors
-from tabs.fit_your_own.texts import Hub, TextColumns
+from tabs.fit_your_own.runs import Result, fit_on_items, fit_on_vectors
 
 EXAMPLES = {
     "ortho on 100 pairs": ["ortho", 0.1, 100],
@@ -43,9 +46,9 @@ TARGET = "sentence-transformers/all-mpnet-base-v2"
 def build(repos: Repos) -> None:
     """Adds the tab."""
     look.lede(
-        "A translator of your own in seconds: two encoders and some texts, or vectors that you "
-        "already have. It is checked on pairs that the fit has not seen, and is yours to download "
-        "or to push. What you send is deleted within two hours."
+        "A translator of your own in seconds: two encoders and some texts, pictures or other "
+        "items, or vectors that you already have. It is checked on pairs that the fit has not "
+        "seen, and is yours to download or to push. What you send is deleted within two hours."
     )
     hub = Hub(repos)
     with gr.Row():
@@ -58,8 +61,8 @@ def build(repos: Repos) -> None:
     outputs = [report, download, archive]
     event: dict[str, Any] = {"outputs": outputs, "show_progress_on": report, **FITTING}
     with gr.Tabs():
-        with gr.Tab("Texts"):
-            _texts_form(repos, hub, how, event)
+        with gr.Tab("Items"):
+            _items_form(repos, hub, how, event)
         with gr.Tab("Vectors"):
             _vectors_form(repos, how, event)
     report.render()
@@ -76,22 +79,18 @@ def build(repos: Repos) -> None:
     look.code(CODE.format(namespace=repos.settings.namespace, source=SOURCE, target=TARGET))
 
 
-def _texts_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -> None:
-    free: dict[str, Any] = {"allow_custom_value": True, "choices": []}
-    with gr.Row():
-        source = gr.Dropdown(label="Source encoder (repo id)", **free)
-        target = gr.Dropdown(label="Target encoder (repo id)", **free)
+def _items_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -> None:
+    kinds, encoders, columns, uploads = zip(*map(_side_form, ("Source", "Target")), strict=True)
     with gr.Row():
         dataset = gr.Textbox(repos.settings.repo_id("demo-news"), label="Dataset (repo id)")
         split = gr.Textbox("train", label="Split")
-    with gr.Row():
-        source_column = gr.Textbox("text", label="Source column")
-        target_column = gr.Textbox("", label="Target column (empty: the same)")
         table = gr.File(label="Or a csv with these columns (5 MB)", file_types=[".csv"], height=150)
-    inputs = [source, target, dataset, split, source_column, target_column, table, *how]
+    inputs = [*kinds, *encoders, dataset, split, *columns, table, *uploads, *how]
 
     @answering
-    def fit_texts(  # noqa: PLR0917
+    def fit_items(  # noqa: PLR0917
+        source_modality: str,
+        target_modality: str,
         source_encoder: str,
         target_encoder: str,
         dataset: str,
@@ -99,35 +98,64 @@ def _texts_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -
         source_column: str,
         target_column: str,
         table: str | None,
+        source_files: list[str] | None,
+        target_files: list[str] | None,
         method: str,
         alpha: float,
         anchors: int,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Result:
-        where = TextColumns(dataset, split, source_column, target_column, table)
-        encoders = source_encoder, target_encoder
-        return fit_on_texts(hub, encoders, where, Method(method, alpha, anchors), progress)
+        sides = (
+            Side(source_modality, source_encoder, source_column, source_files or ()),
+            Side(target_modality, target_encoder, target_column, target_files or ()),
+        )
+        how = Method(method, alpha, anchors)
+        return fit_on_items(hub, sides, Table(dataset, split, table), how, progress)
 
-    button = gr.Button("Fit on texts", variant="primary")
-    button.click(fit_texts, inputs, api_name="fit_texts", **event)
+    button = gr.Button("Fit on items", variant="primary")
+    button.click(fit_items, inputs, api_name="fit_items", **event)
     look.examples(
         list(EXAMPLES.values()),
         how,
-        function=fit_texts,
+        function=fit_items,
         inputs=inputs,
         labels=list(EXAMPLES),
         **event,
     )
 
-    def encoders() -> list[Any]:
-        try:
-            known = hub.encoders()
-        except Exception:  # no such repos on this Hub: a visitor can still type an id
-            return [gr.update(), gr.update()]
-        return [gr.update(choices=known, value=name) for name in known]
+    def known(*modalities: str) -> list[Any]:
+        return [_choices(hub, name, side) for side, name in enumerate(modalities)]
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    gr.on(None, encoders, None, [source, target], **quiet)
+    gr.on(None, known, list(kinds), list(encoders), **quiet)
+    gr.on([kind.input for kind in kinds], known, list(kinds), list(encoders), **quiet)
+
+
+def _side_form(name: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.File]:
+    """The fields of one side; the kinds of items are those that the library knows."""
+    files = sorted({suffix for kind in MODALITIES.values() for suffix in kind.suffixes})
+    same = " (empty: the same)" if name == "Target" else ""
+    with gr.Row():
+        kind = gr.Dropdown(sorted(MODALITIES), value=TEXT.name, label=f"{name} items", scale=1)
+        encoder = gr.Dropdown(
+            label=f"{name} encoder (repo id)", allow_custom_value=True, choices=[], scale=3
+        )
+        column = gr.Textbox(
+            "" if same else "text", label=f"{name} column{same}", scale=2, min_width=200
+        )
+        upload = gr.File(
+            label=f"Or {name.lower()} files", file_count="multiple", file_types=files, height=120
+        )
+    return kind, encoder, column, upload
+
+
+def _choices(hub: Hub, modality: str, side: int) -> Any:
+    """The Space's own encoders of a modality, one of them chosen."""
+    try:
+        known = hub.encoders().get(modality, [])
+    except LatentBridgeError:  # the Hub is away: a visitor can still type an id
+        known = []
+    return gr.update(choices=known, value=known[min(side, len(known) - 1)] if known else None)
 
 
 def _vectors_form(repos: Repos, how: list[Any], event: dict[str, Any]) -> None:

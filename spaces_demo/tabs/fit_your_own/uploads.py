@@ -1,7 +1,8 @@
-"""Reads the files that a visitor sends, as data only: vectors without pickle, and csv tables."""
+"""Checks and reads the files that a visitor sends, as data only: nothing is unpickled."""
 
 import csv
 import io
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ MAX_ROWS = 20_000
 MAX_WIDTH = 2_048  # a rotation between spaces twice as wide takes minutes on two cores
 MAX_TABLE = 5 * 2**20  # bytes
 MAX_TABLE_ROWS = 2_000
+MAX_FILES = 2_000
+MAX_TOTAL = 100 * 2**20  # bytes of a side's files
 
 
 def read_vectors(source: str | None, target: str | None) -> Pairs:
@@ -47,6 +50,21 @@ def read_vectors(source: str | None, target: str | None) -> Pairs:
                 f"first in row {bad[0]:,}."
             )
     return Pairs(*whole)
+
+
+def check_files(files: Sequence[str]) -> None:
+    """Refuses more files of items, or larger ones, than are read here.
+
+    Raises:
+        Refusal: There are more than 2,000, or they have more than 100 MB.
+    """
+    if len(files) > MAX_FILES:
+        raise Refusal(f"Up to {MAX_FILES:,} files are read; these are {len(files):,}.")
+    total = sum(Path(file).stat().st_size for file in files)
+    if total > MAX_TOTAL:
+        raise Refusal(
+            f"The files have {total / 2**20:,.1f} MB; {MAX_TOTAL // 2**20} MB are the most here."
+        )
 
 
 def read_table(path: str, source: str, target: str) -> Pairs:

@@ -1,0 +1,370 @@
+"""Choice among maps by cross-validation: scores from fold moments or held-out pairs, and one rule.
+
+A held-out fold is the total minus the fold, so moments of k folds, summed in one pass, are all that
+a choice by reconstruction needs. Choices by search or by classes also need some held-out pairs.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
+from typing import Any, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, SolverError
+from hf_latent_bridge.metrics import counterpart_ranks, similarity_blocks
+from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.solvers import Problem, Scaling, Solution
+
+Objective = Literal["reconstruction", "counterpart", "ranking", "classification"]
+OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking", "classification")
+
+N_FOLDS = 5
+N_NEIGHBORS = 10
+ALPHAS = tuple(10 ** (3 - 8 * i / 59) for i in range(60))
+"""Penalties to try, relative to the mean variance of the source, the strongest first."""
+
+Predict = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate, and how it did on pairs that it was not fitted on.
+
+    Attributes:
+        translator_type: Its type.
+        params: Its parameters, those that differ from the defaults.
+        score: Mean over the folds; higher is better.
+        error: Standard error of the mean over the folds.
+    """
+
+    translator_type: str
+    params: dict[str, Any]
+    score: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How a map was chosen.
+
+    Attributes:
+        objective: What the scores are. "reconstruction": R². "counterpart": mean reciprocal rank
+            of the same item. "ranking": overlap of the 10 nearest with those of the target's own
+            latent. "classification": accuracy.
+        trials: All candidates, the simplest first.
+        best: Index of the one with the highest score.
+        chosen: Index of the simplest that is not worse than the best by more than one standard
+            error of the difference.
+        chance: Score of the chosen one where held-out counterparts are shuffled.
+        n_folds: Number of folds.
+        n_held_out: Held-out pairs behind the scores, over all folds.
+    """
+
+    objective: Objective
+    trials: tuple[Trial, ...]
+    best: int
+    chosen: int
+    chance: float
+    n_folds: int
+    n_held_out: int
+
+    @property
+    def choice(self) -> Trial:
+        """The candidate that was chosen."""
+        return self.trials[self.chosen]
+
+    @property
+    def edge(self) -> str | None:
+        """The penalty that was chosen, if it is the first or last of those tried; else None."""
+        choice = self.choice
+        if "alpha" not in choice.params:
+            return None
+        tried = {
+            trial.params["alpha"]
+            for trial in self.trials
+            if trial.translator_type == choice.translator_type and "alpha" in trial.params
+        }
+        alpha = choice.params["alpha"]
+        on_edge = len(tried) > 1 and alpha in (min(tried), max(tried))
+        return f"alpha={alpha:.3g}" if on_edge else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {**asdict(self), "trials": [asdict(trial) for trial in self.trials]}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str = "selection") -> Self:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            ConfigError: A field is missing, unknown or of the wrong type.
+        """
+        try:
+            trials = tuple(Trial(**trial) for trial in content["trials"])
+            selection = cls(**{**content, "trials": trials})
+            selection._check()
+        except (TypeError, KeyError, ValueError) as error:
+            raise ConfigError(f"{where} is not the record of a selection: {error}") from error
+        return selection
+
+    def _check(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {OBJECTIVES}, got {self.objective!r}")
+        counts = (self.best, self.chosen, self.n_folds, self.n_held_out)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"best, chosen, n_folds, n_held_out must be counts, got {counts}")
+        if max(self.best, self.chosen) >= len(self.trials):
+            raise ValueError(f"best and chosen must be among {len(self.trials)} trials")
+        for trial in self.trials:
+            if not isinstance(trial.translator_type, str) or not isinstance(trial.params, dict):
+                raise ValueError(f"a trial needs a translator_type and params, got {trial}")
+        numbers = [self.chance, *(n for trial in self.trials for n in (trial.score, trial.error))]
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            raise ValueError("scores must be finite numbers")
+
+    def __str__(self) -> str:
+        """The choice in words."""
+        choice, best = self.choice, self.trials[self.best]
+        params = ", ".join(f"{k}={_short(v)}" for k, v in choice.params.items())
+        text = (
+            f"{choice.translator_type}({params}) of {len(self.trials)} candidates, by "
+            f"{self.objective}: {choice.score:.3f} ± {choice.error:.3f} over {self.n_folds} folds, "
+            f"by chance {self.chance:.3f}"
+        )
+        if self.best == self.chosen:
+            return text
+        params = ", ".join(f"{k}={_short(v)}" for k, v in best.params.items())
+        return f"{text}; the best, {best.translator_type}({params}), has {best.score:.3f}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else repr(value)
+
+
+def simplest_within_one_error(scores: Float[Tensor, "trials folds"]) -> tuple[int, int]:
+    """The one-standard-error rule (Breiman et al., 1984), on differences between candidates.
+
+    The folds are the same for all candidates, so that a candidate is compared with the best one
+    fold by fold. The error of that difference is far smaller than that of either score.
+
+    Args:
+        scores: Score of each candidate on each fold, the simplest candidate first.
+
+    Returns:
+        Index of the best candidate; index of the first that is worse than it by no more than one
+        standard error of the difference.
+    """
+    best = int(scores.mean(1).argmax())
+    behind = scores[best] - scores
+    within = behind.mean(1) <= standard_error(behind)
+    within[best] = True
+    return best, int(within.int().argmax())
+
+
+def standard_error(scores: Float[Tensor, "trials folds"]) -> Float[Tensor, " trials"]:
+    """Standard error of each candidate's mean over the folds."""
+    return scores.std(1) / math.sqrt(scores.shape[1])
+
+
+def select(
+    objective: Objective,
+    candidates: Sequence[tuple[str, dict[str, Any]]],
+    scores: Float[Tensor, "trials folds"],
+    chances: Float[Tensor, "trials folds"],
+    n_held_out: int,
+) -> Selection:
+    """Makes the choice, and keeps what it was made from.
+
+    Args:
+        objective: What the scores are.
+        candidates: Type and parameters of each candidate, the simplest first.
+        scores: Score of each candidate on each fold.
+        chances: The same with the held-out counterparts shuffled.
+        n_held_out: Held-out pairs behind the scores.
+
+    Raises:
+        SolverError: A score is not finite.
+    """
+    if not bool(scores.isfinite().all()):
+        raise SolverError(
+            f"held-out scores ({objective}) must be finite: the target latents of a fold are all "
+            "equal, or wild; add pairs, or look at them"
+        )
+    best, chosen = simplest_within_one_error(scores)
+    rows = zip(candidates, scores.mean(1).tolist(), standard_error(scores).tolist(), strict=True)
+    trials = tuple(Trial(kind, params, score, error) for (kind, params), score, error in rows)
+    chance = float(chances[chosen].mean())
+    return Selection(objective, trials, best, chosen, chance, scores.shape[1], n_held_out)
+
+
+def training_folds(folds: Sequence[PairedMoments]) -> list[PairedMoments]:
+    """For each fold the moments of all the others.
+
+    Raises:
+        InvalidLatentsError: There are fewer than two folds.
+    """
+    if len(folds) < 2:
+        raise InvalidLatentsError(f"at least 2 folds are needed to hold one out, got {len(folds)}")
+    whole = reduce(add, folds)
+    return [whole - fold for fold in folds]
+
+
+def r2_from_moments(
+    weight: Float[Tensor, "d_x d_y"], bias: Float[Tensor, " d_y"], held_out: PairedMoments
+) -> tuple[float, float]:
+    """R² of an affine map on pairs known by their moments, and its mean if they were shuffled.
+
+    Equals `metrics.r2_score` on the pairs themselves.
+    """
+    m = held_out
+    spread = m.syy_diagonal.sum()
+    offset = m.mean_y - m.mean_x @ weight - bias
+    explained = 2 * (weight * m.sxy).sum()
+    size = (weight * (m.sxx @ weight)).sum() + m.n * offset.square().sum()
+    return float((explained - size) / spread), float(-size / spread)
+
+
+@dataclass(frozen=True, eq=False)
+class RidgePath:
+    """Ridge regression with any penalty, from one eigendecomposition.
+
+    Attributes:
+        problem: The moments in scaled coordinates.
+        values: Eigenvalues of the source's second moment, (d_x,).
+        vectors: Its eigenvectors in plain source coordinates, (d_x, d_x).
+        projected: The cross-moment in the eigenvectors, in plain target units, (d_x, d_y).
+    """
+
+    problem: Problem
+    values: Float[Tensor, " d_x"]
+    vectors: Float[Tensor, "d_x d_x"]
+    projected: Float[Tensor, "d_x d_y"]
+
+    @classmethod
+    def from_moments(cls, moments: PairedMoments, scaling: Scaling) -> "RidgePath":
+        """Decomposes once; "none" is taken as "center", for ridge has an intercept."""
+        problem = Problem.from_moments(moments, "center" if scaling == "none" else scaling)
+        values, vectors = torch.linalg.eigh(problem.c)
+        projected = (vectors.mT @ problem.k) * problem.scale_y
+        vectors = vectors / problem.scale_x[:, None]
+        vectors[problem.flat_x] = 0
+        return cls(problem, values.clamp(min=0), vectors, projected)
+
+    def solution(self, alpha: float) -> Solution:
+        """The affine map with a penalty above 0."""
+        weight = self.vectors @ (self.projected / (self.values + alpha)[:, None])
+        bias = self.problem.shift_y - self.problem.shift_x @ weight
+        return Solution(weight, bias, len(weight), len(weight))
+
+    def predict(self, x: Float[Tensor, "n d_x"], alpha: float) -> Float[Tensor, "n d_y"]:
+        """Translates latents; cheaper than `solution` for few rows and many penalties."""
+        inside = (x.to(self.vectors) - self.problem.shift_x) @ self.vectors
+        return self.problem.shift_y + (inside / (self.values + alpha)) @ self.projected
+
+    def r2(
+        self, alphas: Sequence[float], held_out: PairedMoments
+    ) -> tuple[Float[Tensor, " alphas"], Float[Tensor, " alphas"]]:
+        """R² on held-out pairs for each penalty, and its mean if they were shuffled.
+
+        In the eigenvectors the squared error is a quadratic form in 1 / (values + alpha), so that a
+        penalty costs d_x² operations.
+        """
+        m = held_out
+        off_x, off_y = m.mean_x - self.problem.shift_x, m.mean_y - self.problem.shift_y
+        inside = off_x @ self.vectors
+        second = self.vectors.mT @ m.sxx @ self.vectors + m.n * torch.outer(inside, inside)
+        cross = self.vectors.mT @ m.sxy
+        shift = m.n * (self.projected @ off_y) * inside
+        linear = (self.projected * cross).sum(1)
+        square = (self.projected @ self.projected.mT) * second
+        grid = torch.tensor(list(alphas), dtype=self.values.dtype, device=self.values.device)
+        d = 1 / (self.values + grid[:, None])
+        size = ((d @ square) * d).sum(1) - 2 * d @ shift + m.n * off_y.square().sum()
+        spread = m.syy_diagonal.sum()
+        return (2 * d @ linear - size) / spread, -size / spread
+
+
+def ridge_alphas(moments: PairedMoments, scaling: Scaling) -> list[float]:
+    """The penalties to try, in the units of the scaled source latents."""
+    problem = Problem.from_moments(moments, "center" if scaling == "none" else scaling)
+    live = ~problem.flat_x
+    if not live.any():
+        raise SolverError("the source latents are all equal: there is nothing to choose from")
+    mean_variance = float(problem.c.diagonal()[live].mean())
+    return [alpha * mean_variance for alpha in ALPHAS]
+
+
+def select_ridge(
+    folds: Sequence[PairedMoments], scaling: Scaling, translator_type: str = "affine"
+) -> Selection:
+    """Chooses ridge regression's penalty by held-out R², from fold moments alone.
+
+    Args:
+        folds: Moments of disjoint sets of pairs.
+        scaling: Coordinates in which the penalty applies.
+        translator_type: The type that the record names.
+
+    Raises:
+        InvalidLatentsError: There are fewer than two folds.
+        SolverError: The latents of a fold are all equal.
+    """
+    alphas = ridge_alphas(reduce(add, folds), scaling)
+    found = [
+        RidgePath.from_moments(rest, scaling).r2(alphas, fold)
+        for rest, fold in zip(training_folds(folds), folds, strict=True)
+    ]
+    scores, chances = (torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True))
+    candidates = [(translator_type, {"alpha": alpha}) for alpha in alphas]
+    n_held_out = sum(fold.n for fold in folds)
+    return select("reconstruction", candidates, scores, chances, n_held_out)
+
+
+def reciprocal_ranks(
+    predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]
+) -> Float[Tensor, " n"]:
+    """1 / rank of each prediction's counterpart among all targets, by cosine."""
+    return counterpart_ranks(predicted, target).double().reciprocal()
+
+
+def neighbors(
+    queries: Float[Tensor, "n d"], targets: Float[Tensor, "n d"], k: int
+) -> Int[Tensor, "n k"]:
+    """The k targets nearest to each query by cosine, its own counterpart left out."""
+    found = []
+    for start, block in similarity_blocks(queries, targets):
+        rows = torch.arange(len(block), device=block.device)
+        block[rows, rows + start] = -torch.inf
+        found.append(block.topk(k, dim=1).indices)
+    return torch.cat(found)
+
+
+def overlaps(a: Int[Tensor, "n k"], b: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    """Share of the neighbours in each row of `a` that are in that row of `b`, too."""
+    return (a[:, :, None] == b[:, None, :]).any(2).double().mean(1)
+
+
+def warnings_of(selection: Selection, n_pairs: int, widest: int) -> list[str]:
+    """Reasons to doubt a choice, in words.
+
+    Args:
+        selection: The choice.
+        n_pairs: Number of pairs.
+        widest: The larger of the two widths.
+    """
+    doubts = []
+    if selection.edge is not None:
+        doubts.append(
+            f"the choice, {selection.edge}, is the first or last of the penalties tried: a better "
+            "one may be outside"
+        )
+    if n_pairs < 2 * widest:
+        doubts.append(
+            f"{n_pairs:,} pairs are fewer than twice the larger width ({widest}): the choice may "
+            "change with other pairs"
+        )
+    return doubts
