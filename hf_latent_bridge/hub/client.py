@@ -55,7 +55,7 @@ from hf_latent_bridge.files import (
     read_text,
     stated_types,
 )
-from hf_latent_bridge.hub.waits import BUSY, bounded_waits, is_passing, patiently
+from hf_latent_bridge.hub.waits import BUSY, bounded_waits, is_cut_short, is_passing, patiently
 from hf_latent_bridge.names import check_name
 
 _REPO = "a repo id such as 'me/minilm-to-mpnet'"
@@ -65,6 +65,7 @@ _ACCESS = ("token", "cache_dir", "local_files_only")
 _ATTRIBUTES = ".gitattributes"  # which the Hub puts into every new repo
 _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the Hub and here
 _LARGE = 1 << 20  # bytes: about where the Hub takes a file by LFS or Xet
+_MALFORMED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError)
 _Kinds = type[Exception] | tuple[type[Exception], ...]
 _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
     (
@@ -112,7 +113,7 @@ _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
         "the Hub at {endpoint} was not reached for {name}: {detail}",
     ),
     (
-        (FileMetadataError, json.JSONDecodeError),
+        (FileMetadataError, *_MALFORMED),
         HubUnavailableError,
         "{endpoint} does not answer as a Hub does for {name}; check HF_ENDPOINT and your proxy: "
         "{detail}",
@@ -135,6 +136,10 @@ def clear_errors(
     try:
         with bounded_waits():
             yield
+    except HubUnavailableError as error:
+        if repo_id in str(error):
+            raise
+        raise type(error)(f"{repo_id!r}: {error}") from error
     except LatentBridgeError:
         raise
     except Exception as error:
@@ -145,6 +150,8 @@ def clear_errors(
 
 
 def _meaning(error: Exception, repo_id: str, revision: str | None) -> LatentBridgeError | None:
+    if isinstance(error, RevisionResolutionError) and isinstance(error.__cause__, HfHubHTTPError):
+        error = error.__cause__  # the Hub was reached, and was busy
     endpoint = constants.ENDPOINT
     name = f"{repo_id!r} at revision {revision!r}" if revision else repr(repo_id)
     facts = {"repo": repr(repo_id), "revision": repr(revision), "endpoint": endpoint}
@@ -152,6 +159,10 @@ def _meaning(error: Exception, repo_id: str, revision: str | None) -> LatentBrid
     for kinds, ours, text in _MEANINGS:
         if isinstance(error, kinds):
             return ours(text.format(**facts))
+    if is_cut_short(error):
+        return HubUnavailableError(
+            f"a file of {name} on {endpoint} came cut short: try again later"
+        )
     if not isinstance(error, HfHubHTTPError):
         return None
     status, where = error.response.status_code, f"{name} on {endpoint}"
@@ -303,11 +314,11 @@ def _intact(download: Callable[..., str]) -> Path:
     Raises:
         DamagedFileError: It came damaged twice, or there is no network to mend it.
     """
-    path = Path(patiently(download))
+    path = _downloaded(download)
     if is_intact(path):
         return path
     try:
-        path = Path(patiently(functools.partial(download, force_download=True)))
+        path = _downloaded(functools.partial(download, force_download=True))
     except (
         LocalEntryNotFoundError,
         ValueError,
@@ -318,6 +329,18 @@ def _intact(download: Callable[..., str]) -> Path:
     if not is_intact(path):
         raise _damaged(path)
     return path
+
+
+def _downloaded(download: Callable[..., str]) -> Path:
+    def attempt() -> Path:
+        try:
+            return Path(download())
+        except ValueError as error:  # with force_download, the client wraps what it got
+            if isinstance(error.__cause__, Exception):
+                raise error.__cause__ from None
+            raise
+
+    return patiently(attempt)
 
 
 def _damaged(path: Path) -> DamagedFileError:
@@ -548,13 +571,14 @@ class _Made:
         def attempt() -> str:
             nonlocal tries
             tries += 1
-            return create().repo_id
+            return _checked_id(create().repo_id, repo_id)
 
         self._asked = repo_id, datetime.now(UTC)
         try:
             full = patiently(attempt)
         except HfHubHTTPError:  # it is there already, or else the next try says why not
-            full = patiently(functools.partial(create, exist_ok=True)).repo_id
+            found = patiently(functools.partial(create, exist_ok=True))
+            full = _checked_id(found.repo_id, repo_id)
             if tries == 1 or not self._is_new(full, self._asked[1]):
                 self._asked = None
                 return full
@@ -612,6 +636,16 @@ class _Made:
         return str(patiently(info).sha)
 
 
+def _checked_id(full: str, repo_id: str) -> str:
+    """The full id of a repo as the Hub gave it, if it is the one that was asked for."""
+    if full != repo_id and full.rpartition("/")[2] != repo_id:
+        raise HubUnavailableError(
+            f"{constants.ENDPOINT} does not answer as a Hub does: asked to make {repo_id!r}, it "
+            f"names {full!r}; try again, and check HF_ENDPOINT and your proxy"
+        )
+    return full
+
+
 class Head(NamedTuple):
     """Where a branch stands, as the Hub and not the cache knows it.
 
@@ -640,7 +674,12 @@ def read_head(
     if CARD_NAME not in files:
         return Head(commit, None, files)
     path = _read(repo_id, CARD_NAME, commit=commit, token=token)
-    return Head(commit, None if path is None else read_text(path), files)
+    if path is None:
+        raise HubUnavailableError(
+            f"{repo_id!r} on {constants.ENDPOINT} lists a {CARD_NAME} and does not give it: try "
+            "again later"
+        )
+    return Head(commit, read_text(path), files)
 
 
 def commit_files(

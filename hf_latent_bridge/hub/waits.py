@@ -210,7 +210,12 @@ def is_passing(error: Exception) -> bool:
     """Whether the same request may succeed later: the Hub was busy, or the line broke."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in BUSY
-    return isinstance(error, _BROKEN_OFF)
+    return isinstance(error, _BROKEN_OFF) or is_cut_short(error)
+
+
+def is_cut_short(error: Exception) -> bool:
+    """Whether a download came with fewer bytes than the Hub states, which the client checks."""
+    return type(error) is OSError and str(error).startswith("Consistency check failed")
 
 
 def retry_after(response: httpx2.Response) -> float | None:
