@@ -89,6 +89,14 @@ class ProcessError(LatentBridgeError, RuntimeError):
     """Another of the processes that work together failed, or they are not as many as started."""
 
 
+class StoreError(LatentBridgeError, ValueError):
+    """A vector store that does not hold what its URL names, or refuses what was asked of it."""
+
+
+class StoreUnavailableError(LatentBridgeError, ConnectionError):
+    """A vector store that cannot be reached, went away, or does not answer in time."""
+
+
 class MissingExtraError(LatentBridgeError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

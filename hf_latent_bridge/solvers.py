@@ -102,13 +102,20 @@ class Solution:
     full_rank: int
 
 
-def solve_least_squares(problem: Problem, *, alpha: float = 0.0) -> Solution:
+def solve_least_squares(
+    problem: Problem, *, alpha: float = 0.0, rank: int | None = None
+) -> Solution:
     """Minimises mean ‖x W - y‖² + alpha ‖W‖²: the paper's `linear`, and ridge for alpha > 0.
 
     With n pairs, scikit-learn's `Ridge(alpha=n * alpha)` on the scaled latents is the same.
     Where the pairs leave W undetermined, the solution of least norm is taken.
+
+    Args:
+        problem: Scaled moments.
+        alpha: Penalty.
+        rank: The best map of at most this rank; None for any.
     """
-    return RidgePath.of(problem).ridge(alpha)
+    return RidgePath.of(problem).ridge(alpha, rank=rank)
 
 
 def solve_l_ortho(problem: Problem) -> Solution:
@@ -158,11 +165,21 @@ class RidgePath:
         shrunk = self.projected[first:] / (self.values[first:] + alpha)[:, None]
         return self.vectors[:, first:] @ shrunk
 
-    def ridge(self, alpha: float) -> Solution:
-        """The ridge solution; least squares of least norm for alpha = 0."""
-        full = len(self.values)
-        rank = self.rank if alpha == 0 else full
-        return self.problem.solution(self.weight(alpha), rank, full)
+    def ridge(self, alpha: float, *, rank: int | None = None) -> Solution:
+        """The ridge solution; least squares of least norm for alpha = 0.
+
+        Args:
+            alpha: Penalty, in the units of C.
+            rank: The best map of at most this rank (Izenman 1975; with a penalty, Mukherjee & Zhu
+                2011): predictions are projected on their own leading principal axes.
+        """
+        w, full = self.weight(alpha), len(self.values)
+        if rank is not None and rank < min(w.shape):
+            first = full - self.rank if alpha == 0 else 0
+            roots = (self.values[first:] + alpha).rsqrt()
+            axes = svd(roots[:, None] * self.projected[first:])[2][:rank]
+            w = (w @ axes.mT) @ axes
+        return self.problem.solution(w, self.rank if alpha == 0 else full, full)
 
     def spectrum(self, alpha: float) -> "Spectrum":
         """The singular vectors of the ridge solution, for any exponent.

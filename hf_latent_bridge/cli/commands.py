@@ -33,6 +33,7 @@ def translate(args: argparse.Namespace) -> Result:
         split=args.split,
         revision=args.input_revision,
         scale=args.scale,
+        folding=inputs.read_folding(args),
         dtype=args.dtype,
         chunk_size=args.chunk_size,
         checkpoint_every=args.checkpoint_every,
@@ -61,6 +62,54 @@ def _load_translator(args: argparse.Namespace, device: str | None = None) -> "Tr
         force_download=args.force_download,
         device=device,
     )
+
+
+def gate(args: argparse.Namespace) -> Result:
+    """Judges whether search by a translator is good enough."""
+    from hf_latent_bridge.cli import judged
+
+    judged.check_reports(args.report)
+    judged.has_vectors(args)
+    translator = _load_translator(args)
+    report = judged.judge(args, translator)
+    for path in args.report:
+        judged.write_report(report, Path(path))
+    return report.to_dict(), str(report)
+
+
+def migrate(args: argparse.Namespace) -> Result:
+    """Moves the vectors of a store, says what that would be, or undoes it."""
+    import hf_latent_bridge as bridge
+
+    if args.rollback:
+        done = bridge.roll_back_migration(
+            args.source, args.target, state_dir=args.state_dir, timeout=args.timeout
+        )
+        return {"done": done}, done
+    if args.translator is None:
+        raise ValueError("--translator is needed: the repo or folder of a fitted translator")
+    translator = _load_translator(args, device="cpu")
+    if args.dry_run:
+        plan = bridge.plan_migration(
+            translator,
+            args.source,
+            args.target,
+            text_field=args.text_field,
+            price_per_million_tokens=args.price,
+            timeout=args.timeout,
+        )
+        return plan.to_dict(), str(plan)
+    moved = bridge.migrate(
+        translator,
+        args.source,
+        args.target,
+        alias=args.alias,
+        batch_size=args.batch_size,
+        state_dir=args.state_dir,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return moved.to_dict(), str(moved)
 
 
 def push(args: argparse.Namespace) -> Result:
@@ -147,6 +196,7 @@ def evaluate(args: argparse.Namespace) -> Result:
     pairs = inputs.open_pairs(args, args.split)
     if args.max_pairs is not None:
         pairs = pairs.sample(args.max_pairs, seed=args.seed)
+    labels, bank = inputs.sampled_labels(args), inputs.read_bank(args)
     source = inputs.load_side(args, "source", translator.source_)
     target = inputs.load_side(args, "target", translator.target_)
     report = evaluate(
@@ -159,6 +209,10 @@ def evaluate(args: argparse.Namespace) -> Result:
         seed=args.seed,
         n_bootstrap=args.bootstrap,
         n_permutations=args.permutations,
+        hubness=args.hubness,
+        bank=bank,
+        n_neighbors=args.n_neighbors,
+        labels=labels,
     )
     place = _write_results(translator, report.to_dict(), args)
     told = [f"saved in {where}" if kind == "saved" else where for kind, where in place.items()]
@@ -166,10 +220,14 @@ def evaluate(args: argparse.Namespace) -> Result:
 
 
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
+    from hf_latent_bridge.atomic import check_writable
+
     if args.push and translator.repo_id is None:
         raise ValueError(f"--push writes to a repo, and {args.translator} is a folder: use --save")
     if args.save and translator.repo_id is not None:
         raise ValueError(f"--save writes to a folder, and {args.translator} is a repo: use --push")
+    if args.save:
+        check_writable(Path(args.translator))
 
 
 def _write_results(
@@ -196,11 +254,13 @@ def _write_results(
 def fit(args: argparse.Namespace) -> Result:
     """Fits a translator on paired items and saves it."""
     from hf_latent_bridge import evaluate
+    from hf_latent_bridge.atomic import check_writable
     from hf_latent_bridge.fitting.processes import Processes
     from hf_latent_bridge.hub.published import check_save_directory
 
     translator = _new_translator(args.type, args.param)
     check_save_directory(args.output)
+    check_writable(Path(args.output))
     inputs.check_choice(args)
     inputs.check_encoders(args)
     pairs = inputs.open_pairs(args, args.split)
@@ -215,8 +275,10 @@ def fit(args: argparse.Namespace) -> Result:
     translator.save_pretrained(args.output)
     text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
     if held_out is not None:
-        common = {"batch_size": args.batch_size, "progress": args.progress}
-        report = evaluate(translator, source, target, held_out, **common)
+        options = {"batch_size": args.batch_size, "progress": args.progress}
+        if (bank := translator.query_bank_) is not None:
+            options |= {"hubness": "csls", "n_neighbors": min(10, len(bank))}
+        report = evaluate(translator, source, target, held_out, **options)
         translator.save_pretrained(args.output, metrics=report)
         text += f"\n{report}"
     return {"output": args.output, **describe(translator)}, text

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from hf_latent_bridge import Encoder, Pairs
     from hf_latent_bridge.data.streams import StreamedPairs
     from hf_latent_bridge.encoders.base import EncoderLike
+    from hf_latent_bridge.latents import Array
+    from hf_latent_bridge.translation.folding import Folding
     from hf_latent_bridge.vectors.reader import VectorSource
 
 SIDES = ("source", "target")
@@ -178,6 +180,52 @@ def _columns(
     return reduce(
         add, [load_pairs(data, args.name or None, **options) for data in [args.dataset, *args.also]]
     )
+
+
+def sampled_labels(args: argparse.Namespace) -> Sequence[Any] | None:
+    """The labels of the pairs that `evaluate` uses; None where no column is named.
+
+    Raises:
+        ValueError: The pairs come from files of vectors.
+    """
+    if args.label_column is None:
+        return None
+    if has_vectors(args):
+        raise ValueError("--label-column is a column of --dataset, and files of vectors were given")
+    pairs = _columns(args, args.split, args.label_column, stream=False)
+    if args.max_pairs is not None:
+        pairs = pairs.sample(args.max_pairs, seed=args.seed)
+    return list(pairs.source)
+
+
+def read_bank(args: argparse.Namespace) -> "Array | None":
+    """The latents in the file that `--bank` names, (m, d); None without."""
+    import numpy as np
+
+    from hf_latent_bridge.vectors.formats import open_vectors
+    from hf_latent_bridge.vectors.reader import VectorSource
+
+    if args.bank is None:
+        return None
+    blocks = open_vectors(VectorSource(args.bank)).blocks()
+    return np.concatenate([block.vectors for block in blocks])
+
+
+def read_folding(args: argparse.Namespace) -> "Folding | None":
+    """How `translate` folds; None where it only translates.
+
+    Raises:
+        ValueError: Options of a folding without `--fold`.
+    """
+    from hf_latent_bridge.translation.folding import Folding
+
+    given = {name: getattr(args, name) for name in ("metric", "input_space")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.fold is None:
+        if given or args.bank:
+            raise ValueError("--metric, --input-space and --bank are for --fold items or queries")
+        return None
+    return Folding(args.fold, bank=read_bank(args), n_neighbors=args.n_neighbors, **given)
 
 
 def _labels(args: argparse.Namespace) -> Sequence[Any]:

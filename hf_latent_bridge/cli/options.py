@@ -37,7 +37,13 @@ def _written() -> str:
     return writable()
 
 
-_REGISTERED = {"types": _types, "formats": _formats, "written": _written}
+def _stores() -> str:
+    from hf_latent_bridge.vectors.stores.registry import addressable
+
+    return addressable()
+
+
+_REGISTERED = {"types": _types, "formats": _formats, "written": _written, "stores": _stores}
 
 
 def add_fit(command: Command) -> None:
@@ -143,6 +149,17 @@ def add_evaluate(command: Command) -> None:
         report.add_argument(
             f"--{name}", type=_positive, default=1000, metavar="N", help=f"{what} (default: 1000)"
         )
+    report.add_argument(
+        "--hubness",
+        choices=("csls",),
+        help="report searches too, plain and with correction for items that come up everywhere",
+    )
+    _add_bank(report, "for --hubness")
+    report.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="classes of the pairs, to report how many neighbours share them",
+    )
     place = report.add_mutually_exclusive_group()
     place.add_argument(
         "--save", action="store_true", help="write it into the config and card of the folder"
@@ -156,6 +173,22 @@ def add_evaluate(command: Command) -> None:
         "--create-pr", action="store_true", help="with --push: open a pull request instead"
     )
     _add_running(command)
+
+
+def _add_bank(group: Group, use: str) -> None:
+    group.add_argument(
+        "--bank",
+        metavar="FILE",
+        help=f"{use}: target latents of queries, in a file of {{formats}} "
+        "(default: the bank that the translator keeps)",
+    )
+    group.add_argument(
+        "--n-neighbors",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help=f"{use}: how many of the bank's nearest count (default: 10)",
+    )
 
 
 def add_translate(command: Command) -> None:
@@ -184,6 +217,24 @@ def add_translate(command: Command) -> None:
         type=_scale,
         help="what stored integers are multiplied by, or binary for bits packed in bytes",
     )
+    folding = command.add_argument_group("folding, for a store that corrects for hubs by CSLS")
+    folding.add_argument(
+        "--fold",
+        choices=("items", "queries"),
+        help="fold the items that the store holds, or the queries that it is asked",
+    )
+    folding.add_argument(
+        "--metric",
+        choices=("dot", "cosine", "euclidean"),
+        help="what the store ranks by (default: dot)",
+    )
+    folding.add_argument(
+        "--input-space",
+        choices=("source", "target"),
+        help="source: translate the input first; target: it holds target latents already, fold "
+        "them only (default: source)",
+    )
+    _add_bank(folding, "for --fold items")
     running = command.add_argument_group("running")
     running.add_argument(
         "--dtype",
@@ -220,6 +271,122 @@ def add_translate(command: Command) -> None:
     )
     running.add_argument(
         "--restart", action="store_true", help="start over where a run was killed, not go on"
+    )
+
+
+def add_gate(command: Command) -> None:
+    """Options of `gate`."""
+    command.add_argument(
+        "--translator", required=True, metavar="REPO", help="translator: repo id or folder"
+    )
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    _add_force_download(command)
+    for part, what in (("queries", "what is asked"), ("corpus", "what is searched, or a sample")):
+        group = command.add_argument_group(f"{part}: {what}")
+        group.add_argument(
+            f"--{part}",
+            metavar="DATA",
+            help="items that both encoders encode: a Hub dataset, or a .jsonl, .csv or .parquet "
+            "file",
+        )
+        group.add_argument(f"--{part}-split", metavar="SPLIT", help="split of a Hub dataset")
+        group.add_argument(
+            f"--{part}-column", default="text", metavar="COLUMN", help="(default: text)"
+        )
+        group.add_argument(
+            f"--{part}-id-column",
+            metavar="COLUMN",
+            help="ids, as --relevance names them (default: the number of the row, from 0)",
+        )
+        for side in ("source", "target"):
+            group.add_argument(
+                f"--{part}-{side}-vectors",
+                metavar="FILE",
+                help=f"latents by the {side} encoder, in place of items ({{formats}})",
+            )
+    judging = command.add_argument_group("judging")
+    judging.add_argument(
+        "--translates",
+        choices=("corpus", "queries"),
+        default="corpus",
+        help="which side is translated (default: corpus)",
+    )
+    judging.add_argument(
+        "--relevance",
+        metavar="FILE",
+        help="judgements: lines of query, item and gain, or qrels of TREC; without, the native "
+        "ranking is the yardstick",
+    )
+    judging.add_argument("--slice-column", metavar="COLUMN", help="of --queries: shown apart")
+    judging.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
+    judging.add_argument(
+        "--pass-at",
+        type=float,
+        metavar="SHARE",
+        help="retention that the lower end of the interval must reach (default: 0.95, without "
+        "judgements 0.6)",
+    )
+    judging.add_argument(
+        "--warn-at",
+        type=float,
+        metavar="SHARE",
+        help="mean retention below which it fails (default: 0.9, without judgements 0.4)",
+    )
+    judging.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write it here too, as .md, .json or .html; may be repeated",
+    )
+    judging.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    _add_running(command)
+
+
+def add_migrate(command: Command) -> None:
+    """Options of `migrate`."""
+    command.add_argument("source", help="URL of the old vectors ({stores})")
+    command.add_argument(
+        "target", help="URL of the new ones: another collection, or ?vector=NEW in the same one"
+    )
+    command.add_argument("--translator", metavar="REPO", help="translator: repo id or folder")
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    _add_force_download(command)
+    command.add_argument(
+        "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
+    )
+    way = command.add_argument_group("instead of moving").add_mutually_exclusive_group()
+    way.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, and write nothing"
+    )
+    way.add_argument(
+        "--rollback",
+        action="store_true",
+        help="give the alias back and remove the target that an earlier run has made",
+    )
+    plan = command.add_argument_group("with --dry-run: what encoding again would cost")
+    plan.add_argument("--text-field", metavar="FIELD", help="field of the payload with the text")
+    plan.add_argument("--price", type=float, metavar="P", help="of a million tokens")
+    running = command.add_argument_group("running")
+    running.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=1000,
+        metavar="N",
+        help="rows read, translated and written at a time (default: 1000)",
+    )
+    running.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        help="where it is noted which target a migration has made (default: "
+        "latent-bridge/migrations in the folder HF_HOME)",
+    )
+    running.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for one request to a store (default: 60)",
     )
 
 

@@ -167,7 +167,19 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "shuffles": metrics.get("n_permutations"),
         "p_value": max(_p_values(metrics), default=None),
         "cka": _scores(metrics, "cka"),
+        **_search_facts(metrics.get("search")),
     }
+
+
+def _search_facts(search: Any) -> dict[str, Any]:
+    """The rankings with and without correction for hubs, where an evaluation has them."""
+    if not isinstance(search, Mapping) or "plain" not in search:
+        return {}
+    columns = list(_scores(search, "plain"))
+    names = {"plain": "plain", "corrected": "corrected (CSLS)", "native": "target encoder itself"}
+    rows = [(text, _cells(_scores(search, k), columns)) for k, text in names.items() if k in search]
+    told = {"search_bank": search.get("bank"), "mrr_gain": search.get("mrr_gain")}
+    return {"search_columns": columns, "search_rows": rows, **told}
 
 
 def _made_of(config: Mapping[str, Any]) -> list[str]:

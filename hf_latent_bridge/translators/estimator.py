@@ -4,7 +4,7 @@ import abc
 import copy
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import add
 from typing import Any, Self, overload
@@ -23,7 +23,7 @@ from hf_latent_bridge.errors import (
 from hf_latent_bridge.latents import Array, Latents, as_targets, as_tensor, check_finite, like
 from hf_latent_bridge.metrics import look_shuffled, r2_score
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.selection import Selection, warnings_of
+from hf_latent_bridge.selection import Selection, doubts, r2_from_moments
 from hf_latent_bridge.solvers import SCALINGS, Scaling, Solution, is_flat
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.latent_map import LatentMap, Map, UnitNorm, check_unit_norm
@@ -173,25 +173,29 @@ class TranslatorEstimator(abc.ABC):
         """Into how many folds the pairs are dealt; 1 unless a parameter is "auto"."""
         return 1
 
-    def fold_moments(self, X: Latents, y: Latents, *, start: int = 0) -> list[PairedMoments | None]:
+    def fold_moments(
+        self, X: Latents, y: Latents, *, start: int = 0, n_folds: int | None = None
+    ) -> list[PairedMoments | None]:
         """Moments of a batch of pairs for each fold; pairs are dealt to the folds one by one.
 
         Args:
             X: Source latents, (n, d_source).
             y: Target latents, (n, d_target).
             start: Number of the first pair among all batches, which decides its fold.
+            n_folds: Number of folds; None for as many as the parameters need.
 
         Returns:
-            One entry for each of `n_folds`; None for a fold without a pair in this batch.
+            One entry for each fold; None for one without a pair in this batch.
         """
-        if self.n_folds == 1:
+        n_folds = self.n_folds if n_folds is None else n_folds
+        if n_folds == 1:
             return [self.pair_moments(X, y)]
         source, target = as_tensor(X), as_targets(y)
         if source.ndim != 2 or len(source) != len(target) or len(source) == 0:
             return [self.pair_moments(source, target)]  # which refuses them
         check_finite(source)
         check_finite(target)
-        rows = [slice((k - start) % self.n_folds, None, self.n_folds) for k in range(self.n_folds)]
+        rows = [slice((k - start) % n_folds, None, n_folds) for k in range(n_folds)]
         return [
             self.pair_moments(source[part], target[part]) if len(source[part]) else None
             for part in rows
@@ -346,11 +350,52 @@ class TranslatorEstimator(abc.ABC):
         as_fitted = type(self)(**self.params_)
         if as_fitted.n_folds > 1:
             settled, self.selection_ = as_fitted._settle(self._all_folds())
-            doubts = warnings_of(self.selection_, self._n_pairs, max(self.moments_.sxy.shape))
-            if doubts:
-                warnings.warn("; ".join(doubts), SelectionWarning, stacklevel=4)
+            if found := doubts(self.selection_, self._n_pairs, max(self.moments_.sxy.shape)):
+                warnings.warn("; ".join(found), SelectionWarning, stacklevel=4)
             as_fitted, self.params_ = settled, settled.get_params()
         self._maps["fitted"] = as_fitted._learn_map(self.moments_)
+
+    @classmethod
+    def solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+        """The map of each candidate for the same pairs.
+
+        A type overrides this where its candidates share work.
+
+        Args:
+            candidates: Translators of this type, of which only the parameters count.
+            moments: Moments of the pairs to fit on.
+        """
+        return (candidate._solve(moments) for candidate in candidates)
+
+    @classmethod
+    def held_out_r2(
+        cls, candidates: Sequence[Self], moments: PairedMoments, held_out: PairedMoments
+    ) -> Iterator[tuple[float, float]]:
+        """R² of each candidate on held-out pairs, from moments, and its mean if they were shuffled.
+
+        Args:
+            candidates: Translators of this type, of which only the parameters count.
+            moments: Moments of the pairs to fit on.
+            held_out: Moments of other pairs.
+        """
+        for solution in cls.solutions(candidates, moments):
+            yield r2_from_moments(solution.weight, solution.bias, held_out)
+
+    @classmethod
+    def predictions(
+        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
+    ) -> Iterator[Tensor]:
+        """Translations of held-out latents by each candidate.
+
+        Args:
+            candidates: Translators of this type, of which only the parameters count.
+            moments: Moments of the pairs to fit on.
+            x: Source latents of other pairs, (n, d_source).
+        """
+        solutions = cls.solutions(candidates, moments)
+        for candidate, solution in zip(candidates, solutions, strict=True):
+            weight, bias = solution.weight.to(x), solution.bias.to(x)
+            yield LatentMap(weight, bias, unit_norm=candidate.unit_norm)(x)
 
     def _settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
         """This translator with a value for each parameter that is "auto", and how it was chosen."""

@@ -12,7 +12,9 @@ from hf_latent_bridge import (
     LinearTranslator,
     OrthoTranslator,
     Pairs,
+    TranslatorChoice,
     choose_anchors,
+    fit_shared_space,
     fit_translator,
     load_encoder,
     load_pairs,
@@ -65,6 +67,15 @@ def of_anchors(n):
     return fit_translator(LinearTranslator(), lambda rows: x[rows], None, anchors)
 
 
+def of_a_choice(n):
+    """The best of several translators at finding counterparts, on a sample of random vectors."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(n, 5))
+    y = x @ draw.normal(size=(5, 7)) + 0.3 * draw.normal(size=(n, 7))
+    choice = TranslatorChoice("counterpart", max_held_out=60)
+    return fit_translator(choice, None, None, (x, y), chunk_size=CHUNK_SIZE)
+
+
 def failing_at(item):
     """An encoder that fails on one item."""
 
@@ -96,12 +107,27 @@ FITS = {
     "vectors, multiplied in float32": lambda: of_vectors(1001, gemm_dtype=torch.float32),
     "a stream of the user's own": lambda: of_a_generator(151),
     "more processes than chunks": lambda: of_vectors(20),
+    "the best of several": lambda: of_a_choice(151),
     "anchors far apart": lambda: of_anchors(30),
     "bad rows skipped": lambda: of_vectors(151, spoil=(3, 40, 41, 150), on_bad_row="skip"),
 }
 
 
-CASES = {**FAILURES, **FITS}  # a fit after a failed one must not take its failure for its own
+def of_views(n):
+    """A shared space of `n` random vectors of three views, which is chosen by folds."""
+    draw = np.random.default_rng(0)
+    signal = draw.normal(size=(n, 4))
+    views = {name: signal @ draw.normal(size=(4, d)) for name, d in (("a", 5), ("b", 7), ("c", 6))}
+    views = {name: x + draw.normal(size=x.shape) for name, x in views.items()}
+    return fit_shared_space(dict.fromkeys("abc"), views, 4, chunk_size=CHUNK_SIZE)
+
+
+SPACES = {"a shared space": lambda: of_views(199)}
+CASES = {
+    **FAILURES,
+    **FITS,
+    **SPACES,
+}  # a fit after a failed one must not take its failure for its own
 
 
 def outcome(name):
@@ -110,6 +136,13 @@ def outcome(name):
         fitted = CASES[name]()
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
+    if name in SPACES:
+        return {
+            "n": fitted.n_pairs_,
+            "bits": fitted.information_.bits,
+            "weights": [view.map_.weight.abs().tolist() for view in fitted.views_.values()],
+            "processes": fitted.fit_summary_.processes,
+        }
     moments = {k: v.tolist() for k, v in fitted.moments_.to_tensors().items()}
     return {
         "n": fitted.n_pairs_,
