@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_latent_bridge.cli import inputs
+from hf_latent_bridge.cli import inputs, shared
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import Translator
+    from hf_latent_bridge import SharedSpace, Translator
     from hf_latent_bridge.data.chunks import PairSource
     from hf_latent_bridge.encoders.base import EncoderLike
 
@@ -20,10 +20,12 @@ Result = tuple[dict[str, Any], str]  # facts for --json, and text for people
 
 def translate(args: argparse.Namespace) -> Result:
     """Translates a file, a dataset's column or a stream of latents."""
-    from hf_latent_bridge import translate_file
+    from hf_latent_bridge import AutoTranslator, translate_file
 
     # its processes are given rows in memory, and would each need a share of a GPU
-    translator = _load_translator(args, device="cpu")
+    translator = AutoTranslator.from_pretrained(
+        args.translator, subfolder=args.subfolder, device="cpu", **_where(args)
+    )
     written = translate_file(
         translator,
         args.input,
@@ -53,24 +55,14 @@ def translate(args: argparse.Namespace) -> Result:
     return facts, str(written)
 
 
-def _load_translator(args: argparse.Namespace, device: str | None = None) -> "Translator":
-    from hf_latent_bridge import AutoTranslator
-
-    return AutoTranslator.from_pretrained(
-        args.translator,
-        revision=args.revision,
-        force_download=args.force_download,
-        device=device,
-    )
-
-
 def gate(args: argparse.Namespace) -> Result:
     """Judges whether search by a translator is good enough."""
+    from hf_latent_bridge import AutoTranslator
     from hf_latent_bridge.cli import judged
 
     judged.check_reports(args.report)
     judged.has_vectors(args)
-    translator = _load_translator(args)
+    translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
     report = judged.judge(args, translator)
     for path in args.report:
         judged.write_report(report, Path(path))
@@ -88,7 +80,9 @@ def migrate(args: argparse.Namespace) -> Result:
         return {"done": done}, done
     if args.translator is None:
         raise ValueError("--translator is needed: the repo or folder of a fitted translator")
-    translator = _load_translator(args, device="cpu")
+    translator = bridge.AutoTranslator.from_pretrained(
+        args.translator, device="cpu", **_where(args)
+    )
     if args.dry_run:
         plan = bridge.plan_migration(
             translator,
@@ -114,15 +108,13 @@ def migrate(args: argparse.Namespace) -> Result:
 
 def push(args: argparse.Namespace) -> Result:
     """Publishes a saved translator."""
-    from hf_latent_bridge import AutoTranslator
-
     if not Path(args.folder).is_dir():
         raise FileNotFoundError(
             f"there is no folder {args.folder}: name one that `latent-bridge fit --output` or "
             "save_pretrained wrote"
         )
-    translator = AutoTranslator.from_pretrained(args.folder, device="cpu")
-    commit = translator.push_to_hub(
+    published = _load(args.folder)
+    commit = published.push_to_hub(
         args.repo_id,
         private=True if args.private else None,
         revision=args.revision,
@@ -131,7 +123,23 @@ def push(args: argparse.Namespace) -> Result:
         tags=args.tag,
     )
     url = commit.pr_url or commit.commit_url
-    return {"repo_id": translator.repo_id, "commit": commit.oid, "url": url}, url
+    return {"repo_id": published.repo_id, "commit": commit.oid, "url": url}, url
+
+
+def _where(args: argparse.Namespace) -> dict[str, Any]:
+    """How the repo of a translator is loaded."""
+    return {"revision": args.revision, "force_download": args.force_download}
+
+
+def _load(place: str, **options: Any) -> "Translator | SharedSpace":
+    """The translator or shared space in a repo or folder."""
+    from hf_latent_bridge import AutoTranslator, SharedSpace
+    from hf_latent_bridge.files import CONFIG_NAME
+    from hf_latent_bridge.hub import client
+
+    config = client.fetch(place, (CONFIG_NAME,), **options).config
+    kind = SharedSpace if "space_type" in config else AutoTranslator
+    return kind.from_pretrained(place, device="cpu", **options)
 
 
 def cache(args: argparse.Namespace) -> Result:
@@ -149,10 +157,15 @@ def cache(args: argparse.Namespace) -> Result:
 
 
 def info(args: argparse.Namespace) -> Result:
-    """Says what a translator joins and how it was fitted."""
-    translator = _load_translator(args, device="cpu")
-    facts = describe(translator)
-    shown = facts | {"metrics": _scores(translator.metrics_)}
+    """Says what a translator or a shared space joins and how it was fitted."""
+    from hf_latent_bridge import SharedSpace
+
+    loaded = _load(args.translator, subfolder=args.subfolder, **_where(args))
+    if isinstance(loaded, SharedSpace):
+        facts = shown = shared.describe(loaded)
+    else:
+        facts = describe(loaded)
+        shown = facts | {"metrics": _scores(loaded.metrics_)}
     return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in shown.items())
 
 
@@ -189,16 +202,19 @@ def _plain(value: Any) -> str:
 
 def evaluate(args: argparse.Namespace) -> Result:
     """Reports how well a translator does on held-out pairs."""
-    from hf_latent_bridge import evaluate
+    from hf_latent_bridge import AutoTranslator, evaluate
 
-    translator = _load_translator(args)
+    where = _where(args)
+    translator = AutoTranslator.from_pretrained(args.translator, subfolder=args.subfolder, **where)
     _check_place(translator, args)
+    other = args.target_subfolder
+    searched = other and AutoTranslator.from_pretrained(args.translator, subfolder=other, **where)
     pairs = inputs.open_pairs(args, args.split)
     if args.max_pairs is not None:
         pairs = pairs.sample(args.max_pairs, seed=args.seed)
     labels, bank = inputs.sampled_labels(args), inputs.read_bank(args)
     source = inputs.load_side(args, "source", translator.source_)
-    target = inputs.load_side(args, "target", translator.target_)
+    target = inputs.load_side(args, "target", searched.source_ if searched else translator.target_)
     report = evaluate(
         translator,
         source,
@@ -213,6 +229,7 @@ def evaluate(args: argparse.Namespace) -> Result:
         bank=bank,
         n_neighbors=args.n_neighbors,
         labels=labels,
+        target_translator=searched,
     )
     place = _write_results(translator, report.to_dict(), args)
     told = [f"saved in {where}" if kind == "saved" else where for kind, where in place.items()]
@@ -222,6 +239,8 @@ def evaluate(args: argparse.Namespace) -> Result:
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
     from hf_latent_bridge.atomic import check_writable
 
+    if args.subfolder and (args.push or args.save):
+        raise ValueError("--save and --push are for a translator with a repo or folder of its own")
     if args.push and translator.repo_id is None:
         raise ValueError(f"--push writes to a repo, and {args.translator} is a folder: use --save")
     if args.save and translator.repo_id is not None:

@@ -88,7 +88,12 @@ def check_choice(args: argparse.Namespace) -> None:
 
 
 def load_side(args: argparse.Namespace, side: str, name: Any, **own: Any) -> "EncoderLike | None":
-    """The encoder of a side, cached; None where its latents are given.
+    """The encoder of a side, cached; None where its latents are given."""
+    return None if is_given(args, side) else cached_encoder(args, name, **own)
+
+
+def cached_encoder(args: argparse.Namespace, name: Any, **own: Any) -> "EncoderLike":
+    """An encoder whose latents are cached.
 
     A folder's encoder is not cached, for no commit tells its latents apart.
     """
@@ -96,8 +101,6 @@ def load_side(args: argparse.Namespace, side: str, name: Any, **own: Any) -> "En
 
     from hf_latent_bridge import CachedEncoder, load_encoder
 
-    if is_given(args, side):
-        return None
     autocast = args.autocast and getattr(torch, args.autocast)
     running = {"device": args.device, "autocast": autocast, "compile": args.compile}
     running["force_download"] = args.force_download
