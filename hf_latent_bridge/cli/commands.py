@@ -24,7 +24,7 @@ def translate(args: argparse.Namespace) -> Result:
 
     # its processes are given rows in memory, and would each need a share of a GPU
     translator = AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, subfolder=args.subfolder, device="cpu"
+        args.translator, subfolder=args.subfolder, device="cpu", **_where(args)
     )
     written = translate_file(
         translator,
@@ -62,7 +62,7 @@ def gate(args: argparse.Namespace) -> Result:
 
     judged.check_reports(args.report)
     judged.has_vectors(args)
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
     report = judged.judge(args, translator)
     for path in args.report:
         judged.write_report(report, Path(path))
@@ -81,7 +81,7 @@ def migrate(args: argparse.Namespace) -> Result:
     if args.translator is None:
         raise ValueError("--translator is needed: the repo or folder of a fitted translator")
     translator = bridge.AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, device="cpu"
+        args.translator, device="cpu", **_where(args)
     )
     if args.dry_run:
         plan = bridge.plan_migration(
@@ -126,6 +126,11 @@ def push(args: argparse.Namespace) -> Result:
     return {"repo_id": published.repo_id, "commit": commit.oid, "url": url}, url
 
 
+def _where(args: argparse.Namespace) -> dict[str, Any]:
+    """How the repo of a translator is loaded."""
+    return {"revision": args.revision, "force_download": args.force_download}
+
+
 def _load(place: str, **options: Any) -> "Translator | SharedSpace":
     """The translator or shared space in a repo or folder."""
     from hf_latent_bridge import AutoTranslator, SharedSpace
@@ -155,7 +160,7 @@ def info(args: argparse.Namespace) -> Result:
     """Says what a translator or a shared space joins and how it was fitted."""
     from hf_latent_bridge import SharedSpace
 
-    loaded = _load(args.translator, revision=args.revision, subfolder=args.subfolder)
+    loaded = _load(args.translator, subfolder=args.subfolder, **_where(args))
     if isinstance(loaded, SharedSpace):
         facts = shown = shared.describe(loaded)
     else:
@@ -200,7 +205,7 @@ def evaluate(args: argparse.Namespace) -> Result:
     """Reports how well a translator does on held-out pairs."""
     from hf_latent_bridge import AutoTranslator, evaluate
 
-    where = {"revision": args.revision}
+    where = _where(args)
     translator = AutoTranslator.from_pretrained(args.translator, subfolder=args.subfolder, **where)
     _check_place(translator, args)
     other = args.target_subfolder

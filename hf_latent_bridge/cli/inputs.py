@@ -128,6 +128,7 @@ def cached_encoder(args: argparse.Namespace, name: Any, **own: Any) -> "EncoderL
 
     autocast = args.autocast and getattr(torch, args.autocast)
     running = {"device": args.device, "autocast": autocast, "compile": args.compile}
+    running["force_download"] = args.force_download
     encoder: Encoder = load_encoder(name, **running, **own)
     if args.no_cache or encoder.space.revision is None:
         return encoder
@@ -202,7 +203,7 @@ def _columns(
     from hf_latent_bridge import load_pairs
 
     options = {"split": split, "source": source, "target": args.target_column}
-    options |= {"revision": args.dataset_revision}
+    options |= {"revision": args.dataset_revision, "force_download": args.force_download}
     options |= {"streaming": args.stream if stream is None else stream}
     return reduce(
         add, [load_pairs(data, args.name or None, **options) for data in [args.dataset, *args.also]]

@@ -284,6 +284,7 @@ def _add_bank(group: Group, use: str) -> None:
 def add_translate(command: Command) -> None:
     """Options of `translate`."""
     add_translator(command)
+    add_force_download(command)
     command.add_argument(
         "input",
         help="file or folder of latents, one row per item ({formats}); Hub dataset or folder "
@@ -440,6 +441,7 @@ def add_migrate(command: Command) -> None:
     )
     command.add_argument("--translator", metavar="REPO", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    add_force_download(command)
     command.add_argument(
         "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
     )
@@ -491,8 +493,14 @@ def add_push(command: Command) -> None:
     )
 
 
+def add_info(command: Command) -> None:
+    """Options of `info`."""
+    add_translator(command)
+    add_force_download(command)
+
+
 def add_translator(command: Command) -> None:
-    """Which translator; all that `info` needs."""
+    """Which translator."""
     command.add_argument("translator", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
     command.add_argument(
@@ -555,8 +563,18 @@ def _add_pairs(command: Command, sample: str) -> Group:
     return pairs
 
 
+def add_force_download(command: Command | Group) -> None:
+    """The cure of a damaged download."""
+    command.add_argument(
+        "--force-download",
+        action="store_true",
+        help="download what is loaded from the Hub again, such as after a download was damaged",
+    )
+
+
 def _add_running(command: Command) -> Group:
     running = command.add_argument_group("running")
+    add_force_download(running)
     running.add_argument(
         "--batch-size",
         type=_positive,
