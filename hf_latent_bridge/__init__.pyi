@@ -10,8 +10,11 @@ from hf_latent_bridge.canonical import Information as Information
 from hf_latent_bridge.data.chunks import Chunk as Chunk
 from hf_latent_bridge.data.items import BadRow as BadRow
 from hf_latent_bridge.data.load import load_pairs as load_pairs
+from hf_latent_bridge.data.load import load_views as load_views
 from hf_latent_bridge.data.pairs import Pairs as Pairs
+from hf_latent_bridge.data.pairs import Views as Views
 from hf_latent_bridge.data.streams import StreamedPairs as StreamedPairs
+from hf_latent_bridge.data.streams import StreamedViews as StreamedViews
 from hf_latent_bridge.decoders.base import Decoder as Decoder
 from hf_latent_bridge.decoders.base import as_decoder as as_decoder
 from hf_latent_bridge.decoders.head import Head as Head
@@ -35,8 +38,15 @@ from hf_latent_bridge.evaluation import evaluate_latents as evaluate_latents
 from hf_latent_bridge.files import load_moments as load_moments
 from hf_latent_bridge.files import save_moments as save_moments
 from hf_latent_bridge.fitting.anchors import choose_anchors as choose_anchors
+from hf_latent_bridge.fitting.choice import TranslatorChoice as TranslatorChoice
+from hf_latent_bridge.fitting.choice import select_translator as select_translator
 from hf_latent_bridge.fitting.fit import FitSummary as FitSummary
+from hf_latent_bridge.fitting.fit import fit_shared_space as fit_shared_space
 from hf_latent_bridge.fitting.fit import fit_translator as fit_translator
+from hf_latent_bridge.gating import GateReport as GateReport
+from hf_latent_bridge.gating import Retention as Retention
+from hf_latent_bridge.gating import gate as gate
+from hf_latent_bridge.gating import gate_latents as gate_latents
 from hf_latent_bridge.integrations.sentence_transformers import (
     to_sentence_transformer as to_sentence_transformer,
 )
@@ -49,10 +59,18 @@ from hf_latent_bridge.stitching import stitch as stitch
 from hf_latent_bridge.stitching import zero_shot as zero_shot
 from hf_latent_bridge.translation import TranslatedFile as TranslatedFile
 from hf_latent_bridge.translation import translate_file as translate_file
+from hf_latent_bridge.translation.folding import Folding as Folding
+from hf_latent_bridge.translation.migration import Migration as Migration
+from hf_latent_bridge.translation.migration import MigrationPlan as MigrationPlan
+from hf_latent_bridge.translation.migration import migrate as migrate
+from hf_latent_bridge.translation.migration import plan_migration as plan_migration
+from hf_latent_bridge.translation.migration import roll_back_migration as roll_back_migration
 from hf_latent_bridge.translators.base import AutoTranslator as AutoTranslator
 from hf_latent_bridge.translators.base import Translator as Translator
 from hf_latent_bridge.translators.composed import ComposedTranslator as ComposedTranslator
 from hf_latent_bridge.translators.composed import compose as compose
+from hf_latent_bridge.translators.kernel import KernelMap as KernelMap
+from hf_latent_bridge.translators.kernel import KernelTranslator as KernelTranslator
 from hf_latent_bridge.translators.latent_map import LatentMap as LatentMap
 from hf_latent_bridge.translators.latent_map import Map as Map
 from hf_latent_bridge.translators.latent_map import MapChain as MapChain
@@ -60,6 +78,8 @@ from hf_latent_bridge.translators.methods import AffineTranslator as AffineTrans
 from hf_latent_bridge.translators.methods import LinearTranslator as LinearTranslator
 from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTranslator
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
+from hf_latent_bridge.translators.shared_space import SharedMap as SharedMap
+from hf_latent_bridge.translators.shared_space import SharedPairTranslator as SharedPairTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace
 from hf_latent_bridge.translators.shared_space import SharedViewTranslator as SharedViewTranslator
 from hf_latent_bridge.translators.spectral import SpectralTranslator as SpectralTranslator

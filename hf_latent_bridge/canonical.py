@@ -6,36 +6,44 @@ axis with correlation r between the views is weighted by r / (1 - r²). For more
 axes are the leading eigenvectors of the whitened block moment (Kettenring 1971, MAXVAR).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import scipy.linalg
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, SolverError
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import svd
 
 ViewMoments = Mapping[tuple[str, str], PairedMoments]
 
 ALPHAS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_ENOUGH = 0.99  # of the information
+_NOTHING = 1e-7  # a correlation below is rounding
 _LARGEST = {True: 0.999, False: 0.97}  # correlation taken for true, of two views and of more
 
 
 @dataclass(frozen=True, eq=False)
 class CanonicalView:
-    """One view's way into the shared space: (x - mean) @ axes, before weighting.
+    """One view's way into the shared space, and back.
 
     Attributes:
         mean: (d,).
-        axes: (d, k), one column for each axis of the space.
+        axes: (d, k), one column for each axis of the space: (x - mean) @ axes are the coordinates
+            before weighting.
+        loadings: (k, d): mean + coordinates @ loadings is the expected x, given its coordinates.
+        variances: (k,), of the coordinates; a penalty makes them less than 1.
         correlations: (k,), of each axis with the other views; in [0, 1).
     """
 
     mean: Float[Tensor, " d"]
     axes: Float[Tensor, "d k"]
+    loadings: Float[Tensor, "k d"]
+    variances: Float[Tensor, " k"]
     correlations: Float[Tensor, " k"]
 
     def affine(self, shrink: float) -> tuple[Float[Tensor, "d k"], Float[Tensor, " k"]]:
@@ -44,18 +52,38 @@ class CanonicalView:
         Args:
             shrink: Factor on the correlations, for those of a sample are larger than the true ones.
         """
-        rho = shrink * self.correlations
-        weight = self.axes * (rho / (1 - rho.square())).sqrt()
+        weight = self.axes * axis_weights(shrink * self.correlations)
         return weight, -(self.mean @ weight)
+
+    def length(self, shrink: float) -> float:
+        """Root mean square length of a vector in the shared space, before it becomes 1."""
+        weights = axis_weights(shrink * self.correlations)
+        return float((weights.square() * self.variances).sum().sqrt())
+
+    def inverse(self, shrink: float) -> tuple[Float[Tensor, "k d"], Float[Tensor, " d"]]:
+        """Weight and bias of the map back, for shared vectors of length 1.
+
+        It gives the posterior mean of x, given the vector of another view of the same item: its
+        coordinates, with the usual length for that which was lost, times the correlations.
+        """
+        weights = axis_weights(shrink * self.correlations)
+        scale = torch.where(weights > 0, self.correlations / weights, 0.0)
+        return self.length(shrink) * scale[:, None] * self.loadings, self.mean
+
+
+def axis_weights(rho: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """The square root of r / (1 - r²): what each coordinate is multiplied by."""
+    return (rho / (1 - rho.square())).sqrt()
 
 
 @dataclass(frozen=True, eq=False)
 class _Spectrum:
-    """The directions in which a view varies, with its mean variance brought to 1."""
+    """The directions in which a view varies, with its mean variance (spread) brought to 1."""
 
     mean: Tensor
     vectors: Tensor
     values: Tensor
+    spread: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,38 +131,39 @@ class CanonicalProblem:
             alpha: Penalty in (C + alpha I)^(-1/2), relative to a mean variance of 1; above 0.
             dim: Number of axes; fewer where a view varies in fewer directions.
         """
+        limit = _LARGEST[len(self.spectra) == 2]
+        found = {}
+        for name, (axes, rho) in self.axes(alpha=alpha, dim=dim).items():
+            s = self.spectra[name]
+            roots = (s.values + alpha).sqrt()[:, None]
+            found[name] = CanonicalView(
+                mean=s.mean,
+                axes=s.vectors @ axes,
+                loadings=torch.linalg.pinv(axes * roots) @ (roots * s.vectors.mT) * s.spread,
+                variances=(axes.square() * s.values[:, None]).sum(0),
+                correlations=rho.clamp(0, limit),
+            )
+        return found
+
+    def axes(self, *, alpha: float, dim: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each view its axes in its own eigenvectors, (r, k), and their correlations, (k,)."""
         whitened = {name: 1 / (s.values + alpha).sqrt() for name, s in self.spectra.items()}
         crosses = {
             (a, b): whitened[a][:, None] * cross * whitened[b]
             for (a, b), cross in self.crosses.items()
         }
         dim = min(dim, self.dim)
-        blocks = self._two(crosses, dim) if len(self.spectra) == 2 else self._many(crosses, alpha)
-        limit = _LARGEST[len(self.spectra) == 2]
-        return {
-            name: CanonicalView(
-                mean=s.mean,
-                axes=s.vectors @ (whitened[name][:, None] * blocks[name][0][:, :dim]),
-                correlations=blocks[name][1][:dim].clamp(0, limit),
-            )
-            for name, s in self.spectra.items()
-        }
-
-    def _two(
-        self, crosses: Mapping[tuple[str, str], Tensor], dim: int
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        (((a, b), cross),) = crosses.items()
-        u, rho, vh = svd(cross)
-        return {a: (u, rho), b: (vh.mT, rho)}
+        two = len(self.spectra) == 2
+        blocks = _two(crosses, dim) if two else self._many(crosses, alpha, dim)
+        return {name: (whitened[name][:, None] * u, rho) for name, (u, rho) in blocks.items()}
 
     def _many(
-        self, crosses: Mapping[tuple[str, str], Tensor], alpha: float
+        self, crosses: Mapping[tuple[str, str], Tensor], alpha: float, dim: int
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Each view's block of the joint axes at unit length, and its correlation with the rest."""
         names = list(self.spectra)
         rows = [torch.cat([self._block(a, b, crosses, alpha) for b in names], dim=1) for a in names]
-        values, vectors = torch.linalg.eigh(torch.cat(rows))
-        values, vectors = values.flip(0), vectors.flip(1)
+        values, vectors = _leading(torch.cat(rows), dim)
         parts = torch.split(vectors, [len(s.values) for s in self.spectra.values()])
         found = {}
         for name, part in zip(names, parts, strict=True):
@@ -152,6 +181,44 @@ class CanonicalProblem:
         return crosses[a, b] if (a, b) in crosses else crosses[b, a].mT
 
 
+def _two(crosses: Mapping[tuple[str, str], Tensor], dim: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Singular vectors of the one cross-moment, from the Gram matrix of its shorter side.
+
+    Values lie in [0, 1], and one is as good as 0 long before the squares lose it; the longer side
+    then has no direction for it.
+    """
+    (((a, b), cross),) = crosses.items()
+    wide = cross.shape[0] <= cross.shape[1]
+    short = cross if wide else cross.mT
+    squares, u = _leading(short @ short.mT, dim)
+    rho = squares.clamp(min=0).sqrt()
+    found = rho > _NOTHING
+    v = (short.mT @ u) * torch.where(found, 1 / rho, 0.0)
+    rho = rho * found
+    return {a: (u if wide else v, rho), b: (v if wide else u, rho)}
+
+
+def _leading(matrix: Float[Tensor, "n n"], k: int) -> tuple[Tensor, Tensor]:
+    """The k largest eigenvalues of a symmetric matrix, descending, and their eigenvectors.
+
+    Raises:
+        SolverError: They do not converge.
+    """
+    n = len(matrix)
+    try:
+        values, vectors = scipy.linalg.eigh(
+            matrix.cpu().numpy(), subset_by_index=(n - k, n - 1), driver="evr"
+        )
+    except scipy.linalg.LinAlgError as error:
+        raise SolverError(
+            f"the eigenvectors of a {n} x {n} moment do not converge ({error}): look for wild "
+            "values in the latents, or raise alpha"
+        ) from error
+    largest_first = (part[..., ::-1].copy() for part in (values, vectors))
+    values, vectors = (torch.from_numpy(part).to(matrix) for part in largest_first)
+    return values, vectors
+
+
 @dataclass(frozen=True)
 class Information:
     """How much views tell about each other on pairs that their axes have not seen.
@@ -159,15 +226,34 @@ class Information:
     Attributes:
         alphas: The penalties tried.
         bits: Mutual information per item for each of them, in bits, mean over pairs of views.
+        correlations: With the best penalty, the held-out correlation of each axis, mean over pairs
+            of views.
     """
 
     alphas: tuple[float, ...]
     bits: tuple[float, ...]
+    correlations: tuple[float, ...] = ()
 
     @property
     def best(self) -> float:
         """The penalty with the most information."""
         return max(zip(self.bits, self.alphas, strict=True))[1]
+
+    def __str__(self) -> str:
+        curve = ", ".join(
+            f"{bits:.1f} at {alpha:g}" for alpha, bits in zip(self.alphas, self.bits, strict=True)
+        )
+        return (
+            f"on held-out items the views tell {max(self.bits):.1f} bits about each other "
+            f"(by alpha: {curve})"
+        )
+
+    @property
+    def n_axes(self) -> int:
+        """How many of the first axes hold 99 % of the information."""
+        rho = torch.tensor(self.correlations, dtype=torch.float64)
+        sums = _nats(rho).cumsum(0)
+        return int((sums < _ENOUGH * sums[-1]).sum()) + 1
 
 
 def held_out_information(
@@ -189,16 +275,70 @@ def held_out_information(
     if len(folds) < 2:
         raise InvalidLatentsError(f"at least 2 folds are needed to hold one out, got {len(folds)}")
     whole = add_views(folds)
-    problems = [CanonicalProblem.from_moments(_without(whole, fold)) for fold in folds]
-    dim = min(problem.dim for problem in problems)
-    bits = []
-    for alpha in alphas:
-        solved = [problem.solve(alpha=alpha, dim=dim) for problem in problems]
-        bits.append(sum(_information(pair, folds, solved) for pair in whole) / len(whole) / _LN2)
-    return Information(tuple(alphas), tuple(bits))
+    held_out = [_HeldOut.of(fold, _without(whole, fold)) for fold in folds]
+    dim = min(one.problem.dim for one in held_out)
+    tried = {alpha: _correlations(held_out, alpha, dim) for alpha in alphas}
+    bits = {
+        alpha: float(_nats(rho).sum() / len(whole) / math.log(2)) for alpha, rho in tried.items()
+    }
+    best = tried[max(bits, key=lambda alpha: (bits[alpha], alpha))]
+    return Information(tuple(bits), tuple(bits.values()), tuple(best.mean(0).tolist()))
 
 
-_LN2 = 0.6931471805599453
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """A fold's second moments about the means of the others, in the others' eigenvectors.
+
+    Attributes:
+        problem: The other folds.
+        moments: For each pair of views the cross-moment and each view's own.
+    """
+
+    problem: CanonicalProblem
+    moments: Mapping[tuple[str, str], tuple[Tensor, Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, fold: ViewMoments, rest: ViewMoments) -> "_HeldOut":
+        problem = CanonicalProblem.from_moments(rest)
+        moments = {}
+        for (a, b), m in fold.items():
+            one, other = problem.spectra[a], problem.spectra[b]
+            off_a = (m.mean_x - one.mean) @ one.vectors
+            off_b = (m.mean_y - other.mean) @ other.vectors
+            moments[a, b] = (
+                one.vectors.mT @ (m.sxy / m.n) @ other.vectors + torch.outer(off_a, off_b),
+                one.vectors.mT @ (m.sxx / m.n) @ one.vectors + torch.outer(off_a, off_a),
+                other.vectors.mT @ (m.syy / m.n) @ other.vectors + torch.outer(off_b, off_b),
+            )
+        return cls(problem, moments)
+
+    def axes_moments(self, alpha: float, dim: int) -> Float[Tensor, "pairs 3 k"]:
+        """For each pair of views the cross-moment and both variances of each axis."""
+        axes = {name: u for name, (u, _) in self.problem.axes(alpha=alpha, dim=dim).items()}
+        return torch.stack(
+            [
+                torch.stack(
+                    [
+                        ((cross.mT @ axes[a]) * axes[b]).sum(0),
+                        ((own_a @ axes[a]) * axes[a]).sum(0),
+                        ((own_b @ axes[b]) * axes[b]).sum(0),
+                    ]
+                )
+                for (a, b), (cross, own_a, own_b) in self.moments.items()
+            ]
+        )
+
+
+def _nats(rho: Tensor) -> Tensor:
+    """Mutual information of axes with these correlations."""
+    return -0.5 * (1 - rho.clamp(0, 0.999).square()).log()
+
+
+def _correlations(held_out: Sequence[_HeldOut], alpha: float, dim: int) -> Float[Tensor, "pairs k"]:
+    """Held-out correlation of each axis, its moments averaged over the folds."""
+    parts = torch.stack([one.axes_moments(alpha, dim) for one in held_out])
+    cross, var_a, var_b = parts.mean(0).unbind(1)
+    return (cross / (var_a * var_b).sqrt()).nan_to_num(0)
 
 
 def add_views(parts: Sequence[ViewMoments]) -> dict[tuple[str, str], PairedMoments]:
@@ -247,32 +387,6 @@ def _without(whole: ViewMoments, fold: ViewMoments) -> dict[tuple[str, str], Pai
     return {pair: whole[pair] - fold[pair] for pair in whole}
 
 
-def _information(
-    pair: tuple[str, str],
-    folds: Sequence[ViewMoments],
-    solved: Sequence[Mapping[str, CanonicalView]],
-) -> float:
-    """Nats that two views share, their axes' moments averaged over the held-out folds."""
-    parts = [
-        _held_out(fold[pair], *(views[name] for name in pair))
-        for fold, views in zip(folds, solved, strict=True)
-    ]
-    cross, var_a, var_b = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
-    rho = (cross / (var_a * var_b).sqrt()).nan_to_num(0).clamp(0, 0.999)
-    return float(-0.5 * (1 - rho.square()).log().sum())
-
-
-def _held_out(
-    m: PairedMoments, a: CanonicalView, b: CanonicalView
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-moment and variances of each axis on held-out items, about the fitted means."""
-    off_a, off_b = (m.mean_x - a.mean) @ a.axes, (m.mean_y - b.mean) @ b.axes
-    cross = ((m.sxy.mT @ a.axes) * b.axes).sum(0) / m.n + off_a * off_b
-    var_a = ((m.sxx @ a.axes) * a.axes).sum(0) / m.n + off_a.square()
-    var_b = ((m.syy @ b.axes) * b.axes).sum(0) / m.n + off_b.square()
-    return cross, var_a, var_b
-
-
 def _sides(name: str, moments: ViewMoments) -> list[tuple[int, Tensor, Tensor]]:
     """Count, mean and second moment of a view in each pair that it is in."""
     as_x = [(m.n, m.mean_x, m.sxx) for (a, _), m in moments.items() if a == name]
@@ -296,4 +410,4 @@ def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
     values, vectors = torch.linalg.eigh(covariance / spread)
     eps = max(m.eps for pair, m in moments.items() if name in pair)
     varies = values > values[-1] * eps * len(values) ** 0.5
-    return _Spectrum(mean, vectors[:, varies] / spread.sqrt(), values[varies])
+    return _Spectrum(mean, vectors[:, varies] / spread.sqrt(), values[varies], spread)

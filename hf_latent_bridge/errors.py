@@ -21,6 +21,10 @@ class NotFittedError(LatentBridgeError, ValueError, AttributeError):
     """A translator was used before `fit`, `partial_fit` or `fit_moments`."""
 
 
+class NotInvertibleError(LatentBridgeError, TypeError):
+    """A map that has no inverse in closed form was asked for the way back."""
+
+
 class SolverError(LatentBridgeError, ArithmeticError):
     """The linear algebra did not converge, or the input leaves nothing to solve."""
 
@@ -89,12 +93,24 @@ class ProcessError(LatentBridgeError, RuntimeError):
     """Another of the processes that work together failed, or they are not as many as started."""
 
 
+class StoreError(LatentBridgeError, ValueError):
+    """A vector store that does not hold what its URL names, or refuses what was asked of it."""
+
+
+class StoreUnavailableError(LatentBridgeError, ConnectionError):
+    """A vector store that cannot be reached, went away, or does not answer in time."""
+
+
 class MissingExtraError(LatentBridgeError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
 class UnrelatedPairsWarning(UserWarning):
     """The pairs explain no more than shuffled ones: row i of both sides may not be one item."""
+
+
+class CacheWarning(UserWarning):
+    """The cache of latents cannot be read or written; the work goes on without it."""
 
 
 class RankWarning(UserWarning):

@@ -1,9 +1,9 @@
 """evaluate: how well a translator does on held-out pairs, compared with chance."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from hf_latent_bridge.data.pairs import as_pairs
 from hf_latent_bridge.encoders.base import EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, SpaceMismatchError
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
+from hf_latent_bridge.hubness import Hubness, fold_items, fold_queries, neighbor_similarity
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.metrics import bootstrap_intervals, permutation_scores
 from hf_latent_bridge.moments import PairedMoments
@@ -90,6 +91,131 @@ class Chance:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """How one way to rank the targets serves a search.
+
+    Attributes:
+        recall_at_1: Share of predictions whose counterpart comes first.
+        recall_at_10: Share of predictions whose counterpart is among the first ten.
+        mrr: Mean reciprocal rank of the counterparts.
+        overlap_at_10: Share of the target encoder's own ten nearest that are among the first ten,
+            the counterpart itself left out.
+        same_class_at_10: Share of the first ten, the counterpart left out, that have the class of
+            the pair; NaN without labels.
+    """
+
+    recall_at_1: float
+    recall_at_10: float
+    mrr: float
+    overlap_at_10: float
+    same_class_at_10: float = math.nan
+
+    @classmethod
+    def score(cls, ranks: Tensor, found: Tensor, native: Tensor, classes: Tensor) -> Self:
+        """Scores a ranking of the targets.
+
+        Args:
+            ranks: Of each prediction's counterpart, (n,).
+            found: The targets nearest to each prediction, without its counterpart, (n, k).
+            native: The same by the target encoder itself, (n, k).
+            classes: The class of each pair, (n,); empty where it is unknown.
+        """
+        return cls(
+            recall_at_1=metrics.recall_at_k(ranks, 1),
+            recall_at_10=metrics.recall_at_k(ranks, 10),
+            mrr=metrics.mean_reciprocal_rank(ranks),
+            overlap_at_10=metrics.overlap(found, native),
+            same_class_at_10=metrics.same_class(found, classes) if len(classes) else math.nan,
+        )
+
+    def to_dict(self) -> dict[str, float]:
+        """The scores by their names in the config and on the card, without those not known."""
+        values = (
+            self.recall_at_1,
+            self.recall_at_10,
+            self.mrr,
+            self.overlap_at_10,
+            self.same_class_at_10,
+        )
+        return _finite(dict(zip(_RANKED, values, strict=True)))
+
+
+_RANKED = ("recall@1", "recall@10", "mrr", "overlap@10", "same class@10")
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """How a search over the targets does, plain and with hubs taken into account.
+
+    Attributes:
+        plain: By cosine.
+        corrected: By CSLS with the bank; None without.
+        native_same_class: Share of the target encoder's own ten nearest that have the class of the
+            pair; NaN without labels.
+        mrr_gain: 95 % bootstrap interval of the gain in mean reciprocal rank; None without a bank.
+        bank: Which bank of queries, "translator" or "given", and its `size` and `n_neighbors`.
+    """
+
+    plain: Ranking
+    corrected: Ranking | None = None
+    native_same_class: float = math.nan
+    mrr_gain: tuple[float, float] | None = None
+    bank: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """What the correction does to counterparts, and to neighbours, in a sentence."""
+        if self.corrected is None or self.mrr_gain is None:
+            return "No bank of queries, so no correction for hubs."
+        lower, upper = self.mrr_gain
+        interval = f"mrr {lower:+.3f} to {upper:+.3f}"
+        neighbours = (
+            f"overlap with the target's own neighbours {self.plain.overlap_at_10:.3f} -> "
+            f"{self.corrected.overlap_at_10:.3f}"
+        )
+        if lower > 0:
+            return f"The correction finds more counterparts ({interval}); {neighbours}."
+        if upper < 0:
+            return (
+                f"The correction hurts: it finds fewer counterparts ({interval}); {neighbours}. "
+                "Search without it, or with a bank of queries like these."
+            )
+        return f"The correction makes no clear difference ({interval}); {neighbours}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        content: dict[str, Any] = {"plain": self.plain.to_dict()}
+        if not math.isnan(self.native_same_class):
+            content["native"] = {_RANKED[-1]: self.native_same_class}
+        if self.corrected is not None and self.mrr_gain is not None:
+            content["corrected"] = self.corrected.to_dict()
+            content |= {"mrr_gain": list(self.mrr_gain), "bank": dict(self.bank)}
+        return content
+
+    def __str__(self) -> str:
+        content = self.to_dict()
+        rows = {
+            "search": list(content["plain"]),
+            "plain": _printed(content["plain"], content["plain"]),
+        }
+        if self.corrected is not None:
+            rows["csls"] = _printed(content["corrected"], content["plain"])
+        if "native" in content:
+            rows["native"] = _printed(content["native"], content["plain"])
+        text = [f"{name:14}" + "".join(f"{c:>15}" for c in cells) for name, cells in rows.items()]
+        if self.corrected is not None:
+            text.append(
+                f"Bank of queries: {self.bank['size']:,} latents, {self.bank['name']}; "
+                f"{self.bank['n_neighbors']} nearest count. {self.verdict}"
+            )
+        return "\n".join(text)
+
+
+def _printed(scores: Mapping[str, float], columns: Iterable[str]) -> list[str]:
+    return [f"{scores[name]:.3f}" if name in scores else "-" for name in columns]
+
+
+@dataclass(frozen=True)
 class Report:
     """The result of `evaluate`; `print(report)` shows a table.
 
@@ -104,6 +230,7 @@ class Report:
         cka: Linear CKA of source and translated latents with the targets, and debiased.
         settings: `seed`, `n_bootstrap` and `n_permutations`.
         dataset: Where the pairs come from.
+        search: Rankings with and without correction for hubs, where that or labels were given.
     """
 
     n_pairs: int
@@ -115,6 +242,7 @@ class Report:
     cka: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, int] = field(default_factory=dict)
     dataset: Mapping[str, Any] = field(default_factory=dict)
+    search: SearchReport | None = None
 
     @property
     def p_value(self) -> float:
@@ -137,6 +265,7 @@ class Report:
             "intervals": {name: list(self.intervals[name]) for name in rows["translated"]},
             "chance": {name: self.chance[name].to_dict() for name in rows["translated"]},
             "cka": _finite(self.cka),
+            **({} if self.search is None else {"search": self.search.to_dict()}),
             **self.settings,
         }
 
@@ -152,6 +281,8 @@ class Report:
             ("shuffled", lines["shuffled"]),
         ]
         text = [f"{name:14}" + "".join(f"{cell:>15}" for cell in row) for name, row in table]
+        if self.search is not None:
+            text.append(str(self.search))
         if self.no_better_than_shuffled:
             text.append(
                 f"The translator is no better than on shuffled pairs (p = {self.p_value:.2g})"
@@ -180,6 +311,11 @@ def evaluate(
     seed: int = 0,
     n_bootstrap: int = 1000,
     n_permutations: int = 1000,
+    hubness: Hubness | None = None,
+    bank: Latents | None = None,
+    n_neighbors: int = 10,
+    labels: Sequence[Hashable] | None = None,
+    target_translator: Translator | None = None,
     progress: bool = False,
 ) -> Report:
     """Encodes held-out pairs and reports how close translated latents are to their counterparts.
@@ -197,6 +333,12 @@ def evaluate(
         seed: Seeds bootstrap and shuffles.
         n_bootstrap: Bootstrap draws for the intervals.
         n_permutations: Shuffles for the "shuffled" scores and the p-values.
+        hubness: "csls" to report searches that correct for hubs beside plain ones.
+        bank: For that, target latents of queries, (m, d_target); None for the translator's own.
+        n_neighbors: How many of the bank's nearest count.
+        labels: The class of each pair, to report how many neighbours share it.
+        target_translator: For two views of a shared space: what carries the target encoder's
+            latents there too.
         progress: Show a progress bar.
 
     Raises:
@@ -204,11 +346,21 @@ def evaluate(
         NotFittedError: The translator is not fitted.
         InvalidPairsError: A bad row, no pairs, or a stream of too many.
         InvalidLatentsError: An encoder gave NaN or infinity, or another dim.
+        ValueError: `hubness` without a bank, a bank without `hubness`, or a number out of range.
     """
     check_translator(translator)
+    correction = _correction(translator, hubness, bank, n_neighbors)
     sides = Side("source", source), Side("target", target)
-    _check_space(sides[0], translator.source_)
-    _check_space(sides[1], translator.target_)
+    check_space(sides[0], translator.source_)
+    if target_translator is None:
+        check_space(sides[1], translator.target_)
+    else:
+        check_translator(target_translator)
+        check_space(sides[1], target_translator.source_)
+        if mismatches := translator.target_.mismatches(target_translator.target_):
+            raise SpaceMismatchError(
+                f"both translators must lead into one space: they differ in {'; '.join(mismatches)}"
+            )
     loop = EncodingLoop(
         as_pairs(pairs),
         sides,
@@ -218,9 +370,16 @@ def evaluate(
         on_bad_row=on_bad_row,
         progress=progress,
     )
-    x, y, n_skipped = _all_latents(loop, max_streamed)
+    x, y, n_skipped = all_latents(loop, max_streamed)
+    if target_translator is not None:
+        y = target_translator.transform(y)
     skipped = {"bad_rows_skipped": n_skipped} if on_bad_row == "skip" else {}
-    return evaluate_latents(
+    if labels is not None and n_skipped:
+        raise InvalidPairsError(
+            f"labels must be those of the pairs that are used, and {n_skipped} pairs were skipped: "
+            "leave them out of both"
+        )
+    return _evaluate(
         translator,
         x,
         y,
@@ -228,6 +387,8 @@ def evaluate(
         n_bootstrap=n_bootstrap,
         n_permutations=n_permutations,
         dataset={**loop.pairs.dataset, **skipped},
+        correction=correction,
+        labels=labels,
     )
 
 
@@ -240,6 +401,10 @@ def evaluate_latents(
     n_bootstrap: int = 1000,
     n_permutations: int = 1000,
     dataset: Mapping[str, Any] | None = None,
+    hubness: Hubness | None = None,
+    bank: Latents | None = None,
+    n_neighbors: int = 10,
+    labels: Sequence[Hashable] | None = None,
 ) -> Report:
     """Reports how close translated `X` is to `y`, row by row.
 
@@ -251,11 +416,77 @@ def evaluate_latents(
         n_bootstrap: Bootstrap draws for the intervals.
         n_permutations: Shuffles for the "shuffled" scores and the p-values.
         dataset: Where the pairs come from, for the report.
+        hubness: "csls" to report searches that correct for hubs beside plain ones.
+        bank: For that, target latents of queries, (m, d_target); None for the translator's own.
+        n_neighbors: How many of the bank's nearest count.
+        labels: The class of each pair, to report how many neighbours share it.
 
     Raises:
         InvalidLatentsError: Wrong shapes, NaN or infinity.
-        ValueError: `n_bootstrap` or `n_permutations` is less than 1.
+        InvalidPairsError: Not one label for each pair.
+        ValueError: A number is less than 1, `hubness` without a bank or a bank without `hubness`.
     """
+    correction = _correction(translator, hubness, bank, n_neighbors)
+    return _evaluate(
+        translator,
+        X,
+        y,
+        seed=seed,
+        n_bootstrap=n_bootstrap,
+        n_permutations=n_permutations,
+        dataset=dataset or {},
+        correction=correction,
+        labels=labels,
+    )
+
+
+@dataclass(frozen=True)
+class _Correction:
+    """A bank of queries to correct by, its origin, and how many of its nearest count."""
+
+    bank: Latents
+    name: str
+    n_neighbors: int
+
+    def facts(self) -> dict[str, Any]:
+        return {"name": self.name, "size": len(self.bank), "n_neighbors": self.n_neighbors}
+
+
+def _correction(
+    translator: Translator, hubness: Hubness | None, bank: Latents | None, n_neighbors: int
+) -> _Correction | None:
+    if hubness is None:
+        if bank is not None:
+            raise ValueError("a bank of queries is for hubness='csls': state it")
+        return None
+    if hubness not in get_args(Hubness):
+        raise ValueError(f"hubness must be one of {get_args(Hubness)} or None, got {hubness!r}")
+    if bank is None:
+        bank, name = translator.query_bank_, "translator"
+    else:
+        bank, name = as_tensor(bank).detach(), "given"
+    if bank is None:
+        raise ValueError(
+            f"hubness={hubness!r} needs a bank of queries, and the translator keeps none: pass "
+            "target latents as bank, fit with bank_size, or call keep_bank"
+        )
+    nothing = torch.empty(0, translator.target_.dim)
+    neighbor_similarity(nothing, bank, n_neighbors=n_neighbors)  # refuses what does not fit
+    return _Correction(bank, name, n_neighbors)
+
+
+def _evaluate(
+    translator: Translator,
+    X: Latents,
+    y: Latents,
+    *,
+    seed: int,
+    n_bootstrap: int,
+    n_permutations: int,
+    dataset: Mapping[str, Any],
+    correction: _Correction | None,
+    labels: Sequence[Hashable] | None,
+) -> Report:
     settings = {"seed": seed, "n_bootstrap": n_bootstrap, "n_permutations": n_permutations}
     _check_settings(settings)
     x, target = as_tensor(X).detach().float(), as_tensor(y).detach().float()
@@ -279,11 +510,61 @@ def evaluate_latents(
         chance=chance,
         cka=_cka("source", x, target) | _cka("translated", predicted, target),
         settings=settings,
-        dataset=dataset or {},
+        dataset=dataset,
+        search=_search(predicted, target, correction, labels, settings),
     )
 
 
-def _all_latents(loop: EncodingLoop, max_streamed: int) -> tuple[Tensor, Tensor, int]:
+def _search(
+    predicted: Tensor,
+    target: Tensor,
+    correction: _Correction | None,
+    labels: Sequence[Hashable] | None,
+    settings: Mapping[str, int],
+) -> SearchReport | None:
+    """Rankings by cosine and, with a bank, by CSLS; None where neither bank nor labels are given.
+
+    Folded latents rank by CSLS where they are compared by cosine, so one code scores both.
+    """
+    if correction is None and labels is None:
+        return None
+    classes = _classes(labels, len(target)).to(target.device)
+    k = min(10, len(target) - 1)
+    native = metrics.nearest_others(target, target, k)
+    own = metrics.same_class(native, classes) if len(classes) else math.nan
+
+    def ranked(queries: Tensor, items: Tensor) -> tuple[Tensor, Ranking]:
+        ranks = metrics.counterpart_ranks(queries, items)
+        found = metrics.nearest_others(queries, items, k)
+        return ranks, Ranking.score(ranks, found, native, classes)
+
+    before, plain = ranked(predicted, target)
+    if correction is None:
+        return SearchReport(plain, native_same_class=own)
+    items = fold_items(target, correction.bank, n_neighbors=correction.n_neighbors, metric="cosine")
+    after, corrected = ranked(fold_queries(predicted, metric="cosine"), items)
+    gain = after.double().reciprocal() - before.double().reciprocal()
+    draws = {"n_bootstrap": settings["n_bootstrap"], "seed": settings["seed"]}
+    return SearchReport(
+        plain,
+        corrected,
+        native_same_class=own,
+        mrr_gain=metrics.mean_interval(gain, **draws),
+        bank=correction.facts(),
+    )
+
+
+def _classes(labels: Sequence[Hashable] | None, n: int) -> Tensor:
+    """Labels as numbers, (n,); empty without."""
+    if labels is None:
+        return torch.empty(0, dtype=torch.long)
+    if len(labels) != n:
+        raise InvalidPairsError(f"labels must be one for each of {n} pairs, got {len(labels)}")
+    known: dict[Hashable, int] = {}
+    return torch.tensor([known.setdefault(label, len(known)) for label in labels])
+
+
+def all_latents(loop: EncodingLoop, max_streamed: int) -> tuple[Tensor, Tensor, int]:
     """Latents of both sides, (n, d_source) and (n, d_target), and the number of skipped pairs."""
     streamed = loop.pairs.rows_of(EVERYTHING, loop.chunk_size) is None
     encoded: list[tuple[Tensor, ...]] = []
@@ -322,7 +603,12 @@ def _fit_dim(x: Tensor, dim: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, dim - x.shape[1]))
 
 
-def _check_space(side: Side, expected: SpaceSpec) -> None:
+def check_space(side: Side, expected: SpaceSpec) -> None:
+    """Refuses an encoder that a translator was not fitted on.
+
+    Raises:
+        SpaceMismatchError: Says in what they differ.
+    """
     got = side.space(expected.dim)
     mismatches = expected.mismatches(got)
     if mismatches:

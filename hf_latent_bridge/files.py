@@ -214,6 +214,72 @@ def _check_tensors(
         raise WeightsError(f"{path}: tensors must share one dtype, got {sorted(map(str, dtypes))}")
 
 
+_SEAL = "sha256"  # the tensor or field that holds the hash of all others
+
+
+def seal_json(content: Mapping[str, Any]) -> bytes:
+    """A JSON object as text that carries a hash of its content; `unseal_json` checks it."""
+    return json.dumps({**content, _SEAL: _hash_of_json(content)}).encode()
+
+
+def unseal_json(content: bytes, kinds: Mapping[str, type], where: str) -> dict[str, Any]:
+    """The object of a text that `seal_json` made.
+
+    Args:
+        content: The text.
+        kinds: Its fields and their types.
+        where: The file, for the error.
+
+    Raises:
+        ConfigError: The text is damaged, or has other fields.
+    """
+    found = parse_config(content, where)
+    stated = found.pop(_SEAL, None)
+    if stated != _hash_of_json(found):
+        raise ConfigError(f"{where} is damaged: its content has not the hash that it states")
+    check_fields(found, kinds, where)
+    return found
+
+
+def _hash_of_json(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def seal(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file that carries a hash of its tensors; `is_sealed` checks it."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save({**plain, _SEAL: _hash_of(plain)}, metadata={"format": "pt"})
+
+
+def is_sealed(tensors: Mapping[str, Tensor], hash_stated: Tensor) -> bool:
+    """Whether these tensors have the hash that their file states."""
+    return hash_stated.dtype == torch.uint8 and torch.equal(hash_stated, _hash_of(tensors))
+
+
+def unseal(content: bytes, where: str) -> dict[str, Tensor]:
+    """The tensors of a file that `seal` made.
+
+    Raises:
+        WeightsError: The file is damaged, or has no hash.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{where} is not a whole safetensors file: {error}") from error
+    hash_stated = tensors.pop(_SEAL, torch.empty(0))
+    if not is_sealed(tensors, hash_stated):
+        raise WeightsError(f"{where} is damaged: its content has not the hash that it states")
+    return tensors
+
+
+def _hash_of(tensors: Mapping[str, Tensor]) -> Tensor:
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return torch.frombuffer(bytearray(total.digest()), dtype=torch.uint8)
+
+
 def save_moments(moments: PairedMoments, path: str | Path) -> None:
     """Writes moments to a safetensors file, in one step.
 
@@ -222,12 +288,16 @@ def save_moments(moments: PairedMoments, path: str | Path) -> None:
     Args:
         moments: The moments of any number of pairs.
         path: The file to write; its folder must exist.
+
+    Raises:
+        OSError: The file cannot be written; says what to do.
     """
     check_name(path, wanted="a file for the moments")
-    tensors = {k: t.cpu().contiguous() for k, t in moments.to_tensors().items()}
-    tensors["n"] = torch.tensor(moments.n)
-    tensors["eps"] = torch.tensor(moments.eps, dtype=torch.float64)
-    write_atomic(Path(path), safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    tensors = moments.to_tensors() | {
+        "n": torch.tensor(moments.n),
+        "eps": torch.tensor(moments.eps, dtype=torch.float64),
+    }
+    write_atomic(Path(path), seal(tensors))
 
 
 def load_moments(path: str | Path, *, device: torch.device | str = "cpu") -> PairedMoments:
@@ -238,19 +308,24 @@ def load_moments(path: str | Path, *, device: torch.device | str = "cpu") -> Pai
         device: Where to put the tensors.
 
     Raises:
-        WeightsError: The file is truncated or does not hold valid moments.
+        WeightsError: The file is truncated or damaged, or does not hold valid moments.
     """
     check_name(path, wanted="a file of moments")
     try:
-        tensors = safetensors.torch.load_file(path, device=str(device))
+        tensors = safetensors.torch.load(Path(path).read_bytes())
+        stated = tensors.pop(_SEAL, None)  # version 0.1.0 wrote none
+        content = dict(tensors)
         n, eps = int(tensors.pop("n")), float(tensors.pop("eps"))
-        return PairedMoments.from_tensors(tensors, n=n, eps=eps)
+        moments = PairedMoments.from_tensors(tensors, n=n, eps=eps)
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
     except KeyError as error:
         raise WeightsError(f"{path} does not hold moments: {error} is missing") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
+    if stated is not None and not is_sealed(content, stated):
+        raise WeightsError(f"{path} is damaged: its content has not the hash that it states")
+    return moments.to(device)
 
 
 FORMAT_VERSION = 1

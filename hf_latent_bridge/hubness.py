@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like
 
+Hubness = Literal["csls"]
 Metric = Literal["dot", "cosine", "euclidean"]
 _COSINES_PER_BLOCK = 2**24
 

@@ -77,6 +77,38 @@ def similarity_blocks(
         yield start, queries[start : start + rows] @ candidates.mT
 
 
+def nearest_others(
+    predicted: Float[Tensor, "n d"],
+    target: Float[Tensor, "n d"],
+    k: int,
+    *,
+    values_per_block: int = 2**24,
+) -> Int[Tensor, "n k"]:
+    """Rows of the nearest targets of each prediction by cosine, its own counterpart left out.
+
+    Args:
+        predicted: Predictions, (n, d); the targets themselves for the target encoder's ranking.
+        target: Their counterparts, (n, d).
+        k: How many to find, less than n.
+        values_per_block: Similarities in memory at a time, at least one row of them.
+    """
+    found = []
+    for start, block in similarity_blocks(predicted, target, values_per_block=values_per_block):
+        block[:, start : start + len(block)].fill_diagonal_(-torch.inf)
+        found.append(block.topk(k, dim=1).indices)
+    return torch.cat(found)
+
+
+def overlap(found: Int[Tensor, "n k"], wanted: Int[Tensor, "n k"]) -> float:
+    """Mean share of the wanted rows that were found; NaN where none is wanted."""
+    return float((found[:, :, None] == wanted[:, None, :]).any(1).double().mean())
+
+
+def same_class(found: Int[Tensor, "n k"], classes: Int[Tensor, " n"]) -> float:
+    """Mean share of the found rows that have the class of the row that looks for them."""
+    return float((classes[found] == classes[:, None]).double().mean())
+
+
 def recall_at_k(ranks: Float[Tensor, " n"], k: int) -> float:
     """Share of predictions whose counterpart is among the k nearest targets."""
     return float((ranks <= k).double().mean())
@@ -205,6 +237,29 @@ def bootstrap_intervals(
         Lower and upper end by score; NaN for R² if the targets do not vary.
     """
     values = _values_of_pairs(predicted, target, ranks).cpu()
+    means = _bootstrap_means(values, n_bootstrap, seed, values_per_block)
+    cosine, residual, spread, *retrieval = means.unbind(1)
+    scores = _named(cosine, _r2(residual, spread), *retrieval)
+    return {name: _interval(score) for name, score in scores.items()}
+
+
+def mean_interval(
+    values: Float[Tensor, " n"], *, n_bootstrap: int, seed: int, values_per_block: int = 2**22
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean of some values, drawn with replacement.
+
+    Args:
+        values: One for each pair, such as the differences of two scores.
+        n_bootstrap: Number of draws.
+        seed: Seeds the draws.
+        values_per_block: Drawn row numbers in memory at a time, at least one draw of them.
+    """
+    columns = values.double().cpu()[:, None]
+    return _interval(_bootstrap_means(columns, n_bootstrap, seed, values_per_block)[:, 0])
+
+
+def _bootstrap_means(values: Tensor, n_bootstrap: int, seed: int, values_per_block: int) -> Tensor:
+    """Means of each column over rows drawn with replacement, (n_bootstrap, columns)."""
     n = len(values)
     draw = torch.Generator().manual_seed(seed)
     draws_per_block = max(1, values_per_block // n)
@@ -215,12 +270,14 @@ def bootstrap_intervals(
         offset = torch.arange(rows)[:, None] * n
         counts = torch.bincount((picks + offset).flatten(), minlength=rows * n).view(rows, n)
         means.append(counts.double() @ values / n)
-    cosine, residual, spread, *retrieval = torch.cat(means).unbind(1)
-    scores = _named(cosine, _r2(residual, spread), *retrieval)
+    return torch.cat(means)
+
+
+def _interval(draws: Tensor) -> tuple[float, float]:
     tail = (1 - LEVEL) / 2
     ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
-    lower_upper = {name: torch.quantile(score, ends).tolist() for name, score in scores.items()}
-    return {name: (lower, upper) for name, (lower, upper) in lower_upper.items()}
+    lower, upper = torch.quantile(draws, ends).tolist()
+    return lower, upper
 
 
 def permutation_scores(

@@ -102,13 +102,20 @@ class Solution:
     full_rank: int
 
 
-def solve_least_squares(problem: Problem, *, alpha: float = 0.0) -> Solution:
+def solve_least_squares(
+    problem: Problem, *, alpha: float = 0.0, rank: int | None = None
+) -> Solution:
     """Minimises mean ‖x W - y‖² + alpha ‖W‖²: the paper's `linear`, and ridge for alpha > 0.
 
     With n pairs, scikit-learn's `Ridge(alpha=n * alpha)` on the scaled latents is the same.
     Where the pairs leave W undetermined, the solution of least norm is taken.
+
+    Args:
+        problem: Scaled moments.
+        alpha: Penalty.
+        rank: The best map of at most this rank; None for any.
     """
-    return RidgePath.of(problem).ridge(alpha)
+    return RidgePath.of(problem).ridge(alpha, rank=rank)
 
 
 def solve_l_ortho(problem: Problem) -> Solution:
@@ -158,11 +165,21 @@ class RidgePath:
         shrunk = self.projected[first:] / (self.values[first:] + alpha)[:, None]
         return self.vectors[:, first:] @ shrunk
 
-    def ridge(self, alpha: float) -> Solution:
-        """The ridge solution; least squares of least norm for alpha = 0."""
-        full = len(self.values)
-        rank = self.rank if alpha == 0 else full
-        return self.problem.solution(self.weight(alpha), rank, full)
+    def ridge(self, alpha: float, *, rank: int | None = None) -> Solution:
+        """The ridge solution; least squares of least norm for alpha = 0.
+
+        Args:
+            alpha: Penalty, in the units of C.
+            rank: The best map of at most this rank (Izenman 1975; with a penalty, Mukherjee & Zhu
+                2011): predictions are projected on their own leading principal axes.
+        """
+        w, full = self.weight(alpha), len(self.values)
+        if rank is not None and rank < min(w.shape):
+            first = full - self.rank if alpha == 0 else 0
+            roots = (self.values[first:] + alpha).rsqrt()
+            axes = svd(roots[:, None] * self.projected[first:])[2][:rank]
+            w = (w @ axes.mT) @ axes
+        return self.problem.solution(w, self.rank if alpha == 0 else full, full)
 
     def spectrum(self, alpha: float) -> "Spectrum":
         """The singular vectors of the ridge solution, for any exponent.
@@ -214,6 +231,34 @@ class Spectrum:
         full = min(self.problem.k.shape)
         rank = full if self.determined and gamma > 0 else len(self.s)
         return self.problem.solution(self.weight(gamma, scale=scale), rank, full)
+
+
+def solve_kernel_ridge(
+    moments: PairedMoments, gram: Float[Tensor, "m m"], *, alpha: float
+) -> Solution:
+    """Ridge in the Nyström features of some landmarks (Williams & Seeger 2001).
+
+    The features are the similarities to the landmarks, whitened by the landmarks' own; similarities
+    that the others determine are left out.
+
+    Args:
+        moments: Of similarities (n, m), and the target.
+        gram: Similarities of the landmarks, (m, m).
+        alpha: Penalty relative to the total variance of the features; above 0.
+    """
+    problem = Problem.from_moments(moments, "center")
+    values, vectors = torch.linalg.eigh(gram)
+    keep = values > values[-1] * max(problem.eps, _GRAM_NOISE) * len(values) ** 0.5
+    whiten = vectors[:, keep] / values[keep].sqrt()
+    c = whiten.mT @ problem.c @ whiten
+    values, vectors = torch.linalg.eigh(c)
+    axes = whiten @ vectors
+    penalty = alpha * values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    w = axes @ ((axes.mT @ problem.k) / (values.clamp(min=0) + penalty)[:, None])
+    return problem.solution(w, len(w), len(w))
+
+
+_GRAM_NOISE = 1e-10
 
 
 def solve_ortho(problem: Problem, *, scale: bool = False) -> Solution:

@@ -16,8 +16,8 @@ from processes import ON_CPUS, Process, torchrun, without_a_launcher
 from tiny_models import sentence_repo
 
 from hf_latent_bridge import LinearTranslator, OrthoTranslator, fit_translator, load_encoder
-from hf_latent_bridge.atomic import write_atomic
-from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
+from hf_latent_bridge.errors import CheckpointError, InUseError, InvalidPairsError
+from hf_latent_bridge.files import seal, unseal
 from hf_latent_bridge.fitting.checkpoints import side_identity
 from hf_latent_bridge.fitting.encoding import Side
 
@@ -148,7 +148,10 @@ def test_another_number_of_processes_is_refused(tmp_path):
     stopped(tmp_path)
     (tmp_path / "fit-0-of-1.safetensors").rename(tmp_path / "fit-0-of-2.safetensors")
     path = tmp_path / "fit-0-of-2.safetensors"
-    write_atomic(path, path.read_bytes().replace(b'"processes": 1', b'"processes": 2'))
+    tensors = unseal(path.read_bytes(), "")
+    state = tensors["state"].numpy().tobytes().replace(b'"processes": 1', b'"processes": 2')
+    tensors["state"] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
+    path.write_bytes(seal(tensors))
     with pytest.raises(CheckpointError, match="processes was 2, is 1"):
         fit_translator(
             LinearTranslator(), None, None, vectors(), chunk_size=10, checkpoint_dir=tmp_path
@@ -159,3 +162,67 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path):
     (tmp_path / "fit-0-of-1.safetensors").write_bytes(b"half")
     with pytest.raises(CheckpointError, match=r"fit-0-of-1\.safetensors is not a checkpoint"):
         fit_translator(LinearTranslator(), None, None, vectors(), checkpoint_dir=tmp_path)
+
+
+def fit_to_the_end(folder):
+    x, noise = vectors()
+    return fit_translator(
+        LinearTranslator(),
+        None,
+        None,
+        (x, x @ np.ones((3, 4)) + 0.1 * noise),
+        chunk_size=10,
+        checkpoint_dir=folder,
+        checkpoint_every=20,
+    )
+
+
+def test_a_checkpoint_stays_until_the_translator_is_saved(tmp_path):
+    folder, output = tmp_path / "checkpoint", tmp_path / "map"
+    fit_to_the_end(folder)
+    again = fit_to_the_end(folder)
+    assert (again.fit_summary_.n_read, again.fit_summary_.n_resumed) == (0, 100)
+    output.write_text("a file where the folder should be")
+    with pytest.raises(NotADirectoryError):
+        again.save_pretrained(output)
+    assert [path.name for path in folder.iterdir()] == ["fit-0-of-1.safetensors"]
+    output.unlink()
+    again.save_pretrained(output)
+    assert not folder.exists()
+    assert torch.equal(again.map_.weight, fit_to_the_end(folder).map_.weight)
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_noticed(tmp_path):
+    fit_to_the_end(tmp_path)
+    path = tmp_path / "fit-0-of-1.safetensors"
+    whole, draw = path.read_bytes(), np.random.default_rng(0)
+    expected = fit_to_the_end(tmp_path).map_.weight
+    refused = []
+    for position in draw.integers(0, 8 * len(whole), 1000):
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            assert torch.equal(fit_to_the_end(tmp_path).map_.weight, expected)
+        except CheckpointError as error:
+            refused.append(str(error))
+    assert len(refused) > 900
+    assert all("delete it" in message for message in refused)
+
+
+def test_a_second_fit_on_the_same_checkpoint_is_refused_at_once(tmp_path):
+    def encode(items):
+        with pytest.raises(InUseError, match="another process is writing"):
+            fit_to_the_end(tmp_path)
+        return np.stack(items)
+
+    x, y = vectors(20)
+    fit_translator(LinearTranslator(), encode, None, (list(x), y), checkpoint_dir=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_encoded(tmp_path):
+    (tmp_path / "file").touch()
+    for option, path in (("checkpoint_dir", tmp_path / "file"), ("bad_rows_file", "/proc/x")):
+        with pytest.raises(OSError, match="cannot write"):
+            fit_translator(LinearTranslator(), pytest.fail, None, vectors(), **{option: path})

@@ -164,3 +164,38 @@ def test_tensors_that_make_no_map_are_refused(weight, bias):
 def test_an_unknown_norm_is_refused():
     with pytest.raises(ValueError, match=r"unit_norm must be one of .*got 'l2'"):
         random_map(2, 2, "l2")
+
+
+# Two thin steps
+
+
+@pytest.mark.parametrize("unit_norm", UNIT_NORMS)
+def test_a_map_of_low_rank_is_two_thin_steps_that_do_the_same(unit_norm):
+    weight = random_map(12, 3).weight @ random_map(3, 10).weight
+    whole = LatentMap(weight, random_map(1, 10).bias, unit_norm=unit_norm)
+    thin, x = whole.factored(3), latents(20, 12)
+    assert [tuple(step.weight.shape) for step in thin.steps] == [(12, 3), (3, 10)]
+    torch.testing.assert_close(thin(x), whole(x))
+    torch.testing.assert_close(thin.inverse()(thin(x)), whole.inverse()(whole(x)))
+
+
+def test_a_map_stays_one_where_two_steps_would_be_larger():
+    whole = random_map(6, 6)
+    assert whole.factored(3) is whole
+    assert len(whole.factored(2).steps) == 2
+
+
+def test_the_factors_leave_dead_columns_at_exactly_zero():
+    weight = random_map(12, 2).weight @ random_map(2, 12).weight
+    weight[4], weight[:, 7] = 0, 0
+    first, last = LatentMap(weight, torch.zeros(12).double()).factored(2).steps
+    assert not first.weight[4].any()
+    assert not last.weight[:, 7].any()
+
+
+def test_maps_by_way_of_a_bottleneck_stay_two():
+    a, b, c, x = random_map(9, 2), random_map(2, 9), random_map(9, 3), latents(10, 9)
+    assert len(a.then(b).steps) == 2
+    whole = a.then(b).then(c)
+    assert [(s.source_dim, s.target_dim) for s in whole.steps] == [(9, 2), (2, 3)]
+    torch.testing.assert_close(whole(x), c(b(a(x))))

@@ -76,9 +76,21 @@ def test_all_processes_end_with_one_translator(name, count, outcomes):
     assert all(weight == maps[0] for weight in maps)
 
 
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", fit_cases.SPACES)
+def test_several_processes_fit_the_shared_space_that_one_fits(name, count, outcomes, alone):
+    expected, got = alone(name), outcomes(count)[name]
+    assert [(one["n"], one["processes"]) for one in got] == [(expected["n"], count)] * count
+    for one in got:
+        np.testing.assert_allclose(one["bits"], expected["bits"])
+        for found, weight in zip(one["weights"], expected["weights"], strict=True):
+            np.testing.assert_allclose(found, weight, atol=1e-5)
+        assert one["weights"] == got[0]["weights"]
+
+
 def test_every_row_is_counted_once_where_no_number_of_processes_divides_them(outcomes):
     rows = [outcomes(2)[name][0]["n"] for name in FITS]
-    assert rows == [199, 199, 197, 77, 1001, 1001, 151, 20, 30, 147]
+    assert rows == [199, 199, 197, 77, 1001, 1001, 151, 20, 151, 30, 147]
     assert all(n % count for n in (199, 1001) for count in COUNTS)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,21 +18,39 @@ from sklearn.preprocessing import StandardScaler
 from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
+    LinearTranslator,
+    LOrthoTranslator,
     OrthoTranslator,
     PairedMoments,
+    Pairs,
+    SpectralTranslator,
+    Translator,
+    TranslatorChoice,
+    fit_head,
     fit_translator,
+    select_translator,
 )
-from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, SelectionWarning, SolverError
+from hf_latent_bridge.errors import (
+    CheckpointError,
+    ConfigError,
+    InvalidLatentsError,
+    InvalidPairsError,
+    SelectionWarning,
+    SolverError,
+)
+from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
     N_FOLDS,
-    RidgePath,
     r2_from_moments,
     ridge_alphas,
+    ridge_path,
+    ridge_predictions,
     select_ridge,
     simplest_within_one_error,
     training_folds,
 )
+from hf_latent_bridge.translators.base import TRANSLATORS
 
 N, D_X, D_Y = 300, 24, 10
 
@@ -89,13 +109,11 @@ def test_the_best_penalty_is_the_one_of_ridge_cv():
 @pytest.mark.parametrize("scaling", ["standard", "center", "none"])
 def test_every_penalty_of_a_path_gives_the_map_that_is_fitted_with_it(scaling):
     x, y = latents()
-    path = RidgePath.from_moments(PairedMoments.from_batch(*map(torch.from_numpy, (x, y))), scaling)
-    for alpha in (1e-3, 0.1, 10.0):
+    path = ridge_path(PairedMoments.from_batch(*map(torch.from_numpy, (x, y))), scaling)
+    alphas = (1e-3, 0.1, 10.0)
+    found = ridge_predictions(path, torch.from_numpy(x), alphas)
+    for alpha, predicted in zip(alphas, found, strict=True):
         fitted = AffineTranslator(alpha=alpha, scaling=scaling).fit(x, y)
-        solution = path.solution(alpha)
-        assert torch.allclose(solution.weight, fitted.map_.weight, atol=1e-10)
-        assert torch.allclose(solution.bias, fitted.map_.bias, atol=1e-10)
-        predicted = path.predict(torch.from_numpy(x), alpha).numpy()
         np.testing.assert_allclose(predicted, fitted.transform(x), atol=1e-8)
 
 
@@ -264,5 +282,367 @@ def test_the_gradient_has_no_penalty_to_choose():
 def test_the_penalties_span_eight_decades_around_the_mean_variance():
     x, y = latents()
     moments = PairedMoments.from_batch(*map(torch.from_numpy, (x, y)))
-    assert ridge_alphas(moments, "standard") == pytest.approx(ALPHAS)
+    assert ridge_alphas(ridge_path(moments, "standard")) == pytest.approx(ALPHAS)
     assert (max(ALPHAS), min(ALPHAS)) == pytest.approx((1e3, 1e-5))
+
+
+def views(n=240, seed=0):
+    """Two noisy views of one signal, and the class of each item."""
+    draw = np.random.default_rng(seed)
+    signal = draw.normal(size=(n, 8))
+    x, y = (
+        signal @ draw.normal(size=(8, width)) + draw.normal(size=(n, width)) for width in (16, 12)
+    )
+    return x, y, [("red", "green", "blue")[int(v)] for v in np.digitize(signal[:, 0], [-0.5, 0.5])]
+
+
+AMONG = (
+    OrthoTranslator(),
+    AffineTranslator(alpha=3.0),
+    AffineTranslator(alpha=0.1),
+    AffineTranslator(alpha=0.1, scaling="center"),
+    AffineTranslator(alpha=0.1, rank=3),
+    SpectralTranslator(alpha=0.5, gamma=0.25),
+    SpectralTranslator(alpha=0.5, gamma=0.75),
+    SpectralTranslator(alpha=0.1, gamma=0.75, scaling="center"),
+    LinearTranslator(),
+    LOrthoTranslator(),
+)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def mean_reciprocal_rank(predicted, own, others, decoder):
+    ranks = []
+    for row, similarities in enumerate(unit(predicted) @ unit(own["y"]).T):
+        ranks.append(1 + sum(s > similarities[row] for s in similarities))
+    return np.mean([1 / rank for rank in ranks])
+
+
+def overlap(predicted, own, others, decoder):
+    k = min(10, (len(own["y"]) - 1) // 2)
+    shares = []
+    for row in range(len(predicted)):
+        nearest = []
+        for queries in (predicted, own["y"]):
+            similarities = unit(queries)[row] @ unit(own["y"]).T
+            similarities[row] = -np.inf
+            nearest.append(set(np.argsort(-similarities)[:k]))
+        shares.append(len(nearest[0] & nearest[1]) / k)
+    return np.mean(shares)
+
+
+def accuracy_of_a_head(predicted, own, others, decoder):
+    head = decoder or fit_head(others["y"], others["labels"])
+    return np.mean([a["label"] == b for a, b in zip(head(predicted), own["labels"], strict=True)])
+
+
+def score(predicted, own, others, decoder):
+    residual = ((own["y"] - predicted) ** 2).sum()
+    return 1 - residual / ((own["y"] - own["y"].mean(0)) ** 2).sum()
+
+
+BRUTE_FORCE = {
+    "reconstruction": score,
+    "counterpart": mean_reciprocal_rank,
+    "ranking": overlap,
+    "classification": accuracy_of_a_head,
+}
+
+
+@pytest.mark.parametrize("objective", BRUTE_FORCE)
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_scores_equal_those_of_a_loop_that_fits_every_candidate_on_every_fold(objective):
+    x, y, labels = views()
+    given = labels if objective == "classification" else None
+    found = select_translator(x, y, objective=objective, among=AMONG, labels=given).selection_
+    folds = np.arange(len(x)) % N_FOLDS
+    expected = []
+    for candidate in AMONG:
+        scores = []
+        for fold in range(N_FOLDS):
+            own, others = (
+                {"y": y[rows], "labels": [labels[i] for i in np.flatnonzero(rows)]}
+                for rows in (folds == fold, folds != fold)
+            )
+            fitted = type(candidate)(**candidate.get_params()).fit(
+                x[folds != fold], y[folds != fold]
+            )
+            predicted = fitted.transform(x[folds == fold])
+            scores.append(BRUTE_FORCE[objective](predicted, own, others, None))
+        expected.append((np.mean(scores), np.std(scores, ddof=1) / np.sqrt(N_FOLDS)))
+    got = [(trial.score, trial.error) for trial in found.trials]
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+    assert found.n_held_out == len(x)
+
+
+@pytest.mark.parametrize("objective", BRUTE_FORCE)
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_the_winner_is_fitted_on_all_pairs_and_saved_with_its_record(objective, tmp_path):
+    x, y, labels = views()
+    given = labels if objective == "classification" else None
+    winner = select_translator(x, y, objective=objective, labels=given)
+    choice = winner.selection_.choice
+    assert (winner.translator_type, winner.n_pairs_) == (choice.translator_type, len(x))
+    again = type(winner)(**winner.get_params()).fit(x, y)
+    np.testing.assert_allclose(winner.transform(x), again.transform(x), atol=1e-9)
+    assert {**type(winner)().get_params(), **choice.params} == winner.get_params()
+    winner.save_pretrained(tmp_path)
+    assert AutoTranslator.from_pretrained(tmp_path).selection_ == winner.selection_
+
+
+@pytest.mark.parametrize("objective", BRUTE_FORCE)
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_shuffled_pairs_score_as_the_record_says_of_chance(objective):
+    x, y, labels = views()
+    given = labels if objective == "classification" else None
+    found = select_translator(x, y, objective=objective, among=AMONG, labels=given).selection_
+    folds = np.arange(len(x)) % N_FOLDS
+    draw, winner, scores = np.random.default_rng(0), AMONG[found.chosen], []
+    for fold in range(N_FOLDS):
+        fitted = type(winner)(**winner.get_params()).fit(x[folds != fold], y[folds != fold])
+        rows = np.flatnonzero(folds == fold)
+        predicted, others = fitted.transform(x[rows]), np.flatnonzero(folds != fold)
+        head = fit_head(y[others], [labels[i] for i in others])
+        for _ in range(60):
+            mixed = draw.permutation(len(rows))
+            own = {"y": y[rows], "labels": [labels[rows[i]] for i in mixed]}
+            if objective == "classification":
+                scores.append(accuracy_of_a_head(predicted, own, None, head))
+            elif objective == "ranking":
+                scores.append(shuffled_overlap(predicted, y[rows], mixed))
+            else:
+                own["y"] = own["y"][mixed]
+                scores.append(BRUTE_FORCE[objective](predicted, own, None, None))
+    # a fold's score varies between shuffles; the mean over 300 has 1/17 of that error
+    assert found.chance == pytest.approx(np.mean(scores), abs=max(4 * np.std(scores) / 17, 0.01))
+
+
+def shuffled_overlap(predicted, y, mixed):
+    k, shares = 10, []
+    found, native = (
+        np.argsort(-(unit(q) @ unit(y).T) + 9 * np.eye(len(y)))[:, :k] for q in (predicted, y)
+    )
+    for row, other in enumerate(mixed):
+        shares.append(len(set(found[row]) & set(native[other])) / k)
+    return np.mean(shares)
+
+
+def test_a_decoder_without_labels_is_held_to_its_answers_on_native_latents():
+    x, y, labels = views()
+    head = fit_head(y, labels)
+    given = select_translator(x, y, objective="classification", decoder=head, among=AMONG)
+    own = [answer["label"] for answer in head(y)]
+    labelled = select_translator(
+        x, y, objective="classification", decoder=head, labels=own, among=AMONG
+    )
+    assert given.selection_ == labelled.selection_
+
+
+def test_the_same_data_give_the_same_choice():
+    x, y, _ = views()
+    first, second = (
+        select_translator(x, y, objective="counterpart", among=AMONG, max_held_out=100, seed=3)
+        for _ in range(2)
+    )
+    assert first.selection_ == second.selection_
+    assert first.selection_.n_held_out == 100
+    other = select_translator(x, y, objective="counterpart", among=AMONG, max_held_out=100, seed=4)
+    assert other.selection_.trials != first.selection_.trials
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_float32_and_tensors_choose_as_float64_and_arrays():
+    x, y, _ = views()
+    wide, narrow = (
+        select_translator(a, b, objective="counterpart", among=AMONG).selection_
+        for a, b in ((x, y), (torch.tensor(x).float(), torch.tensor(y).float()))
+    )
+    assert wide.chosen == narrow.chosen
+    scores = ([trial.score for trial in found.trials] for found in (wide, narrow))
+    np.testing.assert_allclose(*scores, atol=0.01)
+
+
+def test_a_type_that_offers_parameters_is_among_the_candidates_after_simpler_ones(monkeypatch):
+    monkeypatch.setattr("hf_latent_bridge.translators.base.TRANSLATORS", dict(TRANSLATORS))
+
+    class Mine(Translator, translator_type="mine"):
+        grid: ClassVar = {"scaling": ("center", "none")}
+
+        def _solve(self, moments):
+            return AffineTranslator(alpha=0.5, scaling=self.scaling)._solve(moments)
+
+    offered = candidates()
+    kinds = list(dict.fromkeys(one.translator_type for one in offered))
+    assert (kinds[0], kinds[-1]) == ("ortho", "mine")
+    assert [one.scaling for one in offered if isinstance(one, Mine)] == ["center", "none"]
+    assert [one.alpha for one in offered if isinstance(one, AffineTranslator)] == list(ALPHAS)
+
+
+REFUSED = {
+    "an unknown objective": ({"objective": "beauty"}, "objective must be one of"),
+    "no labels": ({"objective": "classification"}, "needs labels, a decoder, or both"),
+    "labels that are not used": ({"labels": ["a"] * 240}, "are for objective='classification'"),
+    "too few labels": (
+        {"objective": "classification", "labels": ["a", "b"]},
+        "240 pairs need as many labels, got 2",
+    ),
+    "one candidate": ({"among": [OrthoTranslator()]}, "at least 2 candidates"),
+    "a candidate with a choice of its own": (
+        {"among": [OrthoTranslator(), AffineTranslator(alpha="auto")]},
+        "must have all its parameters",
+    ),
+    "candidates that need other moments": (
+        {"among": [OrthoTranslator(), OrthoTranslator(unit_norm="both")]},
+        "the same unit_norm",
+    ),
+    "too few held-out pairs": (
+        {"objective": "counterpart", "max_held_out": 10},
+        "max_held_out must be at least 15",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_does_not_go_together_is_refused(what):
+    x, y, _ = views()
+    options, message = REFUSED[what]
+    with pytest.raises(ValueError, match=message):
+        select_translator(x, y, **options)
+
+
+def test_too_few_pairs_in_a_fold_are_refused():
+    x, y, _ = views(12)
+    with pytest.raises(InvalidLatentsError, match="at least 3 held-out pairs in each fold, got 2"):
+        select_translator(x, y, objective="ranking", among=AMONG)
+
+
+def choice(objective="counterpart", **options):
+    return TranslatorChoice(objective, among=AMONG, **options)
+
+
+@pytest.mark.parametrize("objective", BRUTE_FORCE)
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_a_fit_chooses_as_select_translator_does_on_the_same_latents(objective):
+    x, y, labels = views()
+    labels = labels if objective == "classification" else None
+    options = {"max_held_out": 150, "seed": 5, "labels": labels}
+    at_once = select_translator(x, y, objective=objective, among=AMONG, **options)
+    streamed = fit_translator(choice(objective, **options), None, None, (x, y), chunk_size=32)
+    assert streamed.selection_.chosen == at_once.selection_.chosen
+    scores = ([t.score for t in fitted.selection_.trials] for fitted in (streamed, at_once))
+    np.testing.assert_allclose(*scores, atol=1e-6)
+    np.testing.assert_allclose(streamed.transform(x), at_once.transform(x), atol=1e-4)
+    assert streamed.fit_summary_.n_pairs == streamed.n_pairs_ == len(x)
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_auto_is_the_choice_by_reconstruction_among_all():
+    x, y, _ = views()
+    fitted = fit_translator("auto", None, None, (x, y))
+    assert fitted.selection_.objective == "reconstruction"
+    assert len(fitted.selection_.trials) == len(candidates())
+    with pytest.raises(ValueError, match="got 'best'"):
+        fit_translator("best", None, None, (x, y))
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_labels_follow_the_pairs_of_a_sample_past_bad_rows():
+    x, y, labels = views(300)
+    x[[3, 40]] = np.nan
+    pairs = Pairs(x, y).sample(250, seed=1)
+    own = [labels[row] for row in pairs.rows]
+    by_hand = np.array([row for row in pairs.rows if row not in (3, 40)])
+    fitted = fit_translator(
+        choice("classification", labels=own), None, None, pairs, on_bad_row="skip"
+    )
+    expected = select_translator(
+        x[by_hand],
+        y[by_hand],
+        objective="classification",
+        among=AMONG,
+        labels=[labels[row] for row in by_hand],
+    )
+    scores = ([t.score for t in found.selection_.trials] for found in (fitted, expected))
+    np.testing.assert_allclose(*scores, atol=1e-6)
+
+
+def test_labels_need_pairs_that_can_be_counted():
+    x, y, labels = views()
+    with pytest.raises(InvalidPairsError, match="as many labels, got 3"):
+        fit_translator(choice("classification", labels=labels[:3]), None, None, (x, y))
+
+
+def test_an_interrupted_choice_goes_on_with_its_held_out_pairs(tmp_path):
+    x, y, _ = views()
+    calls = []
+
+    def encode(rows, *, fail_at):
+        calls.append(rows)
+        if len(calls) == fail_at:
+            raise RuntimeError("out of memory")
+        return x[rows]
+
+    def fit(fail_at=None):
+        calls.clear()
+        return fit_translator(
+            choice(max_held_out=100),
+            partial(encode, fail_at=fail_at),
+            None,
+            (range(240), y),
+            chunk_size=16,
+            checkpoint_dir=tmp_path,
+            checkpoint_every=16,
+        )
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(fail_at=8)
+    resumed = fit()
+    assert resumed.fit_summary_.n_resumed > 0
+    assert (
+        resumed.selection_
+        == fit_translator(
+            choice(max_held_out=100), lambda rows: x[rows], None, (range(240), y), chunk_size=16
+        ).selection_
+    )
+
+
+def test_a_checkpoint_of_another_choice_is_refused(tmp_path):
+    x, y, _ = views()
+    options = {"chunk_size": 16, "checkpoint_dir": tmp_path, "checkpoint_every": 16}
+    fit_translator(choice(), None, None, (x, y), **options)
+    with pytest.raises(CheckpointError, match="translator was"):
+        fit_translator(choice(seed=1), None, None, (x, y), **options)
+
+
+def test_the_card_shows_the_curve_and_the_best_of_each_type(tmp_path):
+    x, y = latents()
+    winner = select_translator(x, y)
+    winner.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "## Selection" in card
+    assert "Chosen by cross-validation among" in card
+    assert winner.selection_.plot() in card
+    for trial in winner.selection_.leaders():
+        assert f"| `{trial.translator_type}` |" in card
+        assert f"{trial.score:.3f} ± {trial.error:.3f}" in card
+
+
+def test_the_plot_has_a_bar_for_each_penalty_and_marks_the_choice():
+    x, y = latents()
+    selection = AffineTranslator(alpha="auto").fit(x, y).selection_
+    lines = selection.plot(rows=15, width=30).splitlines()
+    assert len(selection.curve()) == 60
+    assert 15 <= len(lines) <= 22
+    (chosen,) = [line for line in lines if line.endswith("chosen")]
+    assert f"{selection.choice.score:.3f} ± {selection.choice.error:.3f}" in chosen
+    (best,) = [line for line in lines if "best" in line]
+    assert best.count("█") == max(line.count("█") for line in lines) == 30
+
+
+def test_a_card_without_a_selection_says_nothing_of_one(tmp_path):
+    x, y = latents()
+    OrthoTranslator().fit(x, y).save_pretrained(tmp_path)
+    assert "Selection" not in (tmp_path / "README.md").read_text()

@@ -394,3 +394,57 @@ def test_an_infinite_penalty_is_saved_as_a_text(tmp_path):
     loaded = AutoTranslator.from_pretrained(tmp_path, device="cpu")
     assert loaded.alpha == "inf"
     np.testing.assert_array_equal(loaded.transform(x), fitted.transform(x))
+
+
+# Reduced rank
+
+
+def reduced_rank_in_numpy(x, y, rank, alpha=0.0):
+    """Izenman (1975) on scaled pairs: fitted values are projected on their principal axes."""
+    n, width = x.shape
+    tall_x = np.vstack([x, np.sqrt(n * alpha) * np.eye(width)])
+    tall_y = np.vstack([y, np.zeros((width, y.shape[1]))])
+    full = np.linalg.lstsq(tall_x, tall_y, rcond=None)[0]
+    axes = np.linalg.svd(tall_x @ full, full_matrices=False)[2][:rank]
+    return full @ axes.T @ axes
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+@pytest.mark.parametrize(("d_x", "d_y"), [(12, 12), (9, 14), (14, 9)])
+def test_a_map_of_low_rank_is_reduced_rank_regression(d_x, d_y, alpha):
+    x, y = pairs(d_x, d_y)
+    scale_x, scale_y = StandardScaler().fit(x), StandardScaler().fit(y)
+    weight = reduced_rank_in_numpy(scale_x.transform(x), scale_y.transform(y), 3, alpha)
+    expected = scale_y.inverse_transform(scale_x.transform(x) @ weight)
+    fitted = AffineTranslator(alpha=alpha, rank=3).fit(x, y)
+    np.testing.assert_allclose(fitted.transform(x), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_no_map_of_the_same_rank_fits_better():
+    x, y = pairs(8, 8)
+    fitted = AffineTranslator(rank=2, scaling="center").fit(x, y)
+    error = np.square(fitted.transform(x) - y).sum()
+    whole = AffineTranslator(scaling="center").fit(x, y).map_.weight.numpy()
+    u, s, vt = np.linalg.svd(whole)
+    truncated = x @ (u[:, :2] * s[:2]) @ vt[:2]
+    assert error < np.square(truncated - truncated.mean(0) - y + y.mean(0)).sum()
+
+
+def test_a_rank_that_is_no_limit_changes_nothing():
+    x, y = pairs(5, 7)
+    whole = AffineTranslator(alpha=0.1).fit(x, y).map_
+    for rank in (5, 100):
+        assert torch.equal(
+            AffineTranslator(alpha=0.1, rank=rank).fit(x, y).map_.weight, whole.weight
+        )
+
+
+@pytest.mark.parametrize("rank", [0, -1, 2.5, "3"])
+def test_a_rank_out_of_range_is_refused(rank):
+    with pytest.raises(ValueError, match="rank must be an integer >= 1 or None"):
+        AffineTranslator(rank=rank).fit(*pairs(3, 3))
+
+
+def test_rank_and_gradient_do_not_go_together():
+    with pytest.raises(ValueError, match="rank is for the closed form"):
+        AffineTranslator(rank=2, solver="gradient").fit(*pairs(3, 3))

@@ -1,4 +1,4 @@
-"""The command line: latent-bridge fit | evaluate | translate | push | cache | info."""
+"""The command line, latent-bridge: fit, evaluate, translate, gate, migrate, push, cache, info."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hf_latent_bridge._version import __version__
-from hf_latent_bridge.cli import commands, options
+from hf_latent_bridge.cli import commands, options, shared
 from hf_latent_bridge.cli.commands import evaluate, fit
 from hf_latent_bridge.errors import InvalidNameError, LatentBridgeError
 
@@ -22,20 +22,34 @@ latent-bridge fit --source sentence-transformers/all-MiniLM-L6-v2 \\
     "evaluate": """\
 latent-bridge evaluate minilm-to-mpnet --dataset fancyzhx/ag_news \\
       --split test --source-column text --max-pairs 1000""",
+    "fit-shared": """\
+latent-bridge fit-shared --view minilm=sentence-transformers/all-MiniLM-L6-v2 \\
+      --view mpnet=sentence-transformers/all-mpnet-base-v2 \\
+      --dataset fancyzhx/ag_news --split train --column text --max-pairs 1000 --output shared""",
     "translate": "latent-bridge translate me/minilm-to-mpnet minilm.npy mpnet.npy",
+    "gate": """\
+latent-bridge gate --translator me/minilm-to-mpnet --queries questions.jsonl \
+      --corpus documents.jsonl --relevance qrels.tsv --report gate.html""",
+    "migrate": """\
+latent-bridge migrate qdrant:./store/docs qdrant:./store/docs-mpnet \
+      --translator me/minilm-to-mpnet --alias search""",
     "push": "latent-bridge push minilm-to-mpnet me/minilm-to-mpnet --private",
     "cache": "latent-bridge cache clear --encoder sentence-transformers/all-MiniLM-L6-v2",
     "info": "latent-bridge info me/minilm-to-mpnet --revision v1",
 }
 # read when these libraries are imported, which is after the arguments are parsed
 _NO_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-_BY_SEVERAL = ("fit", "translate")
+_BY_SEVERAL = ("fit", "fit-shared", "translate")
+
+_VERDICTS: dict[Any, int] = {"pass": 0, "warn": 3, "fail": 4}
 
 _Verb = Callable[[argparse.Namespace], commands.Result]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 1 for a refusal or 130 when interrupted.
+
+    A gate that warns or fails returns 3 or 4.
 
     Raises:
         SystemExit: With 2 for bad usage, with 0 after --help and --version.
@@ -62,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     to_stdout = getattr(args, "output", None) == "-"  # where the rows have gone
     print(json.dumps(facts) if args.json else text, file=sys.stderr if to_stdout else sys.stdout)
-    return 0
+    return _VERDICTS.get(facts.get("verdict"), 0)
 
 
 def build_parser() -> options.Command:
@@ -111,13 +125,32 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 _COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
     "fit": (fit, options.add_fit, "fit a translator on a paired dataset"),
+    "fit-shared": (
+        shared.fit,
+        options.add_fit_shared,
+        "fit a space that several encoders share, for one index of all of them",
+    ),
     "evaluate": (evaluate, options.add_evaluate, "report how well a translator does"),
     "translate": (
         commands.translate,
         options.add_translate,
         "translate a file, dataset or stream of latents",
     ),
-    "push": (commands.push, options.add_push, "publish a saved translator on the Hub"),
+    "gate": (
+        commands.gate,
+        options.add_gate,
+        "judge whether search by a translator is good enough",
+    ),
+    "migrate": (
+        commands.migrate,
+        options.add_migrate,
+        "move a vector store to a new model without encoding again",
+    ),
+    "push": (
+        commands.push,
+        options.add_push,
+        "publish a saved translator or shared space on the Hub",
+    ),
     "cache": (
         commands.cache,
         options.add_cache,
@@ -125,7 +158,7 @@ _COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
     ),
     "info": (
         commands.info,
-        options.add_translator,
+        options.add_info,
         "say what a translator joins and how it was fitted",
     ),
 }

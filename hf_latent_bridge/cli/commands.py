@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_latent_bridge.cli import inputs
+from hf_latent_bridge.cli import inputs, shared
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import Translator
+    from hf_latent_bridge import SharedSpace, Translator, TranslatorChoice
     from hf_latent_bridge.data.chunks import PairSource
     from hf_latent_bridge.encoders.base import EncoderLike
 
@@ -24,7 +24,7 @@ def translate(args: argparse.Namespace) -> Result:
 
     # its processes are given rows in memory, and would each need a share of a GPU
     translator = AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, device="cpu"
+        args.translator, subfolder=args.subfolder, device="cpu", **_where(args)
     )
     written = translate_file(
         translator,
@@ -35,6 +35,7 @@ def translate(args: argparse.Namespace) -> Result:
         split=args.split,
         revision=args.input_revision,
         scale=args.scale,
+        folding=inputs.read_folding(args),
         dtype=args.dtype,
         chunk_size=args.chunk_size,
         checkpoint_every=args.checkpoint_every,
@@ -54,17 +55,66 @@ def translate(args: argparse.Namespace) -> Result:
     return facts, str(written)
 
 
+def gate(args: argparse.Namespace) -> Result:
+    """Judges whether search by a translator is good enough."""
+    from hf_latent_bridge import AutoTranslator
+    from hf_latent_bridge.cli import judged
+
+    judged.check_reports(args.report)
+    judged.has_vectors(args)
+    translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
+    report = judged.judge(args, translator)
+    for path in args.report:
+        judged.write_report(report, Path(path))
+    return report.to_dict(), str(report)
+
+
+def migrate(args: argparse.Namespace) -> Result:
+    """Moves the vectors of a store, says what that would be, or undoes it."""
+    import hf_latent_bridge as bridge
+
+    if args.rollback:
+        done = bridge.roll_back_migration(
+            args.source, args.target, state_dir=args.state_dir, timeout=args.timeout
+        )
+        return {"done": done}, done
+    if args.translator is None:
+        raise ValueError("--translator is needed: the repo or folder of a fitted translator")
+    translator = bridge.AutoTranslator.from_pretrained(
+        args.translator, device="cpu", **_where(args)
+    )
+    if args.dry_run:
+        plan = bridge.plan_migration(
+            translator,
+            args.source,
+            args.target,
+            text_field=args.text_field,
+            price_per_million_tokens=args.price,
+            timeout=args.timeout,
+        )
+        return plan.to_dict(), str(plan)
+    moved = bridge.migrate(
+        translator,
+        args.source,
+        args.target,
+        alias=args.alias,
+        batch_size=args.batch_size,
+        state_dir=args.state_dir,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return moved.to_dict(), str(moved)
+
+
 def push(args: argparse.Namespace) -> Result:
     """Publishes a saved translator."""
-    from hf_latent_bridge import AutoTranslator
-
     if not Path(args.folder).is_dir():
         raise FileNotFoundError(
             f"there is no folder {args.folder}: name one that `latent-bridge fit --output` or "
             "save_pretrained wrote"
         )
-    translator = AutoTranslator.from_pretrained(args.folder, device="cpu")
-    commit = translator.push_to_hub(
+    published = _load(args.folder)
+    commit = published.push_to_hub(
         args.repo_id,
         private=True if args.private else None,
         revision=args.revision,
@@ -73,7 +123,23 @@ def push(args: argparse.Namespace) -> Result:
         tags=args.tag,
     )
     url = commit.pr_url or commit.commit_url
-    return {"repo_id": translator.repo_id, "commit": commit.oid, "url": url}, url
+    return {"repo_id": published.repo_id, "commit": commit.oid, "url": url}, url
+
+
+def _where(args: argparse.Namespace) -> dict[str, Any]:
+    """How the repo of a translator is loaded."""
+    return {"revision": args.revision, "force_download": args.force_download}
+
+
+def _load(place: str, **options: Any) -> "Translator | SharedSpace":
+    """The translator or shared space in a repo or folder."""
+    from hf_latent_bridge import AutoTranslator, SharedSpace
+    from hf_latent_bridge.files import CONFIG_NAME
+    from hf_latent_bridge.hub import client
+
+    config = client.fetch(place, (CONFIG_NAME,), **options).config
+    kind = SharedSpace if "space_type" in config else AutoTranslator
+    return kind.from_pretrained(place, device="cpu", **options)
 
 
 def cache(args: argparse.Namespace) -> Result:
@@ -91,14 +157,15 @@ def cache(args: argparse.Namespace) -> Result:
 
 
 def info(args: argparse.Namespace) -> Result:
-    """Says what a translator joins and how it was fitted."""
-    from hf_latent_bridge import AutoTranslator
+    """Says what a translator or a shared space joins and how it was fitted."""
+    from hf_latent_bridge import SharedSpace
 
-    translator = AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, device="cpu"
-    )
-    facts = describe(translator)
-    shown = facts | {"metrics": _scores(translator.metrics_)}
+    loaded = _load(args.translator, subfolder=args.subfolder, **_where(args))
+    if isinstance(loaded, SharedSpace):
+        facts = shown = shared.describe(loaded)
+    else:
+        facts = describe(loaded)
+        shown = facts | {"metrics": _scores(loaded.metrics_), "selection": loaded.selection_}
     return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in shown.items())
 
 
@@ -117,6 +184,7 @@ def describe(translator: "Translator") -> dict[str, Any]:
         "source": translator.source_.to_dict(),
         "target": translator.target_.to_dict(),
         "n_pairs": translator.n_pairs_,
+        "selection": translator.selection_ and translator.selection_.to_dict(),
         "dataset": translator.dataset_,
         "metrics": translator.metrics_,
         "commit": translator.commit,
@@ -137,13 +205,17 @@ def evaluate(args: argparse.Namespace) -> Result:
     """Reports how well a translator does on held-out pairs."""
     from hf_latent_bridge import AutoTranslator, evaluate
 
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    where = _where(args)
+    translator = AutoTranslator.from_pretrained(args.translator, subfolder=args.subfolder, **where)
     _check_place(translator, args)
+    other = args.target_subfolder
+    searched = other and AutoTranslator.from_pretrained(args.translator, subfolder=other, **where)
     pairs = inputs.open_pairs(args, args.split)
     if args.max_pairs is not None:
         pairs = pairs.sample(args.max_pairs, seed=args.seed)
+    labels, bank = inputs.sampled_labels(args), inputs.read_bank(args)
     source = inputs.load_side(args, "source", translator.source_)
-    target = inputs.load_side(args, "target", translator.target_)
+    target = inputs.load_side(args, "target", searched.source_ if searched else translator.target_)
     report = evaluate(
         translator,
         source,
@@ -154,6 +226,11 @@ def evaluate(args: argparse.Namespace) -> Result:
         seed=args.seed,
         n_bootstrap=args.bootstrap,
         n_permutations=args.permutations,
+        hubness=args.hubness,
+        bank=bank,
+        n_neighbors=args.n_neighbors,
+        labels=labels,
+        target_translator=searched,
     )
     place = _write_results(translator, report.to_dict(), args)
     told = [f"saved in {where}" if kind == "saved" else where for kind, where in place.items()]
@@ -161,10 +238,16 @@ def evaluate(args: argparse.Namespace) -> Result:
 
 
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
+    from hf_latent_bridge.atomic import check_writable
+
+    if args.subfolder and (args.push or args.save):
+        raise ValueError("--save and --push are for a translator with a repo or folder of its own")
     if args.push and translator.repo_id is None:
         raise ValueError(f"--push writes to a repo, and {args.translator} is a folder: use --save")
     if args.save and translator.repo_id is not None:
         raise ValueError(f"--save writes to a folder, and {args.translator} is a repo: use --push")
+    if args.save:
+        check_writable(Path(args.translator))
 
 
 def _write_results(
@@ -191,44 +274,53 @@ def _write_results(
 def fit(args: argparse.Namespace) -> Result:
     """Fits a translator on paired items and saves it."""
     from hf_latent_bridge import evaluate
+    from hf_latent_bridge.atomic import check_writable
     from hf_latent_bridge.fitting.processes import Processes
     from hf_latent_bridge.hub.published import check_save_directory
 
-    translator = _new_translator(args.type, args.param)
+    given_type = None if args.type == "auto" else _new_translator(args.type, args.param)
     check_save_directory(args.output)
+    check_writable(Path(args.output))
     inputs.check_choice(args)
     inputs.check_encoders(args)
     pairs = inputs.open_pairs(args, args.split)
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
     source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
-    _fit(translator, source, target, inputs.choose(args, pairs, source), args)
+    anchors = inputs.choose(args, pairs, source)
+    translator = _fit(
+        given_type or inputs.read_choice(args, anchors), source, target, anchors, args
+    )
     for side, facts in given.items():
         setattr(translator, f"{side}_", replace(getattr(translator, f"{side}_"), **facts))
     if not Processes.current().is_first:
         return {}, ""
     translator.save_pretrained(args.output)
     text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
+    if translator.selection_ is not None:
+        text += f"\n{translator.selection_}"
     if held_out is not None:
-        common = {"batch_size": args.batch_size, "progress": args.progress}
-        report = evaluate(translator, source, target, held_out, **common)
+        options = {"batch_size": args.batch_size, "progress": args.progress}
+        if (bank := translator.query_bank_) is not None:
+            options |= {"hubness": "csls", "n_neighbors": min(10, len(bank))}
+        report = evaluate(translator, source, target, held_out, **options)
         translator.save_pretrained(args.output, metrics=report)
         text += f"\n{report}"
     return {"output": args.output, **describe(translator)}, text
 
 
 def _fit(
-    translator: "Translator",
+    translator: "Translator | TranslatorChoice",
     source: "EncoderLike | None",
     target: "EncoderLike | None",
     pairs: "PairSource",
     args: argparse.Namespace,
-) -> None:
+) -> "Translator":
     import torch
 
     from hf_latent_bridge import fit_translator
 
-    fit_translator(
+    fitted: Translator = fit_translator(
         translator,
         source,
         target,
@@ -243,6 +335,7 @@ def _fit(
         bank_size=args.bank_size,
         progress=args.progress,
     )
+    return fitted
 
 
 def _new_translator(kind: str, params: Sequence[str]) -> "Translator":

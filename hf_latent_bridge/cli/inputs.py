@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import Encoder, Pairs
+    from hf_latent_bridge import Encoder, Pairs, TranslatorChoice
     from hf_latent_bridge.data.streams import StreamedPairs
     from hf_latent_bridge.encoders.base import EncoderLike
+    from hf_latent_bridge.latents import Array
+    from hf_latent_bridge.translation.folding import Folding
     from hf_latent_bridge.vectors.reader import VectorSource
 
 SIDES = ("source", "target")
@@ -79,14 +81,44 @@ def check_choice(args: argparse.Namespace) -> None:
     """
     if args.evaluate_split and has_vectors(args):
         raise ValueError("--evaluate-split is a split of --dataset: use `latent-bridge evaluate`")
+    if args.type != "auto" and (args.objective or args.decoder):
+        raise ValueError("--objective and --decoder are for --type auto")
+    if args.type == "auto" and args.param:
+        raise ValueError("--type auto chooses the parameters: leave --param out")
+    by_class = args.objective == "classification"
+    if args.decoder and not by_class:
+        raise ValueError("--decoder is for --objective classification")
+    if by_class and not (args.decoder or args.label_column):
+        raise ValueError("--objective classification needs --label-column or --decoder")
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
     if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
         raise ValueError("--anchors balanced needs --label-column, and no --deduplicate")
 
 
+def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "TranslatorChoice":
+    """What `--type auto` is to do, with the labels of the chosen pairs."""
+    from hf_latent_bridge import Pairs, TranslatorChoice, load_decoder
+
+    labels = None
+    if args.objective == "classification" and args.label_column is not None:
+        if not isinstance(pairs, Pairs):
+            raise ValueError("--label-column needs pairs that can be read twice, not --stream")
+        every = _labels(args)
+        labels = list(every) if pairs.rows is None else [every[row] for row in pairs.rows.tolist()]
+    decoder = None if args.decoder is None else load_decoder(args.decoder)
+    return TranslatorChoice(
+        args.objective or "reconstruction", labels=labels, decoder=decoder, seed=args.seed
+    )
+
+
 def load_side(args: argparse.Namespace, side: str, name: Any, **own: Any) -> "EncoderLike | None":
-    """The encoder of a side, cached; None where its latents are given.
+    """The encoder of a side, cached; None where its latents are given."""
+    return None if is_given(args, side) else cached_encoder(args, name, **own)
+
+
+def cached_encoder(args: argparse.Namespace, name: Any, **own: Any) -> "EncoderLike":
+    """An encoder whose latents are cached.
 
     A folder's encoder is not cached, for no commit tells its latents apart.
     """
@@ -94,10 +126,9 @@ def load_side(args: argparse.Namespace, side: str, name: Any, **own: Any) -> "En
 
     from hf_latent_bridge import CachedEncoder, load_encoder
 
-    if is_given(args, side):
-        return None
     autocast = args.autocast and getattr(torch, args.autocast)
     running = {"device": args.device, "autocast": autocast, "compile": args.compile}
+    running["force_download"] = args.force_download
     encoder: Encoder = load_encoder(name, **running, **own)
     if args.no_cache or encoder.space.revision is None:
         return encoder
@@ -172,11 +203,57 @@ def _columns(
     from hf_latent_bridge import load_pairs
 
     options = {"split": split, "source": source, "target": args.target_column}
-    options |= {"revision": args.dataset_revision}
+    options |= {"revision": args.dataset_revision, "force_download": args.force_download}
     options |= {"streaming": args.stream if stream is None else stream}
     return reduce(
         add, [load_pairs(data, args.name or None, **options) for data in [args.dataset, *args.also]]
     )
+
+
+def sampled_labels(args: argparse.Namespace) -> Sequence[Any] | None:
+    """The labels of the pairs that `evaluate` uses; None where no column is named.
+
+    Raises:
+        ValueError: The pairs come from files of vectors.
+    """
+    if args.label_column is None:
+        return None
+    if has_vectors(args):
+        raise ValueError("--label-column is a column of --dataset, and files of vectors were given")
+    pairs = _columns(args, args.split, args.label_column, stream=False)
+    if args.max_pairs is not None:
+        pairs = pairs.sample(args.max_pairs, seed=args.seed)
+    return list(pairs.source)
+
+
+def read_bank(args: argparse.Namespace) -> "Array | None":
+    """The latents in the file that `--bank` names, (m, d); None without."""
+    import numpy as np
+
+    from hf_latent_bridge.vectors.formats import open_vectors
+    from hf_latent_bridge.vectors.reader import VectorSource
+
+    if args.bank is None:
+        return None
+    blocks = open_vectors(VectorSource(args.bank)).blocks()
+    return np.concatenate([block.vectors for block in blocks])
+
+
+def read_folding(args: argparse.Namespace) -> "Folding | None":
+    """How `translate` folds; None where it only translates.
+
+    Raises:
+        ValueError: Options of a folding without `--fold`.
+    """
+    from hf_latent_bridge.translation.folding import Folding
+
+    given = {name: getattr(args, name) for name in ("metric", "input_space")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.fold is None:
+        if given or args.bank:
+            raise ValueError("--metric, --input-space and --bank are for --fold items or queries")
+        return None
+    return Folding(args.fold, bank=read_bank(args), n_neighbors=args.n_neighbors, **given)
 
 
 def _labels(args: argparse.Namespace) -> Sequence[Any]:

@@ -1,7 +1,7 @@
 """The options of each command, and what they may be."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 Group = argparse._ArgumentGroup
@@ -37,7 +37,13 @@ def _written() -> str:
     return writable()
 
 
-_REGISTERED = {"types": _types, "formats": _formats, "written": _written}
+def _stores() -> str:
+    from hf_latent_bridge.vectors.stores.registry import addressable
+
+    return addressable()
+
+
+_REGISTERED = {"types": _types, "formats": _formats, "written": _written, "stores": _stores}
 
 
 def add_fit(command: Command) -> None:
@@ -61,7 +67,12 @@ def add_fit(command: Command) -> None:
     _add_choice(_add_pairs(command, "fit on a sample of N pairs"))
     _add_rows(command)
     method = command.add_argument_group("translator")
-    method.add_argument("--type", default="ortho", help="one of {types} (default: ortho)")
+    method.add_argument(
+        "--type",
+        default="ortho",
+        help="one of {types}; or auto for the one that does best on held-out pairs "
+        "(default: ortho)",
+    )
     method.add_argument(
         "--param",
         action="append",
@@ -76,14 +87,91 @@ def add_fit(command: Command) -> None:
         metavar="N",
         help="publish N translated source items with it, by which searches correct for hubs",
     )
+    method.add_argument(
+        "--objective",
+        choices=("reconstruction", "counterpart", "ranking", "classification"),
+        help="what --type auto is to do best: R², the same item first, the target's own "
+        "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
+    )
+    method.add_argument(
+        "--decoder", metavar="REPO", help="head of the target for --objective classification"
+    )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
-    running = _add_running(command)
+    _add_gemm_dtype(_add_running(command))
+
+
+def add_fit_shared(command: Command) -> None:
+    """Options of `fit-shared`."""
+    views = command.add_argument_group("views")
+    for flag, value, what in (
+        ("view", "REPO", "a view and its encoder, repo id or folder; once for each encoder"),
+        ("view-column", "COLUMN", "the column that a view reads, in place of --column"),
+        ("view-modality", "MODALITY", "what its encoder encodes, where it can do several"),
+        (
+            "view-vectors",
+            "FILE",
+            "a view's latents, in place of encoders and a dataset ({formats})",
+        ),
+    ):
+        views.add_argument(
+            f"--{flag}", action="append", default=[], metavar=f"NAME={value}", help=what
+        )
+    views.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
+    items = command.add_argument_group("items")
+    items.add_argument("--dataset", metavar="REPO", help="Hub dataset or folder")
+    items.add_argument(
+        "--name", action="append", help="its configuration; may be repeated to read several"
+    )
+    items.add_argument("--split", help="such as train")
+    items.add_argument("--dataset-revision", metavar="REV", help="branch, tag or commit of it")
+    items.add_argument("--stream", action="store_true", help="read once, without downloading first")
+    items.add_argument("--column", help="what the encoders read")
+    items.add_argument(
+        "--max-pairs", type=_positive, metavar="N", help="fit on a sample of N items"
+    )
+    items.add_argument("--seed", type=int, default=0, help="seeds the sample (default: 0)")
+    items.add_argument(
+        "--deduplicate", action="store_true", help="leave out items that came before"
+    )
+    space = command.add_argument_group("space")
+    space.add_argument(
+        "--dim",
+        type=_or_auto(int),
+        default=64,
+        metavar="N",
+        help="number of axes, or auto (default: 64)",
+    )
+    space.add_argument(
+        "--alpha",
+        type=_or_auto(float),
+        default="auto",
+        metavar="NUMBER",
+        help="penalty; auto for the one with the most held-out information (default: auto)",
+    )
+    space.add_argument("--output", required=True, metavar="DIR", help="folder for the space")
+    _add_rows(command)
+    _add_gemm_dtype(_add_running(command))
+
+
+def _add_gemm_dtype(running: Group) -> None:
     running.add_argument(
         "--gemm-dtype",
         choices=("float32", "float64"),
         default="float64",
         help="in which products of latents are taken (default: float64)",
     )
+
+
+def _or_auto(kind: type[int] | type[float]) -> Callable[[str], float | Literal["auto"]]:
+    def read(text: str) -> float | Literal["auto"]:
+        if text == "auto":
+            return "auto"
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number or auto, got {text!r}") from None
+
+    return read
 
 
 def _add_choice(pairs: Group) -> None:
@@ -93,7 +181,11 @@ def _add_choice(pairs: Group) -> None:
         default="uniform",
         help="how the sample is drawn (default: uniform)",
     )
-    pairs.add_argument("--label-column", metavar="COLUMN", help="classes for --anchors balanced")
+    pairs.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="classes for --anchors balanced and --objective classification",
+    )
     pairs.add_argument(
         "--deduplicate", action="store_true", help="leave out pairs that came before"
     )
@@ -138,10 +230,26 @@ def add_evaluate(command: Command) -> None:
     add_translator(command)
     _add_pairs(command, "use a sample of N pairs")
     report = command.add_argument_group("report")
+    report.add_argument(
+        "--target-subfolder",
+        metavar="DIR",
+        help="of a shared space: the view that is searched, which translates the target's latents",
+    )
     for name, what in (("bootstrap", "draws behind the intervals"), ("permutations", "shuffles")):
         report.add_argument(
             f"--{name}", type=_positive, default=1000, metavar="N", help=f"{what} (default: 1000)"
         )
+    report.add_argument(
+        "--hubness",
+        choices=("csls",),
+        help="report searches too, plain and with correction for items that come up everywhere",
+    )
+    _add_bank(report, "for --hubness")
+    report.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="classes of the pairs, to report how many neighbours share them",
+    )
     place = report.add_mutually_exclusive_group()
     place.add_argument(
         "--save", action="store_true", help="write it into the config and card of the folder"
@@ -157,9 +265,26 @@ def add_evaluate(command: Command) -> None:
     _add_running(command)
 
 
+def _add_bank(group: Group, use: str) -> None:
+    group.add_argument(
+        "--bank",
+        metavar="FILE",
+        help=f"{use}: target latents of queries, in a file of {{formats}} "
+        "(default: the bank that the translator keeps)",
+    )
+    group.add_argument(
+        "--n-neighbors",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help=f"{use}: how many of the bank's nearest count (default: 10)",
+    )
+
+
 def add_translate(command: Command) -> None:
     """Options of `translate`."""
     add_translator(command)
+    add_force_download(command)
     command.add_argument(
         "input",
         help="file or folder of latents, one row per item ({formats}); Hub dataset or folder "
@@ -183,6 +308,24 @@ def add_translate(command: Command) -> None:
         type=_scale,
         help="what stored integers are multiplied by, or binary for bits packed in bytes",
     )
+    folding = command.add_argument_group("folding, for a store that corrects for hubs by CSLS")
+    folding.add_argument(
+        "--fold",
+        choices=("items", "queries"),
+        help="fold the items that the store holds, or the queries that it is asked",
+    )
+    folding.add_argument(
+        "--metric",
+        choices=("dot", "cosine", "euclidean"),
+        help="what the store ranks by (default: dot)",
+    )
+    folding.add_argument(
+        "--input-space",
+        choices=("source", "target"),
+        help="source: translate the input first; target: it holds target latents already, fold "
+        "them only (default: source)",
+    )
+    _add_bank(folding, "for --fold items")
     running = command.add_argument_group("running")
     running.add_argument(
         "--dtype",
@@ -222,6 +365,121 @@ def add_translate(command: Command) -> None:
     )
 
 
+def add_gate(command: Command) -> None:
+    """Options of `gate`."""
+    command.add_argument(
+        "--translator", required=True, metavar="REPO", help="translator: repo id or folder"
+    )
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    for part, what in (("queries", "what is asked"), ("corpus", "what is searched, or a sample")):
+        group = command.add_argument_group(f"{part}: {what}")
+        group.add_argument(
+            f"--{part}",
+            metavar="DATA",
+            help="items that both encoders encode: a Hub dataset, or a .jsonl, .csv or .parquet "
+            "file",
+        )
+        group.add_argument(f"--{part}-split", metavar="SPLIT", help="split of a Hub dataset")
+        group.add_argument(
+            f"--{part}-column", default="text", metavar="COLUMN", help="(default: text)"
+        )
+        group.add_argument(
+            f"--{part}-id-column",
+            metavar="COLUMN",
+            help="ids, as --relevance names them (default: the number of the row, from 0)",
+        )
+        for side in ("source", "target"):
+            group.add_argument(
+                f"--{part}-{side}-vectors",
+                metavar="FILE",
+                help=f"latents by the {side} encoder, in place of items ({{formats}})",
+            )
+    judging = command.add_argument_group("judging")
+    judging.add_argument(
+        "--translates",
+        choices=("corpus", "queries"),
+        default="corpus",
+        help="which side is translated (default: corpus)",
+    )
+    judging.add_argument(
+        "--relevance",
+        metavar="FILE",
+        help="judgements: lines of query, item and gain, or qrels of TREC; without, the native "
+        "ranking is the yardstick",
+    )
+    judging.add_argument("--slice-column", metavar="COLUMN", help="of --queries: shown apart")
+    judging.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
+    judging.add_argument(
+        "--pass-at",
+        type=float,
+        metavar="SHARE",
+        help="retention that the lower end of the interval must reach (default: 0.95, without "
+        "judgements 0.6)",
+    )
+    judging.add_argument(
+        "--warn-at",
+        type=float,
+        metavar="SHARE",
+        help="mean retention below which it fails (default: 0.9, without judgements 0.4)",
+    )
+    judging.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write it here too, as .md, .json or .html; may be repeated",
+    )
+    judging.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    _add_running(command)
+
+
+def add_migrate(command: Command) -> None:
+    """Options of `migrate`."""
+    command.add_argument("source", help="URL of the old vectors ({stores})")
+    command.add_argument(
+        "target", help="URL of the new ones: another collection, or ?vector=NEW in the same one"
+    )
+    command.add_argument("--translator", metavar="REPO", help="translator: repo id or folder")
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    add_force_download(command)
+    command.add_argument(
+        "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
+    )
+    way = command.add_argument_group("instead of moving").add_mutually_exclusive_group()
+    way.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, and write nothing"
+    )
+    way.add_argument(
+        "--rollback",
+        action="store_true",
+        help="give the alias back and remove the target that an earlier run has made",
+    )
+    plan = command.add_argument_group("with --dry-run: what encoding again would cost")
+    plan.add_argument("--text-field", metavar="FIELD", help="field of the payload with the text")
+    plan.add_argument("--price", type=float, metavar="P", help="of a million tokens")
+    running = command.add_argument_group("running")
+    running.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=1000,
+        metavar="N",
+        help="rows read, translated and written at a time (default: 1000)",
+    )
+    running.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        help="where it is noted which target a migration has made (default: "
+        "latent-bridge/migrations in the folder HF_HOME)",
+    )
+    running.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for one request to a store (default: 60)",
+    )
+
+
 def add_push(command: Command) -> None:
     """Options of `push`."""
     command.add_argument("folder", help="what `fit --output` or save_pretrained wrote")
@@ -235,10 +493,19 @@ def add_push(command: Command) -> None:
     )
 
 
+def add_info(command: Command) -> None:
+    """Options of `info`."""
+    add_translator(command)
+    add_force_download(command)
+
+
 def add_translator(command: Command) -> None:
-    """Which translator; all that `info` needs."""
+    """Which translator."""
     command.add_argument("translator", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    command.add_argument(
+        "--subfolder", metavar="DIR", help="its folder, such as the name of a shared space's view"
+    )
 
 
 def _add_pairs(command: Command, sample: str) -> Group:
@@ -296,8 +563,18 @@ def _add_pairs(command: Command, sample: str) -> Group:
     return pairs
 
 
+def add_force_download(command: Command | Group) -> None:
+    """The cure of a damaged download."""
+    command.add_argument(
+        "--force-download",
+        action="store_true",
+        help="download what is loaded from the Hub again, such as after a download was damaged",
+    )
+
+
 def _add_running(command: Command) -> Group:
     running = command.add_argument_group("running")
+    add_force_download(running)
     running.add_argument(
         "--batch-size",
         type=_positive,

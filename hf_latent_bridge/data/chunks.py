@@ -1,8 +1,8 @@
 """Chunks of consecutive pairs, the unit of reading, and how processes share them out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,23 +29,27 @@ class Chunk:
     Attributes:
         number: Which chunk of the dataset.
         rows: Row number of each pair in the dataset, (n,), or in its shard where `sharded`.
-        source: Items for the source side.
-        target: Items for the target side.
+        columns: The items of each side or view, by its name.
         sharded: Whether row numbers start anew in each shard.
     """
 
     number: ChunkNumber
     rows: Rows
-    source: Items
-    target: Items
+    columns: Mapping[str, Items]
     sharded: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def items(self, side: str) -> Items:
-        """The items of one side, "source" or "target"."""
-        return self.source if side == "source" else self.target
+    @property
+    def source(self) -> Items:
+        """Items for the source encoder."""
+        return self.columns["source"]
+
+    @property
+    def target(self) -> Items:
+        """Items for the target encoder."""
+        return self.columns["target"]
 
     def bad_row(self, index: int, side: str, reason: str) -> BadRow:
         """Describes an unusable item by its index in this chunk."""
@@ -54,8 +58,8 @@ class Chunk:
 
     def keep(self, indices: Rows) -> "Chunk":
         """The chunk with some of its pairs."""
-        source, target = (_pick(items, indices) for items in (self.source, self.target))
-        return Chunk(self.number, self.rows[indices], source, target, self.sharded)
+        columns = {name: _pick(items, indices) for name, items in self.columns.items()}
+        return Chunk(self.number, self.rows[indices], columns, self.sharded)
 
     def __str__(self) -> str:
         shard = f" of shard {self.number.shard}" if self.sharded else ""
@@ -82,12 +86,17 @@ class Share:
 EVERYTHING = Share()
 
 
+@runtime_checkable
 class PairSource(Protocol):
     """Pairs that can be read in one pass, by one or several processes."""
 
     @property
     def dataset(self) -> dict[str, Any]:
         """Where the pairs come from; JSON values, recorded in the translator's config."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of the chunks: "source" and "target", or the names of views."""
 
     def rows_of(self, share: Share, size: int) -> int | None:
         """Number of pairs in the chunks of a process; None if only reading them would tell."""

@@ -1,4 +1,4 @@
-"""load_pairs: from a dataset, lists or files to pairs, chosen as asked."""
+"""load_pairs and load_views: from a dataset, lists or files to pairs, chosen as asked."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -7,8 +7,8 @@ from operator import add, getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from hf_latent_bridge.data.pairs import Pairs
-from hf_latent_bridge.data.streams import StreamedPairs
+from hf_latent_bridge.data.pairs import Pairs, Views, of_columns
+from hf_latent_bridge.data.streams import StreamedPairs, StreamedViews
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.names import check_name
 from hf_latent_bridge.vectors.columns import VectorColumn
@@ -105,29 +105,88 @@ def load_pairs(
     """
     if data is None or isinstance(data, str | Path):
         check_name(data, wanted="a dataset's repo id, a folder, a dataset or two columns")
-    pairs: Pairs | StreamedPairs = reduce(
-        add,
-        (
-            _open(data, part, source, target, name=config, streaming=streaming, **options)
-            for config in _each(name)
-            for part in _each(split)
-        ),
-    )
+    if isinstance(data, list | tuple):
+        pairs: Any = _pair_up(data, source, target)
+    else:
+        sides = {"source": source, "target": target or source}
+        pairs = _read(data, name, split, sides, streaming=streaming, **options)
     if deduplicate:
         pairs = pairs.deduplicate()
-    return pairs if max_pairs is None else pairs.sample(max_pairs, seed=seed)
+    chosen: Pairs | StreamedPairs = (
+        pairs if max_pairs is None else pairs.sample(max_pairs, seed=seed)
+    )
+    return chosen
+
+
+def load_views(
+    data: "str | Path | Dataset | IterableDataset | Columns",
+    views: Mapping[str, str] | None = None,
+    name: Names = None,
+    *,
+    split: Names = None,
+    max_pairs: int | None = None,
+    seed: int = 0,
+    deduplicate: bool = False,
+    streaming: bool = False,
+    **options: Unpack[DatasetOptions],
+) -> Pairs | Views | StreamedPairs | StreamedViews:
+    """Picks a column for each of several views, for `fit_shared_space`.
+
+    Several views may read one column (encoders of the same texts), or each its own (a picture and
+    its title). It takes and refuses what `load_pairs` does.
+
+    Args:
+        data: A Hub dataset's repo id, a folder, a dataset or a mapping of columns; or, without
+            `views`, a mapping from each view to its list, array or file of vectors.
+        views: The column for each view, by its name.
+        name: Configuration of a Hub dataset, or several.
+        split: Split of a Hub dataset or folder, or several.
+        max_pairs: Take a sample of this many items, without replacement; None for all.
+        seed: Seeds the sample.
+        deduplicate: Leave out items whose content came before, in all views; reads all of them.
+        streaming: Read the dataset once from front to end instead of downloading it first.
+        options: As for `load_pairs`.
+
+    Raises:
+        InvalidPairsError: No such column, unequal lengths, no rows.
+    """
+    if views is None:
+        if not isinstance(data, Mapping):
+            raise InvalidPairsError(
+                "views need a dataset and the column for each view, "
+                "load_views('me/news', {'minilm': 'text', 'mpnet': 'text'}), or a mapping from "
+                f"views to files or arrays; got {type(data).__name__} alone"
+            )
+        items: Pairs | Views | StreamedPairs | StreamedViews = of_columns(
+            {view: _side(column, None) for view, column in data.items()}, {}
+        )
+    else:
+        items = _read(data, name, split, views, streaming=streaming, **options)
+    if deduplicate:
+        items = items.deduplicate()
+    return items if max_pairs is None else items.sample(max_pairs, seed=seed)
 
 
 def _each(names: Names) -> Iterable[str | None]:
     return [names] if names is None or isinstance(names, str) else names
 
 
+def _read(
+    data: Any, name: Names, split: Names, columns: Mapping[str, str | None], **options: Any
+) -> Any:
+    """The columns of all configurations and splits, one behind the other."""
+    parts = (
+        _open(data, part, columns, name=config, **options)
+        for config in _each(name)
+        for part in _each(split)
+    )
+    return reduce(add, parts)
+
+
 def _open(
-    data: Any, split: str | None, source: str | None, target: str | None, **options: Any
-) -> Pairs | StreamedPairs:
-    if isinstance(data, list | tuple):
-        return _pair_up(data, source, target)
-    columns, record = data, {"split": split} if split else {}
+    data: Any, split: str | None, wanted: Mapping[str, str | None], **options: Any
+) -> Pairs | Views | StreamedPairs | StreamedViews:
+    columns, record = data, dict[str, Any]({"split": split} if split else {})
     own = isinstance(data, str | Path)
     is_array = hasattr(data, "ndim") and not hasattr(data, "keys")  # a data frame has both
     if is_array or isinstance(data, VectorSource) or (own and Path(data).is_file()):
@@ -143,12 +202,14 @@ def _open(
     if options["streaming"] and hasattr(columns, "to_iterable_dataset"):
         columns = columns.to_iterable_dataset()
     known = _names(columns)
-    sides = _known(source, known), _known(target or source, known)
-    record |= dict(zip(("source", "target"), sides, strict=True))
+    picked = {name: _known(column, known) for name, column in wanted.items()}
+    two_sided = set(picked) == {"source", "target"}
+    record |= picked if two_sided else {"views": picked}
     if hasattr(columns, "num_shards") and not hasattr(columns, "__len__"):
-        return StreamedPairs.of(columns, sides, record, by_shard=own)
+        kind = StreamedPairs if two_sided else StreamedViews
+        return kind.of(columns, picked, record, by_shard=own)
     pick = dataset_column if hasattr(columns, "select_columns") else getitem
-    return Pairs(pick(columns, sides[0]), pick(columns, sides[1]), record)
+    return of_columns({name: pick(columns, column) for name, column in picked.items()}, record)
 
 
 def _pair_up(data: Sequence[Any], source: str | None, target: str | None) -> Pairs:

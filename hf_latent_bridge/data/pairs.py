@@ -1,9 +1,10 @@
 """Pairs whose rows can be read by number: lists, arrays, files of vectors, map-style datasets."""
 
+import abc
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,62 +24,68 @@ from hf_latent_bridge.latents import check_kind
 from hf_latent_bridge.vectors.columns import Concatenation, fingerprint, read_rows, select
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Items for the source encoder, each with its counterpart for the target encoder.
+class _Table(abc.ABC):
+    """Columns of items whose rows can be read by number, row by row the same thing."""
 
-    Attributes:
-        source: Items for the source encoder.
-        target: Items for the target encoder, row by row the counterparts.
-        dataset: Where they come from; JSON values, recorded in the translator's config.
-        rows: Row number of each pair in the dataset, (n,); None for 0, 1, 2 and so on.
-    """
+    dataset: dict[str, Any]
+    rows: Rows | None
 
-    source: Sequence[Any]
-    target: Sequence[Any]
-    dataset: dict[str, Any] = field(default_factory=dict)
-    rows: Rows | None = None
+    @property
+    @abc.abstractmethod
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """The items of each side or view, by its name."""
 
-    def __post_init__(self) -> None:
-        if isinstance(self.source, str) or isinstance(self.target, str):
-            raise InvalidPairsError(
-                "pairs need two lists of items, got one text: wrap it in a list"
-            )
-        for side in (self.source, self.target):
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sides or views, by name."""
+        return tuple(self.columns)
+
+    def _check(self) -> None:
+        for side in self.columns.values():
+            if isinstance(side, str):
+                raise InvalidPairsError(
+                    "pairs need lists of items, got one text: wrap it in a list"
+                )
             check_kind(side)
             if not hasattr(side, "__len__"):
                 raise InvalidPairsError(
-                    f"pairs need two lists of items, got {type(side).__name__} {side!r:.40}"
+                    f"pairs need lists of items, got {type(side).__name__} {side!r:.40}"
                 )
-        if len(self.source) != len(self.target):
+        counts = [len(side) for side in self.columns.values()]
+        if len(set(counts)) > 1:
             raise InvalidPairsError(
-                f"pairs need as many source as target items, got {len(self.source)} and "
-                f"{len(self.target)}"
+                f"pairs need as many {' as '.join(self.names)} items, got "
+                f"{' and '.join(map(str, counts))}"
             )
-        if len(self.source) == 0:
+        if len(self) == 0:
             raise InvalidPairsError("pairs need at least one item, got none")
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(next(iter(self.columns.values())))
 
-    def __repr__(self) -> str:
-        source, target = type(self.source).__name__, type(self.target).__name__
-        return f"{len(self):,} Pairs of {source} and {target}, dataset={self.dataset}"
-
-    def __add__(self, other: "Pairs") -> "Pairs":
+    def __add__(self, other: Self) -> Self:
         """These pairs, followed by the others."""
-        if not isinstance(other, Pairs):
+        kind = type(self).__name__
+        if not isinstance(other, type(self)):
             raise InvalidPairsError(
-                f"pairs of one kind can be added, got Pairs and {type(other).__name__}: "
+                f"pairs of one kind can be added, got {kind} and {type(other).__name__}: "
                 "load both with streaming=True or both without"
             )
-        return Pairs(
-            Concatenation([self.source, other.source]),
-            Concatenation([self.target, other.target]),
-            combined_record(self.dataset, other.dataset),
-        )
+        if other.names != self.names:
+            raise InvalidPairsError(f"{kind} of {self.names} and of {other.names} cannot be added")
+        columns = {
+            name: Concatenation([column, other.columns[name]])
+            for name, column in self.columns.items()
+        }
+        return self._of(columns, combined_record(self.dataset, other.dataset), None)
 
-    def sample(self, n: int, *, seed: int = 0) -> "Pairs":
+    @abc.abstractmethod
+    def _of(
+        self, columns: Mapping[str, Sequence[Any]], dataset: dict[str, Any], rows: Rows | None
+    ) -> Self:
+        """Others of this kind."""
+
+    def sample(self, n: int, *, seed: int = 0) -> Self:
         """A sample of `n` pairs without replacement, in their order; all if there are fewer.
 
         Streaming the dataset gives the same sample.
@@ -93,23 +100,22 @@ class Pairs:
         record = {"max_pairs": n, "seed": seed} if self.dataset else {}
         return self.select(smallest(keys, n), **record)
 
-    def deduplicate(self) -> "Pairs":
+    def deduplicate(self) -> Self:
         """The first pair of each content; reads all pairs once."""
         seen, kept = Deduplicator(), []
         for chunk in self.chunks(CHUNK_SIZE):
-            first = seen.first_times(chunk.source, chunk.target)
-            kept.append(first + chunk.number.index * CHUNK_SIZE)
+            kept.append(seen.first_times(chunk.columns) + chunk.number.index * CHUNK_SIZE)
         return self.select(np.concatenate(kept), **({"deduplicated": True} if self.dataset else {}))
 
-    def select(self, indices: Rows, **record: Any) -> "Pairs":
+    def select(self, indices: Rows, **record: Any) -> Self:
         """Some of the pairs, read when needed.
 
         Args:
             indices: Which pairs, (n,).
             record: Entries to add to the record of the dataset, such as how they were chosen.
         """
-        source, target = (select(column, indices) for column in (self.source, self.target))
-        return Pairs(source, target, {**self.dataset, **record}, self.row_numbers(indices))
+        columns = {name: select(column, indices) for name, column in self.columns.items()}
+        return self._of(columns, {**self.dataset, **record}, self.row_numbers(indices))
 
     def row_numbers(self, indices: Rows) -> Rows:
         """Row numbers in the dataset of some of the pairs."""
@@ -125,7 +131,7 @@ class Pairs:
         if "revision" in self.dataset:
             rows = "all" if self.rows is None else digest(self.rows).hex()
             return f"{len(self)} {json.dumps(self.dataset, sort_keys=True)} {rows}"
-        return f"{fingerprint(self.source)} {fingerprint(self.target)}"
+        return " ".join(map(fingerprint, self.columns.values()))
 
     def chunks(
         self, size: int, *, share: Share = EVERYTHING, after: ChunkNumber | None = None
@@ -135,8 +141,42 @@ class Pairs:
             number = ChunkNumber(0, index)
             if share.owns(number) and (after is None or number > after):
                 indices = np.arange(start, min(start + size, len(self)))
-                source, target = (read_rows(c, indices) for c in (self.source, self.target))
-                yield Chunk(number, self.row_numbers(indices), source, target)
+                columns = {name: read_rows(c, indices) for name, c in self.columns.items()}
+                yield Chunk(number, self.row_numbers(indices), columns)
+
+
+@dataclass(frozen=True)
+class Pairs(_Table):
+    """Items for the source encoder, each with its counterpart for the target encoder.
+
+    Attributes:
+        source: Items for the source encoder.
+        target: Items for the target encoder, row by row the counterparts.
+        dataset: Where they come from; JSON values, recorded in the translator's config.
+        rows: Row number of each pair in the dataset, (n,); None for 0, 1, 2 and so on.
+    """
+
+    source: Sequence[Any]
+    target: Sequence[Any]
+    dataset: dict[str, Any] = field(default_factory=dict)
+    rows: Rows | None = None
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """The items of both sides."""
+        return {"source": self.source, "target": self.target}
+
+    def __repr__(self) -> str:
+        source, target = type(self.source).__name__, type(self.target).__name__
+        return f"{len(self):,} Pairs of {source} and {target}, dataset={self.dataset}"
+
+    def _of(
+        self, columns: Mapping[str, Sequence[Any]], dataset: dict[str, Any], rows: Rows | None
+    ) -> "Pairs":
+        return Pairs(columns["source"], columns["target"], dataset, rows)
 
     def batches(self, size: int) -> Iterator[tuple[list[Any], list[Any]]]:
         """Consecutive batches of at most `size` pairs.
@@ -147,9 +187,52 @@ class Pairs:
         screen = Screen(latents=False)
         for chunk in self.chunks(size):
             for side in ("source", "target"):
-                for index, reason in screen.reasons(chunk.items(side)).items():
+                for index, reason in screen.reasons(chunk.columns[side]).items():
                     raise InvalidPairsError(f"{chunk.bad_row(index, side, reason)}: drop this pair")
             yield list(chunk.source), list(chunk.target)
+
+
+@dataclass(frozen=True)
+class Views(_Table):
+    """Items of several views, row by row the same thing; for a space that encoders share.
+
+    Attributes:
+        items: The items of each view, by its name.
+        dataset: Where they come from; JSON values, recorded in the configs.
+        rows: Row number of each item in the dataset, (n,); None for 0, 1, 2 and so on.
+    """
+
+    items: Mapping[str, Sequence[Any]]
+    dataset: dict[str, Any] = field(default_factory=dict)
+    rows: Rows | None = None
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise InvalidPairsError("views need at least one column of items, got none")
+        self._check()
+
+    @property
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """The items of each view, by its name."""
+        return self.items
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{name} ({type(c).__name__})" for name, c in self.columns.items())
+        return f"Views of {len(self):,} items: {kinds}, dataset={self.dataset}"
+
+    def _of(
+        self, columns: Mapping[str, Sequence[Any]], dataset: dict[str, Any], rows: Rows | None
+    ) -> "Views":
+        return Views(columns, dataset, rows)
+
+
+def of_columns(
+    columns: Mapping[str, Sequence[Any]], dataset: dict[str, Any], rows: Rows | None = None
+) -> Pairs | Views:
+    """Pairs of a source and a target, or items of views."""
+    if set(columns) == {"source", "target"}:
+        return Pairs(columns["source"], columns["target"], dataset, rows)
+    return Views(columns, dataset, rows)
 
 
 def as_pairs(pairs: PairSource | tuple[Sequence[Any], Sequence[Any]]) -> PairSource:
@@ -161,3 +244,10 @@ def combined_record(first: dict[str, Any], second: dict[str, Any]) -> dict[str, 
     """The record of two datasets together; empty for lists, which have no record."""
     parts = [*first.get("parts", [first]), *second.get("parts", [second])]
     return {"parts": parts} if any(parts) else {}
+
+
+def as_views(items: PairSource | Mapping[str, Sequence[Any]] | Sequence[Any]) -> PairSource:
+    """Items as `load_views` gives them: from those, from columns by name, or from one list."""
+    if isinstance(items, Mapping):
+        return Views(items)
+    return items if isinstance(items, PairSource) else Views({"items": items})

@@ -1,6 +1,6 @@
 """Seeded samples without replacement, the same for streams, and deduplication."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -50,13 +50,13 @@ class Deduplicator:
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
 
-    def first_times(self, source: Items, target: Items) -> Rows:
+    def first_times(self, columns: Mapping[str, Items]) -> Rows:
         """Indices of the pairs that have not come before."""
-        return np.array(list(self._unseen(source, target)), np.int64)
+        return np.array(list(self._unseen(columns)), np.int64)
 
-    def _unseen(self, source: Items, target: Items) -> Iterable[int]:
-        for index, (item, counterpart) in enumerate(zip(source, target, strict=True)):
-            key = digest(digest(item) + digest(counterpart))
+    def _unseen(self, columns: Mapping[str, Items]) -> Iterable[int]:
+        for index, row in enumerate(zip(*columns.values(), strict=True)):
+            key = digest(b"".join(map(digest, row)))
             if key not in self._seen:
                 self._seen.add(key)
                 yield index

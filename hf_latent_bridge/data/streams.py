@@ -1,9 +1,9 @@
 """Pairs of streamed datasets: read once from beginning to end, a chunk in memory at a time."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from hf_latent_bridge.data.chunks import (
     Rows,
     Share,
 )
-from hf_latent_bridge.data.pairs import Pairs, combined_record
+from hf_latent_bridge.data.pairs import Pairs, Views, combined_record
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.vectors.datasets import decode, table_column
@@ -26,36 +26,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shard:
-    """Two columns of a piece of a stream that can be opened alone."""
+    """Columns of a piece of a stream that can be opened alone.
+
+    Attributes:
+        stream: The piece.
+        columns: Its column for each side or view, by name.
+    """
 
     stream: "IterableDataset"
-    source: str
-    target: str
+    columns: Mapping[str, str]
 
     @property
-    def features(self) -> tuple[Any, Any]:
-        """The `datasets` features of the two columns; None if they are unknown."""
+    def features(self) -> dict[str, Any]:
+        """The `datasets` feature of each side or view; None if it is unknown."""
         known = self.stream.features or {}
-        return known.get(self.source), known.get(self.target)
+        return {name: known.get(column) for name, column in self.columns.items()}
 
     def tables(self, size: int) -> Iterator[Any]:
-        """Arrow tables of at most `size` rows with columns source and target, not decoded."""
+        """Arrow tables of at most `size` rows, a column for each side or view, not decoded."""
         import pyarrow as pa
 
         for table in self.stream.with_format("arrow").iter(size):
-            columns = [table.column(self.source), table.column(self.target)]
-            yield pa.table(columns, names=["source", "target"])
+            columns = [table.column(column) for column in self.columns.values()]
+            yield pa.table(columns, names=list(self.columns))
 
     def chunk(self, number: ChunkNumber, table: Any, rows: Rows, *, sharded: bool = False) -> Chunk:
         """Decodes a table."""
-        sides = zip(("source", "target"), self.features, strict=True)
-        source, target = (decode(table.column(side), feature) for side, feature in sides)
-        return Chunk(number, rows, source, target, sharded)
+        columns = {
+            name: decode(table.column(name), feature) for name, feature in self.features.items()
+        }
+        return Chunk(number, rows, columns, sharded)
 
 
 @dataclass(frozen=True)
-class StreamedPairs:
-    """Pairs of a streamed dataset, of which each process reads its share.
+class _Stream:
+    """Columns of a streamed dataset; each process reads its share.
 
     Where the number of shards is a multiple of that of the processes, a process opens its own
     shards only; otherwise each reads all, and decodes and encodes its own chunks only.
@@ -74,16 +79,16 @@ class StreamedPairs:
     def of(
         cls,
         stream: "IterableDataset",
-        columns: tuple[str, str],
+        columns: Mapping[str, str],
         dataset: dict[str, Any],
         *,
         by_shard: bool,
-    ) -> "StreamedPairs":
-        """Two columns of a stream.
+    ) -> Self:
+        """Columns of a stream.
 
         Args:
             stream: The dataset.
-            columns: Names of the source and target columns.
+            columns: Its column for each side or view, by name.
             dataset: Where it comes from.
             by_shard: Whether its shards may be read separately: true for a dataset on the Hub, not
                 for `stream.take(1000)`, where the limit is over all shards.
@@ -98,49 +103,29 @@ class StreamedPairs:
                 "a stream is shared out among the processes here, and this one is split by node "
                 "already, so that rows would be lost: pass the whole of it"
             )
-        narrow = stream.select_columns(list(dict.fromkeys(columns)))
+        narrow = stream.select_columns(list(dict.fromkeys(columns.values())))
         count = stream.num_shards if by_shard else 1
         pieces = [split_dataset_by_node(narrow, rank, count) for rank in range(count)]
-        return cls(tuple(Shard(piece, *columns) for piece in pieces), dataset)
+        return cls(tuple(Shard(piece, columns) for piece in pieces), dataset)
 
-    def __add__(self, other: "StreamedPairs") -> "StreamedPairs":
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sides or views, by name."""
+        return tuple(self.shards[0].columns)
+
+    def __add__(self, other: Self) -> Self:
         """These pairs, followed by the others."""
-        if not isinstance(other, StreamedPairs) or self.deduplicated or other.deduplicated:
+        if not isinstance(other, type(self)) or self.deduplicated or other.deduplicated:
             raise InvalidPairsError(
-                "pairs of one kind can be added, and deduplicated after that, got StreamedPairs "
-                f"and {type(other).__name__}: load both with or both without streaming=True"
+                "pairs of one kind can be added, and deduplicated after that, got "
+                f"{type(self).__name__} and {type(other).__name__}: load both with or both without "
+                "streaming=True"
             )
-        return StreamedPairs(
-            self.shards + other.shards, combined_record(self.dataset, other.dataset)
-        )
+        return type(self)(self.shards + other.shards, combined_record(self.dataset, other.dataset))
 
-    def deduplicate(self) -> "StreamedPairs":
+    def deduplicate(self) -> Self:
         """The first pair of each content; every process then reads all pairs."""
         return replace(self, dataset={**self.dataset, "deduplicated": True}, deduplicated=True)
-
-    def sample(self, n: int, *, seed: int = 0) -> Pairs:
-        """A sample of `n` pairs without replacement, read now and held in memory.
-
-        The same pairs as without streaming.
-
-        Raises:
-            InvalidPairsError: `n` is less than 1, or there are no pairs.
-        """
-        check_size(n)
-        reservoir, first_row, unique = _Reservoir(n, seed), 0, Deduplicator()
-        for shard_number, shard in enumerate(self.shards):
-            last = -1
-            for number, within, table in self._tables_of(shard_number, CHUNK_SIZE):
-                kept, rows = table, within + first_row
-                last = int(rows[-1])
-                if self.deduplicated:
-                    chunk = shard.chunk(number, table, rows)
-                    first = unique.first_times(chunk.source, chunk.target)
-                    kept, rows = table.take(first), rows[first]
-                reservoir.add(kept, rows)
-            first_row = max(first_row, last + 1)
-        record = {"max_pairs": n, "seed": seed} if reservoir.seen > n else {}
-        return reservoir.pairs(self.shards[0].features, {**self.dataset, **record})
 
     def rows_of(self, share: Share, size: int) -> None:
         """Unknown before the stream is read."""
@@ -168,7 +153,7 @@ class StreamedPairs:
                     continue
                 chunk = shard.chunk(number, table, rows, sharded=len(self.shards) > 1)
                 if unique is not None:
-                    chunk = chunk.keep(unique.first_times(chunk.source, chunk.target))
+                    chunk = chunk.keep(unique.first_times(chunk.columns))
                 if wanted and len(chunk.rows):
                     yield chunk
 
@@ -178,6 +163,54 @@ class StreamedPairs:
         for index, table in enumerate(self.shards[shard].tables(size)):
             yield ChunkNumber(shard, index), np.arange(row, row + len(table)), table
             row += len(table)
+
+    def _sample(self, n: int, seed: int) -> tuple[dict[str, Sequence[Any]], dict[str, Any], Rows]:
+        """Columns, record and row numbers of a sample."""
+        check_size(n)
+        reservoir, first_row, unique = _Reservoir(n, seed), 0, Deduplicator()
+        for shard_number, shard in enumerate(self.shards):
+            last = -1
+            for number, within, table in self._tables_of(shard_number, CHUNK_SIZE):
+                kept, rows = table, within + first_row
+                last = int(rows[-1])
+                if self.deduplicated:
+                    chunk = shard.chunk(number, table, rows)
+                    first = unique.first_times(chunk.columns)
+                    kept, rows = table.take(first), rows[first]
+                reservoir.add(kept, rows)
+            first_row = max(first_row, last + 1)
+        record = {"max_pairs": n, "seed": seed} if reservoir.seen > n else {}
+        columns, chosen = reservoir.sample(self.shards[0].features)
+        return columns, {**self.dataset, **record}, chosen
+
+
+class StreamedPairs(_Stream):
+    """Pairs of a streamed dataset, of which each process reads its share."""
+
+    def sample(self, n: int, *, seed: int = 0) -> Pairs:
+        """A sample of `n` pairs without replacement, read now and held in memory.
+
+        The same pairs as without streaming.
+
+        Raises:
+            InvalidPairsError: `n` is less than 1, or there are no pairs.
+        """
+        columns, record, rows = self._sample(n, seed)
+        return Pairs(columns["source"], columns["target"], record, rows)
+
+
+class StreamedViews(_Stream):
+    """Items of several views in a streamed dataset, of which each process reads its share."""
+
+    def sample(self, n: int, *, seed: int = 0) -> Views:
+        """A sample of `n` items without replacement, read now and held in memory.
+
+        The same items as without streaming.
+
+        Raises:
+            InvalidPairsError: `n` is less than 1, or there are no items.
+        """
+        return Views(*self._sample(n, seed))
 
 
 class _Reservoir:
@@ -199,17 +232,13 @@ class _Reservoir:
         if sum(map(len, self._rows)) > self._n * 1.25 + CHUNK_SIZE:
             self._drop()
 
-    def pairs(self, features: tuple[Any, Any], dataset: dict[str, Any]) -> Pairs:
+    def sample(self, features: Mapping[str, Any]) -> tuple[dict[str, Sequence[Any]], Rows]:
         """The sample, in the order of the rows."""
         if not self._tables:
             raise InvalidPairsError("pairs need at least one item, got none")
         self._drop()
         (table,), (rows,) = self._tables, self._rows
-        source, target = (
-            table_column(table, side, feature)
-            for side, feature in zip(("source", "target"), features, strict=True)
-        )
-        return Pairs(source, target, dataset, rows)
+        return {name: table_column(table, name, kind) for name, kind in features.items()}, rows
 
     def _drop(self) -> None:
         import pyarrow as pa

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import torch
 from torch import Tensor
@@ -17,13 +17,17 @@ from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import ConfigError, DecoderError, WeightsError
 from hf_latent_bridge.files import check_fields, check_sizes, parse_json
 from hf_latent_bridge.hub.published import Component
-from hf_latent_bridge.hubness import append_similarity, fold_queries, neighbor_similarity
+from hf_latent_bridge.hubness import (
+    Hubness,
+    append_similarity,
+    fold_queries,
+    neighbor_similarity,
+)
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator
 
 ITEMS_NAME = "items.jsonl"
-Hubness = Literal["csls"]
 
 
 class LatentIndex(Component):

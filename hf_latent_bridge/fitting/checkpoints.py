@@ -3,24 +3,22 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
-from hf_latent_bridge.atomic import write_atomic
+from hf_latent_bridge.atomic import check_writable, locked, write_atomic, writing
 from hf_latent_bridge.data.chunks import ChunkNumber
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
-from hf_latent_bridge.files import parse_json
-from hf_latent_bridge.fitting.bank import BankSample
+from hf_latent_bridge.files import check_fields, parse_json, seal, unseal
 from hf_latent_bridge.fitting.encoding import EncodedChunk, Side
+from hf_latent_bridge.fitting.samples import RowSample
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -36,7 +34,7 @@ class FitState:
         rows: Number of pairs read.
         bad_rows: The pairs that were skipped.
         resumed_rows: How many of `rows` an earlier run had read.
-        bank: The sample for a bank of queries; None where none is kept.
+        samples: Latents of some of the pairs, by what they are kept for.
     """
 
     moments: dict[str, PairedMoments] = field(default_factory=dict)
@@ -44,14 +42,14 @@ class FitState:
     rows: int = 0
     bad_rows: list[BadRow] = field(default_factory=list)
     resumed_rows: int = 0
-    bank: BankSample | None = None
+    samples: dict[str, RowSample] = field(default_factory=dict)
 
     def add(self, encoded: EncodedChunk, moments: Mapping[str, PairedMoments]) -> None:
         """Adds a chunk and the moments of its usable pairs, under any names."""
         self.after = encoded.chunk.number
         self.rows += encoded.n_read
         self.bad_rows.extend(encoded.bad_rows)
-        self.bank = self.bank and self.bank.with_chunk(encoded)
+        self.samples = {name: part.with_chunk(encoded) for name, part in self.samples.items()}
         for name, part in moments.items():
             before = self.moments.get(name)  # on the CPU if it comes from a checkpoint
             self.moments[name] = part if before is None else before.to(part.sxx.device) + part
@@ -87,7 +85,7 @@ class Checkpoint:
         """Names the file; writes nothing yet.
 
         Args:
-            folder: Folder of the checkpoints; it is made by the first save.
+            folder: Folder of the checkpoints; made if it is not there.
             rank: Number of the process.
             identity: What must be the same for the fit to resume; JSON values, with the number
                 of `processes` among them.
@@ -117,14 +115,35 @@ class Checkpoint:
         """Saves the state if enough pairs were read since the last save."""
         if state.rows - self._saved_rows >= self._every:
             self.save(state)
-            self._saved_rows = state.rows
+
+    def finish(self, state: FitState) -> None:
+        """Saves the state at the end, so that nothing is lost until the translator is saved."""
+        if state.rows != self._saved_rows:
+            self.save(state)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other fits away from the file.
+
+        Raises:
+            InUseError: Another fit is using it.
+            OSError: The folder cannot be written.
+        """
+        with writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            check_writable(self._folder)
+        try:
+            with locked(self._path.with_name(f".{self._path.name}.claim"), self._path, patience=0):
+                yield
+        finally:
+            with contextlib.suppress(OSError):  # it holds a checkpoint
+                self._folder.rmdir()
 
     def save(self, state: FitState) -> None:
         """Writes the state, in one step."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         facts: dict[str, Any] = {
             "identity": self._identity,
-            "after": state.after and [state.after.shard, state.after.index],
+            "after": [state.after.shard, state.after.index] if state.after else [],
             "rows": state.rows,
             "bad_rows": [bad.to_dict() for bad in state.bad_rows],
         }
@@ -134,18 +153,23 @@ class Checkpoint:
             for name, m in state.moments.items()
             for key, tensor in m.to_tensors().items()
         }
-        if state.bank is not None:
-            facts["bank_size"] = state.bank.size
-            tensors |= state.bank.to_tensors()
+        facts["samples"] = {name: [s.size, s.sides, s.seed] for name, s in state.samples.items()}
+        tensors |= {
+            f"{name} {key}": tensor
+            for name, sample in state.samples.items()
+            for key, tensor in sample.to_tensors().items()
+        }
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         tensors["state"] = torch.from_numpy(text.copy())
-        write_atomic(self._path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+        write_atomic(self._path, seal(tensors))
+        self._saved_rows = state.rows
 
     def remove(self) -> None:
-        """Deletes the file, partial files left by a killed process, and the folder if empty."""
-        for path in (self._path, *self._folder.glob(f".{self._path.name}.*")):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty yet, or another process was faster
+        """Deletes the files of all processes, what killed ones left, and the folder if empty."""
+        files = f"fit-*-of-{self._identity['processes']}.safetensors"
+        with contextlib.suppress(OSError):  # what stays is harmless: the fit would end at once
+            for path in (*self._folder.glob(files), *self._folder.glob(f".{files}.*")):
+                path.unlink(missing_ok=True)
             self._folder.rmdir()
 
     def _check(self, found: dict[str, Any]) -> None:
@@ -186,34 +210,49 @@ def _precision_and_weights(encoder: Encoder) -> dict[str, str]:
     return facts
 
 
+_FACTS = {
+    "identity": dict,
+    "after": list,
+    "rows": int,
+    "bad_rows": list,
+    "moments": dict,
+    "samples": dict,
+}
+
+
 def _read(path: Path) -> tuple[dict[str, Any], FitState]:
     """The identity of the fit, and how far it had come."""
     try:
-        tensors = safetensors.torch.load(path.read_bytes())
+        tensors = unseal(path.read_bytes(), str(path))
         facts = parse_json(tensors.pop("state").numpy().tobytes(), str(path))
+        check_fields(facts, _FACTS, "state")
         return facts["identity"], _to_fit_state(facts, tensors)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a checkpoint of a fit, or is damaged: delete it ({error})"
         ) from error
 
 
 def _to_fit_state(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> FitState:
-    size = facts.get("bank_size")
-    bank = None if size is None else BankSample.from_tensors(size, tensors)
-    parts: dict[str, dict[str, torch.Tensor]] = {name: {} for name in facts["moments"]}
+    parts: dict[str, dict[str, torch.Tensor]] = {
+        name: {} for name in [*facts["moments"], *facts["samples"]]
+    }
     for label, tensor in tensors.items():
         name, key = label.rsplit(" ", 1)
         parts[name][key] = tensor
     moments = {
-        name: PairedMoments.from_tensors(part, n=n, eps=eps)
-        for (name, (n, eps)), part in zip(facts["moments"].items(), parts.values(), strict=True)
+        name: PairedMoments.from_tensors(parts[name], n=n, eps=eps)
+        for name, (n, eps) in facts["moments"].items()
+    }
+    samples = {
+        name: RowSample(*numbers).with_tensors(parts[name])
+        for name, numbers in facts["samples"].items()
     }
     return FitState(
         moments=moments,
-        after=facts["after"] and ChunkNumber(*facts["after"]),
+        after=ChunkNumber(*facts["after"]) if facts["after"] else None,
         rows=facts["rows"],
         bad_rows=[BadRow(**bad) for bad in facts["bad_rows"]],
         resumed_rows=facts["rows"],
-        bank=bank,
+        samples=samples,
     )

@@ -1,6 +1,6 @@
 """The loop from pairs to latents that fitting, evaluation and the choice of anchors share."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -38,17 +38,20 @@ class Side:
     """Encodes the items of one side; passes latents through.
 
     Attributes:
-        name: "source" or "target".
+        name: "source", "target" or the name of a view.
         encoder: Encodes the items. If they are latents already: their space, or None if it is
             unknown.
+        column: The column of its items in the chunks; empty for that of its name.
     """
 
     name: str
     encoder: EncoderLike | SpaceSpec | None
+    column: str = ""
     screen: Screen = field(init=False)
     _dim: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.column = self.column or self.name
         self.screen = Screen(latents=self.holds_latents)
 
     @property
@@ -69,7 +72,7 @@ class Side:
             InvalidLatentsError: The items are latents of another dim than their space.
             EncoderError: The encoder gave another number of rows, or another dim than before.
         """
-        items = chunk.items(self.name)
+        items = chunk.columns[self.column]
         if self.encoder is not None and not isinstance(self.encoder, SpaceSpec):
             latents = encode(self.encoder, list(items), batch_size=batch_size).detach()
         else:
@@ -111,7 +114,7 @@ class EncodingLoop:
 
     Attributes:
         pairs: The pairs.
-        sides: Which sides to encode: source and target, or one of them.
+        sides: Which sides to encode: source, target, or any number of views.
         label: Name of the progress bar.
         batch_size: Items per forward pass.
         chunk_size: Pairs in a chunk.
@@ -137,7 +140,7 @@ class EncodingLoop:
 
     def run(
         self, share: Share = EVERYTHING, *, after: ChunkNumber | None = None, n_done: int = 0
-    ) -> Iterator[EncodedChunk]:
+    ) -> Generator[EncodedChunk]:
         """Yields the chunks of a process, encoded.
 
         Args:
@@ -202,7 +205,7 @@ class EncodingLoop:
         bad = {
             index: chunk.bad_row(index, side.name, reason)
             for side in self.sides
-            for index, reason in side.screen.reasons(chunk.items(side.name)).items()
+            for index, reason in side.screen.reasons(chunk.columns[side.column]).items()
         }
         if bad and self.on_bad_row == "stop":
             raise InvalidPairsError(f"{bad[min(bad)]}: drop this pair, or {_SKIP}")

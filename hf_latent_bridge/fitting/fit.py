@@ -1,35 +1,29 @@
-"""fit_translator: encodes pairs, sums their moments and solves for the map, in one pass."""
+"""fit_translator and fit_shared_space: from pairs and encoders to the maps, in one pass."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
-from operator import add
+from itertools import combinations
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import torch
+from torch import Tensor
 
-from hf_latent_bridge.atomic import write_atomic
-from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource, Share
-from hf_latent_bridge.data.items import BadRow
-from hf_latent_bridge.data.pairs import as_pairs
-from hf_latent_bridge.devices import default_device
+from hf_latent_bridge.canonical import ViewMoments
+from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource, Rows
+from hf_latent_bridge.data.pairs import Pairs, as_pairs, as_views
 from hf_latent_bridge.encoders.base import EncoderLike
-from hf_latent_bridge.fitting.bank import BankSample
-from hf_latent_bridge.fitting.checkpoints import (
-    Checkpoint,
-    FitState,
-    add_states,
-    side_identity,
-)
-from hf_latent_bridge.fitting.encoding import EncodedChunk, EncodingLoop, OnBadRow, Side, located
-from hf_latent_bridge.fitting.processes import Processes
+from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.fitting.choice import HeldOut, TranslatorChoice
+from hf_latent_bridge.fitting.encoding import OnBadRow, Side
+from hf_latent_bridge.fitting.samples import RowSample
+from hf_latent_bridge.fitting.sums import FitKeywords, FitOptions, MomentSums, Summed
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.names import check_name
+from hf_latent_bridge.selection import N_FOLDS
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.shared_space import SharedSpace
 
 # Share of variance that is a network's rounding, not a direction. Mean-pooled layer norms, for
 # example, leave all latents in a hyperplane; products in float64 would take the noise for signal.
@@ -80,8 +74,24 @@ class FitSummary:
         return "\n".join(lines)
 
 
+@overload
 def fit_translator(
     translator: FittedTranslator,
+    source: EncoderLike | SpaceSpec | None,
+    target: EncoderLike | SpaceSpec | None,
+    pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
+    **options: Unpack[FitKeywords],
+) -> FittedTranslator: ...
+@overload
+def fit_translator(
+    translator: TranslatorChoice | Literal["auto"],
+    source: EncoderLike | SpaceSpec | None,
+    target: EncoderLike | SpaceSpec | None,
+    pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
+    **options: Unpack[FitKeywords],
+) -> Translator: ...
+def fit_translator(
+    translator: Translator | TranslatorChoice | Literal["auto"],
     source: EncoderLike | SpaceSpec | None,
     target: EncoderLike | SpaceSpec | None,
     pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
@@ -95,7 +105,7 @@ def fit_translator(
     checkpoint_every: int = 100_000,
     bank_size: int = 0,
     progress: bool = False,
-) -> FittedTranslator:
+) -> Translator:
     """Fits `translator` on the pairs as the two encoders see them, in one pass.
 
     Latents are summed into float64 moments chunk by chunk, so memory does not grow with the
@@ -104,7 +114,9 @@ def fit_translator(
     first.
 
     Args:
-        translator: The translator to fit; earlier pairs are forgotten.
+        translator: The translator to fit; earlier pairs are forgotten. A `TranslatorChoice` for the
+            one that does best for a purpose, by cross-validation on these pairs, or "auto" for the
+            one with the best R².
         source: Encoder of the source side, or a callable from a list of items to (n, d). If the
             items are latents already: their space, or None if it is unknown.
         target: The same for the target side.
@@ -119,179 +131,292 @@ def fit_translator(
             "skip" such rows, count them in `dataset_` and list them in `bad_rows_file`.
         bad_rows_file: Where to write the skipped rows, one JSON object a line.
         checkpoint_dir: Folder for the moments so far, one file per process. After a kill the same
-            call resumes from there; the files are removed at the end.
+            call resumes from there. The files stay until the translator is saved or pushed.
         checkpoint_every: Pairs that a process reads between two checkpoints.
         bank_size: How many translated source items, drawn at random, to keep as a bank of queries
             for searches (`keep_bank`), which is published with the translator; 0 for none.
         progress: Show a progress bar in the first process.
 
     Returns:
-        `translator`, with both spaces and the dataset recorded, and a `FitSummary` in
-        `fit_summary_`.
+        `translator` (or the one that was chosen), with both spaces and the dataset recorded, and a
+        `FitSummary` in `fit_summary_`.
 
     Raises:
-        InvalidPairsError: A bad row, or no good one.
+        InvalidPairsError: A bad row, or no good one; or labels are given for a stream.
         InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows, or another dim than before.
-        CheckpointError: The checkpoint is of another fit; says what changed.
+        CheckpointError: The checkpoint is of another fit, and what changed is listed; or it is
+            damaged.
+        InUseError: Another fit is using the same checkpoint.
+        OSError: A checkpoint or `bad_rows_file` cannot be written.
         ProcessError: Another process failed or was lost.
         FileNotFoundError: The folder of `bad_rows_file` does not exist.
         ValueError: An unknown `on_bad_row` or `gemm_dtype`, or a size below 1.
 
     Warns:
         RankWarning: The latents do not determine the map; the minimum-norm one is taken.
+        SelectionWarning: A choice rests on few pairs, or is on the edge of the penalties tried.
     """
     started = perf_counter()
-    for name, path in (("bad_rows_file", bad_rows_file), ("checkpoint_dir", checkpoint_dir)):
-        check_name(path, wanted=f"a path as {name}", optional=True)
-    _check_options(gemm_dtype, checkpoint_every, bad_rows_file)
-    if bank_size < 0:
-        raise ValueError(f"bank_size must be 0 or more, got {bank_size}")
-    loop = EncodingLoop(
-        as_pairs(pairs),
-        (Side("source", source), Side("target", target)),
-        "fit",
+    options = FitOptions(
         batch_size=batch_size,
         chunk_size=chunk_size,
+        gemm_dtype=gemm_dtype,
         on_bad_row=on_bad_row,
+        bad_rows_file=bad_rows_file,
+        checkpoint_dir=checkpoint_dir,
+        checkpoint_every=checkpoint_every,
+        bank_size=bank_size,
         progress=progress,
     )
-    processes = Processes.current()
-    checkpoint = None
-    if checkpoint_dir is not None:
-        identity = _identity(translator, loop, gemm_dtype) | {"processes": processes.share.count}
-        identity |= {"bank_size": bank_size} if bank_size else {}
-        checkpoint = Checkpoint(
-            checkpoint_dir, rank=processes.share.rank, identity=identity, every=checkpoint_every
-        )
-    states = processes.run(
-        partial(
-            _sum_share,
-            translator,
-            loop,
-            share=processes.share,
-            gemm_dtype=gemm_dtype,
-            checkpoint=checkpoint,
-            bank_size=bank_size,
-        )
+    fit = _Fit.of(translator, as_pairs(pairs))
+    sides = Side("source", source), Side("target", target)
+    sums = MomentSums(fit.pairs, sides, options, what=fit.identity, held_out=fit.empty_sample())
+
+    def batch_moments(latents: Sequence[Tensor], start: int) -> dict[str, PairedMoments]:
+        folds = fit.summing.fold_moments(*latents, start=start, n_folds=fit.n_folds)
+        return {f"fold {number}": fold for number, fold in enumerate(folds) if fold is not None}
+
+    summed = sums.run(batch_moments, first_look=(fit.summing.sample_size, fit.summing.begin))
+    with sums.loop.timing("solve"):
+        folds = [_without_noise(fold) for fold in summed.moments.values()]
+        dims = fit.summing.dims_of(folds[0])
+        spaces = [side.space(dim) for side, dim in zip(sides, dims, strict=True)]
+        fitted = fit.solve(folds, spaces, summed, chunk_size)
+        fitted.to(dtype=torch.float32)
+        _keep_bank(fitted, summed)
+    fitted.dataset_ = summed.dataset
+    fitted._when_saved = summed.remove_checkpoint
+    fitted.fit_summary_ = _summary(sums, summed, fitted.n_pairs_, started)
+    return fitted
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What is fitted on which pairs: a translator, or the best of several.
+
+    Attributes:
+        pairs: The pairs.
+        summing: What sums the moments.
+        choice: How to choose among candidates; None for `summing` itself.
+    """
+
+    pairs: PairSource
+    summing: Translator
+    choice: TranslatorChoice | None
+
+    @classmethod
+    def of(
+        cls, translator: Translator | TranslatorChoice | Literal["auto"], pairs: PairSource
+    ) -> "_Fit":
+        if isinstance(translator, Translator):
+            return cls(pairs, translator, None)
+        if isinstance(translator, str) and translator != "auto":
+            raise ValueError(f"fit a translator, a TranslatorChoice or 'auto', got {translator!r}")
+        choice = TranslatorChoice() if isinstance(translator, str) else translator
+        if choice.labels is not None:
+            known = len(pairs) if isinstance(pairs, Pairs) else "streamed"
+            if known != len(choice.labels):
+                raise InvalidPairsError(
+                    f"labels must be one for each pair, in their order: {known} pairs need pairs "
+                    f"that can be counted and as many labels, got {len(choice.labels)}"
+                )
+        return cls(pairs, choice.candidates()[0], choice)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        if self.choice is not None:
+            return self.choice.identity()
+        return {self.summing.translator_type: self.summing.fit_identity()}
+
+    @property
+    def n_folds(self) -> int | None:
+        return N_FOLDS if self.choice is not None else None
+
+    def empty_sample(self) -> RowSample | None:
+        if self.choice is None or not self.choice.needs_pairs:
+            return None
+        return RowSample(self.choice.max_held_out, sides=2, seed=self.choice.seed)
+
+    def solve(
+        self,
+        folds: Sequence[PairedMoments],
+        spaces: Sequence[SpaceSpec],
+        summed: Summed,
+        chunk_size: int,
+    ) -> Translator:
+        source, target = spaces
+        if self.choice is None:
+            return self.summing.fit_moments(folds, source=source, target=target)
+        held_out = None
+        if sample := summed.samples.get("held out"):
+            positions = sample.places[:, 0] * chunk_size + sample.places[:, 1]
+            labels = self._labels(sample.places[:, 2])
+            held_out = HeldOut.of(sample.latents, positions, labels)
+        return self.choice.fit_folds(folds, held_out, source=source, target=target)
+
+    def _labels(self, rows: Rows) -> list[Any] | None:
+        """The labels of rows, which are numbered as in the dataset that pairs were taken from."""
+        if self.choice is None or self.choice.labels is None:
+            return None
+        numbers = self.pairs.rows if isinstance(self.pairs, Pairs) else None
+        if numbers is None:
+            return [self.choice.labels[row] for row in rows.tolist()]
+        place = {row: number for number, row in enumerate(numbers.tolist())}
+        return [self.choice.labels[place[row]] for row in rows.tolist()]
+
+
+def _keep_bank(translator: Translator, summed: Summed) -> None:
+    if "bank" in summed.samples and (latents := summed.samples["bank"].latents):
+        translator.keep_bank(latents[0], size=len(latents[0]))
+
+
+def fit_shared_space(
+    encoders: Mapping[str, EncoderLike | SpaceSpec | None],
+    pairs: PairSource | Mapping[str, Sequence[Any]] | Sequence[Any],
+    dim: int | Literal["auto"] = 64,
+    *,
+    alpha: float | Literal["auto"] = "auto",
+    shrink: float = 0.9,
+    n_folds: int = 5,
+    batch_size: int = 32,
+    chunk_size: int = CHUNK_SIZE,
+    gemm_dtype: torch.dtype = torch.float64,
+    on_bad_row: OnBadRow = "stop",
+    bad_rows_file: str | Path | None = None,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_every: int = 100_000,
+    progress: bool = False,
+) -> SharedSpace:
+    """Fits a space that two or more encoders share, in one pass over items that all of them see.
+
+    It runs as `fit_translator` does: memory does not grow with the number of items, `torchrun` and
+    `accelerate launch` share the work, and a killed fit resumes from its checkpoint.
+
+    Args:
+        encoders: For each view its encoder, or a callable from a list of items to (n, d). Where
+            items are latents already: their space, or None if it is unknown.
+        pairs: The items: from `load_views`, or a mapping from each view to its list or array; one
+            list of items that all encoders read; or, for two encoders, from `load_pairs`.
+        dim: As for `SharedSpace`, like `alpha`, `shrink` and `n_folds`.
+        alpha: The penalty.
+        shrink: Factor on the correlations.
+        n_folds: Folds for what is "auto".
+        batch_size: As for `fit_translator`, like all that follow.
+        chunk_size: Items that are read, encoded and summed at a time.
+        gemm_dtype: Dtype of the products of latents.
+        on_bad_row: "stop" or "skip"; an item that one view cannot use is skipped for all.
+        bad_rows_file: Where to write the skipped rows.
+        checkpoint_dir: Folder for the moments so far, kept until the space is saved or pushed.
+        checkpoint_every: Items that a process reads between two checkpoints.
+        progress: Show a progress bar in the first process.
+
+    Returns:
+        The space, with the encoders' spaces and the dataset recorded, and a `FitSummary` in
+        `fit_summary_`.
+
+    Raises:
+        InvalidPairsError: No column for an encoder, a bad row, or no good one.
+        InvalidLatentsError: Fewer than two encoders, too few items for the folds, an encoder gave
+            NaN or infinity, or latents are not of their space.
+        EncoderError: An encoder gave another number of rows, or another dim than before.
+        CheckpointError: The checkpoint is of another fit, and what changed is listed; or it is
+            damaged.
+        InUseError: Another fit is using the same checkpoint.
+        ProcessError: Another process failed or was lost.
+        FileNotFoundError: The folder of `bad_rows_file` does not exist.
+        ValueError: A parameter out of range, or a name that cannot be a folder.
+
+    Warns:
+        UnrelatedPairsWarning: Two views agree no more than on shuffled items.
+    """
+    started = perf_counter()
+    options = FitOptions(
+        batch_size=batch_size,
+        chunk_size=chunk_size,
+        gemm_dtype=gemm_dtype,
+        on_bad_row=on_bad_row,
+        bad_rows_file=bad_rows_file,
+        checkpoint_dir=checkpoint_dir,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
     )
-    bad_rows = [bad for state in states for bad in state.bad_rows]
-    if bad_rows_file is not None and processes.is_first:
-        _write_bad_rows(Path(bad_rows_file), bad_rows)
-    moments = add_states(states)
-    with loop.timing("solve"):
-        n_pairs = _solve(translator, loop.sides, moments)
-        _keep_bank(translator, states)
-    n_skipped = len({(bad.shard, bad.row) for bad in bad_rows})
-    skipped = {"bad_rows_skipped": n_skipped} if on_bad_row == "skip" else {}
-    translator.dataset_ = {**loop.pairs.dataset, **skipped}
-    if checkpoint:
-        checkpoint.remove()
-    own = states[processes.share.rank]
-    translator.fit_summary_ = FitSummary(
+    space = SharedSpace(dim, alpha=alpha, shrink=shrink, n_folds=n_folds)
+    space.check(encoders)
+    source = as_views(pairs)
+    sides = _views(encoders, source.names)
+    what = {"shared": [dim, alpha, shrink, n_folds], "views": list(encoders)}
+    sums = MomentSums(source, sides, options, what=what)
+
+    def batch_moments(latents: Sequence[Tensor], start: int) -> dict[str, PairedMoments]:
+        folds = space.fold_moments(dict(zip(encoders, latents, strict=True)), start=start)
+        return {
+            f"fold {number} {a} {b}": m
+            for number, fold in enumerate(folds)
+            for (a, b), m in (fold or {}).items()
+        }
+
+    summed = sums.run(batch_moments)
+    with sums.loop.timing("solve"):
+        folds = _folds(summed.moments, list(encoders))
+        dims = {
+            view: dim
+            for pair, m in folds[0].items()
+            for view, dim in zip(pair, m.sxy.shape, strict=True)
+        }
+        spaces = {side.name: side.space(dims[side.name]) for side in sides}
+        space.fit_moments(folds, spaces=spaces)
+        space.to(dtype=torch.float32)
+    space.record(summed.dataset)
+    space._when_saved = summed.remove_checkpoint
+    space.fit_summary_ = _summary(sums, summed, space.n_pairs_, started)
+    return space
+
+
+def _summary(sums: MomentSums, summed: Summed, n_pairs: int, started: float) -> FitSummary:
+    return FitSummary(
         n_pairs=n_pairs,
-        n_skipped=n_skipped,
-        n_read=own.rows - own.resumed_rows,
-        n_resumed=own.resumed_rows,
-        processes=processes.share.count,
-        seconds=loop.seconds,
+        n_skipped=summed.n_skipped,
+        n_read=summed.n_read,
+        n_resumed=summed.n_resumed,
+        processes=summed.processes,
+        seconds=sums.loop.seconds,
         total_seconds=perf_counter() - started,
     )
-    return translator
 
 
-def _check_options(
-    gemm_dtype: torch.dtype, checkpoint_every: int, bad_rows_file: str | Path | None
-) -> None:
-    if gemm_dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"gemm_dtype must be torch.float32 or torch.float64, got {gemm_dtype}")
-    if checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
-    if bad_rows_file is not None and not Path(bad_rows_file).parent.is_dir():
-        raise FileNotFoundError(f"the folder of bad_rows_file does not exist: {bad_rows_file}")
+def _without_noise(moments: PairedMoments) -> PairedMoments:
+    return replace(moments, eps=max(moments.eps, _NOISE))
 
 
-def _identity(
-    translator: Translator, loop: EncodingLoop, gemm_dtype: torch.dtype
-) -> dict[str, Any]:
-    """What must be the same for a fit to resume from a checkpoint."""
-    source, target = loop.sides
-    return {
-        "dataset": loop.pairs.dataset,
-        "pairs": loop.pairs.fingerprint(),
-        "source": side_identity(source),
-        "target": side_identity(target),
-        "translator": {translator.translator_type: translator.get_params()},
-        "batch_size": loop.batch_size,
-        "chunk_size": loop.chunk_size,
-        "on_bad_row": loop.on_bad_row,
-        "gemm_dtype": str(gemm_dtype),
-    }
+def _views(
+    encoders: Mapping[str, EncoderLike | SpaceSpec | None], names: tuple[str, ...]
+) -> tuple[Side, ...]:
+    """A side for each encoder, with the column that it reads.
+
+    Raises:
+        InvalidPairsError: It is not clear which.
+    """
+    if set(names) == set(encoders):
+        columns = dict(zip(encoders, encoders, strict=True))
+    elif len(names) == 1:
+        columns = dict.fromkeys(encoders, names[0])
+    elif names == ("source", "target") and len(encoders) == 2:
+        columns = dict(zip(encoders, names, strict=True))
+    else:
+        raise InvalidPairsError(
+            f"each of the views {list(encoders)} needs a column of items, got columns "
+            f"{list(names)}: name them by load_views(data, {{view: column, ...}})"
+        )
+    return tuple(Side(name, encoder, columns[name]) for name, encoder in encoders.items())
 
 
-def _sum_share(
-    translator: Translator,
-    loop: EncodingLoop,
-    stop: Callable[[], bool],
-    *,
-    share: Share,
-    gemm_dtype: torch.dtype,
-    checkpoint: Checkpoint | None,
-    bank_size: int,
-) -> FitState:
-    """Sums the moments of a process's chunks; ends early when `stop` says so."""
-    state = checkpoint.load() if checkpoint else FitState()
-    if bank_size and state.bank is None:
-        state.bank = BankSample(bank_size)
-    for encoded in loop.run(share, after=state.after, n_done=state.rows):
-        with loop.timing("moments"):
-            state.add(encoded, _moments(translator, loop, encoded, gemm_dtype))
-        if checkpoint:
-            checkpoint.save_if_due(state)
-        if stop():
-            break
-    return state.on_cpu()
-
-
-def _moments(
-    translator: Translator, loop: EncodingLoop, encoded: EncodedChunk, gemm_dtype: torch.dtype
-) -> dict[str, PairedMoments]:
-    """Moments of a chunk's usable pairs by fold, on the device of an encoder if there is one."""
-    if not encoded.latents:
-        return {}
-    encoders = [
-        z.device
-        for z, side in zip(encoded.latents, loop.sides, strict=True)
-        if not side.holds_latents
+def _folds(moments: Mapping[str, PairedMoments], views: list[str]) -> list[ViewMoments]:
+    """The moments of every two views for each fold, from their names."""
+    folds: dict[int, dict[tuple[str, str], PairedMoments]] = {}
+    for name, m in moments.items():
+        _, number, a, b = name.split(" ")
+        folds.setdefault(int(number), {})[a, b] = _without_noise(m)
+    return [
+        {pair: fold[pair] for pair in combinations(views, 2)} for _, fold in sorted(folds.items())
     ]
-    device = encoders[0] if encoders else default_device()
-    dtype = torch.float32 if device.type == "mps" else gemm_dtype  # MPS has no float64
-    x, y = (z.to(device, dtype) for z in encoded.latents)
-    start = encoded.chunk.number.index * loop.chunk_size
-    with located(encoded.chunk):
-        folds = translator.fold_moments(x, y, start=start)
-    return {f"fold {number}": fold for number, fold in enumerate(folds) if fold is not None}
-
-
-def _solve(
-    translator: Translator, sides: tuple[Side, ...], moments: Mapping[str, PairedMoments]
-) -> int:
-    """Solves for the map; returns the number of pairs."""
-    folds = [replace(fold, eps=max(fold.eps, _NOISE)) for fold in moments.values()]
-    dims = folds[0].sxy.shape
-    source, target = (side.space(dim) for side, dim in zip(sides, dims, strict=True))
-    translator.fit_moments(folds, source=source, target=target)
-    translator.to(dtype=torch.float32)
-    return translator.n_pairs_
-
-
-def _keep_bank(translator: Translator, states: list[FitState]) -> None:
-    samples = [state.bank for state in states if state.bank is not None]
-    if samples and (latents := reduce(add, samples).latents) is not None:
-        translator.keep_bank(latents, size=len(latents))
-
-
-def _write_bad_rows(path: Path, bad_rows: list[BadRow]) -> None:
-    ordered = sorted(bad_rows, key=lambda bad: (bad.shard or 0, bad.row, bad.side))
-    lines = [json.dumps(bad.to_dict()) + "\n" for bad in ordered]
-    write_atomic(path, "".join(lines).encode())

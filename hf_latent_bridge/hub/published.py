@@ -1,7 +1,7 @@
 """Saves, publishes and loads whatever is a config with tensors, and the results of evaluations."""
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Protocol, Self, TypedDict, Unpack
 
@@ -64,6 +64,7 @@ class Published(abc.ABC):
     commit: str | None = None
     subfolder: str = ""
     _card: str | None = None
+    _when_saved: Callable[[], None] | None = None
 
     @abc.abstractmethod
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -93,6 +94,7 @@ class Published(abc.ABC):
             existing = check_save_directory(save_directory, files)
             card = merge_card(existing or self._card, render_card(config, owner=type(self)))
             save({**files, CARD_NAME: card.encode()})
+        self._let_go()
 
     def push_to_hub(
         self,
@@ -147,7 +149,14 @@ class Published(abc.ABC):
                 token=token,
             )
         self._came_from(full_id, commit.oid)
+        self._let_go()
         return commit
+
+    def _let_go(self) -> None:
+        """Lets go of the checkpoint of the fit, now that the result is safe."""
+        if self._when_saved is not None:
+            self._when_saved()
+            self._when_saved = None
 
     def _came_from(self, repo_id: str | None, commit: str | None, subfolder: str = "") -> None:
         self.repo_id, self.commit, self.subfolder = repo_id, commit, subfolder

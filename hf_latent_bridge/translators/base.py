@@ -119,6 +119,9 @@ class Translator(TranslatorEstimator, Published):
         learns: Whether it is fitted on pairs, as all are but a composition.
         suggested: Parameters to try first where the defaults equal another type; the Space, the
             quickstart and the benchmarks take them.
+        grid: Values of parameters to try in a selection, each list from the simplest on; all
+            combinations are tried. None for a type that cannot be selected.
+        complexity: Its place among types where a selection prefers simpler maps, low is simple.
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
         dataset_: Which pairs the fit saw; JSON values, printed on the card.
@@ -133,6 +136,8 @@ class Translator(TranslatorEstimator, Published):
     translator_type: ClassVar[str]
     learns: ClassVar[bool] = True
     suggested: ClassVar[Mapping[str, Any]] = {}
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = None
+    complexity: ClassVar[int] = 100
     _renamed: ClassVar[dict[str, str]] = {"normalize": "unit_norm"}  # since 0.1.0
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]
@@ -412,6 +417,7 @@ class Translator(TranslatorEstimator, Published):
     ) -> Self:
         super()._learn(folds, source, target)
         self.dataset_, self.metrics_ = {}, {}
+        self._when_saved = None
         self._query_bank = None
         if self.repo_id is not None:
             self._came_from(None, None)

@@ -181,12 +181,31 @@ class LatentMap(Map):
         )
 
     def fold(self, after: Map) -> tuple[Map, ...]:
-        """This step and the next one: as one map if both are affine with no norm between."""
+        """This step and the next one: as one map if both are affine with no norm between.
+
+        Through a bottleneck they stay two, where two thin weights have fewer numbers than one.
+        """
         if not isinstance(after, LatentMap) or self.norms_target or after.norms_source:
+            return self, after
+        if is_bottleneck(self.source_dim, self.target_dim, after.target_dim):
             return self, after
         bias = torch.addmm(after.bias, self.bias[None], after.weight)[0]
         unit_norm = _unit_norm(self.norms_source, after.norms_target)
         return (LatentMap(self.weight @ after.weight, bias, unit_norm=unit_norm),)
+
+    def factored(self, rank: int) -> Map:
+        """The same map as two thin steps, U S and Vᵀ of its weight, where those are smaller.
+
+        Args:
+            rank: Of the weight; further singular values are dropped.
+        """
+        if not is_bottleneck(self.source_dim, rank, self.target_dim):
+            return self
+        u, s, vh = svd(self.weight.double())
+        rows, columns = (self.weight.bool().any(axis) for axis in (1, 0))  # dead ones stay at zero
+        left = (u[:, :rank] * s[:rank] * rows[:, None]).to(self.dtype).contiguous()
+        right = (vh[:rank] * columns).to(self.dtype).contiguous()
+        return thin_map(left, right, self.bias, self.unit_norm)
 
     def moved(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -242,6 +261,31 @@ class MapChain(Map):
     ) -> Self:
         """A copy on another device or in another floating dtype; this one stays where it is."""
         return type(self)([step.moved(device, dtype) for step in self.steps])
+
+
+def thin_map(
+    left: Float[Tensor, "d_source r"],
+    right: Float[Tensor, "r d_target"],
+    bias: Float[Tensor, " d_target"],
+    unit_norm: UnitNorm,
+) -> Map:
+    """The map x @ left @ right + bias, as two steps where those are smaller than one.
+
+    Args:
+        left: (d_source, r).
+        right: (r, d_target).
+        bias: (d_target,).
+        unit_norm: Sides that are scaled to unit norm.
+    """
+    first = _unit_norm(unit_norm in ("source", "both"), False)
+    last = _unit_norm(False, unit_norm in ("target", "both"))
+    start = LatentMap(left, left.new_zeros(left.shape[1]), unit_norm=first)
+    return start.then(LatentMap(right, bias, unit_norm=last))
+
+
+def is_bottleneck(source_dim: int, dim: int, target_dim: int) -> bool:
+    """Whether two weights by way of `dim` have fewer numbers than one between the outer widths."""
+    return dim * (source_dim + target_dim) < source_dim * target_dim
 
 
 def check_unit_norm(unit_norm: object) -> None:

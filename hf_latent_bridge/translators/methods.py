@@ -1,15 +1,26 @@
 """The paper's four estimators: affine, linear, l-ortho and ortho."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from torch import Tensor
 
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.selection import N_FOLDS, Selection, select_ridge
+from hf_latent_bridge.selection import (
+    ALPHAS,
+    N_FOLDS,
+    Selection,
+    ridge_path,
+    ridge_predictions,
+    ridge_r2,
+    select_ridge,
+)
 from hf_latent_bridge.solvers import (
     Problem,
+    RidgePath,
     Scaling,
     Solution,
     solve_by_gradient,
@@ -17,8 +28,14 @@ from hf_latent_bridge.solvers import (
     solve_least_squares,
     solve_ortho,
 )
-from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.translators.latent_map import UnitNorm
+from hf_latent_bridge.translators.base import Translator, TranslatorConfig
+from hf_latent_bridge.translators.latent_map import (
+    LatentMap,
+    Map,
+    UnitNorm,
+    is_bottleneck,
+    thin_map,
+)
 
 
 class AffineTranslator(Translator, translator_type="affine"):
@@ -34,6 +51,9 @@ class AffineTranslator(Translator, translator_type="affine"):
             not penalised. Closed form only. "auto" takes the largest of 60 penalties that is
             within one standard error of the best R² on held-out pairs, in 5 folds; `selection_`
             keeps the curve.
+        rank: At most this rank (reduced-rank regression, Izenman 1975); None for any. Where two
+            thin factors are smaller than one weight, those are kept, saved and multiplied.
+            Closed form only.
         solver: "closed_form", or "gradient" for full-batch Adam, run on the moments so that its
             cost does not depend on the number of pairs.
         steps: Adam steps.
@@ -46,12 +66,15 @@ class AffineTranslator(Translator, translator_type="affine"):
     """
 
     suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {"alpha": ALPHAS}
+    complexity: ClassVar[int] = 1
     _renamed: ClassVar[dict[str, str]] = {**Translator._renamed, "seed": "random_state"}
 
     def __init__(
         self,
         *,
         alpha: float | Literal["auto"] = 0.0,
+        rank: int | None = None,
         solver: Literal["closed_form", "gradient"] = "closed_form",
         steps: int = 300,
         lr: float = 1e-3,
@@ -61,6 +84,7 @@ class AffineTranslator(Translator, translator_type="affine"):
     ) -> None:
         super().__init__(scaling=scaling, unit_norm=unit_norm)
         self.alpha = alpha
+        self.rank = rank
         self.solver = solver
         self.steps = steps
         self.lr = lr
@@ -79,6 +103,15 @@ class AffineTranslator(Translator, translator_type="affine"):
             raise ValueError(f"lr must be a finite number > 0, got {self.lr!r}")
         if not isinstance(self.random_state, Integral):
             raise ValueError(f"random_state must be an integer, got {self.random_state!r}")
+        self._check_rank()
+
+    def _check_rank(self) -> None:
+        if self.rank is None:
+            return
+        if not isinstance(self.rank, Integral) or self.rank < 1:
+            raise ValueError(f"rank must be an integer >= 1 or None, got {self.rank!r}")
+        if self.solver == "gradient":
+            raise ValueError("rank is for the closed form: set rank=None for 'gradient'")
 
     @property
     def n_folds(self) -> int:
@@ -89,13 +122,73 @@ class AffineTranslator(Translator, translator_type="affine"):
         selection = select_ridge(folds, self.scaling, self.translator_type)
         return type(self)(**{**self.get_params(), **selection.choice.params}), selection
 
+    @classmethod
+    def held_out_r2(
+        cls, candidates: Sequence[Self], moments: PairedMoments, held_out: PairedMoments
+    ) -> Iterator[tuple[float, float]]:
+        """As for any type; penalties share one eigendecomposition."""
+        for path, group in cls._paths(candidates, moments):
+            if path is None:
+                yield from super().held_out_r2(group, moments, held_out)
+                continue
+            scores, chances = ridge_r2(path, [float(one.alpha) for one in group], held_out)
+            yield from zip(scores.tolist(), chances.tolist(), strict=True)
+
+    @classmethod
+    def predictions(
+        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
+    ) -> Iterator[Tensor]:
+        """As for any type; penalties share one eigendecomposition."""
+        for path, group in cls._paths(candidates, moments):
+            if path is None:
+                yield from super().predictions(group, moments, x)
+                continue
+            yield from ridge_predictions(path, x, [float(one.alpha) for one in group])
+
+    @classmethod
+    def _paths(
+        cls, candidates: Sequence[Self], moments: PairedMoments
+    ) -> Iterator[tuple[RidgePath | None, list[Self]]]:
+        """Neighbouring candidates that differ in their penalty, with one decomposition for all."""
+
+        def shared(candidate: Self) -> Scaling | None:
+            plain = candidate.solver == "closed_form" and candidate.unit_norm == "none"
+            full = candidate.rank is None and candidate.alpha != 0
+            return candidate.scaling if plain and full else None
+
+        for scaling, group in groupby(candidates, shared):
+            yield scaling and ridge_path(moments, scaling), list(group)
+
     def _solve(self, moments: PairedMoments) -> Solution:
         if self.solver == "gradient":
             return solve_by_gradient(
                 moments, self.scaling, steps=self.steps, lr=self.lr, seed=self.random_state
             )
         scaling: Scaling = "center" if self.scaling == "none" else self.scaling
-        return solve_least_squares(Problem.from_moments(moments, scaling), alpha=float(self.alpha))
+        return solve_least_squares(
+            Problem.from_moments(moments, scaling), alpha=float(self.alpha), rank=self.rank
+        )
+
+    def _learn_map(self, moments: PairedMoments) -> Map:
+        whole = super()._learn_map(moments)
+        return whole.factored(self.rank) if self.rank and isinstance(whole, LatentMap) else whole
+
+    def _shapes(self, config: TranslatorConfig) -> dict[str, tuple[int, ...]]:
+        d_source, d_target = config.source.dim, config.target.dim
+        if self.rank is None or not is_bottleneck(d_source, self.rank, d_target):
+            return super()._shapes(config)
+        return {"left": (d_source, self.rank), "right": (self.rank, d_target), "bias": (d_target,)}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        if len(self.map_.steps) == 1:
+            return super()._tensors()
+        left, right = (step.state_dict() for step in self.map_.steps)
+        return {"left": left["weight"], "right": right["weight"], "bias": right["bias"]}
+
+    def _to_map(self, tensors: Mapping[str, Tensor]) -> Map:
+        if "left" not in tensors:
+            return super()._to_map(tensors)
+        return thin_map(tensors["left"], tensors["right"], tensors["bias"], self.unit_norm)
 
 
 def _check_alpha(alpha: object) -> None:
@@ -116,6 +209,9 @@ class LinearTranslator(Translator, translator_type="linear"):
             "both".
     """
 
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {}
+    complexity: ClassVar[int] = 3
+
     def _solve(self, moments: PairedMoments) -> Solution:
         return solve_least_squares(Problem.from_moments(moments, self.scaling))
 
@@ -132,6 +228,9 @@ class LOrthoTranslator(Translator, translator_type="l_ortho"):
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
+
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {}
+    complexity: ClassVar[int] = 4
 
     def _solve(self, moments: PairedMoments) -> Solution:
         return solve_l_ortho(Problem.from_moments(moments, self.scaling))
@@ -150,6 +249,9 @@ class OrthoTranslator(Translator, translator_type="ortho"):
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
+
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {"scaling": ("standard", "center")}
+    complexity: ClassVar[int] = 0
 
     def __init__(
         self,

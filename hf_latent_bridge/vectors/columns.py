@@ -93,8 +93,14 @@ class VectorColumn(Column):
         return self.reader.n or 0
 
     def read(self, rows: Rows) -> Items:
-        """Vectors (n, d) of some rows, or a list where some are missing or ragged."""
-        return self.reader.read(rows)
+        """Vectors (n, d) of some rows, or a list where some are missing or ragged.
+
+        Raises:
+            InvalidLatentsError: The file was changed since it was opened.
+        """
+        items = self.reader.read(rows)
+        self.reader.check_unchanged()
+        return items
 
     def fingerprint(self) -> str:
         """Equal for a file that was not changed since, read alike."""

@@ -19,7 +19,9 @@ from hf_latent_bridge.vectors import (
     writers,
 )
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
-from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
+from hf_latent_bridge.vectors.reader import VectorReader, VectorSource, file_stamp
+from hf_latent_bridge.vectors.stores.base import StoreReader
+from hf_latent_bridge.vectors.stores.registry import is_store_url, open_collection
 from hf_latent_bridge.vectors.writers import Writer
 
 
@@ -103,6 +105,8 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
         source = VectorSource(str(source), column)
     if source.path == "-":
         return lines.JsonStream(source)
+    if is_store_url(source.path):
+        return StoreReader(source, open_collection(source.path))
     path = Path(source.path)
     if path.is_dir():
         return _open_folder(source, path)
@@ -121,7 +125,10 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
         )
     if known.extra is not None:
         require(known.extra, *known.needs, purpose=f"reading {path.name}")
-    return known.open(source)
+    stamp = file_stamp(path)
+    reader = known.open(source)
+    reader.stamp = stamp
+    return reader
 
 
 def plain_suffixes() -> list[str]:
@@ -154,7 +161,9 @@ def is_vectors_path(data: object) -> bool:
     """Whether this names a file or folder of vectors, not an item."""
     if isinstance(data, Path | VectorSource):
         return True
-    return isinstance(data, str) and (format_of(data) is not None or Path(data).is_dir())
+    if not isinstance(data, str):
+        return False
+    return is_store_url(data) or format_of(data) is not None or Path(data).is_dir()
 
 
 def _open_folder(source: VectorSource, folder: Path) -> VectorReader:

@@ -5,6 +5,7 @@ import contextlib
 import lzma
 import math
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,9 +16,11 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.atomic import NO_ROOM
 from hf_latent_bridge.data.items import Array, Items, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
 
+_TICK = 20_000_000  # nanoseconds; Linux counts in steps of up to 10 ms
 Scale = float | Literal["binary"]
 _BROKEN = (
     ValueError,
@@ -117,12 +120,14 @@ class VectorReader(abc.ABC):
         n: Number of rows; None for a stream, which can be read once only.
         dim: Their width; None for a stream, and where there are no rows.
         dtype: Floating dtype of the rows, in native byte order.
+        stamp: The `file_stamp` of the file when it was opened; None where there is no such file.
         hop: With a row so many rows ahead, it is faster to begin anew there than to read on; None
             where that is never so.
     """
 
     hop: int | None = 64
     column: str | None = None
+    stamp: tuple[int, ...] | None = None
     n: int | None
     dim: int | None
     dtype: "np.dtype[np.floating[Any]]"
@@ -175,7 +180,22 @@ class VectorReader(abc.ABC):
     def guarded(self, start: int, stop: int | None, size: int, payload: bool) -> Iterator[Part]:
         """`parts`, with an error that names the file where it is damaged."""
         with whole(self.source.path):
-            yield from self.parts(start, stop, size, payload=payload)
+            for part in self.parts(start, stop, size, payload=payload):
+                self.check_unchanged()
+                yield part
+        self.check_unchanged()
+
+    def check_unchanged(self) -> None:
+        """Refuses a file that is another one than was opened.
+
+        Raises:
+            InvalidLatentsError: It was written or replaced since.
+        """
+        if self.stamp is not None and file_stamp(Path(self.source.path)) != self.stamp:
+            raise InvalidLatentsError(
+                f"{self.source.path} was changed while it was read: start again, when nobody "
+                "writes it any longer"
+            )
 
     def _matrix(self, vectors: Items, first: int) -> Array:
         self.dim = self.dim or next((len(v) for v in vectors if isinstance(v, np.ndarray)), None)
@@ -287,6 +307,19 @@ def file_identity(path: Path) -> dict[str, Any]:
     return {"name": path.name, "size": stat.st_size, "changed": stat.st_mtime_ns}
 
 
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written or replaced.
+
+    A second change within one tick of the file system's clock would not show in it, so a file that
+    was written just now is stamped a moment later.
+    """
+    stat = path.stat()
+    if 0 <= time.time_ns() - stat.st_mtime_ns < _TICK:
+        time.sleep(_TICK / 1e9)
+        stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 @contextlib.contextmanager
 def whole(path: object, what: str = "file of vectors") -> Iterator[None]:
     """Turns the errors of a file that is truncated or of another kind into one that names it.
@@ -299,6 +332,8 @@ def whole(path: object, what: str = "file of vectors") -> Iterator[None]:
     except (LatentBridgeError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (*_BROKEN, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         detail = " ".join(str(error).split()) or type(error).__name__
         raise InvalidLatentsError(
             f"{path} is not a whole {what}, or is damaged: {detail[:200]}"

@@ -46,6 +46,11 @@ class ShardsReader(VectorReader):
         name = Path(self.source.path).name
         return {"folder": name, "shards": [shard.identity() for shard in self._shards]}
 
+    def check_unchanged(self) -> None:
+        """Refuses files that are others than were opened."""
+        for shard in self._shards:
+            shard.check_unchanged()
+
     def parts(
         self, start: int, stop: int | None, size: int, *, payload: bool = False
     ) -> Iterator[Part]:

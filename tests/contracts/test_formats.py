@@ -1,6 +1,7 @@
 """Every format of vectors is fitted, evaluated and translated alike."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -62,6 +63,23 @@ def test_a_file_gives_the_fit_evaluation_and_translation_of_its_rows(case, folde
     translate_file(plain, folder / case.name, tmp_path / "y.npy", dtype="float32", **case.args)
     near = 4e-3 if open_vectors(source).dtype == np.float16 else 1e-4
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), plain.transform(x), atol=near)
+
+
+@pytest.mark.parametrize("case", READ, ids=str)
+def test_a_file_that_is_written_while_a_fit_reads_it_is_noticed(case, folder, tmp_path):
+    path = tmp_path / case.name
+    copy = shutil.copytree if (folder / case.name).is_dir() else shutil.copy
+    copy(folder / case.name, path)
+
+    def encode(items):
+        file = max(path.rglob("*")) if path.is_dir() else path
+        file.write_bytes(file.read_bytes())
+        return np.stack(items)
+
+    y = list(counterparts(expected(case).astype(np.float32)))
+    pairs = load_pairs((VectorSource(str(path), **case.args), y))
+    with pytest.raises(InvalidLatentsError, match="was changed while it was read"):
+        fit_translator(LinearTranslator(), None, encode, pairs, chunk_size=16)
 
 
 @pytest.mark.parametrize("case", READ, ids=str)

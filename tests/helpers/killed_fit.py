@@ -39,4 +39,7 @@ if __name__ == "__main__":
     result = {"moments": moments, "resumed": fitted.fit_summary_.n_resumed}
     result["selection"] = fitted.selection_.to_dict()
     rank = Processes.current().share.rank
+    if rank == 0:
+        assert any((folder / "checkpoint").iterdir())
+        fitted.save_pretrained(folder / "map")
     (folder / f"result-{rank}.json").write_text(json.dumps(result))

@@ -74,7 +74,13 @@ def inspect_repo(repos: Repos, repo_id: str | None) -> Numbers:
 
 def _linear_part(translator: Translator) -> torch.Tensor:
     """The weight of the whole map, norms left out, in float32."""
-    weights = [s.weight.float() for s in translator.map_.steps if isinstance(s, LatentMap)]
+    steps = translator.map_.steps
+    weights = [step.weight.float() for step in steps if isinstance(step, LatentMap)]
+    if len(weights) < len(steps):
+        raise Refusal(
+            "This translator is not an affine map, so it has no singular values to show. "
+            "The other tabs can use it."
+        )
     return reduce(torch.matmul, weights)
 
 

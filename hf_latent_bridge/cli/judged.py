@@ -1,0 +1,218 @@
+"""What `gate` works on: queries, corpus and judgements that the arguments name."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_latent_bridge.errors import InvalidPairsError
+
+if TYPE_CHECKING:
+    from hf_latent_bridge import GateReport, Translator
+    from hf_latent_bridge.latents import Array
+
+PARTS = ("queries", "corpus")
+_LOADERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Queries or a corpus.
+
+    Attributes:
+        items: What both encoders encode.
+        ids: A name for each; None for its number.
+        slices: Of the queries, a name for each by which they are shown apart.
+    """
+
+    items: Sequence[Any]
+    ids: Sequence[str] | None = None
+    slices: Sequence[str] | None = None
+
+
+def has_vectors(args: argparse.Namespace) -> bool:
+    """Whether latents are given, in place of items to encode.
+
+    Raises:
+        ValueError: Both are, or neither.
+    """
+    vectors = [getattr(args, f"{part}_target_vectors") for part in PARTS]
+    items = [getattr(args, part) for part in PARTS]
+    if all(items) and not any(vectors):
+        return False
+    if all(vectors) and not any(items):
+        return True
+    raise ValueError(
+        "a gate needs --queries and --corpus, or --queries-target-vectors and "
+        "--corpus-target-vectors with the vectors of the side that is translated"
+    )
+
+
+def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
+    """Judges a translator on what the arguments name."""
+    from hf_latent_bridge import gate, gate_latents
+    from hf_latent_bridge.cli import inputs
+
+    settings: dict[str, Any] = {
+        "translates": args.translates,
+        "k": args.k,
+        "pass_at": args.pass_at,
+        "warn_at": args.warn_at,
+        "seed": args.seed,
+    }
+    if has_vectors(args):
+        return gate_latents(
+            translator,
+            queries=_vectors(args, "queries"),
+            corpus=_vectors(args, "corpus"),
+            relevance=_relevance(args.relevance, None, None),
+            **settings,
+        )
+    args.source_vectors = args.target_vectors = args.precomputed = None
+    args.dataset, args.source_column = args.corpus, args.corpus_column
+    queries, corpus = (_items(args, part) for part in PARTS)
+    return gate(
+        translator,
+        inputs.load_side(args, "source", translator.source_),
+        inputs.load_side(args, "target", translator.target_),
+        queries=(queries.items, queries.items),
+        corpus=(corpus.items, corpus.items),
+        batch_size=args.batch_size,
+        progress=args.progress,
+        relevance=_relevance(args.relevance, queries.ids, corpus.ids),
+        slices=queries.slices,
+        query_ids=queries.ids,
+        **settings,
+    )
+
+
+def check_reports(paths: Sequence[str]) -> None:
+    """Refuses reports that are not written, before anything is encoded.
+
+    Raises:
+        ValueError: Another suffix.
+        FileNotFoundError: No such folder.
+    """
+    for path in map(Path, paths):
+        if path.suffix not in (".md", ".json", ".html"):
+            raise ValueError(f"--report must end in .md, .json or .html, got {path.name}")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {path.parent} for --report")
+
+
+def write_report(report: "GateReport", path: Path) -> None:
+    """Writes a report in the format of its file's suffix."""
+    from hf_latent_bridge.atomic import write_atomic
+
+    if path.suffix == ".html":
+        content = report.to_html()
+    elif path.suffix == ".json":
+        content = json.dumps(report.to_dict(), indent=2) + "\n"
+    else:
+        content = report.to_markdown()
+    write_atomic(path, content.encode())
+
+
+def _vectors(args: argparse.Namespace, part: str) -> "tuple[Array | None, Array]":
+    source = getattr(args, f"{part}_source_vectors")
+    target = _matrix(getattr(args, f"{part}_target_vectors"))
+    return (None if source is None else _matrix(source)), target
+
+
+def _matrix(path: str) -> "Array":
+    import numpy as np
+
+    from hf_latent_bridge.vectors.formats import open_vectors
+
+    blocks = [block.vectors for block in open_vectors(path).blocks()]
+    if not blocks:
+        raise InvalidPairsError(f"{path} has no rows")
+    return np.concatenate(blocks)
+
+
+def _items(args: argparse.Namespace, part: str) -> Judged:
+    name, split = getattr(args, part), getattr(args, f"{part}_split")
+    data = _load(name, split)
+    wanted = [getattr(args, f"{part}_column"), getattr(args, f"{part}_id_column")]
+    wanted.append(args.slice_column if part == "queries" else None)
+    for column in wanted:
+        if column is not None and column not in data.column_names:
+            raise InvalidPairsError(f"{name} has the columns {data.column_names}, got {column!r}")
+    items, ids, slices = (None if column is None else data[column][:] for column in wanted)
+    return Judged(
+        items or [],
+        None if ids is None else [str(key) for key in ids],
+        None if slices is None else [str(key) for key in slices],
+    )
+
+
+def _load(name: str, split: str | None) -> Any:
+    from hf_latent_bridge.vectors.datasets import load_dataset
+
+    path = Path(name)
+    if not path.is_file():
+        return load_dataset(name, split)[0]
+    if path.suffix not in _LOADERS:
+        raise InvalidPairsError(f"items are read from {', '.join(_LOADERS)}, got {path.name}")
+    import datasets
+
+    kind = _LOADERS[path.suffix]
+    how = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
+    return datasets.load_dataset(kind, data_files=str(path), split="train", **how)
+
+
+def _relevance(
+    path: str | None, queries: Sequence[str] | None, corpus: Sequence[str] | None
+) -> dict[int, dict[int, float]] | None:
+    """Gains by the numbers of query and item.
+
+    Raises:
+        InvalidPairsError: A line that is no judgement, or names what is not there.
+    """
+    if path is None:
+        return None
+    numbers = [
+        None if ids is None else {key: n for n, key in enumerate(ids)} for ids in (queries, corpus)
+    ]
+    found: dict[int, dict[int, float]] = {}
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    for line, text in enumerate(lines, 1):
+        words = text.replace(",", " ").split()
+        if not words or (line == 1 and not _is_number(words[-1])):  # blank, or a header
+            continue
+        if len(words) == 4:  # TREC: query, iteration, item, gain
+            del words[1]
+        if len(words) not in (2, 3) or not all(map(_is_number, words[2:])):
+            raise InvalidPairsError(
+                f"{path}, line {line}: a query, an item and a gain are needed, got {text[:80]!r}"
+            )
+        query, item = (
+            _number(word, known, path, line) for word, known in zip(words, numbers, strict=False)
+        )
+        gain = float(words[2]) if len(words) == 3 else 1.0
+        if gain > 0:
+            found.setdefault(query, {})[item] = gain
+    return found
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(word: str, known: dict[str, int] | None, path: str, line: int) -> int:
+    if known is not None:
+        if word in known:
+            return known[word]
+        raise InvalidPairsError(f"{path}, line {line}: there is no row with the id {word!r}")
+    if not word.isdecimal():
+        raise InvalidPairsError(
+            f"{path}, line {line}: rows are named by their number, as no id column is given; got "
+            f"{word!r}"
+        )
+    return int(word)

@@ -1,0 +1,607 @@
+"""gate: may a translator be used for this search? Pass, warn or fail, with reasons."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
+from hf_latent_bridge.data.pairs import as_pairs
+from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
+from hf_latent_bridge.evaluation import all_latents, check_space
+from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
+from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.metrics import look_shuffled, similarity_blocks
+from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.translators.base import Translator
+
+Verdict = Literal["pass", "warn", "fail"]
+Translates = Literal["corpus", "queries"]
+Relevance = Mapping[int, Mapping[int, float]]
+
+_FEW_QUERIES = 50
+_WORST = 10
+_COLORS: dict[Verdict, str] = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
+_ORDER: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Which retention is enough.
+
+    Attributes:
+        passing: The lower end of the 95 % interval must reach it to pass.
+        warning: The mean must reach it, or the gate fails.
+    """
+
+    passing: float
+    warning: float
+
+    @classmethod
+    def default(cls, judged: bool) -> "Thresholds":
+        """Of what is relevant, a system must keep nearly all; of another's ranking it need not."""
+        return cls(0.95, 0.9) if judged else cls(0.6, 0.4)
+
+
+@dataclass(frozen=True)
+class Retention:
+    """A score of the translated search over that of the native one.
+
+    Attributes:
+        native: Mean over the queries in the target encoder's own space.
+        translated: The same with the translator.
+        mean: translated / native.
+        lower: Lower end of the 95 % bootstrap interval over queries.
+        upper: Its upper end.
+    """
+
+    native: float
+    translated: float
+    mean: float
+    lower: float
+    upper: float
+
+    def to_dict(self) -> dict[str, float]:
+        """JSON values."""
+        return {
+            "native": self.native,
+            "translated": self.translated,
+            "retention": self.mean,
+            "lower": self.lower,
+            "upper": self.upper,
+        }
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The result of `gate`; `print(report)` shows it.
+
+    Attributes:
+        verdict: "pass", "warn" or "fail".
+        reasons: Why, the gravest first, each with its own verdict.
+        retention: Of each score, over all queries.
+        systems: Mean of each score for the native search, the translated one, the old encoder's
+            own ("old") and the untranslated vectors ("untranslated"), as far as they can be had.
+        slices: Retention of the first score by slice of the queries.
+        worst: Which queries lose most of the first score, and how much.
+        judged: Whether relevance judgements were given; without, agreement with the native ranking
+            is measured.
+        translates: "corpus" or "queries".
+        k: How many results count.
+        n_queries: Number of queries.
+        n_items: Number of items in the corpus.
+    """
+
+    verdict: Verdict
+    reasons: Sequence[tuple[Verdict, str]]
+    retention: Mapping[str, Retention]
+    systems: Mapping[str, Mapping[str, float]]
+    slices: Mapping[str, Retention]
+    worst: Sequence[tuple[str, float]]
+    judged: bool
+    translates: Translates
+    k: int
+    n_queries: int
+    n_items: int
+    thresholds: Thresholds
+    settings: Mapping[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "verdict": self.verdict,
+            "reasons": [{"verdict": verdict, "reason": text} for verdict, text in self.reasons],
+            "retention": {name: found.to_dict() for name, found in self.retention.items()},
+            "systems": {name: dict(scores) for name, scores in self.systems.items()},
+            "slices": {name: found.to_dict() for name, found in self.slices.items()},
+            "worst_queries": [{"query": query, "lost": lost} for query, lost in self.worst],
+            "judged": self.judged,
+            "translates": self.translates,
+            "k": self.k,
+            "n_queries": self.n_queries,
+            "n_items": self.n_items,
+            "pass_at": self.thresholds.passing,
+            "warn_at": self.thresholds.warning,
+            **self.settings,
+        }
+
+    def to_markdown(self) -> str:
+        """The report as a page."""
+        names = list(self.retention)
+        rows = [
+            [name, *(f"{scores[score]:.3f}" for score in names)]
+            for name, scores in self.systems.items()
+        ]
+        kept = [
+            ["retention", *(_interval(found) for found in self.retention.values())],
+        ]
+        parts = [
+            f"# {self.verdict.upper()}",
+            "\n".join(f"- {verdict.upper()}: {text}" for verdict, text in self.reasons),
+            f"{self.n_queries:,} queries, {self.n_items:,} items; the {self.translates} "
+            f"{'are' if self.translates == 'queries' else 'is'} translated.",
+            _table(["search", *names], rows + kept),
+        ]
+        if self.slices:
+            lines = [[name, _interval(found)] for name, found in self.slices.items()]
+            parts.append(_table(["slice", f"retention of {names[0]}"], lines))
+        if self.worst:
+            lines = [[query, f"{lost:.3f}"] for query, lost in self.worst]
+            parts.append(_table(["query", f"{names[0]} lost"], lines))
+        return "\n\n".join(parts) + "\n"
+
+    def to_html(self) -> str:
+        """The report as a page that needs no other file."""
+        import jinja2
+
+        text = Path(__file__).with_name("gate_page.html").read_text(encoding="utf-8")
+        strict = jinja2.StrictUndefined
+        page = jinja2.Environment(autoescape=True, undefined=strict).from_string(text)
+        return page.render(report=self, colors=_COLORS)
+
+    def __str__(self) -> str:
+        return self.to_markdown().rstrip()
+
+
+def gate(
+    translator: Translator,
+    source: EncoderLike | SpaceSpec | None,
+    target: EncoderLike | SpaceSpec | None,
+    *,
+    queries: PairSource | tuple[Sequence[Any], Sequence[Any]],
+    corpus: PairSource | tuple[Sequence[Any], Sequence[Any]],
+    batch_size: int = 32,
+    chunk_size: int = CHUNK_SIZE,
+    max_streamed: int = 100_000,
+    progress: bool = False,
+    **settings: Any,
+) -> GateReport:
+    """Encodes queries and a corpus with both encoders, and judges search by the translator.
+
+    Args:
+        translator: A fitted translator.
+        source: Its source encoder; if the items are latents already, their space or None.
+        target: Its target encoder; if the items are latents already, their space or None.
+        queries: Queries for both encoders, as pairs. All latents are held in memory.
+        corpus: Items for both encoders, as pairs; a sample of the store will do.
+        batch_size: Items per forward pass.
+        chunk_size: Pairs that are read and encoded at a time.
+        max_streamed: Refuse a stream of more pairs.
+        progress: Show a progress bar.
+        settings: As `gate_latents` takes them.
+
+    Raises:
+        SpaceMismatchError: An encoder is not the one that the translator was fitted on.
+        InvalidPairsError: A bad row, no pairs, or a stream of too many.
+        InvalidLatentsError: An encoder gave NaN or infinity, or another dim.
+    """
+    sides = Side("source", source), Side("target", target)
+    check_space(sides[0], translator.source_)
+    check_space(sides[1], translator.target_)
+    encoded = []
+    for part in (queries, corpus):
+        loop = EncodingLoop(
+            as_pairs(part),
+            (Side("source", source), Side("target", target)),
+            "gate",
+            batch_size=batch_size,
+            chunk_size=chunk_size,
+            progress=progress,
+        )
+        encoded.append(all_latents(loop, max_streamed)[:2])
+    return gate_latents(translator, queries=encoded[0], corpus=encoded[1], **settings)
+
+
+def gate_latents(
+    translator: Translator,
+    *,
+    queries: tuple[Latents | None, Latents],
+    corpus: tuple[Latents | None, Latents],
+    translates: Translates = "corpus",
+    relevance: Relevance | None = None,
+    slices: Sequence[str] | None = None,
+    query_ids: Sequence[str] | None = None,
+    k: int = 10,
+    pass_at: float | None = None,
+    warn_at: float | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> GateReport:
+    """Judges search by a translator against the target encoder's own.
+
+    With relevance judgements, recall@k, nDCG@k and the reciprocal rank within k results are
+    compared, and the worst of the three decides. Without, it is the share of the native first k
+    results that the translated search finds too, which says how alike the rankings are, and not
+    how good.
+
+    Args:
+        translator: A fitted translator.
+        queries: Latents of the queries, by the source encoder (n, d_source) or None, and by the
+            target encoder (n, d_target).
+        corpus: Latents of the items, by the source encoder (m, d_source) or None, and by the
+            target encoder (m, d_target).
+        translates: "corpus" if the stored vectors are translated and the target encoder asks;
+            "queries" if the source encoder asks and the store holds the target's vectors.
+        relevance: For the number of a query the gains of relevant items by their number; queries
+            without a relevant item are left out.
+        slices: A name for each query, by which retention is shown apart.
+        query_ids: A name for each query, for the list of the worst; None for its number.
+        k: How many results count.
+        pass_at: The gate passes if the lower end of the 95 % interval of retention reaches it;
+            None for 0.95, and for 0.6 without judgements.
+        warn_at: The gate fails if the mean retention is below it; None for 0.9, and for 0.4
+            without judgements.
+        n_bootstrap: Draws of the queries for the intervals.
+        seed: Seeds the draws.
+
+    Raises:
+        InvalidLatentsError: Wrong shapes, NaN or infinity, or the side that is translated is
+            missing.
+        InvalidPairsError: Fewer than 2 queries, no more than k items, or judgements of queries or
+            items that are not there.
+        ValueError: A parameter out of range.
+    """
+    searches = _searches(translator, queries, corpus, translates)
+    native = searches["native"]
+    _check_sizes(native, relevance, k, slices=slices, query_ids=query_ids)
+    best = {name: first_k(*search, k=k) for name, search in searches.items()}
+    scores = _scores(best, relevance, k)
+    chosen = Thresholds.default(relevance is not None)
+    limits = Thresholds(
+        chosen.passing if pass_at is None else pass_at,
+        chosen.warning if warn_at is None else warn_at,
+    )
+    if not 0 <= limits.warning <= limits.passing <= 1:
+        raise ValueError(f"0 <= warn_at <= pass_at <= 1 is needed, got {limits}")
+    kept = torch.tensor(sorted(relevance)) if relevance else torch.arange(len(native[0]))
+    draws = _draws(len(kept), n_bootstrap, seed)
+    retention = {
+        name: _retention(scores["native"][name], values, draws)
+        for name, values in scores["translated"].items()
+    }
+    by_slice = _by_slice(scores, slices, kept, n_bootstrap, seed)
+    reasons = [
+        *_judge_retention(retention, limits),
+        *_judge_baselines(scores, draws),
+        *_judge_translation(translator, queries, corpus, translates),
+        *_judge_evidence(len(kept), by_slice, limits, judged=relevance is not None),
+    ]
+    reasons.sort(key=lambda reason: -_ORDER[reason[0]])
+    return GateReport(
+        verdict=reasons[0][0],
+        reasons=reasons,
+        retention=retention,
+        systems={
+            name: {score: float(values.mean()) for score, values in found.items()}
+            for name, found in scores.items()
+        },
+        slices=by_slice,
+        worst=_worst(scores, kept, query_ids),
+        judged=relevance is not None,
+        translates=translates,
+        k=k,
+        n_queries=len(kept),
+        n_items=len(native[1]),
+        thresholds=limits,
+        settings={"n_bootstrap": n_bootstrap, "seed": seed},
+    )
+
+
+def first_k(
+    queries: Float[Tensor, "n d"], items: Float[Tensor, "m d"], *, k: int
+) -> Int[Tensor, "n k"]:
+    """The numbers of the k items with the highest cosine for each query, best first."""
+    found = [block.topk(k, dim=1).indices.cpu() for _, block in similarity_blocks(queries, items)]
+    return torch.cat(found)
+
+
+def overlap(found: Int[Tensor, "n k"], native: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    """For each query the share of the native results that are among those found."""
+    return (found[:, :, None] == native[:, None, :]).any(1).double().mean(1)
+
+
+def ranking_scores(
+    found: Int[Tensor, "n k"], relevance: Relevance
+) -> dict[str, Float[Tensor, " judged"]]:
+    """Recall, nDCG and reciprocal rank of the judged queries, in the order of their numbers.
+
+    nDCG has linear gains and a logarithmic discount, as in trec_eval and scikit-learn
+    (Järvelin & Kekäläinen 2002).
+
+    Args:
+        found: Numbers of the first k items for each query, best first.
+        relevance: Positive gains of relevant items.
+    """
+    k = found.shape[1]
+    discounts = 1 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))
+    rows = []
+    for query in sorted(relevance):
+        gains = relevance[query]
+        got = torch.tensor([gains.get(item, 0.0) for item in found[query].tolist()]).double()
+        ideal = torch.tensor(sorted(gains.values(), reverse=True)[:k]).double()
+        hits = got.nonzero()[:, 0]
+        rows.append(
+            [
+                len(hits) / len(gains),
+                float(got @ discounts / (ideal @ discounts[: len(ideal)])),
+                1 / (int(hits[0]) + 1) if len(hits) else 0.0,
+            ]
+        )
+    columns = torch.tensor(rows, dtype=torch.float64).unbind(1)
+    return dict(zip((f"recall@{k}", f"ndcg@{k}", f"mrr@{k}"), columns, strict=True))
+
+
+def _searches(
+    translator: Translator,
+    queries: tuple[Latents | None, Latents],
+    corpus: tuple[Latents | None, Latents],
+    translates: Translates,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Queries and items of each system that is compared, in one space each."""
+    if translates not in ("corpus", "queries"):
+        raise ValueError(f"translates must be 'corpus' or 'queries', got {translates!r}")
+    (source_q, target_q), (source_c, target_c) = (
+        tuple(None if side is None else _matrix(side) for side in pair)
+        for pair in (queries, corpus)
+    )
+    given = source_c if translates == "corpus" else source_q
+    if given is None:
+        raise InvalidLatentsError(
+            f"the {translates} must be given by the source encoder too, for they are translated"
+        )
+    if target_q is None or target_c is None:
+        raise InvalidLatentsError("queries and corpus must be given by the target encoder")
+    translated = as_tensor(translator.transform(given)).float().to(target_q.device)
+    if translated.shape[1] != target_c.shape[1] or target_q.shape[1] != target_c.shape[1]:
+        raise InvalidLatentsError(
+            f"the target's latents must be {translated.shape[1]} wide, got {target_q.shape[1]} "
+            f"(queries) and {target_c.shape[1]} (corpus)"
+        )
+    searches = {"native": (target_q, target_c)}
+    if translates == "corpus":
+        _check_equal(given, target_c, "corpus")
+        searches["translated"] = (target_q, translated)
+        raw = (target_q, given)
+    else:
+        _check_equal(given, target_q, "queries")
+        searches["translated"] = (translated, target_c)
+        raw = (given, target_c)
+    if source_q is not None and source_c is not None:
+        searches["old"] = (source_q, source_c)
+    if raw[0].shape[1] == raw[1].shape[1]:
+        searches["untranslated"] = raw
+    return searches
+
+
+def _matrix(latents: Latents) -> Tensor:
+    tensor = as_tensor(latents).detach().float()
+    if tensor.ndim != 2:
+        raise InvalidLatentsError(f"latents must be a matrix, got shape {tuple(tensor.shape)}")
+    check_finite(tensor)
+    return tensor
+
+
+def _check_equal(source: Tensor, target: Tensor, what: str) -> None:
+    if len(source) != len(target):
+        raise InvalidLatentsError(
+            f"both encoders must give the same {what}, got {len(source)} and {len(target)} rows"
+        )
+
+
+def _check_sizes(
+    native: tuple[Tensor, Tensor],
+    relevance: Relevance | None,
+    k: int,
+    **names: Sequence[str] | None,
+) -> None:
+    n, m = len(native[0]), len(native[1])
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if n < 2 or m <= k:
+        raise InvalidPairsError(
+            f"at least 2 queries and more than {k} items are needed, got {n} and {m}"
+        )
+    for what, given in names.items():
+        if given is not None and len(given) != n:
+            raise InvalidPairsError(
+                f"{what} must have one for each of {n} queries, got {len(given)}"
+            )
+    if relevance is None:
+        return
+    if len(relevance) < 2:
+        raise InvalidPairsError(
+            f"judgements of at least 2 queries are needed, got {len(relevance)}"
+        )
+    for query, gains in relevance.items():
+        if not 0 <= query < n or any(not 0 <= item < m for item in gains):
+            raise InvalidPairsError(
+                f"relevance names query {query} with the items {list(gains)[:3]}; there are {n} "
+                f"queries and {m} items"
+            )
+        if not gains or any(not 0 < gain < float("inf") for gain in gains.values()):
+            raise InvalidPairsError(
+                f"query {query} needs at least one relevant item, with a gain above 0: got "
+                f"{dict(gains)}"
+            )
+
+
+def _scores(
+    best: Mapping[str, Tensor], relevance: Relevance | None, k: int
+) -> dict[str, dict[str, Tensor]]:
+    """Each score for each system and query."""
+    if relevance is None:
+        return {name: {f"overlap@{k}": overlap(f, best["native"])} for name, f in best.items()}
+    return {name: ranking_scores(found, relevance) for name, found in best.items()}
+
+
+def _draws(n: int, n_bootstrap: int, seed: int) -> Float[Tensor, "draws n"]:
+    """How often each query is in each draw with replacement, as a share."""
+    if n_bootstrap < 1:
+        raise ValueError(f"n_bootstrap must be at least 1, got {n_bootstrap}")
+    generator = torch.Generator().manual_seed(seed)
+    picks = torch.randint(n, (n_bootstrap, n), generator=generator)
+    counts = torch.zeros(n_bootstrap, n, dtype=torch.float64)
+    return counts.scatter_add_(1, picks, torch.ones_like(counts)) / n
+
+
+def _interval_of(values: Tensor) -> tuple[float, float]:
+    ends = torch.tensor([0.025, 0.975], dtype=values.dtype)
+    lower, upper = torch.quantile(values, ends).tolist()
+    return lower, upper
+
+
+def _retention(native: Tensor, translated: Tensor, draws: Tensor) -> Retention:
+    base, got = float(native.mean()), float(translated.mean())
+    if base == 0:
+        raise InvalidPairsError(
+            "the target encoder itself finds nothing relevant: check queries and judgements"
+        )
+    lower, upper = _interval_of((draws @ translated) / (draws @ native).clamp(min=1e-12))
+    return Retention(base, got, got / base, lower, upper)
+
+
+def _by_slice(
+    scores: Mapping[str, Mapping[str, Tensor]],
+    slices: Sequence[str] | None,
+    kept: Tensor,
+    n_bootstrap: int,
+    seed: int,
+) -> dict[str, Retention]:
+    if slices is None:
+        return {}
+    names = [str(slices[query]) for query in kept.tolist()]
+    first = next(iter(scores["native"]))
+    native, translated = scores["native"][first], scores["translated"][first]
+    found = {}
+    for name in sorted(set(names)):
+        rows = torch.tensor([own == name for own in names])
+        if not native[rows].sum() > 0:
+            continue
+        draws = _draws(int(rows.sum()), n_bootstrap, seed)
+        found[name] = _retention(native[rows], translated[rows], draws)
+    return found
+
+
+def _worst(
+    scores: Mapping[str, Mapping[str, Tensor]], kept: Tensor, query_ids: Sequence[str] | None
+) -> list[tuple[str, float]]:
+    first = next(iter(scores["native"]))
+    lost = scores["native"][first] - scores["translated"][first]
+    order = lost.argsort(descending=True, stable=True)[:_WORST]
+    named = [(str(query_ids[i]) if query_ids else str(i)) for i in kept[order].tolist()]
+    return [
+        (name, loss) for name, loss in zip(named, lost[order].tolist(), strict=True) if loss > 0
+    ]
+
+
+# Reasons ----------------------------------------------------------------------------------
+
+
+def _judge_retention(
+    retention: Mapping[str, Retention], limits: Thresholds
+) -> Iterable[tuple[Verdict, str]]:
+    name, worst = min(retention.items(), key=lambda found: found[1].mean)
+    told = f"{name} is {_interval(worst)} of the native {worst.native:.3f}"
+    if worst.lower >= limits.passing:
+        yield "pass", f"{told}, at least {limits.passing:g}"
+    elif worst.mean >= limits.warning:
+        yield (
+            "warn",
+            f"{told}: the interval does not reach {limits.passing:g}; more pairs or queries may",
+        )
+    else:
+        yield "fail", f"{told}, below {limits.warning:g}"
+
+
+def _judge_baselines(
+    scores: Mapping[str, Mapping[str, Tensor]], draws: Tensor
+) -> Iterable[tuple[Verdict, str]]:
+    first = next(iter(scores["native"]))
+    translated = scores["translated"][first]
+    if "untranslated" in scores:
+        plain = scores["untranslated"][first]
+        lower, _ = _interval_of(draws @ (translated - plain))
+        if lower <= 0 and float(plain.mean()) > 0:
+            yield (
+                "fail",
+                f"the vectors do as well untranslated ({first} {float(plain.mean()):.3f}, "
+                f"translated {float(translated.mean()):.3f}): the translator adds nothing",
+            )
+    if "old" in scores and not first.startswith("overlap"):
+        old = scores["old"][first]
+        _, upper = _interval_of(draws @ (translated - old))
+        if upper < 0:
+            yield (
+                "warn",
+                f"the old encoder by itself is better ({first} {float(old.mean()):.3f}, "
+                f"translated {float(translated.mean()):.3f}): keep it, or encode again",
+            )
+
+
+def _judge_translation(
+    translator: Translator,
+    queries: tuple[Latents | None, Latents],
+    corpus: tuple[Latents | None, Latents],
+    translates: Translates,
+) -> Iterable[tuple[Verdict, str]]:
+    source, target = corpus if translates == "corpus" else queries
+    if source is None:
+        return
+    translated = as_tensor(translator.transform(_matrix(source))).float()
+    moments = PairedMoments.from_batch(translated, _matrix(target).to(translated.device))
+    if look_shuffled(moments):
+        yield (
+            "fail",
+            "translations are related to the target's own latents no more than those of shuffled "
+            "items: do the rows of both sides belong together, and is the source the right one?",
+        )
+
+
+def _judge_evidence(
+    n_queries: int, slices: Mapping[str, Retention], limits: Thresholds, *, judged: bool
+) -> Iterable[tuple[Verdict, str]]:
+    if n_queries < _FEW_QUERIES:
+        yield "warn", f"{n_queries} queries tell little: take at least {_FEW_QUERIES}"
+    for name, found in slices.items():
+        if found.upper < limits.warning:
+            yield "warn", f"slice {name!r} keeps only {_interval(found)}"
+    if not judged:
+        yield (
+            "pass",
+            "no judgements were given: this says how alike the rankings are, not how good",
+        )
+
+
+def _interval(found: Retention) -> str:
+    return f"{found.mean:.3f} [{found.lower:.3f}, {found.upper:.3f}]"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,1 @@
+"""Vector stores, one file each: read, written beside what is there, and switched."""

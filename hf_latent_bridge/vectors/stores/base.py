@@ -1,0 +1,241 @@
+"""What every vector store can do, and how its rows are read as vectors of any other source are."""
+
+import abc
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+from hf_latent_bridge.data.items import Items
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.hubness import Metric
+from hf_latent_bridge.vectors.lines import Objects, Spot
+from hf_latent_bridge.vectors.numbers import FLOAT32
+from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource
+from hf_latent_bridge.vectors.stores.url import StoreUrl
+
+Key = int | str
+
+
+class Records(NamedTuple):
+    """Some rows of a collection.
+
+    Attributes:
+        ids: Their keys.
+        vectors: Matrix (n, d), or a list that has None where a row has no vector; None if not read.
+        payloads: What else each row holds, untouched; None if not read.
+    """
+
+    ids: list[Key]
+    vectors: Items | None = None
+    payloads: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a collection keeps its vectors.
+
+    Attributes:
+        dim: Their width.
+        metric: By which it is searched.
+        dtype: NumPy's name of what it stores.
+    """
+
+    dim: int
+    metric: Metric
+    dtype: str = "float32"
+
+
+class Collection(abc.ABC):
+    """One set of vectors in a store: a collection, a named vector in one, or a column of a table.
+
+    Rows are keyed by an id of the store's own. Writing a row that is there replaces it, so
+    everything can be done again after a kill.
+
+    Attributes:
+        url: Where it is.
+    """
+
+    params: ClassVar[tuple[str, ...]] = ()
+    single: ClassVar[bool] = False
+
+    def __init__(self, url: StoreUrl, *, timeout: float) -> None:
+        """Connects to the store, unless this process has a connection to it already.
+
+        Raises:
+            StoreError: It is not there, or wants other credentials.
+            StoreUnavailableError: It does not answer.
+        """
+        self.url = url
+        self._connection = _open_at(url.place, lambda: self._connect(timeout), self._disconnect)
+
+    @abc.abstractmethod
+    def _connect(self, timeout: float) -> Any:
+        """A client of the store."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _disconnect(client: Any) -> None:
+        """Closes a client."""
+
+    @property
+    def client(self) -> Any:
+        """The store's own client."""
+        return self._connection.client
+
+    def close(self) -> None:
+        """Lets go of the connection, which ends with the last collection that has it."""
+        del self._connection
+
+    @abc.abstractmethod
+    def exists(self) -> bool:
+        """Whether the collection is there, and has this vector."""
+
+    @abc.abstractmethod
+    def layout(self) -> Layout:
+        """Width, metric and dtype.
+
+        Raises:
+            StoreError: There is no such collection or vector, or it is of a kind that is not read.
+        """
+
+    @abc.abstractmethod
+    def count(self) -> int:
+        """How many rows have this vector."""
+
+    @abc.abstractmethod
+    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+        """All rows in the order of their keys, at most `size` at a time."""
+
+    @abc.abstractmethod
+    def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
+        """Those of some rows that are there and have this vector."""
+
+    @abc.abstractmethod
+    def present(self, ids: Sequence[Key]) -> set[Key]:
+        """Which of some rows are there and have this vector."""
+
+    @abc.abstractmethod
+    def create(self, layout: Layout, like: "Collection") -> None:
+        """Makes it: a collection of its own, or one more vector where the collection is there.
+
+        Args:
+            layout: Of the vectors.
+            like: The collection whose rows it will hold, with translated vectors.
+        """
+
+    @abc.abstractmethod
+    def write(self, records: Records) -> None:
+        """Adds or replaces rows; of rows without payloads the vectors alone."""
+
+    @abc.abstractmethod
+    def delete(self, ids: Sequence[Key]) -> None:
+        """Removes rows."""
+
+    @abc.abstractmethod
+    def drop(self) -> None:
+        """Removes it, and nothing beside it."""
+
+    @abc.abstractmethod
+    def check_copy(self, target: "Collection") -> None:
+        """Refuses a copy into a collection of its own that would leave something behind.
+
+        Raises:
+            StoreError: The rows hold other vectors too.
+        """
+
+    def alias(self, name: str) -> str | None:
+        """The collection that an alias names; None if there is no such alias."""
+        raise self._no_alias()
+
+    def point(self, name: str, collection: str | None) -> None:
+        """Lets an alias name a collection, in one step; None takes the alias away."""
+        raise self._no_alias()
+
+    def _no_alias(self) -> ValueError:
+        return ValueError(
+            f"{self.url.scheme} has no aliases: leave --alias out, and name the new collection "
+            "where yours is searched"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Connection:
+    """A client that all collections of one store share; it is closed when the last lets go."""
+
+    def __init__(self, client: Any, close: Callable[[Any], None]) -> None:
+        self.client = client
+        weakref.finalize(self, close, client)
+
+
+_OPEN: "weakref.WeakValueDictionary[tuple[str, ...], _Connection]" = weakref.WeakValueDictionary()
+
+
+def _open_at(
+    place: tuple[str, ...], connect: Callable[[], Any], close: Callable[[Any], None]
+) -> _Connection:
+    """The connection to a store; embedded ones can be opened once only in a process."""
+    connection = _OPEN.get(place)
+    if connection is None:
+        connection = _OPEN[place] = _Connection(connect(), close)
+    return connection
+
+
+class StoreReader(VectorReader):
+    """The rows of a collection as float vectors, with their ids and payloads."""
+
+    hop = None
+    path = None
+    dtype = FLOAT32
+
+    def __init__(self, source: VectorSource, collection: Collection) -> None:
+        """Looks at the collection.
+
+        Raises:
+            StoreError: There is no such collection.
+        """
+        super().__init__(source)
+        layout = collection.layout()
+        self._collection = collection
+        self.column = collection.url.vector or None
+        self.n, self.dim = collection.count(), layout.dim
+
+    def identity(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """The URL and the number of rows."""
+        return {"store": str(self._collection.url), "rows": self.n}
+
+    def parts(
+        self, start: int, stop: int | None, size: int, *, payload: bool = False
+    ) -> Iterator[Part]:
+        """Rows in the order of their keys."""
+        stop = self.n if stop is None else stop
+        first = 0
+        for records in self._collection.scan(size, payloads=payload):
+            if records.vectors is None:
+                raise InvalidLatentsError(f"{self._collection.url} gave no vectors")
+            last = first + len(records.ids)
+            rows = slice(max(start - first, 0), max((stop or 0) - first, 0))
+            if last > start and rows.stop > rows.start:
+                yield Part(records.vectors[rows], self._payload(records, rows) if payload else None)
+            first = last
+            if stop is not None and first >= stop:
+                return
+
+    def _payload(self, records: Records, rows: slice) -> Objects:
+        name = self.column or "vector"
+        beside = records.payloads or [{} for _ in records.ids]
+        values = [
+            {"id": key, **_renamed(held), name: None}
+            for key, held in zip(records.ids[rows], beside[rows], strict=True)
+        ]
+        return Objects(values, Spot(name, (name,)))
+
+
+def _renamed(payload: dict[str, Any]) -> dict[str, Any]:
+    """A payload beside the key of its row, which is called id."""
+    return {"payload_id" if name == "id" else name: value for name, value in payload.items()}

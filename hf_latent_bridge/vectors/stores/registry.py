@@ -1,0 +1,92 @@
+"""The registry of vector stores, and the opening of their URLs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_latent_bridge.errors import InvalidNameError, StoreError
+from hf_latent_bridge.extras import require
+from hf_latent_bridge.vectors.stores.base import Collection
+from hf_latent_bridge.vectors.stores.qdrant import QdrantCollection
+from hf_latent_bridge.vectors.stores.url import parse_url, scheme_of
+
+TIMEOUT = 60.0  # seconds for one request to a store
+
+
+@dataclass(frozen=True)
+class VectorStore:
+    """A kind of vector store.
+
+    Attributes:
+        scheme: How its URLs begin.
+        example: A URL of it, for help texts.
+        collection: How it is read and written.
+        needs: Packages that its client imports.
+        extra: The extra of this library that installs them.
+    """
+
+    scheme: str
+    example: str
+    collection: type[Collection]
+    needs: tuple[str, ...]
+    extra: str
+
+
+STORES: dict[str, VectorStore] = {}
+
+
+def register(store: VectorStore) -> VectorStore:
+    """Makes a store known to everything that reads vectors, and to `migrate`.
+
+    Raises:
+        ValueError: The scheme is taken.
+    """
+    if store.scheme in STORES:
+        raise ValueError(f"the scheme {store.scheme!r} is taken")
+    STORES[store.scheme] = store
+    return store
+
+
+def is_store_url(name: object) -> bool:
+    """Whether a name is the URL of a known store."""
+    return isinstance(name, str) and scheme_of(name) in STORES
+
+
+def addressable() -> str:
+    """An example URL of each store, for help texts and errors."""
+    return ", ".join(store.example for store in STORES.values())
+
+
+def open_collection(
+    url: str,
+    *,
+    create: bool = False,
+    timeout: float = TIMEOUT,
+) -> Collection:
+    """Connects to a collection, which need not exist yet.
+
+    Args:
+        url: Its URL.
+        create: Whether a file or folder that is not there is made.
+        timeout: Seconds for one request.
+
+    Raises:
+        InvalidNameError: Not the URL of a known store.
+        MissingExtraError: The store's client is not installed.
+        StoreError: There is no such file or folder.
+        StoreUnavailableError: The store cannot be reached.
+    """
+    store = STORES.get(scheme_of(url) or "")
+    if store is None:
+        raise InvalidNameError(f"a store is named by a URL ({addressable()}), got {url!r}")
+    parsed = parse_url(url, params=store.collection.params, single=store.collection.single)
+    require(store.extra, *store.needs, purpose=f"a {store.scheme} URL")
+    if not create and not parsed.host and not Path(parsed.path).exists():
+        raise StoreError(f"{parsed}: there is no {parsed.path}")
+    return store.collection(parsed, timeout=timeout)
+
+
+register(
+    VectorStore(
+        "qdrant", "qdrant:./folder/docs", QdrantCollection, ("qdrant_client",), extra="qdrant"
+    )
+)

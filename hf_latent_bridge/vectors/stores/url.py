@@ -1,0 +1,97 @@
+"""The address of vectors in a store, such as `qdrant://localhost:6333/docs?vector=text`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from hf_latent_bridge.errors import InvalidNameError
+
+
+@dataclass(frozen=True)
+class StoreUrl:
+    """Where a store keeps one set of vectors.
+
+    A server is `scheme://host:port/…/name`, a file or folder `scheme:path/name`. No part of it is
+    secret: a URL with a password is refused, so that URLs can be shown, logged and stored.
+
+    Attributes:
+        scheme: Which store, `qdrant` for example.
+        host: `host:port` of a server; empty for a file or folder.
+        path: Database on the server, or file or folder on this machine.
+        name: Collection or table; empty where the file holds only one.
+        vector: Named vector or column; empty where the collection has one only.
+    """
+
+    scheme: str
+    host: str
+    path: str
+    name: str
+    vector: str = ""
+    params: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """The store itself: two URLs with one place share a connection."""
+        path = self.path if self.host else str(Path(self.path).resolve())
+        return self.scheme, self.host, path
+
+    @property
+    def container(self) -> tuple[str, ...]:
+        """The collection or table, whatever the vector."""
+        return (*self.place, self.name)
+
+    def __str__(self) -> str:
+        where = f"//{self.host}/" if self.host else ""
+        path = "/".join(part for part in (self.path, self.name) if part)
+        chosen = {"vector": self.vector} if self.vector else {}
+        query = "&".join(f"{key}={value}" for key, value in {**chosen, **self.params}.items())
+        return f"{self.scheme}:{where}{path}" + (f"?{query}" if query else "")
+
+
+def scheme_of(text: str) -> str | None:
+    """The scheme of a URL, in lower case; None for a plain path."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)
+    return found[1].lower() if found else None
+
+
+def parse_url(text: str, *, params: tuple[str, ...] = (), single: bool = False) -> StoreUrl:
+    """Takes a URL apart.
+
+    Args:
+        text: The URL.
+        params: What may stand behind the `?` besides `vector`.
+        single: Whether the file holds one set of vectors only, so that the URL names no collection.
+
+    Raises:
+        InvalidNameError: No collection is named, a parameter is unknown, or a password is in it.
+    """
+    scheme = scheme_of(text)
+    if scheme is None:
+        raise InvalidNameError(f"a store's URL begins with its kind, as in qdrant:…, got {text!r}")
+    parts = urlsplit(text)
+    if parts.password is not None:
+        raise InvalidNameError(
+            f"the {scheme} URL has a password in it, which would end up in histories and logs: "
+            "leave it out and put it where the store's client looks for it (an environment "
+            "variable such as PGPASSWORD or QDRANT_API_KEY)"
+        )
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    vector = query.pop("vector", query.pop("column", ""))
+    if unknown := sorted(query.keys() - set(params)):
+        known = ["vector", *params]
+        raise InvalidNameError(f"a {scheme} URL may have {known} behind the ?, got {unknown}")
+    path, name = unquote(parts.path), ""
+    if parts.netloc:
+        path = path.removeprefix("/")
+    if not single:
+        path, _, name = path.rpartition("/")
+    if not single and not name:
+        raise InvalidNameError(f"{scheme} URL without a collection: it must end in /name")
+    if not parts.netloc and not path:
+        raise InvalidNameError(
+            f"{scheme} URL without a place: a file or folder ({scheme}:./folder/name) or a server "
+            f"({scheme}://host:port/name) must be named"
+        )
+    return StoreUrl(scheme, parts.netloc, path, name, vector, query)

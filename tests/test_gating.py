@@ -1,0 +1,332 @@
+"""The gate passes what may be used, and fails a shuffled fit, a wrong encoder and idle maps."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from sklearn.metrics import ndcg_score
+
+from hf_latent_bridge import (
+    AffineTranslator,
+    OrthoTranslator,
+    fit_translator,
+    gate_latents,
+    load_encoder,
+    load_pairs,
+)
+from hf_latent_bridge.cli import main
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
+from hf_latent_bridge.gating import first_k, overlap, ranking_scores
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
+]
+
+
+class World:
+    """Two encoders of one meaning; queries are noisy items, and each item answers its own."""
+
+    def __init__(self, noise=0.05, seed=0, n_items=300, n_queries=120):
+        rng = np.random.default_rng(seed)
+        meaning = rng.normal(size=(n_items, 12)) * np.linspace(2, 0.5, 12)
+        asked = meaning[:n_queries] + 0.2 * rng.normal(size=(n_queries, 12))
+        maps = [rng.normal(size=(12, dim)) for dim in (24, 32)]
+        self.corpus, self.queries = (
+            tuple(z @ m + noise * rng.normal(size=(len(z), m.shape[1])) for m in maps)
+            for z in (meaning, asked)
+        )
+        anchors = rng.normal(size=(400, 12)) * np.linspace(2, 0.5, 12)
+        self.anchors = tuple(anchors @ m + noise * rng.normal(size=(400, m.shape[1])) for m in maps)
+        self.relevance = {query: {query: 1.0} for query in range(n_queries)}
+
+    def fitted(self, method=None, reverse=False):
+        x, y = self.anchors[::-1] if reverse else self.anchors
+        return (method or AffineTranslator(alpha=0.01)).fit(x, y)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+def test_a_good_map_passes_with_judgements(world):
+    report = gate_latents(
+        world.fitted(), queries=world.queries, corpus=world.corpus, relevance=world.relevance
+    )
+    assert report.verdict == "pass", str(report)
+    assert set(report.retention) == {"recall@10", "ndcg@10", "mrr@10"}
+    assert report.retention["recall@10"].lower >= 0.95
+    assert set(report.systems) == {"native", "translated", "old"}
+
+
+def test_a_good_map_passes_without_judgements_and_says_what_that_means(world):
+    report = gate_latents(world.fitted(), queries=world.queries, corpus=world.corpus)
+    assert report.verdict == "pass", str(report)
+    assert report.retention["overlap@10"].native == 1
+    assert any("how alike" in text for _, text in report.reasons)
+
+
+def test_queries_alone_can_be_translated(world):
+    swapped = {"queries": world.queries[::-1], "corpus": (None, world.corpus[0])}
+    report = gate_latents(
+        world.fitted(reverse=True),
+        **swapped,
+        translates="queries",
+        relevance=world.relevance,
+    )
+    assert report.verdict == "pass", str(report)
+
+
+def test_a_shuffled_fit_fails_and_the_reason_is_named(world):
+    x, y = world.anchors
+    shuffled = OrthoTranslator().fit(x, np.random.default_rng(1).permutation(y))
+    report = gate_latents(
+        shuffled, queries=world.queries, corpus=world.corpus, relevance=world.relevance
+    )
+    assert report.verdict == "fail"
+
+
+def test_rows_that_do_not_belong_together_are_named(world):
+    source, target = world.corpus
+    report = gate_latents(
+        world.fitted(),
+        queries=world.queries,
+        corpus=(np.random.default_rng(2).permutation(source), target),
+    )
+    assert report.verdict == "fail"
+    assert any("shuffled items" in text for _, text in report.reasons)
+
+
+def test_the_wrong_encoder_fails(world):
+    other = World(seed=5)
+    report = gate_latents(
+        other.fitted(), queries=world.queries, corpus=world.corpus, relevance=world.relevance
+    )
+    assert report.verdict == "fail"
+
+
+def test_a_corpus_of_another_domain_fails(world):
+    rng = np.random.default_rng(3)
+    x, y = world.anchors
+    few = np.linalg.svd(x, full_matrices=False)[2][:3]  # its anchors vary in three directions only
+    narrow = AffineTranslator(alpha=0.01).fit(x @ few.T @ few, y + rng.normal(size=y.shape))
+    report = gate_latents(
+        narrow, queries=world.queries, corpus=world.corpus, relevance=world.relevance
+    )
+    assert report.verdict == "fail"
+
+
+def test_a_translator_that_is_not_needed_fails():
+    rng = np.random.default_rng(0)
+    items, queries = rng.normal(size=(200, 16)), rng.normal(size=(80, 16))
+    nearly = items + 0.01 * rng.normal(size=items.shape)
+    translator = AffineTranslator(alpha=0.01).fit(items, nearly)
+    report = gate_latents(translator, queries=(None, queries), corpus=(items, nearly))
+    assert report.verdict == "fail"
+    assert any("adds nothing" in text for _, text in report.reasons)
+
+
+def test_few_queries_only_warn(world):
+    some = tuple(side[:20] for side in world.queries)
+    report = gate_latents(world.fitted(), queries=some, corpus=world.corpus)
+    assert report.verdict == "warn"
+    assert "20 queries tell little" in str(report)
+
+
+def test_a_bad_slice_is_named(world):
+    rng = np.random.default_rng(4)
+    source, target = world.corpus
+    broken = source.copy()
+    broken[60:120] = rng.normal(size=broken[60:120].shape) * broken.std()
+    names = ["en"] * 60 + ["de"] * 60
+    report = gate_latents(
+        world.fitted(),
+        queries=world.queries,
+        corpus=(broken, target),
+        relevance=world.relevance,
+        slices=names,
+        pass_at=0.5,
+        warn_at=0.4,
+    )
+    assert report.slices["en"].mean > 0.9 > report.slices["de"].mean
+    assert any("'de'" in text for _, text in report.reasons)
+    assert all(int(query) >= 60 for query, _ in report.worst)
+
+
+def test_an_old_encoder_that_is_better_warns(world):
+    noisy = World(noise=0.05)
+    blurred = tuple(
+        t + np.random.default_rng(i).normal(size=t.shape) * t.std() * 1.5
+        for i, t in enumerate((noisy.corpus[1], noisy.queries[1]))
+    )
+    report = gate_latents(
+        noisy.fitted(),
+        queries=(noisy.queries[0], blurred[1]),
+        corpus=(noisy.corpus[0], blurred[0]),
+        relevance=noisy.relevance,
+    )
+    assert any("the old encoder by itself is better" in text for _, text in report.reasons)
+
+
+def test_scores_are_those_of_a_hand_worked_case_and_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    queries, items = (torch.from_numpy(rng.normal(size=(n, 8))).float() for n in (6, 40))
+    found = first_k(queries, items, k=10)
+    cosines = torch.nn.functional.normalize(queries) @ torch.nn.functional.normalize(items).T
+    assert found.tolist() == cosines.argsort(descending=True)[:, :10].tolist()
+    gains = {q: {int(i): float(1 + i % 3) for i in rng.choice(40, 7, False)} for q in range(6)}
+    scores = ranking_scores(found, gains)
+    for query in range(6):
+        truth = np.zeros((1, 40))
+        for item, gain in gains[query].items():
+            truth[0, item] = gain
+        wanted = ndcg_score(truth, cosines[query : query + 1].numpy(), k=10)
+        assert float(scores["ndcg@10"][query]) == pytest.approx(wanted)
+    one = ranking_scores(torch.tensor([[4, 2, 9], [1, 2, 3]]), {0: {9: 1, 5: 1}, 1: {7: 1}})
+    assert one["recall@3"].tolist() == [0.5, 0]
+    assert one["mrr@3"].tolist() == [pytest.approx(1 / 3), 0]
+    same = overlap(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[4, 3, 9, 8]]))
+    assert same.tolist() == [0.5]
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_queries():
+    few, many = (World(n_queries=n, n_items=600) for n in (60, 480))
+    widths = []
+    for world in (few, many):
+        kept = gate_latents(
+            world.fitted(OrthoTranslator()), queries=world.queries, corpus=world.corpus
+        ).retention["overlap@10"]
+        assert kept.lower <= kept.mean <= kept.upper
+        widths.append(kept.upper - kept.lower)
+    assert widths[1] < widths[0]
+
+
+def test_a_report_is_json_and_markdown(world):
+    report = gate_latents(world.fitted(), queries=world.queries, corpus=world.corpus)
+    content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert content["verdict"] == "pass"
+    assert report.to_markdown().startswith("# PASS\n")
+    assert "| translated |" in report.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "wanted"),
+    [
+        ({"k": 300}, InvalidPairsError, "more than 300 items"),
+        ({"k": 0}, ValueError, "k must be at least 1"),
+        ({"slices": ["a"]}, InvalidPairsError, "one for each of 120 queries, got 1"),
+        ({"relevance": {0: {0: 1}, 500: {1: 1}}}, InvalidPairsError, "query 500"),
+        ({"relevance": {0: {0: 1}, 1: {}}}, InvalidPairsError, "query 1 needs"),
+        ({"relevance": {0: {0: 1}, 1: {1: 0}}}, InvalidPairsError, "above 0"),
+        ({"pass_at": 0.5, "warn_at": 0.9}, ValueError, "warn_at <= pass_at"),
+        ({"translates": "both"}, ValueError, "'corpus' or 'queries'"),
+        ({"n_bootstrap": 0}, ValueError, "n_bootstrap"),
+    ],
+)
+def test_bad_input_is_refused(world, change, error, wanted):
+    given = {"queries": world.queries, "corpus": world.corpus} | change
+    with pytest.raises(error, match=wanted):
+        gate_latents(world.fitted(), **given)
+
+
+def test_the_side_that_is_translated_is_needed(world):
+    with pytest.raises(InvalidLatentsError, match="must be given by the source"):
+        gate_latents(world.fitted(), queries=world.queries, corpus=(None, world.corpus[1]))
+
+
+def test_latents_that_are_not_finite_or_of_another_width_are_refused(world):
+    source, target = world.corpus
+    bad = source.copy()
+    bad[3, 3] = np.nan
+    with pytest.raises(InvalidLatentsError, match="NaN"):
+        gate_latents(world.fitted(), queries=world.queries, corpus=(bad, target))
+    with pytest.raises(InvalidLatentsError, match="32 wide, got 31"):
+        gate_latents(world.fitted(), queries=(None, world.queries[1][:, 1:]), corpus=world.corpus)
+    with pytest.raises(InvalidLatentsError, match="300 and 299 rows"):
+        gate_latents(world.fitted(), queries=world.queries, corpus=(source, target[1:]))
+
+
+# The command ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(world, tmp_path):
+    """Options of the command with the vectors of the world in files, and its judgements."""
+    for part, (source, target) in (("queries", world.queries), ("corpus", world.corpus)):
+        np.save(tmp_path / f"{part}-source.npy", source.astype(np.float32))
+        np.save(tmp_path / f"{part}-target.npy", target.astype(np.float32))
+    world.fitted().save_pretrained(tmp_path / "map")
+    lines = [f"{query}\t0\t{query}\t1" for query in world.relevance]
+    (tmp_path / "qrels.tsv").write_text("\n".join(lines) + "\n")
+    options = ["gate", "--translator", str(tmp_path / "map")]
+    for part in ("queries", "corpus"):
+        for side in ("source", "target"):
+            options += [f"--{part}-{side}-vectors", str(tmp_path / f"{part}-{side}.npy")]
+    return [*options, "--relevance", str(tmp_path / "qrels.tsv")]
+
+
+def test_the_command_passes_and_writes_reports(files, tmp_path, capsys):
+    pages = [tmp_path / name for name in ("gate.md", "gate.json", "gate.html")]
+    assert main([*files, *(f"--report={page}" for page in pages)]) == 0
+    assert capsys.readouterr().out.startswith("# PASS")
+    assert json.loads(pages[1].read_text())["retention"]["recall@10"]["retention"] > 0.95
+    assert "PASS" in pages[2].read_text()
+    assert pages[0].read_text().startswith("# PASS")
+
+
+def test_the_command_tells_ci_that_it_warns_or_fails(files, world, tmp_path, capsys):
+    x, y = world.anchors
+    shuffled = OrthoTranslator().fit(x, np.random.default_rng(1).permutation(y))
+    shuffled.save_pretrained(tmp_path / "map")
+    assert main(files) == 4
+    assert capsys.readouterr().out.startswith("# FAIL")
+    world.fitted().save_pretrained(tmp_path / "map")
+    qrels = (tmp_path / "qrels.tsv").read_text().splitlines()
+    (tmp_path / "qrels.tsv").write_text("\n".join(qrels[:20]))
+    assert main(files) == 3
+    assert capsys.readouterr().out.startswith("# WARN")
+
+
+def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, capsys):
+    source, target = tiny_models.bert_repo(), tiny_models.bert_repo(hidden=12, seed=1)
+    texts = sorted(set(tiny_models.sentences(80, tiny_models.EN)))[:60]
+    pairs = load_pairs((texts, texts))
+    fitted = fit_translator(
+        AffineTranslator(alpha=1e-3), load_encoder(source), load_encoder(target), pairs
+    )
+    fitted.save_pretrained(tmp_path / "map")
+    rows = [{"key": f"d{i}", "text": text, "lang": "en"} for i, text in enumerate(texts)]
+    (tmp_path / "docs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "asked.csv").write_text(
+        "id,text,lang\n" + "".join(f"q{i},{text},en\n" for i, text in enumerate(texts[:10]))
+    )
+    (tmp_path / "qrels.csv").write_text(
+        "query,item,gain\n" + "".join(f"q{i},d{i},1\n" for i in range(10))
+    )
+    command = ["gate", "--translator", tmp_path / "map", "--queries", tmp_path / "asked.csv"]
+    command += ["--queries-id-column", "id", "--corpus", tmp_path / "docs.jsonl"]
+    command += ["--corpus-id-column", "key", "--relevance", tmp_path / "qrels.csv"]
+    command += ["--slice-column", "lang", "--json"]
+    assert main([str(word) for word in command]) == 4  # encoders with random weights
+    report = json.loads(capsys.readouterr().out)
+    assert (report["n_queries"], report["n_items"]) == (10, 60)
+    assert report["systems"]["native"]["mrr@10"] == 1
+    assert set(report["slices"]) == {"en"}
+    assert {lost["query"] for lost in report["worst_queries"]} <= {f"q{i}" for i in range(10)}
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ("--report=gate.pdf", ".md, .json or .html"),
+        ("--queries=a.jsonl", "needs --queries and --corpus, or"),
+        ("--relevance=bad.tsv", "line 2: a query, an item and a gain"),
+    ],
+)
+def test_the_command_refuses(files, change, wanted, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.tsv").write_text("0 0 1\n1 1 1 1 1\n")
+    assert main([*files, change]) == 1
+    assert wanted in capsys.readouterr().err

@@ -1,0 +1,291 @@
+"""A live store is moved to a new model beside the old one, killed, gone on with and rolled back."""
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import PATIENCE, Process, finished
+from store_places import content, filled, rows
+
+from hf_latent_bridge import (
+    LinearTranslator,
+    OrthoTranslator,
+    fit_translator,
+    load_pairs,
+    migrate,
+    plan_migration,
+    roll_back_migration,
+)
+from hf_latent_bridge.errors import (
+    CheckpointError,
+    InvalidLatentsError,
+    InvalidNameError,
+    StoreError,
+    StoreUnavailableError,
+)
+from hf_latent_bridge.vectors.stores.base import Layout, Records
+from hf_latent_bridge.vectors.stores.registry import open_collection
+from hf_latent_bridge.vectors.stores.url import parse_url
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
+]
+
+
+@pytest.fixture
+def state(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def translator():
+    return OrthoTranslator().fit(rows(40, seed=1).vectors, rows(40, 6, seed=2).vectors)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return filled(f"qdrant:{tmp_path}/db/docs", rows(25))
+
+
+def named(url, vectors, records):
+    """Makes a collection in which each row has several named vectors."""
+    with open_collection(f"{url}?vector={next(iter(vectors))}", create=True) as first:
+        first.create(Layout(4, "cosine"), first)
+        first.write(records)
+        for name in list(vectors)[1:]:
+            with open_collection(f"{url}?vector={name}") as other:
+                other.create(Layout(4, "cosine"), first)
+                other.write(records._replace(payloads=None))
+    return url
+
+
+# Where the new vectors go -----------------------------------------------------------------
+
+
+def test_new_vectors_can_stand_beside_the_old_ones_in_the_same_rows(tmp_path, translator, state):
+    url = named(f"qdrant:{tmp_path}/db/docs", ["text"], rows(25))
+    old, new = f"{url}?vector=text", f"{url}?vector=mpnet"
+    assert migrate(translator, old, new, state_dir=state).written == 25
+    before, after = content(old), content(new)
+    assert {k: p for k, (_, p) in after.items()} == {k: p for k, (_, p) in before.items()}
+    np.testing.assert_allclose([before[i][0] for i in range(25)], rows(25).vectors, atol=1e-6)
+    assert after[0][0].shape == (6,)
+    roll_back_migration(old, new, state_dir=state)
+    with open_collection(old) as one, open_collection(new) as other:
+        assert one.count() == 25
+        assert not other.exists()
+
+
+def test_other_vectors_of_the_rows_are_not_left_behind(tmp_path, translator, state):
+    url = named(f"qdrant:{tmp_path}/db/docs", ["text", "title"], rows(5))
+    with pytest.raises(StoreError, match=r"other vectors too.*title.*\?vector=NEW"):
+        migrate(translator, f"{url}?vector=text", f"{url}-new", state_dir=state)
+    with open_collection(f"{url}-new") as target:
+        assert not target.exists()
+
+
+def test_ids_that_are_uuids_are_kept(tmp_path, translator, state):
+    ids = [str(uuid.UUID(int=i)) for i in range(9)]
+    url = filled(f"qdrant:{tmp_path}/db/docs", rows(9)._replace(ids=ids))
+    migrate(translator, url, f"{url}-new", batch_size=2, state_dir=state)
+    assert sorted(content(f"{url}-new")) == ids
+
+
+def test_an_empty_collection_gives_an_empty_one(tmp_path, translator, state):
+    url = filled(f"qdrant:{tmp_path}/db/docs", rows(1))
+    with open_collection(url) as collection:
+        collection.delete([0])
+    assert migrate(translator, url, f"{url}-new", state_dir=state).rows == 0
+    assert content(f"{url}-new") == {}
+
+
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+def test_a_store_that_keeps_lengths_gets_the_translation_itself(
+    tmp_path, translator, state, metric
+):
+    url = filled(f"qdrant:{tmp_path}/db/docs", rows(9), metric)
+    migrate(translator, url, f"{url}-new", state_dir=state)
+    found = content(f"{url}-new")
+    wanted = translator.transform(rows(9).vectors)
+    np.testing.assert_allclose([found[i][0] for i in range(9)], wanted, rtol=1e-5)
+
+
+def test_a_store_is_fitted_from_with_no_other_source(tmp_path, url):
+    np.save(tmp_path / "target.npy", rows(25, 6, seed=3).vectors)
+    pairs = load_pairs([url, tmp_path / "target.npy"])
+    fitted = fit_translator(LinearTranslator(), None, None, pairs)
+    in_memory = LinearTranslator().fit(rows(25).vectors, rows(25, 6, seed=3).vectors)
+    x = rows(5, seed=8).vectors
+    np.testing.assert_allclose(fitted.transform(x), in_memory.transform(x), atol=1e-4)
+
+
+# Aliases ----------------------------------------------------------------------------------
+
+
+def test_the_alias_is_switched_at_the_end_and_given_back(url, translator, state):
+    with open_collection(url) as collection:
+        collection.point("search", "docs")
+    migrate(translator, url, f"{url}-new", alias="search", state_dir=state)
+    with open_collection(url) as collection:
+        assert collection.alias("search") == "docs-new"
+    assert "names docs again" in roll_back_migration(url, f"{url}-new", state_dir=state)
+    with open_collection(url) as collection:
+        assert collection.alias("search") == "docs"
+
+
+def test_an_alias_of_something_else_is_not_taken(url, translator, state):
+    filled(f"{url}-other", rows(1))
+    with open_collection(url) as collection:
+        collection.point("search", "docs-other")
+    with pytest.raises(StoreError, match="names docs-other, not docs"):
+        migrate(translator, url, f"{url}-new", alias="search", state_dir=state)
+    with open_collection(f"{url}-new") as target:
+        assert not target.exists()
+
+
+# Before, in between and after a kill --------------------------------------------------------
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(url, tmp_path, translator):
+    before = {p: p.read_bytes() for p in (tmp_path / "db").rglob("*") if p.is_file()}
+    plan = plan_migration(
+        translator, url, f"{url}-new", text_field="text", price_per_million_tokens=2e6
+    )
+    assert (plan.rows, plan.dim, plan.target_dim, plan.target_bytes) == (25, 4, 6, 600)
+    assert plan.tokens == sum(len(p["text"]) for p in rows(25).payloads) // 4
+    assert plan.price == pytest.approx(2 * plan.tokens)
+    assert "nothing was written" in str(plan)
+    assert {p: p.read_bytes() for p in (tmp_path / "db").rglob("*") if p.is_file()} == before
+
+
+def test_a_dry_run_names_rows_without_the_text(url, translator):
+    with pytest.raises(StoreError, match="25 of the first 25 rows have no text in 'body'"):
+        plan_migration(translator, url, f"{url}-new", text_field="body")
+
+
+@pytest.mark.slow
+def test_a_killed_migration_goes_on_and_equals_one_that_was_not(tmp_path, translator, state):
+    url = filled(f"qdrant:{tmp_path}/db/docs", rows(400))
+    translator.save_pretrained(tmp_path / "map")
+    command = [sys.executable, "-m", "hf_latent_bridge", "migrate", url, f"{url}-new"]
+    command += ["--translator", str(tmp_path / "map"), "--state-dir", str(state)]
+    command += ["--batch-size", "20"]
+    written = tmp_path / "db" / "collection" / "docs-new" / "storage.sqlite"
+    with Process(command, stderr=subprocess.PIPE) as running:
+        limit = time.monotonic() + PATIENCE
+        while not (written.exists() and written.stat().st_size > 50_000):
+            assert running.poll() is None, running.stderr.read()
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        running.kill()
+    moved = json.loads(finished([*command, "--json"]).stdout)
+    assert moved["rows"] == 400
+    assert 0 < moved["written"] < 400
+    migrate(translator, url, f"{url}-whole", state_dir=state)
+    found, whole = content(f"{url}-new"), content(f"{url}-whole")
+    assert found.keys() == whole.keys()
+    for key, (vector, payload) in whole.items():
+        np.testing.assert_array_equal(found[key][0], vector)
+        assert found[key][1] == payload
+
+
+def test_a_migration_with_another_translator_does_not_go_on(url, translator, state):
+    migrate(translator, url, f"{url}-new", state_dir=state)
+    other = OrthoTranslator().fit(rows(40, seed=5).vectors, rows(40, 6, seed=2).vectors)
+    with pytest.raises(CheckpointError, match="another translator"):
+        migrate(other, url, f"{url}-new", state_dir=state)
+
+
+def test_a_row_changed_behind_its_back_is_noticed(url, translator, state):
+    migrate(translator, url, f"{url}-new", state_dir=state)
+    with open_collection(url) as collection:
+        collection.write(rows(1, seed=7, first=3))
+    with pytest.raises(StoreError, match="row 3 is not the translation"):
+        migrate(translator, url, f"{url}-new", state_dir=state)
+
+
+# Bad input --------------------------------------------------------------------------------
+
+
+def test_the_old_and_the_new_vectors_must_differ(url, translator, state):
+    with pytest.raises(StoreError, match="are the same"):
+        migrate(translator, url, url, state_dir=state)
+
+
+def test_a_collection_of_another_width_is_refused(tmp_path, url, translator, state):
+    wide = filled(f"qdrant:{tmp_path}/db/wide", rows(3, 5))
+    with pytest.raises(InvalidLatentsError, match=r"wide: .*5.*4|wide: .*4.*5"):
+        migrate(translator, wide, f"{url}-new", state_dir=state)
+    with open_collection(f"{url}-new") as target:
+        assert not target.exists()
+
+
+def test_rows_without_a_vector_are_named_and_the_rest_can_go_on(tmp_path, translator, state):
+    url = f"qdrant:{tmp_path}/db/docs"
+    named(url, ["text", "title"], rows(5))
+    with open_collection(f"{url}?vector=title") as collection:
+        collection.write(Records([77], rows(1).vectors, [{}]))
+    with pytest.raises(StoreError, match=r"no vector, such as \[77\]"):
+        migrate(translator, f"{url}?vector=text", f"{url}?vector=new", state_dir=state)
+
+
+def test_a_vector_that_is_not_named_is_asked_for(tmp_path, translator, state):
+    url = named(f"qdrant:{tmp_path}/db/docs", ["text", "title"], rows(5))
+    with pytest.raises(StoreError, match=r"'text', 'title'.*name one as \?vector="):
+        migrate(translator, url, f"{url}-new", state_dir=state)
+
+
+def test_a_server_that_is_away_is_named_at_once(translator, state):
+    with pytest.raises(StoreUnavailableError, match=r"127.0.0.1:9/docs did not answer"):
+        migrate(translator, "qdrant://127.0.0.1:9/docs", "qdrant://127.0.0.1:9/new")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("qdrant://user:hunter2@host/docs", "has a password in it"),
+        ("qdrant:./folder/docs?vektor=a", "may have .*vector.*got .*vektor"),
+        ("qdrant://host:6333", "must end in /name"),
+        ("qdrant:docs", "without a place"),
+        ("./folder/docs", "begins with its kind"),
+    ],
+)
+def test_a_url_that_is_wrong_says_how(text, wanted):
+    with pytest.raises(InvalidNameError, match=wanted) as refusal:
+        parse_url(text)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_url_names_store_collection_and_vector():
+    url = parse_url("qdrant://localhost:6333/docs?vector=text")
+    assert (url.host, url.path, url.name, url.vector) == ("localhost:6333", "", "docs", "text")
+    assert str(url) == "qdrant://localhost:6333/docs?vector=text"
+    url = parse_url("qdrant:./a/b/docs")
+    assert (url.host, url.path, url.name, str(url)) == ("", "./a/b", "docs", "qdrant:./a/b/docs")
+    url = parse_url("postgresql://me@db/news/articles?column=embedding")
+    assert (url.host, url.path, url.name, url.vector) == ("me@db", "news", "articles", "embedding")
+
+
+# The command ------------------------------------------------------------------------------
+
+
+def test_the_command_plans_moves_and_rolls_back(url, translator, tmp_path, state, capsys):
+    from hf_latent_bridge.cli import main
+
+    translator.save_pretrained(tmp_path / "map")
+    command = ["migrate", url, f"{url}-new", "--state-dir", str(state)]
+    with_map = [*command, "--translator", str(tmp_path / "map")]
+    assert main([*with_map, "--dry-run"]) == 0
+    assert "25 rows of" in capsys.readouterr().out
+    assert main(with_map) == 0
+    assert "25 read back and compared" in capsys.readouterr().out
+    assert main([*command, "--rollback"]) == 0
+    assert "was removed" in capsys.readouterr().out
+    assert main(command) == 1
+    assert "--translator is needed" in capsys.readouterr().err
+    assert Path(tmp_path / "db").is_dir()
