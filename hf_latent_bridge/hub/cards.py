@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_latent_bridge._version import LIBRARY_NAME
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.metrics import NAMES
+from hf_latent_bridge.selection import Selection
 
 _BEGIN = "<!-- begin: written by hf-latent-bridge"
 _GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
@@ -154,6 +155,7 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "translator_type": config["translator_type"],
         "n_pairs": config["n_pairs"],
         "unrelated_pairs": config.get("unrelated_pairs", False),
+        "selection": _selection(config),
         "bank_size": config.get("bank_size", 0),
         "source": source,
         "target": target,
@@ -182,6 +184,11 @@ def _search_facts(search: Any) -> dict[str, Any]:
     rows = [(text, _cells(_scores(search, k), columns)) for k, text in names.items() if k in search]
     told = {"search_bank": search.get("bank"), "mrr_gain": search.get("mrr_gain")}
     return {"search_columns": columns, "search_rows": rows, **told}
+
+
+def _selection(config: Mapping[str, Any]) -> Selection | None:
+    """How the map was chosen; None where nothing was."""
+    return Selection.from_dict(config["selection"]) if "selection" in config else None
 
 
 def _made_of(config: Mapping[str, Any]) -> list[str]:
