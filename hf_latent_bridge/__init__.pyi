@@ -38,6 +38,7 @@ from hf_latent_bridge.evaluation import evaluate_latents as evaluate_latents
 from hf_latent_bridge.files import load_moments as load_moments
 from hf_latent_bridge.files import save_moments as save_moments
 from hf_latent_bridge.fitting.anchors import choose_anchors as choose_anchors
+from hf_latent_bridge.fitting.choice import TranslatorChoice as TranslatorChoice
 from hf_latent_bridge.fitting.choice import select_translator as select_translator
 from hf_latent_bridge.fitting.fit import FitSummary as FitSummary
 from hf_latent_bridge.fitting.fit import fit_shared_space as fit_shared_space
@@ -68,6 +69,8 @@ from hf_latent_bridge.translators.base import AutoTranslator as AutoTranslator
 from hf_latent_bridge.translators.base import Translator as Translator
 from hf_latent_bridge.translators.composed import ComposedTranslator as ComposedTranslator
 from hf_latent_bridge.translators.composed import compose as compose
+from hf_latent_bridge.translators.kernel import KernelMap as KernelMap
+from hf_latent_bridge.translators.kernel import KernelTranslator as KernelTranslator
 from hf_latent_bridge.translators.latent_map import LatentMap as LatentMap
 from hf_latent_bridge.translators.latent_map import Map as Map
 from hf_latent_bridge.translators.latent_map import MapChain as MapChain
@@ -75,6 +78,8 @@ from hf_latent_bridge.translators.methods import AffineTranslator as AffineTrans
 from hf_latent_bridge.translators.methods import LinearTranslator as LinearTranslator
 from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTranslator
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
+from hf_latent_bridge.translators.shared_space import SharedMap as SharedMap
+from hf_latent_bridge.translators.shared_space import SharedPairTranslator as SharedPairTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace
 from hf_latent_bridge.translators.shared_space import SharedViewTranslator as SharedViewTranslator
 from hf_latent_bridge.translators.spectral import SpectralTranslator as SpectralTranslator

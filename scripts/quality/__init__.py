@@ -1,0 +1,1 @@
+"""Compares methods of translation on real encoders: data, methods, rivals, scores, report."""

@@ -1,0 +1,290 @@
+"""The cells of the comparison: each is computed once and kept as a JSON file, by method.
+
+A run that was interrupted goes on where it stopped, and a new method is added to the cells that are
+there.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from assets.cache import cache_root
+from experiments.methods import draw_anchors
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from quality.data import Data, Queries, Side
+from quality.methods import AUTO_WIDTH, DIM, SHARED, Fitted, Method, fit_shared
+from quality.scores import (
+    Scores,
+    Search,
+    accuracy,
+    find_own,
+    neighbours,
+    of_the_same_class,
+    overlap,
+)
+
+ANCHORS = (1000, 300, 100, 3000)
+FULL = 1000  # anchors where their number does not vary
+KINDS = ("queries", "both")
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+NATIVE = "native"
+FEW = 4  # encoders of the smaller joint index
+
+Results = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination, and how it is computed.
+
+    Attributes:
+        name: Of the file, without ending.
+        facts: What the report selects by.
+        compute: From methods to results, by method.
+        accepts: Whether a method is of use there.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    compute: Callable[[Sequence[Method]], Results]
+    accepts: Callable[[Method], bool]
+
+
+class Store:
+    """The files of one data set's cells."""
+
+    def __init__(self, data: str, *, folder: Path | None = None) -> None:
+        self.folder = (cache_root() / "quality" if folder is None else folder) / data
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def fill(self, cell: Cell, methods: Sequence[Method]) -> bool:
+        """Computes the methods that the cell lacks; returns whether there were any."""
+        path = self.folder / f"{cell.name}.json"
+        kept = json.loads(path.read_text()) if path.exists() else {**cell.facts, "results": {}}
+        missing = [
+            method
+            for method in methods
+            if method.name not in kept["results"] and cell.accepts(method)
+        ]
+        if not missing:
+            return False
+        kept["results"] |= cell.compute(missing)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(kept, indent=1))
+        os.replace(partial, path)
+        return True
+
+    def read(self) -> list[dict[str, Any]]:
+        """All cells that are there."""
+        return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
+
+
+def all_cells(data: Data, *, anchors: Sequence[int], draws: int) -> Iterator[Cell]:
+    """The cells of a data set, one draw of anchors after the other."""
+    pool = len(data.pool_labels)
+    sizes = [size for size in anchors if size <= pool]
+    full = min(FULL, max(sizes))
+    for draw in range(draws):
+        yield from joint_cells(data, full, draw)
+        for size in sizes:
+            for a, b in data.pairs:
+                yield pair_cell(data, a, b, size, draw)
+            if data.query and size <= FULL:
+                for a, b in data.pairs:
+                    yield from query_cells(data, a, b, size, draw)
+
+
+def _slow_once(draw: int) -> Callable[[Method], bool]:
+    return lambda method: draw == 0 or not method.slow
+
+
+def _in_one_index(method: Method) -> bool:
+    """Hubs are not corrected where one index holds several encoders' items."""
+    return not method.slow and not method.hubs
+
+
+def pair_cell(data: Data, a: str, b: str, size: int, draw: int) -> Cell:
+    """Two encoders, one draw of documents as anchors: all scores, in both directions."""
+
+    def compute(methods: Sequence[Method]) -> Results:
+        rows = draw_anchors(len(data.pool_labels), size, seed=draw)
+        anchors = [data.sides[name].pool[rows] for name in (a, b)]
+        order = torch.from_numpy(np.random.default_rng(draw).permutation(len(data.test_labels)))
+        results: Results = {NATIVE: {f"{s}>{t}": native(data, t) for s, t in ((a, b), (b, a))}}
+        for method in methods:
+            fits = method.fit_both(*anchors)
+            results[method.name] = {
+                f"{s}>{t}": score(data, s, t, fitted, order)
+                for (s, t), fitted in zip(((a, b), (b, a)), fits, strict=True)
+            }
+        return results
+
+    facts = {"kind": "pair", "pair": [a, b], "anchors": size, "draw": draw}
+    return Cell(f"pair-{size}-{draw}-{a}-{b}", facts, compute, _slow_once(draw))
+
+
+def native(data: Data, encoder: str) -> Scores:
+    """The encoder by itself: its head, and the neighbours that it gives its own items."""
+    side = data.sides[encoder]
+    nearest = neighbours(Search(side.test, side.test))
+    return {
+        "accuracy": accuracy(data.head(encoder), side.test, data.test_labels),
+        "P@10": of_the_same_class(nearest, data.same_class),
+    } | ({"query R@1": native_query(side)["R@1"]} if data.query else {})
+
+
+def native_query(side: Side) -> dict[str, float]:
+    """How the encoder by itself finds the documents of its own queries."""
+    asking = _queries(side)
+    return find_own(Search(asking.test, asking.sought))
+
+
+def score(data: Data, source: str, target: str, fitted: Fitted, order: Tensor) -> dict[str, float]:
+    """All scores of a fit; with the plain cosine beside the centred one where they differ."""
+    x, y = data.sides[source].test, data.sides[target].test
+    own = neighbours(Search(y, y))
+    scores: dict[str, float] = {}
+    for centred in (False, True) if fitted.centre is not None else (True,):
+        search = Search.of(fitted, x, y, centred=centred)
+        nearest = neighbours(search)
+        found = find_own(search) | {
+            "P@10": of_the_same_class(nearest, data.same_class),
+            "overlap@10": overlap(nearest, own),
+        }
+        scores |= found if centred else {f"{name}, raw": value for name, value in found.items()}
+    if fitted.bank is None:
+        scores |= mix(data, Search.of(fitted, x, y, centred=True), order)
+    if data.query:
+        asked = _ask(data.sides[source], data.sides[target], fitted)
+        scores |= {f"query {name}": value for name, value in asked.items()}
+    translated, items = fitted.query(x), fitted.item(y)
+    scores["cosine"] = float(cosine_similarity(translated, items, dim=1).mean())
+    if fitted.readable:
+        scores["accuracy"] = accuracy(data.head(target), translated, data.test_labels)
+    return scores
+
+
+def query_cells(data: Data, a: str, b: str, size: int, draw: int) -> Iterator[Cell]:
+    """Queries of one encoder look for their document among the other's; anchors are queries too."""
+    for kind in KINDS:
+
+        def compute(methods: Sequence[Method], kind: str = kind) -> Results:
+            rows = draw_anchors(len(data.pool_labels), size, seed=draw)
+            pools = [_anchors(data.sides[name], rows, kind) for name in (a, b)]
+            results: Results = {NATIVE: {}}
+            for s, t in ((a, b), (b, a)):
+                results[NATIVE][f"{s}>{t}"] = native_query(data.sides[t])
+            for method in methods:
+                fits = method.fit_both(*pools)
+                results[method.name] = {
+                    f"{s}>{t}": _ask(data.sides[s], data.sides[t], fitted)
+                    for (s, t), fitted in zip(((a, b), (b, a)), fits, strict=True)
+                }
+            return results
+
+        facts = {"kind": "queries", "pair": [a, b], "anchors": size, "draw": draw, "of": kind}
+        yield Cell(f"queries-{size}-{draw}-{kind}-{a}-{b}", facts, compute, _slow_once(draw))
+
+
+def _ask(source: Side, target: Side, fitted: Fitted) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    asked, sought = _queries(source).test, _queries(target).sought
+    for centred in (False, True) if fitted.centre is not None else (True,):
+        found = find_own(Search.of(fitted, asked, sought, centred=centred))
+        scores |= found if centred else {f"{name}, raw": value for name, value in found.items()}
+    return scores
+
+
+def _anchors(side: Side, rows: Tensor, kind: str) -> Tensor:
+    if kind == "documents":
+        return side.pool[rows]
+    queries = _queries(side).pool[rows]
+    return queries if kind == "queries" else torch.cat([side.pool[rows], queries])
+
+
+def _queries(side: Side) -> Queries:
+    if side.asking is None:
+        raise ValueError("the data set has no queries")
+    return side.asking
+
+
+def mix(data: Data, search: Search, order: Tensor) -> dict[str, float]:
+    """P@10 while an index of the source's items is re-encoded by the target.
+
+    Args:
+        data: For the classes.
+        search: The source's test items as queries, the target's as items.
+        order: In which items are re-encoded, (n,).
+    """
+    old, new = search.queries, search.items
+    scores = {}
+    for share in SHARES:
+        index = old.clone()
+        renewed = order[: round(share * len(order))]
+        index[renewed] = new[renewed]
+        for name, queries in (("old", old), ("new", new)):
+            nearest = neighbours(Search(queries, index))
+            scores[mixed_score(share, name)] = of_the_same_class(nearest, data.same_class)
+    return scores
+
+
+def mixed_score(share: float, asking: str) -> str:
+    """Name of the score P@10 with this share re-encoded, when the "old" or "new" encoder asks."""
+    return f"P@10, {share:.0%} re-encoded, {asking} asks"
+
+
+def joint_cells(data: Data, size: int, draw: int) -> Iterator[Cell]:
+    """Several encoders in one index, each item from one of them, any of them asking."""
+    names = list(data.sides)
+    for count in sorted({min(FEW, len(names)), len(names)}):
+
+        def compute(methods: Sequence[Method], names: list[str] = names[:count]) -> Results:
+            rows = draw_anchors(len(data.pool_labels), size, seed=draw)
+            alone = {name: native(data, name)["P@10"] for name in names}
+            best = max(alone, key=lambda name: alone[name])
+            results: Results = {NATIVE: alone}
+            for method in methods:
+                spaces = _into_one(data, names, best, rows, method)
+                results[method.name] = _ask_all(data, spaces)
+            return results
+
+        facts = {"kind": "joint", "encoders": names[:count], "anchors": size, "draw": draw}
+        yield Cell(f"joint-{size}-{draw}-{count}", facts, compute, _in_one_index)
+
+
+def _into_one(
+    data: Data, names: Sequence[str], best: str, rows: Tensor, method: Method
+) -> dict[str, Tensor]:
+    """All encoders' test items in one space: a shared one, or that of the best encoder."""
+    pools = {name: data.sides[name].pool[rows] for name in names}
+    if method.name in (SHARED, AUTO_WIDTH):
+        space = fit_shared(pools, DIM if method.name == SHARED else "auto")
+        return {name: space.translator(name).transform(data.sides[name].test) for name in names}
+    placed = {}
+    for name in names:
+        if name == best:
+            placed[name] = data.sides[best].test - pools[best].mean(0)
+            continue
+        fitted, _ = method.fit_both(pools[name], pools[best])
+        search = Search.of(fitted, data.sides[name].test, data.sides[best].test, centred=True)
+        placed[name] = search.queries
+    return placed
+
+
+def _ask_all(data: Data, spaces: dict[str, Tensor]) -> dict[str, float]:
+    """P@10 of each encoder's queries in an index that takes its items from all in turn."""
+    names = list(spaces)
+    index = torch.stack(list(spaces.values()))
+    items = torch.arange(index.shape[1])
+    mixed = torch.nn.functional.normalize(index, dim=2)[items % len(names), items]
+    return {
+        name: of_the_same_class(neighbours(Search(queries, mixed)), data.same_class)
+        for name, queries in spaces.items()
+    }

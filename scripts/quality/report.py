@@ -1,0 +1,268 @@
+"""Tables and plots of the comparison, from the cells that are kept.
+
+Scores are means over ordered pairs of encoders and draws of anchors. The best is bold, and so is
+every method that trails it by at most one standard error of the paired difference.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter, methodcaller
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from common import ROOT, Table
+from experiments.results_page import Section
+
+from quality.cells import FULL, NATIVE, SHARES, mixed_score
+from quality.methods import AUTO_WIDTH, HUBS, SHARED
+
+SCORES = ("R@1", "MRR", "P@10", "overlap@10", "accuracy", "cosine")
+PLOTTED = ("ortho", "affine, alpha=0.1", "isotrieve, ridge", "Drift-Adapter, MLP", SHARED)
+IMAGES = ROOT / "docs" / "images"
+
+CellFile = Mapping[str, Any]
+Key = tuple[Any, ...]
+Values = dict[str, dict[Key, float]]
+
+
+def add_tables(section: Section, title: str, query: str, cells: Sequence[CellFile]) -> None:
+    """Adds all tables of one data set.
+
+    Args:
+        section: Of the page.
+        title: Of the data set.
+        query: What its queries are called; "" if it has none.
+        cells: What `Store.read` gave.
+    """
+    by_kind = {kind: [cell for cell in cells if cell["kind"] == kind] for kind in _kinds(cells)}
+    for count in sorted({len(cell["encoders"]) for cell in by_kind.get("joint", [])}):
+        chosen = [cell for cell in by_kind["joint"] if len(cell["encoders"]) == count]
+        section.add(*joint_table(title, chosen))
+    pairs = by_kind.get("pair", [])
+    for size in sorted({cell["anchors"] for cell in pairs}, reverse=True):
+        section.add(*score_table(title, size, [c for c in pairs if c["anchors"] == size]))
+    if pairs:
+        section.add(*pair_table(title, pairs))
+        section.add(*mixed_table(title, pairs))
+    if pairs and query:
+        section.add(*query_table(title, query, [*pairs, *by_kind.get("queries", [])]))
+
+
+def _kinds(cells: Iterable[CellFile]) -> set[str]:
+    return {cell["kind"] for cell in cells}
+
+
+def joint_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
+    """P@10 of one index for several encoders, whoever asks."""
+    names = cells[0]["encoders"]
+    alone = {name: fmean(cell["results"][NATIVE][name] for cell in cells) for name in names}
+    best = max(alone, key=lambda name: alone[name])
+    table = Table([f"P@10, {cells[0]['anchors']:,} anchors", *(f"{n} asks" for n in names), "mean"])
+    table.add("each alone, in its own index", [*alone.values(), fmean(alone.values())])
+    values = [gather(cells, itemgetter(name)) for name in names]
+    values.append(gather(cells, lambda result: fmean(result.values())))
+    add_rows(table, values)
+    heading = (
+        f"{title}: one index for {len(names)} encoders. Each item is in it once, from one encoder. "
+        f"Plain maps go into the space of {best}, the best alone"
+    )
+    return heading, table
+
+
+def score_table(title: str, size: int, cells: Sequence[CellFile]) -> tuple[str, Table]:
+    """All scores for one number of anchors."""
+    table = Table([f"{size:,} anchors", *SCORES])
+    natives = [result for cell in cells for result in cell["results"][NATIVE].values()]
+    own = {name: fmean(result[name] for result in natives) for name in ("P@10", "accuracy")}
+    table.add("native", [own.get(score, "") for score in SCORES])
+    add_rows(table, [gather(cells, methodcaller("get", score), each=True) for score in SCORES])
+    return f"{title}: means over {_extent(cells)}", table
+
+
+def pair_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
+    """R@1 of each ordered pair of encoders: where ours are ahead, and where they are not."""
+    size = min(FULL, max(cell["anchors"] for cell in cells))
+    chosen = [cell for cell in cells if cell["anchors"] == size]
+    directions = sorted({key for cell in chosen for key in cell["results"][NATIVE]})
+    values = gather(chosen, itemgetter("R@1"), each=True)
+    rest = [name for name in values if not name.startswith("shared space")]
+    table = Table([f"R@1, {size:,} anchors", "best plain map or rival", "", SHARED, HUBS])
+    for direction in directions:
+        means = {
+            name: fmean(value for key, value in found.items() if key[0] == direction)
+            for name, found in values.items()
+        }
+        best = max(rest, key=lambda name: means[name])
+        ours = [means[name] for name in (SHARED, HUBS)]
+        table.add(direction.replace(">", " → "), [best, means[best], *ours])
+    return f"{title}: each pair of encoders", table
+
+
+def query_table(title: str, query: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
+    """R@1 of queries that are not documents, by number and kind of the anchors."""
+    names = {"documents": "documents", "queries": query, "both": "both"}
+    there = {(cell["anchors"], cell.get("of", "documents")) for cell in cells}
+    sizes = sorted({size for size, _ in there if size <= FULL})
+    columns = [(size, kind) for size in sizes for kind in names if (size, kind) in there]
+    table = Table(["R@1", *(f"{size:,} {names[kind]}" for size, kind in columns)])
+    by_column = [
+        [cell for cell in cells if (cell["anchors"], cell.get("of", "documents")) == column]
+        for column in columns
+    ]
+    score = {"documents": "query R@1"}
+    natives = [
+        fmean(
+            result[score.get(kind, "R@1")]
+            for cell in some
+            for result in cell["results"][NATIVE].values()
+        )
+        for some, (_, kind) in zip(by_column, columns, strict=True)
+    ]
+    table.add("native", natives)
+    add_rows(
+        table,
+        [
+            gather(some, itemgetter(score.get(kind, "R@1")), each=True)
+            for some, (_, kind) in zip(by_column, columns, strict=True)
+        ],
+    )
+    heading = f"{title}: {query} look for their document; columns say what the anchors are"
+    return f"{heading}. Means over {_extent(by_column[-1])}", table
+
+
+def mixed_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
+    """P@10 while an index is re-encoded, by the share that is done."""
+    size = min(FULL, max(cell["anchors"] for cell in cells))
+    chosen = [cell for cell in cells if cell["anchors"] == size]
+    columns = [(share, "new") for share in SHARES] + [(0.5, "old")]
+    header = [f"{share:.0%}, {asking} asks" for share, asking in columns]
+    table = Table(["P@10, share re-encoded", *header])
+    natives = [result["P@10"] for cell in chosen for result in cell["results"][NATIVE].values()]
+    table.add("native", [fmean(natives)] * len(columns))
+    names = [mixed_score(*column) for column in columns]
+    add_rows(table, [gather(chosen, methodcaller("get", name), each=True) for name in names])
+    heading = f"{title}: one index while its items are re-encoded, {size:,} anchors"
+    return f"{heading}; means over {_extent(chosen)}", table
+
+
+def gather(
+    cells: Sequence[CellFile], read: Callable[[Any], float | None], *, each: bool = False
+) -> Values:
+    """One score of each method in each cell; where `each`, in each direction of the cell."""
+    values: Values = {}
+    for cell in cells:
+        where = (*cell.get("pair", cell.get("encoders")), cell["anchors"], cell["draw"])
+        for method, result in cell["results"].items():
+            if method == NATIVE:
+                continue
+            for key, found in result.items() if each else [("", result)]:
+                value = read(found)
+                if value is not None:
+                    values.setdefault(method, {})[key, *where] = value
+    return values
+
+
+def add_rows(table: Table, columns: Sequence[Values], *, suffix: str = "") -> None:
+    """Adds a row for each method, the best of each column in bold."""
+    methods = list(dict.fromkeys(name for column in columns for name in column))
+    winners = [best_of(column) for column in columns]
+    for method in sorted(methods, key=_order):
+        cells = []
+        for column, winning in zip(columns, winners, strict=True):
+            if method not in column:
+                cells.append("-")
+                continue
+            shown = f"{fmean(column[method].values()):.3f}"
+            cells.append(f"**{shown}**" if method in winning else shown)
+        table.add(method + suffix, cells)
+
+
+def best_of(column: Values) -> set[str]:
+    """The method with the best mean, and those within one standard error of it."""
+    if not column:
+        return set()
+    best = max(column, key=lambda name: fmean(column[name].values()))
+    return {name for name, found in column.items() if _close(found, column[best])}
+
+
+def _close(found: Mapping[Key, float], best: Mapping[Key, float]) -> bool:
+    gaps = [best[key] - found[key] for key in best.keys() & found.keys()]
+    if not gaps:
+        return False
+    error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
+    return fmean(gaps) <= error
+
+
+def _order(method: str) -> tuple[int, str]:
+    groups = ("affine", "linear", "l_ortho", "ortho", "affine, alpha=0.1", "ridge, GCV")
+    if method in groups:
+        return groups.index(method), method
+    if method.startswith(("latentis", "isotrieve", "Drift-Adapter")):
+        return len(groups), method
+    return len(groups) + (2 if method in (SHARED, AUTO_WIDTH, HUBS) else 1), method
+
+
+def _extent(cells: Sequence[CellFile]) -> str:
+    pairs = {frozenset(cell["pair"]) for cell in cells}
+    draws = {cell["draw"] for cell in cells}
+    return f"{2 * len(pairs)} ordered pairs of encoders and {len(draws)} draws of anchors"
+
+
+def plot(cells_by_title: Mapping[str, Sequence[CellFile]], folder: Path = IMAGES) -> list[Path]:
+    """Draws R@1 by the number of anchors, and P@10 by the share re-encoded.
+
+    Returns:
+        The files; none if matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        print("no plots: matplotlib is not installed (pip install 'hf-latent-bridge[benchmark]')")
+        return []
+    mpl.use("Agg")
+    return [
+        _draw(cells_by_title, "pair", folder / "quality-anchors.png"),
+        _draw(cells_by_title, "mixed", folder / "quality-mixed.png"),
+    ]
+
+
+def _draw(cells_by_title: Mapping[str, Sequence[CellFile]], kind: str, path: Path) -> Path:
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(cells_by_title), figsize=(4.2 * len(cells_by_title), 3.4), squeeze=False
+    )
+    for axis, (title, cells) in zip(axes[0], cells_by_title.items(), strict=True):
+        pairs = [cell for cell in cells if cell["kind"] == "pair"]
+        for method in PLOTTED:
+            points = _anchor_line(pairs, method) if kind == "pair" else _share_line(pairs, method)
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", label=method)
+        if kind == "pair":
+            axis.set_xscale("log")
+            axis.set(title=title, xlabel="anchors", ylabel="R@1")
+        else:
+            axis.set(title=title, xlabel="share re-encoded", ylabel="P@10, new encoder asks")
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    return path
+
+
+def _anchor_line(cells: Sequence[CellFile], method: str) -> list[tuple[float, float]]:
+    found: dict[float, list[float]] = {}
+    for cell in cells:
+        for result in cell["results"].get(method, {}).values():
+            found.setdefault(cell["anchors"], []).append(result["R@1"])
+    return [(size, fmean(values)) for size, values in sorted(found.items())]
+
+
+def _share_line(cells: Sequence[CellFile], method: str) -> list[tuple[float, float]]:
+    full = min(FULL, max((cell["anchors"] for cell in cells), default=0))
+    chosen = [cell for cell in cells if cell["anchors"] == full and method in cell["results"]]
+    results = [result for cell in chosen for result in cell["results"][method].values()]
+    if not results:
+        return []
+    return [(share, fmean(r[mixed_score(share, "new")] for r in results)) for share in SHARES]

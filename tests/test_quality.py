@@ -1,0 +1,138 @@
+"""The comparison with other libraries: its scores, its kept cells, its winners, and a quick run."""
+
+import benchmark
+import numpy as np
+import pytest
+import torch
+from quality import rivals
+from quality.cells import Cell, Store
+from quality.methods import Fitted, Method, plain, ridge_gcv
+from quality.report import best_of, gather
+from quality.scores import Search, find_own, neighbours, of_the_same_class, overlap
+from sklearn.linear_model import RidgeCV
+
+X = torch.from_numpy(np.random.default_rng(0).normal(size=(120, 6)))
+
+
+def same(latents):
+    return latents
+
+
+class TestScores:
+    def test_each_query_finds_itself_unless_items_are_another_order(self):
+        assert find_own(Search(X, X))["R@1"] == 1.0
+        assert find_own(Search(X, X.flip(0)))["R@1"] == 0.0
+
+    def test_equal_items_gain_nothing_from_ties(self):
+        scores = find_own(Search(X, X[:1].expand(len(X), -1)))
+        assert scores["R@1"] == 0.0
+        assert scores["MRR"] == pytest.approx(1 / 60.5)
+
+    def test_an_item_is_not_its_own_neighbour(self):
+        nearest = neighbours(Search(X, X))
+        assert not (nearest == torch.arange(len(X))[:, None]).any()
+        assert overlap(nearest, nearest.flip(1)) == 1.0
+
+    def test_neighbours_of_one_class_count(self):
+        labels = torch.arange(len(X)) % 2
+        together = X + 100 * torch.stack([labels, 1 - labels], 1).double().repeat(1, 3)
+        nearest = neighbours(Search(together, together))
+        assert of_the_same_class(nearest, labels[:, None] == labels) == 1.0
+
+    def test_the_anchors_mean_is_taken_off_both_sides(self):
+        shift = torch.full((6,), 50.0, dtype=X.dtype)
+        fitted = Fitted(same, lambda items: items + shift, centre=shift)
+        raw, centred = (Search.of(fitted, X + shift, X, centred=c) for c in (False, True))
+        torch.testing.assert_close(centred.similarity().diagonal(), torch.ones(len(X)).double())
+        assert raw.similarity().min() > 0.9
+
+
+class TestRidge:
+    def test_the_penalty_is_near_that_of_leaving_one_out(self):
+        draw = np.random.default_rng(1)
+        x = draw.normal(size=(80, 30))
+        y = x @ draw.normal(size=(30, 5)) + 3 * draw.normal(size=(80, 5))
+        ours = ridge_gcv(torch.from_numpy(x), torch.from_numpy(y))(torch.from_numpy(x))
+        theirs = RidgeCV(alphas=np.logspace(-2, 4, 60)).fit(x, y).predict(x)
+        assert np.abs(ours.numpy() - theirs).max() < 0.3 * y.std()
+
+
+class TestRivals:
+    @pytest.mark.parametrize(("source", "target"), [(6, 9), (9, 6), (6, 6)])
+    @pytest.mark.parametrize("name", sorted(rivals.found()))
+    def test_every_rival_learns_a_rotation_far_better_than_chance(self, name, source, target):
+        draw = torch.Generator().manual_seed(0)
+        x = torch.nn.functional.normalize(torch.randn(400, source, generator=draw), dim=1)
+        y = x @ torch.linalg.svd(torch.randn(source, target, generator=draw), False)[0]
+        y = y[:, :target] if target <= source else torch.nn.functional.pad(y, (0, target - source))
+        predicted = rivals.found()[name](x[:300], y[:300])(x[300:])
+        assert predicted.shape == (100, target)
+        assert (
+            torch.nn.functional.cosine_similarity(predicted, y[300:]).mean() > 0.3
+        )  # unrelated: 0
+
+
+class TestCells:
+    def cell(self, log):
+        def compute(methods):
+            log.append([method.name for method in methods])
+            return {method.name: {"a>b": {"R@1": 1.0}} for method in methods}
+
+        return Cell(
+            "one",
+            {"kind": "pair", "pair": ["a", "b"], "anchors": 3, "draw": 0},
+            compute,
+            lambda m: True,
+        )
+
+    def test_only_methods_that_are_missing_are_computed(self, tmp_path):
+        log = []
+        old, new = (Method(name, "ours", plain(lambda x, y: same)) for name in ("old", "new"))
+        store = Store("data", folder=tmp_path)
+        assert store.fill(self.cell(log), [old])
+        assert store.fill(self.cell(log), [old, new])
+        assert not store.fill(self.cell(log), [old, new])
+        assert log == [["old"], ["new"]]
+        assert list(store.read()[0]["results"]) == ["old", "new"]
+
+    def test_a_file_that_was_cut_off_is_never_left(self, tmp_path):
+        def fail(methods):
+            raise KeyboardInterrupt
+
+        method = Method("old", "ours", plain(lambda x, y: same))
+        with pytest.raises(KeyboardInterrupt):
+            Store("data", folder=tmp_path).fill(Cell("one", {}, fail, lambda m: True), [method])
+        assert not list(tmp_path.rglob("*.json"))
+
+
+class TestReport:
+    def test_whoever_is_within_one_standard_error_of_the_best_is_marked(self):
+        keys = range(4)
+        column = {
+            "best": dict.fromkeys(keys, 0.6),
+            "near": dict(zip(keys, (0.64, 0.55, 0.62, 0.57), strict=True)),
+            "far": dict.fromkeys(keys, 0.59),
+        }
+        assert best_of(column) == {"best", "near"}
+
+    def test_scores_are_gathered_by_direction_and_draw(self):
+        cells = [
+            {
+                "pair": ["a", "b"],
+                "anchors": 3,
+                "draw": draw,
+                "results": {"native": {}, "ortho": {"a>b": {"R@1": 0.1}, "b>a": {"R@1": 0.2}}},
+            }
+            for draw in range(2)
+        ]
+        found = gather(cells, lambda result: result["R@1"], each=True)["ortho"]
+        assert sorted(found.values()) == [0.1, 0.1, 0.2, 0.2]
+
+
+@pytest.mark.slow
+def test_a_quick_run_prints_every_table(capsys):
+    assert benchmark.main(["quality", "--quick"]) == 0
+    printed = capsys.readouterr().out
+    for title in ("one index for 2 encoders", "look for their document", "re-encoded", "each pair"):
+        assert title in printed
+    assert printed.count("shared space") >= 5
