@@ -25,7 +25,7 @@ ALPHAS = tuple(10.0 ** (power / 4) for power in range(-16, 9))  # 1e-4 to 100
 PAPER = ("affine", "linear", "l_ortho", "ortho")
 SHARED, HUBS = "shared space", "shared space, hubs"
 AUTO_WIDTH = "shared space, auto"
-DIM = 64
+SHARED_WIDTHS: dict[str, int | None] = {SHARED: 64, AUTO_WIDTH: None}  # None: as suggested
 
 Latents = Callable[[Tensor], Tensor]
 
@@ -88,9 +88,11 @@ def methods(*, quick: bool = False) -> list[Method]:
         for name, fit in rivals.found().items()
     ]
     found += [
-        Method(SHARED, "ours", lambda x, y: shared(x, y, DIM)),
-        Method(AUTO_WIDTH, "ours", lambda x, y: shared(x, y, None)),
-        Method(HUBS, "ours", lambda x, y: shared(x, y, DIM, hubs=True), hubs=True),
+        Method(SHARED, "ours", lambda x, y: shared(x, y, SHARED_WIDTHS[SHARED])),
+        Method(AUTO_WIDTH, "ours", lambda x, y: shared(x, y, SHARED_WIDTHS[AUTO_WIDTH])),
+        Method(
+            HUBS, "ours", lambda x, y: shared(x, y, SHARED_WIDTHS[SHARED], hubs=True), hubs=True
+        ),
     ]
     if quick:
         found = [method for method in found if not method.slow]
@@ -135,7 +137,7 @@ def _shared_of_two(x: Tensor, y: Tensor) -> "SharedSpace":
     return fit_shared({"x": x, "y": y}, min(x.shape[1], y.shape[1]))
 
 
-def fit_shared(views: Mapping[str, Tensor], dim: int | Literal["auto"]) -> "SharedSpace":
+def fit_shared(views: Mapping[str, Tensor], dim: int) -> "SharedSpace":
     """A shared space of several encoders, with its penalty from the anchors."""
     from hf_latent_bridge import SharedSpace
     from hf_latent_bridge.errors import UnrelatedPairsWarning
