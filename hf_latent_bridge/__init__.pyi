@@ -38,6 +38,7 @@ from hf_latent_bridge.evaluation import evaluate_latents as evaluate_latents
 from hf_latent_bridge.files import load_moments as load_moments
 from hf_latent_bridge.files import save_moments as save_moments
 from hf_latent_bridge.fitting.anchors import choose_anchors as choose_anchors
+from hf_latent_bridge.fitting.choice import TranslatorChoice as TranslatorChoice
 from hf_latent_bridge.fitting.choice import select_translator as select_translator
 from hf_latent_bridge.fitting.fit import FitSummary as FitSummary
 from hf_latent_bridge.fitting.fit import fit_shared_space as fit_shared_space
@@ -75,6 +76,8 @@ from hf_latent_bridge.translators.methods import AffineTranslator as AffineTrans
 from hf_latent_bridge.translators.methods import LinearTranslator as LinearTranslator
 from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTranslator
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
+from hf_latent_bridge.translators.shared_space import SharedMap as SharedMap
+from hf_latent_bridge.translators.shared_space import SharedPairTranslator as SharedPairTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace
 from hf_latent_bridge.translators.shared_space import SharedViewTranslator as SharedViewTranslator
 from hf_latent_bridge.translators.spectral import SpectralTranslator as SpectralTranslator

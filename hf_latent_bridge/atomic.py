@@ -20,8 +20,9 @@ _LOCK = ".save.lock"
 _SAVE = ".save"  # a hidden folder: files of a save that is not finished
 _JOURNAL = "journal"
 _TRIES = 100
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or name another place"),
+    **dict.fromkeys(NO_ROOM, "free some space, or name another place"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "name a place that can be written"),
     errno.EFBIG: "files may not become so large here: raise the limit, or name another place",
     errno.ENOENT: "make its folder first",

@@ -29,16 +29,21 @@ _LARGEST = {True: 0.999, False: 0.97}  # correlation taken for true, of two view
 
 @dataclass(frozen=True, eq=False)
 class CanonicalView:
-    """One view's way into the shared space: (x - mean) @ axes, before weighting.
+    """One view's way into the shared space, and back.
 
     Attributes:
         mean: (d,).
-        axes: (d, k), one column for each axis of the space.
+        axes: (d, k), one column for each axis of the space: (x - mean) @ axes are the coordinates
+            before weighting.
+        loadings: (k, d): mean + coordinates @ loadings is the expected x, given its coordinates.
+        variances: (k,), of the coordinates; a penalty makes them less than 1.
         correlations: (k,), of each axis with the other views; in [0, 1).
     """
 
     mean: Float[Tensor, " d"]
     axes: Float[Tensor, "d k"]
+    loadings: Float[Tensor, "k d"]
+    variances: Float[Tensor, " k"]
     correlations: Float[Tensor, " k"]
 
     def affine(self, shrink: float) -> tuple[Float[Tensor, "d k"], Float[Tensor, " k"]]:
@@ -47,18 +52,38 @@ class CanonicalView:
         Args:
             shrink: Factor on the correlations, for those of a sample are larger than the true ones.
         """
-        rho = shrink * self.correlations
-        weight = self.axes * (rho / (1 - rho.square())).sqrt()
+        weight = self.axes * axis_weights(shrink * self.correlations)
         return weight, -(self.mean @ weight)
+
+    def length(self, shrink: float) -> float:
+        """Root mean square length of a vector in the shared space, before it becomes 1."""
+        weights = axis_weights(shrink * self.correlations)
+        return float((weights.square() * self.variances).sum().sqrt())
+
+    def inverse(self, shrink: float) -> tuple[Float[Tensor, "k d"], Float[Tensor, " d"]]:
+        """Weight and bias of the map back, for shared vectors of length 1.
+
+        It gives the posterior mean of x, given the vector of another view of the same item: its
+        coordinates, with the usual length for that which was lost, times the correlations.
+        """
+        weights = axis_weights(shrink * self.correlations)
+        scale = torch.where(weights > 0, self.correlations / weights, 0.0)
+        return self.length(shrink) * scale[:, None] * self.loadings, self.mean
+
+
+def axis_weights(rho: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """The square root of r / (1 - r²): what each coordinate is multiplied by."""
+    return (rho / (1 - rho.square())).sqrt()
 
 
 @dataclass(frozen=True, eq=False)
 class _Spectrum:
-    """The directions in which a view varies, with its mean variance brought to 1."""
+    """The directions in which a view varies, with its mean variance (spread) brought to 1."""
 
     mean: Tensor
     vectors: Tensor
     values: Tensor
+    spread: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,14 +132,18 @@ class CanonicalProblem:
             dim: Number of axes; fewer where a view varies in fewer directions.
         """
         limit = _LARGEST[len(self.spectra) == 2]
-        return {
-            name: CanonicalView(
-                mean=self.spectra[name].mean,
-                axes=self.spectra[name].vectors @ axes,
+        found = {}
+        for name, (axes, rho) in self.axes(alpha=alpha, dim=dim).items():
+            s = self.spectra[name]
+            roots = (s.values + alpha).sqrt()[:, None]
+            found[name] = CanonicalView(
+                mean=s.mean,
+                axes=s.vectors @ axes,
+                loadings=torch.linalg.pinv(axes * roots) @ (roots * s.vectors.mT) * s.spread,
+                variances=(axes.square() * s.values[:, None]).sum(0),
                 correlations=rho.clamp(0, limit),
             )
-            for name, (axes, rho) in self.axes(alpha=alpha, dim=dim).items()
-        }
+        return found
 
     def axes(self, *, alpha: float, dim: int) -> dict[str, tuple[Tensor, Tensor]]:
         """For each view its axes in its own eigenvectors, (r, k), and their correlations, (k,)."""
@@ -372,4 +401,4 @@ def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
     values, vectors = torch.linalg.eigh(covariance / spread)
     eps = max(m.eps for pair, m in moments.items() if name in pair)
     varies = values > values[-1] * eps * len(values) ** 0.5
-    return _Spectrum(mean, vectors[:, varies] / spread.sqrt(), values[varies])
+    return _Spectrum(mean, vectors[:, varies] / spread.sqrt(), values[varies], spread)

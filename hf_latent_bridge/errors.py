@@ -105,6 +105,10 @@ class UnrelatedPairsWarning(UserWarning):
     """The pairs explain no more than shuffled ones: row i of both sides may not be one item."""
 
 
+class CacheWarning(UserWarning):
+    """The cache of latents cannot be read or written; the work goes on without it."""
+
+
 class RankWarning(UserWarning):
     """The pairs do not determine the map; the minimum-norm solution was taken."""
 

@@ -214,7 +214,35 @@ def _check_tensors(
         raise WeightsError(f"{path}: tensors must share one dtype, got {sorted(map(str, dtypes))}")
 
 
-_SEAL = "sha256"  # the tensor that holds the hash of all others
+_SEAL = "sha256"  # the tensor or field that holds the hash of all others
+
+
+def seal_json(content: Mapping[str, Any]) -> bytes:
+    """A JSON object as text that carries a hash of its content; `unseal_json` checks it."""
+    return json.dumps({**content, _SEAL: _hash_of_json(content)}).encode()
+
+
+def unseal_json(content: bytes, kinds: Mapping[str, type], where: str) -> dict[str, Any]:
+    """The object of a text that `seal_json` made.
+
+    Args:
+        content: The text.
+        kinds: Its fields and their types.
+        where: The file, for the error.
+
+    Raises:
+        ConfigError: The text is damaged, or has other fields.
+    """
+    found = parse_config(content, where)
+    stated = found.pop(_SEAL, None)
+    if stated != _hash_of_json(found):
+        raise ConfigError(f"{where} is damaged: its content has not the hash that it states")
+    check_fields(found, kinds, where)
+    return found
+
+
+def _hash_of_json(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def seal(tensors: Mapping[str, Tensor]) -> bytes:

@@ -18,14 +18,14 @@ from torch import Tensor
 from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, SolverError
 from hf_latent_bridge.metrics import counterpart_ranks, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import Problem, Scaling, Solution
+from hf_latent_bridge.solvers import Problem, RidgePath, Scaling
 
 Objective = Literal["reconstruction", "counterpart", "ranking", "classification"]
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking", "classification")
 
 N_FOLDS = 5
 N_NEIGHBORS = 10
-ALPHAS = tuple(10 ** (3 - 8 * i / 59) for i in range(60))
+ALPHAS = tuple(float(f"{10 ** (3 - 8 * i / 59):.6g}") for i in range(60))
 """Penalties to try, relative to the mean variance of the source, the strongest first."""
 
 
@@ -227,78 +227,72 @@ def r2_from_moments(
     return float((explained - size) / spread), float(-size / spread)
 
 
-@dataclass(frozen=True, eq=False)
-class RidgePath:
-    """Ridge regression with any penalty, from one eigendecomposition.
+def ridge_predictions(
+    path: RidgePath, x: Float[Tensor, "n d_x"], alphas: Sequence[float]
+) -> Iterator[Float[Tensor, "n d_y"]]:
+    """Translations for each penalty, in the dtype of `x`, without their weights.
 
-    Attributes:
-        problem: The moments in scaled coordinates.
-        values: Eigenvalues of the source's second moment, (d_x,).
-        vectors: Its eigenvectors in plain source coordinates, (d_x, d_x).
-        projected: The cross-moment in the eigenvectors, in plain target units, (d_x, d_y).
+    Args:
+        path: The decomposed moments of the pairs to fit on.
+        x: Source latents of other pairs.
+        alphas: Penalties, above 0.
     """
-
-    problem: Problem
-    values: Float[Tensor, " d_x"]
-    vectors: Float[Tensor, "d_x d_x"]
-    projected: Float[Tensor, "d_x d_y"]
-
-    @classmethod
-    def from_moments(cls, moments: PairedMoments, scaling: Scaling) -> "RidgePath":
-        """Decomposes once; "none" is taken as "center", for ridge has an intercept."""
-        problem = Problem.from_moments(moments, "center" if scaling == "none" else scaling)
-        values, vectors = torch.linalg.eigh(problem.c)
-        projected = (vectors.mT @ problem.k) * problem.scale_y
-        vectors = vectors / problem.scale_x[:, None]
-        vectors[problem.flat_x] = 0
-        return cls(problem, values.clamp(min=0), vectors, projected)
-
-    def solution(self, alpha: float) -> Solution:
-        """The affine map with a penalty above 0."""
-        weight = self.vectors @ (self.projected / (self.values + alpha)[:, None])
-        bias = self.problem.shift_y - self.problem.shift_x @ weight
-        return Solution(weight, bias, len(weight), len(weight))
-
-    def predictions(
-        self, x: Float[Tensor, "n d_x"], alphas: Sequence[float]
-    ) -> Iterator[Float[Tensor, "n d_y"]]:
-        """Translations for each penalty, in the dtype of `x`; cheaper than `solution`."""
-        inside = ((x.to(self.vectors) - self.problem.shift_x) @ self.vectors).to(x.dtype)
-        projected, shift = self.projected.to(x), self.problem.shift_y.to(x)
-        for alpha in alphas:
-            yield torch.addmm(shift, inside / (self.values + alpha).to(x), projected)
-
-    def r2(
-        self, alphas: Sequence[float], held_out: PairedMoments
-    ) -> tuple[Float[Tensor, " alphas"], Float[Tensor, " alphas"]]:
-        """R² on held-out pairs for each penalty, and its mean if they were shuffled.
-
-        In the eigenvectors the squared error is a quadratic form in 1 / (values + alpha), so that a
-        penalty costs d_x² operations.
-        """
-        m = held_out
-        off_x, off_y = m.mean_x - self.problem.shift_x, m.mean_y - self.problem.shift_y
-        inside = off_x @ self.vectors
-        second = self.vectors.mT @ m.sxx @ self.vectors + m.n * torch.outer(inside, inside)
-        cross = self.vectors.mT @ m.sxy
-        shift = m.n * (self.projected @ off_y) * inside
-        linear = (self.projected * cross).sum(1)
-        square = (self.projected @ self.projected.mT) * second
-        grid = torch.tensor(list(alphas), dtype=self.values.dtype, device=self.values.device)
-        d = 1 / (self.values + grid[:, None])
-        size = ((d @ square) * d).sum(1) - 2 * d @ shift + m.n * off_y.square().sum()
-        spread = m.syy_diagonal.sum()
-        return (2 * d @ linear - size) / spread, -size / spread
+    vectors, projected = _in_plain_units(path)
+    inside = ((x.to(vectors) - path.problem.shift_x) @ vectors).to(x.dtype)
+    projected, shift = projected.to(x), path.problem.shift_y.to(x)
+    for alpha in alphas:
+        yield torch.addmm(shift, inside / (path.values + alpha).to(x), projected)
 
 
-def ridge_alphas(moments: PairedMoments, scaling: Scaling) -> list[float]:
-    """The penalties to try, in the units of the scaled source latents."""
-    problem = Problem.from_moments(moments, "center" if scaling == "none" else scaling)
-    live = ~problem.flat_x
-    if not live.any():
+def ridge_r2(
+    path: RidgePath, alphas: Sequence[float], held_out: PairedMoments
+) -> tuple[Float[Tensor, " alphas"], Float[Tensor, " alphas"]]:
+    """R² on held-out pairs for each penalty, and its mean if they were shuffled.
+
+    In the eigenvectors the squared error is a quadratic form in 1 / (values + alpha), so that a
+    penalty costs d_x² operations.
+
+    Args:
+        path: The decomposed moments of the pairs to fit on.
+        alphas: Penalties, above 0.
+        held_out: Moments of other pairs.
+    """
+    m, problem = held_out, path.problem
+    vectors, projected = _in_plain_units(path)
+    off_x, off_y = m.mean_x - problem.shift_x, m.mean_y - problem.shift_y
+    inside = off_x @ vectors
+    second = vectors.mT @ m.sxx @ vectors + m.n * torch.outer(inside, inside)
+    shift = m.n * (projected @ off_y) * inside
+    linear = (projected * (vectors.mT @ m.sxy)).sum(1)
+    square = (projected @ projected.mT) * second
+    grid = torch.tensor(list(alphas), dtype=path.values.dtype, device=path.values.device)
+    d = 1 / (path.values + grid[:, None])
+    size = ((d @ square) * d).sum(1) - 2 * d @ shift + m.n * off_y.square().sum()
+    spread = m.syy_diagonal.sum()
+    return (2 * d @ linear - size) / spread, -size / spread
+
+
+def _in_plain_units(path: RidgePath) -> tuple[Tensor, Tensor]:
+    """Eigenvectors for plain source latents, and what they give in plain target units."""
+    vectors = path.vectors / path.problem.scale_x[:, None]
+    vectors[path.problem.flat_x] = 0
+    return vectors, path.projected * path.problem.scale_y
+
+
+def ridge_path(moments: PairedMoments, scaling: Scaling) -> RidgePath:
+    """The moments decomposed; "none" is taken as "center", for ridge has an intercept."""
+    return RidgePath.of(Problem.from_moments(moments, "center" if scaling == "none" else scaling))
+
+
+def ridge_alphas(path: RidgePath) -> list[float]:
+    """The penalties to try, in the units of the scaled source latents.
+
+    Raises:
+        SolverError: The source latents are all equal.
+    """
+    if not path.spread > 0:
         raise SolverError("the source latents are all equal: there is nothing to choose from")
-    mean_variance = float(problem.c.diagonal()[live].mean())
-    return [alpha * mean_variance for alpha in ALPHAS]
+    return [float(f"{alpha * path.spread:.6g}") for alpha in ALPHAS]  # the rest is rounding
 
 
 def select_ridge(
@@ -315,9 +309,9 @@ def select_ridge(
         InvalidLatentsError: There are fewer than two folds.
         SolverError: The latents of a fold are all equal.
     """
-    alphas = ridge_alphas(reduce(add, folds), scaling)
+    alphas = ridge_alphas(ridge_path(reduce(add, folds), scaling))
     found = [
-        RidgePath.from_moments(rest, scaling).r2(alphas, fold)
+        ridge_r2(ridge_path(rest, scaling), alphas, fold)
         for rest, fold in zip(training_folds(folds), folds, strict=True)
     ]
     scores, chances = (torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True))

@@ -13,7 +13,7 @@ from tiny_models import EN, TEXTS, bert_repo, sentence_repo, sentences
 
 from hf_latent_bridge import CachedEncoder, SpaceSpec, cache_info, clear_cache, load_encoder
 from hf_latent_bridge.cli import main
-from hf_latent_bridge.errors import EncoderError, InvalidPairsError
+from hf_latent_bridge.errors import CacheWarning, EncoderError, InvalidPairsError
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
 
@@ -279,3 +279,21 @@ def test_a_half_precision_encoder_of_texts_comes_back_bit_by_bit(tmp_path):
     again = CachedEncoder(encoder, tmp_path).encode(texts)
     assert first.dtype == again.dtype == torch.bfloat16
     assert torch.equal(first.view(torch.int16), again.view(torch.int16))
+
+
+def test_a_cache_that_cannot_be_used_is_told_once_and_all_is_encoded(tmp_path):
+    (tmp_path / "file").touch()
+    cached = CachedEncoder(Counting(), tmp_path / "file" / "cache")
+    with pytest.warns(CacheWarning, match="Not a directory"):
+        assert torch.equal(cached.encode(["a", "bb"]), plain(["a", "bb"]))
+    assert torch.equal(cached.encode(["a", "ccc"]), plain(["a", "ccc"]))  # without a warning
+
+
+def test_a_damaged_description_is_not_believed_and_mended_by_the_next_write(tmp_path):
+    cached = CachedEncoder(Counting(), tmp_path)
+    cached.encode(["a"])
+    (about,) = tmp_path.glob("*/about.json")
+    about.write_bytes(about.read_bytes().replace(b"me/count", b"me/coumt"))
+    assert cache_info(tmp_path) == []
+    cached.encode(["bb"])
+    assert [entry.repo_id for entry in cache_info(tmp_path)] == ["me/count"]

@@ -18,8 +18,8 @@ from hf_latent_bridge import (
 )
 from hf_latent_bridge.data.chunks import EVERYTHING, Share
 from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, NotFittedError, WeightsError
-from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
+from hf_latent_bridge.fitting.samples import RowSample
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(300, 12)).astype("float32")
@@ -161,7 +161,7 @@ def test_processes_that_share_the_pairs_keep_the_sample_of_one():
 
     def sample(share):
         loop = EncodingLoop(pairs, (Side("source", None),), "test", chunk_size=16)
-        return reduce(BankSample.with_chunk, loop.run(share), BankSample(40))
+        return reduce(RowSample.with_chunk, loop.run(share), RowSample(40))
 
     alone = sample(EVERYTHING)
     together = sample(Share(2, 3)) + sample(Share(0, 3)) + sample(Share(1, 3))

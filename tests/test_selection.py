@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -21,19 +22,30 @@ from hf_latent_bridge import (
     LOrthoTranslator,
     OrthoTranslator,
     PairedMoments,
+    Pairs,
+    SpectralTranslator,
     Translator,
+    TranslatorChoice,
     fit_head,
     fit_translator,
     select_translator,
 )
-from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, SelectionWarning, SolverError
+from hf_latent_bridge.errors import (
+    CheckpointError,
+    ConfigError,
+    InvalidLatentsError,
+    InvalidPairsError,
+    SelectionWarning,
+    SolverError,
+)
 from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
     N_FOLDS,
-    RidgePath,
     r2_from_moments,
     ridge_alphas,
+    ridge_path,
+    ridge_predictions,
     select_ridge,
     simplest_within_one_error,
     training_folds,
@@ -97,13 +109,11 @@ def test_the_best_penalty_is_the_one_of_ridge_cv():
 @pytest.mark.parametrize("scaling", ["standard", "center", "none"])
 def test_every_penalty_of_a_path_gives_the_map_that_is_fitted_with_it(scaling):
     x, y = latents()
-    path = RidgePath.from_moments(PairedMoments.from_batch(*map(torch.from_numpy, (x, y))), scaling)
-    for alpha in (1e-3, 0.1, 10.0):
+    path = ridge_path(PairedMoments.from_batch(*map(torch.from_numpy, (x, y))), scaling)
+    alphas = (1e-3, 0.1, 10.0)
+    found = ridge_predictions(path, torch.from_numpy(x), alphas)
+    for alpha, predicted in zip(alphas, found, strict=True):
         fitted = AffineTranslator(alpha=alpha, scaling=scaling).fit(x, y)
-        solution = path.solution(alpha)
-        assert torch.allclose(solution.weight, fitted.map_.weight, atol=1e-10)
-        assert torch.allclose(solution.bias, fitted.map_.bias, atol=1e-10)
-        (predicted,) = path.predictions(torch.from_numpy(x), [alpha])
         np.testing.assert_allclose(predicted, fitted.transform(x), atol=1e-8)
 
 
@@ -272,7 +282,7 @@ def test_the_gradient_has_no_penalty_to_choose():
 def test_the_penalties_span_eight_decades_around_the_mean_variance():
     x, y = latents()
     moments = PairedMoments.from_batch(*map(torch.from_numpy, (x, y)))
-    assert ridge_alphas(moments, "standard") == pytest.approx(ALPHAS)
+    assert ridge_alphas(ridge_path(moments, "standard")) == pytest.approx(ALPHAS)
     assert (max(ALPHAS), min(ALPHAS)) == pytest.approx((1e3, 1e-5))
 
 
@@ -291,6 +301,10 @@ AMONG = (
     AffineTranslator(alpha=3.0),
     AffineTranslator(alpha=0.1),
     AffineTranslator(alpha=0.1, scaling="center"),
+    AffineTranslator(alpha=0.1, rank=3),
+    SpectralTranslator(alpha=0.5, gamma=0.25),
+    SpectralTranslator(alpha=0.5, gamma=0.75),
+    SpectralTranslator(alpha=0.1, gamma=0.75, scaling="center"),
     LinearTranslator(),
     LOrthoTranslator(),
 )
@@ -458,7 +472,7 @@ def test_a_type_that_offers_parameters_is_among_the_candidates_after_simpler_one
         grid: ClassVar = {"scaling": ("center", "none")}
 
         def _solve(self, moments):
-            return RidgePath.from_moments(moments, self.scaling).solution(0.5)
+            return AffineTranslator(alpha=0.5, scaling=self.scaling)._solve(moments)
 
     offered = candidates()
     kinds = list(dict.fromkeys(one.translator_type for one in offered))
@@ -503,3 +517,101 @@ def test_too_few_pairs_in_a_fold_are_refused():
     x, y, _ = views(12)
     with pytest.raises(InvalidLatentsError, match="at least 3 held-out pairs in each fold, got 2"):
         select_translator(x, y, objective="ranking", among=AMONG)
+
+
+def choice(objective="counterpart", **options):
+    return TranslatorChoice(objective, among=AMONG, **options)
+
+
+@pytest.mark.parametrize("objective", BRUTE_FORCE)
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_a_fit_chooses_as_select_translator_does_on_the_same_latents(objective):
+    x, y, labels = views()
+    labels = labels if objective == "classification" else None
+    options = {"max_held_out": 150, "seed": 5, "labels": labels}
+    at_once = select_translator(x, y, objective=objective, among=AMONG, **options)
+    streamed = fit_translator(choice(objective, **options), None, None, (x, y), chunk_size=32)
+    assert streamed.selection_.chosen == at_once.selection_.chosen
+    scores = ([t.score for t in fitted.selection_.trials] for fitted in (streamed, at_once))
+    np.testing.assert_allclose(*scores, atol=1e-6)
+    np.testing.assert_allclose(streamed.transform(x), at_once.transform(x), atol=1e-4)
+    assert streamed.fit_summary_.n_pairs == streamed.n_pairs_ == len(x)
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_auto_is_the_choice_by_reconstruction_among_all():
+    x, y, _ = views()
+    fitted = fit_translator("auto", None, None, (x, y))
+    assert fitted.selection_.objective == "reconstruction"
+    assert len(fitted.selection_.trials) == len(candidates())
+    with pytest.raises(ValueError, match="got 'best'"):
+        fit_translator("best", None, None, (x, y))
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_labels_follow_the_pairs_of_a_sample_past_bad_rows():
+    x, y, labels = views(300)
+    x[[3, 40]] = np.nan
+    pairs = Pairs(x, y).sample(250, seed=1)
+    own = [labels[row] for row in pairs.rows]
+    by_hand = np.array([row for row in pairs.rows if row not in (3, 40)])
+    fitted = fit_translator(
+        choice("classification", labels=own), None, None, pairs, on_bad_row="skip"
+    )
+    expected = select_translator(
+        x[by_hand],
+        y[by_hand],
+        objective="classification",
+        among=AMONG,
+        labels=[labels[row] for row in by_hand],
+    )
+    scores = ([t.score for t in found.selection_.trials] for found in (fitted, expected))
+    np.testing.assert_allclose(*scores, atol=1e-6)
+
+
+def test_labels_need_pairs_that_can_be_counted():
+    x, y, labels = views()
+    with pytest.raises(InvalidPairsError, match="as many labels, got 3"):
+        fit_translator(choice("classification", labels=labels[:3]), None, None, (x, y))
+
+
+def test_an_interrupted_choice_goes_on_with_its_held_out_pairs(tmp_path):
+    x, y, _ = views()
+    calls = []
+
+    def encode(rows, *, fail_at):
+        calls.append(rows)
+        if len(calls) == fail_at:
+            raise RuntimeError("out of memory")
+        return x[rows]
+
+    def fit(fail_at=None):
+        calls.clear()
+        return fit_translator(
+            choice(max_held_out=100),
+            partial(encode, fail_at=fail_at),
+            None,
+            (range(240), y),
+            chunk_size=16,
+            checkpoint_dir=tmp_path,
+            checkpoint_every=16,
+        )
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(fail_at=8)
+    resumed = fit()
+    assert resumed.fit_summary_.n_resumed > 0
+    assert (
+        resumed.selection_
+        == fit_translator(
+            choice(max_held_out=100), lambda rows: x[rows], None, (range(240), y), chunk_size=16
+        ).selection_
+    )
+
+
+def test_a_checkpoint_of_another_choice_is_refused(tmp_path):
+    x, y, _ = views()
+    options = {"chunk_size": 16, "checkpoint_dir": tmp_path, "checkpoint_every": 16}
+    fit_translator(choice(), None, None, (x, y), **options)
+    with pytest.raises(CheckpointError, match="translator was"):
+        fit_translator(choice(seed=1), None, None, (x, y), **options)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 import torch
 
 from hf_latent_bridge import (
@@ -358,6 +359,124 @@ def test_a_translator_is_not_taken_for_a_space(tmp_path):
     OrthoTranslator().fit(x, y).save_pretrained(tmp_path / "ortho")
     with pytest.raises(ConfigError, match="must state space_type 'shared'"):
         SharedSpace.from_pretrained(tmp_path / "ortho")
+
+
+# Back out, and without touching the stored vectors -------------------------------------------
+
+
+def by_hand(n=1_000_000):
+    """Moments of x = z + e and y = z + e', all of variance 1, about the means 3 and -1."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    mean = torch.tensor([3.0], dtype=torch.float64)
+    return PairedMoments(n, mean, mean - 4, 2 * n * one, n * one, 2 * n * one, eps=2e-16)
+
+
+def test_the_posterior_mean_is_that_of_a_model_worked_by_hand():
+    space = SharedSpace(1, alpha=1e-12).fit_moments([{("a", "b"): by_hand()}])
+    # E[y | x] = -1 + cov / var (x - 3) = -1 + (x - 3) / 2
+    across = space.translator("a", to="b").transform(np.array([[3.0], [5.0], [-1.0]]))
+    np.testing.assert_allclose(across, [[-1.0], [0.0], [-3.0]], atol=1e-9)
+    # a unit vector stands for x one deviation, √2, from its mean
+    one = space.translator("a").transform(np.array([[3 + 2**0.5]]))
+    np.testing.assert_allclose(np.abs(one), 1)
+    back = space.translator("b").inverse_transform(one)
+    np.testing.assert_allclose(back, [[-1 + 2**0.5 / 2]], atol=1e-9)
+
+
+def test_with_all_axes_the_way_to_another_view_is_ridge_regression():
+    x, y = views().values()
+    scale_x, scale_y = (np.sqrt(z.var(0).mean()) for z in (x, y))
+    a, b = (x - x.mean(0)) / scale_x, (y - y.mean(0)) / scale_y
+    weight = np.linalg.solve(a.T @ a / 600 + 0.7 * np.eye(40), a.T @ b / 600)
+    space = SharedSpace(40, alpha=0.7).fit({"a": x, "b": y})
+    found = space.translator("a", to="b").transform(x)
+    np.testing.assert_allclose(found, a @ weight * scale_y + y.mean(0), atol=1e-8)
+
+
+def test_the_way_to_another_of_three_views_predicts_nearly_as_well_as_ridge():
+    latents = views(900, names="abc")
+    train, test = (
+        {name: x[part] for name, x in latents.items()} for part in (slice(600), slice(600, None))
+    )
+    space = SharedSpace(20, alpha=0.3).fit(train)
+    two = SharedSpace(40, alpha=0.3).fit({k: train[k] for k in "ab"})
+    best = two.translator("a", to="b").score(test["a"], test["b"])
+    assert space.translator("a", to="b").score(test["a"], test["b"]) > best - 0.05 > 0.1
+
+
+@pytest.mark.parametrize("names", ["ab", "abc"])
+def test_shared_vectors_of_any_view_go_back_into_any_other(names):
+    latents = views(names=names)
+    space = SharedSpace(20, alpha=0.3).fit(latents)
+    for one, other in itertools.product(names, names):
+        shared = space.translator(one).transform(latents[one])
+        back = space.translator(other).inverse_transform(shared)
+        residual = ((back - latents[other]) ** 2).sum()
+        assert residual < 0.9 * ((latents[other] - latents[other].mean(0)) ** 2).sum()
+
+
+def test_the_ways_back_and_across_are_saved(tmp_path):
+    latents = views(names="abc")
+    space = SharedSpace(16).fit(latents, spaces={"b": SpaceSpec(60, repo_id="me/b")})
+    space.save_pretrained(tmp_path / "space")
+    again = SharedSpace.from_pretrained(tmp_path / "space", device="cpu")
+    shared = space.translator("a").transform(latents["a"])
+    np.testing.assert_array_equal(
+        again.translator("c").inverse_transform(shared),
+        space.translator("c").inverse_transform(shared),
+    )
+    across = space.translator("a", to="b")
+    across.save_pretrained(tmp_path / "across")
+    loaded = AutoTranslator.from_pretrained(tmp_path / "across", device="cpu")
+    assert (loaded.target_.repo_id, loaded.params_["to"]) == ("me/b", "b")
+    for one in (again.translator("a", to="b"), loaded):
+        np.testing.assert_allclose(
+            one.transform(latents["a"]), across.transform(latents["a"]), atol=1e-8
+        )
+
+
+def test_folded_queries_and_items_score_by_pointwise_mutual_information():
+    latents = views(80)
+    space = SharedSpace(12, alpha=0.5, shrink=1.0).fit(latents)
+    views_of = CanonicalProblem.from_moments(moments(latents)).solve(alpha=0.5, dim=12)
+    a, b = ((latents[n] - v.mean.numpy()) @ v.axes.numpy() for n, v in views_of.items())
+    wanted = np.zeros((80, 80))
+    for axis, rho in enumerate(views_of["a"].correlations.tolist()):
+        joint = scipy.stats.multivariate_normal(cov=[[1, rho], [rho, 1]])
+        pairs = np.stack(np.broadcast_arrays(a[:, None, axis], b[None, :, axis]), -1)
+        alone = scipy.stats.norm.logpdf(pairs).sum(-1)
+        wanted += joint.logpdf(pairs) - alone
+    queries = space.fold_queries(latents["a"], "a", items="b")
+    items = space.fold_items(latents["b"], "b", queries="a")
+    np.testing.assert_array_equal(items[:, :-1], latents["b"])
+    found = queries @ items.T
+    np.testing.assert_allclose(
+        found - found[:, :1], wanted - wanted[:, :1], atol=1e-6 * np.abs(wanted).max()
+    )
+
+
+@pytest.mark.parametrize("names", ["ab", "abc"])
+def test_untouched_vectors_are_found_about_as_well_as_translated_ones(names):
+    train, test = (
+        views(900, names=names, rows=part, noise=1.5) for part in (slice(500), slice(500, None))
+    )
+    space = SharedSpace(20).fit(train)
+    cosine = recall(*(space.translator(name).transform(test[name]) for name in "ab"))
+    scores = (
+        space.fold_queries(test["a"], "a", items="b")
+        @ space.fold_items(test["b"], "b", queries="a").T
+    )
+    assert (scores.argmax(1) == np.arange(400)).mean() > cosine - 0.05 > 0.4
+
+
+def test_a_view_that_is_not_there_can_neither_ask_nor_be_asked():
+    space = SharedSpace(8).fit(views())
+    with pytest.raises(KeyError, match="no view 'z'"):
+        space.translator("a", to="z")
+    with pytest.raises(KeyError, match="no view 'z'"):
+        space.fold_queries(views()["a"], "a", items="z")
+    with pytest.raises(InvalidLatentsError, match="40 features"):
+        space.fold_items(views()["b"], "a", queries="b")
 
 
 # What is refused -----------------------------------------------------------------------------

@@ -34,7 +34,12 @@ from hf_latent_bridge import (
     compose,
     translate_file,
 )
-from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, ProcessError
+from hf_latent_bridge.errors import (
+    CheckpointError,
+    InUseError,
+    InvalidLatentsError,
+    ProcessError,
+)
 from hf_latent_bridge.translation.pipeline import ahead
 from hf_latent_bridge.vectors.formats import FORMATS, open_vectors, writer_of
 
@@ -451,7 +456,7 @@ def test_another_run_that_writes_the_same_output_is_refused(translator, save, mo
             return transform(self, chunk)
         with monkeypatch.context() as patch:
             patch.setattr(type(translator), "transform", transform)
-            with pytest.raises(CheckpointError) as error:
+            with pytest.raises(InUseError) as error:
                 translate_file(translator, source, target)
         refusals.append(str(error.value))
         return transform(self, chunk)
@@ -459,7 +464,8 @@ def test_another_run_that_writes_the_same_output_is_refused(translator, save, mo
     with monkeypatch.context() as patch:
         patch.setattr(type(translator), "transform", meet)
         translate_file(translator, source, target)
-    assert [f"another run is writing {target}: wait" in refusal for refusal in refusals] == [True]
+    (refusal,) = refusals
+    assert f"another process is writing {target}: wait" in refusal
     np.testing.assert_array_equal(np.load(target), translator.transform(np.load(source)))
     names = {path.name for path in source.parent.iterdir()}
     assert names == {source.name, "out.npy", "out.npy.manifest.json"}
@@ -992,3 +998,62 @@ def test_a_dtype_that_the_format_does_not_have_is_refused(translator, save, tmp_
     with pytest.raises(ValueError, match=r"out.fvecs can hold float32, got dtype='float16'"):
         translate_file(translator, save(rows(2)), tmp_path / "out.fvecs", dtype="float16")
     assert translate_file(translator, save(rows(2, "f8")), tmp_path / "o.fvecs").dtype == "float32"
+
+
+# What a kill or a damaged disk leaves --------------------------------------------------------
+
+
+def test_rows_of_an_earlier_run_that_were_damaged_are_translated_again(
+    translator, interrupted, tmp_path
+):
+    source, target = interrupted
+    part = tmp_path / ".out.npy.part"
+    content = bytearray(part.read_bytes())
+    content[150] ^= 4
+    part.write_bytes(content)
+    translate_file(translator, source, target, **SMALL)
+    np.testing.assert_array_equal(np.load(target), translator.transform(np.load(source)))
+
+
+def test_damaged_notes_of_an_earlier_run_are_refused_and_name_the_cure(translator, interrupted):
+    source, target = interrupted
+    state = target.with_name(".out.npy.part.0-of-1")
+    whole, draw = state.read_bytes(), np.random.default_rng(0)
+    refused = []
+    for position in draw.integers(0, 8 * len(whole), 300):
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        state.write_bytes(damaged)
+        with pytest.raises(CheckpointError) as error:
+            translate_file(translator, source, target, **SMALL)
+        refused.append(str(error.value))
+    assert all("start over with resume=False (--restart)" in message for message in refused)
+    translate_file(translator, source, target, resume=False, **SMALL)
+    np.testing.assert_array_equal(np.load(target), translator.transform(np.load(source)))
+
+
+def test_a_second_run_of_stdin_leaves_the_first_ones_lines_alone(
+    translator, save, tmp_path, monkeypatch
+):
+    lines, target = b"[1.0, 2.0, 3.0, 4.0]\n", tmp_path / "out.npy"
+    held = tmp_path / ".out.npy.part.stdin.jsonl"
+
+    class Stdin:
+        """Another run begins while the first reads."""
+
+        buffer = io.BytesIO(lines)
+
+    transform = type(translator).transform
+
+    def meet(self, chunk):
+        if len(chunk):
+            before = held.read_bytes()
+            with pytest.raises(InUseError):
+                translate_file(translator, "-", target)
+            assert held.read_bytes() == before == lines
+        return transform(self, chunk)
+
+    monkeypatch.setattr(sys, "stdin", Stdin)
+    monkeypatch.setattr(type(translator), "transform", meet)
+    assert translate_file(translator, "-", target).n == 1
+    assert not held.exists()

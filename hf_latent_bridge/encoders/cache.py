@@ -1,8 +1,10 @@
 """Keeps latents on disk so that no item is encoded twice, and tells what is kept."""
 
+import contextlib
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,7 +17,7 @@ from torch import Tensor
 from hf_latent_bridge.encoders.base import Encoder, encode
 from hf_latent_bridge.encoders.modality import Modality, find_modality
 from hf_latent_bridge.encoders.store import ABOUT, LatentStore, locked, whole_rows
-from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.errors import CacheWarning, EncoderError
 from hf_latent_bridge.files import read_config
 from hf_latent_bridge.names import check_name
 from hf_latent_bridge.spaces import SpaceSpec
@@ -62,6 +64,7 @@ class CachedEncoder:
         self._cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
         self._found_dtype: torch.dtype | None = None
         self._stored: LatentStore | None = None
+        self._warned = False
 
     @property
     def encoder(self) -> Encoder:
@@ -86,6 +89,9 @@ class CachedEncoder:
         Raises:
             InvalidPairsError: Not a list of such items; names the row.
             EncoderError: The encoder gave another width than its space says.
+
+        Warns:
+            CacheWarning: The folder cannot be read or written, so that nothing is kept.
         """
         device = getattr(self.encoder, "device", "cpu")
         parts = [
@@ -101,15 +107,33 @@ class CachedEncoder:
         keys = [key for key, _ in items.values()]
         dtype = self._dtype_of(next(iter(items.values()))[1])
         store = self._store(dtype)
-        rows = store.read(keys)
+        rows = dict[bytes, bytes]()
+        with self._without_it():
+            rows = store.read(keys)
         missing = {key: item for key, item in items.values() if key not in rows}
         if missing:
             latents = encode(self.encoder, list(missing.values()), **options)
             fresh = dict(zip(missing, self._to_bytes(latents, dtype), strict=True))
-            store.write(fresh)
+            with self._without_it():
+                store.write(fresh)
             rows |= fresh
         content = bytearray().join(rows[key] for key in keys)
         return torch.frombuffer(content, dtype=dtype).view(len(keys), self.space.dim)
+
+    @contextlib.contextmanager
+    def _without_it(self) -> Iterator[None]:
+        """Goes on where the cache cannot be used, with one warning."""
+        try:
+            yield
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"latents are not kept in {self.cache_dir}, and are encoded again next time: "
+                    f"{error}",
+                    CacheWarning,
+                    stacklevel=5,
+                )
 
     def _to_bytes(self, latents: Tensor, dtype: torch.dtype) -> list[bytes]:
         if latents.shape[1] != self.space.dim or latents.dtype != dtype:
@@ -236,6 +260,8 @@ def clear_cache(
 def _read(path: Path) -> CacheEntry | None:
     """One encoder's entry; None where the file is not one of this library's, or just deleted."""
     try:
+        if hashlib.sha256(path.read_bytes()).hexdigest()[:32] != path.parent.name:
+            return None  # damaged; the next write mends it
         about = read_config(path)
         space, dtype = about["space"], about["dtype"]
         dtype += f" by {about['autocast']}" if about["autocast"] else ""

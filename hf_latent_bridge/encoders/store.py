@@ -4,19 +4,18 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_latent_bridge.atomic import write_atomic
-from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge import atomic
 
 ABOUT = "about.json"
 _RECORD = np.dtype([("key", "<u8"), ("checksum", "<u8")])
 _SMALL = 4096
-_PATIENCE = 600  # seconds; a write takes a few
 
 
 class LatentStore:
@@ -55,7 +54,8 @@ class LatentStore:
         index_file, rows_file = self.folder / "index.bin", self.folder / "rows.bin"
         try:
             with index_file.open("rb") as index, rows_file.open("rb") as rows:
-                os.utime(self.folder / ABOUT)
+                with contextlib.suppress(OSError):  # others keep it, and it cannot be written
+                    os.utime(self.folder / ABOUT)
                 return dict(self._read_rows(sorted(found), index, rows))
         except FileNotFoundError:  # cleared since
             return {}
@@ -66,9 +66,9 @@ class LatentStore:
         Args:
             rows: Rows of `row_bytes` by their keys of 16 bytes.
         """
-        with locked(self.folder):
+        with atomic.writing(self.folder), locked(self.folder):
             self.folder.mkdir(exist_ok=True)
-            write_atomic(self.folder / ABOUT, self.about)
+            atomic.write_atomic(self.folder / ABOUT, self.about)
             known = self.read(rows)
             new = {key: row for key, row in rows.items() if key not in known}
             records = np.array([(_prefix(k), _checksum(k, r)) for k, r in new.items()], _RECORD)
@@ -126,22 +126,15 @@ class LatentStore:
         self._keys, self._rows = self._keys[:0], self._rows[:0]
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other writers out; the lock is outside the folder, or it would vanish with it."""
-    from filelock import FileLock, Timeout
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Keeps other writers out; the lock is outside the folder, or it would vanish with it.
 
+    Raises:
+        OSError: Nothing can be written there.
+        InUseError: Another process has been writing for a minute.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_suffix(".lock")
-    try:
-        held = FileLock(lock).acquire(timeout=_PATIENCE)
-    except Timeout as error:
-        raise EncoderError(
-            f"another process has held {lock} for {_PATIENCE} seconds: end it, or use another "
-            "cache_dir"
-        ) from error
-    with held:
-        yield
+    return atomic.locked(folder.with_suffix(".lock"), folder)
 
 
 def whole_rows(folder: Path, row_bytes: int) -> int:

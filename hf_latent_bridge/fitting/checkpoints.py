@@ -17,8 +17,8 @@ from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
 from hf_latent_bridge.files import check_fields, parse_json, seal, unseal
-from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.encoding import EncodedChunk, Side
+from hf_latent_bridge.fitting.samples import RowSample
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -34,7 +34,7 @@ class FitState:
         rows: Number of pairs read.
         bad_rows: The pairs that were skipped.
         resumed_rows: How many of `rows` an earlier run had read.
-        bank: The sample for a bank of queries; None where none is kept.
+        samples: Latents of some of the pairs, by what they are kept for.
     """
 
     moments: dict[str, PairedMoments] = field(default_factory=dict)
@@ -42,14 +42,14 @@ class FitState:
     rows: int = 0
     bad_rows: list[BadRow] = field(default_factory=list)
     resumed_rows: int = 0
-    bank: BankSample | None = None
+    samples: dict[str, RowSample] = field(default_factory=dict)
 
     def add(self, encoded: EncodedChunk, moments: Mapping[str, PairedMoments]) -> None:
         """Adds a chunk and the moments of its usable pairs, under any names."""
         self.after = encoded.chunk.number
         self.rows += encoded.n_read
         self.bad_rows.extend(encoded.bad_rows)
-        self.bank = self.bank and self.bank.with_chunk(encoded)
+        self.samples = {name: part.with_chunk(encoded) for name, part in self.samples.items()}
         for name, part in moments.items():
             before = self.moments.get(name)  # on the CPU if it comes from a checkpoint
             self.moments[name] = part if before is None else before.to(part.sxx.device) + part
@@ -153,9 +153,12 @@ class Checkpoint:
             for name, m in state.moments.items()
             for key, tensor in m.to_tensors().items()
         }
-        if state.bank is not None:
-            facts["bank_size"] = state.bank.size
-            tensors |= state.bank.to_tensors()
+        facts["samples"] = {name: [s.size, s.sides, s.seed] for name, s in state.samples.items()}
+        tensors |= {
+            f"{name} {key}": tensor
+            for name, sample in state.samples.items()
+            for key, tensor in sample.to_tensors().items()
+        }
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         tensors["state"] = torch.from_numpy(text.copy())
         write_atomic(self._path, seal(tensors))
@@ -207,7 +210,14 @@ def _precision_and_weights(encoder: Encoder) -> dict[str, str]:
     return facts
 
 
-_FACTS = {"identity": dict, "after": list, "rows": int, "bad_rows": list, "moments": dict}
+_FACTS = {
+    "identity": dict,
+    "after": list,
+    "rows": int,
+    "bad_rows": list,
+    "moments": dict,
+    "samples": dict,
+}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], FitState]:
@@ -215,7 +225,7 @@ def _read(path: Path) -> tuple[dict[str, Any], FitState]:
     try:
         tensors = unseal(path.read_bytes(), str(path))
         facts = parse_json(tensors.pop("state").numpy().tobytes(), str(path))
-        check_fields(facts, _FACTS | ({"bank_size": int} if "bank_size" in facts else {}), "state")
+        check_fields(facts, _FACTS, "state")
         return facts["identity"], _to_fit_state(facts, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -224,15 +234,19 @@ def _read(path: Path) -> tuple[dict[str, Any], FitState]:
 
 
 def _to_fit_state(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> FitState:
-    size = facts.get("bank_size")
-    bank = None if size is None else BankSample.from_tensors(size, tensors)
-    parts: dict[str, dict[str, torch.Tensor]] = {name: {} for name in facts["moments"]}
+    parts: dict[str, dict[str, torch.Tensor]] = {
+        name: {} for name in [*facts["moments"], *facts["samples"]]
+    }
     for label, tensor in tensors.items():
         name, key = label.rsplit(" ", 1)
         parts[name][key] = tensor
     moments = {
-        name: PairedMoments.from_tensors(part, n=n, eps=eps)
-        for (name, (n, eps)), part in zip(facts["moments"].items(), parts.values(), strict=True)
+        name: PairedMoments.from_tensors(parts[name], n=n, eps=eps)
+        for name, (n, eps) in facts["moments"].items()
+    }
+    samples = {
+        name: RowSample(*numbers).with_tensors(parts[name])
+        for name, numbers in facts["samples"].items()
     }
     return FitState(
         moments=moments,
@@ -240,5 +254,5 @@ def _to_fit_state(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Fi
         rows=facts["rows"],
         bad_rows=[BadRow(**bad) for bad in facts["bad_rows"]],
         resumed_rows=facts["rows"],
-        bank=bank,
+        samples=samples,
     )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.data.chunks import Rows
 from hf_latent_bridge.data.sampling import priorities, smallest
 from hf_latent_bridge.decoders.base import as_decoder
 from hf_latent_bridge.decoders.head import Head, fit_head
@@ -29,7 +30,6 @@ from hf_latent_bridge.selection import (
     overlaps,
     reciprocal_ranks,
     select,
-    training_folds,
 )
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator, methods
@@ -52,32 +52,6 @@ def candidates() -> list[Translator]:
     ]
 
 
-@dataclass(frozen=True)
-class Purpose:
-    """What a map is to do, and what is needed to tell how well it does.
-
-    Attributes:
-        objective: "reconstruction", "counterpart", "ranking" or "classification".
-        decoder: Reads the target's latents, for "classification"; None for a head that is fitted
-            on the native latents of the other folds.
-        labelled: Whether labels are given, for "classification".
-    """
-
-    objective: Objective = "reconstruction"
-    decoder: Any = None
-    labelled: bool = False
-
-    def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"objective must be one of {OBJECTIVES}, got {self.objective!r}")
-        if self.objective == "classification" and self.decoder is None and not self.labelled:
-            raise ValueError("objective='classification' needs labels, a decoder, or both")
-        if self.objective != "classification" and (self.decoder is not None or self.labelled):
-            raise ValueError(
-                f"labels and a decoder are for objective='classification', got {self.objective!r}"
-            )
-
-
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """Some of the pairs themselves, for objectives that moments cannot tell.
@@ -94,11 +68,164 @@ class HeldOut:
     folds: Tensor
     labels: Sequence[Any] | None = None
 
+    @classmethod
+    def of(
+        cls, latents: Sequence[Tensor], positions: Rows, labels: Sequence[Any] | None
+    ) -> "HeldOut":
+        """Pairs by their position among all, which decides their fold."""
+        x, y = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in latents)
+        return cls(x, y, torch.from_numpy(positions % N_FOLDS), labels)
+
     def of_fold(self, number: int, *, others: bool = False) -> "HeldOut":
         """The pairs of one fold, or of all the others."""
         rows = ((self.folds == number) != others).nonzero().flatten()
         labels = self.labels and [self.labels[row] for row in rows.tolist()]
         return HeldOut(self.x[rows], self.y[rows], self.folds[rows], labels)
+
+
+@dataclass(frozen=True, eq=False)
+class TranslatorChoice:
+    """What a map is for, and the candidates; `fit_translator` takes it in place of a translator.
+
+    Attributes:
+        objective: "reconstruction", "counterpart", "ranking" or "classification", as for
+            `select_translator`.
+        among: Candidates, the simplest first; None for those that all registered types offer.
+        labels: The class of each pair, for "classification".
+        decoder: What reads the target's latents, for "classification".
+        max_held_out: At most so many pairs are kept to be scored.
+        seed: Seeds their draw.
+    """
+
+    objective: Objective = "reconstruction"
+    among: Sequence[Translator] | None = None
+    labels: Sequence[Any] | None = None
+    decoder: Any = None
+    max_held_out: int = MAX_HELD_OUT
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses what does not go together.
+
+        Raises:
+            ValueError: An unknown objective, labels or a decoder that are missing or not used, or
+                candidates that cannot be compared.
+        """
+        given = self.labels is not None or self.decoder is not None
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {OBJECTIVES}, got {self.objective!r}")
+        if self.objective == "classification" and not given:
+            raise ValueError("objective='classification' needs labels, a decoder, or both")
+        if self.objective != "classification" and given:
+            raise ValueError(
+                f"labels and a decoder are for objective='classification', got {self.objective!r}"
+            )
+        if self.max_held_out < _FEWEST * N_FOLDS:
+            raise ValueError(
+                f"max_held_out must be at least {_FEWEST * N_FOLDS}, got {self.max_held_out}"
+            )
+        check_candidates(self.candidates())
+
+    def candidates(self) -> list[Translator]:
+        """The candidates, the simplest first."""
+        return list(candidates() if self.among is None else self.among)
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether moments do not suffice."""
+        return self.objective != "reconstruction"
+
+    def identity(self) -> dict[str, Any]:
+        """JSON values that change when the choice might."""
+        tried = [[one.translator_type, one.get_params()] for one in self.candidates()]
+        return {"auto": [self.objective, self.max_held_out, self.seed, tried]}
+
+    def fit(
+        self,
+        X: Latents,
+        y: Latents,
+        *,
+        source: SpaceSpec | None = None,
+        target: SpaceSpec | None = None,
+    ) -> Translator:
+        """Chooses on these pairs and fits on all of them, as `select_translator` does."""
+        folds = self.candidates()[0].fold_moments(X, y, n_folds=N_FOLDS)
+        held_out = self._sample(as_tensor(X), as_targets(y)) if self.needs_pairs else None
+        return self.fit_folds(folds, held_out, source=source, target=target)
+
+    def _sample(self, x: Tensor, y: Tensor) -> HeldOut:
+        """A uniform sample of the pairs, the same as in a fit on the same rows.
+
+        Raises:
+            InvalidLatentsError: There is not one label for each pair.
+        """
+        if self.labels is not None and len(self.labels) != len(x):
+            raise InvalidLatentsError(f"{len(x)} pairs need as many labels, got {len(self.labels)}")
+        rows = smallest(priorities(np.arange(len(x)), self.seed), self.max_held_out)
+        labels = None if self.labels is None else [self.labels[row] for row in rows.tolist()]
+        kept = torch.from_numpy(rows)
+        return HeldOut.of((x[kept], y[kept]), rows, labels)
+
+    def fit_folds(
+        self,
+        folds: Sequence[PairedMoments | None],
+        held_out: HeldOut | None,
+        *,
+        source: SpaceSpec | None = None,
+        target: SpaceSpec | None = None,
+    ) -> Translator:
+        """Scores the candidates on each fold, and fits the chosen one on all of them.
+
+        Args:
+            folds: Moments of the folds; None for one without a pair, which is refused.
+            held_out: Pairs of all folds; not needed for "reconstruction".
+            source: The source space.
+            target: The target space.
+
+        Raises:
+            InvalidLatentsError: Too few pairs for the folds.
+            SolverError: The target latents of a fold are all equal.
+        """
+        full = [fold for fold in folds if fold is not None]
+        if len(full) < N_FOLDS:
+            raise InvalidLatentsError(
+                f"a choice by {N_FOLDS} folds needs a pair in each, got "
+                f"{sum(fold.n for fold in full)} in all"
+            )
+        tried, whole = self.candidates(), reduce(add, full)
+        columns = [
+            list(_score_fold(tried, whole - fold, fold, self._judged(held_out, number)))
+            for number, fold in enumerate(full)
+        ]
+        scores, chances = torch.tensor(columns, dtype=torch.float64).permute(2, 1, 0)
+        names = [(candidate.translator_type, _changed(candidate)) for candidate in tried]
+        n_held_out = whole.n if held_out is None else len(held_out.x)
+        selection = select(self.objective, names, scores, chances, n_held_out)
+        _warn(selection, whole)
+        winner = type(tried[selection.chosen]).from_params(tried[selection.chosen].get_params())
+        winner.fit_moments(whole, source=source, target=target)
+        winner.selection_ = selection
+        return winner
+
+    def _judged(self, held_out: HeldOut | None, number: int) -> tuple[Tensor, Judge] | None:
+        """The held-out source latents of a fold, and what scores their translations.
+
+        Raises:
+            InvalidLatentsError: The fold has too few pairs.
+        """
+        if held_out is None:
+            return None
+        own, others = held_out.of_fold(number), held_out.of_fold(number, others=True)
+        if len(own.x) < _FEWEST:
+            raise InvalidLatentsError(
+                f"objective={self.objective!r} needs at least {_FEWEST} held-out pairs in each "
+                f"fold, got {len(own.x)}"
+            )
+        if self.objective == "counterpart":
+            return own.x, _counterpart(own)
+        if self.objective == "ranking":
+            return own.x, _ranking(own)
+        return own.x, _classification(own, others, self.decoder)
 
 
 def select_translator(
@@ -149,18 +276,12 @@ def select_translator(
     Warns:
         SelectionWarning: The penalty is on the edge of those tried, or there are few pairs.
     """
-    purpose = Purpose(objective, decoder, labels is not None)
-    tried = list(candidates() if among is None else among)
-    summing = check_candidates(tried)
-    folds = summing.fold_moments(X, y, n_folds=N_FOLDS)
-    held_out = None
-    if objective != "reconstruction":
-        held_out = _sample(as_tensor(X), as_targets(y), labels, max_held_out, seed)
-    return fit_best(tried, folds, purpose, held_out, source=source, target=target)
+    choice = TranslatorChoice(objective, among, labels, decoder, max_held_out, seed)
+    return choice.fit(X, y, source=source, target=target)
 
 
-def check_candidates(tried: Sequence[Translator]) -> Translator:
-    """The first candidate, if their moments are the same.
+def check_candidates(tried: Sequence[Translator]) -> None:
+    """Refuses candidates that cannot be compared on the same moments.
 
     Raises:
         ValueError: There are fewer than two, one has a parameter to choose, or they do not have
@@ -173,48 +294,6 @@ def check_candidates(tried: Sequence[Translator]) -> Translator:
             raise ValueError(f"a candidate must have all its parameters, got {candidate!r}")
     if len(norms := {candidate.get_params().get("unit_norm") for candidate in tried}) > 1:
         raise ValueError(f"all candidates need the same unit_norm, got {sorted(map(str, norms))}")
-    return tried[0]
-
-
-def fit_best(
-    tried: Sequence[Translator],
-    folds: Sequence[PairedMoments | None],
-    purpose: Purpose,
-    held_out: HeldOut | None,
-    *,
-    source: SpaceSpec | None = None,
-    target: SpaceSpec | None = None,
-) -> Translator:
-    """Scores the candidates on each fold, and fits the one that is chosen on all of them.
-
-    Args:
-        tried: Candidates, the simplest first.
-        folds: Moments of the folds; None for one without a pair, which is refused.
-        purpose: What the map is to do.
-        held_out: Pairs of all folds; not needed for "reconstruction".
-        source: The source space.
-        target: The target space.
-    """
-    full = [fold for fold in folds if fold is not None]
-    if len(full) < len(folds):
-        n = sum(fold.n for fold in full)
-        raise InvalidLatentsError(
-            f"a choice by {len(folds)} folds needs a pair in each, got {n} in all"
-        )
-    columns = [
-        list(_score_fold(tried, rest, fold, _judged(purpose, held_out, number)))
-        for number, (rest, fold) in enumerate(zip(training_folds(full), full, strict=True))
-    ]
-    table = torch.tensor(columns, dtype=torch.float64).permute(2, 1, 0)
-    names = [(candidate.translator_type, _changed(candidate)) for candidate in tried]
-    n_held_out = sum(fold.n for fold in full) if held_out is None else len(held_out.x)
-    selection = select(purpose.objective, names, table[0], table[1], n_held_out)
-    whole = reduce(add, full)
-    _warn(selection, whole)
-    winner = type(tried[selection.chosen]).from_params(tried[selection.chosen].get_params())
-    winner.fit_moments(whole, source=source, target=target)
-    winner.selection_ = selection
-    return winner
 
 
 def _warn(selection: Selection, moments: PairedMoments) -> None:
@@ -243,32 +322,6 @@ def _score_fold(
         else:
             x, judge = judged
             yield from map(judge, kind.predictions(group, rest, x))
-
-
-def _judged(purpose: Purpose, held_out: HeldOut | None, number: int) -> tuple[Tensor, Judge] | None:
-    """The held-out source latents of a fold, and what scores their translations."""
-    if held_out is None:
-        return None
-    own = held_out.of_fold(number)
-    return own.x, _judge(purpose, own, held_out.of_fold(number, others=True))
-
-
-def _judge(purpose: Purpose, own: HeldOut, others: HeldOut) -> Judge:
-    """What tells how well predictions for the pairs of a fold do.
-
-    Raises:
-        InvalidLatentsError: The fold has too few pairs.
-    """
-    if len(own.x) < _FEWEST:
-        raise InvalidLatentsError(
-            f"objective={purpose.objective!r} needs at least {_FEWEST} held-out pairs in each "
-            f"fold, got {len(own.x)}"
-        )
-    if purpose.objective == "counterpart":
-        return _counterpart(own)
-    if purpose.objective == "ranking":
-        return _ranking(own)
-    return _classification(own, others, purpose.decoder)
 
 
 def _counterpart(own: HeldOut) -> Judge:
@@ -316,24 +369,3 @@ def _plain(answer: Any) -> Any:
     """The label of an answer, which may be a dictionary with a score."""
     label = answer["label"] if isinstance(answer, Mapping) else answer
     return label.item() if isinstance(label, np.generic | Tensor) else label
-
-
-def _sample(x: Tensor, y: Tensor, labels: Sequence[Any] | None, n: int, seed: int) -> HeldOut:
-    """A uniform sample of the pairs, the same as in a fit on the same rows.
-
-    Raises:
-        InvalidLatentsError: There is not one label for each pair.
-        ValueError: `n` is too small.
-    """
-    if n < _FEWEST * N_FOLDS:
-        raise ValueError(f"max_held_out must be at least {_FEWEST * N_FOLDS}, got {n}")
-    if labels is not None and len(labels) != len(x):
-        raise InvalidLatentsError(f"{len(x)} pairs need as many labels, got {len(labels)}")
-    rows = torch.from_numpy(smallest(priorities(np.arange(len(x)), seed), n))
-    kept = None if labels is None else [labels[row] for row in rows.tolist()]
-    return HeldOut(_wide(x[rows]), _wide(y[rows]), rows % N_FOLDS, kept)
-
-
-def _wide(latents: Tensor) -> Tensor:
-    """Latents in float32 at least."""
-    return latents.to(torch.promote_types(latents.dtype, torch.float32))

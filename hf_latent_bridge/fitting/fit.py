@@ -5,19 +5,22 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import torch
 from torch import Tensor
 
 from hf_latent_bridge.canonical import ViewMoments
-from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
-from hf_latent_bridge.data.pairs import as_pairs, as_views
+from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource, Rows
+from hf_latent_bridge.data.pairs import Pairs, as_pairs, as_views
 from hf_latent_bridge.encoders.base import EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.fitting.choice import HeldOut, TranslatorChoice
 from hf_latent_bridge.fitting.encoding import OnBadRow, Side
-from hf_latent_bridge.fitting.sums import FitOptions, MomentSums, Summed
+from hf_latent_bridge.fitting.samples import RowSample
+from hf_latent_bridge.fitting.sums import FitKeywords, FitOptions, MomentSums, Summed
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.selection import N_FOLDS
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.shared_space import SharedSpace
@@ -71,8 +74,24 @@ class FitSummary:
         return "\n".join(lines)
 
 
+@overload
 def fit_translator(
     translator: FittedTranslator,
+    source: EncoderLike | SpaceSpec | None,
+    target: EncoderLike | SpaceSpec | None,
+    pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
+    **options: Unpack[FitKeywords],
+) -> FittedTranslator: ...
+@overload
+def fit_translator(
+    translator: TranslatorChoice | Literal["auto"],
+    source: EncoderLike | SpaceSpec | None,
+    target: EncoderLike | SpaceSpec | None,
+    pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
+    **options: Unpack[FitKeywords],
+) -> Translator: ...
+def fit_translator(
+    translator: Translator | TranslatorChoice | Literal["auto"],
     source: EncoderLike | SpaceSpec | None,
     target: EncoderLike | SpaceSpec | None,
     pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
@@ -86,7 +105,7 @@ def fit_translator(
     checkpoint_every: int = 100_000,
     bank_size: int = 0,
     progress: bool = False,
-) -> FittedTranslator:
+) -> Translator:
     """Fits `translator` on the pairs as the two encoders see them, in one pass.
 
     Latents are summed into float64 moments chunk by chunk, so memory does not grow with the
@@ -95,7 +114,9 @@ def fit_translator(
     first.
 
     Args:
-        translator: The translator to fit; earlier pairs are forgotten.
+        translator: The translator to fit; earlier pairs are forgotten. A `TranslatorChoice` for the
+            one that does best for a purpose, by cross-validation on these pairs, or "auto" for the
+            one with the best R².
         source: Encoder of the source side, or a callable from a list of items to (n, d). If the
             items are latents already: their space, or None if it is unknown.
         target: The same for the target side.
@@ -117,11 +138,11 @@ def fit_translator(
         progress: Show a progress bar in the first process.
 
     Returns:
-        `translator`, with both spaces and the dataset recorded, and a `FitSummary` in
-        `fit_summary_`.
+        `translator` (or the one that was chosen), with both spaces and the dataset recorded, and a
+        `FitSummary` in `fit_summary_`.
 
     Raises:
-        InvalidPairsError: A bad row, or no good one.
+        InvalidPairsError: A bad row, or no good one; or labels are given for a stream.
         InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows, or another dim than before.
         CheckpointError: The checkpoint is of another fit, and what changed is listed; or it is
@@ -134,6 +155,7 @@ def fit_translator(
 
     Warns:
         RankWarning: The latents do not determine the map; the minimum-norm one is taken.
+        SelectionWarning: A choice rests on few pairs, or is on the edge of the penalties tried.
     """
     started = perf_counter()
     options = FitOptions(
@@ -147,12 +169,12 @@ def fit_translator(
         bank_size=bank_size,
         progress=progress,
     )
+    fit = _Fit.of(translator, as_pairs(pairs))
     sides = Side("source", source), Side("target", target)
-    what = {translator.translator_type: translator.get_params()}
-    sums = MomentSums(as_pairs(pairs), sides, options, what=what)
+    sums = MomentSums(fit.pairs, sides, options, what=fit.identity, held_out=fit.empty_sample())
 
     def batch_moments(latents: Sequence[Tensor], start: int) -> dict[str, PairedMoments]:
-        folds = translator.fold_moments(*latents, start=start)
+        folds = fit.summing.fold_moments(*latents, start=start, n_folds=fit.n_folds)
         return {f"fold {number}": fold for number, fold in enumerate(folds) if fold is not None}
 
     summed = sums.run(batch_moments)
@@ -160,14 +182,93 @@ def fit_translator(
         folds = [_without_noise(fold) for fold in summed.moments.values()]
         dims = folds[0].sxy.shape
         spaces = [side.space(dim) for side, dim in zip(sides, dims, strict=True)]
-        translator.fit_moments(folds, source=spaces[0], target=spaces[1])
-        translator.to(dtype=torch.float32)
-        if summed.bank is not None:
-            translator.keep_bank(summed.bank, size=len(summed.bank))
-    translator.dataset_ = summed.dataset
-    translator._when_saved = summed.remove_checkpoint
-    translator.fit_summary_ = _summary(sums, summed, translator.n_pairs_, started)
-    return translator
+        fitted = fit.solve(folds, spaces, summed, chunk_size)
+        fitted.to(dtype=torch.float32)
+        _keep_bank(fitted, summed)
+    fitted.dataset_ = summed.dataset
+    fitted._when_saved = summed.remove_checkpoint
+    fitted.fit_summary_ = _summary(sums, summed, fitted.n_pairs_, started)
+    return fitted
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What is fitted on which pairs: a translator, or the best of several.
+
+    Attributes:
+        pairs: The pairs.
+        summing: What sums the moments.
+        choice: How to choose among candidates; None for `summing` itself.
+    """
+
+    pairs: PairSource
+    summing: Translator
+    choice: TranslatorChoice | None
+
+    @classmethod
+    def of(
+        cls, translator: Translator | TranslatorChoice | Literal["auto"], pairs: PairSource
+    ) -> "_Fit":
+        if isinstance(translator, Translator):
+            return cls(pairs, translator, None)
+        if isinstance(translator, str) and translator != "auto":
+            raise ValueError(f"fit a translator, a TranslatorChoice or 'auto', got {translator!r}")
+        choice = TranslatorChoice() if isinstance(translator, str) else translator
+        if choice.labels is not None:
+            known = len(pairs) if isinstance(pairs, Pairs) else "streamed"
+            if known != len(choice.labels):
+                raise InvalidPairsError(
+                    f"labels must be one for each pair, in their order: {known} pairs need pairs "
+                    f"that can be counted and as many labels, got {len(choice.labels)}"
+                )
+        return cls(pairs, choice.candidates()[0], choice)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        if self.choice is not None:
+            return self.choice.identity()
+        return {self.summing.translator_type: self.summing.get_params()}
+
+    @property
+    def n_folds(self) -> int | None:
+        return N_FOLDS if self.choice is not None else None
+
+    def empty_sample(self) -> RowSample | None:
+        if self.choice is None or not self.choice.needs_pairs:
+            return None
+        return RowSample(self.choice.max_held_out, sides=2, seed=self.choice.seed)
+
+    def solve(
+        self,
+        folds: Sequence[PairedMoments],
+        spaces: Sequence[SpaceSpec],
+        summed: Summed,
+        chunk_size: int,
+    ) -> Translator:
+        source, target = spaces
+        if self.choice is None:
+            return self.summing.fit_moments(folds, source=source, target=target)
+        held_out = None
+        if sample := summed.samples.get("held out"):
+            positions = sample.places[:, 0] * chunk_size + sample.places[:, 1]
+            labels = self._labels(sample.places[:, 2])
+            held_out = HeldOut.of(sample.latents, positions, labels)
+        return self.choice.fit_folds(folds, held_out, source=source, target=target)
+
+    def _labels(self, rows: Rows) -> list[Any] | None:
+        """The labels of rows, which are numbered as in the dataset that pairs were taken from."""
+        if self.choice is None or self.choice.labels is None:
+            return None
+        numbers = self.pairs.rows if isinstance(self.pairs, Pairs) else None
+        if numbers is None:
+            return [self.choice.labels[row] for row in rows.tolist()]
+        place = {row: number for number, row in enumerate(numbers.tolist())}
+        return [self.choice.labels[place[row]] for row in rows.tolist()]
+
+
+def _keep_bank(translator: Translator, summed: Summed) -> None:
+    if "bank" in summed.samples and (latents := summed.samples["bank"].latents):
+        translator.keep_bank(latents[0], size=len(latents[0]))
 
 
 def fit_shared_space(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -16,10 +16,10 @@ from hf_latent_bridge.atomic import check_writable, write_atomic
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.devices import default_device
-from hf_latent_bridge.fitting.bank import BankSample
 from hf_latent_bridge.fitting.checkpoints import Checkpoint, FitState, add_states, side_identity
 from hf_latent_bridge.fitting.encoding import EncodedChunk, EncodingLoop, OnBadRow, Side, located
 from hf_latent_bridge.fitting.processes import Processes
+from hf_latent_bridge.fitting.samples import RowSample
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.names import check_name
 
@@ -61,6 +61,20 @@ class FitOptions:
             _check_folder(Path(self.bad_rows_file))
 
 
+class FitKeywords(TypedDict, total=False):
+    """The fields of `FitOptions`, as `fit_translator` takes them."""
+
+    batch_size: int
+    chunk_size: int
+    gemm_dtype: torch.dtype
+    on_bad_row: OnBadRow
+    bad_rows_file: str | Path | None
+    checkpoint_dir: str | Path | None
+    checkpoint_every: int
+    bank_size: int
+    progress: bool
+
+
 @dataclass(frozen=True)
 class Summed:
     """What all processes have summed.
@@ -72,8 +86,7 @@ class Summed:
         n_read: Pairs that this process read in this run.
         n_resumed: Pairs that this process had read in an earlier run, before it was killed.
         processes: Number of processes.
-        bank: Latents of the first side, (n, d), drawn at random for a bank of queries; None where
-            none is kept.
+        samples: Latents of some of the pairs, drawn at random, by what they are kept for.
         remove_checkpoint: To call once the result is saved; None if there is no checkpoint.
     """
 
@@ -83,7 +96,7 @@ class Summed:
     n_read: int
     n_resumed: int
     processes: int
-    bank: Tensor | None
+    samples: dict[str, RowSample]
     remove_checkpoint: Callable[[], None] | None
 
 
@@ -91,7 +104,13 @@ class MomentSums:
     """One pass over the pairs, by all processes, with the options of a fit."""
 
     def __init__(
-        self, pairs: PairSource, sides: tuple[Side, ...], options: FitOptions, *, what: Any
+        self,
+        pairs: PairSource,
+        sides: tuple[Side, ...],
+        options: FitOptions,
+        *,
+        what: Any,
+        held_out: RowSample | None = None,
     ) -> None:
         """Joins the other processes; reads nothing yet.
 
@@ -100,8 +119,12 @@ class MomentSums:
             sides: The sides, in the order in which their latents are summed.
             options: Those of the fit.
             what: The fit and its parameters, JSON values, for the checkpoint.
+            held_out: An empty sample of both sides to keep for a selection; None for none.
         """
         self._options = options
+        bank = RowSample(options.bank_size) if options.bank_size else None
+        kept = {"bank": bank, "held out": held_out}
+        self._samples = {name: sample for name, sample in kept.items() if sample is not None}
         self.loop = EncodingLoop(
             pairs,
             sides,
@@ -139,7 +162,7 @@ class MomentSums:
             n_read=own.rows - own.resumed_rows,
             n_resumed=own.resumed_rows,
             processes=processes.share.count,
-            bank=_bank(states),
+            samples=_add_samples(states),
             remove_checkpoint=self._checkpoint.remove if self._checkpoint else None,
         )
 
@@ -169,8 +192,7 @@ class MomentSums:
         checkpoint, share = self._checkpoint, self._processes.share
         with checkpoint.claimed() if checkpoint else nullcontext():
             state = checkpoint.load() if checkpoint else FitState()
-            if self._options.bank_size and state.bank is None:
-                state.bank = BankSample(self._options.bank_size)
+            state.samples = self._samples | state.samples
             for encoded in self.loop.run(share, after=state.after, n_done=state.rows):
                 with self.loop.timing("moments"):
                     state.add(encoded, self._moments(encoded, batch_moments))
@@ -203,10 +225,10 @@ class MomentSums:
             )
 
 
-def _bank(states: Sequence[FitState]) -> Tensor | None:
-    """The sample of all processes."""
-    samples = [state.bank for state in states if state.bank is not None]
-    return reduce(add, samples).latents if samples else None
+def _add_samples(states: Sequence[FitState]) -> dict[str, RowSample]:
+    """The samples of all processes."""
+    names = states[0].samples
+    return {name: reduce(add, (state.samples[name] for state in states)) for name in names}
 
 
 def _check_folder(bad_rows_file: Path) -> None:

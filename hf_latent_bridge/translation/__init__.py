@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_latent_bridge._version import __version__
-from hf_latent_bridge.atomic import write_atomic
+from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translation.job import Job
@@ -123,8 +123,10 @@ def translate_file(
         InvalidLatentsError: Not floating rows of the source's width, NaN or infinity, a result
             that overflows `dtype`, or a file that only pickle could read.
         ProcessError: A process was killed, or none has made progress for `timeout` seconds.
-        CheckpointError: Input, translator or options are not those of the unfinished run, or
-            another run is writing the same output.
+        CheckpointError: Input, translator or options are not those of the unfinished run, or its
+            notes are damaged.
+        InUseError: Another run is writing the same output.
+        OSError: The output cannot be written; says what to do.
         TimeoutError: No rows could be read for `timeout` seconds.
         TypeError: `translator` is something else, such as its name.
         ValueError: `path` and `output` are one file, a format that is not written, or options that
@@ -157,29 +159,29 @@ def translate_file(
     )
     if str(output) == "-":
         return _to_stdout(job)
-    if str(path) != "-":
-        return _to_file(job, rank, resume=resume, progress=progress)
-    with _stdin_in_file(job) as job:
-        return _to_file(job, rank, resume=False, progress=progress)
+    with job.claimed(rank or 0):
+        if str(path) != "-":
+            return _to_file(job, rank, resume=resume, progress=progress)
+        with _stdin_in_file(job) as job:
+            return _to_file(job, rank, resume=False, progress=progress)
 
 
 def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> TranslatedFile:
     """Translates into a file; `rank` is this process's under a launcher, else None."""
     reader = open_vectors(job.input)
     job = job.for_input(reader)
-    with job.claimed(rank or 0):
-        if not resume:
-            job.restart(rank)
-        job.check()
-        try:
-            if rank:  # not the first of several processes
-                translate_range(job, rank, reader)
-            else:
-                _lead(job, reader, alone=rank is None, progress=progress)
-        except InvalidLatentsError:
-            if rank is None:
-                job.clear()
-            raise
+    if not resume:
+        job.restart(rank)
+    job.check()
+    try:
+        if rank:  # not the first of several processes
+            translate_range(job, rank, reader)
+        else:
+            _lead(job, reader, alone=rank is None, progress=progress)
+    except InvalidLatentsError:
+        if rank is None:
+            job.clear()
+        raise
     return _result_of(job, reader)
 
 
@@ -207,7 +209,7 @@ def _result_of(job: Job, reader: VectorReader) -> TranslatedFile:
 
 
 def _publish(job: Job, reader: VectorReader, description: dict[str, Any]) -> None:
-    """Puts the output and its manifest in place; until both are there, there is no manifest."""
+    """Puts the output and its manifest in place."""
     if reader.identity() != job.facts["input"]:
         raise InvalidLatentsError(f"{job.input.path} was changed while it was read: start again")
     result = _result_of(job, reader)
@@ -223,9 +225,8 @@ def _publish(job: Job, reader: VectorReader, description: dict[str, Any]) -> Non
         **({} if job.folding is None else {"folding": job.facts["folding"]}),
         "library_version": __version__,
     }
-    job.manifest.unlink(missing_ok=True)
     finish(job, reader)
-    write_atomic(job.manifest, (json.dumps(content, indent=2) + "\n").encode())
+    job.commit((json.dumps(content, indent=2) + "\n").encode())
     job.clear()
 
 
@@ -246,7 +247,7 @@ def _to_stdout(job: Job) -> TranslatedFile:
 def _stdin_in_file(job: Job) -> Iterator[Job]:
     """Keeps the lines of stdin in a hidden file until they are translated."""
     try:
-        with job.stdin.open("wb") as stream:
+        with writing(job.output), job.stdin.open("wb") as stream:
             shutil.copyfileobj(sys.stdin.buffer, stream)
         yield replace(job, input=replace(job.input, path=str(job.stdin)))
     except InvalidLatentsError as error:

@@ -1,11 +1,9 @@
 """The job of one translation: what must be done, how far each process is, and the manifest."""
 
 import contextlib
-import fcntl
 import glob
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,15 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge.atomic import write_atomic
-from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, ProcessError
-from hf_latent_bridge.files import WEIGHTS_NAME, read_config, to_files
+from hf_latent_bridge.atomic import locked, write_atomic, writing
+from hf_latent_bridge.errors import (
+    CheckpointError,
+    ConfigError,
+    InUseError,
+    InvalidLatentsError,
+    ProcessError,
+)
+from hf_latent_bridge.files import WEIGHTS_NAME, seal_json, to_files, unseal_json
 from hf_latent_bridge.latents import Array, as_tensor
 from hf_latent_bridge.translation.folding import Folding
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.opening import is_compressed
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
 from hf_latent_bridge.vectors.writers import Writer
+
+_STATE = {"facts": dict, "done": int, "sha256_of_rows": str}
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,16 @@ class Job:
         return self.part.with_name(f"{self.part.name}.whole")
 
     @property
+    def finished(self) -> Path:
+        """The hidden file that becomes the output."""
+        return self.whole if self.header(0) is None else self.part
+
+    @property
+    def next_manifest(self) -> Path:
+        """The hidden file that becomes the manifest."""
+        return self.part.with_name(f"{self.part.name}.manifest")
+
+    @property
     def stdin(self) -> Path:
         """The hidden file that holds the lines of stdin while they are translated."""
         return self.part.with_name(f"{self.part.name}.stdin.jsonl")
@@ -153,6 +169,11 @@ class Job:
         state = self._read(self.state_path(rank))
         return None if state is None or not self.part.exists() else int(state["done"])
 
+    def digest(self, rank: int) -> str | None:
+        """The SHA-256 of the rows that a process has written; None if it has not begun."""
+        state = self._read(self.state_path(rank))
+        return None if state is None else str(state["sha256_of_rows"])
+
     def unfinished(self, n: int) -> list[int]:
         """The processes that have not written all of their range."""
         ranges = (self.range_of(rank, n) for rank in range(self.processes))
@@ -162,34 +183,52 @@ class Job:
             if (self.done(rank) or 0) < stop - start
         ]
 
-    def note(self, rank: int, done: int) -> None:
-        """Records, whole or not at all, that the first `done` rows of a range are written."""
-        content = json.dumps({"facts": self.facts, "done": done})
-        write_atomic(self.state_path(rank), content.encode())
+    def note(self, rank: int, done: int, digest: str) -> None:
+        """Records, whole or not at all, that the first `done` rows of a range are written.
+
+        Args:
+            rank: The process.
+            done: The number of rows.
+            digest: Their SHA-256.
+        """
+        state = {"facts": self.facts, "done": done, "sha256_of_rows": digest}
+        with writing(self.output):
+            write_atomic(self.state_path(rank), seal_json(state))
 
     @contextlib.contextmanager
     def claimed(self, rank: int) -> Iterator[None]:
         """Keeps other runs away from the files of this one; the end of its process lets go of them.
 
+        Completes what a run has left to do that was killed between its two last steps.
+
         Raises:
-            CheckpointError: Another run writes the same output.
+            InUseError: Another run writes the same output.
+            OSError: Nothing can be written there.
         """
-        path = self.part.with_name(f"{self.part.name}.{rank}.lock")
-        with path.open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                gone = not os.path.samestat(path.stat(), os.fstat(lock.fileno()))
-            except (BlockingIOError, FileNotFoundError):
-                gone = True
-            if gone:
-                raise CheckpointError(
-                    f"another run is writing {self.output}: wait for its end, or name another "
-                    "output"
-                )
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+        lock = self.part.with_name(f"{self.part.name}.{rank}.lock")
+        with contextlib.ExitStack() as held:
+            with writing(self.output):
+                held.enter_context(locked(lock, self.output, patience=0))
+                if rank == 0:
+                    self.stdin.unlink(missing_ok=True)
+                    if not self.finished.exists():
+                        self._put_manifest()
+            yield
+
+    def commit(self, manifest: bytes) -> None:
+        """Puts the finished file and its manifest in place.
+
+        A kill in between leaves no manifest, never one that is about another file.
+        """
+        with writing(self.output):
+            write_atomic(self.next_manifest, manifest)
+            self.manifest.unlink(missing_ok=True)
+            self.finished.replace(self.output)
+            self._put_manifest()
+
+    def _put_manifest(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.next_manifest.replace(self.manifest)
 
     def check(self) -> None:
         """Looks at the files that an earlier run has left.
@@ -208,18 +247,26 @@ class Job:
             self.state_path(rank).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Removes the files of an unfinished run."""
-        for path in [*self._states(), self.part, self.whole]:
+        """Removes the files of an unfinished run, and what killed ones have left."""
+        name = glob.escape(self.part.name)
+        partial = [*self.part.parent.glob(f".{name}.*"), self.next_manifest]
+        for path in [*partial, *self._states(), self.part, self.whole]:
             path.unlink(missing_ok=True)
+        for lock in self.part.parent.glob(f"{name}.*.lock"):
+            free = locked(lock, self.output, patience=0)
+            with contextlib.suppress(InUseError, FileNotFoundError), free:
+                pass  # nobody holds it, so its end removes it
 
     def _states(self) -> list[Path]:
         return list(self.part.parent.glob(f"{glob.escape(self.part.name)}.*-of-*"))
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
-            state = read_config(path)
+            state = unseal_json(path.read_bytes(), _STATE, str(path))
         except FileNotFoundError:
             return None
+        except ConfigError as error:
+            raise CheckpointError(f"{error}; start over with resume=False (--restart)") from error
         before, now = state["facts"], json.loads(json.dumps(self.facts))
         changed = [k for k in now if before.get(k) != now[k]]
         if changed:

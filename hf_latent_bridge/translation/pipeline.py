@@ -1,6 +1,7 @@
 """Reads, translates and writes at the same time, in one process or in several."""
 
 import copy
+import hashlib
 import math
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError, ProcessError
 from hf_latent_bridge.latents import check_finite
@@ -29,6 +31,7 @@ from hf_latent_bridge.vectors.reader import Block, VectorReader
 from hf_latent_bridge.vectors.writers import Result, has_columns, write_to
 
 _AHEAD = 2
+_READ = 2**22
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10
 T = TypeVar("T")
@@ -50,11 +53,10 @@ def translate_range(
     """
     reader = reader or open_vectors(job.input)
     start, stop = job.range_of(rank, reader.n or 0)
-    done = job.done(rank) or 0
-    job.note(rank, done)
-    blocks = ahead(reader.blocks(start + done, stop, job.chunk_size), timeout=job.timeout)
     bar = progress_bar(stop - start, progress and rank == 0)
-    with bar, _Part(job, rank) as part, ThreadPoolExecutor(1) as writer:
+    with bar, _Part(job, rank, start) as part, ThreadPoolExecutor(1) as writer:
+        done = part.saved
+        blocks = ahead(reader.blocks(start + done, stop, job.chunk_size), timeout=job.timeout)
         bar.update(done)
         writes: list[Future[None]] = []
         for block in blocks:
@@ -147,30 +149,50 @@ def ahead(items: Iterable[T], *, timeout: float, depth: int = _AHEAD) -> Iterato
 
 
 class _Part(AbstractContextManager["_Part"]):
-    """The growing file of results, and how much of one process's range is in it for good."""
+    """The growing file of results, and how much of one process's range is in it for good.
 
-    def __init__(self, job: Job, rank: int) -> None:
+    Attributes:
+        saved: Rows of the range that an earlier run or a checkpoint has noted.
+    """
+
+    def __init__(self, job: Job, rank: int, start: int) -> None:
         self._job, self._rank = job, rank
         self._row_bytes = job.dim * np.dtype(job.dtype).itemsize
         self._offset = len(job.header(0) or b"")
-        self._file = os.open(job.part, os.O_WRONLY | os.O_CREAT, 0o666)
-        self._saved = job.done(rank) or 0
+        self._digest, self.saved = hashlib.sha256(), job.done(rank) or 0
+        with writing(job.output):
+            self._file = os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666)
+        self._read_again(start)
+        job.note(rank, self.saved, self._digest.hexdigest())
+
+    def _read_again(self, start: int) -> None:
+        """Checks the rows of an earlier run; none counts if they are damaged."""
+        position = self._offset + start * self._row_bytes
+        end = position + self.saved * self._row_bytes
+        while content := os.pread(self._file, min(_READ, end - position), position):
+            self._digest.update(content)
+            position += len(content)
+        if self.saved and self._digest.hexdigest() != self._job.digest(self._rank):
+            self._digest, self.saved = hashlib.sha256(), 0
 
     def write(self, rows: Array, first: int, done: int) -> None:
         """Writes rows at their place; notes it where a checkpoint is due."""
         content = rows.reshape(-1).view(np.uint8).data
+        self._digest.update(content)
         position = self._offset + first * self._row_bytes
-        while len(content):
-            written = os.pwrite(self._file, content, position)
-            content, position = content[written:], position + written
-        if done - self._saved >= self._job.checkpoint_every:
+        with writing(self._job.output):
+            while len(content):
+                written = os.pwrite(self._file, content, position)
+                content, position = content[written:], position + written
+        if done - self.saved >= self._job.checkpoint_every:
             self.checkpoint(done)
 
     def checkpoint(self, done: int) -> None:
         """Syncs what was written, then notes it."""
-        os.fdatasync(self._file)
-        self._job.note(self._rank, done)
-        self._saved = done
+        with writing(self._job.output):
+            os.fdatasync(self._file)
+        self._job.note(self._rank, done, self._digest.hexdigest())
+        self.saved = done
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
@@ -281,7 +303,16 @@ def _end_with_parent() -> None:
 
 
 def finish(job: Job, reader: VectorReader) -> None:
-    """Turns the translated matrix into the output, in one step."""
+    """Turns the translated matrix into what the output holds, in a hidden file.
+
+    Raises:
+        OSError: It cannot be written; names the output.
+    """
+    with writing(job.output):
+        _finish(job, reader)
+
+
+def _finish(job: Job, reader: VectorReader) -> None:
     shape, dtype = (reader.n or 0, job.dim), np.dtype(job.dtype)
     header = job.header(shape[0])
     if header is not None:
@@ -289,7 +320,6 @@ def finish(job: Job, reader: VectorReader) -> None:
             stream.write(header)
             stream.truncate(len(header) + math.prod(shape) * dtype.itemsize)
             os.fsync(stream.fileno())
-        job.part.replace(job.output)
         return
     first = next(reader.blocks(0, min(1, shape[0]), 1, payload=True), None)
     payload = job.writer.keeps != "nothing" and first is not None and has_columns(first)
@@ -297,7 +327,6 @@ def finish(job: Job, reader: VectorReader) -> None:
     with job.whole.open("w+b") as stream:
         write_to(stream, job.output, job.writer, Result(shape, dtype, blocks))
         os.fsync(stream.fileno())
-    job.whole.replace(job.output)
 
 
 def _blocks(job: Job, reader: VectorReader, payload: bool, size: int) -> Iterator[Block]:

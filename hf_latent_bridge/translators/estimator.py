@@ -356,40 +356,46 @@ class TranslatorEstimator(abc.ABC):
         self._maps["fitted"] = as_fitted._learn_map(self.moments_)
 
     @classmethod
-    def held_out_r2(
-        cls, candidates: Sequence[Self], rest: PairedMoments, held_out: PairedMoments
-    ) -> Iterator[tuple[float, float]]:
-        """R² of each candidate on held-out pairs, from moments, and its mean if they were shuffled.
+    def solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+        """The map of each candidate for the same pairs.
 
-        A type overrides this where several candidates share work.
+        A type overrides this where its candidates share work.
 
         Args:
             candidates: Translators of this type, of which only the parameters count.
-            rest: Moments of the pairs to fit on.
+            moments: Moments of the pairs to fit on.
+        """
+        return (candidate._solve(moments) for candidate in candidates)
+
+    @classmethod
+    def held_out_r2(
+        cls, candidates: Sequence[Self], moments: PairedMoments, held_out: PairedMoments
+    ) -> Iterator[tuple[float, float]]:
+        """R² of each candidate on held-out pairs, from moments, and its mean if they were shuffled.
+
+        Args:
+            candidates: Translators of this type, of which only the parameters count.
+            moments: Moments of the pairs to fit on.
             held_out: Moments of other pairs.
         """
-        for candidate in candidates:
-            solution = candidate._solve(rest)
+        for solution in cls.solutions(candidates, moments):
             yield r2_from_moments(solution.weight, solution.bias, held_out)
 
     @classmethod
     def predictions(
-        cls, candidates: Sequence[Self], rest: PairedMoments, x: Tensor
+        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
     ) -> Iterator[Tensor]:
         """Translations of held-out latents by each candidate.
 
-        A type overrides this where several candidates share work.
-
         Args:
             candidates: Translators of this type, of which only the parameters count.
-            rest: Moments of the pairs to fit on.
+            moments: Moments of the pairs to fit on.
             x: Source latents of other pairs, (n, d_source).
         """
-        for candidate in candidates:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RankWarning)
-                fitted = candidate._learn_map(rest)
-            yield fitted(x)
+        solutions = cls.solutions(candidates, moments)
+        for candidate, solution in zip(candidates, solutions, strict=True):
+            weight, bias = solution.weight.to(x), solution.bias.to(x)
+            yield LatentMap(weight, bias, unit_norm=candidate.unit_norm)(x)
 
     def _settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
         """This translator with a value for each parameter that is "auto", and how it was chosen."""

@@ -9,9 +9,18 @@ import numpy as np
 from torch import Tensor
 
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.selection import ALPHAS, N_FOLDS, RidgePath, Selection, select_ridge
+from hf_latent_bridge.selection import (
+    ALPHAS,
+    N_FOLDS,
+    Selection,
+    ridge_path,
+    ridge_predictions,
+    ridge_r2,
+    select_ridge,
+)
 from hf_latent_bridge.solvers import (
     Problem,
+    RidgePath,
     Scaling,
     Solution,
     solve_by_gradient,
@@ -115,39 +124,40 @@ class AffineTranslator(Translator, translator_type="affine"):
 
     @classmethod
     def held_out_r2(
-        cls, candidates: Sequence[Self], rest: PairedMoments, held_out: PairedMoments
+        cls, candidates: Sequence[Self], moments: PairedMoments, held_out: PairedMoments
     ) -> Iterator[tuple[float, float]]:
         """As for any type; penalties share one eigendecomposition."""
-        for path, group in cls._paths(candidates, rest):
+        for path, group in cls._paths(candidates, moments):
             if path is None:
-                yield from super().held_out_r2(group, rest, held_out)
+                yield from super().held_out_r2(group, moments, held_out)
                 continue
-            scores, chances = path.r2([float(one.alpha) for one in group], held_out)
+            scores, chances = ridge_r2(path, [float(one.alpha) for one in group], held_out)
             yield from zip(scores.tolist(), chances.tolist(), strict=True)
 
     @classmethod
     def predictions(
-        cls, candidates: Sequence[Self], rest: PairedMoments, x: Tensor
+        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
     ) -> Iterator[Tensor]:
         """As for any type; penalties share one eigendecomposition."""
-        for path, group in cls._paths(candidates, rest):
+        for path, group in cls._paths(candidates, moments):
             if path is None:
-                yield from super().predictions(group, rest, x)
+                yield from super().predictions(group, moments, x)
                 continue
-            yield from path.predictions(x, [float(one.alpha) for one in group])
+            yield from ridge_predictions(path, x, [float(one.alpha) for one in group])
 
     @classmethod
     def _paths(
-        cls, candidates: Sequence[Self], rest: PairedMoments
+        cls, candidates: Sequence[Self], moments: PairedMoments
     ) -> Iterator[tuple[RidgePath | None, list[Self]]]:
         """Neighbouring candidates that differ in their penalty, with one decomposition for all."""
 
         def shared(candidate: Self) -> Scaling | None:
             plain = candidate.solver == "closed_form" and candidate.unit_norm == "none"
-            return candidate.scaling if plain and candidate.alpha != 0 else None
+            full = candidate.rank is None and candidate.alpha != 0
+            return candidate.scaling if plain and full else None
 
         for scaling, group in groupby(candidates, shared):
-            yield scaling and RidgePath.from_moments(rest, scaling), list(group)
+            yield scaling and ridge_path(moments, scaling), list(group)
 
     def _solve(self, moments: PairedMoments) -> Solution:
         if self.solver == "gradient":

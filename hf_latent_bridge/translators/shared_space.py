@@ -4,11 +4,11 @@ import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn, Self, Unpack
+from typing import Any, ClassVar, Literal, NoReturn, Self, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from hf_latent_bridge.canonical import (
     Information,
     ViewMoments,
     add_views,
+    axis_weights,
     check_views,
     held_out_information,
 )
@@ -42,7 +43,7 @@ from hf_latent_bridge.files import (
 )
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published
-from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.latents import Latents, as_tensor, like
 from hf_latent_bridge.metrics import look_shuffled
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
@@ -52,7 +53,15 @@ from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
 _TRIES = 10
 _NAME = re.compile(r"\w[\w.-]*")
-_VIEW_FIELDS = {"view": str, "views": list, "alpha": float, "shrink": float, "correlations": list}
+_VIEW_FIELDS = {
+    "view": str,
+    "views": list,
+    "alpha": float,
+    "shrink": float,
+    "length": float,
+    "correlations": list,
+}
+_PAIR_FIELDS = {"view": str, "to": str, "alpha": float, "correlations": list}
 _FIELDS = {
     "space": dict,
     "params": dict,
@@ -64,17 +73,41 @@ _FIELDS = {
 _PARAMS = {"dim": int, "alpha": float, "shrink": float, "n_folds": int}
 
 
-class SharedViewTranslator(Translator, translator_type="shared_view"):
-    """One encoder's map into a shared space; `SharedSpace.translator` makes it.
-
-    It does what any fitted translator does, except to be fitted alone.
+class SharedMap(LatentMap):
+    """A view's map into a shared space, which also knows the way back.
 
     Attributes:
-        params_: The `view` and all `views` of the space, `alpha` and `shrink` of the fit, and for
-            each axis its `correlations` with the other views.
+        inverse_weight: (target_dim, source_dim).
+        inverse_bias: (source_dim,).
     """
 
+    inverse_weight: Tensor
+    inverse_bias: Tensor
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, inverse_weight: Tensor, inverse_bias: Tensor
+    ) -> None:
+        """Makes the map from its tensors, which it shares."""
+        super().__init__(weight, bias, unit_norm="target")
+        self.register_buffer("inverse_weight", inverse_weight.detach())
+        self.register_buffer("inverse_bias", inverse_bias.detach())
+
+    def inverse(self) -> LatentMap:
+        """The posterior mean of the view's latents, from shared vectors of any view."""
+        return LatentMap(self.inverse_weight, self.inverse_bias, unit_norm="source")
+
+    def moved(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """A copy on another device or in another floating dtype; this one stays where it is."""
+        return type(self)(*(t.to(device=device, dtype=dtype) for t in self.buffers()))
+
+
+class _Solved(Translator):
+    """A translator that its space has solved, and that is not fitted alone."""
+
     learns: ClassVar[bool] = False
+    _fields: ClassVar[Mapping[str, type]]
 
     def __init__(self) -> None:
         """Makes an empty one; use `SharedSpace.translator`."""
@@ -87,15 +120,13 @@ class SharedViewTranslator(Translator, translator_type="shared_view"):
 
     @classmethod
     def _from_saved(cls, params: Mapping[str, Any]) -> Self:
-        check_fields(params, _VIEW_FIELDS, "params")
-        if params["view"] not in params["views"]:
-            raise ConfigError(f"params: view {params['view']!r} is not among {params['views']}")
+        check_fields(params, cls._fields, "params")
         translator = cls()
         translator.params_ = dict(params)
         return translator
 
     def _to_map(self, tensors: Mapping[str, Tensor]) -> Map:
-        return LatentMap(tensors["weight"], tensors["bias"], unit_norm="target")
+        return LatentMap(tensors["weight"], tensors["bias"])
 
     def _restore(self, config: Any, fitted: Map) -> None:
         params = self.params_
@@ -112,12 +143,89 @@ class SharedViewTranslator(Translator, translator_type="shared_view"):
         return self
 
     def __repr__(self) -> str:
+        name = type(self).__name__
         if not self._is_fitted():
-            return "SharedViewTranslator()"
-        return (
-            f"SharedViewTranslator({self.params_['view']!r}) from {self.source_} to "
-            f"{self.target_}, {self.n_pairs_:,} pairs"
+            return f"{name}()"
+        names = ", ".join(repr(self.params_[k]) for k in ("view", "to") if k in self.params_)
+        return f"{name}({names}) from {self.source_} to {self.target_}, {self.n_pairs_:,} pairs"
+
+
+class SharedViewTranslator(_Solved, translator_type="shared_view"):
+    """One encoder's map into a shared space; `SharedSpace.translator` makes it.
+
+    It does what any fitted translator does, except to be fitted alone. `inverse_transform` takes
+    shared vectors of any view back to this view's latents: the posterior mean of the latents, given
+    what one other view of the item has told. The unit norm has taken the length of the vector away;
+    the root mean square length of the fit stands in for it, so that items far from the mean come
+    back too near to it. `SharedSpace.translator(view, to=...)` goes from one encoder straight to
+    another and loses no length.
+
+    Attributes:
+        params_: The `view` and all `views` of the space, `alpha` and `shrink` of the fit, the usual
+            `length` of a vector before it becomes 1, and for each axis its `correlations` with the
+            other views.
+    """
+
+    _fields = _VIEW_FIELDS
+
+    @classmethod
+    def _from_saved(cls, params: Mapping[str, Any]) -> Self:
+        translator = super()._from_saved(params)
+        if params["view"] not in params["views"]:
+            raise ConfigError(f"params: view {params['view']!r} is not among {params['views']}")
+        return translator
+
+    def _shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
+        source, target = config.source.dim, config.target.dim
+        inverse = {"inverse_weight": (target, source), "inverse_bias": (source,)}
+        return super()._shapes(config) | inverse
+
+    def _to_map(self, tensors: Mapping[str, Tensor]) -> Map:
+        return SharedMap(**tensors)
+
+    def _axes(self) -> "_Axes":
+        """The view's axes as they were before weighting."""
+        map_, params = self.map_, self.params_
+        correlations = torch.tensor(params["correlations"], dtype=torch.float64)
+        rho = params["shrink"] * correlations
+        tensors = (t.double().cpu() for t in map_.buffers())
+        weight, bias, inverse_weight, inverse_bias = tensors
+        into = torch.where(rho > 0, 1 / axis_weights(rho), 0.0)
+        back = torch.where(rho > 0, axis_weights(rho) / correlations, 0.0) / params["length"]
+        return _Axes(
+            correlations,
+            rho,
+            weight * into,
+            bias * into,
+            inverse_weight * back[:, None],
+            inverse_bias,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Axes:
+    """Coordinates x @ weight + bias of a view, and mean + coordinates @ loadings back."""
+
+    correlations: Tensor
+    shrunk: Tensor
+    weight: Tensor
+    bias: Tensor
+    loadings: Tensor
+    mean: Tensor
+
+
+class SharedPairTranslator(_Solved, translator_type="shared_pair"):
+    """From one view's latents to another's by way of a space; `SharedSpace.translator` makes it.
+
+    The posterior mean of the target's latents given the source's: for two views and all axes, the
+    ridge regression that has the space's penalty; with fewer axes, the best correlated part of it.
+
+    Attributes:
+        params_: The `view` and the one that it leads `to`, the `alpha` of the fit, and for each
+            axis the `correlations` that were used.
+    """
+
+    _fields = _PAIR_FIELDS
 
 
 class SharedSpace(Published):
@@ -294,17 +402,104 @@ class SharedSpace(Published):
         if len(names := _check_names(views)) < 2:
             raise InvalidLatentsError(f"a shared space needs 2 views or more, got {names}")
 
-    def translator(self, view: str) -> SharedViewTranslator:
-        """The translator from a view's latents into the shared space.
+    @overload
+    def translator(self, view: str, *, to: None = None) -> SharedViewTranslator: ...
+    @overload
+    def translator(self, view: str, *, to: str) -> SharedPairTranslator: ...
+    def translator(
+        self, view: str, *, to: str | None = None
+    ) -> SharedViewTranslator | SharedPairTranslator:
+        """The translator from a view's latents into the shared space, or on into another view.
+
+        Args:
+            view: Whose latents are translated.
+            to: The view whose latents are expected; None for the shared space itself.
 
         Raises:
             NotFittedError: Nothing was fitted yet.
             KeyError: There is no such view.
         """
+        source = self._view(view)
+        return source if to is None else self._pair(source, self._view(to))
+
+    def fold_queries(self, X: Latents, view: str, *, items: str) -> Latents:
+        """Queries for a store of another view's own vectors, which ranks by dot product.
+
+        The score of an item is the pointwise mutual information of its latents and the query's
+        under the model of the space, the sum of (rab - r²(a² + b²)/2) / (1 - r²) over the axes, but
+        for a constant of each query. It needs the vectors of the items as they are and one number
+        for each: `fold_items` gives both, as one vector. Where the vectors may not be touched,
+        search with all coordinates but the last, which is -1, fetch more than needed, and subtract
+        the last coordinate of `fold_items` from their scores.
+
+        Args:
+            X: The view's latents, (n, d_view).
+            view: The view that asks.
+            items: The view whose latents are in the store.
+
+        Returns:
+            (n, d_items + 1).
+
+        Raises:
+            KeyError: There is no such view.
+            InvalidLatentsError: Another width than the view's, NaN or infinity.
+        """
+        asking, stored = self._view(view), self._view(items)
+        a, b, rho = *(one._axes() for one in (asking, stored)), self._correlations(view, items)
+        x = asking._check_input(X, asking.source_)
+        coordinates = x.double().cpu() @ a.weight + a.bias
+        folded = coordinates * (rho / (1 - rho.square())) @ b.weight.mT
+        return like(torch.cat([folded, -torch.ones_like(folded[..., :1])], -1).to(x), X)
+
+    def fold_items(self, Y: Latents, view: str, *, queries: str) -> Latents:
+        """Items for a store that is searched with `fold_queries`.
+
+        Args:
+            Y: The latents of the items, (n, d_view).
+            view: Their view.
+            queries: The view that asks.
+
+        Returns:
+            (n, d_view + 1): the latents, and half of the sum of r²b² / (1 - r²).
+
+        Raises:
+            KeyError: There is no such view.
+            InvalidLatentsError: Another width than the view's, NaN or infinity.
+        """
+        stored, rho = self._view(view), self._correlations(queries, view)
+        b, y = stored._axes(), stored._check_input(Y, stored.source_)
+        squares = (y.double().cpu() @ b.weight + b.bias).square()
+        number = (squares * (rho.square() / (1 - rho.square()))).sum(-1, keepdim=True) / 2
+        return like(torch.cat([y, number.to(y)], -1), Y)
+
+    def _view(self, name: str) -> SharedViewTranslator:
         self._require_fit()
-        if view not in self.views_:
-            raise KeyError(f"there is no view {view!r}: the space joins {list(self.views_)}")
-        return self.views_[view]
+        if name not in self.views_:
+            raise KeyError(f"there is no view {name!r}: the space joins {list(self.views_)}")
+        return self.views_[name]
+
+    def _correlations(self, one: str, other: str, *, shrunk: bool = True) -> Tensor:
+        """Of each axis between two views; among more than two, of what each has with the rest."""
+        a, b = (self._view(name)._axes() for name in (one, other))
+        return (a.shrunk * b.shrunk if shrunk else a.correlations * b.correlations).sqrt()
+
+    def _pair(
+        self, source: SharedViewTranslator, target: SharedViewTranslator
+    ) -> SharedPairTranslator:
+        names = source.params_["view"], target.params_["view"]
+        a, b = source._axes(), target._axes()
+        rho = self._correlations(*names, shrunk=False)
+        through = rho[:, None] * b.loadings
+        tensors = a.weight @ through, b.mean + a.bias @ through
+        params = {"view": names[0], "to": names[1], "alpha": self.alpha_}
+        pair = SharedPairTranslator()._learn_from(
+            params | {"correlations": rho.tolist()},
+            (source.source_, target.source_),
+            self.n_pairs_,
+            LatentMap(*(t.to(source.map_.device, source.map_.dtype) for t in tensors)),
+        )
+        pair.dataset_ = dict(self.dataset_)
+        return pair
 
     def _keep(
         self,
@@ -313,7 +508,9 @@ class SharedSpace(Published):
         dtype: torch.dtype,
     ) -> None:
         maps = {
-            name: LatentMap(*(t.to(dtype) for t in view.affine(self.shrink)), unit_norm="target")
+            name: SharedMap(
+                *(t.to(dtype) for t in (*view.affine(self.shrink), *view.inverse(self.shrink)))
+            )
             for name, view in solved.items()
         }
         self.space_ = _shared_spec(maps)
@@ -324,6 +521,7 @@ class SharedSpace(Published):
                 "views": list(solved),
                 "alpha": self.alpha_,
                 "shrink": self.params_["shrink"],
+                "length": view.length(self.shrink),
                 "correlations": view.correlations.tolist(),
             }
             self.views_[name] = SharedViewTranslator()._learn_from(

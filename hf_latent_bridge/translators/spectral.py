@@ -1,7 +1,9 @@
 """The family between ridge and rotation: a penalty, and an exponent on the singular values."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from numbers import Real
-from typing import Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -31,6 +33,12 @@ class SpectralTranslator(Translator, translator_type="spectral"):
             "both".
     """
 
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {
+        "alpha": (3.0, 1.0, 0.3, 0.1, 0.03),
+        "gamma": (0.25, 0.5, 0.75),
+    }
+    complexity: ClassVar[int] = 2
+
     def __init__(
         self,
         *,
@@ -54,7 +62,15 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         if not isinstance(self.scale, bool | np.bool_):
             raise ValueError(f"scale must be True or False, got {self.scale!r}")
 
+    @classmethod
+    def solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+        """The map of each candidate; those that differ in `gamma` alone share a decomposition."""
+        for scaling, same in groupby(candidates, lambda one: one.scaling):
+            path = RidgePath.of(Problem.from_moments(moments, scaling))
+            for alpha, group in groupby(same, lambda one: float(one.alpha)):
+                spectrum = path.spectrum(alpha * path.spread)
+                yield from (spectrum.solution(float(o.gamma), scale=o.scale) for o in group)
+
     def _solve(self, moments: PairedMoments) -> Solution:
-        path = RidgePath.of(Problem.from_moments(moments, self.scaling))
-        spectrum = path.spectrum(float(self.alpha) * path.spread)
-        return spectrum.solution(float(self.gamma), scale=self.scale)
+        (solution,) = self.solutions([self], moments)
+        return solution

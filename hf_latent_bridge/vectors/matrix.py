@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.data.items import Array, Items
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import find_field
@@ -321,7 +322,7 @@ def open_bin(source: VectorSource) -> MatrixReader:
 def _turned(reader: Streamed) -> Streamed:
     """The reader, which reads a matrix stored column by column from a temporary file."""
     if reader.layout.column_major and reader.stream is not None:
-        with whole(reader.source.path):
+        with whole(reader.source.path), writing(Path(tempfile.gettempdir())):
             reader.turned = _row_by_row(reader.layout, reader.stream)
         weakref.finalize(reader, reader.turned.close)
         reader.layout, reader.stream = Layout(reader.layout.shape, reader.layout.dtype), None
@@ -333,6 +334,7 @@ def _row_by_row(layout: Layout, stream: Callable[[], BinaryIO]) -> BinaryIO:
     n, dim = layout.shape
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(tempfile.TemporaryFile())
+        _reserve(file, n * dim * layout.dtype.itemsize)
         turned = np.memmap(file, layout.dtype, "w+", shape=(n, dim))
         with stream() as content:
             _exactly(content, layout.offset)
@@ -342,6 +344,12 @@ def _row_by_row(layout: Layout, stream: Callable[[], BinaryIO]) -> BinaryIO:
         turned.flush()
         stack.pop_all()
     return cast(BinaryIO, file)
+
+
+def _reserve(file: Any, size: int) -> None:
+    """Takes the room on the disk: writing to a map of a full one would end the process."""
+    if size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _open_member(path: Path, member: str) -> BinaryIO:

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.atomic import NO_ROOM
 from hf_latent_bridge.data.items import Array, Items, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
 
@@ -321,6 +322,8 @@ def whole(path: object, what: str = "file of vectors") -> Iterator[None]:
     except (LatentBridgeError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (*_BROKEN, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         detail = " ".join(str(error).split()) or type(error).__name__
         raise InvalidLatentsError(
             f"{path} is not a whole {what}, or is damaged: {detail[:200]}"

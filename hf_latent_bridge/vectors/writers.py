@@ -150,7 +150,8 @@ def write_npz(stream: BinaryIO, result: Result) -> None:
     """`.npz`: the array `latents`, and one for each column; mixed types as JSON texts."""
     kinds = _column_kinds(result)
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive, ExitStack() as opened:
-        columns = {name: opened.enter_context(tempfile.TemporaryFile()) for name in kinds}
+        beside = Path(stream.name).parent  # the disk that the output needs to fit on
+        columns = {n: opened.enter_context(tempfile.TemporaryFile(dir=beside)) for n in kinds}
         with _member(archive, _own_name(kinds), npy_header(result.shape, result.dtype)) as member:
             for block in result.blocks(_ROWS):
                 member.write(block.vectors.tobytes())

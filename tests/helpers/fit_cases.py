@@ -12,6 +12,7 @@ from hf_latent_bridge import (
     LinearTranslator,
     OrthoTranslator,
     Pairs,
+    TranslatorChoice,
     choose_anchors,
     fit_shared_space,
     fit_translator,
@@ -66,6 +67,15 @@ def of_anchors(n):
     return fit_translator(LinearTranslator(), lambda rows: x[rows], None, anchors)
 
 
+def of_a_choice(n):
+    """The best of several translators at finding counterparts, on a sample of random vectors."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(n, 5))
+    y = x @ draw.normal(size=(5, 7)) + 0.3 * draw.normal(size=(n, 7))
+    choice = TranslatorChoice("counterpart", max_held_out=60)
+    return fit_translator(choice, None, None, (x, y), chunk_size=CHUNK_SIZE)
+
+
 def failing_at(item):
     """An encoder that fails on one item."""
 
@@ -97,6 +107,7 @@ FITS = {
     "vectors, multiplied in float32": lambda: of_vectors(1001, gemm_dtype=torch.float32),
     "a stream of the user's own": lambda: of_a_generator(151),
     "more processes than chunks": lambda: of_vectors(20),
+    "the best of several": lambda: of_a_choice(151),
     "anchors far apart": lambda: of_anchors(30),
     "bad rows skipped": lambda: of_vectors(151, spoil=(3, 40, 41, 150), on_bad_row="skip"),
 }
