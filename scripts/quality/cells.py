@@ -39,7 +39,7 @@ FULL = 1000  # anchors where their number does not vary
 KINDS = ("queries", "both")
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NATIVE = "native"
-FEW = 4  # encoders of the smaller joint index
+FEW = (3, 4)  # encoders of the smaller joint indexes
 
 Results = dict[str, dict[str, Any]]
 
@@ -169,9 +169,9 @@ def score(data: Data, source: str, target: str, fitted: Fitted, order: Tensor) -
     if data.query:
         asked = _ask(data.sides[source], data.sides[target], fitted)
         scores |= {f"query {name}": value for name, value in asked.items()}
-    translated, items = fitted.query(x), fitted.item(y)
-    scores["cosine"] = float(cosine_similarity(translated, items, dim=1).mean())
     if fitted.readable:
+        translated = fitted.query(x)
+        scores["cosine"] = float(cosine_similarity(translated, y, dim=1).mean())
         scores["accuracy"] = accuracy(data.head(target), translated, data.test_labels)
     return scores
 
@@ -248,7 +248,7 @@ def mixed_score(share: float, asking: str) -> str:
 def joint_cells(data: Data, size: int, draw: int) -> Iterator[Cell]:
     """Several encoders in one index, each item from one of them, any of them asking."""
     names = list(data.sides)
-    for count in sorted({min(FEW, len(names)), len(names)}):
+    for count in sorted({min(few, len(names)) for few in FEW} | {len(names)}):
 
         def compute(methods: Sequence[Method], names: list[str] = names[:count]) -> Results:
             rows = draw_anchors(len(data.pool_labels), size, seed=draw)

@@ -13,7 +13,7 @@ from typing import Any
 from common import ROOT, Table
 from experiments.results_page import Section
 
-from quality.cells import FULL, NATIVE, SHARES, mixed_score
+from quality.cells import FEW, FULL, NATIVE, SHARES, mixed_score
 from quality.methods import AUTO_WIDTH, HUBS, SHARED
 
 SCORES = ("R@1", "MRR", "P@10", "overlap@10", "accuracy", "cosine")
@@ -74,7 +74,7 @@ def joint_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
 
 def summary_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     """What the README cites: one index for a few encoders, in five lines."""
-    count = min(len(cell["encoders"]) for cell in cells)
+    count = min(max(FEW), max(len(cell["encoders"]) for cell in cells))
     chosen = [cell for cell in cells if len(cell["encoders"]) == count]
     means: dict[str, list[float]] = {
         method: [
@@ -109,7 +109,8 @@ def score_table(title: str, size: int, cells: Sequence[CellFile]) -> tuple[str, 
     natives = [result for cell in cells for result in cell["results"][NATIVE].values()]
     own = {name: fmean(result[name] for result in natives) for name in ("P@10", "accuracy")}
     table.add("native", [own.get(score, "") for score in SCORES])
-    add_rows(table, [gather(cells, methodcaller("get", score), each=True) for score in SCORES])
+    values = {score: gather(cells, methodcaller("get", score), each=True) for score in SCORES}
+    add_rows(table, list(values.values()))
     return f"{title}: means over {_extent(cells)}", table
 
 
