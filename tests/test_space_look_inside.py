@@ -12,6 +12,7 @@ from tabs.look_inside.inspection import inspect_repo
 from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
+    KernelTranslator,
     OrthoTranslator,
     SpaceSpec,
     evaluate_latents,
@@ -178,6 +179,14 @@ def test_an_unknown_repo_is_said_to_be_none(repos):
 def test_a_private_repo_is_not_shown(repos, repo_id):
     push_random(repo_id, private=True)
     with pytest.raises(Refusal, match="There is no public repo"):
+        inspect_repo(repos, repo_id)
+
+
+def test_a_map_that_is_not_affine_has_no_spectrum_to_show(repos, repo_id):
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(50, 4)), draw.normal(size=(50, 5))
+    KernelTranslator().fit(x, y).push_to_hub(repo_id)
+    with pytest.raises(Refusal, match="not an affine map"):
         inspect_repo(repos, repo_id)
 
 
