@@ -69,6 +69,8 @@ from hf_latent_bridge.translators.base import AutoTranslator as AutoTranslator
 from hf_latent_bridge.translators.base import Translator as Translator
 from hf_latent_bridge.translators.composed import ComposedTranslator as ComposedTranslator
 from hf_latent_bridge.translators.composed import compose as compose
+from hf_latent_bridge.translators.kernel import KernelMap as KernelMap
+from hf_latent_bridge.translators.kernel import KernelTranslator as KernelTranslator
 from hf_latent_bridge.translators.latent_map import LatentMap as LatentMap
 from hf_latent_bridge.translators.latent_map import Map as Map
 from hf_latent_bridge.translators.latent_map import MapChain as MapChain

@@ -239,6 +239,15 @@ class Information:
         """The penalty with the most information."""
         return max(zip(self.bits, self.alphas, strict=True))[1]
 
+    def __str__(self) -> str:
+        curve = ", ".join(
+            f"{bits:.1f} at {alpha:g}" for alpha, bits in zip(self.alphas, self.bits, strict=True)
+        )
+        return (
+            f"on held-out items the views tell {max(self.bits):.1f} bits about each other "
+            f"(by alpha: {curve})"
+        )
+
     @property
     def n_axes(self) -> int:
         """How many of the first axes hold 99 % of the information."""

@@ -21,6 +21,10 @@ class NotFittedError(LatentBridgeError, ValueError, AttributeError):
     """A translator was used before `fit`, `partial_fit` or `fit_moments`."""
 
 
+class NotInvertibleError(LatentBridgeError, TypeError):
+    """A map that has no inverse in closed form was asked for the way back."""
+
+
 class SolverError(LatentBridgeError, ArithmeticError):
     """The linear algebra did not converge, or the input leaves nothing to solve."""
 

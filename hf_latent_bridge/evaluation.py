@@ -315,6 +315,7 @@ def evaluate(
     bank: Latents | None = None,
     n_neighbors: int = 10,
     labels: Sequence[Hashable] | None = None,
+    target_translator: Translator | None = None,
     progress: bool = False,
 ) -> Report:
     """Encodes held-out pairs and reports how close translated latents are to their counterparts.
@@ -336,6 +337,8 @@ def evaluate(
         bank: For that, target latents of queries, (m, d_target); None for the translator's own.
         n_neighbors: How many of the bank's nearest count.
         labels: The class of each pair, to report how many neighbours share it.
+        target_translator: For two views of a shared space: what carries the target encoder's
+            latents there too.
         progress: Show a progress bar.
 
     Raises:
@@ -349,7 +352,15 @@ def evaluate(
     correction = _correction(translator, hubness, bank, n_neighbors)
     sides = Side("source", source), Side("target", target)
     check_space(sides[0], translator.source_)
-    check_space(sides[1], translator.target_)
+    if target_translator is None:
+        check_space(sides[1], translator.target_)
+    else:
+        check_translator(target_translator)
+        check_space(sides[1], target_translator.source_)
+        if mismatches := translator.target_.mismatches(target_translator.target_):
+            raise SpaceMismatchError(
+                f"both translators must lead into one space: they differ in {'; '.join(mismatches)}"
+            )
     loop = EncodingLoop(
         as_pairs(pairs),
         sides,
@@ -360,6 +371,8 @@ def evaluate(
         progress=progress,
     )
     x, y, n_skipped = all_latents(loop, max_streamed)
+    if target_translator is not None:
+        y = target_translator.transform(y)
     skipped = {"bad_rows_skipped": n_skipped} if on_bad_row == "skip" else {}
     if labels is not None and n_skipped:
         raise InvalidPairsError(

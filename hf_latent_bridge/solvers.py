@@ -233,6 +233,34 @@ class Spectrum:
         return self.problem.solution(self.weight(gamma, scale=scale), rank, full)
 
 
+def solve_kernel_ridge(
+    moments: PairedMoments, gram: Float[Tensor, "m m"], *, alpha: float
+) -> Solution:
+    """Ridge in the Nyström features of some landmarks (Williams & Seeger 2001).
+
+    The features are the similarities to the landmarks, whitened by the landmarks' own; similarities
+    that the others determine are left out.
+
+    Args:
+        moments: Of similarities (n, m), and the target.
+        gram: Similarities of the landmarks, (m, m).
+        alpha: Penalty relative to the total variance of the features; above 0.
+    """
+    problem = Problem.from_moments(moments, "center")
+    values, vectors = torch.linalg.eigh(gram)
+    keep = values > values[-1] * max(problem.eps, _GRAM_NOISE) * len(values) ** 0.5
+    whiten = vectors[:, keep] / values[keep].sqrt()
+    c = whiten.mT @ problem.c @ whiten
+    values, vectors = torch.linalg.eigh(c)
+    axes = whiten @ vectors
+    penalty = alpha * values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    w = axes @ ((axes.mT @ problem.k) / (values.clamp(min=0) + penalty)[:, None])
+    return problem.solution(w, len(w), len(w))
+
+
+_GRAM_NOISE = 1e-10
+
+
 def solve_ortho(problem: Problem, *, scale: bool = False) -> Solution:
     """Orthogonal Procrustes (Schönemann 1966), the paper's `ortho`: U Vᵀ of the cross-covariance.
 

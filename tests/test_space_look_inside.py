@@ -12,6 +12,7 @@ from tabs.look_inside.inspection import inspect_repo
 from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
+    KernelTranslator,
     OrthoTranslator,
     SpaceSpec,
     evaluate_latents,
@@ -117,6 +118,16 @@ def test_anothers_translator_of_the_same_spaces_is_compared_too(repos, own, late
     assert "states no scores" in " ".join(numbers["warnings"])
 
 
+def test_how_a_map_was_chosen_is_shown_with_its_curve(repos, repo_id):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(100, 8))
+    y = x @ draw.normal(size=(8, 6)) + draw.normal(size=(100, 6))
+    fitted = AffineTranslator(alpha="auto").fit(x, y)
+    fitted.push_to_hub(repo_id)
+    shown = inspect_repo(repos, repo_id)["selection"]
+    assert shown == {"summary": str(fitted.selection_), "curve": fitted.selection_.plot()}
+
+
 def test_where_no_latents_are_published_there_is_no_picture(repos, repo_id):
     push_random(repo_id)
     numbers = inspect_repo(repos, repo_id)
@@ -178,6 +189,14 @@ def test_an_unknown_repo_is_said_to_be_none(repos):
 def test_a_private_repo_is_not_shown(repos, repo_id):
     push_random(repo_id, private=True)
     with pytest.raises(Refusal, match="There is no public repo"):
+        inspect_repo(repos, repo_id)
+
+
+def test_a_map_that_is_not_affine_has_no_spectrum_to_show(repos, repo_id):
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(50, 4)), draw.normal(size=(50, 5))
+    KernelTranslator().fit(x, y).push_to_hub(repo_id)
+    with pytest.raises(Refusal, match="not an affine map"):
         inspect_repo(repos, repo_id)
 
 

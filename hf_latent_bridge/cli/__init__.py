@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hf_latent_bridge._version import __version__
-from hf_latent_bridge.cli import commands, options
+from hf_latent_bridge.cli import commands, options, shared
 from hf_latent_bridge.cli.commands import evaluate, fit
 from hf_latent_bridge.errors import InvalidNameError, LatentBridgeError
 
@@ -22,6 +22,10 @@ latent-bridge fit --source sentence-transformers/all-MiniLM-L6-v2 \\
     "evaluate": """\
 latent-bridge evaluate minilm-to-mpnet --dataset fancyzhx/ag_news \\
       --split test --source-column text --max-pairs 1000""",
+    "fit-shared": """\
+latent-bridge fit-shared --view minilm=sentence-transformers/all-MiniLM-L6-v2 \\
+      --view mpnet=sentence-transformers/all-mpnet-base-v2 \\
+      --dataset fancyzhx/ag_news --split train --column text --max-pairs 1000 --output shared""",
     "translate": "latent-bridge translate me/minilm-to-mpnet minilm.npy mpnet.npy",
     "gate": """\
 latent-bridge gate --translator me/minilm-to-mpnet --queries questions.jsonl \
@@ -35,7 +39,7 @@ latent-bridge migrate qdrant:./store/docs qdrant:./store/docs-mpnet \
 }
 # read when these libraries are imported, which is after the arguments are parsed
 _NO_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-_BY_SEVERAL = ("fit", "translate")
+_BY_SEVERAL = ("fit", "fit-shared", "translate")
 
 _VERDICTS: dict[Any, int] = {"pass": 0, "warn": 3, "fail": 4}
 
@@ -121,6 +125,11 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 _COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
     "fit": (fit, options.add_fit, "fit a translator on a paired dataset"),
+    "fit-shared": (
+        shared.fit,
+        options.add_fit_shared,
+        "fit a space that several encoders share, for one index of all of them",
+    ),
     "evaluate": (evaluate, options.add_evaluate, "report how well a translator does"),
     "translate": (
         commands.translate,
@@ -137,7 +146,11 @@ _COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
         options.add_migrate,
         "move a vector store to a new model without encoding again",
     ),
-    "push": (commands.push, options.add_push, "publish a saved translator on the Hub"),
+    "push": (
+        commands.push,
+        options.add_push,
+        "publish a saved translator or shared space on the Hub",
+    ),
     "cache": (
         commands.cache,
         options.add_cache,
@@ -145,7 +158,7 @@ _COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
     ),
     "info": (
         commands.info,
-        options.add_translator,
+        options.add_info,
         "say what a translator joins and how it was fitted",
     ),
 }

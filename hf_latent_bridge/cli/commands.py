@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_latent_bridge.cli import inputs
+from hf_latent_bridge.cli import inputs, shared
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import Translator
+    from hf_latent_bridge import SharedSpace, Translator, TranslatorChoice
     from hf_latent_bridge.data.chunks import PairSource
     from hf_latent_bridge.encoders.base import EncoderLike
 
@@ -24,7 +24,7 @@ def translate(args: argparse.Namespace) -> Result:
 
     # its processes are given rows in memory, and would each need a share of a GPU
     translator = AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, device="cpu"
+        args.translator, subfolder=args.subfolder, device="cpu", **_where(args)
     )
     written = translate_file(
         translator,
@@ -62,7 +62,7 @@ def gate(args: argparse.Namespace) -> Result:
 
     judged.check_reports(args.report)
     judged.has_vectors(args)
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
     report = judged.judge(args, translator)
     for path in args.report:
         judged.write_report(report, Path(path))
@@ -81,7 +81,7 @@ def migrate(args: argparse.Namespace) -> Result:
     if args.translator is None:
         raise ValueError("--translator is needed: the repo or folder of a fitted translator")
     translator = bridge.AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, device="cpu"
+        args.translator, device="cpu", **_where(args)
     )
     if args.dry_run:
         plan = bridge.plan_migration(
@@ -108,15 +108,13 @@ def migrate(args: argparse.Namespace) -> Result:
 
 def push(args: argparse.Namespace) -> Result:
     """Publishes a saved translator."""
-    from hf_latent_bridge import AutoTranslator
-
     if not Path(args.folder).is_dir():
         raise FileNotFoundError(
             f"there is no folder {args.folder}: name one that `latent-bridge fit --output` or "
             "save_pretrained wrote"
         )
-    translator = AutoTranslator.from_pretrained(args.folder, device="cpu")
-    commit = translator.push_to_hub(
+    published = _load(args.folder)
+    commit = published.push_to_hub(
         args.repo_id,
         private=True if args.private else None,
         revision=args.revision,
@@ -125,7 +123,23 @@ def push(args: argparse.Namespace) -> Result:
         tags=args.tag,
     )
     url = commit.pr_url or commit.commit_url
-    return {"repo_id": translator.repo_id, "commit": commit.oid, "url": url}, url
+    return {"repo_id": published.repo_id, "commit": commit.oid, "url": url}, url
+
+
+def _where(args: argparse.Namespace) -> dict[str, Any]:
+    """How the repo of a translator is loaded."""
+    return {"revision": args.revision, "force_download": args.force_download}
+
+
+def _load(place: str, **options: Any) -> "Translator | SharedSpace":
+    """The translator or shared space in a repo or folder."""
+    from hf_latent_bridge import AutoTranslator, SharedSpace
+    from hf_latent_bridge.files import CONFIG_NAME
+    from hf_latent_bridge.hub import client
+
+    config = client.fetch(place, (CONFIG_NAME,), **options).config
+    kind = SharedSpace if "space_type" in config else AutoTranslator
+    return kind.from_pretrained(place, device="cpu", **options)
 
 
 def cache(args: argparse.Namespace) -> Result:
@@ -143,14 +157,15 @@ def cache(args: argparse.Namespace) -> Result:
 
 
 def info(args: argparse.Namespace) -> Result:
-    """Says what a translator joins and how it was fitted."""
-    from hf_latent_bridge import AutoTranslator
+    """Says what a translator or a shared space joins and how it was fitted."""
+    from hf_latent_bridge import SharedSpace
 
-    translator = AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, device="cpu"
-    )
-    facts = describe(translator)
-    shown = facts | {"metrics": _scores(translator.metrics_)}
+    loaded = _load(args.translator, subfolder=args.subfolder, **_where(args))
+    if isinstance(loaded, SharedSpace):
+        facts = shown = shared.describe(loaded)
+    else:
+        facts = describe(loaded)
+        shown = facts | {"metrics": _scores(loaded.metrics_), "selection": loaded.selection_}
     return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in shown.items())
 
 
@@ -169,6 +184,7 @@ def describe(translator: "Translator") -> dict[str, Any]:
         "source": translator.source_.to_dict(),
         "target": translator.target_.to_dict(),
         "n_pairs": translator.n_pairs_,
+        "selection": translator.selection_ and translator.selection_.to_dict(),
         "dataset": translator.dataset_,
         "metrics": translator.metrics_,
         "commit": translator.commit,
@@ -189,14 +205,17 @@ def evaluate(args: argparse.Namespace) -> Result:
     """Reports how well a translator does on held-out pairs."""
     from hf_latent_bridge import AutoTranslator, evaluate
 
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    where = _where(args)
+    translator = AutoTranslator.from_pretrained(args.translator, subfolder=args.subfolder, **where)
     _check_place(translator, args)
+    other = args.target_subfolder
+    searched = other and AutoTranslator.from_pretrained(args.translator, subfolder=other, **where)
     pairs = inputs.open_pairs(args, args.split)
     if args.max_pairs is not None:
         pairs = pairs.sample(args.max_pairs, seed=args.seed)
     labels, bank = inputs.sampled_labels(args), inputs.read_bank(args)
     source = inputs.load_side(args, "source", translator.source_)
-    target = inputs.load_side(args, "target", translator.target_)
+    target = inputs.load_side(args, "target", searched.source_ if searched else translator.target_)
     report = evaluate(
         translator,
         source,
@@ -211,6 +230,7 @@ def evaluate(args: argparse.Namespace) -> Result:
         bank=bank,
         n_neighbors=args.n_neighbors,
         labels=labels,
+        target_translator=searched,
     )
     place = _write_results(translator, report.to_dict(), args)
     told = [f"saved in {where}" if kind == "saved" else where for kind, where in place.items()]
@@ -220,6 +240,8 @@ def evaluate(args: argparse.Namespace) -> Result:
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
     from hf_latent_bridge.atomic import check_writable
 
+    if args.subfolder and (args.push or args.save):
+        raise ValueError("--save and --push are for a translator with a repo or folder of its own")
     if args.push and translator.repo_id is None:
         raise ValueError(f"--push writes to a repo, and {args.translator} is a folder: use --save")
     if args.save and translator.repo_id is not None:
@@ -256,7 +278,7 @@ def fit(args: argparse.Namespace) -> Result:
     from hf_latent_bridge.fitting.processes import Processes
     from hf_latent_bridge.hub.published import check_save_directory
 
-    translator = _new_translator(args.type, args.param)
+    given_type = None if args.type == "auto" else _new_translator(args.type, args.param)
     check_save_directory(args.output)
     check_writable(Path(args.output))
     inputs.check_choice(args)
@@ -265,13 +287,18 @@ def fit(args: argparse.Namespace) -> Result:
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
     source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
-    _fit(translator, source, target, inputs.choose(args, pairs, source), args)
+    anchors = inputs.choose(args, pairs, source)
+    translator = _fit(
+        given_type or inputs.read_choice(args, anchors), source, target, anchors, args
+    )
     for side, facts in given.items():
         setattr(translator, f"{side}_", replace(getattr(translator, f"{side}_"), **facts))
     if not Processes.current().is_first:
         return {}, ""
     translator.save_pretrained(args.output)
     text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
+    if translator.selection_ is not None:
+        text += f"\n{translator.selection_}"
     if held_out is not None:
         options = {"batch_size": args.batch_size, "progress": args.progress}
         if (bank := translator.query_bank_) is not None:
@@ -283,17 +310,17 @@ def fit(args: argparse.Namespace) -> Result:
 
 
 def _fit(
-    translator: "Translator",
+    translator: "Translator | TranslatorChoice",
     source: "EncoderLike | None",
     target: "EncoderLike | None",
     pairs: "PairSource",
     args: argparse.Namespace,
-) -> None:
+) -> "Translator":
     import torch
 
     from hf_latent_bridge import fit_translator
 
-    fit_translator(
+    fitted: Translator = fit_translator(
         translator,
         source,
         target,
@@ -308,6 +335,7 @@ def _fit(
         bank_size=args.bank_size,
         progress=args.progress,
     )
+    return fitted
 
 
 def _new_translator(kind: str, params: Sequence[str]) -> "Translator":

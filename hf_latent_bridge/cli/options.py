@@ -1,7 +1,7 @@
 """The options of each command, and what they may be."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 Group = argparse._ArgumentGroup
@@ -67,7 +67,12 @@ def add_fit(command: Command) -> None:
     _add_choice(_add_pairs(command, "fit on a sample of N pairs"))
     _add_rows(command)
     method = command.add_argument_group("translator")
-    method.add_argument("--type", default="ortho", help="one of {types} (default: ortho)")
+    method.add_argument(
+        "--type",
+        default="ortho",
+        help="one of {types}; or auto for the one that does best on held-out pairs "
+        "(default: ortho)",
+    )
     method.add_argument(
         "--param",
         action="append",
@@ -82,14 +87,91 @@ def add_fit(command: Command) -> None:
         metavar="N",
         help="publish N translated source items with it, by which searches correct for hubs",
     )
+    method.add_argument(
+        "--objective",
+        choices=("reconstruction", "counterpart", "ranking", "classification"),
+        help="what --type auto is to do best: R², the same item first, the target's own "
+        "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
+    )
+    method.add_argument(
+        "--decoder", metavar="REPO", help="head of the target for --objective classification"
+    )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
-    running = _add_running(command)
+    _add_gemm_dtype(_add_running(command))
+
+
+def add_fit_shared(command: Command) -> None:
+    """Options of `fit-shared`."""
+    views = command.add_argument_group("views")
+    for flag, value, what in (
+        ("view", "REPO", "a view and its encoder, repo id or folder; once for each encoder"),
+        ("view-column", "COLUMN", "the column that a view reads, in place of --column"),
+        ("view-modality", "MODALITY", "what its encoder encodes, where it can do several"),
+        (
+            "view-vectors",
+            "FILE",
+            "a view's latents, in place of encoders and a dataset ({formats})",
+        ),
+    ):
+        views.add_argument(
+            f"--{flag}", action="append", default=[], metavar=f"NAME={value}", help=what
+        )
+    views.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
+    items = command.add_argument_group("items")
+    items.add_argument("--dataset", metavar="REPO", help="Hub dataset or folder")
+    items.add_argument(
+        "--name", action="append", help="its configuration; may be repeated to read several"
+    )
+    items.add_argument("--split", help="such as train")
+    items.add_argument("--dataset-revision", metavar="REV", help="branch, tag or commit of it")
+    items.add_argument("--stream", action="store_true", help="read once, without downloading first")
+    items.add_argument("--column", help="what the encoders read")
+    items.add_argument(
+        "--max-pairs", type=_positive, metavar="N", help="fit on a sample of N items"
+    )
+    items.add_argument("--seed", type=int, default=0, help="seeds the sample (default: 0)")
+    items.add_argument(
+        "--deduplicate", action="store_true", help="leave out items that came before"
+    )
+    space = command.add_argument_group("space")
+    space.add_argument(
+        "--dim",
+        type=_or_auto(int),
+        default=64,
+        metavar="N",
+        help="number of axes, or auto (default: 64)",
+    )
+    space.add_argument(
+        "--alpha",
+        type=_or_auto(float),
+        default="auto",
+        metavar="NUMBER",
+        help="penalty; auto for the one with the most held-out information (default: auto)",
+    )
+    space.add_argument("--output", required=True, metavar="DIR", help="folder for the space")
+    _add_rows(command)
+    _add_gemm_dtype(_add_running(command))
+
+
+def _add_gemm_dtype(running: Group) -> None:
     running.add_argument(
         "--gemm-dtype",
         choices=("float32", "float64"),
         default="float64",
         help="in which products of latents are taken (default: float64)",
     )
+
+
+def _or_auto(kind: type[int] | type[float]) -> Callable[[str], float | Literal["auto"]]:
+    def read(text: str) -> float | Literal["auto"]:
+        if text == "auto":
+            return "auto"
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number or auto, got {text!r}") from None
+
+    return read
 
 
 def _add_choice(pairs: Group) -> None:
@@ -99,7 +181,11 @@ def _add_choice(pairs: Group) -> None:
         default="uniform",
         help="how the sample is drawn (default: uniform)",
     )
-    pairs.add_argument("--label-column", metavar="COLUMN", help="classes for --anchors balanced")
+    pairs.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="classes for --anchors balanced and --objective classification",
+    )
     pairs.add_argument(
         "--deduplicate", action="store_true", help="leave out pairs that came before"
     )
@@ -144,6 +230,11 @@ def add_evaluate(command: Command) -> None:
     add_translator(command)
     _add_pairs(command, "use a sample of N pairs")
     report = command.add_argument_group("report")
+    report.add_argument(
+        "--target-subfolder",
+        metavar="DIR",
+        help="of a shared space: the view that is searched, which translates the target's latents",
+    )
     for name, what in (("bootstrap", "draws behind the intervals"), ("permutations", "shuffles")):
         report.add_argument(
             f"--{name}", type=_positive, default=1000, metavar="N", help=f"{what} (default: 1000)"
@@ -193,6 +284,7 @@ def _add_bank(group: Group, use: str) -> None:
 def add_translate(command: Command) -> None:
     """Options of `translate`."""
     add_translator(command)
+    add_force_download(command)
     command.add_argument(
         "input",
         help="file or folder of latents, one row per item ({formats}); Hub dataset or folder "
@@ -349,6 +441,7 @@ def add_migrate(command: Command) -> None:
     )
     command.add_argument("--translator", metavar="REPO", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    add_force_download(command)
     command.add_argument(
         "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
     )
@@ -400,10 +493,19 @@ def add_push(command: Command) -> None:
     )
 
 
+def add_info(command: Command) -> None:
+    """Options of `info`."""
+    add_translator(command)
+    add_force_download(command)
+
+
 def add_translator(command: Command) -> None:
-    """Which translator; all that `info` needs."""
+    """Which translator."""
     command.add_argument("translator", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    command.add_argument(
+        "--subfolder", metavar="DIR", help="its folder, such as the name of a shared space's view"
+    )
 
 
 def _add_pairs(command: Command, sample: str) -> Group:
@@ -461,8 +563,18 @@ def _add_pairs(command: Command, sample: str) -> Group:
     return pairs
 
 
+def add_force_download(command: Command | Group) -> None:
+    """The cure of a damaged download."""
+    command.add_argument(
+        "--force-download",
+        action="store_true",
+        help="download what is loaded from the Hub again, such as after a download was damaged",
+    )
+
+
 def _add_running(command: Command) -> Group:
     running = command.add_argument_group("running")
+    add_force_download(running)
     running.add_argument(
         "--batch-size",
         type=_positive,

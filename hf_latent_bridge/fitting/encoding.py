@@ -1,6 +1,6 @@
 """The loop from pairs to latents that fitting, evaluation and the choice of anchors share."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -140,7 +140,7 @@ class EncodingLoop:
 
     def run(
         self, share: Share = EVERYTHING, *, after: ChunkNumber | None = None, n_done: int = 0
-    ) -> Iterator[EncodedChunk]:
+    ) -> Generator[EncodedChunk]:
         """Yields the chunks of a process, encoded.
 
         Args:

@@ -177,10 +177,10 @@ def fit_translator(
         folds = fit.summing.fold_moments(*latents, start=start, n_folds=fit.n_folds)
         return {f"fold {number}": fold for number, fold in enumerate(folds) if fold is not None}
 
-    summed = sums.run(batch_moments)
+    summed = sums.run(batch_moments, first_look=(fit.summing.sample_size, fit.summing.begin))
     with sums.loop.timing("solve"):
         folds = [_without_noise(fold) for fold in summed.moments.values()]
-        dims = folds[0].sxy.shape
+        dims = fit.summing.dims_of(folds[0])
         spaces = [side.space(dim) for side, dim in zip(sides, dims, strict=True)]
         fitted = fit.solve(folds, spaces, summed, chunk_size)
         fitted.to(dtype=torch.float32)
@@ -227,7 +227,7 @@ class _Fit:
     def identity(self) -> dict[str, Any]:
         if self.choice is not None:
             return self.choice.identity()
-        return {self.summing.translator_type: self.summing.get_params()}
+        return {self.summing.translator_type: self.summing.fit_identity()}
 
     @property
     def n_folds(self) -> int | None:

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
@@ -25,6 +25,8 @@ from hf_latent_bridge.names import check_name
 
 # Named moments of a batch, from the latents of each side and the number of its first row.
 BatchMoments = Callable[[Sequence[Tensor], int], Mapping[str, PairedMoments]]
+# How many latents of the first side are shown before anything is summed, and to whom.
+FirstLook = tuple[int, Callable[[Tensor], None]]
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,13 @@ class MomentSums:
         self._processes = Processes.current()
         self._checkpoint = self._open_checkpoint(what)
 
-    def run(self, batch_moments: BatchMoments) -> Summed:
+    def run(self, batch_moments: BatchMoments, *, first_look: FirstLook | None = None) -> Summed:
         """Reads, encodes and sums this process's share; returns the sums of all.
+
+        Args:
+            batch_moments: The moments of a batch.
+            first_look: Shows the latents of the first items of the first side, the same ones in
+                each process, before anything is summed.
 
         Raises:
             InvalidPairsError: A bad row, or no good one.
@@ -148,7 +155,7 @@ class MomentSums:
             ProcessError: Another process failed or was lost.
         """
         processes = self._processes
-        states = processes.run(partial(self._sum_share, batch_moments))
+        states = processes.run(partial(self._sum_share, batch_moments, first_look))
         bad_rows = [bad for state in states for bad in state.bad_rows]
         if (path := self._options.bad_rows_file) is not None and processes.is_first:
             _write_bad_rows(Path(path), bad_rows)
@@ -187,12 +194,16 @@ class MomentSums:
         folder = self._options.checkpoint_dir
         return Checkpoint(folder, rank=share.rank, identity=identity, every=every)
 
-    def _sum_share(self, batch_moments: BatchMoments, stop: Callable[[], bool]) -> FitState:
+    def _sum_share(
+        self, batch_moments: BatchMoments, first_look: FirstLook | None, stop: Callable[[], bool]
+    ) -> FitState:
         """Sums the moments of this process's chunks; ends early when `stop` says so."""
         checkpoint, share = self._checkpoint, self._processes.share
         with checkpoint.claimed() if checkpoint else nullcontext():
             state = checkpoint.load() if checkpoint else FitState()
             state.samples = self._samples | state.samples
+            if first_look is not None:
+                self._look(*first_look)
             for encoded in self.loop.run(share, after=state.after, n_done=state.rows):
                 with self.loop.timing("moments"):
                     state.add(encoded, self._moments(encoded, batch_moments))
@@ -203,6 +214,14 @@ class MomentSums:
             if checkpoint:
                 checkpoint.finish(state)
         return state.on_cpu()
+
+    def _look(self, size: int, show: Callable[[Tensor], None]) -> None:
+        first = replace(self.loop, sides=self.loop.sides[:1], progress=False)
+        found: list[Tensor] = []
+        with closing(first.run()) as chunks:
+            while sum(map(len, found)) < size and (encoded := next(chunks, None)) is not None:
+                found += encoded.latents
+        show(torch.cat(found)[:size] if found else torch.empty(0, 1))
 
     def _moments(
         self, encoded: EncodedChunk, batch_moments: BatchMoments

@@ -2,6 +2,7 @@
 
 from hf_latent_bridge.translators.base import TRANSLATORS, Translator
 from hf_latent_bridge.translators.composed import ComposedTranslator
+from hf_latent_bridge.translators.kernel import KernelTranslator
 from hf_latent_bridge.translators.methods import (
     AffineTranslator,
     LinearTranslator,
@@ -15,6 +16,7 @@ __all__ = [
     "TRANSLATORS",
     "AffineTranslator",
     "ComposedTranslator",
+    "KernelTranslator",
     "LOrthoTranslator",
     "LinearTranslator",
     "OrthoTranslator",

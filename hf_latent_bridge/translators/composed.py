@@ -16,6 +16,7 @@ from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
 from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator, TranslatorConfig
+from hf_latent_bridge.translators.kernel import KernelMap
 from hf_latent_bridge.translators.latent_map import LatentMap, Map, check_unit_norm
 
 _RECORD = {
@@ -71,8 +72,11 @@ class ComposedTranslator(Translator, translator_type="composed"):
 
     @classmethod
     def _from_saved(cls, params: Mapping[str, Any]) -> Self:
-        check_fields(params, {"dims": list, "unit_norms": list, "translators": list}, "params")
+        kinds = {"dims": list, "unit_norms": list, "translators": list}
+        kinds |= {"landmarks": list} if "landmarks" in params else {}
+        check_fields(params, kinds, "params")
         check_sizes("dims", params["dims"])
+        _check_landmarks(params)
         if len(params["dims"]) != len(params["unit_norms"]) + 1 or not params["unit_norms"]:
             raise ConfigError("params: dims must have one number more than unit_norms")
         for unit_norm in params["unit_norms"]:
@@ -92,15 +96,22 @@ class ComposedTranslator(Translator, translator_type="composed"):
             )
         shapes: dict[str, tuple[int, ...]] = {}
         for number, (source_dim, target_dim) in enumerate(pairwise(dims)):
-            shapes[f"{number}.weight"] = (source_dim, target_dim)
-            shapes[f"{number}.bias"] = (target_dim,)
+            if landmarks := _landmarks(self.params_, number):
+                step = KernelMap.shapes(source_dim, landmarks, target_dim)
+            else:
+                step = {"weight": (source_dim, target_dim), "bias": (target_dim,)}
+            shapes |= {f"{number}.{name}": shape for name, shape in step.items()}
         return shapes
 
     def _to_map(self, tensors: Mapping[str, Tensor]) -> Map:
-        steps: list[Map] = [
-            LatentMap(tensors[f"{number}.weight"], tensors[f"{number}.bias"], unit_norm=unit_norm)
-            for number, unit_norm in enumerate(self.params_["unit_norms"])
-        ]
+        steps: list[Map] = []
+        for number, unit_norm in enumerate(self.params_["unit_norms"]):
+            start = f"{number}."
+            step = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
+            if _landmarks(self.params_, number):
+                steps.append(KernelMap(step, unit_norm=unit_norm))
+            else:
+                steps.append(LatentMap(step["weight"], step["bias"], unit_norm=unit_norm))
         return reduce(Map.then, steps)
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -182,12 +193,28 @@ def _records(translator: Translator) -> list[dict[str, Any]]:
 
 
 def _params(whole: Map, translators: list[dict[str, Any]]) -> dict[str, Any]:
-    steps = [step for step in whole.steps if isinstance(step, LatentMap)]
-    return {
+    steps = [step for step in whole.steps if isinstance(step, LatentMap | KernelMap)]
+    params: dict[str, Any] = {
         "dims": [whole.source_dim, *(step.target_dim for step in steps)],
         "unit_norms": [step.unit_norm for step in steps],
         "translators": translators,
     }
+    landmarks = [step.n_landmarks if isinstance(step, KernelMap) else 0 for step in steps]
+    return params | ({"landmarks": landmarks} if any(landmarks) else {})
+
+
+def _landmarks(params: Mapping[str, Any], number: int) -> int:
+    """Number of landmarks of a step; 0 for an affine one."""
+    return params["landmarks"][number] if "landmarks" in params else 0
+
+
+def _check_landmarks(params: Mapping[str, Any]) -> None:
+    numbers = params.get("landmarks", [0] * len(params["unit_norms"]))
+    wrong = [m for m in numbers if type(m) is not int or m < 0]
+    if wrong or len(numbers) != len(params["unit_norms"]):
+        raise ConfigError(
+            f"params: landmarks must be a number >= 0 for each of unit_norms, got {numbers}"
+        )
 
 
 def _check_record(record: object) -> None:

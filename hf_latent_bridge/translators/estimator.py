@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import add
-from typing import Any, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class TranslatorEstimator(abc.ABC):
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
         moments_: Moments of the pairs; None if the translator was loaded.
+        affine: Whether it learns an affine map, from moments of plain latents.
         selection_: How the parameters that were "auto" were chosen; None if none was.
     """
 
@@ -48,6 +49,9 @@ class TranslatorEstimator(abc.ABC):
     target_: SpaceSpec
     moments_: PairedMoments | None
     selection_: Selection | None = None
+    affine: ClassVar[bool] = True
+    _fixed: ClassVar[tuple[str, ...]] = ("unit_norm",)  # parameters that change what is summed
+    _given: dict[str, Any]
     _unrelated_pairs: bool = False
 
     def __init__(self, *, scaling: Scaling = "standard", unit_norm: UnitNorm = "none") -> None:
@@ -99,6 +103,7 @@ class TranslatorEstimator(abc.ABC):
             RankWarning: The pairs do not determine the map; the minimum-norm one is taken.
             UnrelatedPairsWarning: The pairs explain no more than shuffled ones do.
         """
+        self.begin(X)
         return self._learn(self.fold_moments(X, y), source, target)._solved()
 
     def fit_transform(self, X: Latents, y: Latents) -> Latents:
@@ -108,8 +113,8 @@ class TranslatorEstimator(abc.ABC):
     def partial_fit(self, X: Latents, y: Latents) -> Self:
         """Adds pairs to those already seen; the map is solved when it is next needed.
 
-        It is solved with the parameters of the latest call. Only `unit_norm` must be that of the
-        earlier calls, for it changes the latents that were summed.
+        It is solved with the parameters of the latest call. Only those that change what is summed,
+        such as `unit_norm`, must be those of the earlier calls.
 
         Raises:
             InvalidLatentsError: Wrong shapes, NaN or infinity.
@@ -118,27 +123,28 @@ class TranslatorEstimator(abc.ABC):
         """
         self._check_params()
         if not self._is_fitted():
+            self.begin(X)
             return self._learn(self.fold_moments(X, y), None, None)
         if self.moments_ is None:
             raise NotFittedError(
                 "a loaded translator does not hold the moments of its pairs: "
                 "fit a new one, or add the new pairs to saved PairedMoments"
             )
-        if self.unit_norm != self.params_["unit_norm"]:
-            raise ValueError(
-                f"the {self.n_pairs_:,} pairs so far were summed with "
-                f"unit_norm={self.params_['unit_norm']!r}, which is now {self.unit_norm!r}: "
-                "set it back to add pairs, or call fit to start over"
-            )
+        for name in self._fixed:
+            if (now := getattr(self, name)) != (before := self._given[name]):
+                raise ValueError(
+                    f"the {self.n_pairs_:,} pairs so far were summed with {name}={before!r}, which "
+                    f"is now {now!r}: set it back to add pairs, or call fit to start over"
+                )
         if len(self._folds) != self.n_folds:
             raise ValueError(
                 f"the {self.n_pairs_:,} pairs so far were summed in {len(self._folds)} folds, and "
                 f"these parameters need {self.n_folds}: set them back to add pairs, or call fit"
             )
         folds = self.fold_moments(X, y, start=self.n_pairs_)
-        first = next(fold for fold in folds if fold is not None)
-        self._check_width(first.mean_x, self.source_)
-        self._check_width(first.mean_y, self.target_)
+        dims = self.dims_of(next(fold for fold in folds if fold is not None))
+        for dim, space in zip(dims, (self.source_, self.target_), strict=True):
+            self._check_width(dim, space)
         both = [
             before + fold if before and fold else before or fold
             for before, fold in zip(self._folds, folds, strict=True)
@@ -204,6 +210,10 @@ class TranslatorEstimator(abc.ABC):
     def pair_moments(self, X: Latents, y: Latents, *, full_syy: bool = False) -> PairedMoments:
         """Moments of a batch of pairs, as this translator needs them (after `unit_norm`)."""
         self._check_params()
+        return PairedMoments.from_batch(*self._normed(X, y), full_syy=full_syy)
+
+    def _normed(self, X: Latents, y: Latents) -> tuple[Tensor, Tensor]:
+        """Both sides as tensors, after `unit_norm`."""
         source, target = as_tensor(X), as_targets(y)
         if source.ndim == 1:
             raise InvalidLatentsError(
@@ -214,7 +224,29 @@ class TranslatorEstimator(abc.ABC):
             source = torch.nn.functional.normalize(source, dim=-1)
         if self.unit_norm in ("target", "both"):
             target = torch.nn.functional.normalize(target, dim=-1)
-        return PairedMoments.from_batch(source, target, full_syy=full_syy)
+        return source, target
+
+    def begin(self, X: Latents) -> None:
+        """Takes what must be known before pairs are summed from a first batch of source latents.
+
+        Args:
+            X: (n, d_source), `sample_size` of them where there are so many.
+        """
+        self._check_params()
+
+    def fit_identity(self) -> dict[str, Any]:
+        """What decides how pairs are summed, for the checkpoint of a fit: JSON values."""
+        return self.get_params()
+
+    @property
+    def sample_size(self) -> int:
+        """How many source latents a fit must see before it can sum pairs."""
+        return 0
+
+    def dims_of(self, moments: PairedMoments) -> tuple[int, int]:
+        """Widths of the source and target latents that the moments were summed from."""
+        d_source, d_target = moments.sxy.shape
+        return d_source, d_target
 
     @overload
     def transform(self, X: Tensor) -> Tensor: ...
@@ -327,19 +359,28 @@ class TranslatorEstimator(abc.ABC):
                 f"{len(folds)}: sum them with fold_moments"
             )
         moments = reduce(add, (fold for fold in folds if fold is not None))
-        d_source, d_target = moments.sxy.shape
+        d_source, d_target = self.dims_of(moments)
         source, target = source or SpaceSpec(d_source), target or SpaceSpec(d_target)
         if (source.dim, target.dim) != (d_source, d_target):
             raise InvalidLatentsError(
                 f"the pairs have widths {d_source} and {d_target}, but the spaces are {source} "
                 f"and {target}"
             )
-        self.params_ = {name: _plain(value) for name, value in self.get_params().items()}
+        self.params_ = self._fit_params()
+        self._given = {name: _plain(getattr(self, name)) for name in self._fixed}
         self.moments_, self._folds, self.selection_ = moments, list(folds), None
         self.source_, self.target_ = source, target
         self._n_pairs = moments.n
         self._maps = {}
         return self
+
+    def _fit_params(self) -> dict[str, Any]:
+        """A copy of the parameters, as a config states them."""
+        return {name: _plain(value) for name, value in self.get_params().items()}
+
+    def _as_fitted(self) -> Self:
+        """An unfitted translator with the parameters that the fit read."""
+        return type(self)(**self.params_)
 
     def _solve_now(self) -> None:
         if "fitted" in self._maps or self.moments_ is None:
@@ -347,7 +388,7 @@ class TranslatorEstimator(abc.ABC):
         self._unrelated_pairs = look_shuffled(self.moments_)
         if self._unrelated_pairs:
             warnings.warn(_describe_shuffled(self.moments_), UnrelatedPairsWarning, stacklevel=3)
-        as_fitted = type(self)(**self.params_)
+        as_fitted = self._as_fitted()
         if as_fitted.n_folds > 1:
             settled, self.selection_ = as_fitted._settle(self._all_folds())
             if found := doubts(self.selection_, self._n_pairs, max(self.moments_.sxy.shape)):
@@ -443,14 +484,14 @@ class TranslatorEstimator(abc.ABC):
             raise InvalidLatentsError(
                 f"latents must be one vector (d,) or a matrix (n, d), got shape {tuple(x.shape)}"
             )
-        self._check_width(x, space)
+        self._check_width(x.shape[-1], space)
         check_finite(x)
         return x
 
-    def _check_width(self, x: Tensor, space: SpaceSpec) -> None:
-        if x.shape[-1] != space.dim:
+    def _check_width(self, dim: int, space: SpaceSpec) -> None:
+        if dim != space.dim:
             raise InvalidLatentsError(
-                f"X has {x.shape[-1]} features, but {type(self).__name__} is expecting {space.dim} "
+                f"X has {dim} features, but {type(self).__name__} is expecting {space.dim} "
                 f"features as input: latents of {space}"
             )
 

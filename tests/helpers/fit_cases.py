@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hf_latent_bridge import (
+    KernelTranslator,
     LinearTranslator,
     OrthoTranslator,
     Pairs,
@@ -41,6 +42,14 @@ def of_vectors(n, *, spoil=(), **options):
     x, y = (draw.normal(size=(n, width)).astype(np.float32) for width in (5, 7))
     x[list(spoil)] = np.nan
     return fit_translator(LinearTranslator(), None, None, (x, y), chunk_size=CHUNK_SIZE, **options)
+
+
+def of_similarities(n):
+    """A fit of a map that is not affine, with landmarks from the first vectors."""
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(n, 5)), draw.normal(size=(n, 7))
+    kernel = KernelTranslator(n_landmarks=10)
+    return fit_translator(kernel, None, None, (x, y), chunk_size=CHUNK_SIZE)
 
 
 def of_a_generator(n):
@@ -105,6 +114,7 @@ FITS = {
     "a sample of a stream": lambda: of_texts(TEXTS, streaming=True, max_pairs=77, seed=3),
     "vectors": lambda: of_vectors(1001),
     "vectors, multiplied in float32": lambda: of_vectors(1001, gemm_dtype=torch.float32),
+    "a map that is not affine": lambda: of_similarities(151),
     "a stream of the user's own": lambda: of_a_generator(151),
     "more processes than chunks": lambda: of_vectors(20),
     "the best of several": lambda: of_a_choice(151),
