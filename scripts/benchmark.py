@@ -1,4 +1,4 @@
-"""Measures quality, speed, memory and the decisions in docs/adr: one subcommand for each.
+"""Measures quality, speed, memory, reliability and the decisions in docs/adr: one subcommand for each.
 
 `python scripts/benchmark.py fit`, and so on; each is a file in benchmarks/.
 """
@@ -6,7 +6,17 @@
 import sys
 from collections.abc import Sequence
 
-from benchmarks import at_scale, decisions, encoding, fit, hubness, memory, quality, translate
+from benchmarks import (
+    at_scale,
+    decisions,
+    encoding,
+    fit,
+    hubness,
+    memory,
+    quality,
+    reliability,
+    translate,
+)
 from common import run_command
 
 COMMANDS = {
@@ -18,6 +28,7 @@ COMMANDS = {
     "decisions": decisions,
     "hubness": hubness,
     "quality": quality,
+    "reliability": reliability,
 }
 
 
