@@ -506,7 +506,7 @@ class TranslatorEstimator(abc.ABC):
             )
         self._check_width(x.shape[-1], space)
         check_finite(x)
-        if self.unit_norm in ("source", "both"):
+        if getattr(self, "unit_norm", "none") in ("source", "both"):  # some types have no choice
             check_norms(x)
         return x
 
