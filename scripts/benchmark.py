@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from benchmarks import at_scale, decisions, encoding, fit, memory, quality, translate
+from benchmarks import at_scale, decisions, encoding, fit, maps, memory, quality, translate
 from common import run_command
 
 COMMANDS = {
@@ -17,6 +17,7 @@ COMMANDS = {
     "at-scale": at_scale,
     "decisions": decisions,
     "quality": quality,
+    "maps": maps,
 }
 
 
