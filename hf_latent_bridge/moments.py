@@ -11,6 +11,7 @@ from torch import Tensor
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
 
 _BLOCK_ROWS = 4096
+_SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,8 @@ class PairedMoments:
             full_syy: Keep all of Syy, which `swap` and metrics need; costs a third product.
 
         Raises:
-            InvalidLatentsError: Wrong shapes, no rows, different devices or non-finite values.
+            InvalidLatentsError: Wrong shapes, no rows, different devices, non-finite values, or
+                values so large or small that their products are lost.
         """
         _check_pair(x, y)
         dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
@@ -94,6 +96,7 @@ class PairedMoments:
         )
         if not moments.isfinite():
             raise InvalidLatentsError(_describe_non_finite(x, y))
+        _check_magnitude(x, y)
         return moments
 
     @property
@@ -226,6 +229,16 @@ def _check_pair(x: Tensor, y: Tensor) -> None:
         )
     if x.device != y.device:
         raise InvalidLatentsError(f"pairs must be on one device, got {x.device} and {y.device}")
+
+
+def _check_magnitude(x: Tensor, y: Tensor) -> None:
+    for name, latents in (("source", x), ("target", y)):
+        largest = float(latents.abs().max())
+        if 0 < largest < _SMALLEST:
+            raise InvalidLatentsError(
+                f"the {name} latents are at most {largest:.1g} in size, so small that their "
+                f"products are lost: needed {_SMALLEST:.0e}, so multiply them by a constant first"
+            )
 
 
 def _describe_non_finite(x: Tensor, y: Tensor) -> str:

@@ -158,7 +158,7 @@ _COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
     ),
     "info": (
         commands.info,
-        options.add_translator,
+        options.add_info,
         "say what a translator joins and how it was fitted",
     ),
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_latent_bridge.cli import inputs, shared
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import SharedSpace, Translator
+    from hf_latent_bridge import SharedSpace, Translator, TranslatorChoice
     from hf_latent_bridge.data.chunks import PairSource
     from hf_latent_bridge.encoders.base import EncoderLike
 
@@ -24,7 +24,7 @@ def translate(args: argparse.Namespace) -> Result:
 
     # its processes are given rows in memory, and would each need a share of a GPU
     translator = AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, subfolder=args.subfolder, device="cpu"
+        args.translator, subfolder=args.subfolder, device="cpu", **_where(args)
     )
     written = translate_file(
         translator,
@@ -62,7 +62,7 @@ def gate(args: argparse.Namespace) -> Result:
 
     judged.check_reports(args.report)
     judged.has_vectors(args)
-    translator = AutoTranslator.from_pretrained(args.translator, revision=args.revision)
+    translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
     report = judged.judge(args, translator)
     for path in args.report:
         judged.write_report(report, Path(path))
@@ -81,7 +81,7 @@ def migrate(args: argparse.Namespace) -> Result:
     if args.translator is None:
         raise ValueError("--translator is needed: the repo or folder of a fitted translator")
     translator = bridge.AutoTranslator.from_pretrained(
-        args.translator, revision=args.revision, device="cpu"
+        args.translator, device="cpu", **_where(args)
     )
     if args.dry_run:
         plan = bridge.plan_migration(
@@ -126,6 +126,11 @@ def push(args: argparse.Namespace) -> Result:
     return {"repo_id": published.repo_id, "commit": commit.oid, "url": url}, url
 
 
+def _where(args: argparse.Namespace) -> dict[str, Any]:
+    """How the repo of a translator is loaded."""
+    return {"revision": args.revision, "force_download": args.force_download}
+
+
 def _load(place: str, **options: Any) -> "Translator | SharedSpace":
     """The translator or shared space in a repo or folder."""
     from hf_latent_bridge import AutoTranslator, SharedSpace
@@ -155,12 +160,12 @@ def info(args: argparse.Namespace) -> Result:
     """Says what a translator or a shared space joins and how it was fitted."""
     from hf_latent_bridge import SharedSpace
 
-    loaded = _load(args.translator, revision=args.revision, subfolder=args.subfolder)
+    loaded = _load(args.translator, subfolder=args.subfolder, **_where(args))
     if isinstance(loaded, SharedSpace):
         facts = shown = shared.describe(loaded)
     else:
         facts = describe(loaded)
-        shown = facts | {"metrics": _scores(loaded.metrics_)}
+        shown = facts | {"metrics": _scores(loaded.metrics_), "selection": loaded.selection_}
     return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in shown.items())
 
 
@@ -179,6 +184,7 @@ def describe(translator: "Translator") -> dict[str, Any]:
         "source": translator.source_.to_dict(),
         "target": translator.target_.to_dict(),
         "n_pairs": translator.n_pairs_,
+        "selection": translator.selection_ and translator.selection_.to_dict(),
         "dataset": translator.dataset_,
         "metrics": translator.metrics_,
         "commit": translator.commit,
@@ -199,7 +205,7 @@ def evaluate(args: argparse.Namespace) -> Result:
     """Reports how well a translator does on held-out pairs."""
     from hf_latent_bridge import AutoTranslator, evaluate
 
-    where = {"revision": args.revision}
+    where = _where(args)
     translator = AutoTranslator.from_pretrained(args.translator, subfolder=args.subfolder, **where)
     _check_place(translator, args)
     other = args.target_subfolder
@@ -272,7 +278,7 @@ def fit(args: argparse.Namespace) -> Result:
     from hf_latent_bridge.fitting.processes import Processes
     from hf_latent_bridge.hub.published import check_save_directory
 
-    translator = _new_translator(args.type, args.param)
+    given_type = None if args.type == "auto" else _new_translator(args.type, args.param)
     check_save_directory(args.output)
     check_writable(Path(args.output))
     inputs.check_choice(args)
@@ -281,13 +287,18 @@ def fit(args: argparse.Namespace) -> Result:
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
     source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
-    _fit(translator, source, target, inputs.choose(args, pairs, source), args)
+    anchors = inputs.choose(args, pairs, source)
+    translator = _fit(
+        given_type or inputs.read_choice(args, anchors), source, target, anchors, args
+    )
     for side, facts in given.items():
         setattr(translator, f"{side}_", replace(getattr(translator, f"{side}_"), **facts))
     if not Processes.current().is_first:
         return {}, ""
     translator.save_pretrained(args.output)
     text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
+    if translator.selection_ is not None:
+        text += f"\n{translator.selection_}"
     if held_out is not None:
         options = {"batch_size": args.batch_size, "progress": args.progress}
         if (bank := translator.query_bank_) is not None:
@@ -299,17 +310,17 @@ def fit(args: argparse.Namespace) -> Result:
 
 
 def _fit(
-    translator: "Translator",
+    translator: "Translator | TranslatorChoice",
     source: "EncoderLike | None",
     target: "EncoderLike | None",
     pairs: "PairSource",
     args: argparse.Namespace,
-) -> None:
+) -> "Translator":
     import torch
 
     from hf_latent_bridge import fit_translator
 
-    fit_translator(
+    fitted: Translator = fit_translator(
         translator,
         source,
         target,
@@ -324,6 +335,7 @@ def _fit(
         bank_size=args.bank_size,
         progress=args.progress,
     )
+    return fitted
 
 
 def _new_translator(kind: str, params: Sequence[str]) -> "Translator":

@@ -67,7 +67,12 @@ def add_fit(command: Command) -> None:
     _add_choice(_add_pairs(command, "fit on a sample of N pairs"))
     _add_rows(command)
     method = command.add_argument_group("translator")
-    method.add_argument("--type", default="ortho", help="one of {types} (default: ortho)")
+    method.add_argument(
+        "--type",
+        default="ortho",
+        help="one of {types}; or auto for the one that does best on held-out pairs "
+        "(default: ortho)",
+    )
     method.add_argument(
         "--param",
         action="append",
@@ -81,6 +86,15 @@ def add_fit(command: Command) -> None:
         default=0,
         metavar="N",
         help="publish N translated source items with it, by which searches correct for hubs",
+    )
+    method.add_argument(
+        "--objective",
+        choices=("reconstruction", "counterpart", "ranking", "classification"),
+        help="what --type auto is to do best: R², the same item first, the target's own "
+        "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
+    )
+    method.add_argument(
+        "--decoder", metavar="REPO", help="head of the target for --objective classification"
     )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
     _add_gemm_dtype(_add_running(command))
@@ -167,7 +181,11 @@ def _add_choice(pairs: Group) -> None:
         default="uniform",
         help="how the sample is drawn (default: uniform)",
     )
-    pairs.add_argument("--label-column", metavar="COLUMN", help="classes for --anchors balanced")
+    pairs.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="classes for --anchors balanced and --objective classification",
+    )
     pairs.add_argument(
         "--deduplicate", action="store_true", help="leave out pairs that came before"
     )
@@ -266,6 +284,7 @@ def _add_bank(group: Group, use: str) -> None:
 def add_translate(command: Command) -> None:
     """Options of `translate`."""
     add_translator(command)
+    add_force_download(command)
     command.add_argument(
         "input",
         help="file or folder of latents, one row per item ({formats}); Hub dataset or folder "
@@ -422,6 +441,7 @@ def add_migrate(command: Command) -> None:
     )
     command.add_argument("--translator", metavar="REPO", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    add_force_download(command)
     command.add_argument(
         "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
     )
@@ -473,8 +493,14 @@ def add_push(command: Command) -> None:
     )
 
 
+def add_info(command: Command) -> None:
+    """Options of `info`."""
+    add_translator(command)
+    add_force_download(command)
+
+
 def add_translator(command: Command) -> None:
-    """Which translator; all that `info` needs."""
+    """Which translator."""
     command.add_argument("translator", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
     command.add_argument(
@@ -537,8 +563,18 @@ def _add_pairs(command: Command, sample: str) -> Group:
     return pairs
 
 
+def add_force_download(command: Command | Group) -> None:
+    """The cure of a damaged download."""
+    command.add_argument(
+        "--force-download",
+        action="store_true",
+        help="download what is loaded from the Hub again, such as after a download was damaged",
+    )
+
+
 def _add_running(command: Command) -> Group:
     running = command.add_argument_group("running")
+    add_force_download(running)
     running.add_argument(
         "--batch-size",
         type=_positive,

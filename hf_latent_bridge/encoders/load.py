@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import torch
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from hf_latent_bridge.autoencoder import POOLING as AUTOENCODER
 from hf_latent_bridge.autoencoder import ConvEncoder
@@ -25,11 +24,9 @@ from hf_latent_bridge.errors import (
 )
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
-from hf_latent_bridge.hub.waits import bounded_waits
+from hf_latent_bridge.hub.waits import bounded_waits, patiently
 from hf_latent_bridge.names import check_name
 from hf_latent_bridge.spaces import SpaceSpec
-
-_FROM_THE_HUB = (GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled)
 
 
 def load_encoder(
@@ -108,12 +105,36 @@ def _load(name: str, hub: client.HubOptions, **others: Any) -> ModelEncoder:
         raise ValueError(f"pooling must be one of {known} or None, got {others['pooling']!r}")
     options = LoadOptions(**_located(name, hub), **others)
     try:
-        with bounded_waits():
-            return _loader(options)
+        return _load_whole(options)
+    except EncoderError:
+        if options.commit is None or not client.mend(name, options.commit, **options.hub):
+            raise
+        return _load_whole(options)
+
+
+def _load_whole(options: LoadOptions) -> ModelEncoder:
+    """Loads with no file left out: again where the Hub was busy, if the loader minded or not."""
+
+    def attempt() -> ModelEncoder:
+        try:
+            with bounded_waits() as watch:
+                encoder = _loader(options)
+                watch.require_answers()
+        except Exception as error:
+            if (cause := client.busy_cause(error)) is not None:
+                raise cause from error
+            raise
+        return encoder
+
+    try:
+        return patiently(attempt)
     except LatentBridgeError:
         raise
     except Exception as error:  # loaders raise anything, AssertionError and RuntimeError included
-        raise _clear_error(options, error) from error
+        clear = client.clear_cause(error, options.name, revision=options.commit)
+        raise clear or EncoderError(
+            f"no encoder could be loaded from {options.name!r}: {error}"
+        ) from error
 
 
 def _located(name: str, hub: client.HubOptions) -> dict[str, Any]:
@@ -154,22 +175,6 @@ def _loader(options: LoadOptions) -> ModelEncoder:
             f"got {options.pooling!r}"
         )
     return modality.load(options)
-
-
-def _clear_error(options: LoadOptions, error: Exception) -> LatentBridgeError:
-    """The error of a loader in this library's words; it may wrap the one of the Hub's client."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, LatentBridgeError):
-            return cause
-        if isinstance(cause, _FROM_THE_HUB):
-            try:
-                with client.clear_errors(options.name, revision=options.commit):
-                    raise cause
-            except LatentBridgeError as clear:
-                return clear
-        cause = cause.__cause__ or cause.__context__
-    return EncoderError(f"no encoder could be loaded from {options.name!r}: {error}")
 
 
 def _load_space(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import httpx2
 from huggingface_hub import (
@@ -55,15 +55,17 @@ from hf_latent_bridge.files import (
     read_text,
     stated_types,
 )
-from hf_latent_bridge.hub.waits import BUSY, bounded_waits, patiently
+from hf_latent_bridge.hub.waits import BUSY, bounded_waits, is_cut_short, is_passing, patiently
 from hf_latent_bridge.names import check_name
 
 _REPO = "a repo id such as 'me/minilm-to-mpnet'"
 REPO_OR_FOLDER = f"{_REPO} or a folder ('.' for the current one)"
 _OFFLINE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError)
+_ACCESS = ("token", "cache_dir", "local_files_only")
 _ATTRIBUTES = ".gitattributes"  # which the Hub puts into every new repo
 _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the Hub and here
 _LARGE = 1 << 20  # bytes: about where the Hub takes a file by LFS or Xet
+_MALFORMED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError)
 _Kinds = type[Exception] | tuple[type[Exception], ...]
 _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
     (
@@ -111,7 +113,7 @@ _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
         "the Hub at {endpoint} was not reached for {name}: {detail}",
     ),
     (
-        (FileMetadataError, json.JSONDecodeError),
+        (FileMetadataError, *_MALFORMED),
         HubUnavailableError,
         "{endpoint} does not answer as a Hub does for {name}; check HF_ENDPOINT and your proxy: "
         "{detail}",
@@ -134,6 +136,10 @@ def clear_errors(
     try:
         with bounded_waits():
             yield
+    except HubUnavailableError as error:
+        if repo_id in str(error):
+            raise
+        raise type(error)(f"{repo_id!r}: {error}") from error
     except LatentBridgeError:
         raise
     except Exception as error:
@@ -144,6 +150,8 @@ def clear_errors(
 
 
 def _meaning(error: Exception, repo_id: str, revision: str | None) -> LatentBridgeError | None:
+    if isinstance(error, RevisionResolutionError) and isinstance(error.__cause__, HfHubHTTPError):
+        error = error.__cause__  # the Hub was reached, and was busy
     endpoint = constants.ENDPOINT
     name = f"{repo_id!r} at revision {revision!r}" if revision else repr(repo_id)
     facts = {"repo": repr(repo_id), "revision": repr(revision), "endpoint": endpoint}
@@ -151,6 +159,10 @@ def _meaning(error: Exception, repo_id: str, revision: str | None) -> LatentBrid
     for kinds, ours, text in _MEANINGS:
         if isinstance(error, kinds):
             return ours(text.format(**facts))
+    if is_cut_short(error):
+        return HubUnavailableError(
+            f"a file of {name} on {endpoint} came cut short: try again later"
+        )
     if not isinstance(error, HfHubHTTPError):
         return None
     status, where = error.response.status_code, f"{name} on {endpoint}"
@@ -302,11 +314,11 @@ def _intact(download: Callable[..., str]) -> Path:
     Raises:
         DamagedFileError: It came damaged twice, or there is no network to mend it.
     """
-    path = Path(patiently(download))
+    path = _downloaded(download)
     if is_intact(path):
         return path
     try:
-        path = Path(patiently(functools.partial(download, force_download=True)))
+        path = _downloaded(functools.partial(download, force_download=True))
     except (
         LocalEntryNotFoundError,
         ValueError,
@@ -317,6 +329,18 @@ def _intact(download: Callable[..., str]) -> Path:
     if not is_intact(path):
         raise _damaged(path)
     return path
+
+
+def _downloaded(download: Callable[..., str]) -> Path:
+    def attempt() -> Path:
+        try:
+            return Path(download())
+        except ValueError as error:  # with force_download, the client wraps what it got
+            if isinstance(error.__cause__, Exception):
+                raise error.__cause__ from None
+            raise
+
+    return patiently(attempt)
 
 
 def _damaged(path: Path) -> DamagedFileError:
@@ -332,13 +356,75 @@ def is_intact(path: Path) -> bool:
 
     True where no hash is known: for files outside the cache, and for servers whose ETags are none.
     """
-    stated, content = path.resolve().name, path.read_bytes()
+    stated = path.resolve().name
     if re.fullmatch("[0-9a-f]{64}", stated):
-        return hashlib.sha256(content).hexdigest() == stated
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == stated
     if re.fullmatch("[0-9a-f]{40}", stated):
+        content = path.read_bytes()
         plain = hashlib.sha1(content, usedforsecurity=False).hexdigest()  # of some mirrors
         return stated in (_git_hash(content), plain)
     return True
+
+
+def mend(
+    repo_id: str, commit: str, *, repo_type: str = "model", **where: Unpack[HubOptions]
+) -> list[str]:
+    """Fetches damaged files of a repo in the cache once more; returns their names.
+
+    Args:
+        repo_id: The repo.
+        commit: The commit that failed to load.
+        repo_type: "model" or "dataset".
+        where: `token`, `cache_dir` and `local_files_only`, as huggingface_hub takes them.
+
+    Raises:
+        DamagedFileError: A file came damaged again, or may not be fetched.
+    """
+    cache = Path(where.get("cache_dir") or constants.HF_HUB_CACHE).expanduser()
+    owner = (
+        f"{repo_type}s--{repo_id.replace('/', '--')}"  # as the client names folders of its cache
+    )
+    folder = cache / owner / "snapshots" / commit
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in files if not is_intact(path)]
+    access: dict[str, Any] = {k: v for k, v in where.items() if k in _ACCESS}
+    with clear_errors(repo_id, revision=commit, token=where.get("token")):
+        for name in names:
+            download = functools.partial(hf_hub_download, repo_id, name, repo_type=repo_type)
+            _intact(functools.partial(download, revision=commit, **access))
+    return names
+
+
+def busy_cause(error: BaseException) -> Exception | None:
+    """The reason why a loader failed, if it is that the Hub was busy or the line broke."""
+    return next((cause for cause in _causes(error) if is_passing(cause)), None)
+
+
+def clear_cause(
+    error: BaseException, repo_id: str, *, revision: str | None = None
+) -> LatentBridgeError | None:
+    """What went wrong with the Hub, in our own words, if that is why a loader failed.
+
+    Args:
+        error: What the loader raised, which may wrap what the client raised.
+        repo_id: What was loaded.
+        revision: At which commit.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, LatentBridgeError):
+            return cause
+        if isinstance(cause, (GatedRepoError, *_OFFLINE)) or is_passing(cause):
+            return _meaning(cause, repo_id, revision)
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[Exception]:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Exception):
+            yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _git_hash(content: bytes) -> str:
@@ -485,13 +571,14 @@ class _Made:
         def attempt() -> str:
             nonlocal tries
             tries += 1
-            return create().repo_id
+            return _checked_id(create().repo_id, repo_id)
 
         self._asked = repo_id, datetime.now(UTC)
         try:
             full = patiently(attempt)
         except HfHubHTTPError:  # it is there already, or else the next try says why not
-            full = patiently(functools.partial(create, exist_ok=True)).repo_id
+            found = patiently(functools.partial(create, exist_ok=True))
+            full = _checked_id(found.repo_id, repo_id)
             if tries == 1 or not self._is_new(full, self._asked[1]):
                 self._asked = None
                 return full
@@ -549,6 +636,16 @@ class _Made:
         return str(patiently(info).sha)
 
 
+def _checked_id(full: str, repo_id: str) -> str:
+    """The full id of a repo as the Hub gave it, if it is the one that was asked for."""
+    if full != repo_id and full.rpartition("/")[2] != repo_id:
+        raise HubUnavailableError(
+            f"{constants.ENDPOINT} does not answer as a Hub does: asked to make {repo_id!r}, it "
+            f"names {full!r}; try again, and check HF_ENDPOINT and your proxy"
+        )
+    return full
+
+
 class Head(NamedTuple):
     """Where a branch stands, as the Hub and not the cache knows it.
 
@@ -577,7 +674,12 @@ def read_head(
     if CARD_NAME not in files:
         return Head(commit, None, files)
     path = _read(repo_id, CARD_NAME, commit=commit, token=token)
-    return Head(commit, None if path is None else read_text(path), files)
+    if path is None:
+        raise HubUnavailableError(
+            f"{repo_id!r} on {constants.ENDPOINT} lists a {CARD_NAME} and does not give it: try "
+            "again later"
+        )
+    return Head(commit, read_text(path), files)
 
 
 def commit_files(

@@ -40,6 +40,7 @@ class _Watch:
         failing: When the Hub began to answer with errors only; None while it does not.
         failures: How many such errors came since.
         furthest: Bytes received of each address, so that the same bytes again are not news.
+        unanswered: Files that were asked for and gave neither content nor a clear refusal.
     """
 
     patience: float = field(default_factory=lambda: 4.0 * constants.HF_HUB_DOWNLOAD_TIMEOUT)
@@ -50,6 +51,7 @@ class _Watch:
     failing: float | None = None
     failures: int = 0
     furthest: dict[str, int] = field(default_factory=dict)
+    unanswered: set[httpx2.URL] = field(default_factory=set)
 
     def ask(self, request: httpx2.Request) -> None:
         """Limits the waits of a request to the rest of the patience."""
@@ -66,11 +68,22 @@ class _Watch:
         waits = {kind: min(given.get(kind) or default, left) for kind in _WAITS}
         request.extensions = {**request.extensions, "timeout": waits}
         self.asked, self.allowed = time.monotonic(), waits["read"]
+        if not request.url.path.startswith("/api/"):
+            self.unanswered.add(request.url)
 
     def hear(self, *, more: bool) -> None:
         """Something new has come, and more is waited for or not."""
         self.silent, self.asked = 0.0, time.monotonic() if more else None
         self.failing, self.failures = None, 0
+
+    def require_answers(self) -> None:
+        """Refuses to go on where a loader did not mind that a file could not be fetched.
+
+        Raises:
+            httpx2.ReadError: Names the file.
+        """
+        for url in self.unanswered:
+            raise httpx2.ReadError(f"{_shown(url)} could not be fetched")
 
     def fail(self, response: httpx2.Response) -> None:
         """The Hub is busy: gives up if it has been for too long, or wants to be left alone."""
@@ -112,6 +125,7 @@ class _WatchedBody(httpx2.SyncByteStream):
                 self._watch.hear(more=True)
             yield chunk
         self._watch.hear(more=False)
+        self._watch.unanswered.discard(self._url)
 
     def close(self) -> None:
         self._stream.close()
@@ -172,7 +186,9 @@ def patiently(call: Callable[[], Answer], *, only: tuple[int, ...] = BUSY) -> An
         for usual in _PAUSES:
             try:
                 return call()
-            except (HfHubHTTPError, *_BROKEN_OFF) as error:
+            except Exception as error:
+                if not is_passing(error):
+                    raise
                 pause = _pause(error, only, usual)
                 late = time.monotonic() + (pause or 0.0) > began + watch.patience
                 if pause is None or late or watch.failures > len(_PAUSES):
@@ -188,6 +204,18 @@ def _pause(error: Exception, only: tuple[int, ...], usual: float) -> float | Non
     if error.response.status_code not in only:
         return None
     return retry_after(error.response) or usual
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same request may succeed later: the Hub was busy, or the line broke."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in BUSY
+    return isinstance(error, _BROKEN_OFF) or is_cut_short(error)
+
+
+def is_cut_short(error: Exception) -> bool:
+    """Whether a download came with fewer bytes than the Hub states, which the client checks."""
+    return type(error) is OSError and str(error).startswith("Consistency check failed")
 
 
 def retry_after(response: httpx2.Response) -> float | None:
@@ -216,6 +244,7 @@ def _on_response(response: httpx2.Response) -> None:
         watch.fail(response)
     elif response.is_error or not isinstance(response.stream, httpx2.SyncByteStream):
         watch.hear(more=False)
+        watch.unanswered.discard(response.url)
     else:
         response.stream = _WatchedBody(response.stream, response, watch)
 

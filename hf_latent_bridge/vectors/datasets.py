@@ -1,5 +1,6 @@
 """Datasets on the Hub or in a folder, opened at one commit, and their columns."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from hf_latent_bridge.data.chunks import Rows
 from hf_latent_bridge.data.items import Items, Unreadable
-from hf_latent_bridge.errors import DatasetError, HubUnavailableError, RepoAccessError
+from hf_latent_bridge.errors import (
+    DatasetError,
+    HubUnavailableError,
+    LatentBridgeError,
+    RepoAccessError,
+)
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
-from hf_latent_bridge.hub.waits import bounded_waits
+from hf_latent_bridge.hub.waits import bounded_waits, patiently
 from hf_latent_bridge.vectors.columns import Column, as_index, fingerprint
 from hf_latent_bridge.vectors.reader import VectorSource
 from hf_latent_bridge.vectors.tables import TableReader, decode_vectors, tops_of
@@ -72,7 +78,16 @@ def load_dataset(
             local_files_only=options.get("local_files_only", False),
         )
         options["local_files_only"] = not reached
-    found = _read(data, commit, options, name=name, streaming=streaming)
+    read = functools.partial(_read, data, commit, options, name=name, streaming=streaming)
+    try:
+        found = read()
+    except DatasetError:
+        access = client.HubOptions(
+            token=options.get("token"), local_files_only=options.get("local_files_only", False)
+        )
+        if commit is None or not client.mend(data, commit, repo_type="dataset", **access):
+            raise
+        found = read()
     loaded = pick_split(found, repr(data), split)
     if not streaming:
         _check_commit(loaded, data, commit)
@@ -221,18 +236,32 @@ def _read(data: str, commit: str | None, options: DatasetOptions, **how: Any) ->
     try:
         if any((Path(data) / f"dataset_{kind}.json").is_file() for kind in ("info", "dict")):
             return datasets.load_from_disk(data)
-        with bounded_waits(offline=only_cached):
-            return datasets.load_dataset(data, **how)
+        return patiently(functools.partial(_attempt, data, how, offline=only_cached))
     except datasets.exceptions.DatasetNotFoundError as error:
         raise RepoAccessError(
             f"dataset {data!r} is gated: ask for access on its page and pass a token that has it"
         ) from error
+    except LatentBridgeError:
+        raise
     except ConnectionError as error:
         raise HubUnavailableError(
             f"dataset {data!r} is not in the cache and the Hub was not reached: {error}"
         ) from error
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"dataset {data!r} cannot be read: {error}") from error
+    except Exception as error:  # builders raise anything
+        clear = client.clear_cause(error, data, revision=commit)
+        raise clear or DatasetError(f"dataset {data!r} cannot be read: {error}") from error
+
+
+def _attempt(data: str, how: dict[str, Any], *, offline: bool) -> Any:
+    import datasets
+
+    try:
+        with bounded_waits(offline=offline):
+            return datasets.load_dataset(data, **how)
+    except Exception as error:
+        if (cause := client.busy_cause(error)) is not None:
+            raise cause from error
+        raise
 
 
 def _check_commit(loaded: "Dataset", data: str, commit: str | None) -> None:
