@@ -208,7 +208,7 @@ def _squared(matrix: Tensor) -> float:
 def _alignment(between: float, within_x: float, within_y: float) -> float:
     if min(within_x, within_y) <= 0:
         return float("nan")
-    return between / math.sqrt(within_x * within_y)
+    return between / math.sqrt(within_x) / math.sqrt(within_y)  # their product may underflow
 
 
 def bootstrap_intervals(

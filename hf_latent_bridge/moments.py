@@ -14,6 +14,7 @@ from hf_latent_bridge.latents import Latents, as_tensor
 
 _BLOCK_ROWS = 4096
 _SWAPPED = {"source": "target", "target": "source"}
+_SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,8 @@ class PairedMoments:
             full_syy: Keep all of Syy, which `swap` and metrics need; costs a third product.
 
         Raises:
-            InvalidLatentsError: No latents, wrong shapes, no rows, different devices or non-finite
-                values.
+            InvalidLatentsError: No latents, wrong shapes, no rows, different devices, non-finite values, or
+                values so large or small that their products are lost.
         """
         x, y = as_tensor(x), as_tensor(y)
         _check_pair(x, y)
@@ -102,6 +103,7 @@ class PairedMoments:
         )
         if not moments.isfinite():
             raise InvalidLatentsError(_describe_non_finite(x, y))
+        _check_magnitude(x, y)
         return moments
 
     @property
@@ -242,6 +244,16 @@ def _check_pair(x: Tensor, y: Tensor) -> None:
         )
     if x.device != y.device:
         raise InvalidLatentsError(f"pairs must be on one device, got {x.device} and {y.device}")
+
+
+def _check_magnitude(x: Tensor, y: Tensor) -> None:
+    for name, latents in (("source", x), ("target", y)):
+        largest = float(latents.abs().max())
+        if 0 < largest < _SMALLEST:
+            raise InvalidLatentsError(
+                f"the {name} latents are at most {largest:.1g} in size, so small that their "
+                f"products are lost: needed {_SMALLEST:.0e}, so multiply them by a constant first"
+            )
 
 
 def _describe_non_finite(x: Tensor, y: Tensor) -> str:

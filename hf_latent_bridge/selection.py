@@ -125,6 +125,54 @@ class Selection:
         if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
             raise ValueError("scores must be finite numbers")
 
+    def leaders(self) -> list[Trial]:
+        """The best trial of each type, the best type first."""
+        best: dict[str, Trial] = {}
+        for trial in self.trials:
+            known = best.get(trial.translator_type)
+            if known is None or trial.score > known.score:
+                best[trial.translator_type] = trial
+        return sorted(best.values(), key=lambda trial: -trial.score)
+
+    def curve(self) -> list[Trial]:
+        """The trials of the chosen type that differ from the choice in `alpha` alone, in order."""
+
+        def others(trial: Trial) -> dict[str, Any]:
+            return {name: value for name, value in trial.params.items() if name != "alpha"}
+
+        return [
+            trial
+            for trial in self.trials
+            if trial.translator_type == self.choice.translator_type
+            and others(trial) == others(self.choice)
+        ]
+
+    def plot(self, *, rows: int = 20, width: int = 40) -> str:
+        """The curve as lines of text: one bar for each penalty, from the score by chance on.
+
+        Args:
+            rows: About so many lines; the best and the chosen penalty are always there.
+            width: Characters of the longest bar.
+        """
+        curve = self.curve()
+        step = max(1, len(curve) // rows)
+        marks = {id(self.choice): "chosen", id(self.trials[self.best]): "best"}
+        if self.best == self.chosen:
+            marks = {id(self.choice): "best and chosen"}
+        shown = [t for number, t in enumerate(curve) if number % step == 0 or id(t) in marks]
+        low = max(min(trial.score for trial in shown), min(self.chance, 0.0))
+        high = max(trial.score for trial in shown)
+        lines = []
+        for trial in shown:
+            share = max(0.0, trial.score - low) / (high - low) if high > low else 1.0
+            name = _short(trial.params["alpha"]) if "alpha" in trial.params else "-"
+            mark = marks.get(id(trial), "")
+            bar = "█" * round(share * width)
+            lines.append(
+                f"{name:>9} {bar:{width}} {trial.score:.3f} ± {trial.error:.3f} {mark}".rstrip()
+            )
+        return "\n".join(lines)
+
     def __str__(self) -> str:
         """The choice in words."""
         choice, best = self.choice, self.trials[self.best]

@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from benchmarks import at_scale, decisions, encoding, fit, memory, quality, translate
+from benchmarks import at_scale, decisions, encoding, fit, hubness, maps, memory, quality, translate
 from common import run_command
 
 COMMANDS = {
@@ -16,7 +16,9 @@ COMMANDS = {
     "memory": memory,
     "at-scale": at_scale,
     "decisions": decisions,
+    "hubness": hubness,
     "quality": quality,
+    "maps": maps,
 }
 
 

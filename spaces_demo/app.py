@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "3")  # a silent Hub is given up after 12 seconds
+
 import gradio as gr
 import look
 from limits import MAX_UPLOAD

@@ -1,7 +1,6 @@
 """Checks a visitor's input, and turns every error into one sentence for them."""
 
 import functools
-import html
 import inspect
 import logging
 import re
@@ -12,8 +11,11 @@ import gradio as gr
 from gradio.data_classes import ImageData
 from PIL import Image, ImageOps
 
+from hf_latent_bridge.encoders.pictures import MAX_RATIO
 from hf_latent_bridge.errors import LatentBridgeError
 
+MAX_NAME = 200  # characters of a column, a split or a repo
+MAX_SENTENCE = 600
 MAX_TEXT = 2_000  # characters
 MAX_UPLOAD = "20mb"
 MAX_PIXELS = 2**24
@@ -21,9 +23,13 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 ENCODING: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "encode"}  # quick answers
 FITTING: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "fit"}  # slow ones, apart
 
+FAILED = "That did not work"
+
 P = ParamSpec("P")
 R = TypeVar("R")
 _log = logging.getLogger("spaces_demo")
+_OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
+_PLAIN = str.maketrans("<>", "\u2039\u203a")  # a notice in the page would take them for HTML
 _PATH = re.compile(r"(?<![\w/:])/(?:[^\s'\",;:()]+/)+")
 
 
@@ -31,8 +37,14 @@ class Refusal(gr.Error):
     """One sentence for the visitor."""
 
     def __init__(self, sentence: str) -> None:
-        plain = html.escape(_PATH.sub("", sentence.strip()), quote=False)
-        super().__init__(plain, title="That did not work", print_exception=False)
+        plain = _OBJECT.sub("it", _PATH.sub("", sentence.strip())).translate(_PLAIN)
+        if len(plain) > MAX_SENTENCE:
+            plain = plain[:MAX_SENTENCE] + " ..."
+        super().__init__(plain, title=FAILED, print_exception=False)
+
+
+class Unpublished(Refusal):
+    """A repo of the Space itself is not on this Hub."""
 
 
 def picture_upload(**options: Any) -> gr.Image:
@@ -85,11 +97,23 @@ def check_text(text: str | None, what: str = "a text") -> str:
     return stripped
 
 
+def check_name(text: str | None, what: str) -> str:
+    """The name without white space around it; it may be empty.
+
+    Raises:
+        Refusal: Longer than 200 characters.
+    """
+    stripped = text.strip() if isinstance(text, str) else ""
+    if len(stripped) > MAX_NAME:
+        raise Refusal(f"{what} may have {MAX_NAME} characters; this has {len(stripped):,}.")
+    return stripped
+
+
 def check_picture(path: str | None) -> Image.Image:
     """The picture in a file, upright, with its size looked at before its pixels are.
 
     Raises:
-        Refusal: No file, no picture, or one of more than 16.8 million pixels.
+        Refusal: No file, no picture, one of more than 16.8 million pixels or a narrow strip.
     """
     if not path:
         raise Refusal("Please choose a picture.")
@@ -97,7 +121,11 @@ def check_picture(path: str | None) -> Image.Image:
         with Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            if max(picture.size) > MAX_RATIO * min(picture.size):
+                raise Refusal(f"A picture's sides may differ up to {MAX_RATIO:,}-fold.")
             return ImageOps.exif_transpose(picture)
+    except Refusal:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Refusal(f"A picture may have up to {MAX_PIXELS / 1e6:.1f} million pixels.") from None
     except Exception:  # decoders of broken files raise anything
@@ -125,6 +153,22 @@ def check_number(value: Any, low: int, high: int, what: str) -> int:
     if not isinstance(value, int | float) or value != int(value) or not low <= value <= high:
         raise Refusal(f"{what} must be a whole number from {low:,} to {high:,}.")
     return int(value)
+
+
+def refused(function: Callable[..., Any], failed: Callable[[str], Any]) -> Callable[..., Any]:
+    """For the page: what `failed` makes of the sentence, in place of an error.
+
+    The page shows an error as a notice that goes after some seconds, and leaves the old results.
+    """
+
+    @functools.wraps(function)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except gr.Error as error:
+            return failed(str(error.message))
+
+    return answer
 
 
 def _refusal(error: Exception, action: str) -> gr.Error:

@@ -15,7 +15,7 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "monospace")
 
 CSS = """
 .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
-.tab-wrapper { overflow-x: auto; min-width: 0; height: auto !important; }
+.tab-wrapper { min-width: 0; height: auto !important; }
 .tabs { min-width: 0; }
 .tab-container { flex-wrap: wrap !important; height: auto !important; }
 .lede { font-size: 1.05rem; line-height: 1.5; max-width: 68ch; }

@@ -1,6 +1,8 @@
 """Loads encoders, translators, decoders and data of the Space, each once, on first use."""
 
+import re
 import threading
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import gradio as gr
 import numpy as np
 import torch
+from limits import Refusal, Unpublished
 from settings import Settings
 
 from hf_latent_bridge import (
@@ -18,9 +21,14 @@ from hf_latent_bridge import (
     load_decoder,
     load_encoder,
 )
+from hf_latent_bridge.errors import HubUnavailableError, RepoNotFoundError
+from hf_latent_bridge.vectors.datasets import load_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+NO_ANSWER = "The Hub does not answer; please try again in a minute."
+AWAY = 20  # seconds in which a Hub that did not answer is not asked again
 
 T = TypeVar("T")
 
@@ -47,7 +55,7 @@ class Repos:
     """The repos of the Space, and anything else that is worth making once.
 
     Two visitors who ask for the same thing at once wait for one load; after a failed load the next
-    visitor tries again.
+    visitor tries again. While the Hub is away they are told so at once.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -55,14 +63,20 @@ class Repos:
         self._loaded: dict[Hashable, Any] = {}
         self._locks: dict[Hashable, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._away = float("-inf")
 
     def once(self, key: Hashable, load: Callable[[], T]) -> T:
-        """The result of `load`, called the first time only."""
+        """The result of `load`, called the first time only.
+
+        Raises:
+            Unpublished: The Hub has no such repo.
+            Refusal: The Hub does not answer, or did not a moment ago.
+        """
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             if key not in self._loaded:
-                self._loaded[key] = load()
+                self._loaded[key] = self._from_the_hub(load)
             value: T = self._loaded[key]
         return value
 
@@ -92,13 +106,24 @@ class Repos:
         return LatentMap(torch.eye(source, target), torch.zeros(target))
 
     def _read(self, name: str, split: str) -> Latents:
-        from datasets import load_dataset
-
         repo_id = self.settings.repo_id(name)
-        data = load_dataset(repo_id, split=split, revision=self.settings.revisions.get(name))
+        data, _ = load_dataset(repo_id, split, revision=self.settings.revisions.get(name))
         vectors = data.with_format("numpy")
         columns = (np.asarray(vectors[side], dtype=np.float32) for side in ("source", "target"))
         return Latents(data.remove_columns(["source", "target"]), *columns)
+
+    def _from_the_hub(self, load: Callable[[], T]) -> T:
+        if time.monotonic() - self._away < AWAY:
+            raise Refusal(NO_ANSWER)
+        try:
+            return load()
+        except HubUnavailableError:
+            self._away = time.monotonic()
+            raise Refusal(NO_ANSWER) from None
+        except RepoNotFoundError as error:
+            found = re.search(r"'([\w.-]+/[\w.-]+)'", str(error))
+            name = found[1] if found else "a repo"
+            raise Unpublished(f"This needs {name}, which is not published on this Hub.") from None
 
     def _load(self, load: Callable[..., T], name: str) -> T:
         return load(self.settings.repo_id(name), revision=self.settings.revisions.get(name))

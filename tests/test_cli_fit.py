@@ -12,7 +12,13 @@ from processes import ON_CPUS, finished, torchrun
 from tiny_images import clip_repo, pictures
 
 import hf_latent_bridge
-from hf_latent_bridge import AffineTranslator, AutoTranslator, SpaceSpec, evaluate_latents
+from hf_latent_bridge import (
+    AffineTranslator,
+    AutoTranslator,
+    SpaceSpec,
+    evaluate_latents,
+    select_translator,
+)
 from hf_latent_bridge.errors import EncoderError
 
 # encoders with random weights tell nothing about each other
@@ -307,3 +313,59 @@ def test_two_processes_of_torchrun_fit_what_one_fits_and_the_first_speaks(fit, t
     two = AutoTranslator.from_pretrained(tmp_path / "two", device="cpu")
     np.testing.assert_allclose(two.map_.weight, alone.map_.weight, atol=1e-5)
     assert two.dataset_ == alone.dataset_
+
+
+# Selection --------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+@pytest.mark.parametrize("objective", ["reconstruction", "counterpart", "ranking"])
+def test_auto_chooses_a_type_and_its_parameters(objective, facts, files, tmp_path):
+    options = ["--type", "auto", "--objective", objective, "--output", tmp_path / "out"]
+    told = facts("fit", *files, *options)
+    loaded = AutoTranslator.from_pretrained(tmp_path / "out")
+    assert told["selection"] == loaded.selection_.to_dict()
+    assert told["selection"]["objective"] == objective
+    expected = select_translator(X, Y, objective=objective)
+    assert loaded.selection_.choice.translator_type == loaded.translator_type
+    np.testing.assert_allclose(loaded.transform(X), expected.transform(X), atol=1e-3)
+    assert facts("info", tmp_path / "out")["selection"] == told["selection"]
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_auto_for_classes_takes_the_labels_of_the_pairs_that_are_sampled(facts, tmp_path):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(80, 6))
+    rows = {"x": x.tolist(), "y": (x @ draw.normal(size=(6, 5))).tolist()}
+    rows["class"] = ["low" if row[0] < 0 else "high" for row in x]
+    datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "data")
+    columns = ["--source-column", "x", "--target-column", "y", "--precomputed", "both"]
+    pairs = ["--dataset", tmp_path / "data", *columns, "--max-pairs", 60]
+    auto = ["--type", "auto", "--objective", "classification", "--label-column", "class"]
+    told = facts("fit", *pairs, *auto, "--output", tmp_path / "out")
+    scores = [trial["score"] for trial in told["selection"]["trials"]]
+    assert told["selection"]["n_held_out"] == 60
+    assert max(scores) > 0.8  # labels of other rows would give 0.5
+
+
+NOT_TOGETHER = {
+    "an objective without auto": (["--objective", "ranking"], "for --type auto"),
+    "parameters beside auto": (
+        ["--type", "auto", "--param", "alpha=1"],
+        "--type auto chooses the parameters",
+    ),
+    "classes without labels": (
+        ["--type", "auto", "--objective", "classification"],
+        "needs --label-column or --decoder",
+    ),
+    "a decoder for another objective": (
+        ["--type", "auto", "--decoder", "me/head"],
+        "--decoder is for --objective classification",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NOT_TOGETHER)
+def test_options_of_a_selection_that_do_not_go_together_are_refused(what, files, refusal, tmp_path):
+    options, message = NOT_TOGETHER[what]
+    assert message in refusal("fit", *files, *options, "--output", tmp_path / "out")

@@ -217,10 +217,11 @@ def test_exif_orientation_is_honoured():
 DAMAGED = tiny.png(tiny.pictures(1)[0])
 BAD = {
     "truncated": (DAMAGED[: len(DAMAGED) // 2], "truncated"),
-    "no image": (b"GIF or so", "cannot identify"),
+    "no image": (b"GIF or so", "no known image format"),
     "no bytes": (b"", "no bytes"),
     "huge": (tiny.huge_png(20_000, 20_000), "exceeds|pixels"),
     "over the limit": (tiny.huge_png(8193, 8192), "8,193 by 8,192 pixels, needed at most"),
+    "thread": (Image.new("1", (1, 1001)), "1 by 1,001 pixels, needed sides that differ at most"),
     "empty": (Image.new("RGB", (0, 5)), "0 by 5"),
     "float": (Image.new("F", (2, 2)), "mode F: convert it"),
     "URL": ("https://example.org/a.png", "is a URL: download it first"),

@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, scipy and cases worked by hand; intervals cover the truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -110,6 +112,20 @@ def turn(width):
 
 
 OTHER = TARGET @ torch.from_numpy(RNG.normal(size=(6, 9))) + 0.5 + PREDICTED[:, :1]
+
+
+@pytest.mark.parametrize("size", [1e-11, 1e15])
+def test_cka_does_not_depend_on_the_size_of_the_latents(size):
+    x, y = (t.double() * size for t in (TARGET, OTHER))
+    assert metrics.linear_cka(moments(x, y)) == pytest.approx(gram_cka(TARGET, OTHER))
+    expected = metrics.debiased_linear_cka(TARGET.double(), OTHER.double())
+    assert metrics.debiased_linear_cka(x, y) == pytest.approx(expected)
+
+
+def test_cka_of_moments_whose_norms_underflow_together_is_the_same():
+    m = moments(TARGET.double(), OTHER.double())
+    near = replace(m, sxx=m.sxx * 1e-90, sxy=m.sxy * 1e-90, syy=m.syy * 1e-90)
+    assert metrics.linear_cka(near) == pytest.approx(gram_cka(TARGET, OTHER))
 
 
 def test_linear_cka_is_that_of_the_gram_matrices():

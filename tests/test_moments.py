@@ -145,6 +145,19 @@ def test_a_bad_value_is_refused_with_side_and_row(bad):
         PairedMoments.from_batch(X, y)
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("size", [1e-13, 1e-38, 1e-160])
+def test_values_whose_products_are_lost_are_refused(side, size):
+    x, y = torch.randn(2, 30, 4, dtype=torch.float64)
+    small, normal = size * x / x.abs().max(), y
+    pairs = (small, normal) if side == "source" else (normal, small)
+    with pytest.raises(InvalidLatentsError, match=f"the {side} latents are at most {size:.0e}"):
+        PairedMoments.from_batch(*pairs)
+    small[0] = 1e-12  # one value that is large enough
+    PairedMoments.from_batch(*pairs)
+    PairedMoments.from_batch(*(0 * rows for rows in pairs))
+
+
 def test_values_whose_products_overflow_are_refused():
     with pytest.raises(InvalidLatentsError, match="divide them"):
         PairedMoments.from_batch(X.float() * 1e30, Y.float())

@@ -38,6 +38,7 @@ from hf_latent_bridge.errors import (
     SelectionWarning,
     SolverError,
 )
+from hf_latent_bridge.files import read_config
 from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
@@ -220,7 +221,7 @@ DAMAGES = {
 def test_a_damaged_record_is_refused(damage, tmp_path):
     x, y = latents()
     AffineTranslator(alpha="auto").fit(x, y).save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     DAMAGES[damage](config["selection"])
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="selection"):
@@ -615,3 +616,34 @@ def test_a_checkpoint_of_another_choice_is_refused(tmp_path):
     fit_translator(choice(), None, None, (x, y), **options)
     with pytest.raises(CheckpointError, match="translator was"):
         fit_translator(choice(seed=1), None, None, (x, y), **options)
+
+
+def test_the_card_shows_the_curve_and_the_best_of_each_type(tmp_path):
+    x, y = latents()
+    winner = select_translator(x, y)
+    winner.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "## Selection" in card
+    assert "Chosen by cross-validation among" in card
+    assert winner.selection_.plot() in card
+    for trial in winner.selection_.leaders():
+        assert f"| `{trial.translator_type}` |" in card
+        assert f"{trial.score:.3f} ± {trial.error:.3f}" in card
+
+
+def test_the_plot_has_a_bar_for_each_penalty_and_marks_the_choice():
+    x, y = latents()
+    selection = AffineTranslator(alpha="auto").fit(x, y).selection_
+    lines = selection.plot(rows=15, width=30).splitlines()
+    assert len(selection.curve()) == 60
+    assert 15 <= len(lines) <= 22
+    (chosen,) = [line for line in lines if line.endswith("chosen")]
+    assert f"{selection.choice.score:.3f} ± {selection.choice.error:.3f}" in chosen
+    (best,) = [line for line in lines if "best" in line]
+    assert best.count("█") == max(line.count("█") for line in lines) == 30
+
+
+def test_a_card_without_a_selection_says_nothing_of_one(tmp_path):
+    x, y = latents()
+    OrthoTranslator().fit(x, y).save_pretrained(tmp_path)
+    assert "Selection" not in (tmp_path / "README.md").read_text()

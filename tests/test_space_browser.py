@@ -1,6 +1,7 @@
 """The Space in a real browser: every tab at both widths, light and dark."""
 
 import pytest
+from playwright.sync_api import expect
 from space.walk import WIDTHS, chromium, find_chromium, walk
 
 pytestmark = [
@@ -46,4 +47,56 @@ def test_a_search_needs_no_mouse(browser, space):
     page.keyboard.press("Enter")
     page.get_by_text("(overlap@").first.wait_for()
     assert page.locator(".toast-body.error").count() == 0
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_each_tab_is_where_a_finger_can_reach_it(browser, space, width):
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto(space.src)
+    page.get_by_role("tab").first.wait_for()
+    page.wait_for_timeout(1000)
+    reached = [tab.inner_text() for tab in page.get_by_role("tab").all() if on_top(tab)]
+    menu = page.locator(".overflow-menu > button").first
+    if menu.is_visible():
+        menu.click()
+        entries = page.locator(".overflow-dropdown button")
+        entries.first.wait_for()
+        reached += [entry.inner_text() for entry in entries.all() if on_top(entry)]
+    assert tuple(reached) == TABS
+    page.close()
+
+
+def on_top(element):
+    """Whether a touch at the middle of an element meets it, and nothing above it."""
+    return element.evaluate(
+        """element => {
+            const box = element.getBoundingClientRect();
+            const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+            return element.contains(document.elementFromPoint(x, y));
+        }"""
+    )
+
+
+def test_a_failed_fit_leaves_nothing_of_the_last_one_and_says_why(browser, space):
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(space.src)
+    page.get_by_role("tab", name="Fit your own").click()
+    page.get_by_role("tab", name="Vectors").click()
+    download = page.get_by_role("button", name="Download the translator")
+    page.get_by_text("Push it to the Hub").click()
+    push = page.get_by_role("button", name="Push", exact=True)
+    page.get_by_role("button", name="Try the vectors").click()
+    page.get_by_text("fitted on 100 pairs").wait_for()
+    expect(download).to_be_enabled()
+    expect(push).to_be_enabled()
+    page.get_by_label("Alpha, the ridge penalty").fill("1001")
+    page.get_by_role("button", name="Fit on vectors").click()
+    reason = page.get_by_text("Alpha must be a number from 0 to 1,000.")
+    reason.wait_for()
+    expect(reason).to_have_count(1)
+    expect(page.get_by_role("heading", name="That did not work")).to_be_visible()
+    expect(page.get_by_text("fitted on 100 pairs")).to_have_count(0)
+    expect(download).to_be_disabled()
+    expect(push).to_be_disabled()
     page.close()

@@ -1,7 +1,9 @@
 """Readers of vectors: the column that is meant, the rows asked for, and the other columns."""
 
+import gzip
 import json
 import sys
+import zipfile
 
 import datasets
 import numpy as np
@@ -416,3 +418,32 @@ def test_blanks_are_kept_where_they_do_not_follow_every_comma(tmp_path):
     (tmp_path / "a.csv").write_text('id,text,vector\n1, so,"[0.5, 1.5]"\n')
     (block,) = open_vectors(VectorSource(tmp_path / "a.csv")).blocks(payload=True)
     assert block.payload.objects(block.vectors)[0]["text"] == " so"
+
+
+def npy_header(shape):
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117) + b"\n"
+
+
+@pytest.mark.parametrize("shape", [(-1, 16), (1, -16), (-1, -16), (2**70, 16), (1, 2**64)])
+@pytest.mark.parametrize("suffix", [".npy", ".npy.gz", ".npz", ".safetensors"])
+def test_a_header_with_an_impossible_shape_is_refused(tmp_path, shape, suffix):
+    file, content = tmp_path / f"x{suffix}", npy_header(shape)
+    content += bytes(64)
+    if suffix == ".npz":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("x.npy", content)
+    elif suffix == ".safetensors":
+        entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 64]}
+        header = json.dumps({"x": entry}).encode()
+        file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(64))
+    else:
+        file.write_bytes(gzip.compress(content) if suffix == ".npy.gz" else content)
+    with pytest.raises(InvalidLatentsError, match=r"is not a whole .* or is damaged"):
+        open_vectors(VectorSource(str(file)))
+
+
+def test_a_file_of_brackets_is_refused(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InvalidLatentsError, match="recursion"):
+        open_vectors(VectorSource(str(tmp_path / "deep.json")))

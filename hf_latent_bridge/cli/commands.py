@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_latent_bridge.cli import inputs, shared
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import SharedSpace, Translator
+    from hf_latent_bridge import SharedSpace, Translator, TranslatorChoice
     from hf_latent_bridge.data.chunks import PairSource
     from hf_latent_bridge.encoders.base import EncoderLike
 
@@ -165,7 +165,7 @@ def info(args: argparse.Namespace) -> Result:
         facts = shown = shared.describe(loaded)
     else:
         facts = describe(loaded)
-        shown = facts | {"metrics": _scores(loaded.metrics_)}
+        shown = facts | {"metrics": _scores(loaded.metrics_), "selection": loaded.selection_}
     return facts, "\n".join(f"{key:16} {_plain(value)}" for key, value in shown.items())
 
 
@@ -184,6 +184,7 @@ def describe(translator: "Translator") -> dict[str, Any]:
         "source": translator.source_.to_dict(),
         "target": translator.target_.to_dict(),
         "n_pairs": translator.n_pairs_,
+        "selection": translator.selection_ and translator.selection_.to_dict(),
         "dataset": translator.dataset_,
         "metrics": translator.metrics_,
         "commit": translator.commit,
@@ -278,7 +279,7 @@ def fit(args: argparse.Namespace) -> Result:
     from hf_latent_bridge.fitting.processes import Processes
     from hf_latent_bridge.hub.published import check_save_directory
 
-    translator = _new_translator(args.type, args.param)
+    given_type = None if args.type == "auto" else _new_translator(args.type, args.param)
     check_save_directory(args.output)
     check_writable(Path(args.output))
     inputs.check_choice(args)
@@ -287,13 +288,18 @@ def fit(args: argparse.Namespace) -> Result:
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
     source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
-    _fit(translator, source, target, inputs.choose(args, pairs, source), args)
+    anchors = inputs.choose(args, pairs, source)
+    translator = _fit(
+        given_type or inputs.read_choice(args, anchors), source, target, anchors, args
+    )
     for side, facts in given.items():
         setattr(translator, f"{side}_", replace(getattr(translator, f"{side}_"), **facts))
     if not Processes.current().is_first:
         return {}, ""
     translator.save_pretrained(args.output)
     text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
+    if translator.selection_ is not None:
+        text += f"\n{translator.selection_}"
     if held_out is not None:
         options = {"batch_size": args.batch_size, "progress": args.progress}
         if (bank := translator.query_bank_) is not None:
@@ -305,17 +311,17 @@ def fit(args: argparse.Namespace) -> Result:
 
 
 def _fit(
-    translator: "Translator",
+    translator: "Translator | TranslatorChoice",
     source: "EncoderLike | None",
     target: "EncoderLike | None",
     pairs: "PairSource",
     args: argparse.Namespace,
-) -> None:
+) -> "Translator":
     import torch
 
     from hf_latent_bridge import fit_translator
 
-    fit_translator(
+    fitted: Translator = fit_translator(
         translator,
         source,
         target,
@@ -330,6 +336,7 @@ def _fit(
         bank_size=args.bank_size,
         progress=args.progress,
     )
+    return fitted
 
 
 def _new_translator(kind: str, params: Sequence[str]) -> "Translator":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import Encoder, Pairs
+    from hf_latent_bridge import Encoder, Pairs, TranslatorChoice
     from hf_latent_bridge.data.streams import StreamedPairs
     from hf_latent_bridge.encoders.base import EncoderLike
     from hf_latent_bridge.latents import Array
@@ -81,10 +81,35 @@ def check_choice(args: argparse.Namespace) -> None:
     """
     if args.evaluate_split and has_vectors(args):
         raise ValueError("--evaluate-split is a split of --dataset: use `latent-bridge evaluate`")
+    if args.type != "auto" and (args.objective or args.decoder):
+        raise ValueError("--objective and --decoder are for --type auto")
+    if args.type == "auto" and args.param:
+        raise ValueError("--type auto chooses the parameters: leave --param out")
+    by_class = args.objective == "classification"
+    if args.decoder and not by_class:
+        raise ValueError("--decoder is for --objective classification")
+    if by_class and not (args.decoder or args.label_column):
+        raise ValueError("--objective classification needs --label-column or --decoder")
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
     if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
         raise ValueError("--anchors balanced needs --label-column, and no --deduplicate")
+
+
+def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "TranslatorChoice":
+    """What `--type auto` is to do, with the labels of the chosen pairs."""
+    from hf_latent_bridge import Pairs, TranslatorChoice, load_decoder
+
+    labels = None
+    if args.objective == "classification" and args.label_column is not None:
+        if not isinstance(pairs, Pairs):
+            raise ValueError("--label-column needs pairs that can be read twice, not --stream")
+        every = _labels(args)
+        labels = list(every) if pairs.rows is None else [every[row] for row in pairs.rows.tolist()]
+    decoder = None if args.decoder is None else load_decoder(args.decoder)
+    return TranslatorChoice(
+        args.objective or "reconstruction", labels=labels, decoder=decoder, seed=args.seed
+    )
 
 
 def load_side(args: argparse.Namespace, side: str, name: Any, **own: Any) -> "EncoderLike | None":

@@ -67,7 +67,12 @@ def add_fit(command: Command) -> None:
     _add_choice(_add_pairs(command, "fit on a sample of N pairs"))
     _add_rows(command)
     method = command.add_argument_group("translator")
-    method.add_argument("--type", default="ortho", help="one of {types} (default: ortho)")
+    method.add_argument(
+        "--type",
+        default="ortho",
+        help="one of {types}; or auto for the one that does best on held-out pairs "
+        "(default: ortho)",
+    )
     method.add_argument(
         "--param",
         action="append",
@@ -81,6 +86,15 @@ def add_fit(command: Command) -> None:
         default=0,
         metavar="N",
         help="publish N translated source items with it, by which searches correct for hubs",
+    )
+    method.add_argument(
+        "--objective",
+        choices=("reconstruction", "counterpart", "ranking", "classification"),
+        help="what --type auto is to do best: R², the same item first, the target's own "
+        "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
+    )
+    method.add_argument(
+        "--decoder", metavar="REPO", help="head of the target for --objective classification"
     )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
     _add_gemm_dtype(_add_running(command))
@@ -167,7 +181,11 @@ def _add_choice(pairs: Group) -> None:
         default="uniform",
         help="how the sample is drawn (default: uniform)",
     )
-    pairs.add_argument("--label-column", metavar="COLUMN", help="classes for --anchors balanced")
+    pairs.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="classes for --anchors balanced and --objective classification",
+    )
     pairs.add_argument(
         "--deduplicate", action="store_true", help="leave out pairs that came before"
     )

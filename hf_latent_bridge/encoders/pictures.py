@@ -75,8 +75,14 @@ def count_pixels(item: Any, row: int = 0) -> int:
 
 @contextmanager
 def _named(row: int) -> Iterator[None]:
+    from PIL import UnidentifiedImageError
+
     try:
         yield
+    except UnidentifiedImageError as error:  # whose text is the address of an object
+        raise InvalidPairsError(
+            f"item {row} cannot be used as an image: its bytes are of no known image format"
+        ) from error
     except Exception as error:  # decoders of broken files raise anything
         reason = str(error) or type(error).__name__
         raise InvalidPairsError(f"item {row} cannot be used as an image: {reason}") from error

@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_latent_bridge._version import LIBRARY_NAME
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.metrics import NAMES
+from hf_latent_bridge.selection import Selection
 
 _BEGIN = "<!-- begin: written by hf-latent-bridge"
 _GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
@@ -117,6 +118,8 @@ def describe_dataset(dataset: Mapping[str, Any]) -> str:
 def _detail(key: str, value: Any) -> str:
     if key == "deduplicated":
         return _LABELS[key]
+    if key == "views":
+        return "columns " + ", ".join(f"{column} for {view}" for view, column in value.items())
     if key == "bad_rows_skipped":
         return f"{value:,} {_LABELS[key]}"
     return f"{_LABELS.get(key, key)} {value}"
@@ -152,6 +155,7 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "translator_type": config["translator_type"],
         "n_pairs": config["n_pairs"],
         "unrelated_pairs": config.get("unrelated_pairs", False),
+        "selection": _selection(config),
         "bank_size": config.get("bank_size", 0),
         "source": source,
         "target": target,
@@ -182,6 +186,11 @@ def _search_facts(search: Any) -> dict[str, Any]:
     return {"search_columns": columns, "search_rows": rows, **told}
 
 
+def _selection(config: Mapping[str, Any]) -> Selection | None:
+    """How the map was chosen; None where nothing was."""
+    return Selection.from_dict(config["selection"]) if "selection" in config else None
+
+
 def _made_of(config: Mapping[str, Any]) -> list[str]:
     """One line of Markdown for each translator that a composition was made of."""
     if config["translator_type"] != "composed":
@@ -206,6 +215,7 @@ def _space_data(config: Mapping[str, Any]) -> ModelCardData:
         pipeline_tag="feature-extraction",
         tags=["latent-translation", f"space:{config['space_type']}"],
         base_model=base_models or None,
+        datasets=_repo_ids(config["dataset"]) or None,
         base_model_relation="adapter" if base_models else None,
     )
 
@@ -215,8 +225,18 @@ def _space_facts(config: Mapping[str, Any], repo_id: str | None) -> dict[str, An
     return {
         "name": (repo_id or "shared space").rsplit("/", 1)[-1],
         "bits": max(config["information"].get("bits", ()), default=None),
+        "curve": _curve(config["information"]),
+        "dataset": describe_dataset(config["dataset"]),
         **{name: config[name] for name in ("space", "views", "params", "n_pairs")},
     }
+
+
+def _curve(information: Mapping[str, Any]) -> str:
+    """The held-out bits of each penalty, in one line; empty if none was chosen."""
+    if len(information.get("alphas", ())) < 2:
+        return ""
+    tried = zip(information["alphas"], information["bits"], strict=True)
+    return ", ".join(f"{bits:.1f} with alpha={alpha:g}" for alpha, bits in tried)
 
 
 def _component_data(config: Mapping[str, Any], repo_id: str | None) -> ModelCardData:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 import tempfile
 import weakref
 import zipfile
@@ -58,6 +59,11 @@ class Layout:
     column_major: bool = False
     bfloat16: bool = False
     row_header: int = 0
+
+    def __post_init__(self) -> None:
+        counts = (*self.shape, self.offset)
+        if not all(type(count) is int and count >= 0 for count in counts) or self.end > sys.maxsize:
+            raise ValueError(f"its header announces a matrix of shape {self.shape}")
 
     @property
     def row_bytes(self) -> int:

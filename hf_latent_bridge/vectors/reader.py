@@ -22,7 +22,17 @@ from hf_latent_bridge.errors import BadRowError, InvalidLatentsError, LatentBrid
 
 _TICK = 20_000_000  # nanoseconds; Linux counts in steps of up to 10 ms
 Scale = float | Literal["binary"]
-_BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile, struct.error, zlib.error)
+_BROKEN = (
+    ValueError,
+    TypeError,
+    KeyError,
+    OSError,
+    EOFError,
+    RecursionError,
+    BadZipFile,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)

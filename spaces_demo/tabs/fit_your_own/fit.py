@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from limits import Refusal, check_choice, check_number
+from limits import FAILED, Refusal, check_choice, check_number
 from methods import methods
 
 from hf_latent_bridge import (
@@ -45,15 +45,17 @@ class Method:
         name: Type of the translator.
         alpha: Ridge penalty, for a type that has one.
         anchors: On how many pairs at most.
+        most: The most anchors that may be asked for.
     """
 
     name: str
     alpha: float
     anchors: int
+    most: int = MAX_ANCHORS
 
     def __post_init__(self) -> None:
         check_choice(self.name, methods(), "The method")
-        check_number(self.anchors, LEAST, MAX_ANCHORS, "The number of anchors")
+        check_number(self.anchors, LEAST, self.most, "The number of anchors")
         if not isinstance(self.alpha, int | float) or not 0 <= self.alpha <= MAX_ALPHA:
             raise Refusal(f"Alpha must be a number from 0 to {MAX_ALPHA:,.0f}.")
 
@@ -180,6 +182,12 @@ def summary(method: Method, found: Fit, clock: Clock) -> dict[str, Any]:
         "notes": [EXPLAINED],
         "scores": scores,
     }
+
+
+def failure(sentence: str) -> dict[str, Any]:
+    """What the tab shows in place of a report."""
+    empty: dict[str, Any] = {name: [] for name in ("columns", "rows", "notes")}
+    return {"title": FAILED, "note": "", "warnings": [sentence], **empty}
 
 
 def _cell(value: float | None, spread: str = "") -> dict[str, str]:

@@ -9,12 +9,10 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import httpx2
 import numpy as np
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
-from limits import MAX_TEXT, Refusal, check_choice
+from limits import MAX_TEXT, Refusal, Unpublished, check_choice, check_name
 from repos import Repos
 
 from hf_latent_bridge import Pairs, load_encoder, load_pairs
@@ -24,7 +22,14 @@ from hf_latent_bridge.encoders.modality import (
     find_modality,
     modality_of_item,
 )
-from hf_latent_bridge.errors import EncoderError, InvalidPairsError, RepoNotFoundError
+from hf_latent_bridge.errors import (
+    EncoderError,
+    HubUnavailableError,
+    InvalidPairsError,
+    RepoAccessError,
+    RepoNotFoundError,
+)
+from hf_latent_bridge.hub.client import clear_errors
 from hf_latent_bridge.vectors.datasets import load_dataset
 from tabs.fit_your_own.fit import Clock
 from tabs.fit_your_own.uploads import check_files, read_table
@@ -59,6 +64,7 @@ class Side:
     def __post_init__(self) -> None:
         check_choice(self.modality, MODALITIES, "The kind of items")
         check_repo_id(self.encoder, f"{self.modality} encoder")
+        check_name(self.column, "The name of a column")
 
     @property
     def kind(self) -> Modality:
@@ -80,6 +86,9 @@ class Table:
     split: str
     file: str | None = None
 
+    def __post_init__(self) -> None:
+        check_name(self.split, "The name of a split")
+
 
 class Hub:
     """The repos that a visitor may name: the Space's own, and public ones of any owner.
@@ -95,7 +104,7 @@ class Hub:
         """The encoders of the Space's own translators, by modality; of those that are published."""
         known: dict[str, list[str]] = {name: [] for name in MODALITIES}
         for name in ("minilm-to-mpnet", "title-to-picture"):
-            with suppress(RepoNotFoundError):
+            with suppress(Unpublished):
                 translator = self._repos.translator(name)
                 for space in (translator.source_, translator.target_):
                     if space.repo_id not in known[str(space.modality)]:
@@ -172,12 +181,13 @@ def download_size(repo_id: str, kind: Literal["model", "dataset"], token: bool |
         Refusal: No such public repo, or the Hub cannot be reached.
     """
     try:
-        api = HfApi(token=token)
-        describe = api.model_info if kind == "model" else api.dataset_info
-        info = describe(repo_id, files_metadata=True)
-    except RepositoryNotFoundError:
+        with clear_errors(repo_id, token=token):
+            api = HfApi(token=token)
+            describe = api.model_info if kind == "model" else api.dataset_info
+            info = describe(repo_id, files_metadata=True)
+    except (RepoNotFoundError, RepoAccessError):
         raise Refusal(f"There is no public {kind} {repo_id} on the Hub.") from None
-    except (OSError, httpx2.TransportError):
+    except HubUnavailableError:
         raise Refusal(f"The Hub does not answer for {repo_id}; please try again.") from None
     sizes: Counter[str] = Counter()
     for file in info.siblings or ():

@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 from limits import Refusal
 
 from hf_latent_bridge import AutoTranslator, Report, Translator
-from hf_latent_bridge.errors import RepoAccessError
+from hf_latent_bridge.errors import HubUnavailableError, RepoAccessError
+from hf_latent_bridge.hub.client import clear_errors
 from tabs.fit_your_own.items import check_repo_id
 
 _TOKEN = re.compile(r"hf_[A-Za-z0-9._-]{3,2000}")
@@ -48,7 +48,9 @@ def push(archive: str | None, repo_id: str, token: str, private: bool) -> list[d
     token = token.strip()
     try:
         commit = _push_new(archive, repo_id, token=token, private=private is not False)
-    except (RepoAccessError, HfHubHTTPError):
+    except HubUnavailableError:
+        raise Refusal(f"The Hub does not answer for {repo_id}; please try again later.") from None
+    except RepoAccessError:
         raise Refusal(
             f"The Hub does not let this token write {repo_id}: it takes a valid token with the "
             "permission to write there."
@@ -61,7 +63,9 @@ def push(archive: str | None, repo_id: str, token: str, private: bool) -> list[d
 
 
 def _push_new(archive: str, repo_id: str, *, token: str, private: bool) -> str:
-    if HfApi(token=token).repo_exists(repo_id):
+    with clear_errors(repo_id, token=token):
+        exists = HfApi(token=token).repo_exists(repo_id)
+    if exists:
         raise Refusal(f"{repo_id} exists already: choose a new name, nothing is overwritten.")
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(archive, folder)

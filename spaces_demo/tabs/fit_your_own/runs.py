@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from gradio.utils import get_upload_folder
-from limits import check_number
 
 from hf_latent_bridge import Pairs
-from tabs.fit_your_own.fit import LEAST, Clock, Fit, Method, fit, summary, wanted_rows
-from tabs.fit_your_own.items import MAX_ANCHORS, Hub, Progress, Side, Table, check_items, encode
+from tabs.fit_your_own.fit import Clock, Fit, Method, fit, summary, wanted_rows
+from tabs.fit_your_own.items import Hub, Progress, Side, Table, check_items, encode
 from tabs.fit_your_own.publish import save
 from tabs.fit_your_own.uploads import read_vectors
 
@@ -40,7 +39,7 @@ def fit_on_items(
         The report, and the zip file of the translator twice: to download and to remember.
     """
     clock = Clock()
-    n = wanted_rows(check_number(method.anchors, LEAST, MAX_ANCHORS, "For items, the anchors"))
+    n = wanted_rows(method.anchors)
     progress(None, desc="Reading the items")
     pairs = hub.first_rows(table, *sides, n)
     (items,) = pairs.batches(len(pairs))

@@ -1,13 +1,14 @@
 """Fit your own: the forms that take a visitor's items or vectors, and the result."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import look
 import numpy as np
-from limits import FITTING, answering
+from limits import FAILED, FITTING, answering, refused
 from methods import methods
 from repos import Repos
 
@@ -15,8 +16,8 @@ from hf_latent_bridge.encoders.modality import MODALITIES
 from hf_latent_bridge.encoders.text import TEXT
 from hf_latent_bridge.errors import LatentBridgeError
 from hf_latent_bridge.vectors.formats import plain_suffixes
-from tabs.fit_your_own.fit import Method
-from tabs.fit_your_own.items import Hub, Side, Table
+from tabs.fit_your_own.fit import Method, failure
+from tabs.fit_your_own.items import MAX_ANCHORS, Hub, Side, Table
 from tabs.fit_your_own.publish import push
 from tabs.fit_your_own.runs import Result, fit_on_items, fit_on_vectors
 
@@ -109,15 +110,15 @@ def _items_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -
             Side(source_modality, source_encoder, source_column, source_files or ()),
             Side(target_modality, target_encoder, target_column, target_files or ()),
         )
-        how = Method(method, alpha, anchors)
+        how = Method(method, alpha, anchors, MAX_ANCHORS)
         return fit_on_items(hub, sides, Table(dataset, split, table), how, progress)
 
     button = gr.Button("Fit on items", variant="primary")
-    button.click(fit_items, inputs, api_name="fit_items", **event)
+    shown = _offer(button, fit_items, inputs, event)
     look.examples(
         list(EXAMPLES.values()),
         how,
-        function=fit_items,
+        function=shown,
         inputs=inputs,
         labels=list(EXAMPLES),
         **event,
@@ -127,8 +128,7 @@ def _items_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -
         return [_choices(hub, name, side) for side, name in enumerate(modalities)]
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    gr.on(None, known, list(kinds), list(encoders), **quiet)
-    gr.on([kind.input for kind in kinds], known, list(kinds), list(encoders), **quiet)
+    gr.on(None, known, list(kinds), list(encoders), **quiet)  # at the start and at each change
 
 
 def _side_form(name: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.File]:
@@ -176,9 +176,26 @@ def _vectors_form(repos: Repos, how: list[Any], event: dict[str, Any]) -> None:
     with gr.Row():
         button = gr.Button("Fit on vectors", variant="primary")
         sample = gr.Button("Try the vectors of 1,000 news articles")
-    button.click(fit_vectors, inputs, api_name="fit_vectors", **event)
+    shown = _offer(button, fit_vectors, inputs, event)
     loaded = sample.click(news_vectors, None, [source, target], api_visibility="private")
-    loaded.success(fit_vectors, inputs, api_visibility="private", **event)
+    loaded.success(shown, inputs, api_visibility="private", **event)
+
+
+def _offer(
+    button: gr.Button, fit: Callable[..., Result], inputs: list[Any], event: dict[str, Any]
+) -> Callable[..., Any]:
+    """Fits at a click; a failure takes the place of the report and of the translator.
+
+    The API has an endpoint of its own, which raises an error instead.
+
+    Returns:
+        The function of the click.
+    """
+    shown = refused(fit, lambda sentence: (failure(sentence), None, None))
+    gr.Button(visible=False).click(fit, inputs, api_name=fit.__name__, **event)
+    private: dict[str, Any] = {"api_name": f"{fit.__name__}_click", "api_visibility": "private"}
+    button.click(shown, inputs, **private, **event)
+    return shown
 
 
 def _news_files(repos: Repos) -> tuple[str, str]:
@@ -212,6 +229,9 @@ def _push_form(archive: gr.State) -> gr.Button:
         return push(archive, repo_id, token, private)
 
     inputs = [archive, repo_id, token, private]
-    event = button.click(push_translator, inputs, pushed, api_name="push_translator", **PUSHING)
+    endpoint = gr.Button(visible=False)
+    endpoint.click(push_translator, inputs, pushed, api_name="push_translator", **PUSHING)
+    shown = refused(push_translator, lambda sentence: [{"name": FAILED, "value": sentence}])
+    event = button.click(shown, inputs, pushed, api_visibility="private", **PUSHING)
     event.then(lambda: "", None, token, api_visibility="private", show_progress="hidden")
     return button

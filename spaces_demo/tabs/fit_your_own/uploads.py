@@ -11,6 +11,8 @@ import numpy as np
 from limits import Refusal
 
 from hf_latent_bridge import Pairs, load_pairs
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.latents import as_tensor
 from hf_latent_bridge.vectors.formats import plain_suffixes
 
 MAX_VECTORS = 20 * 2**20  # bytes
@@ -36,13 +38,19 @@ def read_vectors(source: str | None, target: str | None) -> Pairs:
     if len(stored) > MAX_ROWS:
         raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
     for file, column in zip(files, (stored.source, stored.target), strict=True):
-        width = np.shape(column)[1]
+        width = _width(file, column)
         if not 1 <= width <= MAX_WIDTH:
             raise Refusal(
                 f"{file.name} is {width:,} wide; vectors may have 1 to {MAX_WIDTH:,} columns."
             )
-    whole: list[Any] = [np.asarray(column[:]) for column in (stored.source, stored.target)]
-    for file, vectors in zip(files, whole, strict=True):
+    whole: list[Any] = []
+    for file, column in zip(files, (stored.source, stored.target), strict=True):
+        rows: Any = column[:]
+        try:
+            vectors = as_tensor(rows).numpy()
+        except InvalidLatentsError as error:
+            raise Refusal(f"{file.name} holds no matrix: {error}.") from None
+        whole.append(vectors)
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
             raise Refusal(
@@ -87,10 +95,19 @@ def read_table(path: str, source: str, target: str) -> Pairs:
     if len(rows) > MAX_TABLE_ROWS:
         raise Refusal(f"A csv may have {MAX_TABLE_ROWS:,} rows; this one has more.")
     for name in (source, target):
-        if columns.count(name) != 1:
+        if (count := columns.count(name)) > 1:
+            raise Refusal(f"{file.name} has {count} columns named {name!r}: rename all but one.")
+        if not count:
             known = ", ".join(repr(column[:40]) for column in columns[:20])
             raise Refusal(f"{file.name} has the columns {known or '(none)'}, and not {name!r}.")
     return Pairs([row[source] for row in rows], [row[target] for row in rows])
+
+
+def _width(file: Path, column: Any) -> int:
+    try:
+        return int(np.shape(column)[1])
+    except (ValueError, IndexError):
+        raise Refusal(f"{file.name} holds no matrix: its rows are not all of one width.") from None
 
 
 def _vector_file(path: str | None, side: str) -> Path:

@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
 from limits import Refusal
 from repos import Latents, Repos
 
 from hf_latent_bridge import AutoTranslator, LatentMap, SpaceSpec, Translator
+from hf_latent_bridge.errors import (
+    ConfigError,
+    HubUnavailableError,
+    RepoAccessError,
+    RepoNotFoundError,
+)
+from hf_latent_bridge.hub.client import clear_errors
 
-REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 MAX_CONFIG = 2**20  # bytes
 MAX_WEIGHTS = 2**25  # bytes: a float32 map between two spaces of 2,896 dimensions
 LATENTS = {
@@ -27,6 +33,7 @@ LATENTS = {
 }
 SHOWN = 48  # items in the projection
 MAX_SCORES, MAX_NAME = 20, 40
+MAX_LINES, MAX_LINE = 40, 100  # of the curve of a selection
 BINS = 40  # of cosines between -1 and 1
 FEW_PAIRS = 100
 
@@ -57,6 +64,7 @@ def inspect_repo(repos: Repos, repo_id: str | None) -> Numbers:
         "dataset": translator.dataset_,
         "n_test_pairs": _number(translator.metrics_, "n_pairs"),
         "scores": scores,
+        "selection": read_selection(translator),
         "singular_values": spectrum.tolist(),
         "rank": int((spectrum > spectrum[0] * 1e-5).sum()),
     }
@@ -90,7 +98,12 @@ def open_translator(repos: Repos, repo_id: str | None) -> Translator:
     if Path(name).exists():
         raise Refusal("This id cannot be looked up here: please try another repo.")
     with tempfile.TemporaryDirectory() as folder:  # visitors' repos are not kept
-        return AutoTranslator.from_pretrained(name, revision=commit, token=False, cache_dir=folder)
+        try:
+            load = AutoTranslator.from_pretrained
+            return load(name, revision=commit, token=False, cache_dir=folder)
+        except (ConfigError, RepoNotFoundError) as error:
+            reason = str(error).removeprefix(f"{name}: ")
+            raise Refusal(f"{name} holds no translator: {reason}.") from None
 
 
 def read_scores(metrics: Any) -> list[Numbers]:
@@ -109,6 +122,15 @@ def read_scores(metrics: Any) -> list[Numbers]:
         for name in names
         if len(name) <= MAX_NAME and _number(metrics, "translated", name) is not None
     ]
+
+
+def read_selection(translator: Translator) -> Numbers | None:
+    """How the map was chosen by cross-validation, and the curve as text; None where it was not."""
+    selection = translator.selection_
+    if selection is None:
+        return None
+    lines = [line[:MAX_LINE] for line in selection.plot().splitlines()[:MAX_LINES]]
+    return {"summary": str(selection)[: 3 * MAX_LINE], "curve": "\n".join(lines)}
 
 
 def find_weaknesses(numbers: Numbers) -> list[str]:
@@ -149,7 +171,10 @@ def look_at_items(repos: Repos, translator: Translator) -> Numbers:
 def find_latents(repos: Repos, translator: Translator) -> Latents | None:
     """Published latents of the two spaces that a translator joins, in either direction."""
     for name, data in LATENTS.items():
-        own = repos.translator(name)
+        try:
+            own = repos.translator(name)
+        except Refusal:  # a part of the Space is missing, which says nothing about this repo
+            continue
         ends = own.source_, own.target_
         if _same(translator.source_, ends[0]) and _same(translator.target_, ends[1]):
             return repos.latents(data, "test")
@@ -206,10 +231,11 @@ def _names(items: Latents) -> list[str]:
 def _check_size(name: str) -> str:
     """The newest commit of a public repo, if its files are small enough to download."""
     try:
-        info = HfApi(token=False).model_info(name, files_metadata=True, timeout=10)
-    except RepositoryNotFoundError:
+        with clear_errors(name, token=False):
+            info = HfApi(token=False).model_info(name, files_metadata=True)
+    except (RepoNotFoundError, RepoAccessError):
         raise Refusal(f"There is no public repo {name} on this Hub.") from None
-    except Exception:  # the client raises many things when the Hub does not answer
+    except HubUnavailableError:
         raise Refusal("The Hub did not answer; please try again in a moment.") from None
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     for file, most in (("config.json", MAX_CONFIG), ("model.safetensors", MAX_WEIGHTS)):

@@ -1,7 +1,5 @@
 """Finds pictures by a text and captions by a picture, and labels a picture."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import look
@@ -10,7 +8,6 @@ from PIL import Image
 from repos import Repos
 
 from hf_latent_bridge import Translator, zero_shot
-from hf_latent_bridge.errors import RepoNotFoundError
 
 TOP_K = 8
 CAPTIONS = 5
@@ -32,9 +29,8 @@ def choose_pictures(repos: Repos) -> Shown:
         chosen = range(0, len(rows), max(1, len(rows) // SAMPLES))[:SAMPLES]
         return [(rows[row]["image"], rows[row]["title"]) for row in chosen]
 
-    with published(repos):
-        repos.decoder("picture-index")
-        return repos.once("samples of demo-pictures", load)
+    repos.decoder("picture-index")
+    return repos.once("samples of demo-pictures", load)
 
 
 def find_by_text(repos: Repos, text: str) -> tuple[Shown, Facts]:
@@ -43,10 +39,9 @@ def find_by_text(repos: Repos, text: str) -> tuple[Shown, Facts]:
     The pictures were encoded by a network that has never seen a text.
     """
     text = check_text(text, "a text")
-    with published(repos):
-        translator, index = repos.translator("title-to-picture"), repos.decoder("picture-index")
-        rows = repos.latents("demo-pictures", "test").rows
-        encoder = repos.encoder(translator.source_)
+    translator, index = repos.translator("title-to-picture"), repos.decoder("picture-index")
+    rows = repos.latents("demo-pictures", "test").rows
+    encoder = repos.encoder(translator.source_)
     facts: Facts = []
     with look.timed(facts, "text encoded in"):
         latents = encoder.encode([text])
@@ -61,9 +56,8 @@ def find_by_text(repos: Repos, text: str) -> tuple[Shown, Facts]:
 
 def find_by_picture(repos: Repos, picture: Image.Image) -> tuple[Ranked, Facts]:
     """The titles that are nearest to a picture, and facts about the search."""
-    with published(repos):
-        translator, index = repos.translator("picture-to-title"), repos.decoder("title-index")
-        encoder = repos.encoder(translator.source_)
+    translator, index = repos.translator("picture-to-title"), repos.decoder("title-index")
+    encoder = repos.encoder(translator.source_)
     facts: Facts = []
     with look.timed(facts, "picture encoded in"):
         latents = encoder.encode([picture])
@@ -80,11 +74,10 @@ def find_by_picture(repos: Repos, picture: Image.Image) -> tuple[Ranked, Facts]:
 def label_picture(repos: Repos, picture: Image.Image, labels: str) -> tuple[Bars, Facts]:
     """How near a picture is to each of the visitor's labels, and the time it took."""
     names = read_labels(labels)
-    with published(repos):
-        translator = repos.translator("picture-to-title")
-        encoder, text_encoder = (
-            repos.encoder(space) for space in (translator.source_, translator.target_)
-        )
+    translator = repos.translator("picture-to-title")
+    encoder, text_encoder = (
+        repos.encoder(space) for space in (translator.source_, translator.target_)
+    )
     facts: Facts = []
     with look.timed(facts, f"{len(names)} labels encoded in"):
         classify = zero_shot(encoder, translator, text_encoder, names)
@@ -129,15 +122,3 @@ def measured(translator: Translator, counterpart: str, items: str) -> Facts:
         {"name": name, "value": f"{100 * scores['translated']['recall@10']:.0f} % of {items}"},
         {"name": "by chance", "value": f"{100 * scores['shuffled']['recall@10']:.1f} %"},
     ]
-
-
-@contextmanager
-def published(repos: Repos) -> Iterator[None]:
-    """Refuses with a sentence if the pictures are not on this Hub."""
-    try:
-        yield
-    except RepoNotFoundError:
-        raise Refusal(
-            "The pictures of this tab are not published on this Hub: needed "
-            f"{repos.settings.repo_id('demo-pictures')} and the repos made from it."
-        ) from None
