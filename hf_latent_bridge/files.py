@@ -22,6 +22,7 @@ from hf_latent_bridge.names import check_name
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
+CONFIG_SEAL = "config_sha256"  # the field that holds the hash of all others; 0.1.0 wrote none
 _MOST_LEVELS = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,7 +46,9 @@ def to_json(config: Mapping[str, Any]) -> bytes:
         ConfigError: The config holds a value that JSON does not have, or keys that are not texts.
     """
     try:
-        content = json.dumps(config, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+        plain = json.loads(json.dumps(config, allow_nan=False))
+        sealed = {**plain, CONFIG_SEAL: _hash_of_json(plain)}
+        content = json.dumps(sealed, indent=2, sort_keys=True).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{CONFIG_NAME} holds JSON values only, so params, dataset and metrics must be "
@@ -81,7 +84,8 @@ def parse_config(content: bytes, where: str) -> dict[str, Any]:
         where: The file, for the error.
 
     Raises:
-        ConfigError: It is not a JSON object, or holds an integer of more than 64 bits.
+        ConfigError: It is not a JSON object, holds an integer of more than 64 bits, or has not the
+            hash that it states.
     """
     config = parse_json(content, where)
     if not isinstance(config, dict):
@@ -89,6 +93,12 @@ def parse_config(content: bytes, where: str) -> dict[str, Any]:
     for key, value in _leaves(config):
         if isinstance(value, int) and not -(2**63) <= value < 2**64:
             raise ConfigError(f"{where}: {key} must fit in 64 bits, got an integer beyond that")
+    stated = config.pop(CONFIG_SEAL, None)
+    if stated is not None and stated != _hash_of_json(config):
+        raise ConfigError(
+            f"{where} was damaged or changed after it was saved: save or download it again, or, if "
+            f"the change was meant, delete the field {CONFIG_SEAL}"
+        )
     return config
 
 

@@ -330,9 +330,9 @@ def test_auto_for_classes_takes_the_labels_of_the_pairs_that_are_sampled(facts, 
     x = draw.normal(size=(80, 6))
     rows = {"x": x.tolist(), "y": (x @ draw.normal(size=(6, 5))).tolist()}
     rows["class"] = ["low" if row[0] < 0 else "high" for row in x]
-    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "data" / "train.parquet")
+    datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "data")
     columns = ["--source-column", "x", "--target-column", "y", "--precomputed", "both"]
-    pairs = ["--dataset", tmp_path / "data", "--split", "train", *columns, "--max-pairs", 60]
+    pairs = ["--dataset", tmp_path / "data", *columns, "--max-pairs", 60]
     auto = ["--type", "auto", "--objective", "classification", "--label-column", "class"]
     told = facts("fit", *pairs, *auto, "--output", tmp_path / "out")
     scores = [trial["score"] for trial in told["selection"]["trials"]]

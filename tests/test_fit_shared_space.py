@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from tiny_images import clip_repo, pictures
 from tiny_models import DE, EN, sentence_repo, sentences, text_dataset_repo
 
@@ -85,6 +86,19 @@ def test_encoders_of_one_text_column_meet_and_are_recorded(tmp_path):
     assert again.dataset_["repo_id"] == text_dataset_repo()
     alone = AutoTranslator.from_pretrained(tmp_path, subfolder="two")
     assert alone.dataset_ == again.dataset_
+    card = (tmp_path / "README.md").read_text()
+    assert f"items of `{text_dataset_repo()}`" in card
+    assert "columns text for one, text for two, text for three" in card
+    assert ModelCard(card).data.datasets == [text_dataset_repo()]
+
+
+def test_the_card_says_how_much_the_encoders_share(tmp_path):
+    space = fit_shared_space(dict.fromkeys("abc"), latents(), 4)
+    space.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    curve = space.information_
+    assert f"the encoders tell {max(curve.bits):.1f} bits about each other" in card
+    assert f"{curve.bits[3]:.1f} with alpha=1, " in card
 
 
 def test_a_list_of_texts_is_read_by_all_encoders():

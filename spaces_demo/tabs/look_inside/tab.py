@@ -46,9 +46,19 @@ REPORT = """
 {{#each value.scores}}<tr><th scope="row">{{this.score}}</th><td><b>{{this.translated}}</b></td>
 <td>{{this.interval}}</td><td>{{this.untranslated}}</td><td>{{this.chance}}</td><td>{{this.p}}</td>
 </tr>{{/each}}</table></div>{{/if}}
+{{#if value.selection}}<p>Chosen by cross-validation: {{value.selection.summary}}.</p>
+<div class="wide"><pre aria-label="held-out score by penalty">{{value.selection.curve}}</pre></div>
+{{/if}}
 </section>
 """
-EMPTY: Numbers = {"title": "", "note": "", "warnings": [], "spaces": [], "scores": []}
+EMPTY: Numbers = {
+    "title": "",
+    "note": "",
+    "warnings": [],
+    "spaces": [],
+    "scores": [],
+    "selection": None,
+}
 
 
 def build(repos: Repos) -> None:
@@ -147,6 +157,7 @@ def _report(numbers: Numbers) -> Numbers:
         "warnings": numbers["warnings"],
         "spaces": [_space(side, numbers[side]) for side in ("source", "target")],
         "scores": [_score(score) for score in numbers["scores"]],
+        "selection": numbers["selection"],
     }
 
 
