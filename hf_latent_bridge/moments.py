@@ -67,7 +67,8 @@ class PairedMoments:
             full_syy: Keep all of Syy, which `swap` and metrics need; costs a third product.
 
         Raises:
-            InvalidLatentsError: No latents, wrong shapes, no rows, different devices, non-finite values, or
+            InvalidLatentsError: No latents, wrong shapes, no rows, different devices, non-finite
+                values, or
                 values so large or small that their products are lost.
         """
         x, y = as_tensor(x), as_tensor(y)
