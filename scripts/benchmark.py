@@ -12,6 +12,7 @@ from benchmarks import (
     encoding,
     fit,
     hubness,
+    maps,
     memory,
     quality,
     reliability,
@@ -28,6 +29,7 @@ COMMANDS = {
     "decisions": decisions,
     "hubness": hubness,
     "quality": quality,
+    "maps": maps,
     "reliability": reliability,
 }
 
