@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from benchmarks import at_scale, decisions, encoding, fit, hubness, memory, quality, translate
+from benchmarks import at_scale, decisions, encoding, fit, hubness, maps, memory, quality, translate
 from common import run_command
 
 COMMANDS = {
@@ -18,6 +18,7 @@ COMMANDS = {
     "decisions": decisions,
     "hubness": hubness,
     "quality": quality,
+    "maps": maps,
 }
 
 

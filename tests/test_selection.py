@@ -38,6 +38,7 @@ from hf_latent_bridge.errors import (
     SelectionWarning,
     SolverError,
 )
+from hf_latent_bridge.files import read_config
 from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
@@ -220,7 +221,7 @@ DAMAGES = {
 def test_a_damaged_record_is_refused(damage, tmp_path):
     x, y = latents()
     AffineTranslator(alpha="auto").fit(x, y).save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     DAMAGES[damage](config["selection"])
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="selection"):

@@ -135,15 +135,14 @@ class Checkpoint:
             InUseError: Another fit is using it.
             OSError: The folder cannot be written.
         """
-        with writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            check_writable(self._folder)
-        try:
-            with locked(self._path.with_name(f".{self._path.name}.claim"), self._path, patience=0):
-                yield
-        finally:
-            with contextlib.suppress(OSError):  # it holds a checkpoint
-                self._folder.rmdir()
+        with contextlib.ExitStack() as held:
+            held.callback(self._remove_if_empty)
+            with writing(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                check_writable(self._folder)
+                lock = self._path.with_name(f".{self._path.name}.claim")
+                held.enter_context(locked(lock, self._path, patience=0))
+            yield
 
     def save(self, state: FitState) -> None:
         """Writes the state, in one step."""
@@ -176,6 +175,10 @@ class Checkpoint:
         with contextlib.suppress(OSError):  # what stays is harmless: the fit would end at once
             for path in (*self._folder.glob(files), *self._folder.glob(f".{files}.*")):
                 path.unlink(missing_ok=True)
+        self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):  # it holds something
             self._folder.rmdir()
 
     def _check(self, found: dict[str, Any]) -> None:
