@@ -241,6 +241,14 @@ def test_bad_rows_are_skipped_counted_and_listed_when_asked_for(fit, files, tmp_
     assert json.loads(line) == {"row": 25, "side": "source", "reason": "holds NaN or infinity"}
 
 
+def test_an_evaluation_stops_at_a_bad_row_or_skips_it(fit, files, facts, refusal, tmp_path):
+    fit(*files)
+    spoil(tmp_path)
+    arguments = ["evaluate", tmp_path / "out", *files, "--bootstrap", 10, "--permutations", 10]
+    assert "row 25 of the source column" in refusal(*arguments)
+    assert facts(*arguments, "--on-bad-row", "skip")["n_pairs"] == 49
+
+
 def test_a_stopped_fit_leaves_a_checkpoint_and_a_changed_one_does_not_go_on(
     fit, files, refusal, tmp_path
 ):
