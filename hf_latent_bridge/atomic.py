@@ -78,9 +78,9 @@ def locked(path: Path, what: object, *, patience: float = PATIENCE) -> Iterator[
 
     if not path.parent.is_dir():  # the lock would make it
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
-    lock = FileLock(path)
+    lock = FileLock(path, timeout=patience)
     try:
-        lock.acquire(timeout=patience)
+        lock.acquire()
     except Timeout as error:
         waited = f" and was not done after {patience:g} seconds" if patience else ""
         raise InUseError(
