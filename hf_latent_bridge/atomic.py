@@ -80,7 +80,7 @@ def locked(path: Path, what: object, *, patience: float = PATIENCE) -> Iterator[
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     lock = FileLock(path, timeout=patience)
     try:
-        lock.acquire()
+        lock.acquire(timeout=patience)
     except Timeout as error:
         waited = f" and was not done after {patience:g} seconds" if patience else ""
         raise InUseError(
