@@ -13,6 +13,8 @@ import gradio as gr
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "monospace")
 
+SCORE_NAMES = {"r2": "R²", "mrr": "MRR"}
+
 CSS = """
 .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
 .tab-wrapper { min-width: 0; height: auto !important; }
@@ -45,7 +47,11 @@ CSS = """
 .result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
   border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
 .pixels img { image-rendering: pixelated; width: 100%; height: 100%; object-fit: contain; }
-.pixels .grid-wrap { padding-top: 2.2rem; }
+.pixels .grid-wrap, .tiles .grid-wrap { padding-top: 2.2rem; }
+.tiles .caption-label { max-width: 100%; white-space: normal; overflow-wrap: anywhere; }
+:is(a, button, input, textarea, select, summary, [tabindex], [role=tab]):focus-visible,
+label:has(input[type=radio]:focus-visible), .wrap:has(> .wrap-inner input:focus-visible) {
+  outline: 3px solid var(--color-accent) !important; outline-offset: 2px !important; }
 .pixels .grid-container { grid-template: none / repeat(auto-fill, minmax(64px, 1fr)) !important;
   grid-auto-rows: auto !important; }
 .pixels .caption-label { max-width: 100%; }
@@ -108,6 +114,15 @@ def theme() -> gr.themes.Base:
     """A quiet theme with the reader's own fonts: nothing is fetched from elsewhere."""
     return gr.themes.Base(
         primary_hue="indigo", neutral_hue="slate", font=list(FONTS), font_mono=list(MONO)
+    ).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
     )
 
 
@@ -128,13 +143,13 @@ def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
     return _shown(BARS, {"title": title, "note": note, "labels": []}, height)
 
 
-def scores(height: int = 360) -> gr.HTML:
-    """A table, {"title", "note", "columns", "rows", "warnings", "notes"}.
+def scores(title: str, note: str, height: int = 120) -> gr.HTML:
+    """A table, {"title", "note", "columns", "rows", "warnings", "notes"}; title and note at first.
 
     A row is {"name", "cells": [{"value", "range"}]}, with a cell for each column.
     """
     names = ("columns", "rows", "warnings", "notes")
-    return _shown(SCORES, {"title": "", "note": "", **{name: [] for name in names}}, height)
+    return _shown(SCORES, {"title": title, "note": note, **{name: [] for name in names}}, height)
 
 
 def facts() -> gr.HTML:
