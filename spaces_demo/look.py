@@ -16,12 +16,13 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "monospace")
 SCORE_NAMES = {"r2": "R²", "mrr": "MRR"}
 
 CSS = """
+.dark { --color-accent: #818cf8; }
 .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
 .tab-wrapper { min-width: 0; height: auto !important; }
 .tabs { min-width: 0; }
 .tab-container { flex-wrap: wrap !important; height: auto !important; }
 .lede { font-size: 1.05rem; line-height: 1.5; max-width: 68ch; }
-.result h3 { font-size: .95rem; margin: 0 0 .1rem; }
+.result h2 { font-size: .95rem; margin: 0 0 .1rem; }
 .result .note { color: var(--body-text-color-subdued); font-size: .85rem; min-height: 1.3em; }
 .result ol { list-style: none; margin: .5rem 0 0; padding: 0; }
 .result li { padding: .45rem 0; border-top: 1px solid var(--border-color-primary); }
@@ -73,7 +74,7 @@ label:has(input[type=radio]:focus-visible), .wrap:has(> .wrap-inner input:focus-
 
 RANKED = """
 <section class="result" aria-live="polite">
-<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
 <ol>{{#each value.found}}
 <li><div class="row"><span class="{{#if this.same}}same{{/if}}">{{this.title}}</span>
 <span class="score">{{this.score}}</span></div><div class="tag">{{this.label}}</div></li>
@@ -82,7 +83,7 @@ RANKED = """
 
 BARS = """
 <section class="result" aria-live="polite">
-<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
 <ol>{{#each value.labels}}
 <li><div class="row"><span class="{{#if this.best}}same{{/if}}">{{this.label}}</span>
 <span class="score">{{#if this.score}}{{this.score}}{{else}}{{this.percent}} %{{/if}}</span></div>
@@ -92,7 +93,7 @@ BARS = """
 
 SCORES = """
 <section class="result" aria-live="polite">
-<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
 {{#if value.rows}}<div class="wide"><table class="wrapped">
 <thead><tr><th scope="col">score</th>{{#each value.columns}}
 <th scope="col">{{this}}</th>{{/each}}</tr></thead>
@@ -121,6 +122,11 @@ def theme() -> gr.themes.Base:
         block_info_text_color_dark="*neutral_300",
         block_label_text_color="*neutral_700",
         block_label_text_color_dark="*neutral_200",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        color_accent="*primary_600",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
     )

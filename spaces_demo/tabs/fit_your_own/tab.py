@@ -41,8 +41,8 @@ print(report)
 translator.save_pretrained("my-translator", metrics=report)     # push_to_hub takes the same
 """
 INVITATION = (
-    "One click on an example below “Try one” fits the two encoders of this Space on news. Fits run "
-    "one at a time; your place in the queue is shown here."
+    "One click on an example above fits the two encoders of this Space on news. Fits run one at a "
+    "time; your place in the queue is shown here."
 )
 SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 TARGET = "sentence-transformers/all-mpnet-base-v2"
@@ -148,7 +148,7 @@ def _side_form(name: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.File
             "" if same else "text", label=f"{name} column{same}", scale=2, min_width=200
         )
         upload = gr.File(
-            label=f"Or {name.lower()} files", file_count="multiple", file_types=files, height=120
+            label=f"Or {name.lower()} files", file_count="multiple", file_types=files, height=150
         )
     return kind, encoder, column, upload
 

@@ -31,7 +31,7 @@ print(torch.linalg.svdvals(translator.map_.weight)[:10])
 """
 REPORT = """
 <section class="result" aria-live="polite">
-<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
 {{#each value.warnings}}<p class="warning">⚠ {{this}}</p>{{/each}}
 {{#if value.spaces}}<div class="wide"><table>
 <thead><tr><th>space</th><th>encoder</th><th>commit</th><th>pooling</th><th>norm</th><th>width</th>
@@ -50,7 +50,7 @@ REPORT = """
 """
 EMPTY: Numbers = {
     "title": "Nothing opened yet",
-    "note": "One click on an example below “Try one” opens a translator of this Space.",
+    "note": "One click on an example above opens a translator of this Space.",
     "warnings": [],
     "spaces": [],
     "scores": [],
@@ -94,13 +94,13 @@ def build(repos: Repos) -> None:
     facts.render()
     plots.render()
     with plots:
-        gr.Markdown("#### The map")
+        gr.Markdown("### The map")
         spectrum.render()
     items.render()
     with items:
-        gr.Markdown("#### Items and their counterparts")
+        gr.Markdown("### Items and their counterparts")
         cosines.render()
-        gr.Markdown(f"#### {inspection.SHOWN} items in the plane in which the target spreads most")
+        gr.Markdown(f"### {inspection.SHOWN} items in the plane in which the target spreads most")
         projection.render()
     private: dict[str, Any] = {"api_visibility": "private", **ENCODING}
     gr.on([button.click, repo_id.submit], draw, repo_id, outputs, **private)
