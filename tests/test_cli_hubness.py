@@ -62,6 +62,17 @@ def test_evaluate_reports_searches_by_the_bank_of_the_translator_or_a_file(folde
     assert told["search"] == expected.to_dict()["search"]
 
 
+def test_results_are_saved_beside_the_bank(folder, facts):
+    options = [*vectors(folder), *FEW, "--hubness", "csls", "--save"]
+    told = facts("evaluate", folder / "translator", *options)
+    loaded = AutoTranslator.from_pretrained(folder / "translator")
+    assert loaded.metrics_["search"] == told["search"]
+    assert len(loaded.query_bank_) == 30
+    card = (folder / "translator" / "README.md").read_text()
+    assert "| corrected (CSLS) |" in card
+    assert "`query_bank` in the weights holds 30 latents" in card
+
+
 def test_options_without_what_they_need_are_refused(folder, refusal):
     evaluate = ["evaluate", folder / "translator", *vectors(folder)]
     assert "state it" in refusal(*evaluate, "--bank", folder / "bank.npy")

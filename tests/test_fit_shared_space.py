@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from tiny_images import clip_repo, pictures
 from tiny_models import DE, EN, sentence_repo, sentences, text_dataset_repo
 
@@ -85,6 +86,19 @@ def test_encoders_of_one_text_column_meet_and_are_recorded(tmp_path):
     assert again.dataset_["repo_id"] == text_dataset_repo()
     alone = AutoTranslator.from_pretrained(tmp_path, subfolder="two")
     assert alone.dataset_ == again.dataset_
+    card = (tmp_path / "README.md").read_text()
+    assert f"items of `{text_dataset_repo()}`" in card
+    assert "columns text for one, text for two, text for three" in card
+    assert ModelCard(card).data.datasets == [text_dataset_repo()]
+
+
+def test_the_card_says_how_much_the_encoders_share(tmp_path):
+    space = fit_shared_space(dict.fromkeys("abc"), latents(), 4)
+    space.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    curve = space.information_
+    assert f"the encoders tell {max(curve.bits):.1f} bits about each other" in card
+    assert f"{curve.bits[3]:.1f} with alpha=1, " in card
 
 
 def test_a_list_of_texts_is_read_by_all_encoders():
@@ -152,6 +166,29 @@ def test_files_of_vectors_are_views(tmp_path):
     found = fit_shared_space(spaces, data, 4, chunk_size=50)
     assert_same(found, SharedSpace(4).fit(views), views)
     assert found.views_["a"].source_.repo_id == "me/a"
+
+
+def test_items_need_not_be_seen_by_all_encoders(tmp_path):
+    whole = latents(400)
+    parts = [("ab", slice(0, 150)), ("cb", slice(150, 250)), ("abc", slice(250, 400))]
+    sets = [{name: whole[name][rows] for name in names} for names, rows in parts]
+    data = [load_views(sets[0]), sets[1], sets[2]]
+    options = {"chunk_size": 16, "checkpoint_dir": tmp_path / "checkpoint"}
+    found = fit_shared_space(dict.fromkeys("abc"), data, 4, **options)
+    assert_same(found, SharedSpace(4).fit(sets), whole)
+    assert (list(found.views_), found.fit_summary_.n_read) == (["a", "b", "c"], 400)
+    again = fit_shared_space(dict.fromkeys("abc"), data, 4, **options)
+    assert again.fit_summary_.n_resumed == 400
+    again.save_pretrained(tmp_path / "space")
+    assert not list((tmp_path / "checkpoint").rglob("fit-*"))
+
+
+def test_two_encoders_that_no_item_has_met_are_refused():
+    sets = [latents(names="ab"), latents(names="bc")]
+    with pytest.raises(InvalidLatentsError, match="every two"):
+        fit_shared_space(dict.fromkeys("abc"), sets, 4)
+    with pytest.raises(ValueError, match="for one set of items, got 2"):
+        fit_shared_space(dict.fromkeys("abc"), sets, 4, bad_rows_file="bad.jsonl")
 
 
 def test_an_item_that_one_view_cannot_use_is_skipped_for_all_and_recorded(tmp_path):

@@ -50,7 +50,7 @@ from hf_latent_bridge.errors import (
     UnknownTranslatorError,
     WeightsError,
 )
-from hf_latent_bridge.files import to_files
+from hf_latent_bridge.files import read_config, to_files
 from hf_latent_bridge.hub import client as hub_module
 from hf_latent_bridge.hub.published import push_results, save_results
 
@@ -131,7 +131,7 @@ def replace_tensors(saved):
     """Put other tensors into the saved weights, with a config that vouches for them."""
 
     def replace(**tensors):
-        config = json.loads((saved / "config.json").read_text())
+        config = read_config(saved / "config.json")
         for name, content in to_files(config, tensors).items():
             (saved / name).write_bytes(content)
         return AutoTranslator.from_pretrained(saved)

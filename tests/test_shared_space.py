@@ -28,6 +28,7 @@ from hf_latent_bridge.errors import (
     UnrelatedPairsWarning,
     WeightsError,
 )
+from hf_latent_bridge.files import read_config
 
 WIDTHS = {"a": 40, "b": 60, "c": 52}
 
@@ -208,6 +209,39 @@ def test_the_view_whose_rows_are_shuffled_is_named():
     ]
 
 
+def test_items_need_not_be_seen_by_all_views():
+    latents = views(900, names="abc")
+    parts = [("ab", slice(0, 300)), ("cb", slice(300, 500)), ("abc", slice(500, 700))]
+    seen = [{name: latents[name][rows] for name in names} for names, rows in parts]
+    space = SharedSpace(20).fit(seen)
+    assert (list(space.views_), space.n_pairs_) == (["a", "b", "c"], 200)
+    few = SharedSpace(20).fit(seen[2])
+    test = {name: x[700:] for name, x in latents.items()}
+
+    def found(space):
+        shared = {name: space.translator(name).transform(test[name]) for name in test}
+        return np.mean([recall(shared[a], shared[b]) for a, b in itertools.permutations("abc", 2)])
+
+    assert found(space) > found(few)
+
+
+def test_sets_of_items_that_all_have_seen_are_one_set():
+    latents = views(names="abc")
+    halves = [
+        {name: x[rows] for name, x in latents.items()} for rows in (slice(300), slice(300, None))
+    ]
+    space, whole = SharedSpace(8).fit(halves), SharedSpace(8).fit(latents)
+    np.testing.assert_allclose(space.information_.bits, whole.information_.bits)
+    wanted = cosines(whole, latents["a"], latents["b"])
+    np.testing.assert_allclose(cosines(space, latents["a"], latents["b"]), wanted, atol=1e-7)
+
+
+def test_two_views_that_no_item_has_met_are_refused():
+    latents = views(names="abc")
+    with pytest.raises(InvalidLatentsError, match="every two"):
+        SharedSpace().fit([{k: latents[k] for k in pair} for pair in ("ab", "bc")])
+
+
 def test_batches_give_the_space_of_all_items_at_once():
     latents = views(603)
     space = SharedSpace(16)
@@ -299,7 +333,7 @@ def contents(folder):
 )
 def test_a_config_of_a_space_that_does_not_add_up_is_refused(tmp_path, field, value):
     SharedSpace(8).fit(views()).save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
     with pytest.raises(ConfigError, match=field):
         SharedSpace.from_pretrained(tmp_path)

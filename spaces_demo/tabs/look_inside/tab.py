@@ -46,6 +46,9 @@ REPORT = """
 {{#each value.scores}}<tr><th scope="row">{{this.score}}</th><td><b>{{this.translated}}</b></td>
 <td>{{this.interval}}</td><td>{{this.untranslated}}</td><td>{{this.chance}}</td><td>{{this.p}}</td>
 </tr>{{/each}}</table></div>{{/if}}
+{{#if value.selection}}<p>Chosen by cross-validation: {{value.selection.summary}}.</p>
+<div class="wide"><pre aria-label="held-out score by penalty">{{value.selection.curve}}</pre></div>
+{{/if}}
 </section>
 """
 EMPTY: Numbers = {
@@ -54,6 +57,7 @@ EMPTY: Numbers = {
     "warnings": [],
     "spaces": [],
     "scores": [],
+    "selection": None,
 }
 
 
@@ -160,6 +164,7 @@ def _report(numbers: Numbers) -> Numbers:
         "warnings": numbers["warnings"],
         "spaces": [_space(side, numbers[side]) for side in ("source", "target")],
         "scores": [_score(score) for score in numbers["scores"]],
+        "selection": numbers["selection"],
     }
 
 
