@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,9 @@ def _hash_of(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.frombuffer(bytearray(total.digest()), dtype=torch.uint8)
 
 
+_NORMS = ("none", "source", "target", "both")
+
+
 def save_moments(moments: PairedMoments, path: str | Path) -> None:
     """Writes moments to a safetensors file, in one step.
 
@@ -307,6 +311,8 @@ def save_moments(moments: PairedMoments, path: str | Path) -> None:
         "n": torch.tensor(moments.n),
         "eps": torch.tensor(moments.eps, dtype=torch.float64),
     }
+    if moments.unit_norm is not None:
+        tensors["unit_norm"] = torch.tensor(_NORMS.index(moments.unit_norm))
     write_atomic(Path(path), seal(tensors))
 
 
@@ -326,7 +332,10 @@ def load_moments(path: str | Path, *, device: torch.device | str = "cpu") -> Pai
         stated = tensors.pop(_SEAL, None)  # version 0.1.0 wrote none
         content = dict(tensors)
         n, eps = int(tensors.pop("n")), float(tensors.pop("eps"))
+        norm = tensors.pop("unit_norm", None)
         moments = PairedMoments.from_tensors(tensors, n=n, eps=eps)
+        if norm is not None:
+            moments = replace(moments, unit_norm=_NORMS[int(norm) % len(_NORMS)])
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
     except KeyError as error:
