@@ -18,6 +18,7 @@ from hf_latent_bridge import (
 )
 from hf_latent_bridge.data.chunks import EVERYTHING, Share
 from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, NotFittedError, WeightsError
+from hf_latent_bridge.files import read_config
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 from hf_latent_bridge.fitting.samples import RowSample
 
