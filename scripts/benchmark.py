@@ -1,12 +1,23 @@
-"""Measures quality, speed, memory and the decisions in docs/adr: one subcommand for each.
+"""Measures quality, speed, memory, reliability and the decisions in docs/adr.
 
-`python scripts/benchmark.py fit`, and so on; each is a file in benchmarks/.
+One subcommand for each, such as `python scripts/benchmark.py fit`; each is a file in benchmarks/.
 """
 
 import sys
 from collections.abc import Sequence
 
-from benchmarks import at_scale, decisions, encoding, fit, hubness, maps, memory, quality, translate
+from benchmarks import (
+    at_scale,
+    decisions,
+    encoding,
+    fit,
+    hubness,
+    maps,
+    memory,
+    quality,
+    reliability,
+    translate,
+)
 from common import run_command
 
 COMMANDS = {
@@ -19,6 +30,7 @@ COMMANDS = {
     "hubness": hubness,
     "quality": quality,
     "maps": maps,
+    "reliability": reliability,
 }
 
 
