@@ -6,7 +6,18 @@
 import sys
 from collections.abc import Sequence
 
-from benchmarks import at_scale, decisions, encoding, fit, hubness, maps, memory, quality, translate
+from benchmarks import (
+    at_scale,
+    decisions,
+    encoding,
+    fit,
+    hubness,
+    maps,
+    memory,
+    network,
+    quality,
+    translate,
+)
 from common import run_command
 
 COMMANDS = {
@@ -14,6 +25,7 @@ COMMANDS = {
     "encoding": encoding,
     "translate": translate,
     "memory": memory,
+    "network": network,
     "at-scale": at_scale,
     "decisions": decisions,
     "hubness": hubness,
