@@ -1,6 +1,6 @@
-"""Measures quality, speed, memory and the decisions in docs/adr: one subcommand for each.
+"""Measures quality, speed, memory, reliability and the decisions in docs/adr.
 
-`python scripts/benchmark.py fit`, and so on; each is a file in benchmarks/.
+One subcommand for each, such as `python scripts/benchmark.py fit`; each is a file in benchmarks/.
 """
 
 import sys
@@ -16,6 +16,7 @@ from benchmarks import (
     memory,
     network,
     quality,
+    reliability,
     translate,
 )
 from common import run_command
@@ -31,6 +32,7 @@ COMMANDS = {
     "hubness": hubness,
     "quality": quality,
     "maps": maps,
+    "reliability": reliability,
 }
 
 

@@ -65,14 +65,20 @@ def add_states(states: Sequence[FitState]) -> dict[str, PairedMoments]:
     Raises:
         InvalidPairsError: None of them has a usable pair.
     """
-    total: dict[str, PairedMoments] = {}
-    for state in states:
-        for name, part in state.moments.items():
-            total[name] = total[name] + part if name in total else part
+    total = add_moments([state.moments for state in states])
     if not total:
         bad = [row for state in states for row in state.bad_rows]
         reason = f"none of {len(bad)} is usable, {bad[0]}" if bad else "got none"
         raise InvalidPairsError(f"pairs need at least one item, {reason}")
+    return total
+
+
+def add_moments(parts: Sequence[Mapping[str, PairedMoments]]) -> dict[str, PairedMoments]:
+    """Named sums of disjoint sets of pairs, added name by name."""
+    total: dict[str, PairedMoments] = {}
+    for moments in parts:
+        for name, part in moments.items():
+            total[name] = total[name] + part if name in total else part
     return dict(sorted(total.items()))
 
 

@@ -63,3 +63,5 @@ def reports(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 report = json.loads(line)
                 print(f"{report['job']}, {report['fault']}: {len(report['wrong'])} wrong")
                 yield report
+    if process.returncode:
+        raise RuntimeError(f"the harness ended with {process.returncode}")

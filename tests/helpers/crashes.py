@@ -366,7 +366,7 @@ def main(arguments: list[str]) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)  # a copy of a process has none of its threads
     names, options = json.loads(arguments[0]), json.loads(arguments[1])
-    for name in names:
+    for name in names or JOBS:
         with tempfile.TemporaryDirectory() as root:
             try:
                 report = try_job(JOBS[name], Path(root), **options)

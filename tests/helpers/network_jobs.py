@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,13 +264,26 @@ def count(name: str, proxy: FaultyProxy) -> int:
         return len(proxy.seen)
 
 
-def attempt(name: str, proxy: FaultyProxy, k: int, fault: str, times: int = 1) -> Tried:
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Within the block, a Hub may be silent for four times so long."""
+    usual = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    constants.HF_HUB_DOWNLOAD_TIMEOUT = seconds  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = usual
+
+
+def attempt(
+    name: str, proxy: FaultyProxy, k: int, fault: str, times: int = 1, timeout: float = 0.25
+) -> Tried:
     """Does a job while the proxy spoils its k-th request and the `times` - 1 after it."""
     job = JOBS[name]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         what = job.prepare(Path(folder))
         proxy.spoil(k, FAULTS[fault], times)
-        with through(proxy):
+        with through(proxy), patience(timeout):
             result, tried = _bounded(job, what)
         tried.requests = len(proxy.seen)
         proxy.spoil()
@@ -313,7 +326,6 @@ def main(names: list[str], faults: list[str]) -> None:
     warnings.simplefilter("ignore")
     pause = time.sleep
     time.sleep = lambda seconds: pause(min(seconds, 0.001))
-    constants.HF_HUB_DOWNLOAD_TIMEOUT = 0.25  # type: ignore[assignment]
     with FaultyProxy() as proxy:
         for name in names or list(JOBS):
             requests = range(1, count(name, proxy) + 1)
