@@ -6,7 +6,18 @@
 import sys
 from collections.abc import Sequence
 
-from benchmarks import at_scale, decisions, encoding, fit, hubness, maps, memory, quality, translate
+from benchmarks import (
+    at_scale,
+    decisions,
+    encoding,
+    fit,
+    hubness,
+    maps,
+    memory,
+    quality,
+    selection,
+    translate,
+)
 from common import run_command
 
 COMMANDS = {
@@ -19,6 +30,7 @@ COMMANDS = {
     "hubness": hubness,
     "quality": quality,
     "maps": maps,
+    "selection": selection,
 }
 
 
