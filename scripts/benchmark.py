@@ -1,6 +1,6 @@
-"""Measures quality, speed, memory and the decisions in docs/adr: one subcommand for each.
+"""Measures quality, speed, memory, reliability and the decisions in docs/adr.
 
-`python scripts/benchmark.py fit`, and so on; each is a file in benchmarks/.
+One subcommand for each, such as `python scripts/benchmark.py fit`; each is a file in benchmarks/.
 """
 
 import sys
@@ -14,7 +14,9 @@ from benchmarks import (
     hubness,
     maps,
     memory,
+    network,
     quality,
+    reliability,
     selection,
     translate,
 )
@@ -25,12 +27,14 @@ COMMANDS = {
     "encoding": encoding,
     "translate": translate,
     "memory": memory,
+    "network": network,
     "at-scale": at_scale,
     "decisions": decisions,
     "hubness": hubness,
     "quality": quality,
     "maps": maps,
     "selection": selection,
+    "reliability": reliability,
 }
 
 

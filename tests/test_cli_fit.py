@@ -369,3 +369,9 @@ NOT_TOGETHER = {
 def test_options_of_a_selection_that_do_not_go_together_are_refused(what, files, refusal, tmp_path):
     options, message = NOT_TOGETHER[what]
     assert message in refusal("fit", *files, *options, "--output", tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(refusal, tmp_path):
+    nowhere = ["--source-vectors", tmp_path / "none.npy", "--target-vectors", tmp_path / "none.npy"]
+    message = refusal("fit", *nowhere, "--output", "/proc/none/out")
+    assert "cannot write /proc/none/out: " in message

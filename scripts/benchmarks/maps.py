@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from hf_latent_bridge.solvers import Problem
 
 Method = Callable[[Tensor, Tensor], Callable[[Tensor], Tensor]]
-ALPHAS = (0.1, 0.3, 1.0, 3.0)
-GAMMAS = (0.0, 0.25, 0.5, 1.0)
+ALPHAS = (0.3, 1.0, 3.0)
+GAMMAS = (0.0, 0.25, 0.5)
 N_NEIGHBORS = 10
 
 

@@ -26,8 +26,10 @@ from hf_latent_bridge import (
     translate_file,
 )
 from hf_latent_bridge.errors import RepoNotFoundError
+from hf_latent_bridge.files import check_kind
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import save_results
+from hf_latent_bridge.stitching import FIELDS, KIND
 from hf_latent_bridge.vectors.formats import FORMATS, open_vectors
 
 JOBS: dict[str, Job] = {}
@@ -132,7 +134,7 @@ class SaveHead:
 
     def read(folder):
         head = Head.from_pretrained(folder / "head", device="cpu")
-        return digest(*head.state_dict().values(), head.labels, head.space)
+        return digest(head(torch.from_numpy(rows(1))), head.labels, head.space)
 
 
 @job("save an index over an old one", "vectors and items are of one save")
@@ -164,7 +166,8 @@ class SaveStitched:
 
     def read(folder):
         fetched = client.fetch(folder / "model", ("config.json",))
-        return [fetched.config, fetched.card]
+        check_kind(fetched.config, *KIND, FIELDS, where="config.json")
+        return fetched.config
 
 
 @job("save_moments over an old file", "the old moments or the new ones")
@@ -265,7 +268,7 @@ def _translate(suffix: str) -> None:
             found = np.concatenate([block.vectors for block in reader.blocks()])
             for variant in (OLD, 1, 2):
                 expected = fitted(variant).transform(rows(0))
-                if found.shape == expected.shape and np.allclose(found, expected, atol=1e-5):
+                if found.shape == expected.shape and np.allclose(found, expected, atol=5e-3):
                     break
             else:
                 raise RuntimeError(f"rows of no translator: {found[:2]}")
@@ -276,7 +279,7 @@ def _translate(suffix: str) -> None:
             return variant
 
     promise = "the old file or the new one, with its own manifest; an earlier run is gone on with"
-    job(f"translate to {suffix}", promise, refuses=True)(Translate)
+    job(f"translate to {suffix}", promise, refuses=True, checked=False)(Translate)
 
 
 def _weights_of(variant: int) -> str:
@@ -295,6 +298,7 @@ for known in FORMATS.values():
     "one commit or none; the repo and this machine's cache hold the old map or the new one",
     same=False,
     refuses=True,
+    checked=False,
 )
 class Push:
     """Each run has a repo of its own, for a folder that is made anew does not empty the Hub."""
