@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
 
-.PHONY: quickstart demo test test-fast check format docs setup
+.PHONY: quickstart demo test test-fast test-stores check format docs setup
 
 quickstart: setup
 	@$(BIN)/python scripts/quickstart.py
@@ -16,6 +16,10 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow"
+
+# real vector stores, whose clients are many and large: in an environment of their own
+test-stores: .venv-stores/installed
+	.venv-stores/bin/python -m pytest tests/contracts/test_stores.py tests/test_migration.py
 
 check: test
 	$(BIN)/ruff check
@@ -36,4 +40,10 @@ setup: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv-stores/installed: pyproject.toml constraints.txt
+	@echo "Setting up .venv-stores (a few minutes the first time)"
+	@$(PYTHON) -m venv .venv-stores
+	@.venv-stores/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev-stores]'
 	@touch $@

@@ -13,6 +13,10 @@ class InvalidPairsError(LatentBridgeError, ValueError):
     """Paired items that are missing, empty, unequal in number or of the wrong type."""
 
 
+class BadRowError(InvalidPairsError, InvalidLatentsError):
+    """A row of the data is missing, empty, unreadable, ragged, or holds NaN or infinity."""
+
+
 class DatasetError(InvalidPairsError, InvalidLatentsError):
     """A dataset that cannot be read, or has no such configuration, split or column."""
 

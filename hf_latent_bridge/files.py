@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hf_latent_bridge.names import check_name
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
+CONFIG_SEAL = "config_sha256"  # the field that holds the hash of all others; 0.1.0 wrote none
 _MOST_LEVELS = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,7 +47,9 @@ def to_json(config: Mapping[str, Any]) -> bytes:
         ConfigError: The config holds a value that JSON does not have, or keys that are not texts.
     """
     try:
-        content = json.dumps(config, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+        plain = json.loads(json.dumps(config, allow_nan=False))
+        sealed = {**plain, CONFIG_SEAL: _hash_of_json(plain)}
+        content = json.dumps(sealed, indent=2, sort_keys=True).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{CONFIG_NAME} holds JSON values only, so params, dataset and metrics must be "
@@ -81,7 +85,8 @@ def parse_config(content: bytes, where: str) -> dict[str, Any]:
         where: The file, for the error.
 
     Raises:
-        ConfigError: It is not a JSON object, or holds an integer of more than 64 bits.
+        ConfigError: It is not a JSON object, holds an integer of more than 64 bits, or has not the
+            hash that it states.
     """
     config = parse_json(content, where)
     if not isinstance(config, dict):
@@ -89,6 +94,12 @@ def parse_config(content: bytes, where: str) -> dict[str, Any]:
     for key, value in _leaves(config):
         if isinstance(value, int) and not -(2**63) <= value < 2**64:
             raise ConfigError(f"{where}: {key} must fit in 64 bits, got an integer beyond that")
+    stated = config.pop(CONFIG_SEAL, None)
+    if stated is not None and stated != _hash_of_json(config):
+        raise ConfigError(
+            f"{where} was damaged or changed after it was saved: save or download it again, or, if "
+            f"the change was meant, delete the field {CONFIG_SEAL}"
+        )
     return config
 
 
@@ -280,6 +291,9 @@ def _hash_of(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.frombuffer(bytearray(total.digest()), dtype=torch.uint8)
 
 
+_NORMS = ("none", "source", "target", "both")
+
+
 def save_moments(moments: PairedMoments, path: str | Path) -> None:
     """Writes moments to a safetensors file, in one step.
 
@@ -297,6 +311,8 @@ def save_moments(moments: PairedMoments, path: str | Path) -> None:
         "n": torch.tensor(moments.n),
         "eps": torch.tensor(moments.eps, dtype=torch.float64),
     }
+    if moments.unit_norm is not None:
+        tensors["unit_norm"] = torch.tensor(_NORMS.index(moments.unit_norm))
     write_atomic(Path(path), seal(tensors))
 
 
@@ -316,7 +332,10 @@ def load_moments(path: str | Path, *, device: torch.device | str = "cpu") -> Pai
         stated = tensors.pop(_SEAL, None)  # version 0.1.0 wrote none
         content = dict(tensors)
         n, eps = int(tensors.pop("n")), float(tensors.pop("eps"))
+        norm = tensors.pop("unit_norm", None)
         moments = PairedMoments.from_tensors(tensors, n=n, eps=eps)
+        if norm is not None:
+            moments = replace(moments, unit_norm=_NORMS[int(norm) % len(_NORMS)])
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
     except KeyError as error:

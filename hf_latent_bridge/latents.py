@@ -109,6 +109,39 @@ def check_finite(x: Tensor) -> None:
     )
 
 
+def check_norms(x: Tensor) -> None:
+    """Refuses rows too large to be scaled to unit norm, which would become zeros.
+
+    Raises:
+        InvalidLatentsError: Names the first such row.
+    """
+    norms = torch.linalg.vector_norm(x.detach(), dim=-1).reshape(-1)
+    if norms.isfinite().all() or not x.isfinite().all():  # what is not finite is refused elsewhere
+        return
+    row = int((~norms.isfinite()).nonzero()[0])
+    raise InvalidLatentsError(
+        f"row {row} is too large to be scaled to unit norm in {x.dtype}: {_SMALLER}"
+    )
+
+
+def check_translated(result: Tensor, given: Tensor) -> Tensor:
+    """The translations of finite latents, if these are finite too.
+
+    Raises:
+        InvalidLatentsError: They overflow their dtype.
+    """
+    if result.detach().sum().isfinite() or result.isfinite().all():
+        return result
+    largest = float(given.detach().abs().max())
+    raise InvalidLatentsError(
+        f"the translations overflow {result.dtype} (at most {torch.finfo(result.dtype).max:.2g}): "
+        f"the latents hold values up to {largest:.2g}, {_SMALLER}"
+    )
+
+
+_SMALLER = "divide the latents by a constant, or pass a wider dtype"
+
+
 def _as_array(latents: Any) -> Array:
     if isinstance(latents, list | tuple):
         kinds = Tensor, np.ma.MaskedArray

@@ -40,7 +40,7 @@ def r2_score(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> f
 
 def counterpart_ranks(
     predicted: Float[Tensor, "n d"],
-    target: Float[Tensor, "n d"],
+    target: Float[Tensor, "m d"],
     *,
     values_per_block: int = 2**24,
 ) -> Float[Tensor, " n"]:
@@ -50,7 +50,7 @@ def counterpart_ranks(
 
     Args:
         predicted: Predictions, (n, d).
-        target: Their counterparts, (n, d).
+        target: Their counterparts, in order, and any other candidates after them, (m, d), m >= n.
         values_per_block: Similarities in memory at a time, at least one row of them.
     """
     ranks = []

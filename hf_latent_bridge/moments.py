@@ -3,14 +3,17 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
+from hf_latent_bridge.latents import Latents, as_tensor
 
 _BLOCK_ROWS = 4096
+_SWAPPED = {"source": "target", "target": "source"}
 _SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
 
 
@@ -31,6 +34,8 @@ class PairedMoments:
             from x to y needs.
         eps: Relative precision of the products, 1.2e-7 for float32 latents and 2.2e-16 for
             float64; solvers treat smaller values as noise.
+        unit_norm: Sides that were scaled to unit norm before: "none", "source", "target" or "both";
+            None if it is not known.
     """
 
     n: int
@@ -40,13 +45,14 @@ class PairedMoments:
     sxy: Float[Tensor, "d_x d_y"]
     syy: Float[Tensor, "d_y d_y"] | Float[Tensor, " d_y"]
     eps: float
+    unit_norm: str | None = None
 
     @classmethod
     @torch.no_grad()
     def from_batch(
         cls,
-        x: Tensor,
-        y: Tensor,
+        x: Latents,
+        y: Latents,
         *,
         full_syy: bool = False,
     ) -> "PairedMoments":
@@ -56,14 +62,16 @@ class PairedMoments:
         (float16 and bfloat16 in float32); products are added up in float64.
 
         Args:
-            x: Source latents, (n, d_x), any floating dtype, n >= 1.
+            x: Source latents, (n, d_x), as `as_tensor` takes them, n >= 1.
             y: Target latents, (n, d_y), row i paired with row i of `x`, on the same device.
             full_syy: Keep all of Syy, which `swap` and metrics need; costs a third product.
 
         Raises:
-            InvalidLatentsError: Wrong shapes, no rows, different devices, non-finite values, or
+            InvalidLatentsError: No latents, wrong shapes, no rows, different devices, non-finite
+                values, or
                 values so large or small that their products are lost.
         """
+        x, y = as_tensor(x), as_tensor(y)
         _check_pair(x, y)
         dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         shift_x, shift_y = (t[:_BLOCK_ROWS].to(dtype).mean(0) for t in (x, y))
@@ -132,6 +140,11 @@ class PairedMoments:
                 "moments combine only with equal widths and the same form of Syy: "
                 f"got {self!r} and {other!r}"
             )
+        norms = {m.unit_norm for m in (self, other)} - {None}
+        if len(norms) > 1:
+            raise InvalidLatentsError(
+                f"moments combine only with one unit_norm, got {' and '.join(map(repr, norms))}"
+            )
         n = self.n + sign * other.n
         delta_x, delta_y = other.mean_x - self.mean_x, other.mean_y - self.mean_y
         part = sign * other.n / n
@@ -146,6 +159,7 @@ class PairedMoments:
             sxy=(self.sxy + sign * other.sxy).addr_(delta_x, delta_y, alpha=between),
             syy=self.syy + sign * other.syy + between * spread_y,
             eps=max(self.eps, other.eps),
+            unit_norm=self.unit_norm or other.unit_norm,
         )
 
     def swap(self) -> "PairedMoments":
@@ -166,12 +180,13 @@ class PairedMoments:
             sxx=self.syy,
             sxy=self.sxy.mT.contiguous(),
             syy=self.sxx,
+            unit_norm=_SWAPPED.get(self.unit_norm or "", self.unit_norm),
         )
 
     def to(self, device: torch.device | str) -> "PairedMoments":
         """The same moments on another device."""
-        moved = {k: t.to(device) for k, t in self.to_tensors().items()}
-        return PairedMoments(n=self.n, eps=self.eps, **moved)
+        moved: dict[str, Any] = {k: t.to(device) for k, t in self.to_tensors().items()}
+        return replace(self, **moved)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The five tensors by name."""
@@ -189,13 +204,14 @@ class PairedMoments:
             WeightsError: A tensor is missing, unknown, not finite or of another shape or dtype;
                 `n` or `eps` is out of range.
         """
-        names = {f.name for f in fields(cls)} - {"n", "eps"}
+        names = {f.name for f in fields(cls)} - {"n", "eps", "unit_norm"}
         if set(tensors) != names:
             raise WeightsError(
                 f"moments are exactly the tensors {sorted(names)}, got {sorted(tensors)}"
             )
         _check_shapes(tensors)
-        moments = cls(n=n, eps=eps, **tensors)
+        values: dict[str, Any] = dict(tensors)
+        moments = cls(n=n, eps=eps, **values)
         if n < 1 or not 0 < eps < 1 or not moments.isfinite():
             raise WeightsError(
                 f"moments need finite values, n >= 1 and 0 < eps < 1, got {moments!r}, eps={eps}"

@@ -369,16 +369,27 @@ def select_ridge(
 
 
 def reciprocal_ranks(
-    predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]
+    predicted: Float[Tensor, "n d"], target: Float[Tensor, "m d"]
 ) -> Float[Tensor, " n"]:
-    """1 / rank of each prediction's counterpart among all targets, by cosine."""
+    """1 / rank of each prediction's counterpart among all targets, by cosine.
+
+    Args:
+        predicted: Predictions.
+        target: Their counterparts, in order, and other targets after them.
+    """
     return counterpart_ranks(predicted, target).double().reciprocal()
 
 
 def neighbors(
-    queries: Float[Tensor, "n d"], targets: Float[Tensor, "n d"], k: int
+    queries: Float[Tensor, "n d"], targets: Float[Tensor, "m d"], k: int
 ) -> Int[Tensor, "n k"]:
-    """The k targets nearest to each query by cosine, its own counterpart left out."""
+    """The k targets nearest to each query by cosine, its own counterpart left out.
+
+    Args:
+        queries: Queries.
+        targets: Their counterparts, in order, and other targets after them.
+        k: How many.
+    """
     found = []
     for start, block in similarity_blocks(queries, targets):
         rows = torch.arange(len(block), device=block.device)

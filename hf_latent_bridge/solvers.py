@@ -261,7 +261,7 @@ def solve_kernel_ridge(
 _GRAM_NOISE = 1e-10
 
 
-def solve_ortho(problem: Problem, *, scale: bool = False) -> Solution:
+def solve_ortho(problem: Problem, *, scale: bool | Literal["columns"] = False) -> Solution:
     """Orthogonal Procrustes (Schönemann 1966), the paper's `ortho`: U Vᵀ of the cross-covariance.
 
     For unequal widths the thin SVD gives what zero-padding the narrower side would. Directions
@@ -269,7 +269,8 @@ def solve_ortho(problem: Problem, *, scale: bool = False) -> Solution:
 
     Args:
         problem: Scaled moments.
-        scale: Multiply by the least-squares scalar, sum(S) / trace(C).
+        scale: Multiply by the least-squares scalar, sum(S) / trace(C); or, for "columns", each
+            target column by its own least-squares scalar, diag(Wᵀ K) / diag(Wᵀ C W).
 
     Raises:
         SolverError: With `scale`, when all source latents are equal.
@@ -277,7 +278,10 @@ def solve_ortho(problem: Problem, *, scale: bool = False) -> Solution:
     u, s, vh = svd(problem.k)
     keep = _rank(s, problem.eps, max(problem.k.shape))
     w = u[:, :keep] @ vh[:keep]
-    if scale:
+    if scale == "columns":
+        spread = (w * (problem.c @ w)).sum(0)
+        w = w * torch.where(spread > 0, (w * problem.k).sum(0) / spread, 0.0)
+    elif scale:
         spread = problem.c.trace()
         if spread <= 0:
             raise SolverError("scale=True needs source latents that vary, got none that do")

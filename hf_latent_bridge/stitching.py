@@ -1,6 +1,5 @@
 """Encoder, translator and decoder as one model, called like a transformers pipeline."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from hf_latent_bridge.decoders.load import load_decoder
 from hf_latent_bridge.encoders.base import Encoder, EncoderLike, check_encoder, encode, space_of
 from hf_latent_bridge.encoders.load import load_encoder
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
-from hf_latent_bridge.files import CONFIG_NAME, FORMAT_VERSION, check_kind
+from hf_latent_bridge.files import CONFIG_NAME, FORMAT_VERSION, check_kind, to_json
 from hf_latent_bridge.hub.client import HubOptions, fetch
 from hf_latent_bridge.hub.published import Published
 from hf_latent_bridge.latents import Latents, as_tensor
@@ -138,8 +137,7 @@ class StitchedModel(Published):
             "translators": _translator_pointers(self.translator),
             "decoder": _pointer("decoder", self.decoder),
         }
-        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        return config, {CONFIG_NAME: text.encode()}
+        return config, {CONFIG_NAME: to_json(config)}
 
     def __repr__(self) -> str:
         return f"StitchedModel({self.encoder!r}, {self.translator!r}, {self.decoder!r})"

@@ -1,12 +1,24 @@
-"""Measures quality, speed, memory and the decisions in docs/adr: one subcommand for each.
+"""Measures quality, speed, memory, reliability and the decisions in docs/adr.
 
-`python scripts/benchmark.py fit`, and so on; each is a file in benchmarks/.
+One subcommand for each, such as `python scripts/benchmark.py fit`; each is a file in benchmarks/.
 """
 
 import sys
 from collections.abc import Sequence
 
-from benchmarks import at_scale, decisions, encoding, fit, hubness, memory, quality, translate
+from benchmarks import (
+    at_scale,
+    decisions,
+    encoding,
+    fit,
+    hubness,
+    maps,
+    memory,
+    network,
+    quality,
+    reliability,
+    translate,
+)
 from common import run_command
 
 COMMANDS = {
@@ -14,10 +26,13 @@ COMMANDS = {
     "encoding": encoding,
     "translate": translate,
     "memory": memory,
+    "network": network,
     "at-scale": at_scale,
     "decisions": decisions,
     "hubness": hubness,
     "quality": quality,
+    "maps": maps,
+    "reliability": reliability,
 }
 
 

@@ -13,13 +13,16 @@ import gradio as gr
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "monospace")
 
+SCORE_NAMES = {"r2": "R²", "mrr": "MRR"}
+
 CSS = """
+.dark { --color-accent: #818cf8; }
 .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
 .tab-wrapper { min-width: 0; height: auto !important; }
 .tabs { min-width: 0; }
 .tab-container { flex-wrap: wrap !important; height: auto !important; }
 .lede { font-size: 1.05rem; line-height: 1.5; max-width: 68ch; }
-.result h3 { font-size: .95rem; margin: 0 0 .1rem; }
+.result h2 { font-size: .95rem; margin: 0 0 .1rem; }
 .result .note { color: var(--body-text-color-subdued); font-size: .85rem; min-height: 1.3em; }
 .result ol { list-style: none; margin: .5rem 0 0; padding: 0; }
 .result li { padding: .45rem 0; border-top: 1px solid var(--border-color-primary); }
@@ -45,7 +48,11 @@ CSS = """
 .result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
   border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
 .pixels img { image-rendering: pixelated; width: 100%; height: 100%; object-fit: contain; }
-.pixels .grid-wrap { padding-top: 2.2rem; }
+.pixels .grid-wrap, .tiles .grid-wrap { padding-top: 2.2rem; }
+.tiles .caption-label { max-width: 100%; white-space: normal; overflow-wrap: anywhere; }
+:is(a, button, input, textarea, select, summary, [tabindex], [role=tab]):focus-visible,
+label:has(input[type=radio]:focus-visible), .wrap:has(> .wrap-inner input:focus-visible) {
+  outline: 3px solid var(--color-accent) !important; outline-offset: 2px !important; }
 .pixels .grid-container { grid-template: none / repeat(auto-fill, minmax(64px, 1fr)) !important;
   grid-auto-rows: auto !important; }
 .pixels .caption-label { max-width: 100%; }
@@ -67,7 +74,7 @@ CSS = """
 
 RANKED = """
 <section class="result" aria-live="polite">
-<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
 <ol>{{#each value.found}}
 <li><div class="row"><span class="{{#if this.same}}same{{/if}}">{{this.title}}</span>
 <span class="score">{{this.score}}</span></div><div class="tag">{{this.label}}</div></li>
@@ -76,7 +83,7 @@ RANKED = """
 
 BARS = """
 <section class="result" aria-live="polite">
-<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
 <ol>{{#each value.labels}}
 <li><div class="row"><span class="{{#if this.best}}same{{/if}}">{{this.label}}</span>
 <span class="score">{{#if this.score}}{{this.score}}{{else}}{{this.percent}} %{{/if}}</span></div>
@@ -86,7 +93,7 @@ BARS = """
 
 SCORES = """
 <section class="result" aria-live="polite">
-<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
 {{#if value.rows}}<div class="wide"><table class="wrapped">
 <thead><tr><th scope="col">score</th>{{#each value.columns}}
 <th scope="col">{{this}}</th>{{/each}}</tr></thead>
@@ -108,6 +115,20 @@ def theme() -> gr.themes.Base:
     """A quiet theme with the reader's own fonts: nothing is fetched from elsewhere."""
     return gr.themes.Base(
         primary_hue="indigo", neutral_hue="slate", font=list(FONTS), font_mono=list(MONO)
+    ).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        color_accent="*primary_600",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
     )
 
 
@@ -128,13 +149,13 @@ def bars(title: str, note: str = "", height: int = 320) -> gr.HTML:
     return _shown(BARS, {"title": title, "note": note, "labels": []}, height)
 
 
-def scores(height: int = 360) -> gr.HTML:
-    """A table, {"title", "note", "columns", "rows", "warnings", "notes"}.
+def scores(title: str, note: str, height: int = 120) -> gr.HTML:
+    """A table, {"title", "note", "columns", "rows", "warnings", "notes"}; title and note at first.
 
     A row is {"name", "cells": [{"value", "range"}]}, with a cell for each column.
     """
     names = ("columns", "rows", "warnings", "notes")
-    return _shown(SCORES, {"title": "", "note": "", **{name: [] for name in names}}, height)
+    return _shown(SCORES, {"title": title, "note": note, **{name: [] for name in names}}, height)
 
 
 def facts() -> gr.HTML:

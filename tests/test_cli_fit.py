@@ -241,6 +241,14 @@ def test_bad_rows_are_skipped_counted_and_listed_when_asked_for(fit, files, tmp_
     assert json.loads(line) == {"row": 25, "side": "source", "reason": "holds NaN or infinity"}
 
 
+def test_an_evaluation_stops_at_a_bad_row_or_skips_it(fit, files, facts, refusal, tmp_path):
+    fit(*files)
+    spoil(tmp_path)
+    arguments = ["evaluate", tmp_path / "out", *files, "--bootstrap", 10, "--permutations", 10]
+    assert "row 25 of the source column" in refusal(*arguments)
+    assert facts(*arguments, "--on-bad-row", "skip")["n_pairs"] == 49
+
+
 def test_a_stopped_fit_leaves_a_checkpoint_and_a_changed_one_does_not_go_on(
     fit, files, refusal, tmp_path
 ):
@@ -330,9 +338,9 @@ def test_auto_for_classes_takes_the_labels_of_the_pairs_that_are_sampled(facts, 
     x = draw.normal(size=(80, 6))
     rows = {"x": x.tolist(), "y": (x @ draw.normal(size=(6, 5))).tolist()}
     rows["class"] = ["low" if row[0] < 0 else "high" for row in x]
-    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "data" / "train.parquet")
+    datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "data")
     columns = ["--source-column", "x", "--target-column", "y", "--precomputed", "both"]
-    pairs = ["--dataset", tmp_path / "data", "--split", "train", *columns, "--max-pairs", 60]
+    pairs = ["--dataset", tmp_path / "data", *columns, "--max-pairs", 60]
     auto = ["--type", "auto", "--objective", "classification", "--label-column", "class"]
     told = facts("fit", *pairs, *auto, "--output", tmp_path / "out")
     scores = [trial["score"] for trial in told["selection"]["trials"]]
@@ -361,3 +369,9 @@ NOT_TOGETHER = {
 def test_options_of_a_selection_that_do_not_go_together_are_refused(what, files, refusal, tmp_path):
     options, message = NOT_TOGETHER[what]
     assert message in refusal("fit", *files, *options, "--output", tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(refusal, tmp_path):
+    nowhere = ["--source-vectors", tmp_path / "none.npy", "--target-vectors", tmp_path / "none.npy"]
+    message = refusal("fit", *nowhere, "--output", "/proc/none/out")
+    assert "cannot write /proc/none/out: " in message

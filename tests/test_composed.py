@@ -15,6 +15,7 @@ from hf_latent_bridge import (
     translate_file,
 )
 from hf_latent_bridge.errors import ConfigError, NotFittedError, WeightsError
+from hf_latent_bridge.files import read_config
 
 A, B, C = (SpaceSpec(dim, repo_id=f"me/{name}") for dim, name in ((4, "a"), (6, "b"), (3, "c")))
 DRAW = np.random.default_rng(0)
@@ -38,7 +39,7 @@ def test_it_says_what_it_was_made_of_and_when(first, second, repo_id, tmp_path):
     composed = compose(first, second)
     first.fit(X, 2 * BETWEEN)
     composed.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     assert config["translator_type"] == "composed"
     assert config["params"]["dims"] == [4, 6, 3]
     assert config["params"]["unit_norms"] == ["target", "none"]
@@ -100,7 +101,7 @@ def test_what_is_not_a_fitted_translator_is_not_composed(first):
 )
 def test_a_config_that_does_not_add_up_is_refused(first, second, tmp_path, params, message):
     compose(first, second).save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     config["params"] |= params
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=message):

@@ -168,6 +168,29 @@ def test_files_of_vectors_are_views(tmp_path):
     assert found.views_["a"].source_.repo_id == "me/a"
 
 
+def test_items_need_not_be_seen_by_all_encoders(tmp_path):
+    whole = latents(400)
+    parts = [("ab", slice(0, 150)), ("cb", slice(150, 250)), ("abc", slice(250, 400))]
+    sets = [{name: whole[name][rows] for name in names} for names, rows in parts]
+    data = [load_views(sets[0]), sets[1], sets[2]]
+    options = {"chunk_size": 16, "checkpoint_dir": tmp_path / "checkpoint"}
+    found = fit_shared_space(dict.fromkeys("abc"), data, 4, **options)
+    assert_same(found, SharedSpace(4).fit(sets), whole)
+    assert (list(found.views_), found.fit_summary_.n_read) == (["a", "b", "c"], 400)
+    again = fit_shared_space(dict.fromkeys("abc"), data, 4, **options)
+    assert again.fit_summary_.n_resumed == 400
+    again.save_pretrained(tmp_path / "space")
+    assert not list((tmp_path / "checkpoint").rglob("fit-*"))
+
+
+def test_two_encoders_that_no_item_has_met_are_refused():
+    sets = [latents(names="ab"), latents(names="bc")]
+    with pytest.raises(InvalidLatentsError, match="every two"):
+        fit_shared_space(dict.fromkeys("abc"), sets, 4)
+    with pytest.raises(ValueError, match="for one set of items, got 2"):
+        fit_shared_space(dict.fromkeys("abc"), sets, 4, bad_rows_file="bad.jsonl")
+
+
 def test_an_item_that_one_view_cannot_use_is_skipped_for_all_and_recorded(tmp_path):
     views = latents(names="ab")
     views["a"][5], views["b"][100] = np.nan, np.inf

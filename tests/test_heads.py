@@ -23,6 +23,7 @@ from hf_latent_bridge.errors import (
     RepoNotFoundError,
     WeightsError,
 )
+from hf_latent_bridge.files import read_config
 
 SPACE = SpaceSpec(6, repo_id="alice/encoder", revision="a" * 40, pooling="mean", normalize=False)
 
@@ -242,7 +243,7 @@ def folder(tmp_path):
 
 
 def rewrite(folder, **changes):
-    config = json.loads((folder / "config.json").read_text())
+    config = read_config(folder / "config.json")
     for name, value in changes.items():
         if value is None:
             del config[name]

@@ -19,6 +19,7 @@ from hf_latent_bridge.errors import (
     InvalidPairsError,
     WeightsError,
 )
+from hf_latent_bridge.files import read_config
 
 draw = np.random.default_rng(0)
 VECTORS = draw.normal(size=(300, 8)).astype(np.float32) * draw.uniform(0.5, 2, size=(300, 1))
@@ -260,7 +261,7 @@ def test_damaged_items_are_refused(content, tmp_path):
         load_decoder(tmp_path)
     import hashlib
 
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     config["params"]["items_sha256"] = hashlib.sha256(content).hexdigest()
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises((WeightsError, ConfigError), match=r"must hold 2 items|not valid JSON"):
@@ -281,7 +282,7 @@ def test_damaged_items_are_refused(content, tmp_path):
 )
 def test_a_config_that_says_something_else_is_refused(change, message, tmp_path):
     LatentIndex.from_latents(VECTORS[:2], ["a", "b"]).save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     config["params"] |= change
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=message):

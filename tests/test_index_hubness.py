@@ -14,6 +14,7 @@ from hf_latent_bridge.errors import (
     InvalidLatentsError,
     SpaceMismatchError,
 )
+from hf_latent_bridge.files import read_config
 
 draw = np.random.default_rng(0)
 VECTORS = (draw.normal(size=(200, 8)) * draw.uniform(0.5, 2, size=(200, 1)) + 0.4).astype("float32")
@@ -130,7 +131,7 @@ def test_the_config_states_the_correction_only_where_there_is_one(tmp_path):
 def test_a_config_that_cannot_be_is_refused(tmp_path, change, message):
     corrected().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
-    config = json.loads(path.read_text())
+    config = read_config(path)
     config["params"] |= change
     path.write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=message):

@@ -9,6 +9,7 @@ import torch
 
 from hf_latent_bridge import AffineTranslator, AutoTranslator, OrthoTranslator, compose
 from hf_latent_bridge.errors import WeightsError
+from hf_latent_bridge.files import read_config
 
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(200, 12))
@@ -44,7 +45,7 @@ def test_the_page_on_the_format_says_how_to_use_the_factors(tmp_path):
 
 def test_factors_of_another_rank_than_the_config_states_are_refused(tmp_path):
     AffineTranslator(rank=3).fit(X, Y).save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     for rank in (2, 8, None):
         config["params"]["rank"] = rank
         (tmp_path / "config.json").write_text(json.dumps(config))

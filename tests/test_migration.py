@@ -289,3 +289,12 @@ def test_the_command_plans_moves_and_rolls_back(url, translator, tmp_path, state
     assert main(command) == 1
     assert "--translator is needed" in capsys.readouterr().err
     assert Path(tmp_path / "db").is_dir()
+
+
+def test_the_page_names_every_store_with_its_extra():
+    from hf_latent_bridge.vectors.stores.registry import STORES
+
+    page = (Path(__file__).parent.parent / "docs/migrating.md").read_text(encoding="utf-8")
+    for store in STORES.values():
+        assert f"`{store.example}`" in page
+        assert f"| `{store.extra}` |" in page

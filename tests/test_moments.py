@@ -6,7 +6,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_latent_bridge import PairedMoments, load_moments, save_moments
+from hf_latent_bridge import (
+    AffineTranslator,
+    OrthoTranslator,
+    PairedMoments,
+    load_moments,
+    save_moments,
+)
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
 
 RNG = np.random.default_rng(0)
@@ -255,3 +261,66 @@ def test_a_gpu_takes_products_in_full_precision_whatever_the_caller_set():
     finally:
         torch.set_float32_matmul_precision(before)
     torch.testing.assert_close(moments.sxx, exact.sxx, rtol=1e-5, atol=1e-2)
+
+
+class TestWhatIsNotLatents:
+    def test_arrays_are_taken(self):
+        x, y = np.arange(8.0).reshape(4, 2), np.arange(12.0).reshape(4, 3)
+        expected = PairedMoments.from_batch(torch.tensor(x), torch.tensor(y))
+        for pair in ((x, y), (torch.tensor(x), y)):
+            found = PairedMoments.from_batch(*pair)
+            assert torch.equal(found.sxy.cpu(), expected.sxy.cpu())
+
+    @pytest.mark.parametrize("wrong", [np.array([["a"]]), torch.eye(3).to_sparse(), np.array(1)])
+    def test_anything_else_is_refused_in_our_words(self, wrong):
+        for pair in ((wrong, torch.eye(3)), (torch.eye(3), wrong)):
+            with pytest.raises(InvalidLatentsError):
+                PairedMoments.from_batch(*pair)
+
+
+class TestTheNormOfThePairs:
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    Y = X[:, ::-1].copy()
+
+    def test_it_must_be_that_of_the_translator(self, tmp_path):
+        moments = OrthoTranslator(unit_norm="both").pair_moments(self.X, self.Y)
+        assert moments.unit_norm == "both"
+        save_moments(moments, tmp_path / "moments")
+        for given in (moments, load_moments(tmp_path / "moments"), moments + moments):
+            with pytest.raises(InvalidLatentsError, match="unit_norm='both', and this Ortho"):
+                OrthoTranslator().fit_moments(given)
+            OrthoTranslator(unit_norm="both").fit_moments(given)
+
+    def test_sides_swap(self):
+        moments = OrthoTranslator(unit_norm="source").pair_moments(self.X, self.Y, full_syy=True)
+        assert moments.swap().unit_norm == "target"
+
+    def test_moments_of_other_norms_do_not_add(self):
+        a, b = (OrthoTranslator(unit_norm=n).pair_moments(self.X, self.Y) for n in ("none", "both"))
+        with pytest.raises(InvalidLatentsError, match="combine only with one unit_norm"):
+            a + b
+
+    def test_moments_summed_by_hand_are_taken_as_they_are(self):
+        moments = PairedMoments.from_batch(self.X, self.Y)
+        assert moments.unit_norm is None
+        OrthoTranslator(unit_norm="both").fit_moments(moments)
+
+
+class TestHugeLatents:
+    """Finite values near the top of float32."""
+
+    X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    HUGE = X / np.abs(X).max() * np.float32(1e38)
+
+    @pytest.mark.parametrize("unit_norm", ["none", "both"])
+    def test_a_fit_refuses_them(self, unit_norm):
+        for pair in ((self.HUGE, self.X), (self.X, self.HUGE)):
+            with pytest.raises(InvalidLatentsError, match="divide"):
+                OrthoTranslator(unit_norm=unit_norm).fit(*pair)
+
+    @pytest.mark.parametrize("unit_norm", ["none", "both"])
+    def test_a_translation_is_never_infinite_or_zero_in_silence(self, unit_norm):
+        translator = AffineTranslator(unit_norm=unit_norm).fit(self.X, self.X * 100)
+        with pytest.raises(InvalidLatentsError, match="divide the latents by a constant"):
+            translator.transform(self.HUGE)
+        assert np.isfinite(translator.transform(self.HUGE.astype(np.float64) / 1e30)).all()

@@ -18,6 +18,7 @@ from hf_latent_bridge import (
 )
 from hf_latent_bridge.data.chunks import EVERYTHING, Share
 from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, NotFittedError, WeightsError
+from hf_latent_bridge.files import read_config
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 from hf_latent_bridge.fitting.samples import RowSample
 
@@ -115,7 +116,7 @@ def test_a_view_of_a_shared_space_keeps_one_too(tmp_path):
 def test_a_config_that_states_another_bank_is_refused(translator, tmp_path, size):
     translator.keep_bank(X, size=50).save_pretrained(tmp_path)
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"bank_size": size}))
+    path.write_text(json.dumps(read_config(path) | {"bank_size": size}))
     with pytest.raises((ConfigError, WeightsError), match=r"bank_size must be|query_bank must be"):
         AutoTranslator.from_pretrained(tmp_path)
 

@@ -38,6 +38,7 @@ from hf_latent_bridge.errors import (
     SelectionWarning,
     SolverError,
 )
+from hf_latent_bridge.files import read_config
 from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
@@ -220,7 +221,7 @@ DAMAGES = {
 def test_a_damaged_record_is_refused(damage, tmp_path):
     x, y = latents()
     AffineTranslator(alpha="auto").fit(x, y).save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     DAMAGES[damage](config["selection"])
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="selection"):
@@ -315,19 +316,18 @@ def unit(rows):
 
 
 def mean_reciprocal_rank(predicted, own, others, decoder):
-    ranks = []
-    for row, similarities in enumerate(unit(predicted) @ unit(own["y"]).T):
+    ranks, index = [], np.concatenate([own["y"], others["y"]])
+    for row, similarities in enumerate(unit(predicted) @ unit(index).T):
         ranks.append(1 + sum(s > similarities[row] for s in similarities))
     return np.mean([1 / rank for rank in ranks])
 
 
 def overlap(predicted, own, others, decoder):
-    k = min(10, (len(own["y"]) - 1) // 2)
-    shares = []
+    shares, index, k = [], np.concatenate([own["y"], others["y"]]), 10
     for row in range(len(predicted)):
         nearest = []
         for queries in (predicted, own["y"]):
-            similarities = unit(queries)[row] @ unit(own["y"]).T
+            similarities = unit(queries)[row] @ unit(index).T
             similarities[row] = -np.inf
             nearest.append(set(np.argsort(-similarities)[:k]))
         shares.append(len(nearest[0] & nearest[1]) / k)
@@ -404,26 +404,30 @@ def test_shuffled_pairs_score_as_the_record_says_of_chance(objective):
     for fold in range(N_FOLDS):
         fitted = type(winner)(**winner.get_params()).fit(x[folds != fold], y[folds != fold])
         rows = np.flatnonzero(folds == fold)
-        predicted, others = fitted.transform(x[rows]), np.flatnonzero(folds != fold)
-        head = fit_head(y[others], [labels[i] for i in others])
+        predicted, rest = fitted.transform(x[rows]), np.flatnonzero(folds != fold)
+        head = fit_head(y[rest], [labels[i] for i in rest])
         for _ in range(60):
             mixed = draw.permutation(len(rows))
             own = {"y": y[rows], "labels": [labels[rows[i]] for i in mixed]}
             if objective == "classification":
                 scores.append(accuracy_of_a_head(predicted, own, None, head))
             elif objective == "ranking":
-                scores.append(shuffled_overlap(predicted, y[rows], mixed))
+                scores.append(shuffled_overlap(predicted, y[rows], y[rest], mixed))
             else:
-                own["y"] = own["y"][mixed]
-                scores.append(BRUTE_FORCE[objective](predicted, own, None, None))
+                everyone = draw.permutation(np.concatenate([y[rows], y[rest]]))
+                own["y"], among = everyone[: len(rows)], {"y": everyone[len(rows) :]}
+                if objective == "reconstruction":
+                    own["y"] = y[rows][mixed]
+                scores.append(BRUTE_FORCE[objective](predicted, own, among, None))
     # a fold's score varies between shuffles; the mean over 300 has 1/17 of that error
     assert found.chance == pytest.approx(np.mean(scores), abs=max(4 * np.std(scores) / 17, 0.01))
 
 
-def shuffled_overlap(predicted, y, mixed):
-    k, shares = 10, []
+def shuffled_overlap(predicted, y, rest, mixed):
+    k, shares, index = 10, [], np.concatenate([y, rest])
+    itself = 9 * np.eye(len(y), len(index))
     found, native = (
-        np.argsort(-(unit(q) @ unit(y).T) + 9 * np.eye(len(y)))[:, :k] for q in (predicted, y)
+        np.argsort(itself - unit(queries) @ unit(index).T)[:, :k] for queries in (predicted, y)
     )
     for row, other in enumerate(mixed):
         shares.append(len(set(found[row]) & set(native[other])) / k)

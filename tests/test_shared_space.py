@@ -28,6 +28,7 @@ from hf_latent_bridge.errors import (
     UnrelatedPairsWarning,
     WeightsError,
 )
+from hf_latent_bridge.files import read_config
 
 WIDTHS = {"a": 40, "b": 60, "c": 52}
 
@@ -332,7 +333,7 @@ def contents(folder):
 )
 def test_a_config_of_a_space_that_does_not_add_up_is_refused(tmp_path, field, value):
     SharedSpace(8).fit(views()).save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
     with pytest.raises(ConfigError, match=field):
         SharedSpace.from_pretrained(tmp_path)

@@ -92,6 +92,20 @@ def test_the_scale_of_ortho_is_the_least_squares_scalar():
 
 
 @pytest.mark.parametrize(("d_x", "d_y"), WIDTHS)
+def test_the_scales_of_columns_are_each_columns_own_least_squares(d_x, d_y):
+    x, y = pairs(d_x, d_y)
+    turned = OrthoTranslator(scaling="center").fit(x, y).transform(x) - y.mean(0)
+    slopes = [
+        LinearRegression(fit_intercept=False).fit(a[:, None], b).coef_[0]
+        for a, b in zip(turned.T, (y - y.mean(0)).T, strict=True)
+    ]
+    scaled = OrthoTranslator(scaling="center", scale="columns").fit(x, y)
+    np.testing.assert_allclose(scaled.transform(x), turned * slopes + y.mean(0))
+    whole = OrthoTranslator(scaling="center", scale=True).fit(x, y)
+    assert scaled.score(x, y) >= whole.score(x, y)
+
+
+@pytest.mark.parametrize(("d_x", "d_y"), WIDTHS)
 @pytest.mark.parametrize("scaling", ["standard", "center"])
 @pytest.mark.parametrize("kind", [LinearTranslator, AffineTranslator])
 def test_linear_and_affine_are_scikit_learns_linear_regression(d_x, d_y, scaling, kind):
@@ -288,7 +302,7 @@ def test_moments_summed_in_parts_give_the_same_map():
 
 
 def test_a_scale_that_is_neither_true_nor_false_is_refused():
-    with pytest.raises(ValueError, match="scale must be True or False, got 'yes'"):
+    with pytest.raises(ValueError, match=r"True, False or 'columns', got 'yes'"):
         OrthoTranslator(scale="yes").fit(*pairs(3, 3))
 
 

@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -390,11 +391,50 @@ def test_a_fit_that_takes_too_long_is_stopped(repos, encoders, files, monkeypatc
     table = items.Table(repos.settings.repo_id("demo-news"), "train")
     sides = tuple(items.Side("text", repo, "text") for repo in encoders)
     for run in (
-        lambda: runs.fit_on_items(hub, sides, table, method, lambda *_, **__: None),
-        lambda: runs.fit_on_vectors(*map(str, files), method),
+        lambda: runs.fit_on_items(hub, sides, table, method, quiet),
+        lambda: runs.fit_on_vectors(*map(str, files), method, quiet),
     ):
         with pytest.raises(Refusal, match="took more than 0 seconds and was stopped"):
             run()
+
+
+@pytest.mark.parametrize("shape", [(16_000, 2048, 2048), (9_000, 2048, 2048)])
+def test_a_fit_that_would_keep_others_waiting_is_refused_before_it_starts(shape):
+    with pytest.raises(Refusal, match=r"would take about \d+ seconds and 40 are the most"):
+        fit.check_cost(*shape)
+
+
+def test_a_fit_is_told_how_long_it_takes(files):
+    told = []
+    runs.fit_on_vectors(*map(str, files), fit.Method(*HOW), lambda _, desc: told.append(desc))
+    assert told == ["Fitting and evaluating, about 1 s"]
+    assert fit.check_cost(5_000, 1536, 1536) == "about 19 s"
+
+
+def test_encoding_that_would_take_too_long_is_stopped_after_its_first_chunk(encoders):
+    encoder, calls = load_encoder(encoders[0]), []
+    encode = encoder.encode
+
+    def slow(chunk):
+        calls.append(len(chunk))
+        time.sleep(0.2)
+        return encode(chunk)
+
+    encoder.encode = slow
+    texts = ["a dog"] * 32 * 100
+    with pytest.raises(Refusal, match=r"3,200 items would take about \d+ more seconds"):
+        items.encode(encoder, texts, fit.Clock(seconds=5), quiet, "")
+    assert calls == [32]
+
+
+def test_a_visitor_who_waits_is_told_their_place_in_the_queue(space, files):
+    jobs = [space.submit(*map(handle_file, files), *HOW, api_name="/fit_vectors") for _ in range(6)]
+    places = set()
+    while not all(job.done() for job in jobs):
+        places |= {job.status().rank for job in jobs if not job.done()}
+        time.sleep(0.02)
+    assert places & {1, 2, 3, 4, 5}
+    assert [job.result(60)[0]["scores"]["n_pairs"] for job in jobs] == [24] * 6
 
 
 def test_a_visitor_pushes_a_fit_with_their_own_token(visitor, files, vectors, repo_id, api):
@@ -457,7 +497,7 @@ def test_a_token_that_may_not_write_is_refused_and_told_to_nobody(
 
 @pytest.mark.parametrize("token", [SECRET, f"{SECRET} "])
 def test_no_log_record_holds_a_token_whatever_its_level(files, repo_id, token, caplog):
-    _, archive, _ = runs.fit_on_vectors(*map(str, files), fit.Method(*HOW))
+    _, archive, _ = runs.fit_on_vectors(*map(str, files), fit.Method(*HOW), quiet)
     with caplog.at_level(logging.DEBUG), pytest.raises(Refusal) as refused:
         publish.push(archive, repo_id, token, True)
     assert caplog.records
@@ -514,6 +554,10 @@ def test_the_code_that_is_shown_runs(repos, encoders, tmp_path, monkeypatch, cap
     exec(compile(code, "code", "exec"), {})
     assert "translated" in capsys.readouterr().out
     assert AutoTranslator.from_pretrained("my-translator").n_pairs_ == 100
+
+
+def quiet(*_, **__):
+    """Progress that nobody looks at."""
 
 
 def npy(array):

@@ -118,6 +118,16 @@ def test_anothers_translator_of_the_same_spaces_is_compared_too(repos, own, late
     assert "states no scores" in " ".join(numbers["warnings"])
 
 
+def test_how_a_map_was_chosen_is_shown_with_its_curve(repos, repo_id):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(100, 8))
+    y = x @ draw.normal(size=(8, 6)) + draw.normal(size=(100, 6))
+    fitted = AffineTranslator(alpha="auto").fit(x, y)
+    fitted.push_to_hub(repo_id)
+    shown = inspect_repo(repos, repo_id)["selection"]
+    assert shown == {"summary": str(fitted.selection_), "curve": fitted.selection_.plot()}
+
+
 def test_where_no_latents_are_published_there_is_no_picture(repos, repo_id):
     push_random(repo_id)
     numbers = inspect_repo(repos, repo_id)

@@ -39,6 +39,7 @@ from hf_latent_bridge.errors import (
     RepoNotFoundError,
     SpaceMismatchError,
 )
+from hf_latent_bridge.files import read_config
 
 TEXTS = tiny_models.sentences(200, tiny_models.EN)
 LABELS = ["long" if len(text.split()) > 5 else "short" for text in TEXTS]
@@ -463,7 +464,7 @@ def test_parts_without_a_repo_and_commit_cannot_be_pointed_to(published, source,
 )
 def test_a_config_that_says_something_else_is_refused(published, change, error, message, tmp_path):
     published.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(error, match=message):
         StitchedModel.from_pretrained(tmp_path)
@@ -511,7 +512,7 @@ def test_parts_in_subfolders_are_pointed_to_and_found(published, repo_id, api, t
     loaded = StitchedModel.from_pretrained(repo_id, subfolder="models/stitched")
     assert (loaded.translator.subfolder, loaded.decoder.subfolder) == ("maps/a", "head")
     assert alike(loaded(TEXTS[:9]), published(TEXTS[:9]))
-    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config = read_config(tmp_path / "model" / "config.json")
     assert config["decoder"] == {
         "repo_id": repo_id,
         "revision": translator.commit,
@@ -522,7 +523,7 @@ def test_parts_in_subfolders_are_pointed_to_and_found(published, repo_id, api, t
 @pytest.mark.parametrize("part", ["encoder", "translators", "decoder"])
 def test_a_part_that_is_gone_or_at_another_commit_is_named(published, part, tmp_path):
     published.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_config(tmp_path / "config.json")
     pointer = config[part][0] if part == "translators" else config[part]
     for change in ({"revision": "a" * 40}, {"repo_id": "alice/gone"}):
         changed = {**pointer, **change}

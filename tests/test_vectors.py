@@ -405,6 +405,21 @@ def test_a_wide_data_frame_saved_with_its_names_apart_is_read_by_its_common_pref
     np.testing.assert_array_equal(np.concatenate(found), x)
 
 
+def test_blanks_after_commas_are_no_part_of_a_csv_file_s_cells(tmp_path):
+    (tmp_path / "a.csv").write_text('id, text, vector\n1, "so, it is", "[0.5, 1.5]"\n')
+    reader = open_vectors(VectorSource(tmp_path / "a.csv"))
+    (block,) = reader.blocks(payload=True)
+    np.testing.assert_array_equal(block.vectors, [[0.5, 1.5]])
+    (row,) = block.payload.objects(block.vectors)
+    assert (row["id"], row["text"]) == ("1", "so, it is")
+
+
+def test_blanks_are_kept_where_they_do_not_follow_every_comma(tmp_path):
+    (tmp_path / "a.csv").write_text('id,text,vector\n1, so,"[0.5, 1.5]"\n')
+    (block,) = open_vectors(VectorSource(tmp_path / "a.csv")).blocks(payload=True)
+    assert block.payload.objects(block.vectors)[0]["text"] == " so"
+
+
 def npy_header(shape):
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
     return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117) + b"\n"

@@ -226,6 +226,7 @@ def evaluate(args: argparse.Namespace) -> Result:
         seed=args.seed,
         n_bootstrap=args.bootstrap,
         n_permutations=args.permutations,
+        on_bad_row=args.on_bad_row,
         hubness=args.hubness,
         bank=bank,
         n_neighbors=args.n_neighbors,

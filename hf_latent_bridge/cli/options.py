@@ -206,12 +206,7 @@ def _add_rows(command: Command) -> None:
         help="pairs that a process takes at a time: lower it to share few among many "
         "(default: 1024)",
     )
-    rows.add_argument(
-        "--on-bad-row",
-        choices=("stop", "skip"),
-        default="stop",
-        help="at a missing, empty, unreadable, NaN or ragged item (default: stop)",
-    )
+    _add_on_bad_row(rows)
     rows.add_argument("--bad-rows-file", metavar="FILE", help="list skipped rows here, as JSONL")
     rows.add_argument(
         "--checkpoint-dir", metavar="DIR", help="keep the moments here; go on from there if killed"
@@ -225,10 +220,19 @@ def _add_rows(command: Command) -> None:
     )
 
 
+def _add_on_bad_row(group: Group) -> None:
+    group.add_argument(
+        "--on-bad-row",
+        choices=("stop", "skip"),
+        default="stop",
+        help="at a missing, empty, unreadable, NaN or ragged item (default: stop)",
+    )
+
+
 def add_evaluate(command: Command) -> None:
     """Options of `evaluate`."""
     add_translator(command)
-    _add_pairs(command, "use a sample of N pairs")
+    _add_on_bad_row(_add_pairs(command, "use a sample of N pairs"))
     report = command.add_argument_group("report")
     report.add_argument(
         "--target-subfolder",

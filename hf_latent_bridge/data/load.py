@@ -19,6 +19,7 @@ from hf_latent_bridge.vectors.datasets import (
     pick_split,
 )
 from hf_latent_bridge.vectors.formats import is_vectors_path, open_vectors
+from hf_latent_bridge.vectors.ids import check_same_ids
 from hf_latent_bridge.vectors.reader import VectorSource
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def load_pairs(
         RepoAccessError: The dataset is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
         DatasetError: No such split or configuration.
-        InvalidPairsError: No such column, unequal lengths, no rows.
+        InvalidPairsError: No such column, unequal lengths, no rows, or two files whose ids differ.
         InvalidLatentsError: A file that holds no vectors, or several columns and none is named.
     """
     if data is None or isinstance(data, str | Path):
@@ -215,7 +216,10 @@ def _open(
 def _pair_up(data: Sequence[Any], source: str | None, target: str | None) -> Pairs:
     if len(data) != 2:
         raise InvalidPairsError(f"pairs need two lists, one for each side, got {len(data)}")
-    return Pairs(_side(data[0], source), _side(data[1], target, source))
+    first, second = _side(data[0], source), _side(data[1], target, source)
+    if isinstance(first, VectorColumn) and isinstance(second, VectorColumn):
+        check_same_ids(first.reader, second.reader)
+    return Pairs(first, second)
 
 
 def _side(side: Any, column: str | None, other: str | None = None) -> Sequence[Any]:

@@ -65,14 +65,20 @@ def add_states(states: Sequence[FitState]) -> dict[str, PairedMoments]:
     Raises:
         InvalidPairsError: None of them has a usable pair.
     """
-    total: dict[str, PairedMoments] = {}
-    for state in states:
-        for name, part in state.moments.items():
-            total[name] = total[name] + part if name in total else part
+    total = add_moments([state.moments for state in states])
     if not total:
         bad = [row for state in states for row in state.bad_rows]
         reason = f"none of {len(bad)} is usable, {bad[0]}" if bad else "got none"
         raise InvalidPairsError(f"pairs need at least one item, {reason}")
+    return total
+
+
+def add_moments(parts: Sequence[Mapping[str, PairedMoments]]) -> dict[str, PairedMoments]:
+    """Named sums of disjoint sets of pairs, added name by name."""
+    total: dict[str, PairedMoments] = {}
+    for moments in parts:
+        for name, part in moments.items():
+            total[name] = total[name] + part if name in total else part
     return dict(sorted(total.items()))
 
 
@@ -129,15 +135,14 @@ class Checkpoint:
             InUseError: Another fit is using it.
             OSError: The folder cannot be written.
         """
-        with writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            check_writable(self._folder)
-        try:
-            with locked(self._path.with_name(f".{self._path.name}.claim"), self._path, patience=0):
-                yield
-        finally:
-            with contextlib.suppress(OSError):  # it holds a checkpoint
-                self._folder.rmdir()
+        with contextlib.ExitStack() as held:
+            held.callback(self._remove_if_empty)
+            with writing(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                check_writable(self._folder)
+                lock = self._path.with_name(f".{self._path.name}.claim")
+                held.enter_context(locked(lock, self._path, patience=0))
+            yield
 
     def save(self, state: FitState) -> None:
         """Writes the state, in one step."""
@@ -170,6 +175,10 @@ class Checkpoint:
         with contextlib.suppress(OSError):  # what stays is harmless: the fit would end at once
             for path in (*self._folder.glob(files), *self._folder.glob(f".{files}.*")):
                 path.unlink(missing_ok=True)
+        self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):  # it holds something
             self._folder.rmdir()
 
     def _check(self, found: dict[str, Any]) -> None:

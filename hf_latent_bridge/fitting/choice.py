@@ -222,9 +222,9 @@ class TranslatorChoice:
                 f"fold, got {len(own.x)}"
             )
         if self.objective == "counterpart":
-            return own.x, _counterpart(own)
+            return own.x, _counterpart(torch.cat([own.y, others.y]))
         if self.objective == "ranking":
-            return own.x, _ranking(own)
+            return own.x, _ranking(own.y, torch.cat([own.y, others.y]))
         return own.x, _classification(own, others, self.decoder)
 
 
@@ -251,9 +251,9 @@ def select_translator(
         X: Source latents, (n, d_source).
         y: Target latents, (n, d_target); row i is the counterpart of row i of `X`.
         objective: What the map is for. "reconstruction": R², from moments alone. "counterpart":
-            mean reciprocal rank of the same item, by cosine. "ranking": the 10 nearest target
-            latents are those that the target's own latent finds. "classification": a decoder or
-            head of the target gives the right label.
+            mean reciprocal rank of the same item, by cosine, among the targets of all folds.
+            "ranking": the 10 nearest of them are those that the target's own latent finds.
+            "classification": a decoder or head of the target gives the right label.
         among: Candidates, the simplest first; None for those that all registered types offer.
         labels: The class of each pair, for "classification". Without a decoder, a head is fitted
             on the native target latents of the other folds.
@@ -324,21 +324,22 @@ def _score_fold(
             yield from map(judge, kind.predictions(group, rest, x))
 
 
-def _counterpart(own: HeldOut) -> Judge:
-    n = len(own.y)
+def _counterpart(index: Tensor) -> Judge:
+    """Searches an index that holds the counterparts first, and the other held-out pairs after."""
+    n = len(index)
     chance = float((1 / torch.arange(1, n + 1, dtype=torch.float64)).mean())
-    return lambda predicted: (float(reciprocal_ranks(predicted, own.y).mean()), chance)
+    return lambda predicted: (float(reciprocal_ranks(predicted, index).mean()), chance)
 
 
-def _ranking(own: HeldOut) -> Judge:
-    n = len(own.y)
-    k = min(N_NEIGHBORS, (n - 1) // 2)
-    native = neighbors(own.y, own.y, k)
-    often = torch.bincount(native.flatten(), minlength=n).double()
+def _ranking(own: Tensor, index: Tensor) -> Judge:
+    """Compares with what the targets' own latents find in the same index."""
+    n, k = len(own), min(N_NEIGHBORS, (len(index) - 1) // 2)
+    native = neighbors(own, index, k)
+    often = torch.bincount(native.flatten(), minlength=len(index)).double()
 
     def judge(predicted: Tensor) -> tuple[float, float]:
-        found = neighbors(predicted, own.y, k)
-        counts = torch.bincount(found.flatten(), minlength=n).double()
+        found = neighbors(predicted, index, k)
+        counts = torch.bincount(found.flatten(), minlength=len(index)).double()
         return float(overlaps(found, native).mean()), float(counts @ often) / (k * n * n)
 
     return judge

@@ -21,9 +21,9 @@ from hf_latent_bridge.data.chunks import (
 from hf_latent_bridge.data.items import BadRow, Screen, as_matrix
 from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import (
+    BadRowError,
     EncoderError,
     InvalidLatentsError,
-    InvalidPairsError,
     LatentBridgeError,
 )
 from hf_latent_bridge.latents import as_tensor
@@ -149,8 +149,9 @@ class EncodingLoop:
             n_done: Pairs that the earlier run has read, for the progress bar.
 
         Raises:
-            InvalidPairsError: An unusable row, if `on_bad_row` is "stop"; names the row.
-            InvalidLatentsError: A latent is not finite (if "stop"), or not of its space.
+            BadRowError: An unusable row, or a latent that is not finite, if `on_bad_row` is "stop";
+                names the row.
+            InvalidLatentsError: Latents are not of their space.
             EncoderError: The encoder gave another number of rows, or another dim than before.
         """
         from tqdm.auto import tqdm
@@ -208,7 +209,7 @@ class EncodingLoop:
             for index, reason in side.screen.reasons(chunk.columns[side.column]).items()
         }
         if bad and self.on_bad_row == "stop":
-            raise InvalidPairsError(f"{bad[min(bad)]}: drop this pair, or {_SKIP}")
+            raise BadRowError(f"{bad[min(bad)]}: drop this pair, or {_SKIP}")
         return dict(sorted(bad.items()))
 
     def _not_finite(self, chunk: Chunk, latents: list[Tensor]) -> dict[int, BadRow]:
@@ -220,9 +221,7 @@ class EncodingLoop:
             for index in (~z.isfinite().all(1)).nonzero().flatten().tolist()
         }
         if bad and self.on_bad_row == "stop":
-            raise InvalidLatentsError(
-                f"{bad[min(bad)]}: drop this pair, mend the encoder, or {_SKIP}"
-            )
+            raise BadRowError(f"{bad[min(bad)]}: drop this pair, mend the encoder, or {_SKIP}")
         return dict(sorted(bad.items()))
 
 

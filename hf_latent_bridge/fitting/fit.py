@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from itertools import combinations
 from pathlib import Path
 from time import perf_counter
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from hf_latent_bridge.canonical import ViewMoments
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource, Rows
-from hf_latent_bridge.data.pairs import Pairs, as_pairs, as_views
+from hf_latent_bridge.data.pairs import Pairs, as_pairs, as_views, combined_record
 from hf_latent_bridge.encoders.base import EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.fitting.checkpoints import add_moments
 from hf_latent_bridge.fitting.choice import HeldOut, TranslatorChoice
 from hf_latent_bridge.fitting.encoding import OnBadRow, Side
 from hf_latent_bridge.fitting.samples import RowSample
@@ -29,6 +31,7 @@ from hf_latent_bridge.translators.shared_space import SharedSpace
 # example, leave all latents in a hyperplane; products in float64 would take the noise for signal.
 _NOISE = (16 * torch.finfo(torch.float32).eps) ** 2
 
+Items = PairSource | Mapping[str, Sequence[Any]] | Sequence[Any]
 FittedTranslator = TypeVar("FittedTranslator", bound=Translator)
 
 
@@ -187,7 +190,7 @@ def fit_translator(
         _keep_bank(fitted, summed)
     fitted.dataset_ = summed.dataset
     fitted._when_saved = summed.remove_checkpoint
-    fitted.fit_summary_ = _summary(sums, summed, fitted.n_pairs_, started)
+    fitted.fit_summary_ = _summary([sums], [summed], fitted.n_pairs_, started)
     return fitted
 
 
@@ -273,7 +276,7 @@ def _keep_bank(translator: Translator, summed: Summed) -> None:
 
 def fit_shared_space(
     encoders: Mapping[str, EncoderLike | SpaceSpec | None],
-    pairs: PairSource | Mapping[str, Sequence[Any]] | Sequence[Any],
+    pairs: Items | Sequence[PairSource | Mapping[str, Sequence[Any]]],
     dim: int | Literal["auto"] = 64,
     *,
     alpha: float | Literal["auto"] = "auto",
@@ -297,7 +300,9 @@ def fit_shared_space(
         encoders: For each view its encoder, or a callable from a list of items to (n, d). Where
             items are latents already: their space, or None if it is unknown.
         pairs: The items: from `load_views`, or a mapping from each view to its list or array; one
-            list of items that all encoders read; or, for two encoders, from `load_pairs`.
+            list of items that all encoders read; or, for two encoders, from `load_pairs`. Where not
+            all encoders have seen all items: a list of these, one for each set of items that the
+            same views have seen; every two views need items that both have seen.
         dim: As for `SharedSpace`, like `alpha`, `shrink` and `n_folds`.
         alpha: The penalty.
         shrink: Factor on the correlations.
@@ -343,44 +348,87 @@ def fit_shared_space(
     )
     space = SharedSpace(dim, alpha=alpha, shrink=shrink, n_folds=n_folds)
     space.check(encoders)
-    source = as_views(pairs)
-    sides = _views(encoders, source.names)
-    what = {"shared": [dim, alpha, shrink, n_folds], "views": list(encoders)}
-    sums = MomentSums(source, sides, options, what=what)
-
-    def batch_moments(latents: Sequence[Tensor], start: int) -> dict[str, PairedMoments]:
-        folds = space.fold_moments(dict(zip(encoders, latents, strict=True)), start=start)
-        return {
-            f"fold {number} {a} {b}": m
-            for number, fold in enumerate(folds)
-            for (a, b), m in (fold or {}).items()
-        }
-
-    summed = sums.run(batch_moments)
-    with sums.loop.timing("solve"):
-        folds = _folds(summed.moments, list(encoders))
+    passes = _passes(space, encoders, _sources(pairs), options)
+    summed = [
+        one.run(partial(_view_moments, space, [side.name for side in one.loop.sides]))
+        for one in passes
+    ]
+    with passes[0].loop.timing("solve"):
+        folds = _folds(add_moments([one.moments for one in summed]), list(encoders))
         dims = {
             view: dim
             for pair, m in folds[0].items()
             for view, dim in zip(pair, m.sxy.shape, strict=True)
         }
-        spaces = {side.name: side.space(dims[side.name]) for side in sides}
+        spaces = {name: Side(name, encoders[name]).space(dim) for name, dim in dims.items()}
         space.fit_moments(folds, spaces=spaces)
         space.to(dtype=torch.float32)
-    space.record(summed.dataset)
-    space._when_saved = summed.remove_checkpoint
-    space.fit_summary_ = _summary(sums, summed, space.n_pairs_, started)
+    dataset: dict[str, Any] = reduce(combined_record, [one.dataset for one in summed])
+    space.record(dataset)
+    space._when_saved = partial(_remove_checkpoints, summed)
+    space.fit_summary_ = _summary(passes, summed, space.n_pairs_, started)
     return space
 
 
-def _summary(sums: MomentSums, summed: Summed, n_pairs: int, started: float) -> FitSummary:
+def _sources(pairs: Items | Sequence[PairSource | Mapping[str, Sequence[Any]]]) -> list[PairSource]:
+    """The sets of items, one after another."""
+    sets = list(pairs) if isinstance(pairs, list | tuple) else []
+    if sets and all(isinstance(one, PairSource | Mapping) for one in sets):
+        return [as_views(one) for one in sets]
+    return [as_views(pairs)]
+
+
+def _passes(
+    space: SharedSpace,
+    encoders: Mapping[str, EncoderLike | SpaceSpec | None],
+    sources: list[PairSource],
+    options: FitOptions,
+) -> list[MomentSums]:
+    """A pass over each set of items, with the checkpoint of each in a folder of its own."""
+    what = {"shared": [space.dim, space.alpha, space.shrink, space.n_folds], "all": list(encoders)}
+    if len(sources) == 1:
+        sides = _views(encoders, sources[0].names)
+        return [MomentSums(sources[0], sides, options, what=what)]
+    if options.bad_rows_file is not None:
+        raise ValueError(f"bad_rows_file is for one set of items, got {len(sources)}")
+    found = []
+    for number, source in enumerate(sources):
+        folder = options.checkpoint_dir and Path(options.checkpoint_dir, f"set-{number}")
+        own = replace(options, checkpoint_dir=folder)
+        seen = {name: encoder for name, encoder in encoders.items() if name in source.names}
+        found.append(MomentSums(source, _views(seen, source.names), own, what=what))
+    return found
+
+
+def _view_moments(
+    space: SharedSpace, views: list[str], latents: Sequence[Tensor], start: int
+) -> dict[str, PairedMoments]:
+    """The moments of every two views for each fold, by names that `_folds` reads."""
+    folds = space.fold_moments(dict(zip(views, latents, strict=True)), start=start)
+    return {
+        f"fold {number} {a} {b}": m
+        for number, fold in enumerate(folds)
+        for (a, b), m in (fold or {}).items()
+    }
+
+
+def _remove_checkpoints(summed: list[Summed]) -> None:
+    for one in summed:
+        if one.remove_checkpoint is not None:
+            one.remove_checkpoint()
+
+
+def _summary(
+    passes: Sequence[MomentSums], summed: Sequence[Summed], n_pairs: int, started: float
+) -> FitSummary:
+    steps = dict.fromkeys(step for one in passes for step in one.loop.seconds)
     return FitSummary(
         n_pairs=n_pairs,
-        n_skipped=summed.n_skipped,
-        n_read=summed.n_read,
-        n_resumed=summed.n_resumed,
-        processes=summed.processes,
-        seconds=sums.loop.seconds,
+        n_skipped=sum(one.n_skipped for one in summed),
+        n_read=sum(one.n_read for one in summed),
+        n_resumed=sum(one.n_resumed for one in summed),
+        processes=summed[0].processes,
+        seconds={step: sum(one.loop.seconds.get(step, 0.0) for one in passes) for step in steps},
         total_seconds=perf_counter() - started,
     )
 
@@ -418,5 +466,6 @@ def _folds(moments: Mapping[str, PairedMoments], views: list[str]) -> list[ViewM
         _, number, a, b = name.split(" ")
         folds.setdefault(int(number), {})[a, b] = _without_noise(m)
     return [
-        {pair: fold[pair] for pair in combinations(views, 2)} for _, fold in sorted(folds.items())
+        {pair: fold[pair] for pair in combinations(views, 2) if pair in fold}
+        for _, fold in sorted(folds.items())
     ]

@@ -248,14 +248,15 @@ class Job:
 
     def clear(self) -> None:
         """Removes the files of an unfinished run, and what killed ones have left."""
-        name = glob.escape(self.part.name)
-        partial = [*self.part.parent.glob(f".{name}.*"), self.next_manifest]
-        for path in [*partial, *self._states(), self.part, self.whole]:
-            path.unlink(missing_ok=True)
-        for lock in self.part.parent.glob(f"{name}.*.lock"):
-            free = locked(lock, self.output, patience=0)
-            with contextlib.suppress(InUseError, FileNotFoundError), free:
-                pass  # nobody holds it, so its end removes it
+        with writing(self.output):
+            name = glob.escape(self.part.name)
+            partial = [*self.part.parent.glob(f".{name}.*"), self.next_manifest]
+            for path in [*partial, *self._states(), self.part, self.whole]:
+                path.unlink(missing_ok=True)
+            for lock in self.part.parent.glob(f"{name}.*.lock"):
+                free = locked(lock, self.output, patience=0)
+                with contextlib.suppress(InUseError, FileNotFoundError), free:
+                    pass  # nobody holds it, so its end removes it
 
     def _states(self) -> list[Path]:
         return list(self.part.parent.glob(f"{glob.escape(self.part.name)}.*-of-*"))

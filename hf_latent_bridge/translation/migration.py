@@ -253,7 +253,7 @@ def roll_back_migration(
             new.point(alias, before)
             done.append(f"the alias {alias!r} names {before or 'nothing'} again")
         if new.exists():
-            new.drop()
+            new.drop(whole=old.url.container != new.url.container)
             done.append(f"{new.url} was removed")
         notes.remove()
         return "; ".join([*done, f"{old.url} is as it was"])

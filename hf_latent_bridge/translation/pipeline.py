@@ -23,7 +23,12 @@ import torch
 
 from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.data.items import Array
-from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError, ProcessError
+from hf_latent_bridge.errors import (
+    BadRowError,
+    InvalidLatentsError,
+    LatentBridgeError,
+    ProcessError,
+)
 from hf_latent_bridge.latents import check_finite
 from hf_latent_bridge.translation.job import Job, Watch
 from hf_latent_bridge.vectors.formats import open_vectors
@@ -47,7 +52,8 @@ def translate_range(
     """Translates one process's rows, starting after its last checkpoint.
 
     Raises:
-        InvalidLatentsError: A bad row, named by its number.
+        BadRowError: A bad row, named by its number.
+        InvalidLatentsError: The translations overflow.
         CheckpointError: An unfinished run of another job is there.
         TimeoutError: No rows could be read for `job.timeout` seconds.
     """
@@ -84,7 +90,7 @@ def translate_block(job: Job, block: Block) -> Array:
     except InvalidLatentsError as error:
         bad = np.flatnonzero(~np.isfinite(block.vectors).all(axis=1))
         row = f"row {block.first + int(bad[0])} is bad; " if len(bad) else ""
-        raise InvalidLatentsError(
+        raise (BadRowError if len(bad) else InvalidLatentsError)(
             f"{job.input.path}: {row}rows from {block.first} on: {error}"
         ) from error
 

@@ -5,6 +5,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import Any, ClassVar, Self, overload
@@ -20,7 +21,16 @@ from hf_latent_bridge.errors import (
     SelectionWarning,
     UnrelatedPairsWarning,
 )
-from hf_latent_bridge.latents import Array, Latents, as_targets, as_tensor, check_finite, like
+from hf_latent_bridge.latents import (
+    Array,
+    Latents,
+    as_targets,
+    as_tensor,
+    check_finite,
+    check_norms,
+    check_translated,
+    like,
+)
 from hf_latent_bridge.metrics import look_shuffled, r2_score
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import Selection, doubts, r2_from_moments
@@ -170,6 +180,12 @@ class TranslatorEstimator(abc.ABC):
             InvalidLatentsError: Another number of folds than `n_folds`.
         """
         folds = [moments] if isinstance(moments, PairedMoments) else list(moments)
+        for part in folds:
+            if part.unit_norm not in (None, self.unit_norm):
+                raise InvalidLatentsError(
+                    f"the moments were summed with unit_norm={part.unit_norm!r}, and this "
+                    f"{type(self).__name__} has unit_norm={self.unit_norm!r}: use the same in both"
+                )
         if self.n_folds == 1 and folds:
             folds = [reduce(add, folds)]
         return self._learn(folds, source, target)._solved()
@@ -210,7 +226,8 @@ class TranslatorEstimator(abc.ABC):
     def pair_moments(self, X: Latents, y: Latents, *, full_syy: bool = False) -> PairedMoments:
         """Moments of a batch of pairs, as this translator needs them (after `unit_norm`)."""
         self._check_params()
-        return PairedMoments.from_batch(*self._normed(X, y), full_syy=full_syy)
+        moments = PairedMoments.from_batch(*self._normed(X, y), full_syy=full_syy)
+        return replace(moments, unit_norm=self.unit_norm)
 
     def _normed(self, X: Latents, y: Latents) -> tuple[Tensor, Tensor]:
         """Both sides as tensors, after `unit_norm`."""
@@ -221,8 +238,10 @@ class TranslatorEstimator(abc.ABC):
                 "Reshape your data to (n, d), one row per item"
             )
         if self.unit_norm in ("source", "both"):
+            check_norms(source)
             source = torch.nn.functional.normalize(source, dim=-1)
         if self.unit_norm in ("target", "both"):
+            check_norms(target)
             target = torch.nn.functional.normalize(target, dim=-1)
         return source, target
 
@@ -268,7 +287,7 @@ class TranslatorEstimator(abc.ABC):
         """
         self._require_fit()
         x = self._check_input(X, self.source_)
-        return like(self._map_for(x)(x), X)
+        return like(check_translated(self._map_for(x)(x), x), X)
 
     @overload
     def inverse_transform(self, y: Tensor) -> Tensor: ...
@@ -289,7 +308,8 @@ class TranslatorEstimator(abc.ABC):
         """
         self._require_fit()
         latents = self._check_input(y, self.target_)
-        return like(self._map_for(latents, inverse=True)(latents), y)
+        found = self._map_for(latents, inverse=True)(latents)
+        return like(check_translated(found, latents), y)
 
     def score(self, X: Latents, y: Latents) -> float:
         """R² of translated `X` against `y`: the share of the variance of `y` that is explained.
@@ -486,6 +506,8 @@ class TranslatorEstimator(abc.ABC):
             )
         self._check_width(x.shape[-1], space)
         check_finite(x)
+        if getattr(self, "unit_norm", "none") in ("source", "both"):  # some types have no choice
+            check_norms(x)
         return x
 
     def _check_width(self, dim: int, space: SpaceSpec) -> None:

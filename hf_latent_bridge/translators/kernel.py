@@ -182,9 +182,8 @@ class KernelTranslator(Translator, translator_type="kernel"):
 
     Latents are scaled and brought to unit norm, and compared with landmarks, some of the source
     latents; ridge regression in the span of the landmarks (Nyström features, Williams & Seeger
-    2001) predicts the target. Its gain over the best affine map is small, a point or so of a
-    head's accuracy, and it translates the likeness of items, not exact values: measure it against
-    ridge on held-out pairs. It has no inverse.
+    2001) predicts the target. It can gain a point or so of a head's accuracy over ridge, or
+    nothing, and loses counterparts: measure it on held-out pairs. It has no inverse.
 
     The landmarks must be known before pairs are summed. `fit` draws them from all source latents,
     `partial_fit` from its first batch, `fit_translator` from the first 4 `n_landmarks` pairs (so

@@ -243,7 +243,9 @@ class OrthoTranslator(Translator, translator_type="ortho"):
     solution. Source: Schönemann (1966); Maiorca et al. (2023), "ortho".
 
     Args:
-        scale: Also fit one scalar by least squares.
+        scale: Also fit one scalar by least squares; or, with "columns", one for each target column,
+            which brings back spreads that differ from column to column (the diagonal scaling of
+            Drift-Adapter, 2025). The map is then no rotation.
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
             "center" or "none"; the map stays orthogonal only in scaled coordinates.
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
@@ -256,7 +258,7 @@ class OrthoTranslator(Translator, translator_type="ortho"):
     def __init__(
         self,
         *,
-        scale: bool = False,
+        scale: bool | Literal["columns"] = False,
         scaling: Scaling = "standard",
         unit_norm: UnitNorm = "none",
     ) -> None:
@@ -265,8 +267,8 @@ class OrthoTranslator(Translator, translator_type="ortho"):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not isinstance(self.scale, bool | np.bool_):
-            raise ValueError(f"scale must be True or False, got {self.scale!r}")
+        if self.scale != "columns" and not isinstance(self.scale, bool | np.bool_):
+            raise ValueError(f"scale must be True, False or 'columns', got {self.scale!r}")
 
     def _solve(self, moments: PairedMoments) -> Solution:
         return solve_ortho(Problem.from_moments(moments, self.scaling), scale=self.scale)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from hf_latent_bridge.atomic import NO_ROOM
 from hf_latent_bridge.data.items import Array, Items, Unreadable
-from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
+from hf_latent_bridge.errors import BadRowError, InvalidLatentsError, LatentBridgeError
 
 _TICK = 20_000_000  # nanoseconds; Linux counts in steps of up to 10 ms
 Scale = float | Literal["binary"]
@@ -157,7 +157,7 @@ class VectorReader(abc.ABC):
         """Rows from `start` to `stop`, exactly `size` at a time but for the last block.
 
         Raises:
-            InvalidLatentsError: A row is missing, ragged or unreadable; names it.
+            BadRowError: A row is missing, ragged or unreadable; names it.
         """
         if self.n is not None:
             stop = self.n if stop is None else min(stop, self.n)
@@ -204,7 +204,7 @@ class VectorReader(abc.ABC):
         for row, vector in enumerate(vectors, first):
             reason = self._reason(vector)
             if reason is not None:
-                raise InvalidLatentsError(f"{self.source.path}: row {row} {reason}")
+                raise BadRowError(f"{self.source.path}: row {row} {reason}")
         return np.stack(list(vectors))
 
     def _reason(self, vector: Any) -> str | None:

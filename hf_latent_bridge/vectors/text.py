@@ -40,6 +40,7 @@ class CsvReader(JsonReader):
         self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "CSV file"):
             self._delimiter = _delimiter(self._file)
+            self._blanks = _blanks_follow(self._file, self._delimiter)
             self._names, first = self._header()
             self.n, self._places = self._index(first)
             self._look()
@@ -106,7 +107,8 @@ class CsvReader(JsonReader):
 
         with open_bytes(self._file) as stream:
             stream.seek(at)
-            rows = csv.reader(lines(stream), delimiter=self._delimiter, strict=True)
+            dialect: dict[str, Any] = {"delimiter": self._delimiter, "strict": True}
+            rows = csv.reader(lines(stream), skipinitialspace=self._blanks, **dialect)
             try:
                 for cells in rows:
                     yield cells, place
@@ -219,6 +221,13 @@ def _delimiter(path: Path) -> str:
         header = stream.readline().decode("utf-8-sig", "replace")
     bare = "".join(header.split('"')[::2])
     return next((delimiter for delimiter in _DELIMITERS if delimiter in bare), ",")
+
+
+def _blanks_follow(path: Path, delimiter: str) -> bool:
+    """Whether a blank stands after each delimiter of the first line, as in `id, text, vector`."""
+    with open_bytes(path) as stream:
+        cells = stream.readline().decode("utf-8-sig", "replace").split(delimiter)
+    return len(cells) > 1 and all(cell.startswith(" ") for cell in cells[1:])
 
 
 def _is_header(cells: list[str]) -> bool:

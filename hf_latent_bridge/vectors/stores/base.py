@@ -53,11 +53,13 @@ class Collection(abc.ABC):
     everything can be done again after a kill.
 
     Attributes:
+        params: What its URLs may have behind the `?` besides `vector`.
+        embedded: Whether a URL without a host names a file or folder.
         url: Where it is.
     """
 
     params: ClassVar[tuple[str, ...]] = ()
-    single: ClassVar[bool] = False
+    embedded: ClassVar[bool] = True
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
         """Connects to the store, unless this process has a connection to it already.
@@ -105,7 +107,7 @@ class Collection(abc.ABC):
 
     @abc.abstractmethod
     def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
-        """All rows in the order of their keys, at most `size` at a time."""
+        """All rows, at most `size` at a time, in an order that only writing changes."""
 
     @abc.abstractmethod
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
@@ -133,8 +135,8 @@ class Collection(abc.ABC):
         """Removes rows."""
 
     @abc.abstractmethod
-    def drop(self) -> None:
-        """Removes it, and nothing beside it."""
+    def drop(self, *, whole: bool) -> None:
+        """Removes the collection if `whole`, else this vector of its rows alone."""
 
     @abc.abstractmethod
     def check_copy(self, target: "Collection") -> None:

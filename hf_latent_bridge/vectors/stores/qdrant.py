@@ -147,12 +147,12 @@ class QdrantCollection(Collection):
         chosen = models.PointIdsList(points=list(ids))
         self._ask(lambda c: c.delete(self.url.name, chosen, wait=True))
 
-    def drop(self) -> None:
-        """Deletes the collection; of one with other vectors, this vector alone."""
-        if len(self._vectors()) > 1:
-            self._ask(lambda c: c.delete_vector_name(self.url.name, self.url.vector))
-        else:
+    def drop(self, *, whole: bool) -> None:
+        """Deletes the collection, or this named vector alone."""
+        if whole:
             self._ask(lambda c: c.delete_collection(self.url.name))
+        else:
+            self._ask(lambda c: c.delete_vector_name(self.url.name, self.url.vector))
 
     def check_copy(self, target: Collection) -> None:
         """Refuses where other vectors of the points would be left behind."""

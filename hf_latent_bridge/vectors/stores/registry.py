@@ -6,7 +6,12 @@ from pathlib import Path
 from hf_latent_bridge.errors import InvalidNameError, StoreError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.vectors.stores.base import Collection
+from hf_latent_bridge.vectors.stores.chroma import ChromaCollection
+from hf_latent_bridge.vectors.stores.lance import LanceCollection
+from hf_latent_bridge.vectors.stores.milvus import MilvusCollection
+from hf_latent_bridge.vectors.stores.postgres import PostgresCollection
 from hf_latent_bridge.vectors.stores.qdrant import QdrantCollection
+from hf_latent_bridge.vectors.stores.sqlite import SqliteCollection
 from hf_latent_bridge.vectors.stores.url import parse_url, scheme_of
 
 TIMEOUT = 60.0  # seconds for one request to a store
@@ -78,15 +83,41 @@ def open_collection(
     store = STORES.get(scheme_of(url) or "")
     if store is None:
         raise InvalidNameError(f"a store is named by a URL ({addressable()}), got {url!r}")
-    parsed = parse_url(url, params=store.collection.params, single=store.collection.single)
+    kind = store.collection
+    parsed = parse_url(url, params=kind.params, embedded=kind.embedded)
     require(store.extra, *store.needs, purpose=f"a {store.scheme} URL")
-    if not create and not parsed.host and not Path(parsed.path).exists():
+    if parsed.local and not create and not Path(parsed.path).exists():
         raise StoreError(f"{parsed}: there is no {parsed.path}")
-    return store.collection(parsed, timeout=timeout)
+    return kind(parsed, timeout=timeout)
 
 
 register(
     VectorStore(
         "qdrant", "qdrant:./folder/docs", QdrantCollection, ("qdrant_client",), extra="qdrant"
+    )
+)
+register(
+    VectorStore(
+        "postgresql",
+        "postgresql://user@host/db/docs?vector=embedding",
+        PostgresCollection,
+        ("psycopg", "pgvector"),
+        extra="postgres",
+    )
+)
+register(VectorStore("lancedb", "lancedb:./folder/docs", LanceCollection, ("lancedb",), "lancedb"))
+register(
+    VectorStore("chroma", "chroma:./folder/docs", ChromaCollection, ("chromadb",), extra="chroma")
+)
+register(
+    VectorStore("milvus", "milvus:./file.db/docs", MilvusCollection, ("pymilvus",), extra="milvus")
+)
+register(
+    VectorStore(
+        "sqlite",
+        "sqlite:./file.db/docs",
+        SqliteCollection,
+        ("apsw", "sqlite_vec"),
+        extra="sqlite",
     )
 )

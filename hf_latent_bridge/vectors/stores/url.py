@@ -22,6 +22,8 @@ class StoreUrl:
         path: Database on the server, or file or folder on this machine.
         name: Collection or table; empty where the file holds only one.
         vector: Named vector or column; empty where the collection has one only.
+        params: What else stands behind the `?`.
+        local: Whether the path is of this machine.
     """
 
     scheme: str
@@ -30,12 +32,13 @@ class StoreUrl:
     name: str
     vector: str = ""
     params: Mapping[str, str] = field(default_factory=dict, compare=False)
+    local: bool = False
 
     @property
-    def place(self) -> tuple[str, str, str]:
+    def place(self) -> tuple[str, ...]:
         """The store itself: two URLs with one place share a connection."""
-        path = self.path if self.host else str(Path(self.path).resolve())
-        return self.scheme, self.host, path
+        path = str(Path(self.path).resolve()) if self.local else self.path
+        return self.scheme, self.host, path, *(f"{k}={v}" for k, v in sorted(self.params.items()))
 
     @property
     def container(self) -> tuple[str, ...]:
@@ -43,7 +46,7 @@ class StoreUrl:
         return (*self.place, self.name)
 
     def __str__(self) -> str:
-        where = f"//{self.host}/" if self.host else ""
+        where = "" if self.local else f"//{self.host}/"
         path = "/".join(part for part in (self.path, self.name) if part)
         chosen = {"vector": self.vector} if self.vector else {}
         query = "&".join(f"{key}={value}" for key, value in {**chosen, **self.params}.items())
@@ -56,13 +59,13 @@ def scheme_of(text: str) -> str | None:
     return found[1].lower() if found else None
 
 
-def parse_url(text: str, *, params: tuple[str, ...] = (), single: bool = False) -> StoreUrl:
+def parse_url(text: str, *, params: tuple[str, ...] = (), embedded: bool = True) -> StoreUrl:
     """Takes a URL apart.
 
     Args:
         text: The URL.
         params: What may stand behind the `?` besides `vector`.
-        single: Whether the file holds one set of vectors only, so that the URL names no collection.
+        embedded: Whether a URL without a host names a file or folder.
 
     Raises:
         InvalidNameError: No collection is named, a parameter is unknown, or a password is in it.
@@ -82,16 +85,16 @@ def parse_url(text: str, *, params: tuple[str, ...] = (), single: bool = False) 
     if unknown := sorted(query.keys() - set(params)):
         known = ["vector", *params]
         raise InvalidNameError(f"a {scheme} URL may have {known} behind the ?, got {unknown}")
-    path, name = unquote(parts.path), ""
-    if parts.netloc:
+    path = unquote(parts.path)
+    if parts.netloc or not embedded:
         path = path.removeprefix("/")
-    if not single:
-        path, _, name = path.rpartition("/")
-    if not single and not name:
+    path, _, name = path.rpartition("/")
+    if not name:
         raise InvalidNameError(f"{scheme} URL without a collection: it must end in /name")
-    if not parts.netloc and not path:
+    if embedded and not parts.netloc and not path:
         raise InvalidNameError(
             f"{scheme} URL without a place: a file or folder ({scheme}:./folder/name) or a server "
             f"({scheme}://host:port/name) must be named"
         )
-    return StoreUrl(scheme, parts.netloc, path, name, vector, query)
+    local = embedded and not parts.netloc
+    return StoreUrl(scheme, parts.netloc, path, name, vector, query, local)

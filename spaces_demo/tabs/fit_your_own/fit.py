@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import look
 import numpy as np
 import numpy.typing as npt
 from limits import FAILED, Refusal, check_choice, check_number
@@ -25,9 +26,10 @@ MAX_ANCHORS = 16_000
 MAX_ALPHA = 1_000.0
 LEAST = 20  # rows to fit on, and rows held out
 MAX_HELD_OUT = 1_000
-SECONDS = 120
+SECONDS = 90  # that a fit may take, while all others wait
+SPEED = 8e9  # multiplications a second, as measured on two cores
+MOST_SECONDS = 40  # that solving may be expected to take
 
-LABELS = {"r2": "R²", "mrr": "MRR"}
 EXPLAINED = (
     "Each translated vector looks for its counterpart among all that were held out: recall@k is "
     "the share found among the k nearest, MRR the mean reciprocal rank. Chance is the same with "
@@ -79,6 +81,11 @@ class Clock:
 
     seconds: int = field(default_factory=lambda: SECONDS)
     start: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.seconds - self.passed
 
     @property
     def passed(self) -> float:
@@ -134,6 +141,28 @@ def split(rows: int, anchors: int) -> tuple[Rows, Rows]:
     return np.sort(shuffled[held_out:][:anchors]), np.sort(shuffled[:held_out])
 
 
+def expected_seconds(anchors: int, d_source: int, d_target: int) -> float:
+    """Roughly how long a fit takes here: products of the rows, eigenvectors, singular vectors."""
+    rows = 2 * anchors * d_source * (d_source + d_target)
+    solving = 9 * d_source**3 + 20 * d_source * d_target * min(d_source, d_target)
+    return (rows + solving) / SPEED
+
+
+def check_cost(anchors: int, d_source: int, d_target: int) -> str:
+    """How long the fit takes, in words.
+
+    Raises:
+        Refusal: Longer than others can be let wait.
+    """
+    seconds = expected_seconds(anchors, d_source, d_target)
+    if seconds > MOST_SECONDS:
+        raise Refusal(
+            f"This fit would take about {seconds:.0f} seconds and {MOST_SECONDS} are the most, as "
+            "others wait meanwhile: take fewer anchors or narrower vectors."
+        )
+    return f"about {max(1, round(seconds))} s"
+
+
 def fit(
     method: Method,
     latents: Pairs,
@@ -169,7 +198,7 @@ def summary(method: Method, found: Fit, clock: Clock) -> dict[str, Any]:
         "columns": ["translated (95 % interval)", "untranslated", "chance (95th percentile)"],
         "rows": [
             {
-                "name": LABELS.get(name, name),
+                "name": look.SCORE_NAMES.get(name, name),
                 "cells": [
                     _cell(value, "{:.3f} to {:.3f}".format(*report.intervals[name])),
                     _cell(scores["untranslated"].get(name)),

@@ -1,6 +1,7 @@
 """Finds the encoders and the items that a visitor names, and checks their size before loading."""
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -205,8 +206,15 @@ def encode(
     for chunk in _chunks(modality, items):
         clock.check()
         progress((done, len(items)), desc=what, unit="items")
+        start = time.monotonic()
         latents.append(encoder.encode(chunk))
         done += len(chunk)
+        needed = (time.monotonic() - start) / len(chunk) * (len(items) - done)
+        if needed > clock.left:
+            raise Refusal(
+                f"Encoding {len(items):,} items would take about {needed:.0f} more seconds and "
+                f"{max(0, clock.left):.0f} are left: take fewer anchors or a smaller encoder."
+            )
     return torch.cat(latents)
 
 

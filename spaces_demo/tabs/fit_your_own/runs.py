@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gradio.utils import get_upload_folder
 
 from hf_latent_bridge import Pairs
-from tabs.fit_your_own.fit import Clock, Fit, Method, fit, summary, wanted_rows
+from tabs.fit_your_own.fit import Clock, Fit, Method, check_cost, fit, split, summary, wanted_rows
 from tabs.fit_your_own.items import Hub, Progress, Side, Table, check_items, encode
 from tabs.fit_your_own.publish import save
 from tabs.fit_your_own.uploads import read_vectors
@@ -16,14 +17,18 @@ NAMES = ("source", "target")
 Result = tuple[dict[str, Any], str, str]
 
 
-def fit_on_vectors(source: str | None, target: str | None, method: Method) -> Result:
+def fit_on_vectors(
+    source: str | None, target: str | None, method: Method, progress: Progress
+) -> Result:
     """A translator between the vectors of two files, row by row the same items.
 
     Returns:
         The report, and the zip file of the translator twice: to download and to remember.
     """
     clock = Clock()
-    return _answer(method, fit(method, read_vectors(source, target), clock), clock)
+    vectors = read_vectors(source, target)
+    _announce(vectors, method, progress)
+    return _answer(method, fit(method, vectors, clock), clock)
 
 
 def fit_on_items(
@@ -52,9 +57,16 @@ def fit_on_items(
         encoder = hub.encoder(side.encoder, side.kind)
         latents.append(encode(encoder, column, clock, progress, f"Encoding the {name}").numpy())
         spaces.append(encoder.space)
-    progress(None, desc="Fitting and evaluating")
     held = Pairs(latents[0], latents[1], pairs.dataset)
+    _announce(held, method, progress)
     return _answer(method, fit(method, held, clock, (spaces[0], spaces[1])), clock)
+
+
+def _announce(latents: Pairs, method: Method, progress: Progress) -> None:
+    anchors, _ = split(len(latents), method.anchors)
+    (d_source, d_target) = (np.shape(side)[1] for side in (latents.source, latents.target))
+    took = check_cost(len(anchors), d_source, d_target)
+    progress(None, desc=f"Fitting and evaluating, {took}")
 
 
 def _answer(method: Method, found: Fit, clock: Clock) -> Result:

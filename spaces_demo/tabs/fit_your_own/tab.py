@@ -40,6 +40,10 @@ report = evaluate(translator, source, target, held_out)
 print(report)
 translator.save_pretrained("my-translator", metrics=report)     # push_to_hub takes the same
 """
+INVITATION = (
+    "One click on an example above fits the two encoders of this Space on news. Fits run one at a "
+    "time; your place in the queue is shown here."
+)
 SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 TARGET = "sentence-transformers/all-mpnet-base-v2"
 
@@ -57,7 +61,7 @@ def build(repos: Repos) -> None:
         alpha = gr.Number(0.1, minimum=0, label="Alpha, the ridge penalty of affine", step=0.1)
         anchors = gr.Number(100, minimum=20, precision=0, label="Anchors (pairs to fit on)")
     how = [method, alpha, anchors]
-    report, archive = look.scores(), gr.State(None)
+    report, archive = look.scores("Nothing fitted yet", INVITATION), gr.State(None)
     download = gr.DownloadButton("Download the translator", interactive=False, render=False)
     outputs = [report, download, archive]
     event: dict[str, Any] = {"outputs": outputs, "show_progress_on": report, **FITTING}
@@ -144,7 +148,7 @@ def _side_form(name: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.File
             "" if same else "text", label=f"{name} column{same}", scale=2, min_width=200
         )
         upload = gr.File(
-            label=f"Or {name.lower()} files", file_count="multiple", file_types=files, height=120
+            label=f"Or {name.lower()} files", file_count="multiple", file_types=files, height=150
         )
     return kind, encoder, column, upload
 
@@ -166,8 +170,15 @@ def _vectors_form(repos: Repos, how: list[Any], event: dict[str, Any]) -> None:
     inputs = [source, target, *how]
 
     @answering
-    def fit_vectors(source: str, target: str, method: str, alpha: float, anchors: int) -> Result:
-        return fit_on_vectors(source, target, Method(method, alpha, anchors))
+    def fit_vectors(  # noqa: PLR0917
+        source: str,
+        target: str,
+        method: str,
+        alpha: float,
+        anchors: int,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Result:
+        return fit_on_vectors(source, target, Method(method, alpha, anchors), progress)
 
     @answering
     def news_vectors() -> list[str]:

@@ -33,6 +33,7 @@ LATENTS = {
 }
 SHOWN = 48  # items in the projection
 MAX_SCORES, MAX_NAME = 20, 40
+MAX_LINES, MAX_LINE = 40, 100  # of the curve of a selection
 BINS = 40  # of cosines between -1 and 1
 FEW_PAIRS = 100
 
@@ -63,6 +64,7 @@ def inspect_repo(repos: Repos, repo_id: str | None) -> Numbers:
         "dataset": translator.dataset_,
         "n_test_pairs": _number(translator.metrics_, "n_pairs"),
         "scores": scores,
+        "selection": read_selection(translator),
         "singular_values": spectrum.tolist(),
         "rank": int((spectrum > spectrum[0] * 1e-5).sum()),
     }
@@ -120,6 +122,15 @@ def read_scores(metrics: Any) -> list[Numbers]:
         for name in names
         if len(name) <= MAX_NAME and _number(metrics, "translated", name) is not None
     ]
+
+
+def read_selection(translator: Translator) -> Numbers | None:
+    """How the map was chosen by cross-validation, and the curve as text; None where it was not."""
+    selection = translator.selection_
+    if selection is None:
+        return None
+    lines = [line[:MAX_LINE] for line in selection.plot().splitlines()[:MAX_LINES]]
+    return {"summary": str(selection)[: 3 * MAX_LINE], "curve": "\n".join(lines)}
 
 
 def find_weaknesses(numbers: Numbers) -> list[str]:

@@ -31,7 +31,7 @@ print(torch.linalg.svdvals(translator.map_.weight)[:10])
 """
 REPORT = """
 <section class="result" aria-live="polite">
-<h3>{{value.title}}</h3><div class="note">{{value.note}}</div>
+<h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
 {{#each value.warnings}}<p class="warning">⚠ {{this}}</p>{{/each}}
 {{#if value.spaces}}<div class="wide"><table>
 <thead><tr><th>space</th><th>encoder</th><th>commit</th><th>pooling</th><th>norm</th><th>width</th>
@@ -46,9 +46,19 @@ REPORT = """
 {{#each value.scores}}<tr><th scope="row">{{this.score}}</th><td><b>{{this.translated}}</b></td>
 <td>{{this.interval}}</td><td>{{this.untranslated}}</td><td>{{this.chance}}</td><td>{{this.p}}</td>
 </tr>{{/each}}</table></div>{{/if}}
+{{#if value.selection}}<p>Chosen by cross-validation: {{value.selection.summary}}.</p>
+<div class="wide"><pre aria-label="held-out score by penalty">{{value.selection.curve}}</pre></div>
+{{/if}}
 </section>
 """
-EMPTY: Numbers = {"title": "", "note": "", "warnings": [], "spaces": [], "scores": []}
+EMPTY: Numbers = {
+    "title": "Nothing opened yet",
+    "note": "One click on an example above opens a translator of this Space.",
+    "warnings": [],
+    "spaces": [],
+    "scores": [],
+    "selection": None,
+}
 
 
 def build(repos: Repos) -> None:
@@ -64,16 +74,20 @@ def build(repos: Repos) -> None:
             label="Repo of a translator", placeholder=own[0], max_length=200, scale=5
         )
         button = gr.Button("Look inside", variant="primary", scale=1, min_width=140)
-    report = gr.HTML(EMPTY, html_template=REPORT, min_height=360, js_on_load=None, render=False)
+    report = gr.HTML(EMPTY, html_template=REPORT, min_height=100, js_on_load=None, render=False)
     facts = look.facts()
     spectrum, cosines, projection = _plots()
-    outputs = [report, facts, spectrum, cosines, projection]
+    plots, items = (gr.Column(visible=False, render=False) for _ in range(2))
+    outputs = [report, facts, spectrum, cosines, projection, plots, items]
+
+    def drawn(numbers: Numbers) -> list[Any]:
+        return [gr.update(visible=True), gr.update(visible=bool(numbers["n_items"]))]
 
     @answering
     def draw(repo_id: str) -> tuple[Any, ...]:
         numbers = inspect_repo(repos, repo_id)
         frames = (_spectrum(numbers), _cosines(numbers), _projection(numbers))
-        return _report(numbers), _facts(numbers), *frames
+        return _report(numbers), _facts(numbers), *frames, *drawn(numbers)
 
     @answering
     def inspect_translator(repo_id: str) -> dict[str, Any]:
@@ -82,13 +96,16 @@ def build(repos: Repos) -> None:
     look.examples(own, repo_id, outputs, draw)
     report.render()
     facts.render()
-    with gr.Row():
-        for plot, title in ((spectrum, "The map"), (cosines, "Items and their counterparts")):
-            with gr.Column(min_width=320):
-                gr.Markdown(f"#### {title}")
-                plot.render()
-    gr.Markdown(f"#### {inspection.SHOWN} items in the plane in which the target spreads most")
-    projection.render()
+    plots.render()
+    with plots:
+        gr.Markdown("### The map")
+        spectrum.render()
+    items.render()
+    with items:
+        gr.Markdown("### Items and their counterparts")
+        cosines.render()
+        gr.Markdown(f"### {inspection.SHOWN} items in the plane in which the target spreads most")
+        projection.render()
     private: dict[str, Any] = {"api_visibility": "private", **ENCODING}
     gr.on([button.click, repo_id.submit], draw, repo_id, outputs, **private)
     api(
@@ -147,6 +164,7 @@ def _report(numbers: Numbers) -> Numbers:
         "warnings": numbers["warnings"],
         "spaces": [_space(side, numbers[side]) for side in ("source", "target")],
         "scores": [_score(score) for score in numbers["scores"]],
+        "selection": numbers["selection"],
     }
 
 
@@ -164,7 +182,7 @@ def _space(side: str, space: Numbers) -> dict[str, str]:
 def _score(score: Numbers) -> dict[str, str]:
     low, high = map(_shown, score["interval"])
     return {
-        "score": score["score"],
+        "score": look.SCORE_NAMES.get(str(score["score"]), str(score["score"])),
         "translated": _shown(score["translated"]),
         "interval": f"{low} to {high}",
         "untranslated": _shown(score["untranslated"]),

@@ -1,0 +1,210 @@
+"""LanceDB: a column of vectors in a table in a folder, keyed by its column `id`."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.hubness import Metric
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+
+_METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
+_PAYLOAD = "payload"
+T = TypeVar("T")
+
+
+class LanceCollection(Collection):
+    """A column of fixed-size lists of floats.
+
+    The other columns are the payload. In a table that this library made from nothing it is one
+    column of JSON.
+    """
+
+    params: ClassVar[tuple[str, ...]] = ("id",)
+
+    def _connect(self, timeout: float) -> Any:
+        import lancedb
+
+        return lancedb.connect(self.url.path)
+
+    @staticmethod
+    def _disconnect(client: Any) -> None:
+        """A folder needs no goodbye."""
+
+    def exists(self) -> bool:
+        """Whether the table is there, and has this column."""
+        return self._is_there() and self._column in self._schema().names
+
+    def layout(self) -> Layout:
+        """Width and dtype from the schema, metric from the index; cosine without one."""
+        import pyarrow as pa
+
+        schema = self._schema()
+        vectors = [f.name for f in schema if pa.types.is_fixed_size_list(f.type)]
+        if self._column not in vectors:
+            raise StoreError(
+                f"{self.url}: the table has the vector columns {vectors}: name one as ?vector=, "
+                f"got {self._column!r}"
+            )
+        if self._key not in schema.names:
+            raise StoreError(
+                f"{self.url}: there is no column {self._key!r} that names the rows: name one as "
+                f"?id=, of {schema.names}"
+            )
+        kind = schema.field(self._column).type
+        dtype = {"halffloat": "float16", "float": "float32", "double": "float64"}
+        stored = str(kind.value_type)
+        return Layout(kind.list_size, self._metric(), dtype.get(stored, stored))
+
+    def count(self) -> int:
+        """Rows in which the column is not null."""
+        return int(self._ask(lambda t: t.count_rows(f"{_quoted(self._column)} IS NOT NULL")))
+
+    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+        """Streams the table at its version of now."""
+        names = self._names(vectors, payloads)
+        query = self._ask(lambda t: t.search().select(names))
+        for batch in self._ask(lambda _: query.to_batches(size)):
+            for first in range(0, batch.num_rows, size):
+                yield self._records(batch.slice(first, size), vectors, payloads)
+
+    def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
+        """Filters by the column of keys."""
+        names, n = self._names(True, payloads), max(1, len(ids))
+        where = f"{self._among(ids)} AND {_quoted(self._column)} IS NOT NULL"
+        found = self._ask(lambda t: t.search().where(where).select(names).limit(n).to_arrow())
+        return self._records(found.combine_chunks(), True, payloads)
+
+    def present(self, ids: Sequence[Key]) -> set[Key]:
+        """Filters, and reads the keys alone."""
+        where, n = f"{self._among(ids)} AND {_quoted(self._column)} IS NOT NULL", max(1, len(ids))
+        found = self._ask(lambda t: t.search().where(where).select([self._key]).limit(n).to_arrow())
+        return set(found.column(self._key).to_pylist())
+
+    def create(self, layout: Layout, like: Collection) -> None:
+        """Adds a column, or makes a table like that of `like` with another vector column."""
+        import pyarrow as pa
+
+        field = pa.field(self._column, pa.list_(pa.float32(), layout.dim))
+        if self._is_there():
+            self._ask(lambda t: t.add_columns(field))
+            return
+        if isinstance(like, LanceCollection) and like._is_there():
+            others = [f for f in like._schema() if f.name != like._column]
+        else:
+            others = [pa.field(self._key, pa.int64()), pa.field(_PAYLOAD, pa.string())]
+        self.client.create_table(self.url.name, schema=pa.schema([*others, field]))
+
+    def write(self, records: Records) -> None:
+        """Merges rows by their keys; of rows without payloads the vectors alone."""
+        import pyarrow as pa
+
+        schema = self._schema()
+        columns: dict[str, Any] = {self._key: records.ids}
+        if records.payloads is not None:
+            rows = [self._as_columns(payload, schema) for payload in records.payloads]
+            others = [n for n in schema.names if n not in (self._key, self._column)]
+            columns |= {name: [row.get(name) for row in rows] for name in others}
+        arrays = {n: pa.array(v, schema.field(n).type) for n, v in columns.items()}
+        flat = np.ascontiguousarray(records.vectors, np.float32)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
+        arrays[self._column] = vectors.cast(schema.field(self._column).type)
+        table = pa.table(arrays)
+
+        def merge(target: Any) -> Any:
+            into = target.merge_insert(self._key).when_matched_update_all()
+            if records.payloads is not None:
+                into = into.when_not_matched_insert_all()
+            return into.execute(table)
+
+        self._ask(merge)
+
+    def delete(self, ids: Sequence[Key]) -> None:
+        """Deletes rows."""
+        self._ask(lambda t: t.delete(self._among(ids)))
+
+    def drop(self, *, whole: bool) -> None:
+        """Drops the table, or this column."""
+        if whole:
+            self.client.drop_table(self.url.name)
+        else:
+            self._ask(lambda t: t.drop_columns([self._column]))
+
+    def check_copy(self, target: Collection) -> None:
+        """Nothing is left behind: other vector columns travel with the payload."""
+
+    @property
+    def _column(self) -> str:
+        return self.url.vector or "vector"
+
+    @property
+    def _key(self) -> str:
+        return self.url.params.get("id", "id")
+
+    def _is_there(self) -> bool:
+        return self.url.name in self.client.list_tables().tables
+
+    def _schema(self) -> Any:
+        return self._ask(lambda t: t.schema)
+
+    def _metric(self) -> Metric:
+        def find(table: Any) -> str:
+            for index in table.list_indices():
+                if index.columns == [self._column]:
+                    return str(table.index_stats(index.name).distance_type)
+            return "cosine"
+
+        return _METRICS.get(self._ask(find), "cosine")
+
+    def _names(self, vectors: bool, payloads: bool) -> list[str]:
+        if payloads:
+            names: list[str] = list(self._schema().names)
+            return names if vectors else [name for name in names if name != self._column]
+        return [self._key, *([self._column] if vectors else [])]
+
+    def _among(self, ids: Sequence[Key]) -> str:
+        listed = ", ".join(
+            str(k) if isinstance(k, int) else "'" + k.replace("'", "''") + "'" for k in ids
+        )
+        return f"{_quoted(self._key)} IN ({listed})" if ids else "false"
+
+    def _records(self, batch: Any, vectors: bool, payloads: bool) -> Records:
+        from hf_latent_bridge.vectors.tables import decode_vectors
+
+        others = [n for n in batch.schema.names if n not in (self._key, self._column)]
+        rows = batch.select(others).to_pylist() if payloads else None
+        return Records(
+            batch.column(self._key).to_pylist(),
+            decode_vectors(_whole(batch.column(self._column)), None) if vectors else None,
+            None if rows is None else [_as_payload(row) for row in rows],
+        )
+
+    def _as_columns(self, payload: dict[str, Any], schema: Any) -> dict[str, Any]:
+        if set(schema.names) == {self._key, self._column, _PAYLOAD}:
+            return {_PAYLOAD: json.dumps(payload)}
+        return payload
+
+    def _ask(self, request: Callable[[Any], T]) -> T:
+        """The answer of the table; LanceDB's errors in this library's words."""
+        try:
+            return request(self.client.open_table(self.url.name))
+        except (ValueError, RuntimeError, OSError) as error:
+            raise StoreError(f"{self.url}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _whole(column: Any) -> Any:
+    """A column as one array; that of a table is in chunks."""
+    return column.combine_chunks() if hasattr(column, "combine_chunks") else column
+
+
+def _as_payload(row: dict[str, Any]) -> dict[str, Any]:
+    if set(row) == {_PAYLOAD} and isinstance(row[_PAYLOAD], str):
+        payload: dict[str, Any] = json.loads(row[_PAYLOAD])
+        return payload
+    return row
+
+
+def _quoted(name: str) -> str:
+    return f"`{name}`"

@@ -1,0 +1,216 @@
+"""Milvus: a vector field of a collection, in a Milvus Lite file or on a server."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from hf_latent_bridge.errors import StoreError, StoreUnavailableError
+from hf_latent_bridge.hubness import Metric
+from hf_latent_bridge.vectors.reader import stacked
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+
+_METRICS: dict[str, Metric] = {"COSINE": "cosine", "IP": "dot", "L2": "euclidean"}
+_NAMES = {metric: name for name, metric in _METRICS.items()}
+_VECTORS = range(100, 110)  # pymilvus' DataTypes of vectors
+_FLOATS = {101: "float32", 102: "float16", 103: "bfloat16"}
+T = TypeVar("T")
+
+
+class MilvusCollection(Collection):
+    """A vector field; the other fields, dynamic ones included, are the payload.
+
+    A server's token (`user:password` or an API key) is taken from MILVUS_TOKEN.
+    """
+
+    params: ClassVar[tuple[str, ...]] = ("https",)
+
+    def _connect(self, timeout: float) -> Any:
+        from pymilvus import MilvusClient
+
+        if self.url.local:
+            return self._told(lambda: MilvusClient(uri=self.url.path))
+        scheme = "https" if self.url.params.get("https", "") in ("1", "true") else "http"
+        token = os.environ.get("MILVUS_TOKEN", "")
+        address = f"{scheme}://{self.url.host}"
+        return self._told(lambda: MilvusClient(uri=address, token=token, timeout=timeout))
+
+    @staticmethod
+    def _disconnect(client: Any) -> None:
+        client.close()
+
+    def exists(self) -> bool:
+        """Whether the collection is there, and has this field."""
+        there = self._ask(lambda c: c.has_collection(self.url.name))
+        return there and self._column in self._vectors()
+
+    def layout(self) -> Layout:
+        """Width and dtype from the schema, metric from the index."""
+        if not self._ask(lambda c: c.has_collection(self.url.name)):
+            raise StoreError(f"{self.url}: there is no collection {self.url.name!r}")
+        vectors = self._vectors()
+        if self._column not in vectors or int(vectors[self._column]["type"]) not in _FLOATS:
+            raise StoreError(
+                f"{self.url}: the collection has the vector fields {sorted(vectors)}: name one of "
+                f"floats as ?vector=, got {self._column!r}"
+            )
+        field = vectors[self._column]
+        index = self._ask(lambda c: c.describe_index(self.url.name, self._column)) or {}
+        metric = _METRICS.get(index.get("metric_type", "COSINE"))
+        if metric is None:
+            raise StoreError(f"{self.url} is searched by {index['metric_type']}, not {_NAMES}")
+        return Layout(int(field["params"]["dim"]), metric, _FLOATS[int(field["type"])])
+
+    def count(self) -> int:
+        """How many rows there are."""
+        rows = self._query(filter="", output_fields=["count(*)"])
+        return int(rows[0]["count(*)"])
+
+    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+        """Goes through the rows in the order of their keys."""
+        fields = self._fields_read(vectors, payloads)
+        pages = self._ask(
+            lambda c: c.query_iterator(self.url.name, batch_size=size, output_fields=fields)
+        )
+        try:
+            while rows := self._told(pages.next):
+                yield self._records(rows, vectors, payloads)
+        finally:
+            pages.close()
+
+    def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
+        """Gets rows by their keys."""
+        fields = self._fields_read(True, payloads)
+        rows = self._query(ids=list(ids), output_fields=fields) if ids else []
+        return self._records(rows, True, payloads)
+
+    def present(self, ids: Sequence[Key]) -> set[Key]:
+        """Gets the keys alone."""
+        rows = self._query(ids=list(ids), output_fields=[self._key]) if ids else []
+        return {row[self._key] for row in rows}
+
+    def create(self, layout: Layout, like: Collection) -> None:
+        """Makes a collection, with the other fields of `like` where that is one of Milvus.
+
+        Raises:
+            StoreError: The collection is there, for Milvus adds no vector field to one.
+        """
+        from pymilvus import DataType
+
+        if self._ask(lambda c: c.has_collection(self.url.name)):
+            raise StoreError(
+                f"{self.url}: Milvus adds no vector field to a collection: name another one"
+            )
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True)
+        if isinstance(like, MilvusCollection) and like.exists():
+            for field in like._fields():
+                if int(field["type"]) not in _VECTORS:
+                    schema.add_field(
+                        field["name"],
+                        DataType(int(field["type"])),
+                        is_primary=bool(field.get("is_primary")),
+                        nullable=bool(field.get("nullable")),
+                        **field.get("params", {}),
+                    )
+        else:
+            schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field(self._column, DataType.FLOAT_VECTOR, dim=layout.dim)
+        index = self.client.prepare_index_params()
+        index.add_index(self._column, index_type="AUTOINDEX", metric_type=_NAMES[layout.metric])
+        self._ask(lambda c: c.create_collection(self.url.name, schema=schema, index_params=index))
+
+    def write(self, records: Records) -> None:
+        """Upserts rows."""
+        vectors = np.asarray(records.vectors, np.float32).tolist()
+        payloads = records.payloads or [{} for _ in records.ids]
+        rows = [
+            {**payload, self._key: key, self._column: vector}
+            for key, vector, payload in zip(records.ids, vectors, payloads, strict=True)
+        ]
+        self._ask(lambda c: c.upsert(self.url.name, rows))
+
+    def delete(self, ids: Sequence[Key]) -> None:
+        """Deletes rows."""
+        self._ask(lambda c: c.delete(self.url.name, ids=list(ids)))
+
+    def drop(self, *, whole: bool) -> None:
+        """Drops the collection."""
+        self._ask(lambda c: c.drop_collection(self.url.name))
+
+    def check_copy(self, target: Collection) -> None:
+        """Refuses where other vectors of the rows would be left behind."""
+        if others := sorted(self._vectors().keys() - {self._column}):
+            raise StoreError(
+                f"the rows of {self.url} have other vectors too, which a new collection would not "
+                f"get: {', '.join(others)}"
+            )
+
+    def alias(self, name: str) -> str | None:
+        """The collection that an alias names."""
+        named = self._ask(lambda c: c.list_aliases()).get("aliases", [])
+        if name not in named:
+            return None
+        return str(self._ask(lambda c: c.describe_alias(name))["collection_name"])
+
+    def point(self, name: str, collection: str | None) -> None:
+        """Creates, alters or drops an alias."""
+        there = self.alias(name) is not None
+        if collection is None:
+            if there:
+                self._ask(lambda c: c.drop_alias(name))
+        elif there:
+            self._ask(lambda c: c.alter_alias(collection, name))
+        else:
+            self._ask(lambda c: c.create_alias(collection, name))
+
+    @property
+    def _column(self) -> str:
+        return self.url.vector or "vector"
+
+    @property
+    def _key(self) -> str:
+        return str(next(field["name"] for field in self._fields() if field.get("is_primary")))
+
+    def _fields(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._ask(lambda c: c.describe_collection(self.url.name))[
+            "fields"
+        ]
+        return found
+
+    def _vectors(self) -> dict[str, Any]:
+        return {f["name"]: f for f in self._fields() if int(f["type"]) in _VECTORS}
+
+    def _fields_read(self, vectors: bool, payloads: bool) -> list[str]:
+        if payloads:
+            return ["*"]
+        return [self._key, *([self._column] if vectors else [])]
+
+    def _records(self, rows: Any, vectors: bool, payloads: bool) -> Records:
+        key = self._key
+        beside = [{k: v for k, v in row.items() if k not in (key, self._column)} for row in rows]
+        return Records(
+            [row[key] for row in rows],
+            stacked([np.asarray(row[self._column], np.float32) for row in rows])
+            if vectors
+            else None,
+            beside if payloads else None,
+        )
+
+    def _query(self, **asked: Any) -> list[Any]:
+        return list(self._ask(lambda c: c.query(self.url.name, **asked)))
+
+    def _ask(self, request: Callable[[Any], T]) -> T:
+        return self._told(lambda: request(self.client))
+
+    def _told(self, request: Callable[[], T]) -> T:
+        """The answer to a request; Milvus' errors in this library's words."""
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            return request()
+        except MilvusException as error:
+            told = " ".join(str(error.message).split())[:200]
+            if "connect" in told.lower() or error.code == 2:
+                raise StoreUnavailableError(f"{self.url} did not answer: {told}") from error
+            raise StoreError(f"{self.url}: {told}") from error

@@ -1,0 +1,317 @@
+"""PostgreSQL with pgvector: a column of vectors in a table, keyed by its primary key."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hf_latent_bridge.errors import StoreError, StoreUnavailableError
+from hf_latent_bridge.hubness import Metric
+from hf_latent_bridge.vectors.reader import stacked
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+
+_METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
+_DTYPES = {"vector": "float32", "halfvec": "float16"}
+_PAYLOAD = "payload"
+
+
+class PostgresCollection(Collection):
+    """A column of type `vector` or `halfvec`.
+
+    The other columns are the payload. In a table that this library made from nothing it is one
+    `jsonb` column. A password is taken from PGPASSWORD or ~/.pgpass, as by all of libpq.
+    """
+
+    params: ClassVar[tuple[str, ...]] = ("id", "host")
+    embedded: ClassVar[bool] = False
+
+    def _connect(self, timeout: float) -> Any:
+        import psycopg
+        from pgvector.psycopg import register_vector
+
+        user, _, host = self.url.host.rpartition("@")
+        address, _, port = host.partition(":")
+        where = {
+            "user": user or None,
+            "host": self.url.params.get("host") or address or None,
+            "port": port or None,
+            "dbname": self.url.path or None,
+        }
+        milliseconds = max(1, round(timeout * 1000))
+        try:
+            client = psycopg.connect(
+                **{name: value for name, value in where.items() if value},
+                autocommit=True,
+                connect_timeout=max(2, round(timeout)),
+                options=f"-c statement_timeout={milliseconds}",
+            )
+        except psycopg.OperationalError as error:
+            raise StoreUnavailableError(f"{self.url}: {_plain(error)}") from error
+        try:
+            register_vector(client)
+        except psycopg.ProgrammingError as error:
+            client.close()
+            raise StoreError(
+                f"{self.url}: the database has no pgvector (CREATE EXTENSION vector)"
+            ) from error
+        return client
+
+    @staticmethod
+    def _disconnect(client: Any) -> None:
+        client.close()
+
+    def exists(self) -> bool:
+        """Whether the table is there, and has this column."""
+        return self._column in self._types()
+
+    def layout(self) -> Layout:
+        """Width from the column's type, metric from its index; cosine without one."""
+        types = self._types()
+        if not types:
+            raise StoreError(f"{self.url}: there is no table {self.url.name!r}")
+        kind = types.get(self._column)
+        if kind is None or kind.partition("(")[0] not in _DTYPES:
+            vectors = [name for name, kind in types.items() if kind.partition("(")[0] in _DTYPES]
+            raise StoreError(
+                f"{self.url}: the table has the vector columns {vectors}: name one as ?vector=, "
+                f"got {self._column!r}"
+            )
+        name, _, dim = kind.partition("(")
+        return Layout(int(dim.rstrip(")")) if dim else self._dim(), self._metric(), _DTYPES[name])
+
+    def count(self) -> int:
+        """Rows in which the column is not null."""
+        sql = f"SELECT count(*) FROM {self._table} WHERE {self._vector} IS NOT NULL"
+        return int(self._ask(sql)[0][0])
+
+    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+        """Pages through the primary key."""
+        after: list[Any] = []
+        while True:
+            where = f"WHERE t.{self._key} > %s::{self._key_type}" if after else ""
+            rows = self._select(
+                f"{where} ORDER BY t.{self._key} LIMIT %s", [*after, size], payloads
+            )
+            if not rows:
+                return
+            yield self._records(rows, vectors, payloads)
+            after = [str(rows[-1][0])]
+
+    def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
+        """Selects rows by their keys."""
+        where = f"WHERE t.{self._key} = ANY(%s::{self._key_type}[]) AND {self._vector} IS NOT NULL"
+        return self._records(self._select(where, [_texts(ids)], payloads), True, payloads)
+
+    def present(self, ids: Sequence[Key]) -> set[Key]:
+        """Selects the keys alone."""
+        sql = (
+            f"SELECT {self._key} FROM {self._table} "
+            f"WHERE {self._key} = ANY(%s::{self._key_type}[]) AND {self._vector} IS NOT NULL"
+        )
+        return {_as_key(row[0]) for row in self._ask(sql, [_texts(ids)])}
+
+    def create(self, layout: Layout, like: Collection) -> None:
+        """Adds a column, or makes a table like that of `like` with another vector column."""
+        kind = f"vector({layout.dim})"
+        if self._types():
+            self._ask(f"ALTER TABLE {self._table} ADD COLUMN {self._vector} {kind}")
+        elif isinstance(like, PostgresCollection) and like._types():
+            self._run(
+                [
+                    f"CREATE TABLE {self._table} (LIKE {like._table} INCLUDING DEFAULTS "
+                    "INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)",
+                    f"ALTER TABLE {self._table} DROP COLUMN {like._vector}, "
+                    f"ADD COLUMN {self._vector} {kind}",
+                ]
+            )
+        else:
+            self._ask(
+                f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, {_quoted(_PAYLOAD)} jsonb, "
+                f"{self._vector} {kind})"
+            )
+
+    def write(self, records: Records) -> None:
+        """Upserts rows; updates the column alone where there are no payloads."""
+        vectors = [_text(vector) for vector in np.asarray(records.vectors, np.float32)]
+        if records.payloads is None:
+            self._ask(
+                f"UPDATE {self._table} t SET {self._vector} = d.v::vector FROM "
+                "unnest(%s::text[], %s::text[]) d(k, v) "
+                f"WHERE t.{self._key} = d.k::{self._key_type}",
+                [_texts(records.ids), vectors],
+            )
+            return
+        columns = list(self._types())
+        rows = [
+            {**self._as_columns(payload), self._key_name: key, self._column: vector}
+            for key, payload, vector in zip(records.ids, records.payloads, vectors, strict=True)
+        ]
+        self._ask(
+            f"INSERT INTO {self._table} ({', '.join(map(_quoted, columns))}) SELECT "
+            f"{', '.join(f'r.{_quoted(name)}' for name in columns)} FROM "
+            f"jsonb_populate_recordset(NULL::{self._table}, %s::jsonb) r ON CONFLICT ({self._key}) "
+            f"DO UPDATE SET {', '.join(f'{_quoted(n)} = EXCLUDED.{_quoted(n)}' for n in columns)}",
+            [json.dumps(rows)],
+        )
+
+    def delete(self, ids: Sequence[Key]) -> None:
+        """Deletes rows."""
+        sql = f"DELETE FROM {self._table} WHERE {self._key} = ANY(%s::{self._key_type}[])"
+        self._ask(sql, [_texts(ids)])
+
+    def drop(self, *, whole: bool) -> None:
+        """Drops the table, or this column."""
+        if whole:
+            self._ask(f"DROP TABLE {self._table}")
+        else:
+            self._ask(f"ALTER TABLE {self._table} DROP COLUMN {self._vector}")
+
+    def check_copy(self, target: Collection) -> None:
+        """Nothing is left behind: other vector columns travel with the payload."""
+
+    def alias(self, name: str) -> str | None:
+        """The table that a view selects from."""
+        sql = "SELECT table_name FROM information_schema.view_table_usage WHERE view_name = %s"
+        rows = self._ask(sql, [name])
+        return rows[0][0] if rows else None
+
+    def point(self, name: str, collection: str | None) -> None:
+        """Makes the view anew in one transaction."""
+        changes = [f"DROP VIEW IF EXISTS {_quoted(name)}"]
+        if collection is not None:
+            changes.append(f"CREATE VIEW {_quoted(name)} AS SELECT * FROM {_quoted(collection)}")
+        self._run(changes)
+
+    @property
+    def _table(self) -> str:
+        return ".".join(map(_quoted, self.url.name.split(".")))
+
+    @property
+    def _column(self) -> str:
+        return self.url.vector or "embedding"
+
+    @property
+    def _vector(self) -> str:
+        return _quoted(self._column)
+
+    @property
+    def _key_name(self) -> str:
+        """The primary key, or the column that the URL names as id."""
+        if "id" in self.url.params:
+            return self.url.params["id"]
+        found = self._ask(
+            "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND "
+            "a.attnum = ANY(i.indkey) WHERE i.indrelid = to_regclass(%s) AND i.indisprimary",
+            [self._table],
+        )
+        if len(found) != 1:
+            raise StoreError(
+                f"{self.url}: the table needs a primary key of one column, it has {len(found)}: "
+                "name a unique one as ?id="
+            )
+        return str(found[0][0])
+
+    @property
+    def _key(self) -> str:
+        return _quoted(self._key_name)
+
+    @property
+    def _key_type(self) -> str:
+        return self._types()[self._key_name]
+
+    def _types(self) -> dict[str, str]:
+        """The type of each column; empty if there is no table."""
+        rows = self._ask(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE "
+            "attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            [self._table],
+        )
+        return dict(rows)
+
+    def _dim(self) -> int:
+        where = f"{self._table} WHERE {self._vector} IS NOT NULL"
+        rows = self._ask(f"SELECT vector_dims({self._vector}) FROM {where} LIMIT 1")
+        if not rows:
+            raise StoreError(f"{self.url}: the width of an empty column without one is not known")
+        return int(rows[0][0])
+
+    def _metric(self) -> Metric:
+        rows = self._ask(
+            "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = to_regclass(%s)",
+            [self._table],
+        )
+        for (definition,) in rows:
+            for name, metric in _METRICS.items():
+                if f"{self._column} " in definition and f"_{name}_ops" in definition:
+                    return metric
+        return "cosine"
+
+    def _select(self, rest: str, parameters: list[Any], payloads: bool) -> list[Any]:
+        kept = "to_jsonb(t) - %s - %s" if payloads else "NULL"
+        names = [self._key_name, self._column] if payloads else []
+        sql = f"SELECT t.{self._key}, t.{self._vector}, {kept} FROM {self._table} t {rest}"
+        return self._ask(sql, [*names, *parameters])
+
+    def _records(self, rows: list[Any], vectors: bool, payloads: bool) -> Records:
+        return Records(
+            [_as_key(row[0]) for row in rows],
+            stacked([_array(row[1]) for row in rows]) if vectors else None,
+            [self._as_payload(row[2]) for row in rows] if payloads else None,
+        )
+
+    def _as_payload(self, columns: dict[str, Any]) -> dict[str, Any]:
+        if set(columns) == {_PAYLOAD} and isinstance(columns[_PAYLOAD], dict):
+            payload: dict[str, Any] = columns[_PAYLOAD]
+            return payload
+        return columns
+
+    def _as_columns(self, payload: dict[str, Any]) -> dict[str, Any]:
+        others = set(self._types()) - {self._key_name, self._column}
+        return {_PAYLOAD: payload} if others == {_PAYLOAD} else payload
+
+    def _ask(self, sql: str, parameters: list[Any] | None = None) -> list[Any]:
+        """The rows that a query gives."""
+        return self._run([sql], parameters)
+
+    def _run(self, statements: Sequence[str], parameters: list[Any] | None = None) -> list[Any]:
+        """Runs statements in one transaction; the rows of the last, which takes parameters."""
+        import psycopg
+
+        *first, last = statements
+        try:
+            with self.client.transaction(), self.client.cursor(binary=True) as cursor:
+                for statement in first:
+                    cursor.execute(statement)
+                cursor.execute(last, parameters)
+                return list(cursor.fetchall()) if cursor.description else []
+        except psycopg.OperationalError as error:
+            raise StoreUnavailableError(f"{self.url}: {_plain(error)}") from error
+        except psycopg.Error as error:
+            raise StoreError(f"{self.url}: {_plain(error)}") from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _texts(ids: Sequence[Key]) -> list[str]:
+    return [str(key) for key in ids]
+
+
+def _text(vector: Any) -> str:
+    return "[" + ",".join(map(repr, vector.tolist())) + "]"
+
+
+def _as_key(value: Any) -> Key:
+    return value if isinstance(value, int) else str(value)
+
+
+def _array(value: Any) -> Any:
+    if value is None:
+        return None
+    return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value, np.float32)
+
+
+def _plain(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,239 @@
+"""SQLite: a vector column of a sqlite-vec table, or a column of float32 blobs of any table."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.hubness import Metric
+from hf_latent_bridge.vectors.reader import stacked
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+
+_METRICS: dict[str, Metric] = {"cosine": "cosine", "l2": "euclidean"}
+_VECTOR = re.compile(r"\b(\w+)\s+(?:float|f32)\s*\[(\d+)\]([^,)]*)", re.IGNORECASE)
+_KEY = re.compile(r"\b(\w+)\s+(?:integer|text)\s+primary\s+key", re.IGNORECASE)
+_PAYLOAD = "payload"
+
+
+class SqliteCollection(Collection):
+    """A vector column.
+
+    The other columns are the payload. In a table that this library made from nothing it is one
+    column of JSON. The client is apsw, for many builds of Python's sqlite3 load no extensions.
+    """
+
+    params: ClassVar[tuple[str, ...]] = ()
+
+    def _connect(self, timeout: float) -> Any:
+        import apsw
+        import sqlite_vec
+
+        client = apsw.Connection(self.url.path)
+        client.set_busy_timeout(round(timeout * 1000))
+        client.enable_load_extension(True)
+        client.load_extension(sqlite_vec.loadable_path())
+        client.enable_load_extension(False)
+        return client
+
+    @staticmethod
+    def _disconnect(client: Any) -> None:
+        client.close()
+
+    def exists(self) -> bool:
+        """Whether the table is there, and has this column."""
+        return self._sql() is not None and self._column in self._columns()
+
+    def layout(self) -> Layout:
+        """From the definition of a vec0 table; of blobs, from the first."""
+        sql = self._sql()
+        if sql is None:
+            raise StoreError(f"{self.url}: there is no table {self.url.name!r}")
+        if self._column not in self._columns():
+            raise StoreError(
+                f"{self.url}: the table has the columns {self._columns()}: name that of the "
+                f"vectors as ?vector=, got {self._column!r}"
+            )
+        for name, dim, rest in _VECTOR.findall(sql) if self._is_virtual else []:
+            if name == self._column:
+                metric = re.search(r"distance_metric\s*=\s*(\w+)", rest)
+                return Layout(int(dim), _METRICS.get(metric[1].lower() if metric else "l2", "dot"))
+        rows = self._ask(
+            f"SELECT length({self._vector}) FROM {self._table} WHERE {self._vector} IS NOT NULL "
+            "LIMIT 1"
+        )
+        if not rows or self._is_virtual or rows[0][0] % 4:
+            raise StoreError(f"{self.url}: {self._column!r} holds no vectors of float32")
+        return Layout(rows[0][0] // 4, "cosine")
+
+    def count(self) -> int:
+        """Rows in which the column is not null."""
+        where = "" if self._is_virtual else f"WHERE {self._vector} IS NOT NULL"
+        return int(self._ask(f"SELECT count(*) FROM {self._table} {where}")[0][0])
+
+    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+        """Pages through the keys."""
+        after: list[Any] = []
+        while True:
+            where = f"WHERE {self._key} > ?" if after else ""
+            rest = f"{where} ORDER BY {self._key} LIMIT ?"
+            records = self._select(rest, [*after, size], vectors, payloads)
+            if not records.ids:
+                return
+            yield records
+            after = [records.ids[-1]]
+
+    def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
+        """Selects rows by their keys."""
+        return self._select(self._among(ids), list(ids), True, payloads)
+
+    def present(self, ids: Sequence[Key]) -> set[Key]:
+        """Selects the keys alone."""
+        sql = f"SELECT {self._key} FROM {self._table} {self._among(ids)}"
+        return {row[0] for row in self._ask(sql, list(ids))}
+
+    def create(self, layout: Layout, like: Collection) -> None:
+        """Adds a column of blobs, or makes a table like that of `like`.
+
+        Raises:
+            StoreError: A vec0 table is there, to which no column can be added.
+        """
+        if self._sql() is not None:
+            if self._is_virtual:
+                raise StoreError(
+                    f"{self.url}: a vec0 table takes no further column: name another table"
+                )
+            self._ask(f"ALTER TABLE {self._table} ADD COLUMN {self._vector} BLOB")
+            return
+        if not isinstance(like, SqliteCollection) or (sql := like._sql()) is None:
+            metric = "cosine" if layout.metric == "cosine" else "l2"
+            column = f"{self._column} float[{layout.dim}] distance_metric={metric}"
+            made = f"vec0(id integer primary key, {column}, +{_PAYLOAD} text)"
+            self._ask(f"CREATE VIRTUAL TABLE {self._table} USING {made}")
+            return
+        head, _, body = sql.partition("(")
+        head = re.sub(r"(TABLE\s+)\S+", rf"\g<1>{self._table}", head, flags=re.IGNORECASE)
+        wider = rf"\g<1>{self._column}\g<2>{layout.dim}]"
+        body = re.sub(
+            rf"(\b)\"?{re.escape(like._column)}\"?(\s+(?:float|f32)\s*\[)\d+\]", wider, body
+        )
+        self._ask(f"{head}({body}")
+
+    def write(self, records: Records) -> None:
+        """Replaces rows in one transaction; of rows without payloads the vectors alone."""
+        vectors = [row.tobytes() for row in np.asarray(records.vectors, "<f4")]
+        with self.client:
+            if records.payloads is None:
+                sql = f"UPDATE {self._table} SET {self._vector} = ? WHERE {self._key} = ?"
+                self.client.cursor().executemany(sql, zip(vectors, records.ids, strict=True))
+                return
+            self.delete(records.ids)
+            columns = [n for n in self._columns() if n not in (self._key_name, self._column)]
+            names = ", ".join([self._key, self._vector, *map(_quoted, columns)])
+            marks = ", ".join("?" * (2 + len(columns)))
+            rows = (
+                [key, vector, *self._values(payload, columns)]
+                for key, vector, payload in zip(records.ids, vectors, records.payloads, strict=True)
+            )
+            sql = f"INSERT INTO {self._table} ({names}) VALUES ({marks})"
+            self.client.cursor().executemany(sql, rows)
+
+    def delete(self, ids: Sequence[Key]) -> None:
+        """Deletes rows."""
+        marks = ", ".join("?" * len(ids))
+        self._ask(f"DELETE FROM {self._table} WHERE {self._key} IN ({marks})", list(ids))
+
+    def drop(self, *, whole: bool) -> None:
+        """Drops the table, or this column."""
+        if whole:
+            self._ask(f"DROP TABLE {self._table}")
+        else:
+            self._ask(f"ALTER TABLE {self._table} DROP COLUMN {self._vector}")
+
+    def check_copy(self, target: Collection) -> None:
+        """Nothing is left behind: other columns travel with the payload."""
+
+    @property
+    def _table(self) -> str:
+        return _quoted(self.url.name)
+
+    @property
+    def _column(self) -> str:
+        return self.url.vector or "embedding"
+
+    @property
+    def _vector(self) -> str:
+        return _quoted(self._column)
+
+    @property
+    def _is_virtual(self) -> bool:
+        return "virtual table" in (self._sql() or "").lower()
+
+    @property
+    def _key_name(self) -> str:
+        if self._is_virtual:
+            found = _KEY.search(self._sql() or "")
+            return found[1] if found else "rowid"
+        keys = [row[1] for row in self._ask(f"PRAGMA table_info({self._table})") if row[5]]
+        return keys[0] if len(keys) == 1 else "rowid"
+
+    @property
+    def _key(self) -> str:
+        return _quoted(self._key_name)
+
+    def _sql(self) -> str | None:
+        """The definition of the table; None if there is none."""
+        rows = self._ask("SELECT sql FROM sqlite_master WHERE name = ?", [self.url.name])
+        return rows[0][0] if rows else None
+
+    def _columns(self) -> list[str]:
+        rows = self._ask(f"PRAGMA table_info({self._table})")
+        return [row[1] for row in rows]
+
+    def _among(self, ids: Sequence[Key]) -> str:
+        where = f"WHERE {self._key} IN ({', '.join('?' * len(ids))})"
+        return where if self._is_virtual else f"{where} AND {self._vector} IS NOT NULL"
+
+    def _select(self, rest: str, parameters: list[Any], vectors: bool, payloads: bool) -> Records:
+        others = [n for n in self._columns() if n not in (self._key_name, self._column)]
+        names = [self._key, *([self._vector] if vectors else [])]
+        names += map(_quoted, others if payloads else [])
+        rows = self._ask(f"SELECT {', '.join(names)} FROM {self._table} {rest}", parameters)
+        first = 1 + vectors
+        return Records(
+            [row[0] for row in rows],
+            stacked([_array(row[1]) for row in rows]) if vectors else None,
+            [_payload(dict(zip(others, row[first:], strict=True))) for row in rows]
+            if payloads
+            else None,
+        )
+
+    def _values(self, payload: dict[str, Any], columns: list[str]) -> list[Any]:
+        if columns == [_PAYLOAD]:
+            return [json.dumps(payload)]
+        return [payload.get(name) for name in columns]
+
+    def _ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        import apsw
+
+        try:
+            return list(self.client.cursor().execute(sql, parameters))
+        except apsw.Error as error:
+            raise StoreError(f"{self.url}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _array(blob: Any) -> Any:
+    return None if blob is None else np.frombuffer(blob, "<f4")
+
+
+def _payload(row: dict[str, Any]) -> dict[str, Any]:
+    if set(row) == {_PAYLOAD} and isinstance(row[_PAYLOAD], str):
+        content: dict[str, Any] = json.loads(row[_PAYLOAD])
+        return content
+    return row
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,325 @@
+"""The jobs that write files: a new one is entered here, and tried like the others."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from crashes import Job
+
+from hf_latent_bridge import (
+    AutoTranslator,
+    CachedEncoder,
+    Head,
+    LatentIndex,
+    LinearTranslator,
+    SharedSpace,
+    SpaceSpec,
+    fit_translator,
+    load_moments,
+    load_pairs,
+    save_moments,
+    stitch,
+    translate_file,
+)
+from hf_latent_bridge.errors import RepoNotFoundError
+from hf_latent_bridge.files import check_kind
+from hf_latent_bridge.hub import client
+from hf_latent_bridge.hub.published import save_results
+from hf_latent_bridge.stitching import FIELDS, KIND
+from hf_latent_bridge.vectors.formats import FORMATS, open_vectors
+
+JOBS: dict[str, Job] = {}
+OLD = 9  # the variant that is there before
+ROWS = 60
+
+
+def job(name: str, promise: str, **options: Any) -> Callable[[type], type]:
+    """Enters a class with `start`, `run` and `read` into the registry."""
+
+    def enter(cls: type) -> type:
+        parts = {part: getattr(cls, part) for part in ("start", "run", "read")}
+        JOBS[name] = Job(name, promise, **parts, **options)
+        return cls
+
+    return enter
+
+
+def rows(variant: int, n: int = ROWS, dim: int = 4) -> np.ndarray:
+    return np.random.default_rng(variant).normal(size=(n, dim)).astype(np.float32)
+
+
+def fitted(variant: int) -> LinearTranslator:
+    x = rows(variant)
+    return LinearTranslator().fit(x, x @ rows(variant + 100, 4, 3))
+
+
+def digest(*parts: Any) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(
+            part.numpy().tobytes() if isinstance(part, torch.Tensor) else repr(part).encode()
+        )
+    return total.hexdigest()
+
+
+def translator_in(folder: Path, **options: Any) -> str | None:
+    try:
+        found = AutoTranslator.from_pretrained(folder, device="cpu", **options)
+    except RepoNotFoundError:
+        return None
+    facts = found.n_pairs_, found.metrics_, found.source_, found.target_, found.dataset_
+    return digest(found.map_.weight, found.map_.bias, *facts)
+
+
+def nothing(folder: Path) -> None:
+    pass
+
+
+_FOLDER = "the old files or the new ones, also for readers meanwhile"
+
+
+@job("save_pretrained, new folder", _FOLDER)
+class SaveNew:
+    start = nothing
+
+    def run(folder, variant):
+        fitted(variant).save_pretrained(folder / "map")
+
+    def read(folder):
+        return translator_in(folder / "map") if (folder / "map").exists() else None
+
+
+@job("save_pretrained, over an old one", _FOLDER)
+class SaveOver(SaveNew):
+    def start(folder):
+        fitted(OLD).save_pretrained(folder / "map")
+
+
+@job("evaluate --save", "the old results or the new ones, beside the same map")
+class SaveResults(SaveOver):
+    def run(folder, variant):
+        save_results(folder / "map", {"translated": {"cosine": variant / 10}, "n_pairs": 7})
+
+
+@job("save a shared space over an old one", "all views are of one save")
+class SaveShared:
+    def start(folder):
+        SaveShared.run(folder, OLD)
+
+    def run(folder, variant):
+        x, noise = rows(variant), rows(variant + 1)
+        views = {"a": x + noise / 9, "b": x @ rows(3, 4, 4), "c": x[:, ::-1] + noise / 5}
+        SharedSpace(dim=3, alpha=0.1).fit(views).save_pretrained(folder / "space")
+
+    def read(folder):
+        space = SharedSpace.from_pretrained(folder / "space", device="cpu")
+        return digest(*(view.map_.weight for view in space.views_.values()), space.n_pairs_)
+
+
+@job("save a head over an old one", _FOLDER)
+class SaveHead:
+    def start(folder):
+        SaveHead.run(folder, OLD)
+
+    def run(folder, variant):
+        layer = torch.nn.Linear(4, 2)
+        layer.weight.data = torch.from_numpy(rows(variant, 2, 4))
+        layer.bias.data.zero_()
+        head = Head(torch.nn.Sequential(layer), ["a", "b"], SpaceSpec(4))
+        head.save_pretrained(folder / "head")
+
+    def read(folder):
+        head = Head.from_pretrained(folder / "head", device="cpu")
+        return digest(head(torch.from_numpy(rows(1))), head.labels, head.space)
+
+
+@job("save an index over an old one", "vectors and items are of one save")
+class SaveIndex:
+    def start(folder):
+        SaveIndex.run(folder, OLD)
+
+    def run(folder, variant):
+        items = [f"{variant} {row}" for row in range(ROWS)]
+        LatentIndex(rows(variant), items, SpaceSpec(4)).save_pretrained(folder / "index")
+
+    def read(folder):
+        index = LatentIndex.from_pretrained(folder / "index", device="cpu")
+        return digest(index.vectors, index.items, index.metric, index.space)
+
+
+@job("save a stitched model over an old one", _FOLDER)
+class SaveStitched:
+    def start(folder):
+        SaveStitched.run(folder, OLD)
+
+    def run(folder, variant):
+        encoder = Counted()
+        translator = fitted(1)
+        translator._came_from("me/map", f"{variant}" * 40)
+        head = Head(torch.nn.Sequential(torch.nn.Linear(3, 2)), ["a", "b"], SpaceSpec(3))
+        head._came_from("me/head", f"{variant}" * 40)
+        stitch(encoder, translator, head).save_pretrained(folder / "model")
+
+    def read(folder):
+        fetched = client.fetch(folder / "model", ("config.json",))
+        check_kind(fetched.config, *KIND, FIELDS, where="config.json")
+        return fetched.config
+
+
+@job("save_moments over an old file", "the old moments or the new ones")
+class SaveMoments:
+    def start(folder):
+        SaveMoments.run(folder, OLD)
+
+    def run(folder, variant):
+        save_moments(fitted(variant).moments_, folder / "moments.safetensors")
+
+    def read(folder):
+        moments = load_moments(folder / "moments.safetensors")
+        return digest(*moments.to_tensors().values(), moments.n, moments.eps)
+
+
+@job(
+    "fit with checkpoints, and save",
+    "goes on where it was killed; the map is that of a whole run, bit by bit",
+    refuses=True,
+)
+class Fit:
+    def start(folder):
+        for variant in (1, 2):
+            np.save(folder / f"x{variant}.npy", rows(variant))
+            np.save(folder / f"y{variant}.npy", rows(variant) @ rows(5, 4, 3))
+        fitted(OLD).save_pretrained(folder / "map")
+
+    def run(folder, variant):
+        paths = tuple(str(folder / f"{side}{variant}.npy") for side in "xy")
+        translator = fit_translator(
+            LinearTranslator(),
+            None,
+            None,
+            load_pairs(paths),
+            chunk_size=10,
+            on_bad_row="skip",
+            bad_rows_file=folder / "bad.jsonl",
+            checkpoint_dir=folder / "checkpoint",
+            checkpoint_every=20,
+        )
+        translator.save_pretrained(folder / "map")
+
+    def read(folder):
+        return translator_in(folder / "map")
+
+
+class Counted:
+    """An encoder of a known commit: four numbers that a text's hash gives."""
+
+    space = SpaceSpec(4, repo_id="me/encoder", revision="a" * 40, modality="text")
+    dtype = torch.float32
+
+    def encode(self, items, *, batch_size=32, progress=False):
+        hashes = [hashlib.sha256(item.encode()).digest()[:4] for item in items]
+        return torch.tensor([list(each) for each in hashes], dtype=torch.float32)
+
+
+@job(
+    "the cache of latents",
+    "may fail, and the work goes on with one warning; it never gives a wrong row",
+    same=False,
+    goes_on=True,
+)
+class Cache:
+    def start(folder):
+        Cache.run(folder, OLD)
+
+    def run(folder, variant):
+        import warnings
+
+        warnings.simplefilter("ignore")
+        texts = [f"{variant} {row % 40}" for row in range(ROWS)] + ["common"]
+        got = CachedEncoder(Counted(), folder / "cache").encode(texts)
+        if not torch.equal(got, Counted().encode(texts)):
+            raise RuntimeError("the cache gave wrong latents")
+
+    def read(folder):
+        Cache.run(folder, OLD)
+        Cache.run(folder, 1)
+        return "right"
+
+
+def _translate(suffix: str) -> None:
+    class Translate:
+        def start(folder):
+            np.save(folder / "in.npy", rows(0))
+            np.save(folder / "ids.npy", np.arange(ROWS))
+            translate_file(fitted(OLD), folder / "in.npy", folder / f"out{suffix}")
+
+        def run(folder, variant):
+            options = {"chunk_size": 10, "checkpoint_every": 20}
+            output = folder / f"out{suffix}"
+            translate_file(fitted(variant), folder / "in.npy", output, **options)
+
+        def read(folder):
+            """Which translator's rows these are; the manifest must be about it, or be missing."""
+            reader = open_vectors(folder / f"out{suffix}")
+            found = np.concatenate([block.vectors for block in reader.blocks()])
+            for variant in (OLD, 1, 2):
+                expected = fitted(variant).transform(rows(0))
+                if found.shape == expected.shape and np.allclose(found, expected, atol=5e-3):
+                    break
+            else:
+                raise RuntimeError(f"rows of no translator: {found[:2]}")
+            manifest = folder / f"out{suffix}.manifest.json"
+            weights = _weights_of(variant)
+            if manifest.exists() and weights not in manifest.read_text():
+                raise RuntimeError(f"rows of {variant}, and the manifest of another")
+            return variant
+
+    promise = "the old file or the new one, with its own manifest; an earlier run is gone on with"
+    job(f"translate to {suffix}", promise, refuses=True, checked=False)(Translate)
+
+
+def _weights_of(variant: int) -> str:
+    from hf_latent_bridge.translation.job import describe_translator
+
+    return str(describe_translator(fitted(variant))["weights_sha256"])
+
+
+for known in FORMATS.values():
+    for suffix in known.writers:
+        _translate(suffix)
+
+
+@job(
+    "push_to_hub",
+    "one commit or none; the repo and this machine's cache hold the old map or the new one",
+    same=False,
+    refuses=True,
+    checked=False,
+)
+class Push:
+    """Each run has a repo of its own, for a folder that is made anew does not empty the Hub."""
+
+    start = nothing
+
+    def run(folder, variant):
+        name = folder / "name"
+        if not name.exists():
+            name.write_text(f"alice/pushed-{os.urandom(8).hex()}")
+        Push.cached(folder)
+        fitted(variant).push_to_hub(name.read_text(), token="hf_alice")
+
+    def read(folder):
+        if not (folder / "name").exists():
+            return None
+        Push.cached(folder)
+        name = (folder / "name").read_text()
+        return translator_in(name, cache_dir=folder / "hub", token="hf_alice")
+
+    def cached(folder):
+        import huggingface_hub.constants
+
+        huggingface_hub.constants.HF_HUB_CACHE = str(folder / "hub")
