@@ -78,7 +78,7 @@ def locked(path: Path, what: object, *, patience: float = PATIENCE) -> Iterator[
 
     if not path.parent.is_dir():  # the lock would make it
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
-    lock = FileLock(path)
+    lock = FileLock(path, timeout=patience)
     try:
         lock.acquire(timeout=patience)
     except Timeout as error:

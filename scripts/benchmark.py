@@ -14,8 +14,10 @@ from benchmarks import (
     hubness,
     maps,
     memory,
+    network,
     quality,
     reliability,
+    selection,
     translate,
 )
 from common import run_command
@@ -25,11 +27,13 @@ COMMANDS = {
     "encoding": encoding,
     "translate": translate,
     "memory": memory,
+    "network": network,
     "at-scale": at_scale,
     "decisions": decisions,
     "hubness": hubness,
     "quality": quality,
     "maps": maps,
+    "selection": selection,
     "reliability": reliability,
 }
 

@@ -339,6 +339,11 @@ def _downloaded(download: Callable[..., str]) -> Path:
             if isinstance(error.__cause__, Exception):
                 raise error.__cause__ from None
             raise
+        except RuntimeError as error:  # from hf_xet
+            raise HubUnavailableError(
+                f"a download from {constants.ENDPOINT} through Xet failed: {error}; try again "
+                "later, or set HF_HUB_DISABLE_XET=1 before Python starts"
+            ) from error
 
     return patiently(attempt)
 

@@ -35,14 +35,14 @@ def run(options: argparse.Namespace) -> int:
     """Prints a table, and the problems; returns 1 if there are any."""
     table, problems = Table(["job", "what is promised", *KINDS, "problems"]), []
     for report in reports(options):
-        print(f"{report['job']}: {len(report['problems'])} problems", flush=True)
+        print(report["job"], *report["problems"], sep="\n  ", flush=True)
         problems += report["problems"]
         cells = [f"{report.get(kind, 0):,}" for kind in KINDS]
         if report.get("flipped bits"):
             cells[-1] += f" ({report['of these refused']} refused)"
         table.add(report["job"], [report.get("promise", ""), *cells, str(len(report["problems"]))])
     markdown = f"`{options.command_line}`\n\n{table.to_markdown()}"
-    print(f"\n{markdown}", *problems, sep="\n")
+    print(f"\n{markdown}")
     if options.write:
         write_section(PAGE, "crashes", markdown)
     return 1 if problems else 0
