@@ -25,12 +25,13 @@ from hf_latent_bridge import (
     stitch,
     translate_file,
 )
-from hf_latent_bridge.errors import RepoNotFoundError
+from hf_latent_bridge.errors import InvalidLatentsError, RepoNotFoundError
 from hf_latent_bridge.files import check_kind
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import save_results
 from hf_latent_bridge.stitching import FIELDS, KIND
 from hf_latent_bridge.vectors.formats import FORMATS, open_vectors
+from hf_latent_bridge.vectors.reader import file_stamp
 
 JOBS: dict[str, Job] = {}
 OLD = 9  # the variant that is there before
@@ -264,6 +265,15 @@ def _translate(suffix: str) -> None:
 
         def read(folder):
             """Which translator's rows these are; the manifest must be about it, or be missing."""
+            while True:
+                stamp = file_stamp(folder / f"out{suffix}")
+                try:
+                    return Translate.found(folder)
+                except (RuntimeError, InvalidLatentsError):
+                    if file_stamp(folder / f"out{suffix}") == stamp:
+                        raise  # or else the file was replaced before the manifest was read
+
+        def found(folder):
             reader = open_vectors(folder / f"out{suffix}")
             found = np.concatenate([block.vectors for block in reader.blocks()])
             for variant in (OLD, 1, 2):
