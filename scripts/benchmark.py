@@ -17,6 +17,7 @@ from benchmarks import (
     network,
     quality,
     reliability,
+    selection,
     translate,
 )
 from common import run_command
@@ -32,6 +33,7 @@ COMMANDS = {
     "hubness": hubness,
     "quality": quality,
     "maps": maps,
+    "selection": selection,
     "reliability": reliability,
 }
 

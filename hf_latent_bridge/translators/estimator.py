@@ -179,6 +179,7 @@ class TranslatorEstimator(abc.ABC):
         Raises:
             InvalidLatentsError: Another number of folds than `n_folds`.
         """
+        self._check_params()
         folds = [moments] if isinstance(moments, PairedMoments) else list(moments)
         for part in folds:
             if part.unit_norm not in (None, self.unit_norm):
