@@ -298,7 +298,8 @@ def _weights_of(variant: int) -> str:
 
 
 for known in FORMATS.values():
-    for suffix in known.writers:
+    of_writers = {id(writer): suffix for suffix, writer in reversed(known.writers.items())}
+    for suffix in reversed(of_writers.values()):  # once for each of them
         _translate(suffix)
 
 
