@@ -23,7 +23,7 @@ SAMPLE = [
     ("push results", 8, "damage", "refused"),
     ("info", 2, "429", "done"),
 ]
-IN_THE_SLOW_LANE = ("drop", "lose the answer", "truncate", "damage", "404", "500")
+IN_THE_SLOW_LANE = ("lose the answer", "damage", "500")
 ENCODERS = ("load an encoder (transformers)", "load an encoder (sentence-transformers)")
 
 
