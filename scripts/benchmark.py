@@ -15,8 +15,10 @@ from benchmarks import (
     hubness,
     maps,
     memory,
+    network,
     quality,
     reliability,
+    selection,
     translate,
 )
 from common import run_command
@@ -26,12 +28,14 @@ COMMANDS = {
     "encoding": encoding,
     "translate": translate,
     "memory": memory,
+    "network": network,
     "at-scale": at_scale,
     "decisions": decisions,
     "hubness": hubness,
     "growth": growth,
     "quality": quality,
     "maps": maps,
+    "selection": selection,
     "reliability": reliability,
 }
 

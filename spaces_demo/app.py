@@ -10,9 +10,11 @@ import look
 from limits import MAX_UPLOAD
 from repos import Repos
 from settings import Settings
+from starlette.middleware import Middleware
 from tabs import across
 from tabs.autoencoders import tab as autoencoders
 from tabs.fit_your_own import tab as fit_your_own
+from tabs.fit_your_own.disk import UploadLimit
 from tabs.look_inside import tab as look_inside
 from tabs.pictures import tab as pictures
 from tabs.stitching import tab as stitching
@@ -55,6 +57,7 @@ def launch_options() -> dict[str, Any]:
         "theme": look.theme(),
         "css": look.CSS,
         "max_file_size": MAX_UPLOAD,
+        "app_kwargs": {"middleware": [Middleware(UploadLimit)]},
         "show_error": True,
         "footer_links": ["api", "settings"],
         "ssr_mode": False,

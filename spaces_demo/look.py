@@ -94,7 +94,8 @@ BARS = """
 SCORES = """
 <section class="result" aria-live="polite">
 <h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
-{{#if value.rows}}<div class="wide"><table class="wrapped">
+{{#if value.rows}}<div class="wide" role="region"
+tabindex="0" aria-label="scores"><table class="wrapped">
 <thead><tr><th scope="col">score</th>{{#each value.columns}}
 <th scope="col">{{this}}</th>{{/each}}</tr></thead>
 <tbody>{{#each value.rows}}<tr><th scope="row">{{this.name}}</th>{{#each this.cells}}

@@ -167,6 +167,25 @@ def test_a_column_of_latents_is_taken_as_they_are(facts, fit, tmp_path):
     assert facts("evaluate", tmp_path / "out", *options)["n_pairs"] == 50
 
 
+@pytest.mark.parametrize("spelled", ["text", "integers"])
+def test_a_column_of_latents_is_read_as_a_file_of_vectors_is(facts, fit, tmp_path, spelled):
+    whole = np.round(Y * 10).clip(-127, 127).astype(np.int8)
+    columns = {"text": tiny_models.sentences(50, tiny_models.EN), "vector": whole.tolist()}
+    options = ["--target-scale", "0.1"]
+    if spelled == "text":
+        columns["vector"], options = [json.dumps(row) for row in (whole * 0.1).tolist()], []
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "data")
+    options += ["--dataset", tmp_path / "data", "--source-column", "text"]
+    options += ["--target-column", "vector", "--precomputed", "target"]
+    fitted = fit(*options)
+    assert facts("evaluate", tmp_path / "out", *options)["n_pairs"] == 50
+    columns["vector"] = (whole * 0.1).tolist()
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "floats")
+    options = [tmp_path / "floats" if word == tmp_path / "data" else word for word in options]
+    expected = fit(*[word for word in options if word not in ("--target-scale", "0.1")])
+    np.testing.assert_allclose(fitted.map_.weight, expected.map_.weight, atol=1e-4)
+
+
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
 def test_a_column_of_pictures_is_encoded_by_the_image_tower(run, tmp_path):
     columns = {"image": pictures(12), "caption": tiny_models.sentences(12, tiny_models.EN)}

@@ -7,6 +7,7 @@ import socket
 import stat
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -1023,6 +1024,56 @@ class TestASilentHub:
             assert server.url in line, call
         left = "the repo 'alice/commit' was made for this push and could not be deleted"
         assert [left in line for line in lines.values()] == [False] * 9 + [True]
+
+    def test_xet_is_given_up_too(self, tmp_path):
+        code = """
+            import numpy as np
+            from hf_latent_bridge import *
+            from hf_latent_bridge.errors import HubUnavailableError
+            x = np.random.default_rng(0).standard_normal((50, 4))
+            for call in (
+                "AutoTranslator.from_pretrained('alice/xet')",
+                "LinearTranslator().fit(x, x).push_to_hub('alice/xet')",
+            ):
+                try:
+                    print(eval(call))
+                except HubUnavailableError as error:
+                    print("refused:", *str(error).split())
+        """
+        with StuckServer() as server:
+            server.answers = self.xet_answers(server)
+            here = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "0"}
+            run = python(code, **here, **LIMITS)
+        for line in run.stdout.splitlines():
+            assert line.startswith("refused: ")
+            assert "through Xet failed" in line
+            assert "'alice/xet'" in line
+        assert sum("/cas/" in request for request in server.requests) > 1
+        assert len(run.stdout.splitlines()) == 2
+
+    @staticmethod
+    def xet_answers(server):
+        """A Hub that keeps its files in a Xet that says nothing."""
+        info = {"id": "alice/xet", "sha": COMMIT, "siblings": []}
+        until = int(time.time()) + 3600
+        access = {"accessToken": "a", "exp": until, "casUrl": f"{server.url}/cas"}
+        told = {"X_Xet_Cas_Url": access["casUrl"], "X_Xet_Access_Token": "a"}
+        token = answer(json.dumps(access).encode(), X_Xet_Token_Expiration=str(until), **told)
+        route = f"{server.url}/api/models/alice/xet/xet-read-token/{COMMIT}"
+        names = ("README.md", "config.json", "model.safetensors")
+        modes = [{"path": name, "uploadMode": "lfs", "shouldIgnore": False} for name in names]
+        head = {"ETag": '"e"', "X_Repo_Commit": COMMIT, "X_Xet_Hash": "ab" * 32}
+        return {
+            "POST /api/repos/create": answer(
+                json.dumps({"url": f"{server.url}/alice/xet"}).encode()
+            ),
+            "GET /api/models/alice/xet/xet": token,
+            "GET /api/models/alice/xet": answer(json.dumps(info).encode()),
+            "HEAD /alice/xet": answer(b"x" * 9, sent=0, X_Xet_Refresh_Route=route, **head),
+            "POST /api/validate-yaml": answer(b"{}"),
+            "POST /api/models/alice/xet/preupload": answer(json.dumps({"files": modes}).encode()),
+            "POST /alice/xet.git": answer(b'{"transfer": "xet", "objects": []}'),
+        }
 
     def test_the_command_line_gives_up_in_one_line(self, tmp_path):
         with StuckServer() as server:

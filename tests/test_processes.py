@@ -108,7 +108,7 @@ def test_the_number_of_skipped_rows_of_all_processes_is_recorded(count, outcomes
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_bad_row_in_one_process_is_the_same_error_in_all(count, outcomes, alone):
     error = alone("a bad row in one process")["error"]
-    assert "InvalidPairsError: row 20 of the source column holds NaN or infinity" in error
+    assert "BadRowError: row 20 of the source column holds NaN or infinity" in error
     assert [one["error"] for one in outcomes(count)["a bad row in one process"]] == [error] * count
 
 

@@ -26,7 +26,7 @@ def open_pairs(args: argparse.Namespace, split: str | None) -> "Pairs | Streamed
         ValueError: Arguments that do not go together.
     """
     if not has_vectors(args):
-        pairs: Pairs | StreamedPairs = _columns(args, split, args.source_column)
+        pairs: Pairs | StreamedPairs = _columns(args, split, args.source_column, decode=True)
         return pairs
     from hf_latent_bridge import load_pairs
 
@@ -198,16 +198,43 @@ def _vectors(args: argparse.Namespace, side: str) -> "VectorSource":
 
 
 def _columns(
-    args: argparse.Namespace, split: str | None, source: str, *, stream: bool | None = None
+    args: argparse.Namespace,
+    split: str | None,
+    source: str,
+    *,
+    stream: bool | None = None,
+    decode: bool = False,
 ) -> Any:
     from hf_latent_bridge import load_pairs
+    from hf_latent_bridge.vectors.reader import VectorSource
 
     options = {"split": split, "source": source, "target": args.target_column}
     options |= {"revision": args.dataset_revision, "force_download": args.force_download}
     options |= {"streaming": args.stream if stream is None else stream}
-    return reduce(
-        add, [load_pairs(data, args.name or None, **options) for data in [args.dataset, *args.also]]
-    )
+    parts = []
+    for data in [args.dataset, *args.also]:
+        for name in args.name or [None]:
+            pairs = load_pairs(data, name, **options)
+            place = VectorSource(data, None, name, split, args.dataset_revision)
+            parts.append(_decoded(args, pairs, place) if decode else pairs)
+    return reduce(add, parts)
+
+
+def _decoded(args: argparse.Namespace, pairs: Any, place: "VectorSource") -> Any:
+    """The pairs, with latents that a column holds as texts or integers read as those of files."""
+    from hf_latent_bridge.vectors.columns import VectorColumn
+    from hf_latent_bridge.vectors.formats import open_vectors
+
+    for side in SIDES:
+        own = getattr(args, f"{side}_scale")
+        scale = args.scale if own is None else own
+        if args.precomputed not in (side, "both") or args.stream:
+            continue
+        if scale is None and not isinstance(getattr(pairs, side)[0], str | bytes):
+            continue
+        column = replace(place, column=pairs.dataset[side], scale=scale)
+        pairs = replace(pairs, **{side: VectorColumn(open_vectors(column))})
+    return pairs
 
 
 def sampled_labels(args: argparse.Namespace) -> Sequence[Any] | None:

@@ -1,6 +1,7 @@
 """Waits for a Hub that is slow, busy or silent: tries again after a pause, and gives up in time."""
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -143,6 +144,9 @@ def bounded_waits(*, offline: bool = False, anew: bool = False) -> Iterator[_Wat
     seconds by default) for anything new, and as long for the end of errors such as 503. Requests
     outside the block are left as they are.
 
+    Uploads and downloads through Xet run in code of its own, which reads its limits from HF_XET_*
+    when it starts; those that are not set get such values that it gives up as soon.
+
     Args:
         offline: No request leaves at all.
         anew: Be as patient as at first, though inside another such block.
@@ -154,6 +158,8 @@ def bounded_waits(*, offline: bool = False, anew: bool = False) -> Iterator[_Wat
     for kind, hook in (("request", _on_request), ("response", _on_response)):
         if hook not in hooks[kind]:
             hooks[kind].append(hook)
+    for name, value in _xet_limits().items():
+        os.environ.setdefault(f"HF_XET_CLIENT_{name}", value)
     outer = _WATCH.get()
     if outer is not None and not offline and not anew:
         yield outer
@@ -164,6 +170,13 @@ def bounded_waits(*, offline: bool = False, anew: bool = False) -> Iterator[_Wat
         yield watch
     finally:
         _WATCH.reset(token)
+
+
+def _xet_limits() -> dict[str, str]:
+    """How long hf_xet waits for an answer, how often it asks, and for how long in all."""
+    seconds = max(1, round(constants.HF_HUB_DOWNLOAD_TIMEOUT))
+    waits = {"CONNECT_TIMEOUT": f"{seconds}s", "READ_TIMEOUT": f"{seconds}s"}
+    return {**waits, "RETRY_MAX_ATTEMPTS": "2", "RETRY_MAX_DURATION": f"{4 * seconds}s"}
 
 
 def patiently(call: Callable[[], Answer], *, only: tuple[int, ...] = BUSY) -> Answer:

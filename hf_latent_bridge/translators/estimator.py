@@ -179,6 +179,7 @@ class TranslatorEstimator(abc.ABC):
         Raises:
             InvalidLatentsError: Another number of folds than `n_folds`.
         """
+        self._check_params()
         folds = [moments] if isinstance(moments, PairedMoments) else list(moments)
         for part in folds:
             if part.unit_norm not in (None, self.unit_norm):
@@ -417,7 +418,7 @@ class TranslatorEstimator(abc.ABC):
         self._maps["fitted"] = as_fitted._learn_map(self.moments_)
 
     @classmethod
-    def solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+    def _solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
         """The map of each candidate for the same pairs.
 
         A type overrides this where its candidates share work.
@@ -439,7 +440,7 @@ class TranslatorEstimator(abc.ABC):
             moments: Moments of the pairs to fit on.
             held_out: Moments of other pairs.
         """
-        for solution in cls.solutions(candidates, moments):
+        for solution in cls._solutions(candidates, moments):
             yield r2_from_moments(solution.weight, solution.bias, held_out)
 
     @classmethod
@@ -453,7 +454,7 @@ class TranslatorEstimator(abc.ABC):
             moments: Moments of the pairs to fit on.
             x: Source latents of other pairs, (n, d_source).
         """
-        solutions = cls.solutions(candidates, moments)
+        solutions = cls._solutions(candidates, moments)
         for candidate, solution in zip(candidates, solutions, strict=True):
             weight, bias = solution.weight.to(x), solution.bias.to(x)
             yield LatentMap(weight, bias, unit_norm=candidate.unit_norm)(x)

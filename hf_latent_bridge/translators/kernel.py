@@ -297,7 +297,8 @@ class KernelTranslator(Translator, translator_type="kernel"):
         features = self._landmarks.to(wide).similarities(wide)
         moments = PairedMoments.from_batch(features, y, full_syy=full_syy)
         dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
-        return replace(moments, eps=max(moments.eps, torch.finfo(dtype).eps))
+        eps = max(moments.eps, torch.finfo(dtype).eps)
+        return replace(moments, eps=eps, unit_norm=self.unit_norm)
 
     def _check_params(self) -> None:
         super()._check_params()

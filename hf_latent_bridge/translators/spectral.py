@@ -63,7 +63,7 @@ class SpectralTranslator(Translator, translator_type="spectral"):
             raise ValueError(f"scale must be True or False, got {self.scale!r}")
 
     @classmethod
-    def solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+    def _solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
         """The map of each candidate; those that differ in `gamma` alone share a decomposition."""
         for scaling, same in groupby(candidates, lambda one: one.scaling):
             path = RidgePath.of(Problem.from_moments(moments, scaling))
@@ -72,5 +72,5 @@ class SpectralTranslator(Translator, translator_type="spectral"):
                 yield from (spectrum.solution(float(o.gamma), scale=o.scale) for o in group)
 
     def _solve(self, moments: PairedMoments) -> Solution:
-        (solution,) = self.solutions([self], moments)
+        (solution,) = self._solutions([self], moments)
         return solution

@@ -14,7 +14,7 @@ from common import ROOT, Table
 from experiments.results_page import Section
 
 from quality.cells import FEW, FULL, NATIVE, SHARES, mixed_score
-from quality.methods import AUTO_WIDTH, HUBS, SHARED
+from quality.methods import AUTO_WIDTH, HUBS, PAPER, SHARED
 
 SCORES = ("R@1", "MRR", "P@10", "overlap@10", "accuracy", "cosine")
 PLOTTED = ("ortho", "affine, alpha=0.1", "isotrieve, ridge", "Drift-Adapter, MLP", SHARED)
@@ -41,14 +41,35 @@ def add_tables(section: Section, title: str, query: str, cells: Sequence[CellFil
     for count in sorted({len(cell["encoders"]) for cell in by_kind.get("joint", [])}):
         chosen = [cell for cell in by_kind["joint"] if len(cell["encoders"]) == count]
         section.add(*joint_table(title, chosen))
-    pairs = by_kind.get("pair", [])
+    pairs = complete_sizes(by_kind.get("pair", []))
     for size in sorted({cell["anchors"] for cell in pairs}, reverse=True):
         section.add(*score_table(title, size, [c for c in pairs if c["anchors"] == size]))
     if pairs:
         section.add(*pair_table(title, pairs))
         section.add(*mixed_table(title, pairs))
     if pairs and query:
-        section.add(*query_table(title, query, [*pairs, *by_kind.get("queries", [])]))
+        asked = complete_sizes(by_kind.get("queries", []), like=pairs)
+        section.add(*query_table(title, query, [*pairs, *asked]))
+
+
+def complete_sizes(
+    cells: Sequence[CellFile], *, like: Sequence[CellFile] | None = None
+) -> list[CellFile]:
+    """Cells of those numbers of anchors for which every two encoders are there.
+
+    Args:
+        cells: Cells of one kind.
+        like: Cells that name the pairs that must be there; None for `cells` themselves.
+    """
+
+    def column(cell: CellFile) -> tuple[int, str]:
+        return cell["anchors"], cell.get("of", "")
+
+    pairs: dict[tuple[int, str], set[tuple[str, ...]]] = {}
+    for cell in cells:
+        pairs.setdefault(column(cell), set()).add(tuple(cell["pair"]))
+    wanted = {tuple(cell["pair"]) for cell in (cells if like is None else like)}
+    return [cell for cell in cells if pairs[column(cell)] >= wanted]
 
 
 def _kinds(cells: Iterable[CellFile]) -> set[str]:
@@ -89,10 +110,10 @@ def summary_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
 
     others = means.keys() - {NATIVE, SHARED, AUTO_WIDTH}
     rivals = {name for name in others if name.startswith(RIVALS)}
-    plain = best(others - rivals)
+    plain = best(others - rivals - set(PAPER) - {"ridge, GCV"})
     rows = {
         f"{count} indexes, one for each encoder": NATIVE,
-        f"one index, best of the plain maps ({plain})": plain,
+        f"one index, best of our maps into one encoder's space ({plain})": plain,
         f"one index, best of the rivals ({best(rivals)})": best(rivals),
         "one index, `SharedSpace(64)`": SHARED,
     }
@@ -183,7 +204,10 @@ def mixed_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
 def gather(
     cells: Sequence[CellFile], read: Callable[[Any], float | None], *, each: bool = False
 ) -> Values:
-    """One score of each method in each cell; where `each`, in each direction of the cell."""
+    """One score of each method in each cell; where `each`, in each direction of the cell.
+
+    Methods that lack some of the pairs are left out: their means would be of other pairs.
+    """
     values: Values = {}
     for cell in cells:
         where = (*cell.get("pair", cell.get("encoders")), cell["anchors"], cell["draw"])
@@ -194,7 +218,9 @@ def gather(
                 value = read(found)
                 if value is not None:
                     values.setdefault(method, {})[key, *where] = value
-    return values
+    everywhere = {method: {key[:-1] for key in found} for method, found in values.items()}
+    most = max((len(keys) for keys in everywhere.values()), default=0)
+    return {method: found for method, found in values.items() if len(everywhere[method]) == most}
 
 
 def add_rows(table: Table, columns: Sequence[Values], *, suffix: str = "") -> None:
@@ -240,7 +266,8 @@ def _order(method: str) -> tuple[int, str]:
 def _extent(cells: Sequence[CellFile]) -> str:
     pairs = {frozenset(cell["pair"]) for cell in cells}
     draws = {cell["draw"] for cell in cells}
-    return f"{2 * len(pairs)} ordered pairs of encoders and {len(draws)} draws of anchors"
+    plural = "s" if len(draws) > 1 else ""
+    return f"{2 * len(pairs)} ordered pairs of encoders and {len(draws)} draw{plural} of anchors"
 
 
 def plot(cells_by_title: Mapping[str, Sequence[CellFile]], folder: Path = IMAGES) -> list[Path]:
@@ -268,7 +295,7 @@ def _draw(cells_by_title: Mapping[str, Sequence[CellFile]], kind: str, path: Pat
         1, len(cells_by_title), figsize=(4.2 * len(cells_by_title), 3.4), squeeze=False
     )
     for axis, (title, cells) in zip(axes[0], cells_by_title.items(), strict=True):
-        pairs = [cell for cell in cells if cell["kind"] == "pair"]
+        pairs = complete_sizes([cell for cell in cells if cell["kind"] == "pair"])
         for method in PLOTTED:
             points = _anchor_line(pairs, method) if kind == "pair" else _share_line(pairs, method)
             if points:

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, sync_playwright
 
 WIDTHS = {"phone": (390, 844), "desk": (1440, 900)}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _SECONDS = 120
+_SEVERE = ("moderate", "serious", "critical")
+_OF_GRADIO = ('aria-label="Empty value"', 'class="toast-header')  # empty galleries, notices
 _MOMENT = 300  # ms
 _PICK = "Pick a picture"
 _QUIET = "() => !document.querySelector('[data-testid=status-tracker].translucent:not(.hide)')"
@@ -32,7 +35,7 @@ class Walk:
 
     Attributes:
         problems: Console errors, requests to elsewhere, errors shown, sideways scrolling, controls
-            without a label; empty if all is well.
+            without a label, what axe finds; empty if all is well.
         texts: Tab -> what it said after its example had run.
     """
 
@@ -141,4 +144,16 @@ def _look(page: Page, panel: Locator) -> list[str]:
     if wide > 0:
         problems.append(f"the page is {wide} px wider than the window")
     problems += [f"control without a label: {html}" for html in panel.evaluate(_UNLABELLED)]
-    return problems
+    return problems + _barriers(page)
+
+
+def _barriers(page: Page) -> list[str]:
+    """What axe finds that keeps people out, save for what Gradio itself causes."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:160]}"
+        for rule in found
+        if rule["impact"] in _SEVERE
+        for node in rule["nodes"]
+        if not any(own in node["html"] for own in _OF_GRADIO)
+    ]

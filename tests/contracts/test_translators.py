@@ -81,7 +81,7 @@ def fitted(request) -> Translator:
 
 def test_all_types_are_covered_here(fitted):
     assert TRANSLATORS[fitted.translator_type] is type(fitted)
-    made_of_others = {"composed", "shared_view"}  # the second: tests/test_shared_space.py
+    made_of_others = {"composed", "shared_view", "shared_pair"}  # tests/test_shared_space.py
     assert TRANSLATORS.keys() - methods().keys() == made_of_others
 
 

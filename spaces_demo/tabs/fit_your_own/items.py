@@ -1,6 +1,7 @@
 """Finds the encoders and the items that a visitor names, and checks their size before loading."""
 
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from hf_latent_bridge.errors import (
 )
 from hf_latent_bridge.hub.client import clear_errors
 from hf_latent_bridge.vectors.datasets import load_dataset
+from tabs.fit_your_own.disk import VisitorCache
 from tabs.fit_your_own.fit import Clock
 from tabs.fit_your_own.uploads import check_files, read_table
 
@@ -100,6 +102,7 @@ class Hub:
     def __init__(self, repos: Repos) -> None:
         self._repos = repos
         self.encoder = lru_cache(maxsize=3)(self._encoder)
+        self._disk = VisitorCache(Path(tempfile.gettempdir()) / "latent-bridge-encoders")
 
     def encoders(self) -> dict[str, list[str]]:
         """The encoders of the Space's own translators, by modality; of those that are published."""
@@ -141,8 +144,12 @@ class Hub:
         own = {name for names in self.encoders().values() for name in names}
         token = self._check(repo_id, "model", own)
         limit = MAX_TOKENS if modality.tokenized else None
+        folder = None if token is None else self._disk.folder(repo_id)
+        kind = modality.name
         try:
-            return load_encoder(repo_id, modality=modality.name, max_length=limit, token=token)
+            return load_encoder(
+                repo_id, modality=kind, max_length=limit, token=token, cache_dir=folder
+            )
         except EncoderError:
             tokens = f" of {limit} tokens" if limit else ""
             raise Refusal(

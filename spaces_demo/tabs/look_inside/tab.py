@@ -33,21 +33,25 @@ REPORT = """
 <section class="result" aria-live="polite">
 <h2>{{value.title}}</h2><div class="note">{{value.note}}</div>
 {{#each value.warnings}}<p class="warning">⚠ {{this}}</p>{{/each}}
-{{#if value.spaces}}<div class="wide"><table>
+{{#if value.spaces}}<div class="wide" role="region"
+tabindex="0" aria-label="spaces"><table>
 <thead><tr><th>space</th><th>encoder</th><th>commit</th><th>pooling</th><th>norm</th><th>width</th>
 </tr></thead>
 {{#each value.spaces}}<tr><th scope="row">{{this.side}}</th><td>{{this.repo_id}}</td>
 <td><code>{{this.commit}}</code></td><td>{{this.pooling}}</td><td>{{this.norm}}</td>
 <td>{{this.width}}</td></tr>{{/each}}
 </table></div>{{/if}}
-{{#if value.scores}}<div class="wide"><table>
+{{#if value.scores}}<div class="wide" role="region"
+tabindex="0" aria-label="scores"><table>
 <thead><tr><th>score</th><th>translated</th><th>95 % interval</th><th>untranslated</th>
 <th>chance</th><th>p</th></tr></thead>
 {{#each value.scores}}<tr><th scope="row">{{this.score}}</th><td><b>{{this.translated}}</b></td>
 <td>{{this.interval}}</td><td>{{this.untranslated}}</td><td>{{this.chance}}</td><td>{{this.p}}</td>
 </tr>{{/each}}</table></div>{{/if}}
 {{#if value.selection}}<p>Chosen by cross-validation: {{value.selection.summary}}.</p>
-<div class="wide"><pre aria-label="held-out score by penalty">{{value.selection.curve}}</pre></div>
+<div class="wide" role="region"
+tabindex="0" aria-label="choice of the penalty"><pre
+aria-label="held-out score by penalty">{{value.selection.curve}}</pre></div>
 {{/if}}
 </section>
 """
