@@ -123,3 +123,7 @@ class RankWarning(UserWarning):
 
 class SelectionWarning(UserWarning):
     """A choice by cross-validation that rests on few pairs, or lies on the edge of those tried."""
+
+
+class GrowthWarning(UserWarning):
+    """Pairs that were found among unpaired items keep changing, or cannot be trusted."""

@@ -27,7 +27,7 @@ SECTIONS = {
     "Decoders and stitching": "decoders stitching autoencoder",
     "Integrations": "integrations",
     "Moments, maps and spaces": (
-        "moments solvers selection canonical metrics hubness spaces latents files"
+        "moments solvers selection canonical metrics hubness growth spaces latents files"
     ),
 }
 

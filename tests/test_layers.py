@@ -26,6 +26,7 @@ PURE = {
         "canonical",
         "metrics",
         "hubness",
+        "growth",
         "selection",
     ),
 }

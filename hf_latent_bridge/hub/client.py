@@ -1,6 +1,7 @@
 """Resolves, downloads and commits files of Hub repos: bounded waits, errors in our own words."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -37,7 +38,7 @@ from huggingface_hub.errors import (
 )
 
 from hf_latent_bridge._version import LIBRARY_NAME, __version__
-from hf_latent_bridge.atomic import read_files
+from hf_latent_bridge.atomic import NO_ROOM, read_files, writing
 from hf_latent_bridge.errors import (
     ConfigError,
     DamagedFileError,
@@ -64,6 +65,7 @@ _OFFLINE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError
 _ACCESS = ("token", "cache_dir", "local_files_only")
 _ATTRIBUTES = ".gitattributes"  # which the Hub puts into every new repo
 _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the Hub and here
+_FULL = (*NO_ROOM, errno.EROFS, errno.EFBIG)  # what a disk says, and no network
 _LARGE = 1 << 20  # bytes: about where the Hub takes a file by LFS or Xet
 _MALFORMED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError)
 _Kinds = type[Exception] | tuple[type[Exception], ...]
@@ -144,6 +146,9 @@ def clear_errors(
         raise
     except Exception as error:
         meaning = _meaning(error, repo_id, revision)
+        if meaning is None and isinstance(error, OSError) and error.errno in _FULL:
+            with writing(Path(constants.HF_HUB_CACHE)):
+                raise
         if meaning is None:
             raise
         raise meaning from error

@@ -27,6 +27,7 @@ from hf_latent_bridge.canonical import (
 )
 from hf_latent_bridge.errors import (
     ConfigError,
+    GrowthWarning,
     InUseError,
     InvalidLatentsError,
     NotFittedError,
@@ -41,6 +42,7 @@ from hf_latent_bridge.files import (
     check_kind,
     to_json,
 )
+from hf_latent_bridge.growth import Growth, grow_pairs
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published
 from hf_latent_bridge.latents import Latents, as_tensor, like
@@ -258,6 +260,7 @@ class SharedSpace(Published):
         alpha_: The penalty that was used.
         dataset_: Which items the fit saw; JSON values, printed on the card.
         fit_summary_: Where the time of `fit_shared_space` went; None for any other fit.
+        growth_: The pairs that `fit_growing` has found; None for any other fit.
         information_: Held-out mutual information of each penalty tried, in bits, and the held-out
             correlation of each axis; None if nothing was "auto".
         n_pairs_: Number of items that all views saw; of pairs, the smallest number.
@@ -284,6 +287,7 @@ class SharedSpace(Published):
     n_pairs_: int
     dataset_: dict[str, Any]
     fit_summary_: object | None = None
+    growth_: Growth | None = None
 
     def fit(
         self,
@@ -325,6 +329,53 @@ class SharedSpace(Published):
                     fold[pair] = fold[pair] + m if pair in fold else m
         ordered = [{p: fold[p] for p in combinations(order, 2) if p in fold} for fold in total]
         return self.fit_moments(ordered, spaces=spaces)
+
+    def fit_growing(
+        self,
+        views: Mapping[str, Latents],
+        unpaired: Mapping[str, Latents],
+        *,
+        spaces: Mapping[str, SpaceSpec] | None = None,
+    ) -> Self:
+        """Estimates the space of two views from a few pairs and many unpaired items.
+
+        `grow_pairs` finds pairs among the unpaired items, as far as the same items are on both
+        sides, and the space is fitted on the given pairs and those. Where the found pairs cannot be
+        trusted, the space is that of the given pairs alone. The card says how many were given and
+        how many were found.
+
+        Args:
+            views: For each of the two views its latents of the given pairs, (n, d_view).
+            unpaired: For each view latents of other items, in any order, (m_view, d_view).
+            spaces: Which encoder's latents they are, by view, for the configs.
+
+        Raises:
+            InvalidLatentsError: Not two views, or not the same in both; fewer than 2 given pairs,
+                NaN or infinity, too few items for the folds.
+            SolverError: The latents of a view are all equal.
+
+        Warns:
+            GrowthWarning: The pairs keep changing, or cannot be trusted and are left out.
+            UnrelatedPairsWarning: The views agree no more than on shuffled items.
+        """
+        self.check(views)
+        if len(views) != 2 or set(views) != set(unpaired):
+            raise InvalidLatentsError(
+                "growth is between two views, the same in views and unpaired, got "
+                f"{list(views)} and {list(unpaired)}"
+            )
+        given = {name: as_tensor(latents) for name, latents in views.items()}
+        others = {name: as_tensor(unpaired[name]) for name in views}
+        growth = grow_pairs(*given.values(), *others.values())
+        rows = dict(zip(views, (growth.rows_x, growth.rows_y), strict=True))
+        found = {name: others[name][rows[name]] for name in views if growth.confirmed}
+        both = {name: torch.cat([x, found.get(name, x[:0])]) for name, x in given.items()}
+        self.fit(both, spaces=spaces)
+        _warn_of_growth(growth, min(map(len, others.values())))
+        first = next(iter(given.values()))
+        self.record({"given_pairs": len(first), "found_pairs": self.n_pairs_ - len(first)})
+        self.growth_ = growth
+        return self
 
     def fold_moments(
         self, views: Mapping[str, Latents], *, start: int = 0
@@ -383,6 +434,7 @@ class SharedSpace(Published):
         }
         self.information_, self.alpha_ = information, alpha
         self.dataset_, self.fit_summary_, self._when_saved = {}, None, None
+        self.growth_ = None
         self.n_pairs_ = min(m.n for m in moments.values())
         eps = max(m.eps for m in moments.values())
         double = eps < torch.finfo(torch.float32).eps
@@ -707,6 +759,18 @@ def _warn_of_unrelated(moments: ViewMoments) -> None:
                 UnrelatedPairsWarning,
                 stacklevel=3,
             )
+
+
+def _warn_of_growth(growth: Growth, n_unpaired: int) -> None:
+    if n_unpaired and not growth.confirmed:
+        warnings.warn(
+            f"{growth}. The space is fitted on the given pairs alone: give more of them, or "
+            "unpaired items that both sides hold",
+            GrowthWarning,
+            stacklevel=3,
+        )
+    elif not growth.converged:
+        warnings.warn(str(growth), GrowthWarning, stacklevel=3)
 
 
 def _check_names(names: Iterable[str]) -> list[str]:

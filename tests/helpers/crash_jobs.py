@@ -1,7 +1,6 @@
 """The jobs that write files: a new one is entered here, and tried like the others."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,13 @@ from hf_latent_bridge import (
     stitch,
     translate_file,
 )
-from hf_latent_bridge.errors import RepoNotFoundError
+from hf_latent_bridge.errors import InvalidLatentsError, RepoNotFoundError
 from hf_latent_bridge.files import check_kind
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import save_results
 from hf_latent_bridge.stitching import FIELDS, KIND
 from hf_latent_bridge.vectors.formats import FORMATS, open_vectors
+from hf_latent_bridge.vectors.reader import file_stamp
 
 JOBS: dict[str, Job] = {}
 OLD = 9  # the variant that is there before
@@ -264,6 +264,15 @@ def _translate(suffix: str) -> None:
 
         def read(folder):
             """Which translator's rows these are; the manifest must be about it, or be missing."""
+            while True:
+                stamp = file_stamp(folder / f"out{suffix}")
+                try:
+                    return Translate.found(folder)
+                except (RuntimeError, InvalidLatentsError):
+                    if file_stamp(folder / f"out{suffix}") == stamp:
+                        raise  # or else the file was replaced before the manifest was read
+
+        def found(folder):
             reader = open_vectors(folder / f"out{suffix}")
             found = np.concatenate([block.vectors for block in reader.blocks()])
             for variant in (OLD, 1, 2):
@@ -289,7 +298,8 @@ def _weights_of(variant: int) -> str:
 
 
 for known in FORMATS.values():
-    for suffix in known.writers:
+    of_writers = {id(writer): suffix for suffix, writer in reversed(known.writers.items())}
+    for suffix in reversed(of_writers.values()):  # once for each of them
         _translate(suffix)
 
 
@@ -303,21 +313,19 @@ for known in FORMATS.values():
 class Push:
     """Each run has a repo of its own, for a folder that is made anew does not empty the Hub."""
 
-    start = nothing
+    def start(folder):
+        (folder / "mark").touch()
 
     def run(folder, variant):
-        name = folder / "name"
-        if not name.exists():
-            name.write_text(f"alice/pushed-{os.urandom(8).hex()}")
         Push.cached(folder)
-        fitted(variant).push_to_hub(name.read_text(), token="hf_alice")
+        fitted(variant).push_to_hub(Push.name(folder), token="hf_alice")
 
     def read(folder):
-        if not (folder / "name").exists():
-            return None
         Push.cached(folder)
-        name = (folder / "name").read_text()
-        return translator_in(name, cache_dir=folder / "hub", token="hf_alice")
+        return translator_in(Push.name(folder), cache_dir=folder / "hub", token="hf_alice")
+
+    def name(folder):
+        return f"alice/pushed-{(folder / 'mark').stat().st_ctime_ns}"  # when it was copied
 
     def cached(folder):
         import huggingface_hub.constants

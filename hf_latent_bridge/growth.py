@@ -1,0 +1,236 @@
+"""Growth of pairs: from a few given ones to many, where most items of both sides are unpaired.
+
+Self-learning as for bilingual dictionaries (Artetxe, Labaka & Agirre 2018, arXiv 1805.06297): a
+shared space is fitted on the pairs at hand, both sides are mapped into it, items that are each
+other's nearest become pairs, and so on until the pairs stay the same. The most certain ones come
+first, for a few wrong pairs among few spoil the next fit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from hf_latent_bridge.canonical import CanonicalProblem
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.hubness import neighbor_similarity
+from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.metrics import similarity_blocks
+from hf_latent_bridge.moments import PairedMoments
+
+GROWTH_ALPHA = 10.0  # strong: wrong pairs must not teach the axes to find them again
+_FEWEST_TO_CONFIRM = 10
+_SHARES = (0.1, 0.2, 0.4, 0.6, 0.8)  # of the mutual neighbours that the first rounds take
+_STABLE = 0.98
+_SHRINK = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """Pairs that were found among unpaired items, and how far they can be trusted.
+
+    Attributes:
+        rows_x: Rows of the unpaired source latents, (n,), the most certain pair first.
+        rows_y: Rows of the unpaired target latents that go with them, (n,).
+        n_pairs: How many pairs each round found.
+        agreement: Pairs that each round has in common with the one before, as a share of those of
+            either; 0 in the first.
+        converged: Whether the last two rounds found the same pairs, but for 2 in 100.
+        recovery: Share of the pairs that are found again, among all unpaired items, by a space
+            fitted on the given pairs and the other half of the found ones.
+        chance: The same for growth from the given pairs in a wrong order.
+    """
+
+    rows_x: Int[Tensor, " n"]
+    rows_y: Int[Tensor, " n"]
+    n_pairs: tuple[int, ...]
+    agreement: tuple[float, ...]
+    converged: bool
+    recovery: float
+    chance: float = 0.0
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether at least 10 pairs were found, and half as many are missed again as by chance.
+
+        Wrong pairs are consistent with the map that has found them. A map that has not seen them
+        misses many of them, how many depends on the latents; so growth from shuffled pairs is the
+        measure.
+        """
+        missed, by_chance = 1 - self.recovery, 1 - self.chance
+        return len(self.rows_x) >= _FEWEST_TO_CONFIRM and missed < by_chance / 2
+
+    def __str__(self) -> str:
+        settled = "" if self.converged else ", and the pairs were still changing"
+        return (
+            f"{len(self.rows_x):,} pairs found in {len(self.n_pairs)} rounds{settled}; "
+            f"{self.recovery:.1%} of them are found again by a space that has not seen them, "
+            f"{self.chance:.1%} if growth starts from shuffled pairs"
+            + ("" if self.confirmed else ": too few to trust them")
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """Unpaired latents of both sides, and the moments of what is given."""
+
+    x: Tensor
+    y: Tensor
+    given: PairedMoments
+    dim: int
+    n_neighbors: int
+
+    def mapped(self, rows_x: Tensor, rows_y: Tensor) -> tuple[Tensor, Tensor]:
+        """Both sides in the space of the given pairs and these."""
+        moments = self.given
+        if len(rows_x):
+            moments = moments + _moments(self.x[rows_x], self.y[rows_y])
+        problem = CanonicalProblem.from_moments({("x", "y"): moments})
+        views = problem.solve(alpha=GROWTH_ALPHA, dim=self.dim)
+        weights = (views[name].affine(_SHRINK) for name in ("x", "y"))
+        x, y = (
+            normalize(torch.addmm(bias.to(side), side, weight.to(side)), dim=1)
+            for side, (weight, bias) in zip((self.x, self.y), weights, strict=True)
+        )
+        return x, y
+
+
+def grow_pairs(
+    X: Latents,
+    y: Latents,
+    unpaired_X: Latents,
+    unpaired_y: Latents,
+    *,
+    dim: int = 64,
+    n_neighbors: int = 10,
+    max_rounds: int = 30,
+) -> Growth:
+    """Finds pairs among unpaired items, starting from a few that are given.
+
+    Nearest neighbours are by cosine corrected for hubs (CSLS) in the shared space. Rows in another
+    order give the same pairs. Memory stays bounded: cosines are computed in blocks.
+
+    Args:
+        X: Source latents of the given pairs, (n, d_x), at least 2 of them.
+        y: Their target latents, (n, d_y).
+        unpaired_X: Source latents of other items, (m_x, d_x).
+        unpaired_y: Target latents of other items, (m_y, d_y). Only items that are on both sides, in
+            whatever order, can be paired.
+        dim: Width of the shared space.
+        n_neighbors: k of CSLS; all items where there are fewer.
+        max_rounds: After how many rounds to stop if the pairs keep changing.
+
+    Raises:
+        InvalidLatentsError: Fewer than 2 given pairs, unequal numbers of them, widths that differ
+            between given and unpaired latents, NaN or infinity.
+        SolverError: The given latents of a side are all equal.
+        ValueError: A parameter is less than 1.
+    """
+    given = _rows(X, "X"), _rows(y, "y")
+    unpaired = _rows(unpaired_X, "unpaired_X"), _rows(unpaired_y, "unpaired_y")
+    _check(given, unpaired)
+    for name, value in (("dim", dim), ("n_neighbors", n_neighbors), ("max_rounds", max_rounds)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    none = torch.empty(0, dtype=torch.long, device=unpaired[0].device)
+    true, shuffled = (
+        _grow(
+            _Sides(unpaired[0], unpaired[1], _moments(given[0], targets), dim, n_neighbors),
+            (none, none),
+            max_rounds,
+        )
+        for targets in (given[1], given[1].roll(1, 0))
+    )
+    return replace(true, chance=shuffled.recovery)
+
+
+def _grow(sides: _Sides, pairs: tuple[Tensor, Tensor], max_rounds: int) -> Growth:
+    """Rounds of fitting and matching until the pairs stay the same."""
+    if not (len(sides.x) and len(sides.y)):
+        return Growth(*pairs, (0,), (0.0,), converged=True, recovery=0.0)
+    counts, agreements, converged = [], [], False
+    for number in range(max_rounds):
+        share = _SHARES[number] if number < len(_SHARES) else 1.0
+        found = _mutual_neighbors(*sides.mapped(*pairs), sides.n_neighbors)
+        kept = max(1, round(share * len(found[0])))
+        found = (found[0][:kept], found[1][:kept])
+        counts.append(kept)
+        agreements.append(_agreement(pairs, found, len(sides.y)))
+        pairs = found
+        converged = number > len(_SHARES) and agreements[-1] >= _STABLE
+        if converged:
+            break
+    return Growth(*pairs, tuple(counts), tuple(agreements), converged, _recovery(sides, pairs))
+
+
+def _mutual_neighbors(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], k: int
+) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+    """Rows that are each other's nearest by CSLS, the nearest pair first."""
+    of_x = neighbor_similarity(x, y, n_neighbors=min(k, len(y))) / 2
+    of_y = neighbor_similarity(y, x, n_neighbors=min(k, len(x))) / 2
+    there, scores = _nearest(x, y, of_y)
+    back, _ = _nearest(y, x, of_x)
+    rows = torch.arange(len(x), device=x.device)
+    mutual = rows[back[there] == rows]
+    order = mutual[(scores - of_x)[mutual].argsort(descending=True, stable=True)]
+    return order, there[order]
+
+
+def _nearest(
+    queries: Float[Tensor, "n d"], items: Float[Tensor, "m d"], half: Float[Tensor, " m"]
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """The best item of each query by cosine less half its similarity to its neighbours."""
+    blocks = similarity_blocks(queries, items)
+    best = [(cosines - half).max(1) for _, cosines in blocks]
+    return torch.cat([b.indices for b in best]), torch.cat([b.values for b in best])
+
+
+def _agreement(one: Sequence[Tensor], other: Sequence[Tensor], n_y: int) -> float:
+    """Pairs that two sets have in common, as a share of all that are in either."""
+    codes = [pairs[0] * n_y + pairs[1] for pairs in (one, other)]
+    common = int(torch.isin(*codes).sum())
+    return common / (len(codes[0]) + len(codes[1]) - common)
+
+
+def _recovery(sides: _Sides, pairs: tuple[Tensor, Tensor]) -> float:
+    """How many pairs of each half a space finds again that was fitted on the other half."""
+    if len(pairs[0]) < _FEWEST_TO_CONFIRM:
+        return 0.0
+    found = 0
+    for half in (0, 1):
+        x, y = sides.mapped(*(rows[half::2] for rows in pairs))
+        similarity = neighbor_similarity(y, x, n_neighbors=min(sides.n_neighbors, len(x)))
+        rows_x, rows_y = (rows[1 - half :: 2] for rows in pairs)
+        found += int((_nearest(x[rows_x], y, similarity / 2)[0] == rows_y).sum())
+    return found / len(pairs[0])
+
+
+def _moments(x: Tensor, y: Tensor) -> PairedMoments:
+    return PairedMoments.from_batch(x, y, full_syy=True)
+
+
+def _rows(latents: Latents, name: str) -> Tensor:
+    x = as_tensor(latents)
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise InvalidLatentsError(f"{name} must be a matrix (n, d), got shape {tuple(x.shape)}")
+    check_finite(x)
+    return x
+
+
+def _check(given: Sequence[Tensor], unpaired: Sequence[Tensor]) -> None:
+    """Refuses what does not go together."""
+    n = [len(latents) for latents in given]
+    if n[0] != n[1]:
+        raise InvalidLatentsError(f"given pairs need equal numbers of rows, got {n[0]} and {n[1]}")
+    if n[0] < 2:
+        raise InvalidLatentsError(f"growth starts from at least 2 given pairs, got {n[0]}")
+    for side, a, b in zip(("source", "target"), given, unpaired, strict=True):
+        if a.shape[1] != b.shape[1]:
+            raise InvalidLatentsError(
+                f"given and unpaired {side} latents must have one width, "
+                f"got {a.shape[1]} and {b.shape[1]}"
+            )

@@ -1,0 +1,168 @@
+"""Growth of pairs: few are given, the rest are found among items of which no pair is known."""
+
+import numpy as np
+import pytest
+
+from hf_latent_bridge import AutoTranslator, SharedSpace, evaluate_latents, grow_pairs
+from hf_latent_bridge.errors import GrowthWarning, InvalidLatentsError
+
+GIVEN, FEWER = 30, 12
+
+
+def two_views(n=500, seed=0):
+    """Views of one signal with a falling spectrum, each with noise of its own."""
+    draw = np.random.default_rng(seed)
+    signal = draw.normal(size=(n, 20)) / np.arange(1, 21) ** 0.5
+    return [
+        signal @ draw.normal(size=(20, width)) + 0.3 * draw.normal(size=(n, width)) + 2
+        for width in (40, 56)
+    ]
+
+
+def unpaired(n=500, seed=0):
+    """Both views of given pairs and of shuffled items, and which row is which."""
+    x, y = two_views(n, seed)
+    order = np.random.default_rng(seed + 1).permutation(n - GIVEN)
+    return (x[:GIVEN], y[:GIVEN]), (x[GIVEN:], y[GIVEN:][order]), order
+
+
+def unrelated(n=500):
+    """The first view of some items, the second of others."""
+    return (two_views(n)[0], two_views(n, seed=9)[1])
+
+
+def recall(space, x, y):
+    a, b = space.translator("a").transform(x), space.translator("b").transform(y)
+    return ((a @ b.T).argmax(1) == np.arange(len(x))).mean()
+
+
+def test_nearly_all_pairs_are_found_from_a_few():
+    given, others, order = unpaired()
+    growth = grow_pairs(*given, *others)
+    right = order[growth.rows_y.numpy()] == growth.rows_x.numpy()
+    assert growth.converged
+    assert growth.confirmed
+    assert len(right) > 0.9 * len(order)
+    assert right.mean() > 0.97
+    assert growth.n_pairs[-1] == len(right)
+    assert growth.agreement[-1] >= 0.98
+
+
+def test_each_item_is_in_one_pair_at_most():
+    given, others, _ = unpaired()
+    growth = grow_pairs(*given, *others)
+    for rows in (growth.rows_x, growth.rows_y):
+        assert len(rows.unique()) == len(rows)
+
+
+def test_the_order_of_the_unpaired_rows_does_not_matter():
+    given, (x, y), _ = unpaired()
+    again = np.random.default_rng(5).permutation(len(x))
+    one, other = grow_pairs(*given, x, y), grow_pairs(*given, x[again], y)
+    assert {*zip(one.rows_x.tolist(), one.rows_y.tolist(), strict=True)} == {
+        *zip(again[other.rows_x.numpy()].tolist(), other.rows_y.tolist(), strict=True)
+    }
+    assert one.n_pairs == other.n_pairs
+    assert one.recovery == other.recovery
+
+
+def test_growth_from_unrelated_latents_is_not_confirmed():
+    given, _, _ = unpaired()
+    growth = grow_pairs(*given, *unrelated())
+    assert not growth.confirmed
+    assert "too few to trust" in str(growth)
+
+
+def test_growth_from_shuffled_pairs_is_not_confirmed():
+    given, others, _ = unpaired()
+    assert not grow_pairs(given[0], np.roll(given[1], 1, axis=0), *others).confirmed
+
+
+def test_growth_that_has_not_settled_says_so():
+    given, others, _ = unpaired()
+    growth = grow_pairs(*given, *others, max_rounds=3)
+    assert not growth.converged
+    assert len(growth.n_pairs) == 3
+    assert "still changing" in str(growth)
+
+
+# The space -------------------------------------------------------------------------------------
+
+
+def test_a_grown_space_finds_what_one_of_the_few_pairs_does_not(tmp_path):
+    given, others, order = unpaired()
+    x, y = others[0][order], others[1]
+    few = SharedSpace(16).fit({"a": given[0][:FEWER], "b": given[1][:FEWER]})
+    grown = SharedSpace(16).fit_growing(
+        {"a": given[0][:FEWER], "b": given[1][:FEWER]}, {"a": others[0], "b": others[1]}
+    )
+    assert recall(grown, x, y) > recall(few, x, y) + 0.1
+    assert grown.growth_.confirmed
+    assert grown.dataset_ == {"given_pairs": FEWER, "found_pairs": len(grown.growth_.rows_x)}
+    grown.save_pretrained(tmp_path)
+    view = AutoTranslator.from_pretrained(tmp_path, subfolder="a")
+    np.testing.assert_allclose(view.transform(x), grown.translator("a").transform(x))
+    assert SharedSpace.from_pretrained(tmp_path).dataset_ == grown.dataset_
+    report = evaluate_latents(grown.translator("a", to="b"), x, y)
+    assert report.translated.mrr > 0.9
+
+
+def test_given_pairs_stay_and_the_space_is_that_of_them_and_the_found_ones():
+    given, others, _ = unpaired()
+    grown = SharedSpace(16, alpha=1.0).fit_growing(
+        {"a": given[0], "b": given[1]}, {"a": others[0], "b": others[1]}
+    )
+    rows_x, rows_y = grown.growth_.rows_x.numpy(), grown.growth_.rows_y.numpy()
+    plain = SharedSpace(16, alpha=1.0).fit(
+        {
+            "a": np.concatenate([given[0], others[0][rows_x]]),
+            "b": np.concatenate([given[1], others[1][rows_y]]),
+        }
+    )
+    assert grown.space_ == plain.space_
+    assert grown.n_pairs_ == GIVEN + len(rows_x)
+
+
+def test_where_everything_is_paired_it_is_the_plain_fit():
+    x, y = two_views()
+    plain = SharedSpace(16).fit({"a": x, "b": y})
+    grown = SharedSpace(16).fit_growing({"a": x, "b": y}, {"a": x[:0], "b": y[:0]})
+    assert grown.space_ == plain.space_
+    assert grown.dataset_ == {"given_pairs": 500, "found_pairs": 0}
+
+
+def test_pairs_that_cannot_be_trusted_are_left_out_with_a_warning():
+    given, _, _ = unpaired()
+    views = {"a": given[0], "b": given[1]}
+    with pytest.warns(GrowthWarning, match="on the given pairs alone"):
+        grown = SharedSpace(16).fit_growing(views, dict(zip("ab", unrelated(), strict=True)))
+    assert grown.space_ == SharedSpace(16).fit(views).space_
+
+
+@pytest.mark.parametrize(
+    ("given", "others", "reason"),
+    [
+        ((1, 1), (40, 56), "at least 2 given pairs, got 1"),
+        ((5, 6), (40, 56), "equal numbers of rows, got 5 and 6"),
+        ((5, 5), (41, 56), "unpaired source latents must have one width, got 40 and 41"),
+        ((5, 5), (40, 55), "unpaired target latents must have one width, got 56 and 55"),
+    ],
+)
+def test_pairs_and_items_that_do_not_go_together_are_refused(given, others, reason):
+    draw = np.random.default_rng(0)
+    x, y = (draw.normal(size=(n, d)) for n, d in zip(given, (40, 56), strict=True))
+    with pytest.raises(InvalidLatentsError, match=reason):
+        grow_pairs(x, y, *(draw.normal(size=(20, d)) for d in others))
+
+
+@pytest.mark.parametrize("name", ["dim", "n_neighbors", "max_rounds"])
+def test_parameters_below_one_are_refused(name):
+    given, others, _ = unpaired()
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        grow_pairs(*given, *others, **{name: 0})
+
+
+def test_growth_is_between_two_views():
+    x, y = two_views(60)
+    with pytest.raises(InvalidLatentsError, match="between two views"):
+        SharedSpace().fit_growing({"a": x, "b": y}, {"a": x, "c": y})
