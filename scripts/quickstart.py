@@ -193,9 +193,9 @@ def print_one_index(x: Any, y: Any, labels: Sequence[int]) -> None:
 
     say(f"One index for both encoders: same class among the {NEIGHBORS} nearest")
     space, classes = SharedSpace.from_pretrained(SHARED), torch.tensor(labels)
-    moved = [space.translator(view).transform(z) for view, z in (("minilm", x), ("mpnet", y))]
-    mixed = torch.where((torch.arange(len(x)) % 2 == 0)[:, None], *moved)
-    for name, native, queries in (("MiniLM", x, moved[0]), ("MPNet", y, moved[1])):
+    a, b = space.translator("minilm").transform(x), space.translator("mpnet").transform(y)
+    mixed = torch.where((torch.arange(len(x)) % 2 == 0)[:, None], a, b)
+    for name, native, queries in (("MiniLM", x, a), ("MPNet", y, b)):
         scores = []
         for asked, index in ((native, native), (queries, mixed)):
             cosines = normalize(asked) @ normalize(index).mT
