@@ -16,6 +16,7 @@ from settings import Settings
 from hf_latent_bridge import (
     AutoTranslator,
     LatentMap,
+    SharedSpace,
     SpaceSpec,
     Translator,
     load_decoder,
@@ -83,6 +84,10 @@ class Repos:
     def translator(self, name: str) -> Translator:
         """A published translator."""
         return self.once(name, lambda: self._load(AutoTranslator.from_pretrained, name))
+
+    def shared_space(self, name: str) -> SharedSpace:
+        """A published shared space."""
+        return self.once(name, lambda: self._load(SharedSpace.from_pretrained, name))
 
     def decoder(self, name: str) -> Any:
         """A published head, index or autoencoder's decoder."""

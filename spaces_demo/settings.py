@@ -12,6 +12,7 @@ NAMES = (
     "news-index",
     "news-head",
     "minilm-to-mpnet",
+    "news-shared",
     "demo-pictures",
     "title-to-picture",
     "picture-to-title",

@@ -101,7 +101,7 @@ class TestFit:
             (["--param", "scaling=huge"], "scaling must be one of"),
             (
                 ["--type", "affine", "--param", "alpha=big"],
-                "alpha must be a finite number >= 0, got 'big'",
+                "alpha must be 'auto' or a finite number >= 0, got 'big'",
             ),
         ],
     )
@@ -334,6 +334,7 @@ class TestInfo:
             "n_pairs": 50,
             "dataset": {},
             "metrics": {},
+            "selection": None,
             "commit": api.model_info(repo_id).sha,
         }
 

@@ -17,7 +17,14 @@ from huggingface_hub import HfApi
 from tiny_images import image_repo, pictures
 from tiny_models import EN, commit_of, sentence_repo, sentences, text_dataset_repo
 
-from hf_latent_bridge import AutoTranslator, Pairs, evaluate_latents, load_decoder, load_encoder
+from hf_latent_bridge import (
+    AutoTranslator,
+    Pairs,
+    SharedSpace,
+    evaluate_latents,
+    load_decoder,
+    load_encoder,
+)
 
 # tiny random encoders agree hardly more than by chance, and the one of images has channels that
 # never vary
@@ -138,6 +145,15 @@ def test_a_translator_states_how_it_does_on_the_test_split(published, part, data
     assert stated == pytest.approx(report.to_dict()["translated"], abs=1e-6)
     assert translator.dataset_["repo_id"] == f"acme/{data}"
     assert translator.dataset_["split"] == "train"
+
+
+def test_the_shared_space_joins_both_encoders_of_the_news(published):
+    space = SharedSpace.from_pretrained("acme/news-shared")
+    assert {name: view.source_.repo_id for name, view in space.views_.items()} == {
+        "MiniLM": published.small_encoder,
+        "MPNet": published.text_encoder,
+    }
+    assert (space.n_pairs_, space.dataset_["repo_id"]) == (150, "acme/demo-news")
 
 
 def test_the_pictures_are_small_pngs_and_only_in_the_test_split(published):

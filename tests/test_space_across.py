@@ -1,9 +1,12 @@
 """The tab "Across models": its rankings are the library's, and bad queries get one sentence."""
 
+import numpy as np
 import pytest
 from gradio_client.exceptions import AppError
 from limits import MAX_TEXT, Refusal
-from tabs.across import CODE, TOP_K, search_across
+from repos import Repos
+from settings import Settings
+from tabs.across import CODE, TOP_K, VIEWS, search_across, search_shared
 
 from hf_latent_bridge import AutoTranslator, load_decoder, load_encoder, stitch
 
@@ -49,6 +52,50 @@ def test_the_times_have_names_and_units(repos):
     assert all(fact["value"].endswith(" ms") for fact in facts[:4])
 
 
+@pytest.fixture
+def either(repos):
+    """The rankings of the shared space: MiniLM asks, MPNet asks."""
+    return search_shared(repos, QUERY, {*rows(search_across(repos, QUERY)[0])})
+
+
+def test_either_encoder_asks_the_one_index_of_both(repos, either):
+    news = repos.latents("demo-news", "test")
+    views = {
+        name: AutoTranslator.from_pretrained("acme/news-shared", subfolder=name) for name in VIEWS
+    }
+    shared = [
+        views[name].transform(x) for name, x in zip(VIEWS, (news.source, news.target), strict=True)
+    ]
+    items = np.stack([shared[row % 2][row] for row in range(len(news))])
+    for name, ranking in zip(VIEWS, either, strict=True):
+        latents = load_encoder(views[name].source_).encode([QUERY]).cpu().numpy()
+        cosines = (views[name].transform(latents) @ items.T)[0]
+        assert ranking["title"] == f"{name} asks"
+        best = sorted(cosines, reverse=True)[:TOP_K]
+        np.testing.assert_allclose(cosines[rows(ranking)], best, atol=1e-5)
+
+
+def test_each_article_of_the_index_of_both_says_which_encoder_it_came_from(repos, either):
+    news = repos.latents("demo-news", "test").rows
+    for ranking in either:
+        origins = [VIEWS[row % 2] for row in rows(ranking)]
+        assert [found["label"] for found in ranking["found"]] == [
+            f"{news[row]['label']} · by {name}"
+            for row, name in zip(rows(ranking), origins, strict=True)
+        ]
+        counts = (f"{origins.count(name)} encoded by {name}" for name in VIEWS)
+        assert ranking["note"] == ", ".join(counts)
+        assert len({*origins}) == 2
+
+
+def test_without_the_shared_space_the_tab_works_and_says_what_is_missing():
+    bare = Repos(Settings(namespace="acme", repos={"news-shared": "acme/no-space"}))
+    assert len(rows(search_across(bare, QUERY)[1])) == TOP_K
+    for ranking in search_shared(bare, QUERY, set()):
+        assert ranking["found"] == []
+        assert ranking["note"] == "This needs acme/no-space, which is not published on this Hub."
+
+
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
@@ -66,7 +113,9 @@ def test_a_bad_query_is_refused_in_a_sentence(repos, query, sentence):
 
 def test_the_api_gives_what_the_tab_shows(repos, space):
     answer = space.predict(QUERY, api_name="/search")
-    assert list(answer[:3]) == list(search_across(repos, QUERY)[:3])
+    expected = search_across(repos, QUERY)
+    assert list(answer[:3]) == list(expected[:3])
+    assert list(answer[4:]) == search_shared(repos, QUERY, {*rows(expected[0])})
 
 
 def test_the_api_refuses_ten_megabytes_of_text_in_the_same_words(space):
@@ -76,4 +125,6 @@ def test_the_api_refuses_ten_megabytes_of_text_in_the_same_words(space):
 
 def test_the_code_beside_the_tab_runs(repos, capsys):
     exec(CODE.format(namespace="acme"), {})
-    assert capsys.readouterr().out.startswith("[{'item': {'title':")
+    translated, shared = capsys.readouterr().out.splitlines()
+    assert translated.startswith("[{'item': {'title':")
+    assert shared.startswith("[{'item': '")

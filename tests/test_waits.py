@@ -24,6 +24,7 @@ WITH_A_TIMEOUT = {
 }
 ENDLESS = {
     ("hf_latent_bridge/hub/waits.py", "_WATCH.get()"),  # a context variable
+    ("hf_latent_bridge/vectors/stores/chroma.py", "c.get(include=wanted, **chosen)"),  # rows
     ("scripts/demo.py", "app.wait()"),  # until ctrl-c
 }
 

@@ -1,4 +1,4 @@
-"""Makes the repos about news: latents of two encoders, an index, a head and a translator."""
+"""Makes the repos about news: latents of two encoders, an index, a head, a translator, a space."""
 
 import textwrap
 import warnings
@@ -19,7 +19,14 @@ from demo_repos.latents import (
     text_encoder,
     to_column,
 )
-from hf_latent_bridge import LatentIndex, OrthoTranslator, SpaceSpec, fit_head, load_pairs
+from hf_latent_bridge import (
+    LatentIndex,
+    OrthoTranslator,
+    SpaceSpec,
+    fit_head,
+    fit_shared_space,
+    load_pairs,
+)
 from hf_latent_bridge.errors import RankWarning
 
 MAX_CHARACTERS = 2000
@@ -51,7 +58,9 @@ def publish(api: HfApi, inputs: Inputs) -> Iterator[str]:
     yield dataset
     yield _publish_index(inputs, splits["test"], target.space)
     yield _publish_head(inputs, splits["train"], target.space)
-    yield _publish_translator(inputs, commit, (source.space, target.space))
+    spaces = (source.space, target.space)
+    yield _publish_translator(inputs, commit, spaces)
+    yield _publish_shared_space(inputs, commit, spaces)
 
 
 def _publish_index(inputs: Inputs, columns: dict[str, list[Any]], space: SpaceSpec) -> str:
@@ -74,6 +83,13 @@ def _publish_translator(inputs: Inputs, commit: str, spaces: tuple[SpaceSpec, Sp
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* source columns are constant", RankWarning)
         push_translator(repo_id, OrthoTranslator(), spaces, pairs)
+    return repo_id
+
+
+def _publish_shared_space(inputs: Inputs, commit: str, spaces: tuple[SpaceSpec, SpaceSpec]) -> str:
+    train, _ = published_pairs(inputs.repo_id("demo-news"), commit)
+    views = dict(zip(("MiniLM", "MPNet"), spaces, strict=True))
+    fit_shared_space(views, train).push_to_hub(repo_id := inputs.repo_id("news-shared"))
     return repo_id
 
 

@@ -29,7 +29,7 @@ NAMES = tuple(DATA)
 NAMESPACE = "LATENT_BRIDGE_NAMESPACE"
 PUBLIC_HUB = "https://huggingface.co"
 RECORD = "made_from.json"
-RECIPE = 1  # count up where the same inputs would give other repos
+RECIPE = 2  # count up where the same inputs would give other repos
 
 EPILOG = """\
 The defaults name what `python scripts/publish.py assets` publishes on an embedded Hub. BBC News is

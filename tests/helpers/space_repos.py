@@ -40,10 +40,10 @@ def publish_repos() -> str:
 
 
 def publish_news() -> None:
-    """demo-news, news-index, news-head and minilm-to-mpnet, between two encoders of texts."""
+    """demo-news, and the index, head, translator and shared space of its two encoders."""
     from datasets import Features, Value
 
-    from hf_latent_bridge import LatentIndex, OrthoTranslator, fit_head
+    from hf_latent_bridge import LatentIndex, OrthoTranslator, SharedSpace, fit_head
 
     encoders = text_encoders()
     splits = {"train": news_rows(TRAIN, seed=0), "test": news_rows(TEST, seed=1)}
@@ -64,6 +64,12 @@ def publish_news() -> None:
     head = fit_head(train["target"], train["label"], space=spaces[1])
     head.push_to_hub(f"{NAMESPACE}/news-head")
     push_translator("minilm-to-mpnet", OrthoTranslator(), splits, spaces)
+    names = {"MiniLM": "source", "MPNet": "target"}
+    shared = SharedSpace().fit(
+        {name: np.asarray(train[side]) for name, side in names.items()},
+        spaces=dict(zip(names, spaces, strict=True)),
+    )
+    shared.push_to_hub(f"{NAMESPACE}/news-shared")
 
 
 def publish_pictures() -> None:

@@ -1,13 +1,12 @@
-"""Chroma: collections in a folder or on a server, with metadata and a document a row."""
+"""Chroma: collections in a folder, with metadata and a document a row."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from hf_latent_bridge.errors import StoreError, StoreUnavailableError
+from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
 
@@ -19,12 +18,7 @@ T = TypeVar("T")
 
 
 class ChromaCollection(Collection):
-    """A collection; the payload is its metadata, and the document as `document`.
-
-    A server's token is taken from the environment variable CHROMA_TOKEN.
-    """
-
-    params: ClassVar[tuple[str, ...]] = ("https",)
+    """A collection; the payload is its metadata, and the document as `document`."""
 
     def _connect(self, timeout: float) -> Any:
         return _told(self._client, self.url)
@@ -32,19 +26,14 @@ class ChromaCollection(Collection):
     def _client(self) -> Any:
         import chromadb
 
+        if not self.url.local:
+            raise StoreError(
+                f"{self.url}: Chroma is read from its folder (chroma:./folder/name); its client "
+                "waits for a server without end"
+            )
+        Path(self.url.path).mkdir(parents=True, exist_ok=True)
         settings = chromadb.Settings(anonymized_telemetry=False)
-        if self.url.local:
-            Path(self.url.path).mkdir(parents=True, exist_ok=True)
-            return chromadb.PersistentClient(path=self.url.path, settings=settings)
-        host, _, port = self.url.host.partition(":")
-        token = os.environ.get("CHROMA_TOKEN")
-        return chromadb.HttpClient(
-            host=host,
-            port=int(port or 8000),
-            ssl=self.url.params.get("https", "") in ("1", "true"),
-            headers={"Authorization": f"Bearer {token}"} if token else None,
-            settings=settings,
-        )
+        return chromadb.PersistentClient(path=self.url.path, settings=settings)
 
     @staticmethod
     def _disconnect(client: Any) -> None:
@@ -165,7 +154,4 @@ def _told(request: Callable[[], T], url: Any) -> T:
     try:
         return request()
     except (ChromaError, ValueError, TypeError) as error:
-        told = " ".join(str(error).split())[:200]
-        if "connect" in told.lower():
-            raise StoreUnavailableError(f"{url} did not answer: {told}") from error
-        raise StoreError(f"{url}: {told}") from error
+        raise StoreError(f"{url}: {' '.join(str(error).split())[:200]}") from error
