@@ -150,7 +150,7 @@ def print_table(
     reports = [evaluate_latents(translator, x, y) for translator in translators]
     for translator, report in zip(translators, reports, strict=True):
         accuracy = head.score(translator.transform(x).numpy(), labels)
-        name = translator.repo_id.rpartition("-")[2]
+        name = (translator.repo_id or "").rpartition("-")[2]
         if name == "auto":
             name = f"auto: {translator.translator_type}"
         print_row(name, report, "translated", accuracy)
