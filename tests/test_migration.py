@@ -23,11 +23,13 @@ from hf_latent_bridge import (
 )
 from hf_latent_bridge.errors import (
     CheckpointError,
+    InUseError,
     InvalidLatentsError,
     InvalidNameError,
     StoreError,
     StoreUnavailableError,
 )
+from hf_latent_bridge.translation.migration import Journal
 from hf_latent_bridge.vectors.stores.base import Layout, Records
 from hf_latent_bridge.vectors.stores.registry import open_collection
 from hf_latent_bridge.vectors.stores.url import parse_url
@@ -192,6 +194,13 @@ def test_a_killed_migration_goes_on_and_equals_one_that_was_not(tmp_path, transl
     for key, (vector, payload) in whole.items():
         np.testing.assert_array_equal(found[key][0], vector)
         assert found[key][1] == payload
+
+
+def test_a_second_migration_is_told_at_once_that_one_is_running(url, translator, state):
+    with open_collection(url) as old, open_collection(f"{url}-new") as new:
+        with Journal.of(old, new, state), pytest.raises(InUseError, match="docs-new"):
+            migrate(translator, url, f"{url}-new", state_dir=state)
+        assert not new.exists()
 
 
 def test_a_migration_with_another_translator_does_not_go_on(url, translator, state):

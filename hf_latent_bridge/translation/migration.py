@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from hf_latent_bridge._version import __version__
-from hf_latent_bridge.atomic import write_atomic
+from hf_latent_bridge.atomic import locked, write_atomic
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.encoders.cache import default_cache_dir
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreError
@@ -157,13 +156,13 @@ def migrate(
             a vector, or the target does not hold what was written.
         StoreUnavailableError: A store cannot be reached, or went away: start again.
         InvalidLatentsError: Vectors of another width than the translator's source, or not finite.
-        CheckpointError: The unfinished migration into this target had another translator or
-            source, or is still running.
+        CheckpointError: The unfinished migration into this target had another translator.
+        InUseError: A migration from this source into this target is running.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     begun = time.monotonic()
-    with _opened(source, target, timeout) as (old, new), _Journal.of(old, new, state_dir) as notes:
+    with _opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         before = _alias_before(old, new, alias, notes)
         resumed = _prepare(translator, old, new, notes)
         move = _Move(translator, old, new, batch_size)
@@ -240,7 +239,7 @@ def roll_back_migration(
         StoreError: No migration from here has made this target.
         StoreUnavailableError: The store cannot be reached.
     """
-    with _opened(source, target, timeout) as (old, new), _Journal.of(old, new, state_dir) as notes:
+    with _opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         if not notes.found:
             raise StoreError(
                 f"no migration of {old.url} into {new.url} is noted in {notes.path.parent}: "
@@ -371,7 +370,7 @@ class _Sample:
 
 
 @dataclass
-class _Journal:
+class Journal:
     """Which target a migration has made, so that only that one is resumed or removed."""
 
     path: Path
@@ -384,22 +383,18 @@ class _Journal:
         """The journal of a source and a target, held by this process alone.
 
         Raises:
-            CheckpointError: A migration between the two is running, or its journal is damaged.
+            InUseError: A migration between the two is running.
+            ConfigError: The journal is damaged.
         """
         folder = default_cache_dir() / "migrations" if state_dir is None else Path(state_dir)
         folder.mkdir(parents=True, exist_ok=True)
         urls = {"source": str(old.url), "target": str(new.url)}
         places = repr((old.url.container, old.url.vector, new.url.container, new.url.vector))
         path = folder / f"{hashlib.sha256(places.encode()).hexdigest()[:32]}.json"
-        try:
-            with FileLock(path.with_suffix(".lock"), timeout=0):
-                journal = cls(path, urls)
-                journal._read()
-                yield journal
-        except Timeout:
-            raise CheckpointError(
-                f"a migration of {old.url} into {new.url} is running: wait for its end"
-            ) from None
+        with locked(path.with_suffix(".lock"), new.url, patience=0):
+            journal = cls(path, urls)
+            journal._read()
+            yield journal
 
     @property
     def found(self) -> bool:
@@ -433,7 +428,7 @@ def _opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collecti
             yield old, new
 
 
-def _prepare(translator: Translator, old: Collection, new: Collection, notes: _Journal) -> bool:
+def _prepare(translator: Translator, old: Collection, new: Collection, notes: Journal) -> bool:
     """Makes the target; whether an earlier run had made it."""
     layout, facts = old.layout(), json.loads(json.dumps(describe_translator(translator)))
     _check_width(translator, layout, old)
@@ -460,7 +455,7 @@ def _prepare(translator: Translator, old: Collection, new: Collection, notes: _J
 
 
 def _alias_before(
-    old: Collection, new: Collection, alias: str | None, notes: _Journal
+    old: Collection, new: Collection, alias: str | None, notes: Journal
 ) -> str | None:
     """What an alias names before the migration.
 
