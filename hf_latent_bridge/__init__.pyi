@@ -49,6 +49,7 @@ from hf_latent_bridge.gating import gate as gate
 from hf_latent_bridge.gating import gate_latents as gate_latents
 from hf_latent_bridge.growth import Growth as Growth
 from hf_latent_bridge.growth import grow_pairs as grow_pairs
+from hf_latent_bridge.growth import match_unpaired as match_unpaired
 from hf_latent_bridge.integrations.sentence_transformers import (
     to_sentence_transformer as to_sentence_transformer,
 )

@@ -9,8 +9,12 @@ first, for a few wrong pairs among few spoil the next fit.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
+from scipy.cluster.vq import kmeans2
+from scipy.optimize import quadratic_assignment
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -21,10 +25,15 @@ from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.metrics import similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
 
+Indices = npt.NDArray[np.intp]
+
 GROWTH_ALPHA = 10.0  # strong: wrong pairs must not teach the axes to find them again
 _FEWEST_TO_CONFIRM = 10
 _SHARES = (0.1, 0.2, 0.4, 0.6, 0.8)  # of the mutual neighbours that the first rounds take
+_ASSIGNMENTS = 5  # searches for the best match of clusters
+_GROWN = 6  # starts from which pairs grow: those that match best
 _STABLE = 0.98
+_NEIGHBORS, _ROUNDS = 10, 30
 _SHRINK = 0.9
 
 
@@ -105,8 +114,8 @@ def grow_pairs(
     unpaired_y: Latents,
     *,
     dim: int = 64,
-    n_neighbors: int = 10,
-    max_rounds: int = 30,
+    n_neighbors: int = _NEIGHBORS,
+    max_rounds: int = _ROUNDS,
 ) -> Growth:
     """Finds pairs among unpaired items, starting from a few that are given.
 
@@ -135,11 +144,9 @@ def grow_pairs(
     for name, value in (("dim", dim), ("n_neighbors", n_neighbors), ("max_rounds", max_rounds)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    none = torch.empty(0, dtype=torch.long, device=unpaired[0].device)
     true, shuffled = (
         _grow(
             _Sides(unpaired[0], unpaired[1], _moments(given[0], targets), dim, n_neighbors),
-            (none, none),
             max_rounds,
         )
         for targets in (given[1], given[1].roll(1, 0))
@@ -147,8 +154,121 @@ def grow_pairs(
     return replace(true, chance=shuffled.recovery)
 
 
-def _grow(sides: _Sides, pairs: tuple[Tensor, Tensor], max_rounds: int) -> Growth:
+def match_unpaired(
+    unpaired_X: Latents,
+    unpaired_y: Latents,
+    *,
+    dim: int = 64,
+    n_clusters: int = 25,
+    n_starts: int = 30,
+    seed: int = 0,
+) -> Growth:
+    """Experimental: finds pairs with not a single one given.
+
+    Both sides are cut into clusters, and the clusters matched so that their centres lie to each
+    other on one side as on the other (quadratic assignment). Pairs grow from the centres that match
+    best, as by `grow_pairs`, until they are confirmed against growth from centres that are matched
+    at random. Many starts fail, and all of them may. After
+    mini-vec2vec (Dar 2025, arXiv 2510.02348).
+
+    Args:
+        unpaired_X: Source latents, (m_x, d_x), more than `n_clusters`.
+        unpaired_y: Target latents, (m_y, d_y). Only items on both sides can be paired.
+        dim: Width of the shared space.
+        n_clusters: How many clusters each side is cut into, at least 3.
+        n_starts: How many times to cluster and match; pairs grow from the best 6.
+        seed: For clusters and assignments.
+
+    Returns:
+        The confirmed pairs, or those of the best start, not `confirmed`: then no start was better
+        than chance, and nothing should be built on them.
+
+    Raises:
+        InvalidLatentsError: Not more items than clusters, NaN or infinity.
+        ValueError: A parameter is less than its minimum.
+    """
+    x, y = (
+        normalize(side - side.mean(0), dim=1)
+        for side in (_rows(unpaired_X, "unpaired_X"), _rows(unpaired_y, "unpaired_y"))
+    )
+    if n_clusters < 3 or n_starts < 1 or dim < 1:
+        raise ValueError(
+            "n_clusters must be at least 3, n_starts and dim at least 1, "
+            f"got {n_clusters}, {n_starts} and {dim}"
+        )
+    if min(len(x), len(y)) <= n_clusters:
+        raise InvalidLatentsError(
+            f"{n_clusters} clusters need more items than that on each side, got {len(x)} and "
+            f"{len(y)}: pass fewer clusters"
+        )
+    draw = np.random.default_rng(seed)
+    starts = [_Start.draw(x, y, n_clusters, draw) for _ in range(n_starts)]
+    starts.sort(key=lambda start: -start.likeness)
+    chance = _grow(starts[0].sides(x, y, dim, draw.permutation(n_clusters))).recovery
+    found: list[Growth] = []
+    for start in starts[:_GROWN]:
+        grown = _grow(start.sides(x, y, dim, start.order))
+        found.append(replace(grown, chance=chance))
+        if found[-1].confirmed:
+            break
+    return max(found, key=lambda growth: growth.recovery)
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """Matched centres of clusters.
+
+    Attributes:
+        centres_x: (k, d_x).
+        centres_y: (k, d_y).
+        order: For each centre of x the row of its match.
+        likeness: Cosine of the centres' mutual cosines on both sides, after matching.
+    """
+
+    centres_x: Tensor
+    centres_y: Tensor
+    order: Indices
+    likeness: float
+
+    @classmethod
+    def draw(cls, x: Tensor, y: Tensor, k: int, draw: np.random.Generator) -> "_Start":
+        """Clusters both sides, and matches the clusters."""
+        centres, grams = [], []
+        for side in (x, y):
+            means, _ = kmeans2(side.double().cpu().numpy(), k, iter=50, minit="++", rng=draw)
+            centres.append(torch.from_numpy(means).to(side))
+            unit = normalize(centres[-1] - centres[-1].mean(0), dim=1).double().cpu().numpy()
+            grams.append(unit @ unit.T)
+        order, fit = _assignment(grams[0], grams[1], draw)
+        norms = np.linalg.norm(grams[0]) * np.linalg.norm(grams[1])
+        return cls(centres[0], centres[1], order, float(fit / norms))
+
+    def sides(self, x: Tensor, y: Tensor, dim: int, order: Indices) -> _Sides:
+        """The centres as given pairs in this order, all items as unpaired."""
+        matched = self.centres_y[torch.from_numpy(order).to(y.device)]
+        return _Sides(x, y, _moments(self.centres_x, matched), dim, _NEIGHBORS)
+
+
+def _assignment(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], draw: np.random.Generator
+) -> tuple[Indices, float]:
+    """The order of y's rows and columns in which it is most like x; the best of some searches."""
+    found = []
+    for _ in range(_ASSIGNMENTS):
+        options = {"maximize": True, "rng": draw}
+        rough = quadratic_assignment(x, y, options={**options, "P0": "randomized"}).col_ind
+        guess = np.stack([np.arange(len(rough)), rough], axis=1)
+        found.append(
+            quadratic_assignment(x, y, method="2opt", options={**options, "partial_guess": guess})
+        )
+    best = max(found, key=lambda result: float(result.fun))
+    return best.col_ind, float(best.fun)
+
+
+def _grow(sides: _Sides, max_rounds: int = _ROUNDS) -> Growth:
     """Rounds of fitting and matching until the pairs stay the same."""
+    none = torch.empty(0, dtype=torch.long, device=sides.x.device)
+    pairs = (none, none)
     if not (len(sides.x) and len(sides.y)):
         return Growth(*pairs, (0,), (0.0,), converged=True, recovery=0.0)
     counts, agreements, converged = [], [], False

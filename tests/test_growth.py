@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from hf_latent_bridge import AutoTranslator, SharedSpace, evaluate_latents, grow_pairs
-from hf_latent_bridge.errors import GrowthWarning, InvalidLatentsError
+from hf_latent_bridge import (
+    AutoTranslator,
+    SharedSpace,
+    evaluate_latents,
+    grow_pairs,
+    match_unpaired,
+)
+from hf_latent_bridge.errors import GrowthWarning, InvalidLatentsError, SolverError
 
 GIVEN, FEWER = 30, 12
 
@@ -84,6 +90,41 @@ def test_growth_that_has_not_settled_says_so():
     assert not growth.converged
     assert len(growth.n_pairs) == 3
     assert "still changing" in str(growth)
+
+
+# No pair at all ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_with_no_pair_given_clusters_are_a_start():
+    x, y = two_views(800)
+    order = np.random.default_rng(1).permutation(800)
+    growth = match_unpaired(x, y[order], n_clusters=20)
+    right = order[growth.rows_y.numpy()] == growth.rows_x.numpy()
+    assert growth.confirmed == (right.mean() > 0.9)
+
+
+@pytest.mark.slow
+def test_with_no_pair_given_and_unrelated_latents_there_is_no_space():
+    a, b = unrelated(200)
+    assert not match_unpaired(a, b, n_starts=2).confirmed
+    with pytest.raises(SolverError, match="no pair was given, and there is no space"):
+        SharedSpace(16).fit_growing(None, {"a": a, "b": b})
+
+
+def test_the_unsupervised_start_is_the_same_for_the_same_seed():
+    x, y = two_views(120)
+    one, other = (match_unpaired(x, y, n_clusters=8, n_starts=1, seed=3) for _ in range(2))
+    assert one.rows_x.tolist() == other.rows_x.tolist()
+    assert one.recovery == other.recovery
+
+
+def test_more_clusters_than_items_are_refused():
+    x, y = two_views(40)
+    with pytest.raises(InvalidLatentsError, match="40 clusters need more items"):
+        match_unpaired(x, y, n_clusters=40)
+    with pytest.raises(ValueError, match="at least 3"):
+        match_unpaired(x, y, n_clusters=2)
 
 
 # The space -------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from hf_latent_bridge.errors import (
     InUseError,
     InvalidLatentsError,
     NotFittedError,
+    SolverError,
     UnrelatedPairsWarning,
     WeightsError,
 )
@@ -42,7 +43,7 @@ from hf_latent_bridge.files import (
     check_kind,
     to_json,
 )
-from hf_latent_bridge.growth import Growth, grow_pairs
+from hf_latent_bridge.growth import Growth, grow_pairs, match_unpaired
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published
 from hf_latent_bridge.latents import Latents, as_tensor, like
@@ -332,7 +333,7 @@ class SharedSpace(Published):
 
     def fit_growing(
         self,
-        views: Mapping[str, Latents],
+        views: Mapping[str, Latents] | None,
         unpaired: Mapping[str, Latents],
         *,
         spaces: Mapping[str, SpaceSpec] | None = None,
@@ -345,30 +346,40 @@ class SharedSpace(Published):
         how many were found.
 
         Args:
-            views: For each of the two views its latents of the given pairs, (n, d_view).
+            views: For each of the two views its latents of the given pairs, (n, d_view). None if
+                no pair is known: an experimental start by `match_unpaired`.
             unpaired: For each view latents of other items, in any order, (m_view, d_view).
             spaces: Which encoder's latents they are, by view, for the configs.
 
         Raises:
             InvalidLatentsError: Not two views, or not the same in both; fewer than 2 given pairs,
                 NaN or infinity, too few items for the folds.
-            SolverError: The latents of a view are all equal.
+            SolverError: The latents of a view are all equal, or no pair was given and those found
+                cannot be trusted.
 
         Warns:
             GrowthWarning: The pairs keep changing, or cannot be trusted and are left out.
             UnrelatedPairsWarning: The views agree no more than on shuffled items.
         """
+        others = {name: as_tensor(latents) for name, latents in unpaired.items()}
+        views = {name: x[:0] for name, x in others.items()} if views is None else views
         self.check(views)
         if len(views) != 2 or set(views) != set(unpaired):
             raise InvalidLatentsError(
                 "growth is between two views, the same in views and unpaired, got "
                 f"{list(views)} and {list(unpaired)}"
             )
-        given = {name: as_tensor(latents) for name, latents in views.items()}
-        others = {name: as_tensor(unpaired[name]) for name in views}
-        growth = grow_pairs(*given.values(), *others.values())
-        rows = dict(zip(views, (growth.rows_x, growth.rows_y), strict=True))
-        found = {name: others[name][rows[name]] for name in views if growth.confirmed}
+        given = {name: as_tensor(views[name]) for name in others}
+        start = any(map(len, given.values()))
+        growth = (
+            grow_pairs(*given.values(), *others.values())
+            if start
+            else match_unpaired(*others.values())
+        )
+        if not (start or growth.confirmed):
+            raise SolverError(f"no pair was given, and there is no space: {growth}")
+        rows = dict(zip(others, (growth.rows_x, growth.rows_y), strict=True))
+        found = {name: others[name][rows[name]] for name in others if growth.confirmed}
         both = {name: torch.cat([x, found.get(name, x[:0])]) for name, x in given.items()}
         self.fit(both, spaces=spaces)
         _warn_of_growth(growth, min(map(len, others.values())))
