@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 ASSETS = ("minilm", "mpnet", "bbc-news")
 DATASET = "local/bbc-news"
 REPO = "local/minilm-to-mpnet-{}"
-ANCHORS = 1000
+SHARED = "local/minilm-mpnet-shared"
+ANCHORS, FEW = 1000, 100
+NEIGHBORS = 10
 USE = "--use"
 HEADER = f"  {'':14}{'recall@1':>10}{'recall@10':>11}{'MRR':>8}{'cosine':>8}{'accuracy':>10}"
 
@@ -74,7 +76,29 @@ def publish_translators() -> list[str]:
         repo_ids.append(repo_id := REPO.format(kind))
         with timed(repo_id):
             fit_translator(translator, source, target, pairs).push_to_hub(repo_id)
+    repo_ids.append(publish_chosen(source, target, pairs))
+    publish_shared_space(source, target, pairs)
     return repo_ids
+
+
+def publish_chosen(source: Any, target: Any, pairs: Any) -> str:
+    """Lets a fit choose among all methods by cross-validation, and pushes what it chose."""
+    from hf_latent_bridge import fit_translator
+    from hf_latent_bridge.errors import SelectionWarning
+
+    warnings.simplefilter("ignore", SelectionWarning)  # few anchors: another draw, another choice
+    with timed(repo_id := REPO.format("auto")):
+        fit_translator("auto", source, target, pairs).push_to_hub(repo_id)
+    return repo_id
+
+
+def publish_shared_space(source: Any, target: Any, pairs: Any) -> None:
+    """Fits the space in which both encoders meet, and pushes it with a translator for each."""
+    from hf_latent_bridge import fit_shared_space
+
+    with timed(SHARED):
+        space = fit_shared_space({"minilm": source, "mpnet": target}, pairs)
+        space.push_to_hub(SHARED)
 
 
 def use(repo_ids: Sequence[str]) -> None:
@@ -96,9 +120,12 @@ def use(repo_ids: Sequence[str]) -> None:
     texts, labels = list(held_out.source), list(held_out.target)
     with timed(f"encode {len(texts)} held-out articles"):
         x, y = source.encode(texts), target.encode(texts)
+    anchor_x, anchor_y = (e.encode(list(anchors.source)) for e in (source, target))
     head = LogisticRegression(max_iter=1000)
-    head.fit(target.encode(list(anchors.source)).numpy(), list(anchors.target))
+    head.fit(anchor_y.numpy(), list(anchors.target))
     print_table(head, translators, x, y, labels)
+    print_few_anchors((anchor_x[:FEW], anchor_y[:FEW]), x, y)
+    print_one_index(x, y, labels)
 
 
 def cached_encoder(name: Any, **options: Any) -> Any:
@@ -115,26 +142,66 @@ def print_table(
     import numpy as np
     from experiments.methods import untranslated
 
-    from hf_latent_bridge import evaluate_latents
+    from hf_latent_bridge import SharedSpace, evaluate_latents
 
+    space = SharedSpace.from_pretrained(SHARED)
     print(f"\n{HEADER}")
     print(f"  {'native':14}{'':37}{head.score(y.numpy(), labels):10.3f}")
     reports = [evaluate_latents(translator, x, y) for translator in translators]
     for translator, report in zip(translators, reports, strict=True):
         accuracy = head.score(translator.transform(x).numpy(), labels)
-        print_row(translator.translator_type, report, "translated", accuracy)
+        name = (translator.repo_id or "").rpartition("-")[2]
+        if name == "auto":
+            name = f"auto: {translator.translator_type}"
+        print_row(name, report, "translated", accuracy)
+    shared = evaluate_latents(space.translator("minilm"), x, space.translator("mpnet").transform(y))
+    print_row("shared space", shared, "translated", None)
     padded, report = untranslated(x, y.shape[1]), reports[0]
     print_row("untranslated", report, "untranslated", head.score(padded.numpy(), labels))
     print_row("chance", report, "shuffled", np.bincount(labels).max() / len(labels))
 
 
-def print_row(name: str, report: "Report", row: str, accuracy: float) -> None:
-    """One row of the table."""
+def print_row(name: str, report: "Report", row: str, accuracy: float | None) -> None:
+    """One row of the table; a head of the target reads no other space."""
     scores = getattr(report, row)
     print(
         f"  {name:14}{scores.recall_at_1:10.3f}{scores.recall_at_10:11.3f}{scores.mrr:8.3f}"
-        f"{scores.cosine:8.3f}{accuracy:10.3f}"
+        f"{scores.cosine:8.3f}" + ("" if accuracy is None else f"{accuracy:10.3f}")
     )
+
+
+def print_few_anchors(anchors: Any, x: Any, y: Any) -> None:
+    """The same search, fitted on few anchors only."""
+    from hf_latent_bridge import OrthoTranslator, SharedSpace, evaluate_latents
+    from hf_latent_bridge.errors import RankWarning
+
+    say(f"The same with {FEW} anchors only")
+    warnings.simplefilter("ignore", RankWarning)
+    ortho = evaluate_latents(OrthoTranslator().fit(*anchors), x, y).translated
+    space = SharedSpace().fit(dict(zip(("minilm", "mpnet"), anchors, strict=True)))
+    a, b = space.translator("minilm"), space.translator("mpnet").transform(y)
+    shared = evaluate_latents(a, x, b).translated
+    print(f"  recall@1: ortho {ortho.recall_at_1:.3f}, shared space {shared.recall_at_1:.3f}")
+
+
+def print_one_index(x: Any, y: Any, labels: Sequence[int]) -> None:
+    """One index that holds half of the articles by each encoder, asked by both."""
+    import torch
+    from torch.nn.functional import normalize
+
+    from hf_latent_bridge import SharedSpace
+
+    say(f"One index for both encoders: same class among the {NEIGHBORS} nearest")
+    space, classes = SharedSpace.from_pretrained(SHARED), torch.tensor(labels)
+    a, b = space.translator("minilm").transform(x), space.translator("mpnet").transform(y)
+    mixed = torch.where((torch.arange(len(x)) % 2 == 0)[:, None], a, b)
+    for name, native, queries in (("MiniLM", x, a), ("MPNet", y, b)):
+        scores = []
+        for asked, index in ((native, native), (queries, mixed)):
+            cosines = normalize(asked) @ normalize(index).mT
+            nearest = cosines.fill_diagonal_(-2).topk(NEIGHBORS).indices
+            scores.append(float((classes[nearest] == classes[:, None]).double().mean()))
+        print(f"  {name:8}asks its own index {scores[0]:.3f}, the mixed one {scores[1]:.3f}")
 
 
 if __name__ == "__main__":
