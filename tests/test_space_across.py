@@ -80,7 +80,7 @@ def test_each_article_of_the_index_of_both_says_which_encoder_it_came_from(repos
     for ranking in either:
         origins = [VIEWS[row % 2] for row in rows(ranking)]
         assert [found["label"] for found in ranking["found"]] == [
-            f"{news[row]['label']} · by {name}"
+            f"{news[row]['label']} · encoded by {name}"
             for row, name in zip(rows(ranking), origins, strict=True)
         ]
         counts = (f"{origins.count(name)} encoded by {name}" for name in VIEWS)

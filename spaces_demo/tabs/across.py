@@ -183,4 +183,5 @@ def _ranking(title: str, note: str, found: list[dict[str, Any]], kept: set[int])
 
 def _tag(item: dict[str, Any]) -> str:
     """The class of an article and, in an index of both, the encoder that it came from."""
-    return f"{item['label']} · by {item['encoder']}" if "encoder" in item else str(item["label"])
+    origin = f" · encoded by {item['encoder']}" if "encoder" in item else ""
+    return f"{item['label']}{origin}"
