@@ -171,7 +171,7 @@ def test_pictures_come_in_any_form_and_lie_on_white(tmp_path):
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        (b"no picture", "cannot identify"),
+        (b"no picture", "no known image format"),
         (tiny_images.huge_png(20_000, 20_000), "exceeds|pixels"),
         ("https://example.org/a.png", "is a URL"),
         (5, "got int"),
