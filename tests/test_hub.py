@@ -117,11 +117,13 @@ def saved(translator, tmp_path):
 
 @pytest.fixture
 def edit_config(saved):
-    """Change fields of the saved config and load it."""
+    """Change fields of the saved config, which then carries no hash of itself, and load it."""
 
     def edit(**changes):
         path = saved / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        config = json.loads(path.read_text())
+        del config["config_sha256"]
+        path.write_text(json.dumps(config | changes))
         return AutoTranslator.from_pretrained(saved)
 
     return edit
