@@ -84,7 +84,7 @@ def seeded(hub: LocalHub) -> None:
         rows.push_to_hub(DATASET, split=split)
         _captioned_pictures().push_to_hub("jxie/flickr8k", split=split)
     tiny_models.push_folder(tiny_classifiers.image_folder("vit"), "google/vit-base-patch16-224")
-    tiny_models.push_folder(tiny_images.image_folder("mobilenet_v2"), "google/mobilenet_v2_1.0_224")
+    tiny_models.push_folder(tiny_images.image_folder("resnet"), "google/mobilenet_v2_1.0_224")
 
 
 def _captioned_pictures():

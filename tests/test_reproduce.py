@@ -4,6 +4,7 @@ import argparse
 import re
 import shlex
 
+import benchmark
 import pytest
 import reproduce
 from experiments.results_page import PAGE
@@ -68,12 +69,14 @@ def test_every_table_on_the_results_page_names_a_command_that_its_script_underst
     assert text.count("<!-- begin ") == text.count("<!-- end ") == len(sections) > 0
     for name, content in sections:
         command = re.search(
-            r"`python scripts/reproduce.py ([\w-]+)( .+?)?`, \d{4}-\d\d-\d\d, ", content
+            r"`python scripts/(reproduce|benchmark).py ([\w-]+)( .+?)?`, \d{4}-\d\d-\d\d, ",
+            content,
         )
         assert command, name
+        script = {"reproduce": reproduce, "benchmark": benchmark}[command[1]]
         parser = argparse.ArgumentParser(exit_on_error=False)
-        reproduce.COMMANDS[command[1]].add_arguments(parser)
-        assert parser.parse_args(shlex.split(command[2] or "")).write
+        script.COMMANDS[command[2]].add_arguments(parser)
+        assert parser.parse_args(shlex.split(command[3] or "")).write
 
 
 def test_numbers_outside_the_printed_tables_are_those_of_a_table_or_a_quotation():

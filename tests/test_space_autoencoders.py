@@ -5,6 +5,7 @@ import pytest
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from limits import Refusal, check_picture
+from methods import methods
 from PIL import Image, ImageOps
 from tabs.autoencoders import tab as autoencoders
 from tabs.autoencoders.reconstruction import as_the_networks_know, choose_items, reconstruct_by_each
@@ -124,7 +125,7 @@ def test_no_picture_is_asked_for():
 @pytest.mark.parametrize(
     ("method", "anchors", "sentence"),
     [
-        ("magic", 500, "The translator must be one of published, affine, linear, l_ortho, ortho"),
+        ("magic", 500, f"The translator must be one of published, {', '.join(methods())}"),
         ("ortho", 99, "from 100 to 1,000"),
         ("ortho", 100.5, "whole number"),
         ("ortho", None, "whole number"),

@@ -194,8 +194,8 @@ def test_a_private_repo_is_not_shown(repos, repo_id):
 
 def test_a_map_that_is_not_affine_has_no_spectrum_to_show(repos, repo_id):
     draw = np.random.default_rng(0)
-    x, y = draw.normal(size=(50, 4)), draw.normal(size=(50, 5))
-    KernelTranslator().fit(x, y).push_to_hub(repo_id)
+    x, matrix = draw.normal(size=(50, 4)), draw.normal(size=(4, 5))
+    KernelTranslator().fit(x, x @ matrix).push_to_hub(repo_id)
     with pytest.raises(Refusal, match="not an affine map"):
         inspect_repo(repos, repo_id)
 

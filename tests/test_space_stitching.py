@@ -135,7 +135,7 @@ def test_a_label_names_the_parameters_that_are_not_the_defaults():
         ({"text": "x" * (MAX_TEXT + 1)}, "may have 2,000 characters; this has 2,001"),
         ({"reader": "BERT"}, "encoder must be one of MiniLM, MPNet"),
         ({"reader": None}, "encoder must be one of"),
-        ({"method": "magic"}, "method must be one of affine, linear, l_ortho, ortho"),
+        ({"method": "magic"}, f"method must be one of {', '.join(methods())}"),
         ({"method": ["affine"]}, "method must be one of"),
         ({"anchors": 26}, "anchors must be one of 25, 50"),
         ({"anchors": 1e9}, "anchors must be one of"),
