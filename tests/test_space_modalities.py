@@ -139,7 +139,7 @@ def test_files_that_are_no_such_items_are_refused(space, pictures, two_that_see,
     bad.write_bytes(pictures[0].read_bytes()[:40])
     with pytest.raises(AppError, match="Item 5 cannot be used as an image"):
         ask(space, two, two_that_see, source_files=uploads([*pictures, bad]))
-    with pytest.raises(AppError, match=r"target column (is image, not|must hold items of) text"):
+    with pytest.raises(AppError, match="target column must hold items of text"):
         ask(space, ("image", "text"), two_that_see, source_files=uploads(pictures))
 
 

@@ -378,7 +378,12 @@ def is_intact(path: Path) -> bool:
 
 
 def mend(
-    repo_id: str, commit: str, *, repo_type: str = "model", **where: Unpack[HubOptions]
+    repo_id: str,
+    commit: str,
+    *,
+    repo_type: str = "model",
+    since: float = 0.0,
+    **where: Unpack[HubOptions],
 ) -> list[str]:
     """Fetches damaged files of a repo in the cache once more; returns their names.
 
@@ -386,6 +391,7 @@ def mend(
         repo_id: The repo.
         commit: The commit that failed to load.
         repo_type: "model" or "dataset".
+        since: Look only at files that came after this moment, in seconds since the epoch.
         where: `token`, `cache_dir` and `local_files_only`, as huggingface_hub takes them.
 
     Raises:
@@ -396,7 +402,11 @@ def mend(
         f"{repo_type}s--{repo_id.replace('/', '--')}"  # as the client names folders of its cache
     )
     folder = cache / owner / "snapshots" / commit
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.stat().st_mtime >= since
+    ]
     names = [path.relative_to(folder).as_posix() for path in files if not is_intact(path)]
     access: dict[str, Any] = {k: v for k, v in where.items() if k in _ACCESS}
     with clear_errors(repo_id, revision=commit, token=where.get("token")):

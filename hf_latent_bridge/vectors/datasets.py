@@ -1,6 +1,7 @@
 """Datasets on the Hub or in a folder, opened at one commit, and their columns."""
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,16 +79,7 @@ def load_dataset(
             local_files_only=options.get("local_files_only", False),
         )
         options["local_files_only"] = not reached
-    read = functools.partial(_read, data, commit, options, name=name, streaming=streaming)
-    try:
-        found = read()
-    except DatasetError:
-        access = client.HubOptions(
-            token=options.get("token"), local_files_only=options.get("local_files_only", False)
-        )
-        if commit is None or not client.mend(data, commit, repo_type="dataset", **access):
-            raise
-        found = read()
+    found = _read_intact(data, commit, options, name=name, streaming=streaming)
     loaded = pick_split(found, repr(data), split)
     if not streaming:
         _check_commit(loaded, data, commit)
@@ -224,13 +216,42 @@ def _decoded(feature: Any, item: Any) -> Any:
         return Unreadable(f"is not a readable {what} ({' '.join(str(error).split())[:80]})")
 
 
+def _read_intact(data: str, commit: str | None, options: DatasetOptions, **how: Any) -> Any:
+    """The dataset, read again where a file of it had not the hash that the Hub states.
+
+    `datasets` does not compare them. Files that were in the cache before are looked at only if
+    they cannot be read.
+    """
+    begun = time.time()
+    try:
+        found = _read(data, commit, options, **how)
+    except DatasetError:
+        if not _mended(data, commit, options):
+            raise
+        return _read(data, commit, options, **how)
+    if _mended(data, commit, options, since=begun):  # and what was made of them goes
+        return _read(data, commit, options, download_mode="reuse_cache_if_exists", **how)
+    return found
+
+
+def _mended(
+    data: str, commit: str | None, options: DatasetOptions, *, since: float = 0.0
+) -> list[str]:
+    if commit is None:
+        return []
+    access = client.HubOptions(
+        token=options.get("token"), local_files_only=options.get("local_files_only", False)
+    )
+    return client.mend(data, commit, repo_type="dataset", since=since, **access)
+
+
 def _read(data: str, commit: str | None, options: DatasetOptions, **how: Any) -> Any:
     import datasets
 
     forced = options.get("force_download", False)
     only_cached = options.get("local_files_only", False)
     how["download_config"] = datasets.DownloadConfig(local_files_only=only_cached)
-    how["download_mode"] = "force_redownload" if forced else None
+    how.setdefault("download_mode", "force_redownload" if forced else None)
     how |= {"revision": commit, "token": options.get("token")}
     how["cache_dir"] = options.get("cache_dir") and str(options["cache_dir"])
     try:
