@@ -116,14 +116,16 @@ def _load_whole(options: LoadOptions) -> ModelEncoder:
     """Loads with no file left out: again where the Hub was busy, if the loader minded or not."""
 
     def attempt() -> ModelEncoder:
-        try:
-            with bounded_waits() as watch:
+        with bounded_waits() as watch:
+            try:
                 encoder = _loader(options)
-                watch.require_answers()
-        except Exception as error:
-            if (cause := client.busy_cause(error)) is not None:
-                raise cause from error
-            raise
+            except Exception as error:
+                if (cause := client.busy_cause(error)) is not None:
+                    raise cause from error
+                if client.clear_cause(error, options.name) is None:
+                    watch.require_answers()  # loaders hide that a file could not be fetched
+                raise
+            watch.require_answers()
         return encoder
 
     try:

@@ -2,7 +2,7 @@
 
 import abc
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -207,7 +207,7 @@ class StoreReader(VectorReader):
         self.column = collection.url.vector or None
         self.n, self.dim = collection.count(), layout.dim
 
-    def identity(self) -> Mapping[str, Any]:  # type: ignore[override]
+    def identity(self) -> dict[str, Any]:
         """The URL and the number of rows."""
         return {"store": str(self._collection.url), "rows": self.n}
 
