@@ -449,6 +449,13 @@ def add_migrate(command: Command) -> None:
     command.add_argument(
         "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
     )
+    folding = command.add_argument_group("folding, for a store that corrects for hubs by CSLS")
+    folding.add_argument(
+        "--hubness",
+        choices=("csls",),
+        help="write the folded form, one or two coordinates wider; queries are folded too",
+    )
+    _add_bank(folding, "for --hubness csls")
     way = command.add_argument_group("instead of moving").add_mutually_exclusive_group()
     way.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"
