@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -18,8 +18,7 @@ from hf_latent_bridge.evaluation import all_latents
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.fitting.fit import without_noise
 from hf_latent_bridge.fitting.processes import Processes
-from hf_latent_bridge.gating import GateReport, Retention, gate_latents
-from hf_latent_bridge.latents import Latents
+from hf_latent_bridge.gating import GateReport, Retention, deciding, gate_latents
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
@@ -36,7 +35,7 @@ class CurvePoint:
 
     Attributes:
         n_pairs: Pairs in the fit.
-        retention: Of the score that keeps least, on the held-out queries.
+        retention: Of the score by which the gate decides, on the held-out queries.
         seconds: From the call to this result, reading and encoding included.
     """
 
@@ -154,6 +153,8 @@ def learning_curve(
     """
     started = perf_counter()
     if until_retention is not None:
+        if not 0 < until_retention <= 1:
+            raise ValueError(f"until_retention must be above 0, at most 1, got {until_retention}")
         settings.setdefault("pass_at", until_retention)
         settings.setdefault("warn_at", min(0.9, until_retention))
     grown = _Grown(
@@ -173,18 +174,21 @@ def learning_curve(
             warnings.simplefilter("ignore", RankWarning)  # few pairs determine no map
             grown.add(step)
             report = gate_latents(translator, **judged, seed=seed, **settings)
-        score, kept = min(report.retention.items(), key=lambda found: found[1].mean)
+        score, kept = deciding(report.retention, judged=report.judged)
         points.append(CurvePoint(grown.n_pairs, kept, perf_counter() - started))
         reason = _why_stop(points, report, until_retention, translator)
         if reason:
             break
-    reached = None
-    if until_retention is not None:
-        reached = _is_reached(points[-1], report, until_retention)
     return LearningCurve(
-        points, reached, reason or _at_the_end(points, report, until_retention), score,
-        until_retention, report,
-    )  # fmt: skip
+        points=points,
+        reached=None
+        if until_retention is None
+        else _is_reached(points[-1], report, until_retention),
+        reason=reason or _at_the_end(points, report, until_retention),
+        score=score,
+        until_retention=until_retention,
+        report=report,
+    )
 
 
 @dataclass
@@ -216,7 +220,7 @@ class _Grown:
         source, target = (side.space(dim) for side, dim in zip(self.sides, dims, strict=True))
         self.translator.fit_moments(folds, source=source, target=target)
         self.translator.to(dtype=torch.float32)
-        self.translator.dataset_ = {**pairs.dataset, "learning_curve": True}
+        self.translator.dataset_ = pairs.dataset
 
     def judged(self, queries: Any, corpus: Any, held: Pairs | None) -> dict[str, Latent]:
         """Latents of queries and corpus, from what was given or set apart."""
@@ -234,10 +238,8 @@ class _Grown:
 
     def _given(self, given: Any, name: str) -> Latent:
         if isinstance(given, tuple) and given[0] is None:
-            loop = EncodingLoop(
-                Pairs(given[1], given[1]), self.sides[1:], name, progress=self.progress,
-                **self.options,
-            )  # fmt: skip
+            asked = Pairs(given[1], given[1])
+            loop = EncodingLoop(asked, self.sides[1:], name, progress=self.progress, **self.options)
             parts = [encoded.latents[0] for encoded in loop.run() if encoded.latents]
             if not parts:
                 raise InvalidPairsError(f"{name} need at least one usable item, got none")
