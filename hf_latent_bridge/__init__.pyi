@@ -71,6 +71,7 @@ from hf_latent_bridge.translation.migration import MigrationPlan as MigrationPla
 from hf_latent_bridge.translation.migration import migrate as migrate
 from hf_latent_bridge.translation.migration import plan_migration as plan_migration
 from hf_latent_bridge.translation.migration import roll_back_migration as roll_back_migration
+from hf_latent_bridge.translation.serving import TranslatedEncoder as TranslatedEncoder
 from hf_latent_bridge.translators.base import AutoTranslator as AutoTranslator
 from hf_latent_bridge.translators.base import Translator as Translator
 from hf_latent_bridge.translators.composed import ComposedTranslator as ComposedTranslator

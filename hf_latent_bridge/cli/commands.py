@@ -106,6 +106,7 @@ def migrate(args: argparse.Namespace) -> Result:
         args.target,
         **folding,
         alias=args.alias,
+        serve_dir=args.serve_dir,
         batch_size=args.batch_size,
         state_dir=args.state_dir,
         timeout=args.timeout,

@@ -406,6 +406,12 @@ def add_gate(command: Command) -> None:
         help="which side is translated (default: corpus)",
     )
     judging.add_argument(
+        "--hubness",
+        choices=("csls",),
+        help="judge the folded form, as `migrate --hubness csls` writes it",
+    )
+    _add_bank(judging, "for --hubness csls")
+    judging.add_argument(
         "--relevance",
         metavar="FILE",
         help="judgements: lines of query, item and gain, or qrels of TREC; without, the native "
@@ -447,6 +453,12 @@ def add_migrate(command: Command) -> None:
     add_force_download(command)
     command.add_argument(
         "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
+    )
+    command.add_argument(
+        "--serve-dir",
+        metavar="DIR",
+        help="write there how queries reach the vectors, with the translator, for "
+        "TranslatedEncoder.from_pretrained",
     )
     folding = command.add_argument_group("folding, for a store that corrects for hubs by CSLS")
     folding.add_argument(
