@@ -166,14 +166,14 @@ def learning_curve(
     fitted_on, held = _set_apart(
         as_pairs(pairs), held_out if queries is None or corpus is None else 0, start, seed
     )
-    judged = grown.judged(queries, corpus, held)
+    asked, searched = grown.judged(queries, corpus, held)
     points: list[CurvePoint] = []
     for step in _steps(fitted_on, start):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnrelatedPairsWarning)  # which the reason tells
             warnings.simplefilter("ignore", RankWarning)  # few pairs determine no map
             grown.add(step)
-            report = gate_latents(translator, **judged, seed=seed, **settings)
+            report = gate_latents(translator, queries=asked, corpus=searched, seed=seed, **settings)
         score, kept = deciding(report.retention, judged=report.judged)
         points.append(CurvePoint(grown.n_pairs, kept, perf_counter() - started))
         reason = _why_stop(points, report, until_retention, translator)
@@ -222,19 +222,21 @@ class _Grown:
         self.translator.to(dtype=torch.float32)
         self.translator.dataset_ = pairs.dataset
 
-    def judged(self, queries: Any, corpus: Any, held: Pairs | None) -> dict[str, Latent]:
+    def judged(self, queries: Any, corpus: Any, held: Pairs | None) -> tuple[Latent, Latent]:
         """Latents of queries and corpus, from what was given or set apart."""
-        found: dict[str, Latent] = {}
-        if held is not None:
-            x, y, _ = self._encode(held, "held out")
-            cut = len(x) // 2 if queries is None and corpus is None else 0
-            found = {"queries": (x[:cut], y[:cut]), "corpus": (x[cut:], y[cut:])}
-            if corpus is not None:
-                found["queries"] = (x, y)
-        for name, given in (("queries", queries), ("corpus", corpus)):
-            if given is not None:
-                found[name] = self._given(given, name)
-        return found
+        asked, searched = (
+            None if given is None else self._given(given, name)
+            for name, given in (("queries", queries), ("corpus", corpus))
+        )
+        if asked is not None and searched is not None:
+            return asked, searched
+        if held is None:
+            raise InvalidPairsError("queries and a corpus are needed, or pairs to hold out")
+        x, y, _ = self._encode(held, "held out")
+        cut = len(x) // 2 if asked is None and searched is None else 0
+        if searched is not None:
+            return (x, y), searched
+        return asked or (x[:cut], y[:cut]), (x[cut:], y[cut:])
 
     def _given(self, given: Any, name: str) -> Latent:
         if isinstance(given, tuple) and given[0] is None:
