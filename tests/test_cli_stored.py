@@ -51,7 +51,7 @@ def test_only_the_sampled_texts_of_a_store_are_encoded(store, encoders, tmp_path
     assert told["dataset"]["rows"] == len(TEXTS)
     assert told["source"]["repo_id"] == source
     (entry,) = cache_info(tmp_path / "cache")
-    assert (entry.space["repo_id"], entry.rows) == (target, 50)
+    assert (entry.space["repo_id"], entry.items) == (target, 50)
     fitted = AutoTranslator.from_pretrained(tmp_path / "map", device="cpu")
     assert (fitted.source_.dim, fitted.target_.dim) == (16, 16)
 
