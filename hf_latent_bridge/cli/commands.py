@@ -57,13 +57,19 @@ def translate(args: argparse.Namespace) -> Result:
 
 def gate(args: argparse.Namespace) -> Result:
     """Judges whether search by a translator is good enough."""
-    from hf_latent_bridge import AutoTranslator
+    from hf_latent_bridge import AutoTranslator, SharedSpace
     from hf_latent_bridge.cli import judged
 
     judged.check_reports(args.report)
     judged.has_vectors(args)
-    translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
-    report = judged.judge(args, translator)
+    judged.check_way(args)
+    if args.gradual:
+        report: Any = judged.judge_gradual(
+            args, SharedSpace.from_pretrained(args.translator, **_where(args))
+        )
+    else:
+        translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
+        report = judged.judge(args, translator)
     for path in args.report:
         judged.write_report(report, Path(path))
     return report.to_dict(), str(report)
@@ -80,6 +86,10 @@ def migrate(args: argparse.Namespace) -> Result:
         return {"done": done}, done
     if args.translator is None:
         raise ValueError("--translator is needed: the repo or folder of a fitted translator")
+    if args.gradual:
+        return _migrate_gradually(args)
+    if args.view is not None:
+        raise ValueError("--view is for --gradual, the view that the old vectors are of")
     translator = bridge.AutoTranslator.from_pretrained(
         args.translator, device="cpu", **_where(args)
     )
@@ -113,6 +123,53 @@ def migrate(args: argparse.Namespace) -> Result:
         progress=args.progress,
     )
     return moved.to_dict(), str(moved)
+
+
+def _migrate_gradually(args: argparse.Namespace) -> Result:
+    """Moves the vectors of a store into a shared space."""
+    from hf_latent_bridge import SharedSpace, migrate_gradually
+
+    if args.view is None:
+        raise ValueError("--gradual needs --view, the view of the space that the vectors are of")
+    if args.dry_run or args.hubness:
+        raise ValueError("--dry-run and --hubness are for a plain migration, not for --gradual")
+    space = SharedSpace.from_pretrained(args.translator, device="cpu", **_where(args))
+    moved = migrate_gradually(
+        space,
+        args.source,
+        args.target,
+        view=args.view,
+        alias=args.alias,
+        serve_dir=args.serve_dir,
+        batch_size=args.batch_size,
+        state_dir=args.state_dir,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return moved.to_dict(), str(moved)
+
+
+def re_encode(args: argparse.Namespace) -> Result:
+    """Encodes items of a shared collection with a view's encoder."""
+    from hf_latent_bridge import SharedSpace, re_encode
+
+    space = SharedSpace.from_pretrained(args.space, **_where(args))
+    encoder = inputs.cached_encoder(
+        args, args.encoder or space.translator(args.view).source_, max_length=args.max_length
+    )
+    done = re_encode(
+        space,
+        args.target,
+        encoder,
+        view=args.view,
+        field=args.field,
+        ids=inputs.read_ids(args.ids),
+        max_rows=args.max_rows,
+        batch_size=args.batch_size,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return done.to_dict(), str(done)
 
 
 def push(args: argparse.Namespace) -> Result:

@@ -266,6 +266,15 @@ def read_bank(args: argparse.Namespace) -> "Array | None":
     return np.concatenate([block.vectors for block in blocks])
 
 
+def read_ids(path: str | None) -> "list[int | str] | None":
+    """The ids in a file, one on a line; None without. Whole numbers are numbers."""
+    if path is None:
+        return None
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    words = (line.strip() for line in lines)
+    return [int(word) if word.isdecimal() else word for word in words if word]
+
+
 def read_folding(args: argparse.Namespace) -> "Folding | None":
     """How `translate` folds; None where it only translates.
 
