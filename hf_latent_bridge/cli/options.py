@@ -432,14 +432,13 @@ def add_gate(command: Command) -> None:
         "--pass-at",
         type=float,
         metavar="SHARE",
-        help="retention that the lower end of the interval must reach (default: 0.95, without "
-        "judgements 0.6)",
+        help="retention that the lower end of the interval must reach (default: 0.95)",
     )
     judging.add_argument(
         "--warn-at",
         type=float,
         metavar="SHARE",
-        help="mean retention below which it fails (default: 0.9, without judgements 0.4)",
+        help="mean retention below which it fails (default: 0.9, without judgements 0.5)",
     )
     judging.add_argument(
         "--report",

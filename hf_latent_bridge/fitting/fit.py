@@ -182,7 +182,7 @@ def fit_translator(
 
     summed = sums.run(batch_moments, first_look=(fit.summing.sample_size, fit.summing.begin))
     with sums.loop.timing("solve"):
-        folds = [_without_noise(fold) for fold in summed.moments.values()]
+        folds = [without_noise(fold) for fold in summed.moments.values()]
         dims = fit.summing.dims_of(folds[0])
         spaces = [side.space(dim) for side, dim in zip(sides, dims, strict=True)]
         fitted = fit.solve(folds, spaces, summed, chunk_size)
@@ -433,7 +433,8 @@ def _summary(
     )
 
 
-def _without_noise(moments: PairedMoments) -> PairedMoments:
+def without_noise(moments: PairedMoments) -> PairedMoments:
+    """The moments, whose solvers take what may be a network's rounding for no direction."""
     return replace(moments, eps=max(moments.eps, _NOISE))
 
 
@@ -464,7 +465,7 @@ def _folds(moments: Mapping[str, PairedMoments], views: list[str]) -> list[ViewM
     folds: dict[int, dict[tuple[str, str], PairedMoments]] = {}
     for name, m in moments.items():
         _, number, a, b = name.split(" ")
-        folds.setdefault(int(number), {})[a, b] = _without_noise(m)
+        folds.setdefault(int(number), {})[a, b] = without_noise(m)
     return [
         {pair: fold[pair] for pair in combinations(views, 2) if pair in fold}
         for _, fold in sorted(folds.items())
