@@ -12,7 +12,7 @@ from gradio.data_classes import ImageData
 from PIL import Image, ImageOps
 
 from hf_latent_bridge.encoders.pictures import MAX_RATIO
-from hf_latent_bridge.errors import LatentBridgeError
+from hf_latent_bridge.errors import HubUnavailableError, LatentBridgeError
 
 MAX_NAME = 200  # characters of a column, a split or a repo
 MAX_SENTENCE = 600
@@ -24,6 +24,7 @@ ENCODING: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "encode"} 
 FITTING: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "fit"}  # slow ones, apart
 
 FAILED = "That did not work"
+NO_ANSWER = "The Hub does not answer; please try again in a minute."
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -174,6 +175,8 @@ def refused(function: Callable[..., Any], failed: Callable[[str], Any]) -> Calla
 def _refusal(error: Exception, action: str) -> gr.Error:
     if isinstance(error, gr.Error):
         return error
+    if isinstance(error, HubUnavailableError):
+        return Refusal(NO_ANSWER)
     if isinstance(error, LatentBridgeError):
         sentence = " ".join(str(error).split())
         return Refusal(sentence[0].upper() + sentence[1:] + "." * (sentence[-1] not in ".!?"))

@@ -3,14 +3,15 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
 import numpy as np
 import torch
-from limits import Refusal, Unpublished
+from limits import NO_ANSWER, Refusal, Unpublished
 from settings import Settings
 
 from hf_latent_bridge import (
@@ -28,7 +29,6 @@ from hf_latent_bridge.vectors.datasets import load_dataset
 if TYPE_CHECKING:
     from datasets import Dataset
 
-NO_ANSWER = "The Hub does not answer; please try again in a minute."
 AWAY = 20  # seconds in which a Hub that did not answer is not asked again
 
 T = TypeVar("T")
@@ -117,14 +117,25 @@ class Repos:
         columns = (np.asarray(vectors[side], dtype=np.float32) for side in ("source", "target"))
         return Latents(data.remove_columns(["source", "target"]), *columns)
 
-    def _from_the_hub(self, load: Callable[[], T]) -> T:
+    @contextmanager
+    def asking_hub(self) -> Iterator[None]:
+        """Within the block the Hub is asked; while it is away, nobody waits for it again.
+
+        Raises:
+            Refusal: The Hub does not answer, or did not a moment ago.
+        """
         if time.monotonic() - self._away < AWAY:
             raise Refusal(NO_ANSWER)
         try:
-            return load()
+            yield
         except HubUnavailableError:
             self._away = time.monotonic()
             raise Refusal(NO_ANSWER) from None
+
+    def _from_the_hub(self, load: Callable[[], T]) -> T:
+        try:
+            with self.asking_hub():
+                return load()
         except RepoNotFoundError as error:
             found = re.search(r"'([\w.-]+/[\w.-]+)'", str(error))
             name = found[1] if found else "a repo"

@@ -98,11 +98,18 @@ def migrate(args: argparse.Namespace) -> Result:
     translator = bridge.AutoTranslator.from_pretrained(
         args.translator, device="cpu", **_where(args)
     )
+    bank = inputs.read_bank(args)
+    folding: dict[str, Any] = {
+        "hubness": args.hubness,
+        "bank": bank,
+        "n_neighbors": args.n_neighbors,
+    }
     if args.dry_run:
         plan = bridge.plan_migration(
             translator,
             args.source,
             args.target,
+            **folding,
             text_field=args.text_field,
             price_per_million_tokens=args.price,
             timeout=args.timeout,
@@ -112,7 +119,9 @@ def migrate(args: argparse.Namespace) -> Result:
         translator,
         args.source,
         args.target,
+        **folding,
         alias=args.alias,
+        serve_dir=args.serve_dir,
         batch_size=args.batch_size,
         state_dir=args.state_dir,
         timeout=args.timeout,

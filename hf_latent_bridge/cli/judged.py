@@ -57,6 +57,9 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
 
     settings: dict[str, Any] = {
         "translates": args.translates,
+        "hubness": args.hubness,
+        "bank": inputs.read_bank(args),
+        "n_neighbors": args.n_neighbors,
         "k": args.k,
         "pass_at": args.pass_at,
         "warn_at": args.warn_at,

@@ -292,7 +292,7 @@ def _by_translator(moments: Mapping[str, PairedMoments]) -> list[list[PairedMome
     found: dict[int, dict[int, PairedMoments]] = {}
     for name, fold in moments.items():
         _, number, of = name.split(" ")
-        found.setdefault(int(of), {})[int(number)] = _without_noise(fold)
+        found.setdefault(int(of), {})[int(number)] = without_noise(fold)
     return [[fold for _, fold in sorted(folds.items())] for _, folds in sorted(found.items())]
 
 
@@ -460,7 +460,8 @@ def _summary(
     )
 
 
-def _without_noise(moments: PairedMoments) -> PairedMoments:
+def without_noise(moments: PairedMoments) -> PairedMoments:
+    """The moments, whose solvers take what may be a network's rounding for no direction."""
     return replace(moments, eps=max(moments.eps, _NOISE))
 
 
@@ -491,7 +492,7 @@ def _folds(moments: Mapping[str, PairedMoments], views: list[str]) -> list[ViewM
     folds: dict[int, dict[tuple[str, str], PairedMoments]] = {}
     for name, m in moments.items():
         _, number, a, b = name.split(" ")
-        folds.setdefault(int(number), {})[a, b] = _without_noise(m)
+        folds.setdefault(int(number), {})[a, b] = without_noise(m)
     return [
         {pair: fold[pair] for pair in combinations(views, 2) if pair in fold}
         for _, fold in sorted(folds.items())

@@ -26,7 +26,6 @@ from hf_latent_bridge.encoders.modality import (
 )
 from hf_latent_bridge.errors import (
     EncoderError,
-    HubUnavailableError,
     InvalidPairsError,
     RepoAccessError,
     RepoNotFoundError,
@@ -161,7 +160,8 @@ class Hub:
         """The token to use: the Space's for its own repos, none for a visitor's choice."""
         check_repo_id(repo_id, kind)
         token = None if repo_id in own else False
-        size = download_size(repo_id, kind, token)
+        with self._repos.asking_hub():
+            size = download_size(repo_id, kind, token)
         if size > MAX_BYTES:
             raise Refusal(
                 f"{repo_id} holds {size / 10**9:,.1f} GB; {kind}s may have "
@@ -186,7 +186,8 @@ def download_size(repo_id: str, kind: Literal["model", "dataset"], token: bool |
     """Bytes that loading a repo may take: of a model those in its largest format for PyTorch.
 
     Raises:
-        Refusal: No such public repo, or the Hub cannot be reached.
+        Refusal: No such public repo.
+        HubUnavailableError: The Hub cannot be reached.
     """
     try:
         with clear_errors(repo_id, token=token):
@@ -195,8 +196,6 @@ def download_size(repo_id: str, kind: Literal["model", "dataset"], token: bool |
             info = describe(repo_id, files_metadata=True)
     except (RepoNotFoundError, RepoAccessError):
         raise Refusal(f"There is no public {kind} {repo_id} on the Hub.") from None
-    except HubUnavailableError:
-        raise Refusal(f"The Hub does not answer for {repo_id}; please try again.") from None
     sizes: Counter[str] = Counter()
     for file in info.siblings or ():
         suffix = PurePosixPath(file.rfilename).suffix

@@ -8,13 +8,12 @@ from typing import Any
 import gradio as gr
 import look
 import numpy as np
-from limits import FAILED, FITTING, answering, refused
+from limits import FAILED, FITTING, Refusal, answering, refused
 from methods import methods
 from repos import Repos
 
 from hf_latent_bridge.encoders.modality import MODALITIES
 from hf_latent_bridge.encoders.text import TEXT
-from hf_latent_bridge.errors import LatentBridgeError
 from hf_latent_bridge.vectors.formats import plain_suffixes
 from tabs.fit_your_own.fit import Method, failure
 from tabs.fit_your_own.items import MAX_ANCHORS, Hub, Side, Table
@@ -157,7 +156,7 @@ def _choices(hub: Hub, modality: str, side: int) -> Any:
     """The Space's own encoders of a modality, one of them chosen."""
     try:
         known = hub.encoders().get(modality, [])
-    except LatentBridgeError:  # the Hub is away: a visitor can still type an id
+    except Refusal:  # the Hub is away: a visitor can still type an id
         known = []
     return gr.update(choices=known, value=known[min(side, len(known) - 1)] if known else None)
 

@@ -17,7 +17,6 @@ from repos import Latents, Repos
 from hf_latent_bridge import AutoTranslator, LatentMap, SpaceSpec, Translator
 from hf_latent_bridge.errors import (
     ConfigError,
-    HubUnavailableError,
     RepoAccessError,
     RepoNotFoundError,
 )
@@ -94,7 +93,7 @@ def open_translator(repos: Repos, repo_id: str | None) -> Translator:
     for own in (*LATENTS, "picture-to-title"):
         if name == repos.settings.repo_id(own):
             return repos.translator(own)
-    commit = _check_size(name)
+    commit = _check_size(repos, name)
     if Path(name).exists():
         raise Refusal("This id cannot be looked up here: please try another repo.")
     with tempfile.TemporaryDirectory() as folder:  # visitors' repos are not kept
@@ -228,15 +227,13 @@ def _names(items: Latents) -> list[str]:
     return [names[label] for label in items.rows["label"][:SHOWN]]
 
 
-def _check_size(name: str) -> str:
+def _check_size(repos: Repos, name: str) -> str:
     """The newest commit of a public repo, if its files are small enough to download."""
     try:
-        with clear_errors(name, token=False):
+        with repos.asking_hub(), clear_errors(name, token=False):
             info = HfApi(token=False).model_info(name, files_metadata=True)
     except (RepoNotFoundError, RepoAccessError):
         raise Refusal(f"There is no public repo {name} on this Hub.") from None
-    except HubUnavailableError:
-        raise Refusal("The Hub did not answer; please try again in a moment.") from None
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     for file, most in (("config.json", MAX_CONFIG), ("model.safetensors", MAX_WEIGHTS)):
         if sizes.get(file, 0) > most:
