@@ -91,6 +91,7 @@ from hf_latent_bridge.translators.methods import AffineTranslator as AffineTrans
 from hf_latent_bridge.translators.methods import LinearTranslator as LinearTranslator
 from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTranslator
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
+from hf_latent_bridge.translators.shared import SharedTranslator as SharedTranslator
 from hf_latent_bridge.translators.shared_space import SharedMap as SharedMap
 from hf_latent_bridge.translators.shared_space import SharedPairTranslator as SharedPairTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace

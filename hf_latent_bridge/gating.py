@@ -228,7 +228,7 @@ def gate(
     """
     encoded = both_latents(
         (source, target),
-        (translator.source_, translator.target_),
+        (translator.source_, translator.pair_spaces_[1]),
         (queries, corpus),
         batch_size=batch_size,
         chunk_size=chunk_size,
@@ -451,25 +451,31 @@ def _searches(
     if target_q is None or target_c is None:
         raise InvalidLatentsError("queries and corpus must be given by the target encoder")
     translated = as_tensor(translator.transform(given)).float().to(target_q.device)
-    if translated.shape[1] != target_c.shape[1] or target_q.shape[1] != target_c.shape[1]:
+    dim = translator.pair_spaces_[1].dim
+    if dim != target_c.shape[1] or target_q.shape[1] != target_c.shape[1]:
         raise InvalidLatentsError(
-            f"the target's latents must be {translated.shape[1]} wide, got {target_q.shape[1]} "
+            f"the target's latents must be {dim} wide, got {target_q.shape[1]} "
             f"(queries) and {target_c.shape[1]} (corpus)"
         )
     searches = {"native": (target_q, target_c)}
     if translates == "corpus":
         _check_equal(given, target_c, "corpus")
-        searches["translated"] = (target_q, translated)
+        searches["translated"] = (_placed(translator, target_q), translated)
         raw = (target_q, given)
     else:
         _check_equal(given, target_q, "queries")
-        searches["translated"] = (translated, target_c)
+        searches["translated"] = (translated, _placed(translator, target_c))
         raw = (given, target_c)
     if source_q is not None and source_c is not None:
         searches["old"] = (source_q, source_c)
     if raw[0].shape[1] == raw[1].shape[1]:
         searches["untranslated"] = raw
     return searches
+
+
+def _placed(translator: Translator, target: Tensor) -> Tensor:
+    """Target latents where translations are compared with them."""
+    return as_tensor(translator.transform_target(target)).float().to(target.device)
 
 
 def _folding(
@@ -736,7 +742,8 @@ def _judge_translation(
     if source is None:
         return
     translated = as_tensor(translator.transform(as_matrix(source))).float()
-    moments = PairedMoments.from_batch(translated, as_matrix(target).to(translated.device))
+    native = _placed(translator, as_matrix(target))
+    moments = PairedMoments.from_batch(translated, native.to(translated.device))
     if look_shuffled(moments):
         yield (
             "fail",

@@ -23,9 +23,10 @@ def translate(args: argparse.Namespace) -> Result:
     from hf_latent_bridge import AutoTranslator, translate_file
 
     # its processes are given rows in memory, and would each need a share of a GPU
-    translator = AutoTranslator.from_pretrained(
+    loaded = AutoTranslator.from_pretrained(
         args.translator, subfolder=args.subfolder, device="cpu", **_where(args)
     )
+    translator = loaded if args.side == "source" else _of_target(loaded)
     written = translate_file(
         translator,
         args.input,
@@ -50,9 +51,23 @@ def translate(args: argparse.Namespace) -> Result:
         "dtype": written.dtype,
         "kept": list(written.kept),
         "dropped": list(written.dropped),
-        "commit": translator.commit,
+        "commit": loaded.commit,
     }
     return facts, str(written)
+
+
+def _of_target(translator: "Translator") -> "Translator":
+    """What translates the target's latents.
+
+    Raises:
+        ValueError: They are searched as they are.
+    """
+    if (found := translator.target_translator_) is None:
+        raise ValueError(
+            f"--side target is for translators of type shared: one of type "
+            f"{translator.translator_type} leaves the target's latents as they are"
+        )
+    return found
 
 
 def gate(args: argparse.Namespace) -> Result:
@@ -249,6 +264,7 @@ def describe(translator: "Translator") -> dict[str, Any]:
         "params": translator.params_,
         "source": translator.source_.to_dict(),
         "target": translator.target_.to_dict(),
+        "items": translator.target_translator_ and translator.target_translator_.source_.to_dict(),
         "n_pairs": translator.n_pairs_,
         "selection": translator.selection_ and translator.selection_.to_dict(),
         "dataset": translator.dataset_,
@@ -281,7 +297,8 @@ def evaluate(args: argparse.Namespace) -> Result:
         pairs = pairs.sample(args.max_pairs, seed=args.seed)
     labels, bank = inputs.sampled_labels(args), inputs.read_bank(args)
     source = inputs.load_side(args, "source", translator.source_)
-    target = inputs.load_side(args, "target", searched.source_ if searched else translator.target_)
+    read = searched.source_ if searched else translator.pair_spaces_[1]
+    target = inputs.load_side(args, "target", read)
     report = evaluate(
         translator,
         source,
@@ -358,8 +375,8 @@ def fit(args: argparse.Namespace) -> Result:
     translator = _fit(
         given_type or inputs.read_choice(args, anchors), source, target, anchors, args
     )
-    for side, facts in given.items():
-        setattr(translator, f"{side}_", replace(getattr(translator, f"{side}_"), **facts))
+    spaces = zip(inputs.SIDES, translator.pair_spaces_, strict=True)
+    translator.record_spaces(*(replace(space, **given.get(side, {})) for side, space in spaces))
     if not Processes.current().is_first:
         return {}, ""
     translator.save_pretrained(args.output)

@@ -77,7 +77,7 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
     return gate(
         translator,
         inputs.load_side(args, "source", translator.source_),
-        inputs.load_side(args, "target", translator.target_),
+        inputs.load_side(args, "target", translator.pair_spaces_[1]),
         queries=(queries.items, queries.items),
         corpus=(corpus.items, corpus.items),
         batch_size=args.batch_size,

@@ -94,6 +94,11 @@ def add_fit(command: Command) -> None:
         "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
     )
     method.add_argument(
+        "--no-shared",
+        action="store_true",
+        help="with --objective counterpart: only maps into the target's own space, no shared one",
+    )
+    method.add_argument(
         "--decoder", metavar="REPO", help="head of the target for --objective classification"
     )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
@@ -297,6 +302,13 @@ def add_translate(command: Command) -> None:
     command.add_argument(
         "output",
         help="file to write, in the format of its suffix ({written}); - for JSON lines on stdout",
+    )
+    command.add_argument(
+        "--side",
+        choices=("source", "target"),
+        default="source",
+        help="whose latents these are; target is for translators of type shared, by which both "
+        "sides move (default: source)",
     )
     reading = command.add_argument_group("input")
     reading.add_argument(
