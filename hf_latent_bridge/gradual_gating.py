@@ -1,4 +1,4 @@
-"""gate_gradual: how good is one index of old and new vectors, whatever share is encoded again?"""
+"""gate_gradual: judges one index of old and new vectors, whatever share is encoded again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

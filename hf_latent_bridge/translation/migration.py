@@ -15,7 +15,7 @@ from hf_latent_bridge.hubness import Hubness
 from hf_latent_bridge.latents import Latents
 from hf_latent_bridge.translation.journal import Journal
 from hf_latent_bridge.translation.moving import VIEW, Conversion, Move, convert
-from hf_latent_bridge.translation.serving import Route, Serving
+from hf_latent_bridge.translation.serving import Route, Serving, route_to
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, open_collection
@@ -174,7 +174,7 @@ def migrate(
     with opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         metric = old.layout().metric
         conversion = Conversion.of(translator, metric, hubness, bank, n_neighbors)
-        routes = {"new": Route(translator.target_), "old": Route(translator.source_, translator)}
+        routes = {"new": route_to(translator), "old": Route(translator.source_, translator)}
         folding = {} if conversion.folding is None else conversion.folding.to_dict()
         serving = Serving("items", str(new.url), metric, folding, routes)
         job = MigrationJob(conversion, old, new, notes, alias, serving, serve_dir)
