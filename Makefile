@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
+# one worker a core, each with one thread for its products
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup
+test test-fast test-stores: export OMP_NUM_THREADS ?= 1
 
 .PHONY: quickstart demo test test-fast test-stores check format docs setup
 
@@ -12,14 +15,14 @@ demo: setup
 	@$(BIN)/python scripts/demo.py --port $(PORT)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 # real vector stores, whose clients are many and large: in an environment of their own
 test-stores: .venv-stores/installed
-	.venv-stores/bin/python -m pytest tests/contracts/test_stores.py tests/test_migration.py
+	.venv-stores/bin/python -m pytest $(PARALLEL) tests/contracts/test_stores.py tests/test_migration.py
 
 check: test
 	$(BIN)/ruff check

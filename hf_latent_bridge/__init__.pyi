@@ -40,6 +40,9 @@ from hf_latent_bridge.files import save_moments as save_moments
 from hf_latent_bridge.fitting.anchors import choose_anchors as choose_anchors
 from hf_latent_bridge.fitting.choice import TranslatorChoice as TranslatorChoice
 from hf_latent_bridge.fitting.choice import select_translator as select_translator
+from hf_latent_bridge.fitting.curve import CurvePoint as CurvePoint
+from hf_latent_bridge.fitting.curve import LearningCurve as LearningCurve
+from hf_latent_bridge.fitting.curve import learning_curve as learning_curve
 from hf_latent_bridge.fitting.fit import FitSummary as FitSummary
 from hf_latent_bridge.fitting.fit import fit_shared_space as fit_shared_space
 from hf_latent_bridge.fitting.fit import fit_translator as fit_translator
@@ -68,6 +71,7 @@ from hf_latent_bridge.translation.migration import MigrationPlan as MigrationPla
 from hf_latent_bridge.translation.migration import migrate as migrate
 from hf_latent_bridge.translation.migration import plan_migration as plan_migration
 from hf_latent_bridge.translation.migration import roll_back_migration as roll_back_migration
+from hf_latent_bridge.translation.serving import TranslatedEncoder as TranslatedEncoder
 from hf_latent_bridge.translators.base import AutoTranslator as AutoTranslator
 from hf_latent_bridge.translators.base import Translator as Translator
 from hf_latent_bridge.translators.composed import ComposedTranslator as ComposedTranslator
@@ -81,6 +85,7 @@ from hf_latent_bridge.translators.methods import AffineTranslator as AffineTrans
 from hf_latent_bridge.translators.methods import LinearTranslator as LinearTranslator
 from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTranslator
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
+from hf_latent_bridge.translators.shared import SharedTranslator as SharedTranslator
 from hf_latent_bridge.translators.shared_space import SharedMap as SharedMap
 from hf_latent_bridge.translators.shared_space import SharedPairTranslator as SharedPairTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace

@@ -19,11 +19,13 @@ from benchmarks import (
     quality,
     reliability,
     selection,
+    speed,
     translate,
 )
 from common import run_command
 
 COMMANDS = {
+    "speed": speed,
     "fit": fit,
     "encoding": encoding,
     "translate": translate,

@@ -38,6 +38,21 @@ if os.environ.get("SECOND_DEVICE"):
 
 numbers = itertools.count(1)
 
+# Fixtures that take long to make, once in each worker: the tests that use one stay in one worker.
+GROUPS = {
+    "repos": "space",
+    "space": "space",
+    "seeded": "readme",
+    "readme": "readme",
+    "outcomes": "processes",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in GROUPS.keys() & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.xdist_group(GROUPS[fixture]))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def hub() -> Iterator[LocalHub]:

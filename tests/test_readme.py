@@ -124,6 +124,7 @@ def test_the_python_blocks_of_the_readme_run(readme):
 # encoders of pictures with random weights stand in, which tell nothing about texts
 STANDING_IN = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("readme"),
     pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
 ]
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import crash_jobs
 import crashes
 import pytest
-from processes import finished
+from processes import Process
 
 SCRIPT = Path(crashes.__file__)
 QUICK = (
@@ -18,17 +19,24 @@ QUICK = (
 )
 
 
-def tried(name, **options):
-    """What the harness says of a job, from a process of its own."""
+@pytest.fixture(scope="module")
+def tried():
+    """What the harness says of a job, from a process that has loaded everything once."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    command = [sys.executable, SCRIPT, json.dumps([name]), json.dumps(options)]
-    return json.loads(finished(command, env=environment, timeout=600).stdout)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with Process([sys.executable, SCRIPT], env=environment, **pipes) as harness:
+
+        def tried(name, **options):
+            print(json.dumps([[name], options]), file=harness.stdin, flush=True)
+            return json.loads(harness.stdout.readline())
+
+        yield tried
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
-def test_a_job_that_is_disturbed_leaves_the_old_or_the_new_and_can_be_run_again(name):
+def test_a_job_that_is_disturbed_leaves_the_old_or_the_new_and_can_be_run_again(tried, name):
     report = tried(name, sample=3, rounds=2, flips=10)
     assert report["problems"] == []
     assert (report["killed"], report["full disk"], report["two at once"]) == (3, 3, 2)
@@ -36,7 +44,7 @@ def test_a_job_that_is_disturbed_leaves_the_old_or_the_new_and_can_be_run_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(crash_jobs.JOBS.keys() - set(QUICK)))
-def test_so_does_every_other_job(name):
+def test_so_does_every_other_job(tried, name):
     assert tried(name, sample=1, rounds=1, flips=3)["problems"] == []
 
 

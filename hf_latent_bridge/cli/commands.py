@@ -23,9 +23,10 @@ def translate(args: argparse.Namespace) -> Result:
     from hf_latent_bridge import AutoTranslator, translate_file
 
     # its processes are given rows in memory, and would each need a share of a GPU
-    translator = AutoTranslator.from_pretrained(
+    loaded = AutoTranslator.from_pretrained(
         args.translator, subfolder=args.subfolder, device="cpu", **_where(args)
     )
+    translator = loaded if args.side == "source" else _of_target(loaded)
     written = translate_file(
         translator,
         args.input,
@@ -50,9 +51,23 @@ def translate(args: argparse.Namespace) -> Result:
         "dtype": written.dtype,
         "kept": list(written.kept),
         "dropped": list(written.dropped),
-        "commit": translator.commit,
+        "commit": loaded.commit,
     }
     return facts, str(written)
+
+
+def _of_target(translator: "Translator") -> "Translator":
+    """What translates the target's latents.
+
+    Raises:
+        ValueError: They are searched as they are.
+    """
+    if (found := translator.target_translator_) is None:
+        raise ValueError(
+            f"--side target is for translators of type shared: one of type "
+            f"{translator.translator_type} leaves the target's latents as they are"
+        )
+    return found
 
 
 def gate(args: argparse.Namespace) -> Result:
@@ -83,11 +98,18 @@ def migrate(args: argparse.Namespace) -> Result:
     translator = bridge.AutoTranslator.from_pretrained(
         args.translator, device="cpu", **_where(args)
     )
+    bank = inputs.read_bank(args)
+    folding: dict[str, Any] = {
+        "hubness": args.hubness,
+        "bank": bank,
+        "n_neighbors": args.n_neighbors,
+    }
     if args.dry_run:
         plan = bridge.plan_migration(
             translator,
             args.source,
             args.target,
+            **folding,
             text_field=args.text_field,
             price_per_million_tokens=args.price,
             timeout=args.timeout,
@@ -97,7 +119,9 @@ def migrate(args: argparse.Namespace) -> Result:
         translator,
         args.source,
         args.target,
+        **folding,
         alias=args.alias,
+        serve_dir=args.serve_dir,
         batch_size=args.batch_size,
         state_dir=args.state_dir,
         timeout=args.timeout,
@@ -183,6 +207,7 @@ def describe(translator: "Translator") -> dict[str, Any]:
         "params": translator.params_,
         "source": translator.source_.to_dict(),
         "target": translator.target_.to_dict(),
+        "items": translator.target_translator_ and translator.target_translator_.source_.to_dict(),
         "n_pairs": translator.n_pairs_,
         "selection": translator.selection_ and translator.selection_.to_dict(),
         "dataset": translator.dataset_,
@@ -215,7 +240,8 @@ def evaluate(args: argparse.Namespace) -> Result:
         pairs = pairs.sample(args.max_pairs, seed=args.seed)
     labels, bank = inputs.sampled_labels(args), inputs.read_bank(args)
     source = inputs.load_side(args, "source", translator.source_)
-    target = inputs.load_side(args, "target", searched.source_ if searched else translator.target_)
+    read = searched.source_ if searched else translator.pair_spaces_[1]
+    target = inputs.load_side(args, "target", read)
     report = evaluate(
         translator,
         source,
@@ -292,8 +318,8 @@ def fit(args: argparse.Namespace) -> Result:
     translator = _fit(
         given_type or inputs.read_choice(args, anchors), source, target, anchors, args
     )
-    for side, facts in given.items():
-        setattr(translator, f"{side}_", replace(getattr(translator, f"{side}_"), **facts))
+    spaces = zip(inputs.SIDES, translator.pair_spaces_, strict=True)
+    translator.record_spaces(*(replace(space, **given.get(side, {})) for side, space in spaces))
     if not Processes.current().is_first:
         return {}, ""
     translator.save_pretrained(args.output)

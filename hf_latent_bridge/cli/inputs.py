@@ -86,6 +86,8 @@ def check_choice(args: argparse.Namespace) -> None:
     if args.type == "auto" and args.param:
         raise ValueError("--type auto chooses the parameters: leave --param out")
     by_class = args.objective == "classification"
+    if args.no_shared and args.objective != "counterpart":
+        raise ValueError("--no-shared is for --type auto with --objective counterpart")
     if args.decoder and not by_class:
         raise ValueError("--decoder is for --objective classification")
     if by_class and not (args.decoder or args.label_column):
@@ -108,7 +110,11 @@ def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "Tr
         labels = list(every) if pairs.rows is None else [every[row] for row in pairs.rows.tolist()]
     decoder = None if args.decoder is None else load_decoder(args.decoder)
     return TranslatorChoice(
-        args.objective or "reconstruction", labels=labels, decoder=decoder, seed=args.seed
+        args.objective or "reconstruction",
+        labels=labels,
+        decoder=decoder,
+        seed=args.seed,
+        shared=not args.no_shared,
     )
 
 

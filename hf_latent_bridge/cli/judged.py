@@ -57,6 +57,9 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
 
     settings: dict[str, Any] = {
         "translates": args.translates,
+        "hubness": args.hubness,
+        "bank": inputs.read_bank(args),
+        "n_neighbors": args.n_neighbors,
         "k": args.k,
         "pass_at": args.pass_at,
         "warn_at": args.warn_at,
@@ -76,7 +79,7 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
     return gate(
         translator,
         inputs.load_side(args, "source", translator.source_),
-        inputs.load_side(args, "target", translator.target_),
+        inputs.load_side(args, "target", translator.pair_spaces_[1]),
         queries=(queries.items, queries.items),
         corpus=(corpus.items, corpus.items),
         batch_size=args.batch_size,

@@ -94,6 +94,11 @@ def add_fit(command: Command) -> None:
         "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
     )
     method.add_argument(
+        "--no-shared",
+        action="store_true",
+        help="with --objective counterpart: only maps into the target's own space, no shared one",
+    )
+    method.add_argument(
         "--decoder", metavar="REPO", help="head of the target for --objective classification"
     )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
@@ -298,6 +303,13 @@ def add_translate(command: Command) -> None:
         "output",
         help="file to write, in the format of its suffix ({written}); - for JSON lines on stdout",
     )
+    command.add_argument(
+        "--side",
+        choices=("source", "target"),
+        default="source",
+        help="whose latents these are; target is for translators of type shared, by which both "
+        "sides move (default: source)",
+    )
     reading = command.add_argument_group("input")
     reading.add_argument(
         "--column",
@@ -406,6 +418,12 @@ def add_gate(command: Command) -> None:
         help="which side is translated (default: corpus)",
     )
     judging.add_argument(
+        "--hubness",
+        choices=("csls",),
+        help="judge the folded form, as `migrate --hubness csls` writes it",
+    )
+    _add_bank(judging, "for --hubness csls")
+    judging.add_argument(
         "--relevance",
         metavar="FILE",
         help="judgements: lines of query, item and gain, or qrels of TREC; without, the native "
@@ -417,14 +435,13 @@ def add_gate(command: Command) -> None:
         "--pass-at",
         type=float,
         metavar="SHARE",
-        help="retention that the lower end of the interval must reach (default: 0.95, without "
-        "judgements 0.6)",
+        help="retention that the lower end of the interval must reach (default: 0.95)",
     )
     judging.add_argument(
         "--warn-at",
         type=float,
         metavar="SHARE",
-        help="mean retention below which it fails (default: 0.9, without judgements 0.4)",
+        help="mean retention below which it fails (default: 0.9, without judgements 0.5)",
     )
     judging.add_argument(
         "--report",
@@ -449,6 +466,19 @@ def add_migrate(command: Command) -> None:
     command.add_argument(
         "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
     )
+    command.add_argument(
+        "--serve-dir",
+        metavar="DIR",
+        help="write there how queries reach the vectors, with the translator, for "
+        "TranslatedEncoder.from_pretrained",
+    )
+    folding = command.add_argument_group("folding, for a store that corrects for hubs by CSLS")
+    folding.add_argument(
+        "--hubness",
+        choices=("csls",),
+        help="write the folded form, one or two coordinates wider; queries are folded too",
+    )
+    _add_bank(folding, "for --hubness csls")
     way = command.add_argument_group("instead of moving").add_mutually_exclusive_group()
     way.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"

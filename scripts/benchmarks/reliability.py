@@ -53,12 +53,15 @@ def reports(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from local_hub import LocalHub
 
     how = {"sample": options.sample, "rounds": options.rounds, "flips": options.flips}
-    arguments = json.dumps(options.jobs or []), json.dumps(how)
-    command = [sys.executable, str(HELPERS / "crashes.py"), *arguments]
+    request = json.dumps([options.jobs or [], how])
+    command = [sys.executable, str(HELPERS / "crashes.py")]
+    pipe = subprocess.PIPE
     with LocalHub() as hub, tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, **hub.environment(Path(home)), "OMP_NUM_THREADS": "1"}
         with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, text=True
+            command, env=environment, stdin=pipe, stdout=pipe, text=True
         ) as process:
-            for line in process.stdout or ():
-                yield json.loads(line)
+            if process.stdin and process.stdout:
+                print(request, file=process.stdin)
+                process.stdin.close()
+                yield from map(json.loads, process.stdout)

@@ -6,6 +6,7 @@ from store_places import INSTALLED, content, filled, key, rows, url_in
 
 from hf_latent_bridge import OrthoTranslator, migrate, roll_back_migration, translate_file
 from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.hubness import csls_scores, fold_queries, neighbor_similarity
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.stores.base import Layout
 from hf_latent_bridge.vectors.stores.registry import STORES, open_collection
@@ -57,6 +58,23 @@ def test_some_rows_are_fetched_and_those_that_are_missing_left_out(scheme, url):
         here, there, missing = (key(scheme, i) for i in (3, 20, 99))
         assert sorted(collection.fetch([here, missing, there]).ids) == [here, there]
         assert collection.present([here, missing, there]) == {here, there}
+
+
+def test_the_store_finds_what_is_nearest(scheme, url):
+    query = rows(1, seed=3).vectors[0]
+    best = np.argsort(-rows(25).vectors @ query, kind="stable")[:7]
+    with open_collection(url) as collection:
+        assert collection.nearest(query, 7) == [key(scheme, i) for i in best.tolist()]
+
+
+def test_a_collection_like_another_can_have_further_fields(scheme, url):
+    with open_collection(url) as old, open_collection(url.replace("docs", "docs-new")) as new:
+        new.create(Layout(6, "cosine"), old, ["mark"])
+        wanted = rows(3, 6, scheme=scheme)
+        marked = [{**payload, "mark": f"m{i}"} for i, payload in enumerate(wanted.payloads)]
+        new.write(wanted._replace(payloads=marked))
+        found = content(url.replace("docs", "docs-new"))
+        assert [found[key(scheme, i)][1] for i in range(3)] == marked
 
 
 def test_writing_a_row_again_replaces_it(scheme, url):
@@ -133,6 +151,19 @@ def test_migrate_fills_a_new_collection_and_leaves_the_old_one(scheme, url, tran
     after = content(url)
     assert {k: v[1] for k, v in before.items()} == {k: v[1] for k, v in after.items()}
     np.testing.assert_array_equal([before[i][0] for i in before], [after[i][0] for i in before])
+
+
+def test_the_store_ranks_folded_queries_by_the_corrected_score(scheme, url, translator, tmp_path):
+    target, bank = url.replace("docs", "docs-new"), rows(30, 6, seed=4).vectors
+    migrate(translator, url, target, hubness="csls", bank=bank, state_dir=tmp_path / "state")
+    items = translator.transform(rows(25).vectors)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    similarity = neighbor_similarity(items, bank)
+    with open_collection(target) as new:
+        for query in rows(5, 6, seed=8).vectors:
+            best = np.argsort(-csls_scores(items @ query, similarity), kind="stable")[:10]
+            folded = fold_queries(query[None], metric=new.layout().metric)[0]
+            assert new.nearest(folded, 10) == [key(scheme, i) for i in best.tolist()]
 
 
 def test_migrating_again_moves_only_what_has_come_and_removes_what_has_gone(

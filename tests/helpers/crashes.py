@@ -358,8 +358,11 @@ def try_job(
     }
 
 
-def main(arguments: list[str]) -> None:
-    """Tries jobs as JSON on the command line says, and prints a line of JSON for each."""
+def main() -> None:
+    """Tries jobs as each line of stdin says, `[names, options]`; prints a line of JSON for each.
+
+    No names are all of them.
+    """
     import tempfile
     import warnings
 
@@ -368,15 +371,15 @@ def main(arguments: list[str]) -> None:
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)  # a copy of a process has none of its threads
-    names, options = json.loads(arguments[0]), json.loads(arguments[1])
-    for name in names or JOBS:
-        with tempfile.TemporaryDirectory() as root:
-            try:
-                report = try_job(JOBS[name], Path(root), **options)
-            except RuntimeError as error:
-                report = {"job": name, "problems": [str(error)]}
-        print(json.dumps(report), flush=True)
+    for names, options in map(json.loads, sys.stdin):
+        for name in names or JOBS:
+            with tempfile.TemporaryDirectory() as root:
+                try:
+                    report = try_job(JOBS[name], Path(root), **options)
+                except RuntimeError as error:
+                    report = {"job": name, "problems": [str(error)]}
+            print(json.dumps(report), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,0 +1,103 @@
+"""Measures speed and memory beside bare products and other libraries, and writes docs/results.md.
+
+Works of a contest take turns; the table has medians, the ratios turn by turn with their quartiles,
+and peak memory in a process of its own. Results are kept in the cache folder, so that rows can be
+measured one by one, here or on a machine with a GPU, and `--report` only writes the table.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from assets.cache import cache_root
+from common import positive
+from experiments.results_page import PAGE, Section
+from speed import cpu, cuda
+from speed.contest import ROWS, Row, Scale, keep, kept, measure
+from speed.memory import peak_in_own_process, print_peak
+from speed.report import PLOT, plot, table
+
+SECTION = "speed"
+FILES = (cpu, cuda)  # which enter their rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="whose rows")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only rows with this in the name")
+    parser.add_argument("--repeats", type=positive, default=5, help="turns (default 5)")
+    parser.add_argument("--quick", action="store_true", help="small numbers, in under a minute")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where results are kept")
+    parser.add_argument("--report", action="store_true", help="measure nothing, write the table")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures the rows and prints their table; returns the exit code."""
+    scale = Scale(options.quick, 1 if options.quick else options.repeats)
+    folder = options.keep or cache_root() / "speed"
+    if options.peak:
+        print_peak(options.peak, scale)
+    elif options.report:
+        report(folder, PAGE, PLOT)
+    else:
+        for one in chosen(options.device, options.rows):
+            measure_row(one, scale, None if options.quick else folder)
+    return 0
+
+
+def chosen(device: str, names: list[str] | None) -> list[Row]:
+    """The rows of a device, or some of them.
+
+    Raises:
+        SystemExit: There is no GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda needs a GPU, and torch finds none")
+    of_device = [one for one in ROWS.values() if one.device == device]
+    if names is None:
+        return of_device
+    return [one for one in of_device if any(name in one.name for name in names)]
+
+
+def measure_row(one: Row, scale: Scale, folder: Path | None) -> None:
+    """Measures and prints the contests of a row, and keeps them in a folder if one is given."""
+    for contest in one.contests(scale):
+        measured = measure(contest, one.name, scale)
+        if folder is not None:
+            peaks = {
+                work: peak_in_own_process(one.name, contest.case, work) for work in contest.memory
+            }
+            measured = replace(measured, peak_mib=peaks, facts=facts(one))
+            keep(folder / f"{one.device}.json", measured)
+        print(f"\n{table([measured])}", flush=True)
+
+
+def facts(one: Row) -> dict[str, Any]:
+    """The machine and the versions behind a measurement."""
+    found = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "day": str(datetime.datetime.now(datetime.UTC).date()),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+    return found | ({"gpu": torch.cuda.get_device_name()} if one.device == "cuda" else {})
+
+
+def report(folder: Path, page: Path, image: Path) -> None:
+    """Writes the tables of all kept results into a page, and the plot."""
+    section = Section(SECTION)
+    for device in ("cpu", "cuda"):
+        if results := kept(folder / f"{device}.json"):
+            order = list(ROWS)
+            known = [one for one in results if one.row in ROWS]
+            known.sort(key=lambda one: (order.index(one.row), one.size or 0))
+            section.add("On the CPU" if device == "cpu" else known[0].facts["gpu"], table(known))
+    plot(kept(folder / "cpu.json"), image)
+    section.write("python scripts/benchmark.py speed", page=page)

@@ -1,0 +1,1 @@
+"""What `benchmark.py speed` measures: rows for the CPU and for a GPU, timed by turns."""

@@ -1,0 +1,189 @@
+"""The rows that are measured on the CPU."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from speed.contest import Contest, Scale, Wanted, Work, row
+from speed.rivals import latentis_linear, latentis_ortho, sklearn_linear, torch_ortho
+
+COUNTS, FEW = (5_000, 20_000, 100_000, 300_000, 1_000_000), (500, 1_000)
+MOST_FOR_RIVALS = 300_000  # they need several times the memory of the pairs
+MEMORY_AT = 300_000
+WIDTHS = (384, 768)
+
+
+def pairs(n: int, d_x: int, d_y: int, *, noise: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Related latents with a mean and a falling spectrum, float32."""
+    draw = torch.Generator().manual_seed(0)
+    spread = torch.arange(1, d_x + 1).float().pow(-0.25)
+    turn = torch.randn(d_x, d_y, generator=draw) / d_x**0.5
+    x, y = torch.empty(n, d_x), torch.empty(n, d_y)
+    for rows in torch.split(torch.arange(n), 50_000):
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        x[part] = torch.randn(len(rows), d_x, generator=draw) * spread + 0.1
+        y[part] = x[part] @ turn + noise * torch.randn(len(rows), d_y, generator=draw)
+    return x, y
+
+
+def product(*sides: tuple[Tensor, Tensor]) -> Work:
+    """The bare products xᵀy, each in one call."""
+
+    def multiply() -> None:
+        for x, y in sides:
+            torch.mm(x.mT, y)
+
+    return multiply
+
+
+@row("fit, linear, 384 to 768")
+def fit_linear(scale: Scale) -> Iterator[Contest]:
+    """Against the two products that it needs, and against other libraries."""
+    from hf_latent_bridge import LinearTranslator
+
+    for n in scale.pick(COUNTS, FEW):
+        x, y = pairs(n, *WIDTHS)
+        works: dict[str, Work] = {
+            "LinearTranslator": lambda: LinearTranslator().fit(x, y),  # noqa: B023
+            "bare products": product((x, x), (x, y)),
+        }
+        if n <= MOST_FOR_RIVALS:
+            works["torch lstsq"] = lambda: torch.linalg.lstsq(x, y)  # noqa: B023
+            works |= _found(latentis_linear(x, y), sklearn_linear(x, y))
+        wanted = [Wanted(0.9, "bare products")] if n >= MEMORY_AT else []
+        memory = list(works) if n == MEMORY_AT else []
+        yield Contest(f"{n:,} pairs", works, wanted, size=n, memory=memory)
+
+
+@row("fit, ortho, 384 to 768")
+def fit_ortho(scale: Scale) -> Iterator[Contest]:
+    """Against the one product that it needs, and against other libraries."""
+    from hf_latent_bridge import OrthoTranslator
+
+    for n in scale.pick(COUNTS, FEW):
+        x, y = pairs(n, *WIDTHS)
+        works: dict[str, Work] = {
+            "OrthoTranslator": lambda: OrthoTranslator().fit(x, y),  # noqa: B023
+            "bare product": product((x, y)),
+        }
+        if n <= MOST_FOR_RIVALS:
+            works["plain torch"] = lambda: torch_ortho(x, y)  # noqa: B023
+            works |= _found(latentis_ortho(x, y, scaled=False), latentis_ortho(x, y, scaled=True))
+        wanted = [Wanted(0.85, "bare product")] if n >= MEMORY_AT else []
+        memory = list(works) if n == MEMORY_AT else []
+        yield Contest(f"{n:,} pairs", works, wanted, size=n, memory=memory)
+
+
+def _found(*named: tuple[str, Work] | None) -> dict[str, Work]:
+    """The works of the libraries that are installed."""
+    return dict(one for one in named if one is not None)
+
+
+@row("moments, share of the bare products")
+def moments(scale: Scale) -> Iterator[Contest]:
+    """Sxx, Sxy and the diagonal of Syy, in memory, for several widths."""
+    from hf_latent_bridge import PairedMoments
+
+    for d_x, d_y, n in ((64, 48, 400_000), (384, 768, 100_000), (768, 1024, 65_536)):
+        x, y = pairs(2_000 if scale.quick else n, d_x, d_y)
+        works: dict[str, Work] = {
+            "PairedMoments": lambda: PairedMoments.from_batch(x, y),  # noqa: B023
+            "bare products": product((x, x), (x, y)),
+        }
+        yield Contest(f"{d_x} to {d_y}", works, [Wanted(0.9, "bare products")])
+
+
+@row("fit from files, 64 to 48, threads")
+def threads(scale: Scale) -> Iterator[Contest]:
+    """Two threads beside one, where products are small."""
+    from hf_latent_bridge import LinearTranslator, fit_translator, load_pairs
+
+    n = 4_000 if scale.quick else 400_000
+    with tempfile.TemporaryDirectory() as name:
+        paths = Path(name, "source.npy"), Path(name, "target.npy")
+        for path, side in zip(paths, pairs(n, 64, 48), strict=True):
+            np.save(path, side.numpy())
+
+        def fit() -> None:
+            fit_translator(LinearTranslator(), None, None, load_pairs(paths))
+
+        works = {f"{k} thread{'s' * (k > 1)}": _with_threads(k, fit) for k in (2, 1)}
+        yield Contest(f"{n:,} pairs", works, [Wanted(1.0, "1 thread")])
+
+
+def _with_threads(count: int, work: Work) -> Work:
+    def run() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        try:
+            work()
+        finally:
+            torch.set_num_threads(before)
+
+    return run
+
+
+@row("transform, 384 to 768")
+def transform(scale: Scale) -> Iterator[Contest]:
+    """One vector and batches, as tensors and as NumPy arrays, against `addmm`."""
+    from hf_latent_bridge import OrthoTranslator
+
+    x, y = pairs(20_000, *WIDTHS)
+    translator = OrthoTranslator().fit(x[:4_000], y[:4_000])
+    weight, bias = translator.map_.state_dict().values()
+    for n, ratio in ((1, 1 / 1.3), (32, 0.97), (20_000, 0.97)):
+        for kind in ("tensor", "NumPy"):
+            some = x[:n].clone()
+            given: Any = some if kind == "tensor" else some.numpy()
+            works: dict[str, Work] = {
+                "transform": lambda: translator.transform(given),  # noqa: B023
+                "addmm": lambda: torch.addmm(bias, some, weight),  # noqa: B023
+            }
+            yield Contest(f"{n:,} x {kind}", works, [Wanted(ratio, "addmm")])
+
+
+@row("ridge, 60 penalties, 5 folds, 384 to 768")
+def ridge(scale: Scale) -> Iterator[Contest]:
+    """The penalty by cross-validation, against scikit-learn and isotrieve."""
+    from hf_latent_bridge import AffineTranslator
+    from speed.rivals import isotrieve_ridge, sklearn_ridge_cv
+
+    n = 1_000 if scale.quick else 20_000
+    x, y = pairs(n, *((16, 24) if scale.quick else WIDTHS))
+    works: dict[str, Work] = {"AffineTranslator": lambda: AffineTranslator(alpha="auto").fit(x, y)}
+    works |= _found(sklearn_ridge_cv(x, y), isotrieve_ridge(x, y))
+    wanted = [Wanted(30, name) for name in list(works)[1:]]
+    yield Contest(f"{n:,} pairs", works, wanted, most=3)
+
+
+@row("start of the program")
+def start(scale: Scale) -> Iterator[Contest]:
+    """What `import hf_latent_bridge` and `latent-bridge --help` take beyond Python itself."""
+    works: dict[str, Work] = {
+        "import hf_latent_bridge": _python("-c", "import hf_latent_bridge"),
+        "python": _python("-c", "pass"),
+        "latent-bridge --help": _python("-m", "hf_latent_bridge", "--help"),
+    }
+    if not scale.quick:
+        works["import torch"] = _python("-c", "import torch")
+        works["import of all names"] = _python("-c", "from hf_latent_bridge import *")
+    yield Contest("a process of its own", works)
+
+
+def _python(*arguments: str) -> Callable[[], None]:
+    """Starts Python with some arguments, and waits for its end."""
+
+    def run() -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, *arguments]
+        subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
+
+    return run
