@@ -52,6 +52,9 @@ from hf_latent_bridge.gating import GateReport as GateReport
 from hf_latent_bridge.gating import Retention as Retention
 from hf_latent_bridge.gating import gate as gate
 from hf_latent_bridge.gating import gate_latents as gate_latents
+from hf_latent_bridge.gradual_gating import GradualReport as GradualReport
+from hf_latent_bridge.gradual_gating import GradualStep as GradualStep
+from hf_latent_bridge.gradual_gating import gate_gradual as gate_gradual
 from hf_latent_bridge.growth import Growth as Growth
 from hf_latent_bridge.growth import grow_pairs as grow_pairs
 from hf_latent_bridge.growth import match_unpaired as match_unpaired
@@ -68,6 +71,9 @@ from hf_latent_bridge.stitching import zero_shot as zero_shot
 from hf_latent_bridge.translation import TranslatedFile as TranslatedFile
 from hf_latent_bridge.translation import translate_file as translate_file
 from hf_latent_bridge.translation.folding import Folding as Folding
+from hf_latent_bridge.translation.gradual import ReEncoded as ReEncoded
+from hf_latent_bridge.translation.gradual import migrate_gradually as migrate_gradually
+from hf_latent_bridge.translation.gradual import re_encode as re_encode
 from hf_latent_bridge.translation.migration import Migration as Migration
 from hf_latent_bridge.translation.migration import MigrationPlan as MigrationPlan
 from hf_latent_bridge.translation.migration import migrate as migrate
@@ -87,6 +93,7 @@ from hf_latent_bridge.translators.methods import AffineTranslator as AffineTrans
 from hf_latent_bridge.translators.methods import LinearTranslator as LinearTranslator
 from hf_latent_bridge.translators.methods import LOrthoTranslator as LOrthoTranslator
 from hf_latent_bridge.translators.methods import OrthoTranslator as OrthoTranslator
+from hf_latent_bridge.translators.shared import SharedTranslator as SharedTranslator
 from hf_latent_bridge.translators.shared_space import SharedMap as SharedMap
 from hf_latent_bridge.translators.shared_space import SharedPairTranslator as SharedPairTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace as SharedSpace

@@ -23,9 +23,10 @@ def translate(args: argparse.Namespace) -> Result:
     from hf_latent_bridge import AutoTranslator, translate_file
 
     # its processes are given rows in memory, and would each need a share of a GPU
-    translator = AutoTranslator.from_pretrained(
+    loaded = AutoTranslator.from_pretrained(
         args.translator, subfolder=args.subfolder, device="cpu", **_where(args)
     )
+    translator = loaded if args.side == "source" else _of_target(loaded)
     written = translate_file(
         translator,
         args.input,
@@ -50,20 +51,40 @@ def translate(args: argparse.Namespace) -> Result:
         "dtype": written.dtype,
         "kept": list(written.kept),
         "dropped": list(written.dropped),
-        "commit": translator.commit,
+        "commit": loaded.commit,
     }
     return facts, str(written)
 
 
+def _of_target(translator: "Translator") -> "Translator":
+    """What translates the target's latents.
+
+    Raises:
+        ValueError: They are searched as they are.
+    """
+    if (found := translator.target_translator_) is None:
+        raise ValueError(
+            f"--side target is for translators of type shared: one of type "
+            f"{translator.translator_type} leaves the target's latents as they are"
+        )
+    return found
+
+
 def gate(args: argparse.Namespace) -> Result:
     """Judges whether search by a translator is good enough."""
-    from hf_latent_bridge import AutoTranslator
+    from hf_latent_bridge import AutoTranslator, SharedSpace
     from hf_latent_bridge.cli import judged
 
     judged.check_reports(args.report)
     judged.has_vectors(args)
-    translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
-    report = judged.judge(args, translator)
+    judged.check_way(args)
+    if args.gradual:
+        report: Any = judged.judge_gradual(
+            args, SharedSpace.from_pretrained(args.translator, **_where(args))
+        )
+    else:
+        translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
+        report = judged.judge(args, translator)
     for path in args.report:
         judged.write_report(report, Path(path))
     return report.to_dict(), str(report)
@@ -80,6 +101,10 @@ def migrate(args: argparse.Namespace) -> Result:
         return {"done": done}, done
     if args.translator is None:
         raise ValueError("--translator is needed: the repo or folder of a fitted translator")
+    if args.gradual:
+        return _migrate_gradually(args)
+    if args.view is not None:
+        raise ValueError("--view is for --gradual, the view that the old vectors are of")
     translator = bridge.AutoTranslator.from_pretrained(
         args.translator, device="cpu", **_where(args)
     )
@@ -113,6 +138,53 @@ def migrate(args: argparse.Namespace) -> Result:
         progress=args.progress,
     )
     return moved.to_dict(), str(moved)
+
+
+def _migrate_gradually(args: argparse.Namespace) -> Result:
+    """Moves the vectors of a store into a shared space."""
+    from hf_latent_bridge import SharedSpace, migrate_gradually
+
+    if args.view is None:
+        raise ValueError("--gradual needs --view, the view of the space that the vectors are of")
+    if args.dry_run or args.hubness:
+        raise ValueError("--dry-run and --hubness are for a plain migration, not for --gradual")
+    space = SharedSpace.from_pretrained(args.translator, device="cpu", **_where(args))
+    moved = migrate_gradually(
+        space,
+        args.source,
+        args.target,
+        view=args.view,
+        alias=args.alias,
+        serve_dir=args.serve_dir,
+        batch_size=args.batch_size,
+        state_dir=args.state_dir,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return moved.to_dict(), str(moved)
+
+
+def re_encode(args: argparse.Namespace) -> Result:
+    """Encodes items of a shared collection with a view's encoder."""
+    from hf_latent_bridge import SharedSpace, re_encode
+
+    space = SharedSpace.from_pretrained(args.space, **_where(args))
+    encoder = inputs.cached_encoder(
+        args, args.encoder or space.translator(args.view).source_, max_length=args.max_length
+    )
+    done = re_encode(
+        space,
+        args.target,
+        encoder,
+        view=args.view,
+        field=args.field,
+        ids=inputs.read_ids(args.ids),
+        max_rows=args.max_rows,
+        batch_size=args.batch_size,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return done.to_dict(), str(done)
 
 
 def push(args: argparse.Namespace) -> Result:
@@ -192,6 +264,7 @@ def describe(translator: "Translator") -> dict[str, Any]:
         "params": translator.params_,
         "source": translator.source_.to_dict(),
         "target": translator.target_.to_dict(),
+        "items": translator.target_translator_ and translator.target_translator_.source_.to_dict(),
         "n_pairs": translator.n_pairs_,
         "selection": translator.selection_ and translator.selection_.to_dict(),
         "dataset": translator.dataset_,
@@ -224,7 +297,8 @@ def evaluate(args: argparse.Namespace) -> Result:
         pairs = pairs.sample(args.max_pairs, seed=args.seed)
     labels, bank = inputs.sampled_labels(args), inputs.read_bank(args)
     source = inputs.load_side(args, "source", translator.source_)
-    target = inputs.load_side(args, "target", searched.source_ if searched else translator.target_)
+    read = searched.source_ if searched else translator.pair_spaces_[1]
+    target = inputs.load_side(args, "target", read)
     report = evaluate(
         translator,
         source,
@@ -310,8 +384,8 @@ def fit(args: argparse.Namespace) -> Result:
         translator = _fit(
             given_type or inputs.read_choice(args, anchors), source, target, anchors, args
         )
-    for side, facts in given.items():
-        setattr(translator, f"{side}_", replace(getattr(translator, f"{side}_"), **facts))
+    spaces = zip(inputs.SIDES, translator.pair_spaces_, strict=True)
+    translator.record_spaces(*(replace(space, **given.get(side, {})) for side, space in spaces))
     if not Processes.current().is_first:
         return {}, ""
     metrics = {} if curve is None else {"learning_curve": growing.kept(curve)}

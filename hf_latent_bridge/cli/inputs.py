@@ -115,6 +115,8 @@ def check_choice(args: argparse.Namespace) -> None:
     if args.type == "auto" and args.param:
         raise ValueError("--type auto chooses the parameters: leave --param out")
     by_class = args.objective == "classification"
+    if args.no_shared and args.objective != "counterpart":
+        raise ValueError("--no-shared is for --type auto with --objective counterpart")
     if args.decoder and not by_class:
         raise ValueError("--decoder is for --objective classification")
     if by_class and not (args.decoder or args.label_column):
@@ -254,7 +256,11 @@ def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "Tr
         labels = list(every) if pairs.rows is None else [every[row] for row in pairs.rows.tolist()]
     decoder = None if args.decoder is None else load_decoder(args.decoder)
     return TranslatorChoice(
-        args.objective or "reconstruction", labels=labels, decoder=decoder, seed=args.seed
+        args.objective or "reconstruction",
+        labels=labels,
+        decoder=decoder,
+        seed=args.seed,
+        shared=not args.no_shared,
     )
 
 
@@ -449,6 +455,15 @@ def read_bank(args: argparse.Namespace) -> "Array | None":
         return None
     blocks = open_vectors(VectorSource(args.bank)).blocks()
     return np.concatenate([block.vectors for block in blocks])
+
+
+def read_ids(path: str | None) -> "list[int | str] | None":
+    """The ids in a file, one on a line; None without. Whole numbers are numbers."""
+    if path is None:
+        return None
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    words = (line.strip() for line in lines)
+    return [int(word) if word.isdecimal() else word for word in words if word]
 
 
 def read_folding(args: argparse.Namespace) -> "Folding | None":

@@ -11,7 +11,7 @@ from hf_latent_bridge.cli import inputs
 from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import GateReport, Translator
+    from hf_latent_bridge import GateReport, GradualReport, SharedSpace, Translator
     from hf_latent_bridge.latents import Array
 
 PARTS = ("queries", "corpus")
@@ -72,13 +72,11 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
             relevance=_relevance(args.relevance, None, None),
             **settings,
         )
-    args.source_vectors = args.target_vectors = args.precomputed = None
-    args.dataset, args.source_column = args.corpus, args.corpus_column
-    queries, corpus = (_items(args, part) for part in PARTS)
+    queries, corpus = _parts(args)
     return gate(
         translator,
         inputs.load_side(args, "source", translator.source_),
-        inputs.load_side(args, "target", translator.target_),
+        inputs.load_side(args, "target", translator.pair_spaces_[1]),
         queries=(queries.items, queries.items),
         corpus=(corpus.items, corpus.items),
         batch_size=args.batch_size,
@@ -87,6 +85,68 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
         slices=queries.slices,
         query_ids=queries.ids,
         **settings,
+    )
+
+
+def check_way(args: argparse.Namespace) -> None:
+    """Refuses options of `gate` that do not go together.
+
+    Raises:
+        ValueError: Says which.
+    """
+    named = args.old_view, args.new_view
+    if args.gradual and not all(named):
+        raise ValueError("--gradual needs --old-view and --new-view, two views of the shared space")
+    if any(named) and not args.gradual:
+        raise ValueError("--old-view and --new-view are for --gradual")
+    if args.gradual and (args.hubness or args.slice_column or args.translates != "corpus"):
+        raise ValueError("--hubness, --slice-column and --translates do not go with --gradual")
+
+
+def judge_gradual(args: argparse.Namespace, space: "SharedSpace") -> "GradualReport":
+    """Judges a shared index, encoded again little by little, on what the arguments name."""
+    from hf_latent_bridge import gate_gradual
+    from hf_latent_bridge.cli import inputs
+    from hf_latent_bridge.gating import both_latents
+
+    settings: dict[str, Any] = {
+        "old": args.old_view,
+        "new": args.new_view,
+        "k": args.k,
+        "pass_at": args.pass_at,
+        "warn_at": args.warn_at,
+        "seed": args.seed,
+    }
+    if has_vectors(args):
+        queries, corpus = (_vectors(args, part) for part in PARTS)
+        if queries[0] is None or corpus[0] is None:
+            raise ValueError(
+                "--gradual needs --queries-source-vectors and --corpus-source-vectors too, the "
+                "latents by the old encoder"
+            )
+        relevance = _relevance(args.relevance, None, None)
+        return gate_gradual(
+            space,
+            queries=(queries[0], queries[1]),
+            corpus=(corpus[0], corpus[1]),
+            relevance=relevance,
+            **settings,
+        )
+    asked, held = _parts(args)
+    views = [space.translator(name).source_ for name in (args.old_view, args.new_view)]
+    sides = [
+        inputs.load_side(args, side, view) for side, view in zip(inputs.SIDES, views, strict=True)
+    ]
+    encoded = both_latents(
+        (sides[0], sides[1]),
+        (views[0], views[1]),
+        [(part.items, part.items) for part in (asked, held)],
+        batch_size=args.batch_size,
+        progress=args.progress,
+    )
+    relevance = _relevance(args.relevance, asked.ids, held.ids)
+    return gate_gradual(
+        space, queries=encoded[0], corpus=encoded[1], relevance=relevance, **settings
     )
 
 
@@ -104,7 +164,7 @@ def check_reports(paths: Sequence[str]) -> None:
             raise FileNotFoundError(f"there is no folder {path.parent} for --report")
 
 
-def write_report(report: "GateReport", path: Path) -> None:
+def write_report(report: "GateReport | GradualReport", path: Path) -> None:
     """Writes a report in the format of its file's suffix."""
     from hf_latent_bridge.atomic import write_atomic
 
@@ -115,6 +175,13 @@ def write_report(report: "GateReport", path: Path) -> None:
     else:
         content = report.to_markdown()
     write_atomic(path, content.encode())
+
+
+def _parts(args: argparse.Namespace) -> tuple[Judged, Judged]:
+    """Queries and corpus, as items to encode."""
+    args.source_vectors = args.target_vectors = args.precomputed = None
+    args.dataset, args.source_column = args.corpus, args.corpus_column
+    return _items(args, "queries"), _items(args, "corpus")
 
 
 def _vectors(args: argparse.Namespace, part: str) -> "tuple[Array | None, Array]":

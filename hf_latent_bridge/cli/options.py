@@ -95,6 +95,11 @@ def add_fit(command: Command) -> None:
         "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
     )
     method.add_argument(
+        "--no-shared",
+        action="store_true",
+        help="with --objective counterpart: only maps into the target's own space, no shared one",
+    )
+    method.add_argument(
         "--decoder", metavar="REPO", help="head of the target for --objective classification"
     )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")
@@ -329,6 +334,13 @@ def add_translate(command: Command) -> None:
         "output",
         help="file to write, in the format of its suffix ({written}); - for JSON lines on stdout",
     )
+    command.add_argument(
+        "--side",
+        choices=("source", "target"),
+        default="source",
+        help="whose latents these are; target is for translators of type shared, by which both "
+        "sides move (default: source)",
+    )
     reading = command.add_argument_group("input")
     reading.add_argument(
         "--column",
@@ -429,6 +441,15 @@ def add_gate(command: Command) -> None:
                 metavar="FILE",
                 help=f"latents by the {side} encoder, in place of items ({{formats}})",
             )
+    gradual = command.add_argument_group("a shared index, encoded again little by little")
+    gradual.add_argument(
+        "--gradual",
+        action="store_true",
+        help="judge it at 0, 25, 50, 75 and 100 %% re-encoded items; --translator names a shared "
+        "space, the source is the old encoder and the target the new one",
+    )
+    for age in ("old", "new"):
+        gradual.add_argument(f"--{age}-view", metavar="NAME", help=f"view of the {age} encoder")
     judging = command.add_argument_group("judging")
     judging.add_argument(
         "--translates",
@@ -498,6 +519,16 @@ def add_migrate(command: Command) -> None:
         help="write the folded form, one or two coordinates wider; queries are folded too",
     )
     _add_bank(folding, "for --hubness csls")
+    gradual = command.add_argument_group("gradual")
+    gradual.add_argument(
+        "--gradual",
+        action="store_true",
+        help="move into a shared space, where old and new vectors meet in one index: --translator "
+        "names the repo of the space; then `re-encode` items when there is time",
+    )
+    gradual.add_argument(
+        "--view", metavar="NAME", help="the view of the space that the old vectors are of"
+    )
     way = command.add_argument_group("instead of moving").add_mutually_exclusive_group()
     way.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"
@@ -524,6 +555,36 @@ def add_migrate(command: Command) -> None:
         help="where it is noted which target a migration has made (default: "
         "latent-bridge/migrations in the folder HF_HOME)",
     )
+    running.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for one request to a store (default: 60)",
+    )
+
+
+def add_re_encode(command: Command) -> None:
+    """Options of `re-encode`."""
+    command.add_argument("target", help="URL of the collection that `migrate --gradual` has made")
+    command.add_argument("--space", required=True, metavar="REPO", help="its shared space")
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    command.add_argument("--view", required=True, metavar="NAME", help="view of the new encoder")
+    command.add_argument(
+        "--encoder", metavar="REPO", help="the encoder (default: the one that the space names)"
+    )
+    command.add_argument(
+        "--max-length", type=_positive, metavar="N", help="cut texts at so many tokens"
+    )
+    chosen = command.add_argument_group("which items")
+    chosen.add_argument(
+        "--field", default="text", help="field of the payload with the item (default: text)"
+    )
+    chosen.add_argument(
+        "--ids", metavar="FILE", help="only these rows, one id on a line, in this order"
+    )
+    chosen.add_argument("--max-rows", type=_positive, metavar="N", help="at most so many")
+    running = _add_running(command)
     running.add_argument(
         "--timeout",
         type=float,
