@@ -244,7 +244,9 @@ def _pair(given: tuple[Latents, Latents], what: str) -> tuple[Tensor, Tensor]:
     return old, new
 
 
-def _judge(steps: Sequence[GradualStep], new: str, limits: Thresholds) -> list[tuple[Verdict, str]]:
+def _judge(
+    steps: Sequence[GradualStep], new: str, limits: Thresholds, *, judged: bool
+) -> list[tuple[Verdict, str]]:
     asked = [step for step in steps if step.asks == new]
     found = [(*deciding(step.retention, judged=judged), step.share) for step in asked]
     score, worst, share = min(found, key=lambda each: each[1].mean)
