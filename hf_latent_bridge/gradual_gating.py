@@ -19,6 +19,7 @@ from hf_latent_bridge.gating import (
     as_matrix,
     bootstrap_draws,
     check_sizes,
+    deciding,
     first_k,
     markdown_table,
     retention_of,
@@ -175,11 +176,11 @@ def gate_gradual(
         corpus: Latents of the items by the old encoder (m, d_old) and by the new (m, d_new).
         shares: Which shares of re-encoded items to try, each from 0 to 1.
         relevance: For the number of a query the gains of relevant items by their number; without,
-            overlap with the new encoder's own ranking is measured.
+            what is found of the new encoder's own ranking.
         k: How many results count.
-        pass_at: The lower end of the 95 % interval must reach it at every share; None for 0.95, and
-            for 0.6 without judgements.
-        warn_at: The mean must reach it at every share; None for 0.9, and for 0.4 without.
+        pass_at: The lower end of the 95 % interval must reach it at every share; None for 0.95.
+        warn_at: The mean must reach it at every share; None for 0.9, and for 0.5 without
+            judgements.
         n_bootstrap: Draws of the queries for the intervals.
         seed: Seeds the draws, and the order in which items are encoded again.
 
@@ -223,13 +224,14 @@ def gate_gradual(
         for share, fresh in is_new.items()
         for name in (new, old)
     ]
-    reasons = sorted(_judge(steps, new, limits), key=lambda reason: -SEVERITY[reason[0]])
+    judged = relevance is not None
+    reasons = _judge(steps, new, limits, judged=judged)
+    reasons.sort(key=lambda reason: -SEVERITY[reason[0]])
     means = {
         name: {score: float(values.mean()) for score, values in scores[key].items()}
         for name, key in ((new, "native"), (old, "old"))
     }
     sizes = n, len(held[1])
-    judged = relevance is not None
     return GradualReport(reasons[0][0], reasons, steps, means, old, new, judged, k, *sizes, limits)
 
 
@@ -242,12 +244,12 @@ def _pair(given: tuple[Latents, Latents], what: str) -> tuple[Tensor, Tensor]:
     return old, new
 
 
-def _judge(steps: Sequence[GradualStep], new: str, limits: Thresholds) -> list[tuple[Verdict, str]]:
+def _judge(
+    steps: Sequence[GradualStep], new: str, limits: Thresholds, *, judged: bool
+) -> list[tuple[Verdict, str]]:
     asked = [step for step in steps if step.asks == new]
-    _, score, worst, share = min(
-        ((found.mean, name, found, step.share) for step in asked for name, found in _all(step)),
-        key=lambda each: each[0],
-    )
+    found = [(*deciding(step.retention, judged=judged), step.share) for step in asked]
+    score, worst, share = min(found, key=lambda each: each[1].mean)
     told = f"at worst, {share:.0%} encoded again, {score} is {shown_interval(worst)} of {new} alone"
     reasons: list[tuple[Verdict, str]] = []
     if worst.lower >= limits.passing:
@@ -266,10 +268,6 @@ def _judge(steps: Sequence[GradualStep], new: str, limits: Thresholds) -> list[t
     else:
         reasons.append(("pass", f"{told}: both are found alike"))
     return reasons
-
-
-def _all(step: GradualStep) -> list[tuple[str, Retention]]:
-    return list(step.retention.items())
 
 
 def _skew(step: GradualStep) -> float:

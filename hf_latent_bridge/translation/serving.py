@@ -26,7 +26,6 @@ from hf_latent_bridge.hubness import Metric, fold_queries
 from hf_latent_bridge.latents import as_tensor
 from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.translators.shared import SharedTranslator
 
 Way = Literal["items", "queries", "gradual"]
 
@@ -53,9 +52,7 @@ class Route:
 
 def route_to(translator: Translator) -> Route:
     """How the target encoder's queries reach translated items: as they are, unless both move."""
-    space = translator.pair_spaces_[1]
-    moves = isinstance(translator, SharedTranslator)
-    return Route(space, translator.target_translator_ if moves else None)
+    return Route(translator.pair_spaces_[1], translator.target_translator_)
 
 
 @dataclass(frozen=True)
