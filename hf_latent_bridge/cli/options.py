@@ -82,6 +82,12 @@ def add_fit(command: Command) -> None:
         help="parameter of the type, such as scaling=center; may be repeated",
     )
     method.add_argument(
+        "--remove-shift",
+        action="store_true",
+        help="for search alone: take the direction of the target's mean out of the map, so that a "
+        "store that ranks by plain cosine ranks as after centring",
+    )
+    method.add_argument(
         "--bank-size",
         type=_positive,
         default=0,
