@@ -13,6 +13,8 @@ from hf_latent_bridge.data.load import load_pairs as load_pairs
 from hf_latent_bridge.data.load import load_views as load_views
 from hf_latent_bridge.data.pairs import Pairs as Pairs
 from hf_latent_bridge.data.pairs import Views as Views
+from hf_latent_bridge.data.stored import load_matched_pairs as load_matched_pairs
+from hf_latent_bridge.data.stored import load_stored_pairs as load_stored_pairs
 from hf_latent_bridge.data.streams import StreamedPairs as StreamedPairs
 from hf_latent_bridge.data.streams import StreamedViews as StreamedViews
 from hf_latent_bridge.decoders.base import Decoder as Decoder

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_latent_bridge.cli import inputs, shared
+from hf_latent_bridge.cli import growing, inputs, shared
 
 if TYPE_CHECKING:
     from hf_latent_bridge import SharedSpace, Translator, TranslatorChoice
@@ -331,9 +331,12 @@ def evaluate(args: argparse.Namespace) -> Result:
         labels=labels,
         target_translator=searched,
     )
-    place = _write_results(translator, report.to_dict(), args)
+    kept = {name: translator.metrics_[name] for name in growing.KEPT if name in translator.metrics_}
+    found = report.to_dict() | kept
+    place = _write_results(translator, found, args)
     told = [f"saved in {where}" if kind == "saved" else where for kind, where in place.items()]
-    return report.to_dict() | place, "\n".join([str(report), *told])
+    curves = [growing.shown(curve) for curve in kept.values()]
+    return found | place, "\n".join([str(report), *curves, *told])
 
 
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
@@ -386,16 +389,23 @@ def fit(args: argparse.Namespace) -> Result:
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
     source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
-    anchors = inputs.choose(args, pairs, source)
-    translator = _fit(
-        given_type or inputs.read_choice(args, anchors), source, target, anchors, args
-    )
+    curve = None
+    if given_type is not None and args.until_retention is not None:
+        translator, curve = growing.fit_until(args, given_type, (source, target), pairs)
+    else:
+        anchors = inputs.choose(args, pairs, source)
+        queries = inputs.read_queries(args)
+        anchors = inputs.with_queries(args, anchors, queries, (source, target))
+        translator = _fit(
+            given_type or inputs.read_choice(args, anchors), source, target, anchors, args
+        )
     spaces = zip(inputs.SIDES, translator.pair_spaces_, strict=True)
     translator.record_spaces(*(replace(space, **given.get(side, {})) for side, space in spaces))
     if not Processes.current().is_first:
         return {}, ""
-    translator.save_pretrained(args.output)
-    text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
+    metrics = {} if curve is None else {"learning_curve": growing.kept(curve)}
+    translator.save_pretrained(args.output, metrics=metrics or None)
+    text = f"{translator}\nsaved in {args.output}\n{curve or translator.fit_summary_}"
     if translator.selection_ is not None:
         text += f"\n{translator.selection_}"
     if held_out is not None:
@@ -403,9 +413,10 @@ def fit(args: argparse.Namespace) -> Result:
         if (bank := translator.query_bank_) is not None:
             options |= {"hubness": "csls", "n_neighbors": min(10, len(bank))}
         report = evaluate(translator, source, target, held_out, **options)
-        translator.save_pretrained(args.output, metrics=report)
+        translator.save_pretrained(args.output, metrics=report.to_dict() | metrics)
         text += f"\n{report}"
-    return {"output": args.output, **describe(translator)}, text
+    facts = {"output": args.output, **describe(translator)}
+    return facts | ({} if curve is None else growing.facts(curve)), text
 
 
 def _fit(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_latent_bridge.cli import inputs
 from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from hf_latent_bridge.latents import Array
 
 PARTS = ("queries", "corpus")
-_LOADERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 # how encoders run where a command has no options for it
 _PLAIN_RUNNING: dict[str, Any] = {
@@ -69,7 +69,6 @@ def has_vectors(args: argparse.Namespace) -> bool:
 def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
     """Judges a translator on what the arguments name."""
     from hf_latent_bridge import gate, gate_latents
-    from hf_latent_bridge.cli import inputs
 
     settings: dict[str, Any] = {
         "translates": args.translates,
@@ -304,7 +303,7 @@ def _matrix(path: str) -> "Array":
 
 def _items(args: argparse.Namespace, part: str) -> Judged:
     name, split = getattr(args, part), getattr(args, f"{part}_split")
-    data = _load(name, split)
+    data = inputs.load_items(name, split)
     wanted = [getattr(args, f"{part}_column"), getattr(args, f"{part}_id_column")]
     wanted.append(args.slice_column if part == "queries" else None)
     for column in wanted:
@@ -316,21 +315,6 @@ def _items(args: argparse.Namespace, part: str) -> Judged:
         None if ids is None else [str(key) for key in ids],
         None if slices is None else [str(key) for key in slices],
     )
-
-
-def _load(name: str, split: str | None) -> Any:
-    from hf_latent_bridge.vectors.datasets import load_dataset
-
-    path = Path(name)
-    if not path.is_file():
-        return load_dataset(name, split)[0]
-    if path.suffix not in _LOADERS:
-        raise InvalidPairsError(f"items are read from {', '.join(_LOADERS)}, got {path.name}")
-    import datasets
-
-    kind = _LOADERS[path.suffix]
-    how = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
-    return datasets.load_dataset(kind, data_files=str(path), split="train", **how)
 
 
 def _relevance(

@@ -52,6 +52,7 @@ def add_fit(command: Command) -> None:
     for side in ("source", "target"):
         encoders.add_argument(
             f"--{side}",
+            f"--{side}-encoder",
             metavar="REPO",
             help=f"{side} encoder: repo id or folder; where its latents are given, any name, "
             "such as openai/text-embedding-3-small, or none",
@@ -193,6 +194,36 @@ def _add_choice(pairs: Group) -> None:
     )
     pairs.add_argument(
         "--deduplicate", action="store_true", help="leave out pairs that came before"
+    )
+    pairs.add_argument(
+        "--queries",
+        metavar="LOG",
+        help="further anchors: a file with a query a line, or a .jsonl, .csv or .parquet file; "
+        "both encoders encode each query once",
+    )
+    pairs.add_argument(
+        "--queries-column", metavar="COLUMN", help="with the queries (default: text)"
+    )
+    pairs.add_argument(
+        "--until-retention",
+        type=float,
+        metavar="SHARE",
+        help="fit on twice as many pairs each time, until the lower end of the 95 %% interval of "
+        "the gate's retention on held-out queries reaches it; exit code 3 or 4 if it never does",
+    )
+    pairs.add_argument(
+        "--held-out",
+        type=_positive,
+        default=1000,
+        metavar="N",
+        help="with --until-retention: pairs that are searched and not fitted on; half of them ask, "
+        "where there are no --queries (default: 1000, or a third of the pairs)",
+    )
+    pairs.add_argument(
+        "--translates",
+        choices=("corpus", "queries"),
+        help="with --until-retention: which side will be translated (default: corpus; queries with "
+        "--target-vectors and --text-field)",
     )
     pairs.add_argument(
         "--evaluate-split",
@@ -674,9 +705,21 @@ def _add_pairs(command: Command, sample: str) -> Group:
         pairs.add_argument(
             f"--{side}-vectors",
             metavar="FILE",
-            help=f"{side} latents, in place of a dataset to encode: a file or a folder of numbered "
-            "files ({formats}), or a Hub dataset with its --split",
+            help=f"{side} latents, in place of a dataset to encode: a store ({{stores}}), a file "
+            "or a folder of numbered files ({formats}), or a Hub dataset with its --split",
         )
+    pairs.add_argument(
+        "--text-field",
+        metavar="FIELD",
+        help="with one side's vectors: the field or column beside them with the texts, which the "
+        "other side's encoder encodes, as far as they are sampled",
+    )
+    pairs.add_argument(
+        "--id-field",
+        metavar="FIELD",
+        help="with both sides' vectors: pair the rows that have the same id in this field, in any "
+        "order (default: row by row)",
+    )
     for flag, whose in (("", "both sides"), ("source-", "source"), ("target-", "target")):
         pairs.add_argument(
             f"--{flag}scale",
