@@ -70,6 +70,12 @@ from hf_latent_bridge.stitching import stitch as stitch
 from hf_latent_bridge.stitching import zero_shot as zero_shot
 from hf_latent_bridge.translation import TranslatedFile as TranslatedFile
 from hf_latent_bridge.translation import translate_file as translate_file
+from hf_latent_bridge.translation.directions import DirectionReport as DirectionReport
+from hf_latent_bridge.translation.directions import QueriesOnly as QueriesOnly
+from hf_latent_bridge.translation.directions import compare_directions as compare_directions
+from hf_latent_bridge.translation.directions import serve_queries as serve_queries
+from hf_latent_bridge.translation.dual import DualSearch as DualSearch
+from hf_latent_bridge.translation.dual import Hit as Hit
 from hf_latent_bridge.translation.folding import Folding as Folding
 from hf_latent_bridge.translation.gradual import ReEncoded as ReEncoded
 from hf_latent_bridge.translation.gradual import migrate_gradually as migrate_gradually

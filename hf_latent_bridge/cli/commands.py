@@ -93,7 +93,9 @@ def gate(args: argparse.Namespace) -> Result:
 def migrate(args: argparse.Namespace) -> Result:
     """Moves the vectors of a store, says what that would be, or undoes it."""
     import hf_latent_bridge as bridge
+    from hf_latent_bridge.cli import judged
 
+    judged.check_migration(args)
     if args.rollback:
         done = bridge.roll_back_migration(
             args.source, args.target, state_dir=args.state_dir, timeout=args.timeout
@@ -103,8 +105,8 @@ def migrate(args: argparse.Namespace) -> Result:
         raise ValueError("--translator is needed: the repo or folder of a fitted translator")
     if args.gradual:
         return _migrate_gradually(args)
-    if args.view is not None:
-        raise ValueError("--view is for --gradual, the view that the old vectors are of")
+    if args.queries_only:
+        return _serve_queries(args)
     translator = bridge.AutoTranslator.from_pretrained(
         args.translator, device="cpu", **_where(args)
     )
@@ -144,10 +146,6 @@ def _migrate_gradually(args: argparse.Namespace) -> Result:
     """Moves the vectors of a store into a shared space."""
     from hf_latent_bridge import SharedSpace, migrate_gradually
 
-    if args.view is None:
-        raise ValueError("--gradual needs --view, the view of the space that the vectors are of")
-    if args.dry_run or args.hubness:
-        raise ValueError("--dry-run and --hubness are for a plain migration, not for --gradual")
     space = SharedSpace.from_pretrained(args.translator, device="cpu", **_where(args))
     moved = migrate_gradually(
         space,
@@ -162,6 +160,23 @@ def _migrate_gradually(args: argparse.Namespace) -> Result:
         progress=args.progress,
     )
     return moved.to_dict(), str(moved)
+
+
+def _serve_queries(args: argparse.Namespace) -> Result:
+    """Leaves the store as it is, and records how its vectors are asked."""
+    from hf_latent_bridge import AutoTranslator, serve_queries
+    from hf_latent_bridge.cli import judged
+
+    judged.check_reports(args.report, (".md", ".json"))
+    into_old = AutoTranslator.from_pretrained(args.translator, device="cpu", **_where(args))
+    quality = judged.compare(args, into_old)
+    served = serve_queries(
+        into_old, args.source, args.serve_dir, quality=quality, timeout=args.timeout
+    )
+    if quality is not None:
+        for path in args.report:
+            judged.write_report(quality, Path(path))
+    return served.to_dict(), str(served)
 
 
 def re_encode(args: argparse.Namespace) -> Result:

@@ -11,10 +11,26 @@ from hf_latent_bridge.cli import inputs
 from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import GateReport, GradualReport, SharedSpace, Translator
+    from hf_latent_bridge import (
+        DirectionReport,
+        GateReport,
+        GradualReport,
+        SharedSpace,
+        Translator,
+    )
     from hf_latent_bridge.latents import Array
 
 PARTS = ("queries", "corpus")
+
+# how encoders run where a command has no options for it
+_PLAIN_RUNNING: dict[str, Any] = {
+    "device": None,
+    "autocast": None,
+    "compile": False,
+    "no_cache": False,
+    "cache_dir": None,
+    "slice_column": None,
+}
 
 
 @dataclass(frozen=True)
@@ -148,7 +164,89 @@ def judge_gradual(args: argparse.Namespace, space: "SharedSpace") -> "GradualRep
     )
 
 
-def check_reports(paths: Sequence[str]) -> None:
+def check_migration(args: argparse.Namespace) -> None:
+    """Refuses options of `migrate` that do not go together.
+
+    Raises:
+        ValueError: Says which.
+    """
+    judging = [f"{part}{how}" for part in PARTS for how in ("", "_old_vectors", "_new_vectors")]
+    given = [name for name in (*judging, "into_new", "relevance") if getattr(args, name)]
+    if args.queries_only:
+        others = ("target", "gradual", "hubness", "alias", "dry_run", "rollback")
+        wrong = [name for name in others if getattr(args, name)]
+        if wrong or not args.serve_dir:
+            raise ValueError(
+                "--queries-only takes the URL of the old vectors, --translator and --serve-dir"
+                + (f", not {_flags(wrong)}" if wrong else "")
+            )
+        return
+    if given or args.report:
+        raise ValueError(f"{_flags(given or ['report'])}: only with --queries-only")
+    if args.target is None:
+        raise ValueError("a target is needed, the URL of the new vectors")
+    if args.gradual and args.view is None and not args.rollback:
+        raise ValueError("--gradual needs --view, the view of the space that the vectors are of")
+    if args.gradual and (args.dry_run or args.hubness):
+        raise ValueError("--dry-run and --hubness are for a plain migration, not for --gradual")
+    if args.view is not None and not args.gradual:
+        raise ValueError("--view is for --gradual, the view that the old vectors are of")
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionReport | None":
+    """Measures both directions on what the arguments name; None where they name nothing.
+
+    Raises:
+        ValueError: Only a part of what is needed is named.
+    """
+    from hf_latent_bridge import AutoTranslator, compare_directions
+    from hf_latent_bridge.cli import inputs
+    from hf_latent_bridge.gating import both_latents
+
+    files = {(p, age): getattr(args, f"{p}_{age}_vectors") for p in PARTS for age in ("old", "new")}
+    items = [getattr(args, part) for part in PARTS]
+    if not any(files.values()) and not any(items):
+        return None
+    if args.into_new is None or not (all(files.values()) or all(items)):
+        raise ValueError(
+            "to measure both ways, --into-new is needed and either --queries and --corpus or all "
+            f"four of {_flags([f'{p}_{age}_vectors' for p, age in files])}"
+        )
+    into_new = AutoTranslator.from_pretrained(args.into_new, device="cpu")
+    settings = {"k": args.k, "seed": args.seed}
+    if all(files.values()):
+        queries, corpus = (
+            (_matrix(files[part, "old"]), _matrix(files[part, "new"])) for part in PARTS
+        )
+        relevance = _relevance(args.relevance, None, None)
+        return compare_directions(
+            into_new, into_old, queries=queries, corpus=corpus, relevance=relevance, **settings
+        )
+    vars(args).update(_PLAIN_RUNNING)
+    asked, held = _parts(args)
+    spaces = into_new.pair_spaces_
+    sides = [
+        inputs.load_side(args, s, space) for s, space in zip(inputs.SIDES, spaces, strict=True)
+    ]
+    encoded = both_latents(
+        (sides[0], sides[1]),
+        spaces,
+        [(part.items, part.items) for part in (asked, held)],
+        progress=args.progress,
+    )
+    relevance = _relevance(args.relevance, asked.ids, held.ids)
+    return compare_directions(
+        into_new, into_old, queries=encoded[0], corpus=encoded[1], relevance=relevance, **settings
+    )
+
+
+def check_reports(
+    paths: Sequence[str], suffixes: Sequence[str] = (".md", ".json", ".html")
+) -> None:
     """Refuses reports that are not written, before anything is encoded.
 
     Raises:
@@ -156,17 +254,19 @@ def check_reports(paths: Sequence[str]) -> None:
         FileNotFoundError: No such folder.
     """
     for path in map(Path, paths):
-        if path.suffix not in (".md", ".json", ".html"):
-            raise ValueError(f"--report must end in .md, .json or .html, got {path.name}")
+        if path.suffix not in suffixes:
+            known = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+            raise ValueError(f"--report must end in {known}, got {path.name}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {path.parent} for --report")
 
 
-def write_report(report: "GateReport | GradualReport", path: Path) -> None:
+def write_report(report: "GateReport | GradualReport | DirectionReport", path: Path) -> None:
     """Writes a report in the format of its file's suffix."""
+    from hf_latent_bridge import DirectionReport
     from hf_latent_bridge.atomic import write_atomic
 
-    if path.suffix == ".html":
+    if path.suffix == ".html" and not isinstance(report, DirectionReport):
         content = report.to_html()
     elif path.suffix == ".json":
         content = json.dumps(report.to_dict(), indent=2) + "\n"

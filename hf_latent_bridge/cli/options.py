@@ -504,7 +504,9 @@ def add_migrate(command: Command) -> None:
     """Options of `migrate`."""
     command.add_argument("source", help="URL of the old vectors ({stores})")
     command.add_argument(
-        "target", help="URL of the new ones: another collection, or ?vector=NEW in the same one"
+        "target",
+        nargs="?",
+        help="URL of the new ones: another collection, or ?vector=NEW in the same one",
     )
     command.add_argument("--translator", metavar="REPO", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
@@ -535,6 +537,7 @@ def add_migrate(command: Command) -> None:
     gradual.add_argument(
         "--view", metavar="NAME", help="the view of the space that the old vectors are of"
     )
+    _add_queries_only(command)
     way = command.add_argument_group("instead of moving").add_mutually_exclusive_group()
     way.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"
@@ -567,6 +570,47 @@ def add_migrate(command: Command) -> None:
         default=60.0,
         metavar="SECONDS",
         help="for one request to a store (default: 60)",
+    )
+
+
+def _add_queries_only(command: Command) -> None:
+    group = command.add_argument_group(
+        "queries only: the store stays as it is, and each query of the new model is translated"
+    )
+    group.add_argument(
+        "--queries-only",
+        action="store_true",
+        help="--translator leads from the new model to the stored vectors, and --serve-dir gets "
+        "what serving code loads; no target",
+    )
+    group.add_argument(
+        "--into-new",
+        metavar="REPO",
+        help="the translator that would move the items, to measure both ways on --queries and "
+        "--corpus",
+    )
+    for part in ("queries", "corpus"):
+        group.add_argument(
+            f"--{part}", metavar="DATA", help="items that both encoders encode, as for `gate`"
+        )
+        group.add_argument(f"--{part}-split", metavar="SPLIT", help="split of a Hub dataset")
+        group.add_argument(f"--{part}-column", default="text", metavar="COLUMN", help="(text)")
+        group.add_argument(f"--{part}-id-column", metavar="COLUMN", help="ids for --relevance")
+        for age in ("old", "new"):
+            group.add_argument(
+                f"--{part}-{age}-vectors",
+                metavar="FILE",
+                help=f"latents by the {age} encoder, in place of items",
+            )
+    group.add_argument("--relevance", metavar="FILE", help="judgements, as for `gate`")
+    group.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
+    group.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    group.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write what was measured here too, as .md or .json; may be repeated",
     )
 
 
