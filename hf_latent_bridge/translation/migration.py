@@ -218,7 +218,7 @@ class MigrationJob:
         before = _alias_before(self.old, self.new, self.alias, self.notes)
         resumed = _prepare(self.conversion, self.old, self.new, self.notes)
         move = Move(self.conversion, self.old, self.new, size=batch_size, progress=progress)
-        written = 0 if resumed else move.all()
+        written = move.rest() if resumed else move.all()
         settled = move.settle()
         removed = move.remove_deleted()
         rows = _count(self.conversion, self.old, self.new)
