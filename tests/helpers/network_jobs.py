@@ -38,6 +38,7 @@ from hf_latent_bridge.hub.published import push_results
 
 TOKEN = "hf_alice"
 PATIENCE = 60  # seconds after which a job counts as endless
+SILENT = ("silence", "silence after acting", "drip")  # faults that a job waits for in vain
 _numbers = itertools.count(1)
 
 
@@ -275,15 +276,13 @@ def patience(seconds: float) -> Iterator[None]:
         constants.HF_HUB_DOWNLOAD_TIMEOUT = usual
 
 
-def attempt(
-    name: str, proxy: FaultyProxy, k: int, fault: str, times: int = 1, timeout: float = 0.25
-) -> Tried:
+def attempt(name: str, proxy: FaultyProxy, k: int, fault: str, times: int = 1) -> Tried:
     """Does a job while the proxy spoils its k-th request and the `times` - 1 after it."""
     job = JOBS[name]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         what = job.prepare(Path(folder))
         proxy.spoil(k, FAULTS[fault], times)
-        with through(proxy), patience(timeout):
+        with through(proxy), patience(0.1 if fault in SILENT else 10):
             result, tried = _bounded(job, what)
         tried.requests = len(proxy.seen)
         proxy.spoil()
