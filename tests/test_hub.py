@@ -16,9 +16,10 @@ import pytest
 import torch
 from huggingface_hub import get_session, hf_hub_download
 from huggingface_hub.errors import RevisionNotFoundError
-from processes import Process, finished
+from processes import finished
 from safetensors.torch import save as to_safetensors
 from stuck_server import COMMIT, StuckServer, answer
+from warm import Warm
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -1183,16 +1184,16 @@ class TestSaving:
             for _ in range(8):
                 one.save_pretrained(sys.argv[2])
         """
-        command = [sys.executable, "-c", textwrap.dedent(code).strip()]
-        runs = [Process([*command, s, str(tmp_path / "both")]) for s in ("1", "-1")]
-        outcomes = set()
-        while any(run.poll() is None for run in runs):
-            outcomes.add(outcome(tmp_path / "both"))
-        outcomes.add(outcome(tmp_path / "both"))
-        assert [run.returncode for run in runs] == [0, 0]
+        words = "-c", textwrap.dedent(code)
+        folder, outcomes = tmp_path / "both", set()
+        with Warm(*words, 1, folder) as one, Warm(*words, -1, folder) as other:
+            while one.poll() is None or other.poll() is None:
+                outcomes.add(outcome(folder))
+            outcomes.add(outcome(folder))
+        assert (one.returncode, other.returncode) == (0, 0)
         assert outcomes <= {"nothing yet", "1", "-1"}
         assert outcomes & {"1", "-1"}
-        assert len(list((tmp_path / "both").iterdir())) == 3
+        assert len(list(folder.iterdir())) == 3
 
 
 def outcome(folder):
