@@ -120,7 +120,9 @@ def solve_least_squares(
 
 def solve_l_ortho(problem: Problem) -> Solution:
     """Flattens the singular values of `linear` to one: the paper's `l-ortho`, U Vᵀ of W."""
-    return RidgePath.of(problem).spectrum(0.0).solution(0.0)
+    path = RidgePath.of(problem)
+    w, rank = rotation(path.weight(0.0), problem.eps, most=path.rank)
+    return problem.solution(w, rank, min(w.shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,9 +277,7 @@ def solve_ortho(problem: Problem, *, scale: bool | Literal["columns"] = False) -
     Raises:
         SolverError: With `scale`, when all source latents are equal.
     """
-    u, s, vh = svd(problem.k)
-    keep = _rank(s, problem.eps, max(problem.k.shape))
-    w = u[:, :keep] @ vh[:keep]
+    w, keep = rotation(problem.k, problem.eps)
     if scale == "columns":
         spread = (w * (problem.c @ w)).sum(0)
         w = w * torch.where(spread > 0, (w * problem.k).sum(0) / spread, 0.0)
@@ -285,8 +285,71 @@ def solve_ortho(problem: Problem, *, scale: bool | Literal["columns"] = False) -
         spread = problem.c.trace()
         if spread <= 0:
             raise SolverError("scale=True needs source latents that vary, got none that do")
-        w = w * (s.sum() / spread)
+        w = w * ((w * problem.k).sum() / spread)
     return problem.solution(w, keep, min(w.shape))
+
+
+def rotation(
+    matrix: Float[Tensor, "a b"], eps: float, *, most: int | None = None
+) -> tuple[Float[Tensor, "a b"], int]:
+    """U Vᵀ of the singular vectors whose values stand above rounding, and their number.
+
+    Args:
+        matrix: (a, b).
+        eps: Relative precision of its entries.
+        most: Largest number of them; None for any.
+    """
+    most = min(matrix.shape) if most is None else most
+    found = _polar(matrix, eps) if min(matrix.shape) >= _POLAR_FROM else None
+    if found is not None and found[1] <= most:
+        return found
+    u, s, vh = svd(matrix)
+    keep = min(_rank(s, eps, max(matrix.shape)), most)
+    return u[:, :keep] @ vh[:keep], keep
+
+
+_POLAR_FROM = 256  # a smaller SVD takes no longer than the iteration
+_STRETCH = 2.7  # at 3 small values would grow fastest, but those near 1 would shrink to nothing
+_MARGIN = 16.0  # how far above rounding values must be for the iteration to be sure of them
+
+
+def _polar(matrix: Float[Tensor, "a b"], eps: float) -> tuple[Tensor, int] | None:
+    """`rotation` by products alone; None where values stand too near to rounding to be told apart.
+
+    The scaled Newton-Schulz iteration (Björck & Bowie 1971; Chen & Chow 2014) takes all singular
+    values from `low` to the largest to 1. Values of rounding end below 1 / _MARGIN, and purifying
+    the Gram matrix (McWeeny 1960) takes their squares to 0.
+    """
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    largest = float(tall.abs().max())
+    if not 0 < largest < float("inf"):
+        return None
+    x = tall / largest
+    gram = x.mT @ x
+    top = float(torch.linalg.matrix_norm(gram @ gram)) ** 0.25  # no singular value is larger
+    x, gram = x / top, gram / top**2
+    low = _MARGIN * eps * max(matrix.shape) ** 0.5
+    while 1 - low > 1e-8:
+        square = min(_STRETCH, 3 / (1 + low + low * low))
+        x, gram = _newton_schulz(x, gram, square)
+        low = square**0.5 * min(low * (3 - square * low * low), 3 - square) / 2
+    x, gram = _newton_schulz(x, gram, 1.0)
+    for _ in range(3):
+        twice = gram @ gram
+        gram = 3 * twice - 2 * gram @ twice
+    w = x @ gram
+    left = float((w.mT @ w - gram).abs().max())
+    if left > 1e-12:
+        return None
+    return w if tall is matrix else w.mT, round(float(gram.trace()))
+
+
+def _newton_schulz(x: Tensor, gram: Tensor, square: float) -> tuple[Tensor, Tensor]:
+    """One step for singular values of x times the root of `square`; and the new Gram matrix."""
+    step = gram * (-0.5 * square**1.5)
+    step.diagonal().add_(1.5 * square**0.5)
+    x = x @ step
+    return x, x.mT @ x
 
 
 def svd(matrix: Float[Tensor, "a b"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ from hf_latent_bridge import (
 from hf_latent_bridge.cli import main
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.gating import first_k, overlap, ranking_scores
+from hf_latent_bridge.hubness import csls_scores, neighbor_similarity
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
@@ -126,6 +127,34 @@ def test_a_translator_that_is_not_needed_fails():
     report = gate_latents(translator, queries=(None, queries), corpus=(items, nearly))
     assert report.verdict == "fail"
     assert any("adds nothing" in text for _, text in report.reasons)
+
+
+def test_the_folded_search_is_judged_beside_the_one_without(world):
+    translator = world.fitted()
+    translator.keep_bank(world.anchors[0])
+    given = {"queries": world.queries, "corpus": world.corpus, "relevance": world.relevance}
+    report = gate_latents(translator, hubness="csls", **given)
+    assert {"translated", "unfolded"} <= report.systems.keys()
+    assert report.settings["hubness"] == "csls"
+    assert "is translated and folded, which corrects for hubs" in report.to_markdown()
+    assert "corrects for hubs" in report.to_html()
+    plain = gate_latents(translator, **given)
+    assert report.systems["unfolded"] == plain.systems["translated"]
+    items = translator.transform(world.corpus[0])
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (world.queries[1], items)]
+    similarity = neighbor_similarity(items, translator.query_bank_.cpu())
+    best = np.argsort(-csls_scores(unit[0] @ unit[1].T, similarity), axis=1)[:, :10]
+    recall = np.mean([query in found for query, found in enumerate(best)])
+    assert report.systems["translated"]["recall@10"] == pytest.approx(recall)
+
+
+def test_a_store_whose_queries_are_translated_is_not_folded(world):
+    reverse = world.fitted(reverse=True).keep_bank(world.anchors[1])
+    swapped = {"queries": world.queries[::-1], "corpus": world.corpus[::-1]}
+    with pytest.raises(ValueError, match="leave hubness out"):
+        gate_latents(reverse, translates="queries", hubness="csls", **swapped)
+    with pytest.raises(ValueError, match="keeps none"):
+        gate_latents(world.fitted(), hubness="csls", queries=world.queries, corpus=world.corpus)
 
 
 def test_few_queries_only_warn(world):

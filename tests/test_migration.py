@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -29,7 +30,8 @@ from hf_latent_bridge.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from hf_latent_bridge.translation.migration import Journal
+from hf_latent_bridge.hubness import fold_items
+from hf_latent_bridge.translation.journal import Journal
 from hf_latent_bridge.vectors.stores.base import Layout, Records
 from hf_latent_bridge.vectors.stores.registry import open_collection
 from hf_latent_bridge.vectors.stores.url import parse_url
@@ -52,6 +54,10 @@ def translator():
 @pytest.fixture
 def url(tmp_path):
     return filled(f"qdrant:{tmp_path}/db/docs", rows(25))
+
+
+def cosine(a, b):
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
 def named(url, vectors, records):
@@ -150,6 +156,48 @@ def test_an_alias_of_something_else_is_not_taken(url, translator, state):
         assert not target.exists()
 
 
+# Folded, for a store that corrects for hubs ----------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+def test_the_folded_form_is_written_for_the_metric_of_the_store(
+    tmp_path, translator, state, metric
+):
+    url = filled(f"qdrant:{tmp_path}/db/docs", rows(25), metric)
+    bank = rows(30, 6, seed=4).vectors
+    moved = migrate(translator, url, f"{url}-new", hubness="csls", bank=bank, state_dir=state)
+    assert moved.checked == 25
+    wanted = fold_items(translator.transform(rows(25).vectors), bank, metric=metric)
+    found = content(f"{url}-new")
+    with open_collection(f"{url}-new") as new:
+        assert new.layout().dim == wanted.shape[1] == (7 if metric == "dot" else 8)
+    for i in range(25):
+        assert cosine(found[i][0], wanted[i]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_run_with_another_folding_does_not_go_on(url, translator, state):
+    translator.keep_bank(rows(30, seed=4).vectors)
+    migrate(translator, url, f"{url}-new", hubness="csls", state_dir=state)
+    with pytest.raises(CheckpointError, match="another folding"):
+        migrate(translator, url, f"{url}-new", state_dir=state)
+    with pytest.raises(CheckpointError, match="another folding"):
+        migrate(translator, url, f"{url}-new", hubness="csls", n_neighbors=5, state_dir=state)
+
+
+def test_folding_needs_a_bank_of_queries_that_fits(url, translator, state):
+    for bank, error, wanted in (
+        (None, ValueError, "the translator keeps none"),
+        (rows(30, 5).vectors, InvalidLatentsError, "got 6 and 5"),
+        (rows(3, 6).vectors, ValueError, "n_neighbors must be from 1 to 3"),
+    ):
+        with pytest.raises(error, match=wanted):
+            migrate(translator, url, f"{url}-new", hubness="csls", bank=bank, state_dir=state)
+    with pytest.raises(ValueError, match="--hubness csls"):
+        migrate(translator, url, f"{url}-new", bank=rows(30, 6).vectors, state_dir=state)
+    with open_collection(f"{url}-new") as target:
+        assert not target.exists()
+
+
 # Before, in between and after a kill --------------------------------------------------------
 
 
@@ -210,12 +258,56 @@ def test_a_migration_with_another_translator_does_not_go_on(url, translator, sta
         migrate(other, url, f"{url}-new", state_dir=state)
 
 
-def test_a_row_changed_behind_its_back_is_noticed(url, translator, state):
+def test_a_vector_or_payload_that_was_replaced_is_written_again(url, translator, state):
     migrate(translator, url, f"{url}-new", state_dir=state)
     with open_collection(url) as collection:
         collection.write(rows(1, seed=7, first=3))
-    with pytest.raises(StoreError, match="row 3 is not the translation"):
-        migrate(translator, url, f"{url}-new", state_dir=state)
+        other = rows(25)
+        collection.write(Records([9], other.vectors[9:10], [{"text": "another"}]))
+    moved = migrate(translator, url, f"{url}-new", state_dir=state)
+    assert (moved.written, moved.replaced, moved.checked) == (0, 2, 25)
+    assert "2 had changed in the source" in str(moved)
+    found, wanted = content(f"{url}-new"), translator.transform(rows(1, seed=7).vectors)[0]
+    assert cosine(found[3][0], wanted) == pytest.approx(1, abs=1e-6)
+    assert found[9][1] == {"text": "another"}
+
+
+def test_a_row_that_is_replaced_while_the_others_are_moved_is_found(url, translator, state):
+    def replaced_meanwhile():
+        while not replaced.is_set():
+            with open_collection(f"{url}-new") as new:
+                if new.exists() and new.count() >= 5:
+                    with open_collection(url) as old:
+                        old.write(rows(1, seed=7, first=0))
+                    replaced.set()
+            time.sleep(0.001)
+            if time.monotonic() > limit:
+                return
+
+    replaced, limit = threading.Event(), time.monotonic() + PATIENCE
+    with open_collection(url):  # one connection for both threads
+        other = threading.Thread(target=replaced_meanwhile)
+        other.start()
+        migrate(translator, url, f"{url}-new", batch_size=1, state_dir=state)
+        other.join(PATIENCE)
+    assert replaced.is_set()
+    migrate(translator, url, f"{url}-new", state_dir=state)  # where it came after the last pass
+    wanted = translator.transform(content(url)[0][0])
+    assert cosine(content(f"{url}-new")[0][0], wanted) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_flipped_bit_in_the_journal_is_noticed(url, translator, state):
+    migrate(translator, url, f"{url}-new", state_dir=state)
+    (journal,) = state.glob("*.json")
+    whole = journal.read_bytes()
+    for bit in np.random.default_rng(0).integers(len(whole) * 8, size=20).tolist():
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        journal.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"delete .*docs-new"):
+            migrate(translator, url, f"{url}-new", state_dir=state)
+    journal.write_bytes(whole)
+    assert migrate(translator, url, f"{url}-new", state_dir=state).written == 0
 
 
 # Bad input --------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from hf_latent_bridge.solvers import (
     SCALINGS,
     Problem,
     RidgePath,
+    rotation,
     solve_l_ortho,
     solve_least_squares,
     solve_ortho,
@@ -271,6 +272,38 @@ def test_standard_scaling_makes_the_units_of_a_column_irrelevant():
     units = np.array([1.0, 100.0, 0.01, 3.0, 1.0])
     plain = OrthoTranslator().fit(x, y).transform(x)
     np.testing.assert_allclose(OrthoTranslator().fit(x * units, y).transform(x * units), plain)
+
+
+def with_values(d_x, d_y, values):
+    """A matrix with given singular values, and its singular vectors."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(d_x, d_y, dtype=torch.float64, generator=generator)
+    u, _, vh = torch.linalg.svd(a, full_matrices=False)
+    return u * values @ vh, u, vh
+
+
+@pytest.mark.parametrize(("d_x", "d_y"), [(260, 300), (300, 260), (256, 256)])
+@pytest.mark.parametrize("eps", [1.2e-7, 2.2e-16])
+@pytest.mark.parametrize("rank", [256, 250])
+def test_a_wide_rotation_without_an_svd_is_that_of_the_svd(monkeypatch, d_x, d_y, eps, rank):
+    values = torch.logspace(2, -1, min(d_x, d_y), dtype=torch.float64)
+    values[rank:] *= eps / 100
+    k, u, vh = with_values(d_x, d_y, values)
+    monkeypatch.delattr(torch.linalg, "svd")
+    found, kept = rotation(k, eps)
+    assert kept == (rank if rank == 250 else int((values > values[0] * eps * 16).sum()))
+    torch.testing.assert_close(found, u[:, :kept] @ vh[:kept], atol=1e-11, rtol=0)
+
+
+def test_values_near_rounding_are_told_apart_by_an_svd():
+    limit = 1.2e-7 * 300**0.5
+    values = torch.logspace(0, -3, 260, dtype=torch.float64)
+    values[-4:] = torch.tensor([4, 2, 0.9, 0.1]) * limit
+    k, u, vh = with_values(260, 300, values)
+    found, kept = rotation(k, 1.2e-7)
+    assert kept == 258
+    torch.testing.assert_close(found, u[:, :258] @ vh[:258], atol=1e-9, rtol=0)
+    assert not rotation(torch.zeros(260, 300, dtype=torch.float64), 1.2e-7)[0].any()
 
 
 def test_an_svd_that_does_not_converge_is_tried_again_by_qr_iteration(monkeypatch):

@@ -1,32 +1,25 @@
 """migrate: a store's vectors translated into a new collection beside the old one, and switched."""
 
 import contextlib
-import hashlib
 import json
-import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge._version import __version__
-from hf_latent_bridge.atomic import locked, write_atomic
-from hf_latent_bridge.data.items import Array
-from hf_latent_bridge.encoders.cache import default_cache_dir
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreError
-from hf_latent_bridge.files import read_config
-from hf_latent_bridge.translation.job import describe_translator
-from hf_latent_bridge.translation.pipeline import progress_bar
+from hf_latent_bridge.hubness import Hubness
+from hf_latent_bridge.latents import Latents
+from hf_latent_bridge.translation.journal import Journal
+from hf_latent_bridge.translation.moving import VIEW, Conversion, Move, convert
+from hf_latent_bridge.translation.serving import Route, Serving, route_to
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, open_collection
 
-_PASSES = 10
-_CHECKED = 256
-_CLOSE = 1e-3  # relative error of what a store gives back; float16 keeps 5e-4
 _CHARACTERS_PER_TOKEN = 4
 
 
@@ -37,10 +30,11 @@ class Migration:
     Attributes:
         source: URL of the old vectors, which are untouched.
         target: URL of the new ones.
-        rows: How many rows the target holds, as many as the source.
+        rows: How many rows the target holds.
         written: Rows that this run has translated and written; fewer where a run was resumed.
+        replaced: Rows that were written again, for the source's vector or payload had changed.
         removed: Rows that had been deleted from the source meanwhile.
-        checked: Rows read back and compared with their translation.
+        checked: Rows read back and compared with their translation: all of the source.
         alias: The alias that now names the target's collection.
         seconds: Time of this run.
     """
@@ -49,6 +43,7 @@ class Migration:
     target: str
     rows: int
     written: int
+    replaced: int
     removed: int
     checked: int
     alias: str | None
@@ -65,6 +60,8 @@ class Migration:
             f"{self.written:,} written now in {self.seconds:,.1f} s{rate}; "
             f"{self.checked:,} read back and compared",
         ]
+        if self.replaced:
+            lines.append(f"{self.replaced:,} had changed in the source, and were written again")
         if self.removed:
             lines.append(f"{self.removed:,} had been deleted from the source, and were removed")
         if self.alias:
@@ -121,7 +118,11 @@ def migrate(
     source: str,
     target: str,
     *,
+    hubness: Hubness | None = None,
+    bank: Latents | None = None,
+    n_neighbors: int = 10,
     alias: str | None = None,
+    serve_dir: str | Path | None = None,
     batch_size: int = 1000,
     state_dir: str | Path | None = None,
     timeout: float = TIMEOUT,
@@ -130,18 +131,26 @@ def migrate(
     """Translates all vectors of a store into a new collection, named vector or column.
 
     Ids and payloads are copied; the old vectors stay. A run that was killed goes on when it is
-    started again: what counts is which rows the target holds. Rows that were added or deleted
-    while it ran are found; a row whose vector was replaced meanwhile is not, so stop updates or
-    run it at a quiet time. At the end the numbers of rows are compared, and some rows are read
-    back; only then is an alias switched, in one step.
+    started again: what counts is which rows the target holds. When all rows are moved, source and
+    target are read again and compared row by row: rows that were added, replaced or deleted
+    meanwhile are put right, until a pass finds none. That costs one more read of both. Then an
+    alias is switched, in one step.
 
     Args:
         translator: A fitted translator from the space of the old vectors.
         source: URL of the old vectors, such as `qdrant:./folder/docs`.
         target: URL of the new ones, in a store that is written: another collection, or another
             `?vector=` of the same one.
+        hubness: "csls" if items that come up for all kinds of queries are to be taken down: the
+            vectors are written in the folded form, one or two coordinates wider, and queries must
+            be folded too (`TranslatedEncoder`, `translate --fold queries`). None for not.
+        bank: For "csls": target latents of queries like those to come, (m, d_target); None for
+            those that the translator keeps.
+        n_neighbors: For "csls": how many of the bank's nearest count.
         alias: A name of the store's own by which the collection is searched, and which is to name
             the new one.
+        serve_dir: Folder where it is written how queries reach the new vectors, with the
+            translator, for `TranslatedEncoder.from_pretrained`; None for none.
         batch_size: Rows read, translated and written at a time.
         state_dir: Folder where it is noted which target a migration has made; None for
             `latent-bridge/migrations` in the folder of HF_HOME.
@@ -153,31 +162,85 @@ def migrate(
 
     Raises:
         StoreError: No such collection, a target that no migration from here has made, rows without
-            a vector, or the target does not hold what was written.
+            a vector, or the target does not give back what was written.
         StoreUnavailableError: A store cannot be reached, or went away: start again.
         InvalidLatentsError: Vectors of another width than the translator's source, or not finite.
-        CheckpointError: The unfinished migration into this target had another translator.
+        CheckpointError: The unfinished migration into this target had another translator or another
+            folding, or its journal is damaged.
         InUseError: A migration from this source into this target is running.
+        ValueError: No bank of queries for "csls".
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     begun = time.monotonic()
-    with _opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
-        before = _alias_before(old, new, alias, notes)
-        resumed = _prepare(translator, old, new, notes)
-        move = _Move(translator, old, new, batch_size)
-        with progress_bar(old.count(), progress) as bar:
-            written = move.missing(bar) if resumed else move.all(bar)
-            written += move.until_none_is_missing(bar)
+    with opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
+        metric = old.layout().metric
+        conversion = Conversion.of(translator, metric, hubness, bank, n_neighbors)
+        routes = {"new": route_to(translator), "old": Route(translator.source_, translator)}
+        folding = {} if conversion.folding is None else conversion.folding.to_dict()
+        serving = Serving("items", str(new.url), metric, folding, routes)
+        job = MigrationJob(conversion, old, new, notes, alias, serving, serve_dir)
+        return job.run(batch_size, begun, progress=progress)
+
+
+@dataclass(frozen=True)
+class MigrationJob:
+    """One migration, whatever becomes of the rows.
+
+    Attributes:
+        conversion: What becomes of them.
+        old: Where they are.
+        new: Where they go.
+        notes: The journal of the two.
+        alias: The alias that is to name the new collection; None for none.
+        serving: How the new collection is asked.
+        serve_dir: Where that is written; None for nowhere.
+    """
+
+    conversion: Conversion
+    old: Collection
+    new: Collection
+    notes: Journal
+    alias: str | None
+    serving: Serving
+    serve_dir: str | Path | None
+
+    def run(self, batch_size: int, begun: float, *, progress: bool) -> Migration:
+        """Moves all rows, compares them, and then records and switches.
+
+        Args:
+            batch_size: Rows at a time.
+            begun: When it began, by the monotonic clock.
+            progress: Show bars.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if self.serve_dir is not None:
+            self.serving.check(self.serve_dir)
+        before = _alias_before(self.old, self.new, self.alias, self.notes)
+        resumed = _prepare(self.conversion, self.old, self.new, self.notes)
+        move = Move(self.conversion, self.old, self.new, size=batch_size, progress=progress)
+        written = 0 if resumed else move.all()
+        settled = move.settle()
         removed = move.remove_deleted()
-        rows, checked = move.check()
-        if alias is not None:
-            notes.save(alias=alias, alias_before=before)
-            new.point(alias, new.url.name)
-        seconds = time.monotonic() - begun
+        rows = _count(self.conversion, self.old, self.new)
+        self._finish(before)
         return Migration(
-            str(old.url), str(new.url), rows, written, removed, checked, alias, seconds
+            str(self.old.url),
+            str(self.new.url),
+            rows,
+            written + settled.written,
+            settled.replaced,
+            removed,
+            settled.checked,
+            self.alias,
+            time.monotonic() - begun,
         )
+
+    def _finish(self, alias_before: str | None) -> None:
+        if self.serve_dir is not None:
+            self.serving.save(self.serve_dir)
+        if self.alias is not None:
+            self.notes.save(alias=self.alias, alias_before=alias_before)
+            self.new.point(self.alias, self.new.url.name)
 
 
 def plan_migration(
@@ -185,6 +248,9 @@ def plan_migration(
     source: str,
     target: str,
     *,
+    hubness: Hubness | None = None,
+    bank: Latents | None = None,
+    n_neighbors: int = 10,
     text_field: str | None = None,
     price_per_million_tokens: float | None = None,
     timeout: float = TIMEOUT,
@@ -195,6 +261,9 @@ def plan_migration(
         translator: A fitted translator from the space of the old vectors.
         source: URL of the old vectors.
         target: URL of the new ones.
+        hubness: As for `migrate`.
+        bank: As for `migrate`.
+        n_neighbors: As for `migrate`.
         text_field: Field of the payload with the text, for the cost of encoding again; four
             characters count as a token.
         price_per_million_tokens: Price of the encoder, in any currency.
@@ -206,16 +275,17 @@ def plan_migration(
     """
     with open_collection(source, timeout=timeout) as old:
         layout, rows = old.layout(), old.count()
-        _check_width(translator, layout, old)
+        conversion = Conversion.of(translator, layout.metric, hubness, bank, n_neighbors)
+        _check_width(conversion, layout, old)
         begun = time.perf_counter()
         sample = next(old.scan(1000), Records([], np.empty((0, layout.dim)), []))
-        _translated(translator, sample, old)
+        convert(conversion, sample, old)
         seconds = (time.perf_counter() - begun) * rows / max(len(sample.ids), 1)
         tokens = None if text_field is None else _tokens(sample, text_field, rows, old)
         price = None
         if tokens is not None and price_per_million_tokens is not None:
             price = tokens / 1e6 * price_per_million_tokens
-        dim = translator.target_.dim
+        dim = conversion.dim
         return MigrationPlan(
             str(old.url), target, rows, layout.dim, dim, rows * dim * 4, seconds, tokens, price
         )
@@ -239,16 +309,16 @@ def roll_back_migration(
         StoreError: No migration from here has made this target.
         StoreUnavailableError: The store cannot be reached.
     """
-    with _opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
+    with opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         if not notes.found:
             raise StoreError(
                 f"no migration of {old.url} into {new.url} is noted in {notes.path.parent}: "
                 "nothing was undone"
             )
         done = []
-        alias = notes.content.get("alias")
+        alias = notes.facts.get("alias")
         if alias is not None and new.alias(alias) == new.url.name:
-            before = notes.content.get("alias_before")
+            before = notes.facts.get("alias_before")
             new.point(alias, before)
             done.append(f"the alias {alias!r} names {before or 'nothing'} again")
         if new.exists():
@@ -258,166 +328,14 @@ def roll_back_migration(
         return "; ".join([*done, f"{old.url} is as it was"])
 
 
-class _Move:
-    """The rows' way from one collection to the other."""
-
-    def __init__(self, translator: Translator, old: Collection, new: Collection, size: int) -> None:
-        self._translator, self._old, self._new, self._size = translator, old, new, size
-        self._same = old.url.container == new.url.container
-        self._sample = _Sample(_CHECKED)
-
-    def all(self, bar: Any) -> int:
-        """Moves all rows; for a target that is empty."""
-        written = 0
-        for records in self._old.scan(self._size, payloads=not self._same):
-            self._move(records)
-            written += len(records.ids)
-            bar.update(len(records.ids))
-        return written
-
-    def missing(self, bar: Any) -> int:
-        """Moves the rows that the target does not hold."""
-        written = 0
-        self._sample = _Sample(_CHECKED)
-        for records in self._old.scan(self._size, vectors=False, payloads=False):
-            self._sample.add(records.ids)
-            there = self._new.present(records.ids)
-            lacking = [key for key in records.ids if key not in there]
-            if lacking:
-                self._move(self._old.fetch(lacking, payloads=not self._same))
-            written += len(lacking)
-            bar.update(max(0, min(len(records.ids), bar.total - bar.n)))
-        return written
-
-    def until_none_is_missing(self, bar: Any) -> int:
-        """Moves rows that were added meanwhile.
-
-        Raises:
-            StoreError: Rows are added faster than they are moved.
-        """
-        total = 0
-        for _ in range(_PASSES):
-            found = self.missing(bar)
-            if not found:
-                return total
-            total += found
-        raise StoreError(
-            f"rows are added to {self._old.url} faster than they are moved: after {_PASSES} "
-            "passes some were still missing; run it again at a quieter time"
-        )
-
-    def remove_deleted(self) -> int:
-        """Removes rows of the target that the source no longer has."""
-        if self._same:
-            return 0
-        removed = 0
-        for records in self._new.scan(self._size, vectors=False, payloads=False):
-            there = self._old.present(records.ids)
-            gone = [key for key in records.ids if key not in there]
-            if gone:
-                self._new.delete(gone)
-            removed += len(gone)
-        return removed
-
-    def check(self) -> tuple[int, int]:
-        """The number of rows, and how many of them were read back.
-
-        Raises:
-            StoreError: The numbers differ, or a row is not what was written.
-        """
-        rows, there = self._old.count(), self._new.count()
-        if rows != there:
-            raise StoreError(
-                f"{self._old.url} has {rows:,} rows and {self._new.url} {there:,}: rows were added "
-                "or deleted at the end; run it again"
-            )
-        ids = self._sample.ids
-        if not ids:
-            return rows, 0
-        wanted = _by_id(self._old.fetch(ids, payloads=True))
-        found = _by_id(self._new.fetch(ids, payloads=True))
-        for key, (vector, payload) in wanted.items():
-            got = found.get(key)
-            expected = self._translator.transform(vector)
-            if got is None or not _same(got[0], expected, self._new.layout()) or got[1] != payload:
-                raise StoreError(
-                    f"{self._new.url}: row {key!r} is not the translation of the source's row: was "
-                    "it changed meanwhile? Roll back and start again"
-                )
-        return rows, len(wanted)
-
-    def _move(self, records: Records) -> None:
-        vectors = _translated(self._translator, records, self._old)
-        self._new.write(Records(records.ids, vectors, records.payloads))
-
-
-class _Sample:
-    """Keys drawn uniformly from all that are added (Vitter 1985, algorithm R)."""
-
-    def __init__(self, size: int) -> None:
-        self.ids: list[Key] = []
-        self._size, self._random = size, random.Random(0)
-        self._count = 0
-
-    def add(self, ids: list[Key]) -> None:
-        """Offers some keys."""
-        for key in ids:
-            self._count += 1
-            if len(self.ids) < self._size:
-                self.ids.append(key)
-            elif (place := self._random.randrange(self._count)) < self._size:
-                self.ids[place] = key
-
-
-@dataclass
-class Journal:
-    """Which target a migration has made, so that only that one is resumed or removed."""
-
-    path: Path
-    urls: dict[str, str]
-    content: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    @contextlib.contextmanager
-    def of(cls, old: Collection, new: Collection, state_dir: str | Path | None) -> Iterator[Self]:
-        """The journal of a source and a target, held by this process alone.
-
-        Raises:
-            InUseError: A migration between the two is running.
-            ConfigError: The journal is damaged.
-        """
-        folder = default_cache_dir() / "migrations" if state_dir is None else Path(state_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        urls = {"source": str(old.url), "target": str(new.url)}
-        places = repr((old.url.container, old.url.vector, new.url.container, new.url.vector))
-        path = folder / f"{hashlib.sha256(places.encode()).hexdigest()[:32]}.json"
-        with locked(path.with_suffix(".lock"), new.url, patience=0):
-            journal = cls(path, urls)
-            journal._read()
-            yield journal
-
-    @property
-    def found(self) -> bool:
-        """Whether such a migration was begun here."""
-        return bool(self.content)
-
-    def save(self, **facts: Any) -> None:
-        """Adds facts, whole or not at all."""
-        self.content = {**self.content, **self.urls, "library_version": __version__, **facts}
-        write_atomic(self.path, (json.dumps(self.content, indent=2) + "\n").encode())
-
-    def remove(self) -> None:
-        """Forgets the migration."""
-        self.path.unlink(missing_ok=True)
-        self.content = {}
-
-    def _read(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.content = read_config(self.path)
-
-
 @contextlib.contextmanager
-def _opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collection, Collection]]:
+def opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collection, Collection]]:
+    """The collections that two URLs name.
+
+    Raises:
+        StoreError: There is no source, or the two are the same.
+        StoreUnavailableError: A store cannot be reached.
+    """
     with open_collection(source, timeout=timeout) as old:
         old.layout()
         with open_collection(target, create=True, timeout=timeout) as new:
@@ -428,16 +346,13 @@ def _opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collecti
             yield old, new
 
 
-def _prepare(translator: Translator, old: Collection, new: Collection, notes: Journal) -> bool:
+def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Journal) -> bool:
     """Makes the target; whether an earlier run had made it."""
-    layout, facts = old.layout(), json.loads(json.dumps(describe_translator(translator)))
-    _check_width(translator, layout, old)
-    wanted = Layout(translator.target_.dim, layout.metric)
-    if notes.found and notes.content["translator"]["weights_sha256"] != facts["weights_sha256"]:
-        raise CheckpointError(
-            f"the migration into {new.url} was begun with another translator: use that one, or "
-            "roll it back first (--rollback)"
-        )
+    layout, facts = old.layout(), json.loads(json.dumps(conversion.to_dict()))
+    _check_width(conversion, layout, old)
+    wanted = Layout(conversion.dim, layout.metric)
+    if notes.found:
+        _check_same(notes.facts["conversion"], facts, new)
     there = new.exists()
     if there and not notes.found:
         raise StoreError(
@@ -445,12 +360,52 @@ def _prepare(translator: Translator, old: Collection, new: Collection, notes: Jo
             "target"
         )
     if not there:
-        if old.url.container != new.url.container:
+        same = old.url.container == new.url.container
+        if same and conversion.view is not None:
+            raise StoreError(
+                "items of a new encoder have no old vector, so a shared space needs a collection "
+                f"of its own: name another one than {new.url.name!r}"
+            )
+        if not same:
             old.check_copy(new)
-        notes.save(translator=facts)
-        new.create(wanted, old)
+        notes.save(conversion=facts)
+        new.create(wanted, old, [] if conversion.view is None else [VIEW])
     elif new.layout().dim != wanted.dim:
         raise StoreError(f"{new.url} is {new.layout().dim} wide, {wanted.dim} is needed")
+    return there
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], new: Collection) -> None:
+    """Refuses to go on with another translator, folding or view.
+
+    Raises:
+        CheckpointError: Says which.
+    """
+    hashes = (facts["translator"]["weights_sha256"] for facts in (before, now))
+    if len(set(hashes)) > 1:
+        different = "translator"
+    else:
+        others = [name for name in ("folding", "view") if before[name] != now[name]]
+        different = " and ".join(others)
+    if different:
+        raise CheckpointError(
+            f"the migration into {new.url} was begun with another {different}: use that one, or "
+            "roll it back first (--rollback)"
+        )
+
+
+def _count(conversion: Conversion, old: Collection, new: Collection) -> int:
+    """The number of rows of the target.
+
+    Raises:
+        StoreError: The source has another, where the target holds nothing else.
+    """
+    rows, there = old.count(), new.count()
+    if rows != there and conversion.view is None:
+        raise StoreError(
+            f"{old.url} has {rows:,} rows and {new.url} {there:,}: rows were added or deleted at "
+            "the end; run it again"
+        )
     return there
 
 
@@ -468,59 +423,22 @@ def _alias_before(
         raise StoreError("an alias names a collection, and the new vectors are in the same one")
     named = new.alias(alias)
     if named == new.url.name:
-        before: str | None = notes.content.get("alias_before")
+        before: str | None = notes.facts.get("alias_before")
         return before
     if named not in (None, old.url.name):
         raise StoreError(f"the alias {alias!r} names {named}, not {old.url.name}")
     return named
 
 
-def _check_width(translator: Translator, layout: Layout, old: Collection) -> None:
+def _check_width(conversion: Conversion, layout: Layout, old: Collection) -> None:
     if layout.dtype not in ("float16", "float32", "float64"):
         raise InvalidLatentsError(
             f"{old.url} stores {layout.dtype}: the vectors' own floats are needed"
         )
     try:
-        translator.transform(np.empty((0, layout.dim), np.float32))
+        conversion.vectors(np.empty((0, layout.dim), np.float32))
     except InvalidLatentsError as error:
         raise InvalidLatentsError(f"{old.url}: {error}") from error
-
-
-def _translated(translator: Translator, records: Records, old: Collection) -> Array:
-    """The vectors of some rows, translated.
-
-    Raises:
-        StoreError: A row has no vector.
-        InvalidLatentsError: A vector is not finite.
-    """
-    vectors = records.vectors
-    if not isinstance(vectors, np.ndarray):
-        missing = [k for k, v in zip(records.ids, vectors or [], strict=True) if v is None]
-        raise StoreError(
-            f"{old.url}: {len(missing)} rows of a batch have no vector, such as "
-            f"{missing[:3]}: delete them or give them one"
-        )
-    try:
-        translated: Array = translator.transform(vectors)
-    except InvalidLatentsError as error:
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        row = f"row {records.ids[bad[0]]!r}: " if len(bad) else ""
-        raise InvalidLatentsError(f"{old.url}: {row}{error}") from error
-    return translated
-
-
-def _by_id(records: Records) -> dict[Key, tuple[Array, dict[str, Any]]]:
-    vectors = [] if records.vectors is None else list(records.vectors)
-    rows = zip(records.ids, vectors, records.payloads or [], strict=True)
-    return {key: (vector, payload) for key, vector, payload in rows}
-
-
-def _same(stored: Array, expected: Array, layout: Layout) -> bool:
-    """Whether a stored vector is the expected one; a store of cosines may keep its direction."""
-    a, b = stored.astype(np.float64), expected.astype(np.float64)
-    if layout.metric == "cosine":
-        a, b = (v / max(float(np.linalg.norm(v)), 1e-30) for v in (a, b))
-    return float(np.linalg.norm(a - b)) <= _CLOSE * max(float(np.linalg.norm(b)), 1e-30)
 
 
 def _tokens(sample: Records, text_field: str, rows: int, old: Collection) -> int:

@@ -1,0 +1,270 @@
+"""The rows' way from one collection into another: moved once, then compared until both agree."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hf_latent_bridge.data.items import Array
+from hf_latent_bridge.errors import InvalidLatentsError, StoreError
+from hf_latent_bridge.hubness import Hubness, Metric
+from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.translation.folding import Folding, with_bank
+from hf_latent_bridge.translation.job import describe_translator
+from hf_latent_bridge.translation.pipeline import progress_bar
+from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
+
+VIEW = "latent_bridge_view"  # field of the payload that names the view a vector came from
+
+_PASSES = 10
+_CLOSE = 1e-3  # relative error of what a store gives back; float16 keeps 5e-4
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What becomes of the rows of a collection.
+
+    Attributes:
+        translator: Translates their vectors.
+        folding: How the translations are folded, for a store that corrects for hubs; None for not.
+        view: The view of a shared space that they come from, noted in each row; None for a plain
+            translation.
+    """
+
+    translator: Translator
+    folding: Folding | None = None
+    view: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        translator: Translator,
+        metric: Metric,
+        hubness: Hubness | None,
+        bank: Latents | None,
+        n_neighbors: int,
+    ) -> "Conversion":
+        """A translation, folded for a store that ranks by `metric` where `hubness` is "csls".
+
+        Raises:
+            ValueError: An unknown correction, a bank without one, or none to be had.
+            InvalidLatentsError: The bank has another width than the translator's target.
+        """
+        if hubness is None:
+            if bank is not None:
+                raise ValueError("a bank of queries is for hubness='csls' (--hubness csls)")
+            return cls(translator)
+        if hubness != "csls":
+            raise ValueError(f"hubness must be 'csls' or None, got {hubness!r}")
+        folding = Folding("items", bank, n_neighbors, metric)
+        return cls(translator, with_bank(folding, translator))
+
+    @property
+    def dim(self) -> int:
+        """Width of the new vectors."""
+        dim = self.translator.target_.dim
+        return dim if self.folding is None else self.folding.width(dim)
+
+    def vectors(self, old: Array) -> Array:
+        """The new vectors of some rows.
+
+        Raises:
+            InvalidLatentsError: Another width than the translator's source, NaN or infinity.
+        """
+        translated: Array = self.translator.transform(old)
+        if self.folding is None:
+            return translated
+        folded: Array = self.folding.fold(as_tensor(translated)).numpy()
+        return folded
+
+    def to_dict(self) -> dict[str, Any]:
+        """What must not change between a run and its resumption, as JSON values."""
+        return {
+            "translator": describe_translator(self.translator),
+            "folding": self.folding and self.folding.to_dict(),
+            "view": self.view,
+        }
+
+
+class Settled(NamedTuple):
+    """How source and target came to agree.
+
+    Attributes:
+        written: Rows that the target lacked.
+        replaced: Rows whose vector or payload was another in the source meanwhile.
+        checked: Rows that were read from both and compared in the last pass, which is all.
+    """
+
+    written: int
+    replaced: int
+    checked: int
+
+
+class Move:
+    """Moves the rows of one collection into another.
+
+    Only one batch is in memory at a time. Which rows are done is never noted: the target itself
+    says so, and each of its rows is compared with the conversion of the source's row.
+    """
+
+    def __init__(
+        self, conversion: Conversion, old: Collection, new: Collection, *, size: int, progress: bool
+    ) -> None:
+        self._conversion, self._old, self._new, self._size = conversion, old, new, size
+        self._same = old.url.container == new.url.container
+        self._layout = new.layout()
+        self._progress = progress
+
+    def all(self) -> int:
+        """Moves all rows; for a target that is empty."""
+        written = 0
+        with self._bar() as bar:
+            for records in self._converted():
+                self._new.write(records)
+                written += len(records.ids)
+                bar.update(len(records.ids))
+        return written
+
+    def settle(self) -> Settled:
+        """Moves rows that were added or replaced meanwhile, until a pass over all finds none.
+
+        Raises:
+            StoreError: Rows change faster than they are moved, or the store does not give back what
+                was written.
+        """
+        written = replaced = 0
+        for _ in range(_PASSES):
+            found = self._pass()
+            if not found.written + found.replaced:
+                return Settled(written, replaced, found.checked)
+            written, replaced = written + found.written, replaced + found.replaced
+        raise StoreError(
+            f"rows of {self._old.url} are added or replaced faster than they are moved: pass "
+            f"{_PASSES} over all rows still found some; run it again at a quieter time"
+        )
+
+    def remove_deleted(self) -> int:
+        """Removes rows of the target that the source no longer has."""
+        if self._same:
+            return 0
+        removed, view = 0, self._conversion.view
+        for records in self._new.scan(self._size, vectors=False, payloads=view is not None):
+            there = self._old.present(records.ids)
+            ours = self._is_ours(records)
+            gone = [key for key, own in zip(records.ids, ours, strict=True) if own]
+            gone = [key for key in gone if key not in there]
+            if gone:
+                self._new.delete(gone)
+            removed += len(gone)
+        return removed
+
+    def _pass(self) -> Settled:
+        written = replaced = checked = 0
+        with self._bar() as bar:
+            for records in self._converted():
+                lacking, differing = self._compare(records)
+                if wrong := lacking + differing:
+                    self._write_again(_some(records, wrong))
+                written += len(lacking)
+                replaced += len(differing)
+                checked += len(records.ids)
+                bar.update(len(records.ids))
+        return Settled(written, replaced, checked)
+
+    def _compare(self, wanted: Records) -> tuple[list[int], list[int]]:
+        """Which rows the target lacks, and which it holds with another vector or payload."""
+        found = self._new.fetch(wanted.ids, payloads=not self._same)
+        place = {key: row for row, key in enumerate(found.ids)}
+        lacking = [i for i, key in enumerate(wanted.ids) if key not in place]
+        there = [i for i, key in enumerate(wanted.ids) if key in place]
+        if not there:
+            return lacking, []
+        rows = [place[wanted.ids[i]] for i in there]
+        stored = np.stack([np.asarray(_vectors(found)[row]) for row in rows])
+        others = _differ(stored, _vectors(wanted)[there], self._layout)
+        if found.payloads is not None and wanted.payloads is not None:
+            pairs = [(wanted.payloads[i], found.payloads[place[wanted.ids[i]]]) for i in there]
+            others |= [not _equal(*pair) for pair in pairs]
+            ours = self._is_ours(found)
+            others &= [ours[row] for row in rows]
+        return lacking, [i for i, other in zip(there, others.tolist(), strict=True) if other]
+
+    def _is_ours(self, found: Records) -> list[bool]:
+        """Whether rows of the target came from the source; others were encoded by another model."""
+        if self._conversion.view is None:
+            return [True] * len(found.ids)
+        return [payload.get(VIEW) == self._conversion.view for payload in found.payloads or []]
+
+    def _write_again(self, records: Records) -> None:
+        self._new.write(records)
+        lacking, differing = self._compare(records)
+        if wrong := lacking + differing:
+            raise StoreError(
+                f"{self._new.url}: row {records.ids[wrong[0]]!r} is not what was written: does the "
+                "store keep vectors and payloads as they are? Roll back, and choose another target"
+            )
+
+    def _converted(self) -> Any:
+        for records in self._old.scan(self._size, payloads=not self._same):
+            yield self._convert(records)
+
+    def _convert(self, records: Records) -> Records:
+        vectors = convert(self._conversion, records, self._old)
+        payloads, view = records.payloads, self._conversion.view
+        if view is not None:
+            if any(payload.get(VIEW) is not None for payload in payloads or []):
+                raise StoreError(
+                    f"rows of {self._old.url} have a field {VIEW!r} already: rename it"
+                )
+            payloads = [{**payload, VIEW: view} for payload in payloads or []]
+        return Records(records.ids, vectors, payloads)
+
+    def _bar(self) -> Any:
+        return progress_bar(self._old.count(), self._progress)
+
+
+def convert(conversion: Conversion, records: Records, old: Collection) -> Array:
+    """The new vectors of some rows.
+
+    Raises:
+        StoreError: A row has no vector.
+        InvalidLatentsError: A vector is not finite.
+    """
+    vectors = records.vectors
+    if not isinstance(vectors, np.ndarray):
+        missing = [k for k, v in zip(records.ids, vectors or [], strict=True) if v is None]
+        raise StoreError(
+            f"{old.url}: {len(missing)} rows of a batch have no vector, such as "
+            f"{missing[:3]}: delete them or give them one"
+        )
+    try:
+        return conversion.vectors(vectors)
+    except InvalidLatentsError as error:
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        row = f"row {records.ids[bad[0]]!r}: " if len(bad) else ""
+        raise InvalidLatentsError(f"{old.url}: {row}{error}") from error
+
+
+def _some(records: Records, rows: list[int]) -> Records:
+    payloads = None if records.payloads is None else [records.payloads[row] for row in rows]
+    return Records([records.ids[row] for row in rows], _vectors(records)[rows], payloads)
+
+
+def _vectors(records: Records) -> Array:
+    vectors: Array = np.asarray(records.vectors)
+    return vectors
+
+
+def _differ(stored: Array, expected: Array, layout: Layout) -> Array:
+    """Which stored vectors are not the expected ones; cosine stores may keep directions alone."""
+    a, b = stored.astype(np.float64), expected.astype(np.float64)
+    if layout.metric == "cosine":
+        a, b = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-30) for v in (a, b))
+    limit = _CLOSE * np.maximum(np.linalg.norm(b, axis=1), 1e-30)
+    differ: Array = ~(np.linalg.norm(a - b, axis=1) <= limit)
+    return differ
+
+
+def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a == b or repr(a) == repr(b)  # NaN differs from itself
