@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, SolverError
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.solvers import svd
 
 ViewMoments = Mapping[tuple[str, str], PairedMoments]
 
@@ -139,10 +140,25 @@ class CanonicalProblem:
             found[name] = CanonicalView(
                 mean=s.mean,
                 axes=s.vectors @ axes,
-                loadings=torch.linalg.pinv(axes * roots) @ (roots * s.vectors.mT) * s.spread,
+                loadings=_pseudo_inverse(axes * roots) @ (roots * s.vectors.mT) * s.spread,
                 variances=(axes.square() * s.values[:, None]).sum(0),
                 correlations=rho.clamp(0, limit),
             )
+        return found
+
+    def maps(self, *, alpha: float, dim: int, shrink: float) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each view weight and bias of its map into the space, without the way back.
+
+        Args:
+            alpha: As for `solve`.
+            dim: As for `solve`.
+            shrink: As for `CanonicalView.affine`.
+        """
+        limit, found = _LARGEST[len(self.spectra) == 2], {}
+        for name, (axes, rho) in self.axes(alpha=alpha, dim=dim).items():
+            s = self.spectra[name]
+            weight = s.vectors @ (axes * axis_weights(shrink * rho.clamp(0, limit)))
+            found[name] = weight, -(s.mean @ weight)
         return found
 
     def axes(self, *, alpha: float, dim: int) -> dict[str, tuple[Tensor, Tensor]]:
@@ -196,6 +212,14 @@ def _two(crosses: Mapping[tuple[str, str], Tensor], dim: int) -> dict[str, tuple
     v = (short.mT @ u) * torch.where(found, 1 / rho, 0.0)
     rho = rho * found
     return {a: (u if wide else v, rho), b: (v if wide else u, rho)}
+
+
+def _pseudo_inverse(matrix: Float[Tensor, "r k"]) -> Float[Tensor, "k r"]:
+    """The Moore-Penrose inverse, by a slower SVD where the fast one does not converge."""
+    u, s, vh = svd(matrix)
+    keep = s > s[0] * max(matrix.shape) * torch.finfo(matrix.dtype).eps
+    inverse: Tensor = (vh[keep].mT / s[keep]) @ u[:, keep].mT
+    return inverse
 
 
 def _leading(matrix: Float[Tensor, "n n"], k: int) -> tuple[Tensor, Tensor]:

@@ -338,7 +338,7 @@ def evaluate(
         n_neighbors: How many of the bank's nearest count.
         labels: The class of each pair, to report how many neighbours share it.
         target_translator: For two views of a shared space: what carries the target encoder's
-            latents there too.
+            latents there too. None for the translator's own, if both of its sides move.
         progress: Show a progress bar.
 
     Raises:
@@ -352,6 +352,8 @@ def evaluate(
     correction = _correction(translator, hubness, bank, n_neighbors)
     sides = Side("source", source), Side("target", target)
     check_space(sides[0], translator.source_)
+    if target_translator is None:
+        target_translator = translator.target_translator_
     if target_translator is None:
         check_space(sides[1], translator.target_)
     else:
@@ -430,7 +432,7 @@ def evaluate_latents(
     return _evaluate(
         translator,
         X,
-        y,
+        translator.transform_target(y),
         seed=seed,
         n_bootstrap=n_bootstrap,
         n_permutations=n_permutations,

@@ -15,10 +15,12 @@ from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.evaluation import all_latents, check_space
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
+from hf_latent_bridge.hubness import Hubness, fold_queries
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.metrics import look_shuffled, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translators.base import Translator
 
 Verdict = Literal["pass", "warn", "fail"]
@@ -26,9 +28,10 @@ Translates = Literal["corpus", "queries"]
 Relevance = Mapping[int, Mapping[int, float]]
 
 _FEW_QUERIES = 50
+_STABLE = 0.9  # of the native search by half of its dimensions; good encoders have 0.96 to 1
 _WORST = 10
-_COLORS: dict[Verdict, str] = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
-_ORDER: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
+COLORS: dict[Verdict, str] = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
+SEVERITY: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,26 @@ class Thresholds:
 
     @classmethod
     def default(cls, judged: bool) -> "Thresholds":
-        """Of what is relevant, a system must keep nearly all; of another's ranking it need not."""
-        return cls(0.95, 0.9) if judged else cls(0.6, 0.4)
+        """Without judgements the native first result stands for what is relevant.
+
+        Between the two it depends on the search whether the loss matters; `scripts/benchmark.py
+        gate` counts verdicts with and without judgements.
+        """
+        return cls(0.95, 0.9) if judged else cls(0.95, 0.5)
+
+    def with_limits(self, pass_at: float | None, warn_at: float | None) -> "Thresholds":
+        """Others where they are given.
+
+        Raises:
+            ValueError: Not 0 <= warn_at <= pass_at <= 1.
+        """
+        limits = Thresholds(
+            self.passing if pass_at is None else pass_at,
+            self.warning if warn_at is None else warn_at,
+        )
+        if not 0 <= limits.warning <= limits.passing <= 1:
+            raise ValueError(f"0 <= warn_at <= pass_at <= 1 is needed, got {limits}")
+        return limits
 
 
 @dataclass(frozen=True)
@@ -87,11 +108,15 @@ class GateReport:
         reasons: Why, the gravest first, each with its own verdict.
         retention: Of each score, over all queries.
         systems: Mean of each score for the native search, the translated one, the old encoder's
-            own ("old") and the untranslated vectors ("untranslated"), as far as they can be had.
+            own ("old"), the untranslated vectors ("untranslated") and, where the translated search
+            is corrected for hubs, the same without it ("unfolded"), as far as they can be had;
+            "unshifted" is what `Translator.remove_shift` would give.
+            Without judgements also for the native search by half of its dimensions ("half"),
+            which shows how stable its ranking is.
         slices: Retention of the first score by slice of the queries.
         worst: Which queries lose most of the first score, and how much.
-        judged: Whether relevance judgements were given; without, agreement with the native ranking
-            is measured.
+        judged: Whether relevance judgements were given; without, the native ranking is the
+            yardstick: its first result decides, and `overlap` is reported beside.
         translates: "corpus" or "queries".
         k: How many results count.
         n_queries: Number of queries.
@@ -110,7 +135,7 @@ class GateReport:
     n_queries: int
     n_items: int
     thresholds: Thresholds
-    settings: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, int | str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -139,21 +164,22 @@ class GateReport:
             for name, scores in self.systems.items()
         ]
         kept = [
-            ["retention", *(_interval(found) for found in self.retention.values())],
+            ["retention", *(shown_interval(found) for found in self.retention.values())],
         ]
         parts = [
             f"# {self.verdict.upper()}",
             "\n".join(f"- {verdict.upper()}: {text}" for verdict, text in self.reasons),
             f"{self.n_queries:,} queries, {self.n_items:,} items; the {self.translates} "
-            f"{'are' if self.translates == 'queries' else 'is'} translated.",
-            _table(["search", *names], rows + kept),
+            f"{'are' if self.translates == 'queries' else 'is'} translated"
+            f"{' and folded, which corrects for hubs' if 'unfolded' in self.systems else ''}.",
+            markdown_table(["search", *names], rows + kept),
         ]
         if self.slices:
-            lines = [[name, _interval(found)] for name, found in self.slices.items()]
-            parts.append(_table(["slice", f"retention of {names[0]}"], lines))
+            lines = [[name, shown_interval(found)] for name, found in self.slices.items()]
+            parts.append(markdown_table(["slice", f"retention of {names[0]}"], lines))
         if self.worst:
             lines = [[query, f"{lost:.3f}"] for query, lost in self.worst]
-            parts.append(_table(["query", f"{names[0]} lost"], lines))
+            parts.append(markdown_table(["query", f"{names[0]} lost"], lines))
         return "\n\n".join(parts) + "\n"
 
     def to_html(self) -> str:
@@ -163,7 +189,7 @@ class GateReport:
         text = Path(__file__).with_name("gate_page.html").read_text(encoding="utf-8")
         strict = jinja2.StrictUndefined
         page = jinja2.Environment(autoescape=True, undefined=strict).from_string(text)
-        return page.render(report=self, colors=_COLORS)
+        return page.render(report=self, colors=COLORS)
 
     def __str__(self) -> str:
         return self.to_markdown().rstrip()
@@ -201,21 +227,62 @@ def gate(
         InvalidPairsError: A bad row, no pairs, or a stream of too many.
         InvalidLatentsError: An encoder gave NaN or infinity, or another dim.
     """
-    sides = Side("source", source), Side("target", target)
-    check_space(sides[0], translator.source_)
-    check_space(sides[1], translator.target_)
-    encoded = []
-    for part in (queries, corpus):
-        loop = EncodingLoop(
+    encoded = both_latents(
+        (source, target),
+        (translator.source_, translator.pair_spaces_[1]),
+        (queries, corpus),
+        batch_size=batch_size,
+        chunk_size=chunk_size,
+        max_streamed=max_streamed,
+        progress=progress,
+    )
+    return gate_latents(translator, queries=encoded[0], corpus=encoded[1], **settings)
+
+
+def both_latents(
+    encoders: tuple[EncoderLike | SpaceSpec | None, EncoderLike | SpaceSpec | None],
+    spaces: tuple[SpaceSpec, SpaceSpec],
+    parts: Sequence[PairSource | tuple[Sequence[Any], Sequence[Any]]],
+    *,
+    batch_size: int = 32,
+    chunk_size: int = CHUNK_SIZE,
+    max_streamed: int = 100_000,
+    progress: bool = False,
+) -> list[tuple[Tensor, Tensor]]:
+    """Latents of queries and corpus by two encoders.
+
+    Args:
+        encoders: The two, as for `gate`.
+        spaces: What they must be.
+        parts: Queries and corpus, as pairs.
+        batch_size: As for `gate`.
+        chunk_size: As for `gate`.
+        max_streamed: As for `gate`.
+        progress: As for `gate`.
+
+    Raises:
+        SpaceMismatchError: An encoder is not of its space.
+    """
+    for side, expected in zip(_sides(encoders), spaces, strict=True):
+        check_space(side, expected)
+    loops = [
+        EncodingLoop(
             as_pairs(part),
-            (Side("source", source), Side("target", target)),
+            _sides(encoders),
             "gate",
             batch_size=batch_size,
             chunk_size=chunk_size,
             progress=progress,
         )
-        encoded.append(all_latents(loop, max_streamed)[:2])
-    return gate_latents(translator, queries=encoded[0], corpus=encoded[1], **settings)
+        for part in parts
+    ]
+    return [all_latents(loop, max_streamed)[:2] for loop in loops]
+
+
+def _sides(
+    encoders: tuple[EncoderLike | SpaceSpec | None, EncoderLike | SpaceSpec | None],
+) -> tuple[Side, Side]:
+    return Side("source", encoders[0]), Side("target", encoders[1])
 
 
 def gate_latents(
@@ -224,6 +291,9 @@ def gate_latents(
     queries: tuple[Latents | None, Latents],
     corpus: tuple[Latents | None, Latents],
     translates: Translates = "corpus",
+    hubness: Hubness | None = None,
+    bank: Latents | None = None,
+    n_neighbors: int = 10,
     relevance: Relevance | None = None,
     slices: Sequence[str] | None = None,
     query_ids: Sequence[str] | None = None,
@@ -236,9 +306,10 @@ def gate_latents(
     """Judges search by a translator against the target encoder's own.
 
     With relevance judgements, recall@k, nDCG@k and the reciprocal rank within k results are
-    compared, and the worst of the three decides. Without, it is the share of the native first k
-    results that the translated search finds too, which says how alike the rankings are, and not
-    how good.
+    compared, and the worst of the three decides. Without, it is how often the first result of the
+    native search is among the first k of the translated one: recall@k, as if that one item were
+    relevant. Where a query looks for one item this is close to what judgements say; where many
+    items will do it is stricter.
 
     Args:
         translator: A fitted translator.
@@ -248,14 +319,19 @@ def gate_latents(
             target encoder (m, d_target).
         translates: "corpus" if the stored vectors are translated and the target encoder asks;
             "queries" if the source encoder asks and the store holds the target's vectors.
+        hubness: "csls" to judge the search in the folded form, which `migrate(hubness="csls")`
+            writes: only for a translated corpus. None for not.
+        bank: For "csls": target latents of queries, (m, d_target); None for those that the
+            translator keeps. Not the queries that are judged here.
+        n_neighbors: For "csls": how many of the bank's nearest count.
         relevance: For the number of a query the gains of relevant items by their number; queries
             without a relevant item are left out.
         slices: A name for each query, by which retention is shown apart.
         query_ids: A name for each query, for the list of the worst; None for its number.
         k: How many results count.
         pass_at: The gate passes if the lower end of the 95 % interval of retention reaches it;
-            None for 0.95, and for 0.6 without judgements.
-        warn_at: The gate fails if the mean retention is below it; None for 0.9, and for 0.4
+            None for 0.95.
+        warn_at: The gate fails if the mean retention is below it; None for 0.9, and for 0.5
             without judgements.
         n_bootstrap: Draws of the queries for the intervals.
         seed: Seeds the draws.
@@ -265,34 +341,33 @@ def gate_latents(
             missing.
         InvalidPairsError: Fewer than 2 queries, no more than k items, or judgements of queries or
             items that are not there.
-        ValueError: A parameter out of range.
+        ValueError: A parameter out of range, or no bank for "csls".
     """
     searches = _searches(translator, queries, corpus, translates)
+    searches |= _unshifted(searches, translates)
+    if hubness is not None or bank is not None:
+        _fold(searches, _folding(translator, translates, hubness, bank, n_neighbors))
     native = searches["native"]
-    _check_sizes(native, relevance, k, slices=slices, query_ids=query_ids)
+    check_sizes(native, relevance, k, slices=slices, query_ids=query_ids)
+    if relevance is None:
+        searches |= _halves(*native, seed)
     best = {name: first_k(*search, k=k) for name, search in searches.items()}
-    scores = _scores(best, relevance, k)
-    chosen = Thresholds.default(relevance is not None)
-    limits = Thresholds(
-        chosen.passing if pass_at is None else pass_at,
-        chosen.warning if warn_at is None else warn_at,
-    )
-    if not 0 <= limits.warning <= limits.passing <= 1:
-        raise ValueError(f"0 <= warn_at <= pass_at <= 1 is needed, got {limits}")
+    scores = search_scores(best, relevance, k)
+    limits = Thresholds.default(relevance is not None).with_limits(pass_at, warn_at)
     kept = torch.tensor(sorted(relevance)) if relevance else torch.arange(len(native[0]))
-    draws = _draws(len(kept), n_bootstrap, seed)
+    draws = bootstrap_draws(len(kept), n_bootstrap, seed)
     retention = {
-        name: _retention(scores["native"][name], values, draws)
+        name: retention_of(scores["native"][name], values, draws)
         for name, values in scores["translated"].items()
     }
     by_slice = _by_slice(scores, slices, kept, n_bootstrap, seed)
     reasons = [
-        *_judge_retention(retention, limits),
+        *_judge_retention(retention, limits, judged=relevance is not None),
         *_judge_baselines(scores, draws),
         *_judge_translation(translator, queries, corpus, translates),
         *_judge_evidence(len(kept), by_slice, limits, judged=relevance is not None),
     ]
-    reasons.sort(key=lambda reason: -_ORDER[reason[0]])
+    reasons.sort(key=lambda reason: -SEVERITY[reason[0]])
     return GateReport(
         verdict=reasons[0][0],
         reasons=reasons,
@@ -309,7 +384,7 @@ def gate_latents(
         n_queries=len(kept),
         n_items=len(native[1]),
         thresholds=limits,
-        settings={"n_bootstrap": n_bootstrap, "seed": seed},
+        settings={"n_bootstrap": n_bootstrap, "seed": seed, **_folded(hubness, n_neighbors)},
     )
 
 
@@ -321,7 +396,7 @@ def first_k(
     return torch.cat(found)
 
 
-def overlap(found: Int[Tensor, "n k"], native: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
+def overlap(found: Int[Tensor, "n k"], native: Int[Tensor, "n m"]) -> Float[Tensor, " n"]:
     """For each query the share of the native results that are among those found."""
     return (found[:, :, None] == native[:, None, :]).any(1).double().mean(1)
 
@@ -367,7 +442,7 @@ def _searches(
     if translates not in ("corpus", "queries"):
         raise ValueError(f"translates must be 'corpus' or 'queries', got {translates!r}")
     (source_q, target_q), (source_c, target_c) = (
-        tuple(None if side is None else _matrix(side) for side in pair)
+        tuple(None if side is None else as_matrix(side) for side in pair)
         for pair in (queries, corpus)
     )
     given = source_c if translates == "corpus" else source_q
@@ -378,19 +453,20 @@ def _searches(
     if target_q is None or target_c is None:
         raise InvalidLatentsError("queries and corpus must be given by the target encoder")
     translated = as_tensor(translator.transform(given)).float().to(target_q.device)
-    if translated.shape[1] != target_c.shape[1] or target_q.shape[1] != target_c.shape[1]:
+    dim = translator.pair_spaces_[1].dim
+    if dim != target_c.shape[1] or target_q.shape[1] != target_c.shape[1]:
         raise InvalidLatentsError(
-            f"the target's latents must be {translated.shape[1]} wide, got {target_q.shape[1]} "
+            f"the target's latents must be {dim} wide, got {target_q.shape[1]} "
             f"(queries) and {target_c.shape[1]} (corpus)"
         )
     searches = {"native": (target_q, target_c)}
     if translates == "corpus":
         _check_equal(given, target_c, "corpus")
-        searches["translated"] = (target_q, translated)
+        searches["translated"] = (_placed(translator, target_q), translated)
         raw = (target_q, given)
     else:
         _check_equal(given, target_q, "queries")
-        searches["translated"] = (translated, target_c)
+        searches["translated"] = (translated, _placed(translator, target_c))
         raw = (given, target_c)
     if source_q is not None and source_c is not None:
         searches["old"] = (source_q, source_c)
@@ -399,7 +475,60 @@ def _searches(
     return searches
 
 
-def _matrix(latents: Latents) -> Tensor:
+def _placed(translator: Translator, target: Tensor) -> Tensor:
+    """Target latents where translations are compared with them."""
+    return as_tensor(translator.transform_target(target)).float().to(target.device)
+
+
+def _unshifted(
+    searches: Mapping[str, tuple[Tensor, Tensor]], translates: Translates
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The translated search without the direction of the target's mean on the translated side."""
+    queries, items = searches["translated"]
+    mean = searches["native"][1].mean(0)
+    if not bool(mean.norm() > 0):
+        return {}
+    direction = torch.nn.functional.normalize(mean, dim=0).to(items.device)
+    moved = items if translates == "corpus" else queries
+    moved = moved - (moved @ direction)[:, None] * direction
+    return {"unshifted": (queries, moved) if translates == "corpus" else (moved, items)}
+
+
+def _folding(
+    translator: Translator,
+    translates: Translates,
+    hubness: Hubness | None,
+    bank: Latents | None,
+    n_neighbors: int,
+) -> Folding:
+    if hubness != "csls":
+        raise ValueError(f"hubness must be 'csls' where a bank is given, or None, got {hubness!r}")
+    if translates != "corpus":
+        raise ValueError(
+            "the items are folded when they are written: a store whose queries are translated "
+            "keeps its items, so leave hubness out (`rescore` corrects the lists it finds)"
+        )
+    folding = Folding("items", bank, n_neighbors, "cosine")
+    return with_bank(folding, translator)
+
+
+def _fold(searches: dict[str, tuple[Tensor, Tensor]], folding: Folding) -> None:
+    """Folds the translated search, and keeps it as it was beside it."""
+    queries, items = searches["unfolded"] = searches["translated"]
+    folded = folding.fold(items)
+    searches["translated"] = fold_queries(queries, metric=folding.metric).to(folded), folded
+
+
+def _folded(hubness: Hubness | None, n_neighbors: int) -> dict[str, int | str]:
+    return {} if hubness is None else {"hubness": hubness, "n_neighbors": n_neighbors}
+
+
+def as_matrix(latents: Latents) -> Tensor:
+    """Latents (n, d) in float32.
+
+    Raises:
+        InvalidLatentsError: Not a matrix, NaN or infinity.
+    """
     tensor = as_tensor(latents).detach().float()
     if tensor.ndim != 2:
         raise InvalidLatentsError(f"latents must be a matrix, got shape {tuple(tensor.shape)}")
@@ -414,12 +543,18 @@ def _check_equal(source: Tensor, target: Tensor, what: str) -> None:
         )
 
 
-def _check_sizes(
+def check_sizes(
     native: tuple[Tensor, Tensor],
     relevance: Relevance | None,
     k: int,
     **names: Sequence[str] | None,
 ) -> None:
+    """Refuses too few queries or items, and names or judgements that do not fit them.
+
+    Raises:
+        InvalidPairsError: Says which.
+        ValueError: `k` is less than 1.
+    """
     n, m = len(native[0]), len(native[1])
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -451,16 +586,30 @@ def _check_sizes(
             )
 
 
-def _scores(
+def _halves(queries: Tensor, items: Tensor, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """The native search by half of its dimensions, a change that most would call harmless."""
+    width = queries.shape[1]
+    if width < 2:
+        return {}
+    draw = torch.Generator().manual_seed(seed)
+    half = torch.randperm(width, generator=draw)[: width // 2].to(queries.device)
+    return {"half": (queries[:, half], items[:, half])}
+
+
+def search_scores(
     best: Mapping[str, Tensor], relevance: Relevance | None, k: int
 ) -> dict[str, dict[str, Tensor]]:
-    """Each score for each system and query."""
-    if relevance is None:
-        return {name: {f"overlap@{k}": overlap(f, best["native"])} for name, f in best.items()}
-    return {name: ranking_scores(found, relevance) for name, found in best.items()}
+    """Each score for each system and query; the first one decides."""
+    if relevance is not None:
+        return {name: ranking_scores(found, relevance) for name, found in best.items()}
+    native = best["native"]
+    return {
+        name: {f"first@{k}": overlap(found, native[:, :1]), f"overlap@{k}": overlap(found, native)}
+        for name, found in best.items()
+    }
 
 
-def _draws(n: int, n_bootstrap: int, seed: int) -> Float[Tensor, "draws n"]:
+def bootstrap_draws(n: int, n_bootstrap: int, seed: int) -> Float[Tensor, "draws n"]:
     """How often each query is in each draw with replacement, as a share."""
     if n_bootstrap < 1:
         raise ValueError(f"n_bootstrap must be at least 1, got {n_bootstrap}")
@@ -470,19 +619,25 @@ def _draws(n: int, n_bootstrap: int, seed: int) -> Float[Tensor, "draws n"]:
     return counts.scatter_add_(1, picks, torch.ones_like(counts)) / n
 
 
-def _interval_of(values: Tensor) -> tuple[float, float]:
+def interval_of(values: Tensor) -> tuple[float, float]:
+    """The ends of the interval that holds 95 % of the draws."""
     ends = torch.tensor([0.025, 0.975], dtype=values.dtype)
     lower, upper = torch.quantile(values, ends).tolist()
     return lower, upper
 
 
-def _retention(native: Tensor, translated: Tensor, draws: Tensor) -> Retention:
+def retention_of(native: Tensor, translated: Tensor, draws: Tensor) -> Retention:
+    """What one search keeps of another's score, by query.
+
+    Raises:
+        InvalidPairsError: The other finds nothing.
+    """
     base, got = float(native.mean()), float(translated.mean())
     if base == 0:
         raise InvalidPairsError(
             "the target encoder itself finds nothing relevant: check queries and judgements"
         )
-    lower, upper = _interval_of((draws @ translated) / (draws @ native).clamp(min=1e-12))
+    lower, upper = interval_of((draws @ translated) / (draws @ native).clamp(min=1e-12))
     return Retention(base, got, got / base, lower, upper)
 
 
@@ -503,8 +658,8 @@ def _by_slice(
         rows = torch.tensor([own == name for own in names])
         if not native[rows].sum() > 0:
             continue
-        draws = _draws(int(rows.sum()), n_bootstrap, seed)
-        found[name] = _retention(native[rows], translated[rows], draws)
+        draws = bootstrap_draws(int(rows.sum()), n_bootstrap, seed)
+        found[name] = retention_of(native[rows], translated[rows], draws)
     return found
 
 
@@ -523,20 +678,33 @@ def _worst(
 # Reasons ----------------------------------------------------------------------------------
 
 
+def deciding(retention: Mapping[str, Retention], *, judged: bool) -> tuple[str, Retention]:
+    """The score that decides: of judged ones the worst, else the first."""
+    if judged:
+        return min(retention.items(), key=lambda found: found[1].mean)
+    return next(iter(retention.items()))
+
+
 def _judge_retention(
-    retention: Mapping[str, Retention], limits: Thresholds
+    retention: Mapping[str, Retention], limits: Thresholds, *, judged: bool
 ) -> Iterable[tuple[Verdict, str]]:
-    name, worst = min(retention.items(), key=lambda found: found[1].mean)
-    told = f"{name} is {_interval(worst)} of the native {worst.native:.3f}"
+    name, worst = deciding(retention, judged=judged)
+    told = f"{name} is {shown_interval(worst)} of the native {worst.native:.3f}"
     if worst.lower >= limits.passing:
         yield "pass", f"{told}, at least {limits.passing:g}"
-    elif worst.mean >= limits.warning:
+    elif worst.mean < limits.warning:
+        yield "fail", f"{told}, below {limits.warning:g}"
+    elif judged:
         yield (
             "warn",
             f"{told}: the interval does not reach {limits.passing:g}; more pairs or queries may",
         )
     else:
-        yield "fail", f"{told}, below {limits.warning:g}"
+        yield (
+            "warn",
+            f"{told}: the interval does not reach {limits.passing:g}. A search for one item loses "
+            "about as much, one that many items answer may lose nothing: judgements would tell",
+        )
 
 
 def _judge_baselines(
@@ -546,22 +714,47 @@ def _judge_baselines(
     translated = scores["translated"][first]
     if "untranslated" in scores:
         plain = scores["untranslated"][first]
-        lower, _ = _interval_of(draws @ (translated - plain))
+        lower, _ = interval_of(draws @ (translated - plain))
         if lower <= 0 and float(plain.mean()) > 0:
             yield (
                 "fail",
                 f"the vectors do as well untranslated ({first} {float(plain.mean()):.3f}, "
                 f"translated {float(translated.mean()):.3f}): the translator adds nothing",
             )
-    if "old" in scores and not first.startswith("overlap"):
-        old = scores["old"][first]
-        _, upper = _interval_of(draws @ (translated - old))
+    if "unshifted" in scores:
+        plain = scores["unshifted"][first]
+        lower, _ = interval_of(draws @ (plain - translated))
+        if lower > 0:
+            yield (
+                "pass",
+                f"without the shift it would be better ({first} {float(plain.mean()):.3f}, as it "
+                f"is {float(translated.mean()):.3f}): remove_shift, or fit --remove-shift",
+            )
+    if "unfolded" in scores:
+        plain = scores["unfolded"][first]
+        _, upper = interval_of(draws @ (translated - plain))
         if upper < 0:
             yield (
                 "warn",
-                f"the old encoder by itself is better ({first} {float(old.mean()):.3f}, "
+                f"the correction for hubs costs more than it finds ({first} without it "
+                f"{float(plain.mean()):.3f}, with it {float(translated.mean()):.3f}): leave it out",
+            )
+    if "old" in scores:
+        old = scores["old"][first]
+        _, upper = interval_of(draws @ (translated - old))
+        if upper < 0:
+            better = "is nearer to the new one" if "half" in scores else "is better"
+            yield (
+                "warn",
+                f"the old encoder by itself {better} ({first} {float(old.mean()):.3f}, "
                 f"translated {float(translated.mean()):.3f}): keep it, or encode again",
             )
+    if "half" in scores and float(scores["half"][first].mean()) < _STABLE:
+        yield (
+            "warn",
+            f"the native ranking is not stable: by half of its dimensions its {first} is "
+            f"{float(scores['half'][first].mean()):.3f}, so it is a poor yardstick",
+        )
 
 
 def _judge_translation(
@@ -573,8 +766,9 @@ def _judge_translation(
     source, target = corpus if translates == "corpus" else queries
     if source is None:
         return
-    translated = as_tensor(translator.transform(_matrix(source))).float()
-    moments = PairedMoments.from_batch(translated, _matrix(target).to(translated.device))
+    translated = as_tensor(translator.transform(as_matrix(source))).float()
+    native = _placed(translator, as_matrix(target))
+    moments = PairedMoments.from_batch(translated, native.to(translated.device))
     if look_shuffled(moments):
         yield (
             "fail",
@@ -590,18 +784,21 @@ def _judge_evidence(
         yield "warn", f"{n_queries} queries tell little: take at least {_FEW_QUERIES}"
     for name, found in slices.items():
         if found.upper < limits.warning:
-            yield "warn", f"slice {name!r} keeps only {_interval(found)}"
+            yield "warn", f"slice {name!r} keeps only {shown_interval(found)}"
     if not judged:
         yield (
             "pass",
-            "no judgements were given: this says how alike the rankings are, not how good",
+            "no judgements were given: the native first result stands for what is relevant, which "
+            "says how alike the rankings are, not how good",
         )
 
 
-def _interval(found: Retention) -> str:
+def shown_interval(found: Retention) -> str:
+    """A retention with its interval."""
     return f"{found.mean:.3f} [{found.lower:.3f}, {found.upper:.3f}]"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

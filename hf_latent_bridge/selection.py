@@ -220,7 +220,7 @@ def standard_error(scores: Float[Tensor, "trials folds"]) -> Float[Tensor, " tri
 def select(
     objective: Objective,
     candidates: Sequence[tuple[str, dict[str, Any]]],
-    scores: Float[Tensor, "trials folds"],
+    scores: Float[Tensor, "trials pairs"],
     chances: Float[Tensor, "trials folds"],
     n_held_out: int,
 ) -> Selection:
@@ -229,8 +229,8 @@ def select(
     Args:
         objective: What the scores are.
         candidates: Type and parameters of each candidate, the simplest first.
-        scores: Score of each candidate on each fold.
-        chances: The same with the held-out counterparts shuffled.
+        scores: Score of each candidate on each held-out pair, or on each fold.
+        chances: Mean score on each fold with the held-out counterparts shuffled.
         n_held_out: Held-out pairs behind the scores.
 
     Raises:
@@ -245,7 +245,7 @@ def select(
     rows = zip(candidates, scores.mean(1).tolist(), standard_error(scores).tolist(), strict=True)
     trials = tuple(Trial(kind, params, score, error) for (kind, params), score, error in rows)
     chance = float(chances[chosen].mean())
-    return Selection(objective, trials, best, chosen, chance, scores.shape[1], n_held_out)
+    return Selection(objective, trials, best, chosen, chance, chances.shape[1], n_held_out)
 
 
 def training_folds(folds: Sequence[PairedMoments]) -> list[PairedMoments]:

@@ -372,10 +372,16 @@ def test_scores_equal_those_of_a_loop_that_fits_every_candidate_on_every_fold(ob
             )
             predicted = fitted.transform(x[folds == fold])
             scores.append(BRUTE_FORCE[objective](predicted, own, others, None))
-        expected.append((np.mean(scores), np.std(scores, ddof=1) / np.sqrt(N_FOLDS)))
-    got = [(trial.score, trial.error) for trial in found.trials]
-    np.testing.assert_allclose(got, expected, atol=1e-9)
+        expected.append(np.mean(scores))
+    np.testing.assert_allclose([trial.score for trial in found.trials], expected, atol=1e-9)
     assert found.n_held_out == len(x)
+    assert found.n_folds == N_FOLDS
+
+
+def cosines(translator, x):
+    """Of translated latents with each other: the axes of a shared space have no sign."""
+    translated = unit(translator.transform(x))
+    return translated @ translated.T
 
 
 @pytest.mark.parametrize("objective", BRUTE_FORCE)
@@ -387,7 +393,8 @@ def test_the_winner_is_fitted_on_all_pairs_and_saved_with_its_record(objective, 
     choice = winner.selection_.choice
     assert (winner.translator_type, winner.n_pairs_) == (choice.translator_type, len(x))
     again = type(winner)(**winner.get_params()).fit(x, y)
-    np.testing.assert_allclose(winner.transform(x), again.transform(x), atol=1e-9)
+    assert winner.moves_target == (objective == "counterpart")  # nothing else is as good here
+    np.testing.assert_allclose(cosines(winner, x), cosines(again, x), atol=1e-9)
     assert {**type(winner)().get_params(), **choice.params} == winner.get_params()
     winner.save_pretrained(tmp_path)
     assert AutoTranslator.from_pretrained(tmp_path).selection_ == winner.selection_

@@ -1,9 +1,10 @@
 """select_translator: type and parameters of a map by cross-validation, for what it is to do."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import groupby, product
 from operator import add
 from typing import Any
@@ -32,24 +33,38 @@ from hf_latent_bridge.selection import (
     select,
 )
 from hf_latent_bridge.spaces import SpaceSpec
-from hf_latent_bridge.translators.base import Translator, methods
+from hf_latent_bridge.translators.base import Grid, Translator, methods
 
 MAX_HELD_OUT = 2000
 _FEWEST = 3  # held-out pairs in a fold
 
-Judge = Callable[[Tensor], tuple[float, float]]  # score of predictions, and of shuffled ones
+# From queries and items, counterparts first, to a score for each query, and that of shuffled ones.
+Judge = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 
 
-def candidates() -> list[Translator]:
-    """All that the registered types offer for a selection, the simplest first."""
-    kinds = [kind for kind in methods().values() if kind.grid is not None]
-    kinds.sort(key=lambda kind: (kind.complexity, kind.translator_type))
+def candidates(objective: Objective = "reconstruction", *, shared: bool = True) -> list[Translator]:
+    """All that the registered types offer for a selection, the simplest first.
+
+    Args:
+        objective: What the map is for. Those that move the target's latents, too, are offered for
+            "counterpart" alone.
+        shared: Whether they are offered at all.
+    """
+    known = methods(moving=shared and objective == "counterpart")
+    offered = [kind for kind in known.values() if kind.grid is not None]
+    offered.sort(key=lambda kind: (kind.complexity, kind.translator_type))
     return [
-        kind.from_params(dict(zip(kind.grid, values, strict=True)))
-        for kind in kinds
-        if kind.grid is not None
-        for values in product(*kind.grid.values())
+        kind.from_params(dict(zip(grid, values, strict=True)))
+        for kind in offered
+        for grid in _grids(kind)
+        for values in product(*grid.values())
     ]
+
+
+def _grids(kind: type[Translator]) -> tuple[Grid, ...]:
+    if kind.grid is None:
+        return ()
+    return kind.grid if isinstance(kind.grid, tuple) else (kind.grid,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +110,7 @@ class TranslatorChoice:
         decoder: What reads the target's latents, for "classification".
         max_held_out: At most so many pairs are kept to be scored.
         seed: Seeds their draw.
+        shared: Whether a shared space may be chosen, for "counterpart".
     """
 
     objective: Objective = "reconstruction"
@@ -103,6 +119,7 @@ class TranslatorChoice:
     decoder: Any = None
     max_held_out: int = MAX_HELD_OUT
     seed: int = 0
+    shared: bool = True
 
     def __post_init__(self) -> None:
         """Refuses what does not go together.
@@ -128,7 +145,18 @@ class TranslatorChoice:
 
     def candidates(self) -> list[Translator]:
         """The candidates, the simplest first."""
-        return list(candidates() if self.among is None else self.among)
+        if self.among is None:
+            return candidates(self.objective, shared=self.shared)
+        return [copy.copy(candidate) for candidate in self.among]
+
+    def summing(self) -> list[Translator]:
+        """Translators that sum moments: one for each kind of moments that candidates need."""
+        found: dict[tuple[Any, ...], Translator] = {}
+        for candidate in self.candidates():
+            known = found.setdefault(candidate.summed_by, candidate)
+            if candidate.full_syy and not known.full_syy:
+                found[candidate.summed_by] = candidate
+        return list(found.values())
 
     @property
     def needs_pairs(self) -> bool:
@@ -137,7 +165,7 @@ class TranslatorChoice:
 
     def identity(self) -> dict[str, Any]:
         """JSON values that change when the choice might."""
-        tried = [[one.translator_type, one.get_params()] for one in self.candidates()]
+        tried = [[one.translator_type, one.fit_identity()] for one in self.candidates()]
         return {"auto": [self.objective, self.max_held_out, self.seed, tried]}
 
     def fit(
@@ -149,9 +177,12 @@ class TranslatorChoice:
         target: SpaceSpec | None = None,
     ) -> Translator:
         """Chooses on these pairs and fits on all of them, as `select_translator` does."""
-        folds = self.candidates()[0].fold_moments(X, y, n_folds=N_FOLDS)
+        summing = self.summing()
+        for one in summing:
+            one.begin(X)
+        sums = [(one, one.fold_moments(X, y, n_folds=N_FOLDS)) for one in summing]
         held_out = self._sample(as_tensor(X), as_targets(y)) if self.needs_pairs else None
-        return self.fit_folds(folds, held_out, source=source, target=target)
+        return self.fit_folds(sums, held_out, source=source, target=target)
 
     def _sample(self, x: Tensor, y: Tensor) -> HeldOut:
         """A uniform sample of the pairs, the same as in a fit on the same rows.
@@ -168,7 +199,7 @@ class TranslatorChoice:
 
     def fit_folds(
         self,
-        folds: Sequence[PairedMoments | None],
+        sums: Sequence[tuple[Translator, Sequence[PairedMoments | None]]],
         held_out: HeldOut | None,
         *,
         source: SpaceSpec | None = None,
@@ -177,7 +208,8 @@ class TranslatorChoice:
         """Scores the candidates on each fold, and fits the chosen one on all of them.
 
         Args:
-            folds: Moments of the folds; None for one without a pair, which is refused.
+            sums: For each of `summing` the moments of the folds; None for one without a pair,
+                which is refused.
             held_out: Pairs of all folds; not needed for "reconstruction".
             source: The source space.
             target: The target space.
@@ -186,29 +218,33 @@ class TranslatorChoice:
             InvalidLatentsError: Too few pairs for the folds.
             SolverError: The target latents of a fold are all equal.
         """
-        full = [fold for fold in folds if fold is not None]
-        if len(full) < N_FOLDS:
-            raise InvalidLatentsError(
-                f"a choice by {N_FOLDS} folds needs a pair in each, got "
-                f"{sum(fold.n for fold in full)} in all"
-            )
-        tried, whole = self.candidates(), reduce(add, full)
-        columns = [
-            list(_score_fold(tried, whole - fold, fold, self._judged(held_out, number)))
-            for number, fold in enumerate(full)
-        ]
-        scores, chances = torch.tensor(columns, dtype=torch.float64).permute(2, 1, 0)
+        tried = self.candidates()
+        groups = _grouped(tried, sums)
+        scores: list[Tensor] = []
+        chances: list[list[float]] = []
+        for number in range(N_FOLDS):
+            judged = self._judged(held_out, number)
+            parts = [pair for group in groups for pair in group.scores(number, judged)]
+            scores.append(torch.stack([score for score, _ in parts]))
+            chances.append([chance for _, chance in parts])
         names = [(candidate.translator_type, _changed(candidate)) for candidate in tried]
-        n_held_out = whole.n if held_out is None else len(held_out.x)
-        selection = select(self.objective, names, scores, chances, n_held_out)
-        _warn(selection, whole)
-        winner = type(tried[selection.chosen]).from_params(tried[selection.chosen].get_params())
-        winner.fit_moments(whole, source=source, target=target)
+        n_held_out = groups[0].whole.n if held_out is None else len(held_out.x)
+        selection = select(
+            self.objective,
+            names,
+            torch.cat(scores, dim=1),
+            torch.tensor(chances, dtype=torch.float64).mT,
+            n_held_out,
+        )
+        _warn(selection, groups[0].n_pairs, groups[0].widest)
+        winner = tried[selection.chosen]
+        group = next(group for group in groups if any(winner is one for one in group.tried))
+        winner.fit_moments(group.whole, source=source, target=target)
         winner.selection_ = selection
         return winner
 
-    def _judged(self, held_out: HeldOut | None, number: int) -> tuple[Tensor, Judge] | None:
-        """The held-out source latents of a fold, and what scores their translations.
+    def _judged(self, held_out: HeldOut | None, number: int) -> "_Judged | None":
+        """The held-out latents of a fold, and what scores their translations.
 
         Raises:
             InvalidLatentsError: The fold has too few pairs.
@@ -221,11 +257,89 @@ class TranslatorChoice:
                 f"objective={self.objective!r} needs at least {_FEWEST} held-out pairs in each "
                 f"fold, got {len(own.x)}"
             )
+        index = torch.cat([own.y, others.y])
         if self.objective == "counterpart":
-            return own.x, _counterpart(torch.cat([own.y, others.y]))
+            return _Judged(own.x, index, _counterpart)
         if self.objective == "ranking":
-            return own.x, _ranking(own.y, torch.cat([own.y, others.y]))
-        return own.x, _classification(own, others, self.decoder)
+            return _Judged(own.x, index, _ranking(own.y, index))
+        return _Judged(own.x, index, _classification(own, others, self.decoder))
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Held-out latents of a fold, and what scores them.
+
+    Attributes:
+        x: Source latents, (n, d_source).
+        index: Their targets, and those of the other folds after them, (m, d_target).
+        judge: Scores queries and items.
+    """
+
+    x: Tensor
+    index: Tensor
+    judge: Judge
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Neighbouring candidates of one type that are fitted on the same moments."""
+
+    tried: Sequence[Translator]
+    folds: Sequence[PairedMoments]
+
+    @cached_property
+    def whole(self) -> PairedMoments:
+        """The moments of all folds."""
+        return reduce(add, self.folds)
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs."""
+        return self.whole.n
+
+    @property
+    def widest(self) -> int:
+        """The larger width of the two sides."""
+        return max(self.tried[0].dims_of(self.whole))
+
+    def scores(self, number: int, judged: _Judged | None) -> Iterator[tuple[Tensor, float]]:
+        """Scores and chance of each candidate on a fold, fitted on the others."""
+        fold, kind = self.folds[number], type(self.tried[0])
+        rest = self.whole - fold
+        if judged is None:
+            for score, chance in kind.held_out_r2(self.tried, rest, fold):
+                yield torch.tensor([score], dtype=torch.float64), chance
+        else:
+            for queries, items in kind.searches(self.tried, rest, judged.x, judged.index):
+                yield judged.judge(queries, items)
+
+
+def _grouped(
+    tried: Sequence[Translator],
+    sums: Sequence[tuple[Translator, Sequence[PairedMoments | None]]],
+) -> list[_Group]:
+    """The candidates in their order, each with the moments that it needs.
+
+    Raises:
+        InvalidLatentsError: A fold has no pair.
+    """
+    by_key: dict[tuple[Any, ...], tuple[Translator, list[PairedMoments]]] = {}
+    for summing, folds in sums:
+        full = [fold for fold in folds if fold is not None]
+        if len(full) < N_FOLDS:
+            raise InvalidLatentsError(
+                f"a choice by {N_FOLDS} folds needs a pair in each, got "
+                f"{sum(fold.n for fold in full)} in all"
+            )
+        by_key[summing.summed_by] = summing, full
+    groups = []
+    for (_, key), same in groupby(tried, lambda one: (one.translator_type, one.summed_by)):
+        group = list(same)
+        summing, full = by_key[key]
+        for one in group:
+            one.share_sums(summing)
+        groups.append(_Group(group, full))
+    return groups
 
 
 def select_translator(
@@ -238,6 +352,7 @@ def select_translator(
     decoder: Any = None,
     max_held_out: int = MAX_HELD_OUT,
     seed: int = 0,
+    shared: bool = True,
     source: SpaceSpec | None = None,
     target: SpaceSpec | None = None,
 ) -> Translator:
@@ -262,6 +377,9 @@ def select_translator(
         max_held_out: At most so many pairs, drawn at random, are scored by objectives other than
             "reconstruction".
         seed: Seeds that draw.
+        shared: Whether a shared space may be chosen, for "counterpart": a `SharedTranslator`, by
+            which both sides move. Pass False for an index or decoder that reads the target's own
+            latents.
         source: The space of `X`, recorded in the config.
         target: The space of `y`, recorded in the config.
 
@@ -276,7 +394,7 @@ def select_translator(
     Warns:
         SelectionWarning: The penalty is on the edge of those tried, or there are few pairs.
     """
-    choice = TranslatorChoice(objective, among, labels, decoder, max_held_out, seed)
+    choice = TranslatorChoice(objective, among, labels, decoder, max_held_out, seed, shared)
     return choice.fit(X, y, source=source, target=target)
 
 
@@ -292,12 +410,12 @@ def check_candidates(tried: Sequence[Translator]) -> None:
     for candidate in tried:
         if candidate.n_folds > 1 or not candidate.learns:
             raise ValueError(f"a candidate must have all its parameters, got {candidate!r}")
-    if len(norms := {candidate.get_params().get("unit_norm") for candidate in tried}) > 1:
+    if len(norms := {candidate.unit_norm for candidate in tried}) > 1:
         raise ValueError(f"all candidates need the same unit_norm, got {sorted(map(str, norms))}")
 
 
-def _warn(selection: Selection, moments: PairedMoments) -> None:
-    if found := doubts(selection, moments.n, max(moments.sxy.shape)):
+def _warn(selection: Selection, n_pairs: int, widest: int) -> None:
+    if found := doubts(selection, n_pairs, widest):
         warnings.warn("; ".join(found), SelectionWarning, stacklevel=4)
 
 
@@ -307,28 +425,10 @@ def _changed(candidate: Translator) -> dict[str, Any]:
     return {k: v for k, v in candidate.get_params().items() if v != defaults[k]}
 
 
-def _score_fold(
-    tried: Sequence[Translator],
-    rest: PairedMoments,
-    fold: PairedMoments,
-    judged: tuple[Tensor, Judge] | None,
-) -> Iterator[tuple[float, float]]:
-    """Score and chance of each candidate, fitted on `rest`, on a fold."""
-    for _, same in groupby(tried, lambda candidate: candidate.translator_type):
-        group = list(same)
-        kind = type(group[0])
-        if judged is None:
-            yield from kind.held_out_r2(group, rest, fold)
-        else:
-            x, judge = judged
-            yield from map(judge, kind.predictions(group, rest, x))
-
-
-def _counterpart(index: Tensor) -> Judge:
-    """Searches an index that holds the counterparts first, and the other held-out pairs after."""
-    n = len(index)
-    chance = float((1 / torch.arange(1, n + 1, dtype=torch.float64)).mean())
-    return lambda predicted: (float(reciprocal_ranks(predicted, index).mean()), chance)
+def _counterpart(queries: Tensor, items: Tensor) -> tuple[Tensor, float]:
+    """Searches items that hold the counterparts first, and the other held-out pairs after."""
+    by_chance = (1 / torch.arange(1, len(items) + 1, dtype=torch.float64)).mean()
+    return reciprocal_ranks(queries, items).cpu(), float(by_chance)
 
 
 def _ranking(own: Tensor, index: Tensor) -> Judge:
@@ -337,10 +437,10 @@ def _ranking(own: Tensor, index: Tensor) -> Judge:
     native = neighbors(own, index, k)
     often = torch.bincount(native.flatten(), minlength=len(index)).double()
 
-    def judge(predicted: Tensor) -> tuple[float, float]:
-        found = neighbors(predicted, index, k)
-        counts = torch.bincount(found.flatten(), minlength=len(index)).double()
-        return float(overlaps(found, native).mean()), float(counts @ often) / (k * n * n)
+    def judge(queries: Tensor, items: Tensor) -> tuple[Tensor, float]:
+        found = neighbors(queries, items, k)
+        counts = torch.bincount(found.flatten(), minlength=len(items)).double()
+        return overlaps(found, native).cpu(), float(counts @ often) / (k * n * n)
 
     return judge
 
@@ -351,11 +451,11 @@ def _classification(own: HeldOut, others: HeldOut, decoder: Any) -> Judge:
     reader = as_decoder(decoder)
     true = _answers(reader, own.y) if own.labels is None else [_plain(v) for v in own.labels]
 
-    def judge(predicted: Tensor) -> tuple[float, float]:
-        found = _answers(reader, predicted)
-        hits = np.mean([a == b for a, b in zip(found, true, strict=True)])
+    def judge(queries: Tensor, _: Tensor) -> tuple[Tensor, float]:
+        found = _answers(reader, queries)
+        hits = [float(a == b) for a, b in zip(found, true, strict=True)]
         by_chance = sum(found.count(label) * true.count(label) for label in set(true))
-        return float(hits), by_chance / len(true) ** 2
+        return torch.tensor(hits, dtype=torch.float64), by_chance / len(true) ** 2
 
     return judge
 

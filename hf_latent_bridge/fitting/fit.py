@@ -178,13 +178,19 @@ def fit_translator(
     sums = MomentSums(fit.pairs, sides, options, what=fit.identity, held_out=fit.empty_sample())
 
     def batch_moments(latents: Sequence[Tensor], start: int) -> dict[str, PairedMoments]:
-        folds = fit.summing.fold_moments(*latents, start=start, n_folds=fit.n_folds)
-        return {f"fold {number}": fold for number, fold in enumerate(folds) if fold is not None}
+        return {
+            f"fold {number} {of}": fold
+            for of, summing in enumerate(fit.summing)
+            for number, fold in enumerate(
+                summing.fold_moments(*latents, start=start, n_folds=fit.n_folds)
+            )
+            if fold is not None
+        }
 
-    summed = sums.run(batch_moments, first_look=(fit.summing.sample_size, fit.summing.begin))
+    summed = sums.run(batch_moments, first_look=(fit.sample_size, fit.begin))
     with sums.loop.timing("solve"):
-        folds = [_without_noise(fold) for fold in summed.moments.values()]
-        dims = fit.summing.dims_of(folds[0])
+        folds = _by_translator(summed.moments)
+        dims = fit.summing[0].dims_of(folds[0][0])
         spaces = [side.space(dim) for side, dim in zip(sides, dims, strict=True)]
         fitted = fit.solve(folds, spaces, summed, sums.loop.chunk_size)
         fitted.to(dtype=torch.float32)
@@ -201,12 +207,12 @@ class _Fit:
 
     Attributes:
         pairs: The pairs.
-        summing: What sums the moments.
+        summing: What sums the moments; for a choice one for each kind of moments.
         choice: How to choose among candidates; None for `summing` itself.
     """
 
     pairs: PairSource
-    summing: Translator
+    summing: Sequence[Translator]
     choice: TranslatorChoice | None
 
     @classmethod
@@ -214,7 +220,7 @@ class _Fit:
         cls, translator: Translator | TranslatorChoice | Literal["auto"], pairs: PairSource
     ) -> "_Fit":
         if isinstance(translator, Translator):
-            return cls(pairs, translator, None)
+            return cls(pairs, [translator], None)
         if isinstance(translator, str) and translator != "auto":
             raise ValueError(f"fit a translator, a TranslatorChoice or 'auto', got {translator!r}")
         choice = TranslatorChoice() if isinstance(translator, str) else translator
@@ -225,13 +231,24 @@ class _Fit:
                     f"labels must be one for each pair, in their order: {known} pairs need pairs "
                     f"that can be counted and as many labels, got {len(choice.labels)}"
                 )
-        return cls(pairs, choice.candidates()[0], choice)
+        return cls(pairs, choice.summing(), choice)
 
     @property
     def identity(self) -> dict[str, Any]:
         if self.choice is not None:
             return self.choice.identity()
-        return {self.summing.translator_type: self.summing.fit_identity()}
+        (translator,) = self.summing
+        return {translator.translator_type: translator.fit_identity()}
+
+    @property
+    def sample_size(self) -> int:
+        """How many source latents must be seen before pairs are summed."""
+        return max(translator.sample_size for translator in self.summing)
+
+    def begin(self, X: Tensor) -> None:
+        """Shows them to each translator, as many as it asks for."""
+        for translator in self.summing:
+            translator.begin(X[: translator.sample_size] if translator.sample_size else X)
 
     @property
     def n_folds(self) -> int | None:
@@ -244,20 +261,21 @@ class _Fit:
 
     def solve(
         self,
-        folds: Sequence[PairedMoments],
+        folds: Sequence[Sequence[PairedMoments]],
         spaces: Sequence[SpaceSpec],
         summed: Summed,
         chunk_size: int,
     ) -> Translator:
         source, target = spaces
         if self.choice is None:
-            return self.summing.fit_moments(folds, source=source, target=target)
+            return self.summing[0].fit_moments(folds[0], source=source, target=target)
         held_out = None
         if sample := summed.samples.get("held out"):
             positions = sample.places[:, 0] * chunk_size + sample.places[:, 1]
             labels = self._labels(sample.places[:, 2])
             held_out = HeldOut.of(sample.latents, positions, labels)
-        return self.choice.fit_folds(folds, held_out, source=source, target=target)
+        sums = list(zip(self.summing, folds, strict=True))
+        return self.choice.fit_folds(sums, held_out, source=source, target=target)
 
     def _labels(self, rows: Rows) -> list[Any] | None:
         """The labels of rows, which are numbered as in the dataset that pairs were taken from."""
@@ -268,6 +286,15 @@ class _Fit:
             return [self.choice.labels[row] for row in rows.tolist()]
         place = {row: number for number, row in enumerate(numbers.tolist())}
         return [self.choice.labels[place[row]] for row in rows.tolist()]
+
+
+def _by_translator(moments: Mapping[str, PairedMoments]) -> list[list[PairedMoments]]:
+    """The folds of each summing translator, in order, from their names."""
+    found: dict[int, dict[int, PairedMoments]] = {}
+    for name, fold in moments.items():
+        _, number, of = name.split(" ")
+        found.setdefault(int(of), {})[int(number)] = without_noise(fold)
+    return [[fold for _, fold in sorted(folds.items())] for _, folds in sorted(found.items())]
 
 
 def _keep_bank(translator: Translator, summed: Summed) -> None:
@@ -434,7 +461,8 @@ def _summary(
     )
 
 
-def _without_noise(moments: PairedMoments) -> PairedMoments:
+def without_noise(moments: PairedMoments) -> PairedMoments:
+    """The moments, whose solvers take what may be a network's rounding for no direction."""
     return replace(moments, eps=max(moments.eps, _NOISE))
 
 
@@ -465,7 +493,7 @@ def _folds(moments: Mapping[str, PairedMoments], views: list[str]) -> list[ViewM
     folds: dict[int, dict[tuple[str, str], PairedMoments]] = {}
     for name, m in moments.items():
         _, number, a, b = name.split(" ")
-        folds.setdefault(int(number), {})[a, b] = _without_noise(m)
+        folds.setdefault(int(number), {})[a, b] = without_noise(m)
     return [
         {pair: fold[pair] for pair in combinations(views, 2) if pair in fold}
         for _, fold in sorted(folds.items())

@@ -28,6 +28,10 @@ _LABELS = {  # in the order of a card
     "seed": "seed",
     "deduplicated": "without duplicates",
     "bad_rows_skipped": "bad rows skipped",
+    "rows_skipped": "bad rows skipped",
+    "text_field": "texts of the field",
+    "matched_by": "matched by",
+    "shift_removed": "without the direction of the mean, for search alone",
 }
 _TYPE_TAG = "translator:"
 _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -116,11 +120,11 @@ def describe_dataset(dataset: Mapping[str, Any]) -> str:
 
 
 def _detail(key: str, value: Any) -> str:
-    if key == "deduplicated":
+    if key in ("deduplicated", "shift_removed"):
         return _LABELS[key]
     if key == "views":
         return "columns " + ", ".join(f"{column} for {view}" for view, column in value.items())
-    if key == "bad_rows_skipped":
+    if key in ("bad_rows_skipped", "rows_skipped"):
         return f"{value:,} {_LABELS[key]}"
     return f"{_LABELS.get(key, key)} {value}"
 
@@ -132,7 +136,7 @@ def _repo_ids(dataset: Mapping[str, Any]) -> list[str]:
 
 
 def _translator_data(config: Mapping[str, Any]) -> ModelCardData:
-    named = (config[side].get("repo_id") for side in ("source", "target"))
+    named = (config[side].get("repo_id") for side in ("source", _target(config)))
     base_models = list(dict.fromkeys(name for name in named if _is_repo_id(name)))
     results = list(_eval_results(config["metrics"]))
     return ModelCardData(
@@ -142,9 +146,16 @@ def _translator_data(config: Mapping[str, Any]) -> ModelCardData:
         base_model=base_models or None,
         base_model_relation="adapter" if base_models else None,
         datasets=_repo_ids(config["dataset"]) or None,
-        model_name=f"{_name(config['source'])} to {_name(config['target'])}" if results else None,
+        model_name=f"{_name(config['source'])} to {_name(config[_target(config)])}"
+        if results
+        else None,
         eval_results=results or None,
     )
+
+
+def _target(config: Mapping[str, Any]) -> str:
+    """Where a translator's config describes the target's encoder."""
+    return "items" if "items" in config else "target"
 
 
 def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +171,8 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "source": source,
         "target": target,
         "source_name": _name(source),
-        "target_name": _name(target),
+        "target_name": _name(config[_target(config)]),
+        "items": config.get("items"),
         "params": ", ".join(f"`{k}={v!r}`" for k, v in sorted(config["params"].items())),
         "made_of": _made_of(config),
         "dataset": describe_dataset(config["dataset"]),
@@ -171,6 +183,7 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "shuffles": metrics.get("n_permutations"),
         "p_value": max(_p_values(metrics), default=None),
         "cka": _scores(metrics, "cka"),
+        "learning_curve": metrics.get("learning_curve"),
         **_search_facts(metrics.get("search")),
     }
 

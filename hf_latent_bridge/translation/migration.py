@@ -14,7 +14,8 @@ from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreE
 from hf_latent_bridge.hubness import Hubness
 from hf_latent_bridge.latents import Latents
 from hf_latent_bridge.translation.journal import Journal
-from hf_latent_bridge.translation.moving import Conversion, Move, convert
+from hf_latent_bridge.translation.moving import VIEW, Conversion, Move, convert
+from hf_latent_bridge.translation.serving import Route, Serving, route_to
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, open_collection
@@ -121,6 +122,7 @@ def migrate(
     bank: Latents | None = None,
     n_neighbors: int = 10,
     alias: str | None = None,
+    serve_dir: str | Path | None = None,
     batch_size: int = 1000,
     state_dir: str | Path | None = None,
     timeout: float = TIMEOUT,
@@ -147,6 +149,8 @@ def migrate(
         n_neighbors: For "csls": how many of the bank's nearest count.
         alias: A name of the store's own by which the collection is searched, and which is to name
             the new one.
+        serve_dir: Folder where it is written how queries reach the new vectors, with the
+            translator, for `TranslatedEncoder.from_pretrained`; None for none.
         batch_size: Rows read, translated and written at a time.
         state_dir: Folder where it is noted which target a migration has made; None for
             `latent-bridge/migrations` in the folder of HF_HOME.
@@ -167,56 +171,76 @@ def migrate(
         ValueError: No bank of queries for "csls".
     """
     begun = time.monotonic()
-    with _opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
+    with opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         metric = old.layout().metric
         conversion = Conversion.of(translator, metric, hubness, bank, n_neighbors)
-        return _moved(
-            conversion,
-            old,
-            new,
-            notes,
-            begun,
-            alias=alias,
-            batch_size=batch_size,
-            progress=progress,
+        routes = {"new": route_to(translator), "old": Route(translator.source_, translator)}
+        folding = {} if conversion.folding is None else conversion.folding.to_dict()
+        serving = Serving("items", str(new.url), metric, folding, routes)
+        job = MigrationJob(conversion, old, new, notes, alias, serving, serve_dir)
+        return job.run(batch_size, begun, progress=progress)
+
+
+@dataclass(frozen=True)
+class MigrationJob:
+    """One migration, whatever becomes of the rows.
+
+    Attributes:
+        conversion: What becomes of them.
+        old: Where they are.
+        new: Where they go.
+        notes: The journal of the two.
+        alias: The alias that is to name the new collection; None for none.
+        serving: How the new collection is asked.
+        serve_dir: Where that is written; None for nowhere.
+    """
+
+    conversion: Conversion
+    old: Collection
+    new: Collection
+    notes: Journal
+    alias: str | None
+    serving: Serving
+    serve_dir: str | Path | None
+
+    def run(self, batch_size: int, begun: float, *, progress: bool) -> Migration:
+        """Moves all rows, compares them, and then records and switches.
+
+        Args:
+            batch_size: Rows at a time.
+            begun: When it began, by the monotonic clock.
+            progress: Show bars.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if self.serve_dir is not None:
+            self.serving.check(self.serve_dir)
+        before = _alias_before(self.old, self.new, self.alias, self.notes)
+        resumed = _prepare(self.conversion, self.old, self.new, self.notes)
+        move = Move(self.conversion, self.old, self.new, size=batch_size, progress=progress)
+        written = 0 if resumed else move.all()
+        settled = move.settle()
+        removed = move.remove_deleted()
+        rows = _count(self.conversion, self.old, self.new)
+        self._finish(before)
+        return Migration(
+            str(self.old.url),
+            str(self.new.url),
+            rows,
+            written + settled.written,
+            settled.replaced,
+            removed,
+            settled.checked,
+            self.alias,
+            time.monotonic() - begun,
         )
 
-
-def _moved(
-    conversion: Conversion,
-    old: Collection,
-    new: Collection,
-    notes: Journal,
-    begun: float,
-    *,
-    alias: str | None,
-    batch_size: int,
-    progress: bool,
-) -> Migration:
-    """Moves all rows, compares them, and then lets the alias name the new collection."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    before = _alias_before(old, new, alias, notes)
-    resumed = _prepare(conversion, old, new, notes)
-    move = Move(conversion, old, new, size=batch_size, progress=progress)
-    written = 0 if resumed else move.all()
-    settled = move.settle()
-    removed = move.remove_deleted()
-    rows = _count(conversion, old, new)
-    if alias is not None:
-        notes.save(alias=alias, alias_before=before)
-        new.point(alias, new.url.name)
-    return Migration(
-        str(old.url),
-        str(new.url),
-        rows,
-        written + settled.written,
-        settled.replaced,
-        removed,
-        settled.checked,
-        alias,
-        time.monotonic() - begun,
-    )
+    def _finish(self, alias_before: str | None) -> None:
+        if self.serve_dir is not None:
+            self.serving.save(self.serve_dir)
+        if self.alias is not None:
+            self.notes.save(alias=self.alias, alias_before=alias_before)
+            self.new.point(self.alias, self.new.url.name)
 
 
 def plan_migration(
@@ -285,7 +309,7 @@ def roll_back_migration(
         StoreError: No migration from here has made this target.
         StoreUnavailableError: The store cannot be reached.
     """
-    with _opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
+    with opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         if not notes.found:
             raise StoreError(
                 f"no migration of {old.url} into {new.url} is noted in {notes.path.parent}: "
@@ -305,7 +329,13 @@ def roll_back_migration(
 
 
 @contextlib.contextmanager
-def _opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collection, Collection]]:
+def opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collection, Collection]]:
+    """The collections that two URLs name.
+
+    Raises:
+        StoreError: There is no source, or the two are the same.
+        StoreUnavailableError: A store cannot be reached.
+    """
     with open_collection(source, timeout=timeout) as old:
         old.layout()
         with open_collection(target, create=True, timeout=timeout) as new:
@@ -330,10 +360,16 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
             "target"
         )
     if not there:
-        if old.url.container != new.url.container:
+        same = old.url.container == new.url.container
+        if same and conversion.view is not None:
+            raise StoreError(
+                "items of a new encoder have no old vector, so a shared space needs a collection "
+                f"of its own: name another one than {new.url.name!r}"
+            )
+        if not same:
             old.check_copy(new)
         notes.save(conversion=facts)
-        new.create(wanted, old)
+        new.create(wanted, old, [] if conversion.view is None else [VIEW])
     elif new.layout().dim != wanted.dim:
         raise StoreError(f"{new.url} is {new.layout().dim} wide, {wanted.dim} is needed")
     return there

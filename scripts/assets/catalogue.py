@@ -85,6 +85,13 @@ CATALOGUE = {
             "dataset",
             "news:build_newsgroups",
         ),
+        Asset(
+            "rotten-tomatoes",
+            "Rotten Tomatoes",
+            "local/rotten-tomatoes",
+            "dataset",
+            "news:build_rotten_tomatoes",
+        ),
         Asset("mobilenet-v2", "MobileNetV2", "local/mobilenet-v2", "model", "mobilenet:build"),
         Asset(
             "efficientnet-lite0",

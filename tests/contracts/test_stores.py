@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 from store_places import INSTALLED, content, filled, key, rows, url_in
 
-from hf_latent_bridge import OrthoTranslator, migrate, roll_back_migration, translate_file
+from hf_latent_bridge import (
+    OrthoTranslator,
+    SharedSpace,
+    migrate,
+    migrate_gradually,
+    re_encode,
+    roll_back_migration,
+    translate_file,
+)
 from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.hubness import csls_scores, fold_queries, neighbor_similarity
+from hf_latent_bridge.translation.moving import VIEW
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.stores.base import Layout
 from hf_latent_bridge.vectors.stores.registry import STORES, open_collection
@@ -57,6 +67,23 @@ def test_some_rows_are_fetched_and_those_that_are_missing_left_out(scheme, url):
         here, there, missing = (key(scheme, i) for i in (3, 20, 99))
         assert sorted(collection.fetch([here, missing, there]).ids) == [here, there]
         assert collection.present([here, missing, there]) == {here, there}
+
+
+def test_the_store_finds_what_is_nearest(scheme, url):
+    query = rows(1, seed=3).vectors[0]
+    best = np.argsort(-rows(25).vectors @ query, kind="stable")[:7]
+    with open_collection(url) as collection:
+        assert collection.nearest(query, 7) == [key(scheme, i) for i in best.tolist()]
+
+
+def test_a_collection_like_another_can_have_further_fields(scheme, url):
+    with open_collection(url) as old, open_collection(url.replace("docs", "docs-new")) as new:
+        new.create(Layout(6, "cosine"), old, ["mark"])
+        wanted = rows(3, 6, scheme=scheme)
+        marked = [{**payload, "mark": f"m{i}"} for i, payload in enumerate(wanted.payloads)]
+        new.write(wanted._replace(payloads=marked))
+        found = content(url.replace("docs", "docs-new"))
+        assert [found[key(scheme, i)][1] for i in range(3)] == marked
 
 
 def test_writing_a_row_again_replaces_it(scheme, url):
@@ -135,6 +162,19 @@ def test_migrate_fills_a_new_collection_and_leaves_the_old_one(scheme, url, tran
     np.testing.assert_array_equal([before[i][0] for i in before], [after[i][0] for i in before])
 
 
+def test_the_store_ranks_folded_queries_by_the_corrected_score(scheme, url, translator, tmp_path):
+    target, bank = url.replace("docs", "docs-new"), rows(30, 6, seed=4).vectors
+    migrate(translator, url, target, hubness="csls", bank=bank, state_dir=tmp_path / "state")
+    items = translator.transform(rows(25).vectors)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    similarity = neighbor_similarity(items, bank)
+    with open_collection(target) as new:
+        for query in rows(5, 6, seed=8).vectors:
+            best = np.argsort(-csls_scores(items @ query, similarity), kind="stable")[:10]
+            folded = fold_queries(query[None], metric=new.layout().metric)[0]
+            assert new.nearest(folded, 10) == [key(scheme, i) for i in best.tolist()]
+
+
 def test_migrating_again_moves_only_what_has_come_and_removes_what_has_gone(
     scheme, url, translator, tmp_path
 ):
@@ -146,6 +186,44 @@ def test_migrating_again_moves_only_what_has_come_and_removes_what_has_gone(
     moved = migrate(translator, url, target, state_dir=state)
     assert (moved.rows, moved.written, moved.removed) == (26, 2, 1)
     assert content(target).keys() == content(url).keys()
+
+
+def test_a_row_that_was_replaced_is_written_again(scheme, url, translator, tmp_path):
+    target, state = url.replace("docs", "docs-new"), tmp_path / "state"
+    migrate(translator, url, target, state_dir=state)
+    with open_collection(url) as collection:
+        collection.write(rows(1, seed=5, first=3, scheme=scheme))
+    moved = migrate(translator, url, target, state_dir=state)
+    assert (moved.written, moved.replaced, moved.checked) == (0, 1, 25)
+    wanted = translator.transform(rows(1, seed=5).vectors)[0]
+    found = content(target)[key(scheme, 3)][0]
+    cosine = found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted)
+    assert cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_rows_of_a_shared_space_say_which_view_they_came_from(scheme, url, tmp_path):
+    latents = {"old": rows(90, seed=1).vectors, "new": rows(90, 6, seed=1).vectors}
+    space = SharedSpace(dim=4, alpha=1.0).fit(latents)
+    shared, state = url.replace("docs", "shared"), tmp_path / "state"
+    moved = migrate_gradually(space, url, shared, view="old", state_dir=state)
+    assert (moved.rows, moved.checked) == (25, 25)
+    texts = [payload["text"] for payload in rows(25).payloads]
+    encode = dict(zip(texts, latents["new"], strict=False))
+    chosen = [key(scheme, i) for i in (20, 3)]
+    again = re_encode(
+        space, shared, lambda items: np.stack([encode[i] for i in items]), view="new", ids=chosen
+    )
+    assert (again.rows, again.by_view) == (2, {"new": 2, "old": 23})
+    moved = migrate_gradually(space, url, shared, view="old", state_dir=state)
+    assert (moved.written, moved.replaced, moved.removed) == (0, 0, 0)
+    found = content(shared)
+    assert {k for k, (_, payload) in found.items() if payload[VIEW] == "new"} == set(chosen)
+    for i, wanted in ((20, "new"), (3, "new"), (4, "old")):
+        given = latents["new"] if wanted == "new" else rows(25).vectors
+        expected = space.translator(wanted).transform(given[i])
+        assert found[key(scheme, i)][0] @ expected == pytest.approx(1, abs=1e-5)
+        payload = {**rows(25, scheme=scheme).payloads[i], VIEW: wanted}
+        assert found[key(scheme, i)][1] == payload
 
 
 def test_a_migration_is_rolled_back(url, translator, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
-from hf_latent_bridge.data.items import Items
+from hf_latent_bridge.data.items import Array, Items
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.lines import Objects, Spot
@@ -118,12 +118,18 @@ class Collection(abc.ABC):
         """Which of some rows are there and have this vector."""
 
     @abc.abstractmethod
-    def create(self, layout: Layout, like: "Collection") -> None:
+    def nearest(self, query: Array, k: int) -> list[Key]:
+        """The ids of the k rows that the store finds for a query, (dim,), the best first."""
+
+    @abc.abstractmethod
+    def create(self, layout: Layout, like: "Collection", fields: Sequence[str] = ()) -> None:
         """Makes it: a collection of its own, or one more vector where the collection is there.
 
         Args:
             layout: Of the vectors.
             like: The collection whose rows it will hold, with translated vectors.
+            fields: Further fields of the payload, of texts, for a collection of its own. Where the
+                payload is one column of JSON, or has no schema, they need no room of their own.
         """
 
     @abc.abstractmethod

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
@@ -77,7 +78,13 @@ class ChromaCollection(Collection):
         """Gets the ids alone."""
         return set(self._get(False, False, ids=list(ids)).ids) if ids else set()
 
-    def create(self, layout: Layout, like: Collection) -> None:
+    def nearest(self, query: Array, k: int) -> list[Key]:
+        """Queries the rows."""
+        vector = np.asarray(query, np.float32)[None]
+        found = self._ask(lambda c: c.query(query_embeddings=vector, n_results=k, include=[]))
+        return list(found["ids"][0])
+
+    def create(self, layout: Layout, like: Collection, fields: Sequence[str] = ()) -> None:
         """Makes a collection.
 
         Raises:

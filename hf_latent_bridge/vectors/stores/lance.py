@@ -6,11 +6,13 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
+_NAMES = {metric: name for name, metric in _METRICS.items()}
 _PAYLOAD = "payload"
 T = TypeVar("T")
 
@@ -83,7 +85,18 @@ class LanceCollection(Collection):
         found = self._ask(lambda t: t.search().where(where).select([self._key]).limit(n).to_arrow())
         return set(found.column(self._key).to_pylist())
 
-    def create(self, layout: Layout, like: Collection) -> None:
+    def nearest(self, query: Array, k: int) -> list[Key]:
+        """Searches the column by its metric."""
+        vector, name = np.asarray(query, np.float32), _NAMES[self._metric()]
+
+        def search(table: Any) -> Any:
+            asked = table.search(vector, vector_column_name=self._column).distance_type(name)
+            return asked.select([self._key, "_distance"]).limit(k).to_arrow()
+
+        found: list[Key] = self._ask(search).column(self._key).to_pylist()
+        return found
+
+    def create(self, layout: Layout, like: Collection, fields: Sequence[str] = ()) -> None:
         """Adds a column, or makes a table like that of `like` with another vector column."""
         import pyarrow as pa
 
@@ -93,6 +106,8 @@ class LanceCollection(Collection):
             return
         if isinstance(like, LanceCollection) and like._is_there():
             others = [f for f in like._schema() if f.name != like._column]
+            if {f.name for f in others} != {like._key, _PAYLOAD}:
+                others += [pa.field(name, pa.string()) for name in fields]
         else:
             others = [pa.field(self._key, pa.int64()), pa.field(_PAYLOAD, pa.string())]
         self.client.create_table(self.url.name, schema=pa.schema([*others, field]))

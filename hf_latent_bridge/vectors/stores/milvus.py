@@ -6,6 +6,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
@@ -90,7 +91,15 @@ class MilvusCollection(Collection):
         rows = self._query(ids=list(ids), output_fields=[self._key]) if ids else []
         return {row[self._key] for row in rows}
 
-    def create(self, layout: Layout, like: Collection) -> None:
+    def nearest(self, query: Array, k: int) -> list[Key]:
+        """Searches the field."""
+        vector, key = np.asarray(query, np.float32).tolist(), self._key
+        found = self._ask(
+            lambda c: c.search(self.url.name, data=[vector], anns_field=self._column, limit=k)
+        )
+        return [hit[key] if key in hit else hit["id"] for hit in found[0]]
+
+    def create(self, layout: Layout, like: Collection, fields: Sequence[str] = ()) -> None:
         """Makes a collection, with the other fields of `like` where that is one of Milvus.
 
         Raises:

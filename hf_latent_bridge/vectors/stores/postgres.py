@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
+_OPERATORS: dict[Metric, str] = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
 _DTYPES = {"vector": "float32", "halfvec": "float16"}
 _PAYLOAD = "payload"
 
@@ -111,18 +113,30 @@ class PostgresCollection(Collection):
         )
         return {_as_key(row[0]) for row in self._ask(sql, [_texts(ids)])}
 
-    def create(self, layout: Layout, like: Collection) -> None:
+    def nearest(self, query: Array, k: int) -> list[Key]:
+        """Orders by the distance of the column's metric."""
+        distance = f"{self._vector} {_OPERATORS[self._metric()]} %s::vector"
+        sql = (
+            f"SELECT {self._key} FROM {self._table} WHERE {self._vector} IS NOT NULL "
+            f"ORDER BY {distance} LIMIT %s"
+        )
+        return [_as_key(row[0]) for row in self._ask(sql, [_text(np.asarray(query)), k])]
+
+    def create(self, layout: Layout, like: Collection, fields: Sequence[str] = ()) -> None:
         """Adds a column, or makes a table like that of `like` with another vector column."""
         kind = f"vector({layout.dim})"
         if self._types():
             self._ask(f"ALTER TABLE {self._table} ADD COLUMN {self._vector} {kind}")
         elif isinstance(like, PostgresCollection) and like._types():
+            if like._types().keys() - {like._key_name, like._column} == {_PAYLOAD}:
+                fields = ()
             self._run(
                 [
                     f"CREATE TABLE {self._table} (LIKE {like._table} INCLUDING DEFAULTS "
                     "INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)",
                     f"ALTER TABLE {self._table} DROP COLUMN {like._vector}, "
                     f"ADD COLUMN {self._vector} {kind}",
+                    *(f"ALTER TABLE {self._table} ADD COLUMN {_quoted(n)} text" for n in fields),
                 ]
             )
         else:

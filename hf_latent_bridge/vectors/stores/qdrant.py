@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
@@ -107,7 +108,18 @@ class QdrantCollection(Collection):
         )
         return {point.id for point in points}
 
-    def create(self, layout: Layout, like: Collection) -> None:
+    def nearest(self, query: Array, k: int) -> list[Key]:
+        """Queries the points."""
+        vector = np.asarray(query, np.float32).tolist()
+        using = self.url.vector or None
+        found = self._ask(
+            lambda c: c.query_points(
+                self.url.name, query=vector, using=using, limit=k, with_payload=False
+            )
+        )
+        return [point.id for point in found.points]
+
+    def create(self, layout: Layout, like: Collection, fields: Sequence[str] = ()) -> None:
         """Makes a collection, or one more named vector in the collection that is there."""
         from qdrant_client import models
 

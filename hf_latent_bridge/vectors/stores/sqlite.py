@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
@@ -94,7 +95,18 @@ class SqliteCollection(Collection):
         sql = f"SELECT {self._key} FROM {self._table} {self._among(ids)}"
         return {row[0] for row in self._ask(sql, list(ids))}
 
-    def create(self, layout: Layout, like: Collection) -> None:
+    def nearest(self, query: Array, k: int) -> list[Key]:
+        """Searches a vec0 table by its metric, and a column of blobs by cosine."""
+        blob = np.asarray(query, "<f4").tobytes()
+        if self._is_virtual:
+            rest = f"WHERE {self._vector} MATCH ? AND k = ? ORDER BY distance"
+        else:
+            distance = f"vec_distance_cosine({self._vector}, ?)"
+            rest = f"WHERE {self._vector} IS NOT NULL ORDER BY {distance} LIMIT ?"
+        rows = self._ask(f"SELECT {self._key} FROM {self._table} {rest}", [blob, k])
+        return [row[0] for row in rows]
+
+    def create(self, layout: Layout, like: Collection, fields: Sequence[str] = ()) -> None:
         """Adds a column of blobs, or makes a table like that of `like`.
 
         Raises:
@@ -113,13 +125,17 @@ class SqliteCollection(Collection):
             made = f"vec0(id integer primary key, {column}, +{_PAYLOAD} text)"
             self._ask(f"CREATE VIRTUAL TABLE {self._table} USING {made}")
             return
+        is_vec0 = "virtual table" in sql.lower()
         head, _, body = sql.partition("(")
         head = re.sub(r"(TABLE\s+)\S+", rf"\g<1>{self._table}", head, flags=re.IGNORECASE)
         wider = rf"\g<1>{self._column}\g<2>{layout.dim}]"
         body = re.sub(
             rf"(\b)\"?{re.escape(like._column)}\"?(\s+(?:float|f32)\s*\[)\d+\]", wider, body
         )
-        self._ask(f"{head}({body}")
+        if like._others() == [_PAYLOAD]:
+            fields = ()
+        more = "".join(f", {'+' if is_vec0 else ''}{name} text" for name in fields)
+        self._ask(f"{head}({body.rstrip().removesuffix(')')}{more})")
 
     def write(self, records: Records) -> None:
         """Replaces rows in one transaction; of rows without payloads the vectors alone."""
@@ -130,7 +146,7 @@ class SqliteCollection(Collection):
                 self.client.cursor().executemany(sql, zip(vectors, records.ids, strict=True))
                 return
             self.delete(records.ids)
-            columns = [n for n in self._columns() if n not in (self._key_name, self._column)]
+            columns = self._others()
             names = ", ".join([self._key, self._vector, *map(_quoted, columns)])
             marks = ", ".join("?" * (2 + len(columns)))
             rows = (
@@ -192,12 +208,16 @@ class SqliteCollection(Collection):
         rows = self._ask(f"PRAGMA table_info({self._table})")
         return [row[1] for row in rows]
 
+    def _others(self) -> list[str]:
+        """The columns of the payload."""
+        return [name for name in self._columns() if name not in (self._key_name, self._column)]
+
     def _among(self, ids: Sequence[Key]) -> str:
         where = f"WHERE {self._key} IN ({', '.join('?' * len(ids))})"
         return where if self._is_virtual else f"{where} AND {self._vector} IS NOT NULL"
 
     def _select(self, rest: str, parameters: list[Any], vectors: bool, payloads: bool) -> Records:
-        others = [n for n in self._columns() if n not in (self._key_name, self._column)]
+        others = self._others()
         names = [self._key, *([self._vector] if vectors else [])]
         names += map(_quoted, others if payloads else [])
         rows = self._ask(f"SELECT {', '.join(names)} FROM {self._table} {rest}", parameters)

@@ -1,0 +1,324 @@
+"""learning_curve: how many pairs are enough, by fits on twice as many pairs each time."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
+from hf_latent_bridge.data.pairs import Pairs, as_pairs
+from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.errors import InvalidPairsError, RankWarning, UnrelatedPairsWarning
+from hf_latent_bridge.evaluation import all_latents
+from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
+from hf_latent_bridge.fitting.fit import without_noise
+from hf_latent_bridge.fitting.processes import Processes
+from hf_latent_bridge.gating import GateReport, Retention, deciding, gate_latents
+from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.translators.base import Translator
+
+_ENOUGH_TO_TELL = 500  # pairs from which on pairs that look shuffled end the curve
+_FEWEST_HELD_OUT = 40
+
+Latent = tuple[Tensor | None, Tensor]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One fit of a learning curve.
+
+    Attributes:
+        n_pairs: Pairs in the fit.
+        retention: Of the score by which the gate decides, on the held-out queries.
+        seconds: From the call to this result, reading and encoding included.
+    """
+
+    n_pairs: int
+    retention: Retention
+    seconds: float
+
+    def to_dict(self) -> dict[str, float]:
+        """JSON values."""
+        return {"n_pairs": self.n_pairs, **self.retention.to_dict(), "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """What `learning_curve` found; `print(curve)` shows it.
+
+    Attributes:
+        points: One for each number of pairs.
+        reached: Whether the last fit keeps enough: the lower end of the interval reaches
+            `until_retention`, and the gate does not fail. None without `until_retention`.
+        reason: Why there is no further point.
+        score: Which score's retention is followed.
+        until_retention: What was to be reached.
+        report: The gate's report on the last fit.
+    """
+
+    points: Sequence[CurvePoint]
+    reached: bool | None
+    reason: str
+    score: str
+    until_retention: float | None
+    report: GateReport
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "points": [point.to_dict() for point in self.points],
+            "reached": self.reached,
+            "reason": self.reason,
+            "score": self.score,
+            "until_retention": self.until_retention,
+            "gate": self.report.to_dict(),
+        }
+
+    def to_markdown(self) -> str:
+        """A table of the points, and why there is no further one."""
+        held_out = f"{self.report.n_queries:,} queries and {self.report.n_items:,} items"
+        return f"{shown(self.to_dict())} Held out: {held_out}."
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+
+def shown(curve: Mapping[str, Any]) -> str:
+    """The table of a curve that a config has kept."""
+    lines = [
+        f"| pairs | retention of {curve['score']} | 95 % interval | seconds |",
+        "|---" * 4 + "|",
+    ]
+    for point in curve["points"]:
+        between = f"{point['lower']:.3f} to {point['upper']:.3f}"
+        lines.append(
+            f"| {point['n_pairs']:,} | {point['retention']:.3f} | {between} "
+            f"| {point['seconds']:.1f} |"
+        )
+    return "\n".join([*lines, "", curve["reason"]])
+
+
+def learning_curve(
+    translator: Translator,
+    source: EncoderLike | SpaceSpec | None,
+    target: EncoderLike | SpaceSpec | None,
+    pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
+    *,
+    queries: PairSource | tuple[Sequence[Any] | None, Sequence[Any]] | None = None,
+    corpus: PairSource | tuple[Sequence[Any], Sequence[Any]] | None = None,
+    until_retention: float | None = None,
+    start: int = 125,
+    held_out: int = 1000,
+    seed: int = 0,
+    batch_size: int = 32,
+    chunk_size: int = CHUNK_SIZE,
+    on_bad_row: OnBadRow = "stop",
+    progress: bool = False,
+    **settings: Any,
+) -> LearningCurve:
+    """Fits on ever more pairs, and tells how much of the target encoder's own search is kept.
+
+    The pairs are taken in a random order and doubled from one point to the next. Each is read and
+    encoded once: its moments are added to those before. Some pairs are set apart first and never
+    fitted on; `gate_latents` judges each fit on them. The last point leaves `translator` fitted.
+
+    Args:
+        translator: The translator to fit; earlier pairs are forgotten.
+        source: Encoder of the source side; if its items are latents: their space or None.
+        target: The same for the target side.
+        pairs: From `load_pairs`, or two lists or arrays of equal length. Not a stream.
+        queries: What is asked, as a pair of columns; the source side may be None where the corpus
+            is translated. None for half of the held-out items, which look for the other half: a
+            stand-in, since real queries are shorter and of another kind.
+        corpus: What is searched, as pairs. None for held-out pairs.
+        until_retention: Stop when the lower end of the 95 % interval of retention reaches it;
+            None to use all pairs.
+        start: Pairs of the first point.
+        held_out: Pairs to set apart where `queries` or `corpus` is None; a third of the pairs if
+            there are fewer than three times as many.
+        seed: Seeds the order and what is set apart.
+        batch_size: Items per forward pass.
+        chunk_size: Pairs that are read and encoded at a time.
+        on_bad_row: "stop" at a bad row, or "skip" it.
+        progress: Show a progress bar.
+        settings: As `gate_latents` takes them, such as `k`, `translates` and `relevance`.
+
+    Raises:
+        InvalidPairsError: A stream, too few pairs to set some apart, or a bad row.
+        InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
+        EncoderError: An encoder gave another number of rows, or another dim than before.
+        ProcessError: Several processes run; a curve is the work of one.
+        ValueError: A parameter out of range.
+    """
+    started = perf_counter()
+    if until_retention is not None:
+        if not 0 < until_retention <= 1:
+            raise ValueError(f"until_retention must be above 0, at most 1, got {until_retention}")
+        settings.setdefault("pass_at", until_retention)
+        settings.setdefault("warn_at", min(0.9, until_retention))
+    grown = _Grown(
+        translator,
+        (Side("source", source), Side("target", target)),
+        {"batch_size": batch_size, "chunk_size": chunk_size, "on_bad_row": on_bad_row},
+        progress=progress,
+    )
+    fitted_on, held = _set_apart(
+        as_pairs(pairs), held_out if queries is None or corpus is None else 0, start, seed
+    )
+    asked, searched = grown.judged(queries, corpus, held)
+    points: list[CurvePoint] = []
+    for step in _steps(fitted_on, start):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnrelatedPairsWarning)  # which the reason tells
+            warnings.simplefilter("ignore", RankWarning)  # few pairs determine no map
+            grown.add(step)
+            report = gate_latents(translator, queries=asked, corpus=searched, seed=seed, **settings)
+        score, kept = deciding(report.retention, judged=report.judged)
+        points.append(CurvePoint(grown.n_pairs, kept, perf_counter() - started))
+        reason = _why_stop(points, report, until_retention, translator)
+        if reason:
+            break
+    return LearningCurve(
+        points=points,
+        reached=None
+        if until_retention is None
+        else _is_reached(points[-1], report, until_retention),
+        reason=reason or _at_the_end(points, report, until_retention),
+        score=score,
+        until_retention=until_retention,
+        report=report,
+    )
+
+
+@dataclass
+class _Grown:
+    """A translator and the moments of the pairs so far."""
+
+    translator: Translator
+    sides: tuple[Side, Side]
+    options: dict[str, Any]
+    progress: bool
+    n_pairs: int = 0
+    folds: list[PairedMoments | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if Processes.current().share.count > 1:
+            raise InvalidPairsError("a learning curve is the work of one process: start only one")
+
+    def add(self, pairs: Pairs) -> None:
+        """Encodes further pairs and solves with all so far."""
+        x, y, _ = self._encode(pairs, "learning curve")
+        if not self.folds:
+            self.translator.begin(x)
+            self.folds = [None] * self.translator.n_folds
+        new = self.translator.fold_moments(x.double(), y.double(), start=self.n_pairs)
+        self.folds = [a + b if a and b else a or b for a, b in zip(self.folds, new, strict=True)]
+        self.n_pairs += len(x)
+        folds = [without_noise(fold) for fold in self.folds if fold is not None]
+        dims = self.translator.dims_of(folds[0])
+        source, target = (side.space(dim) for side, dim in zip(self.sides, dims, strict=True))
+        self.translator.fit_moments(folds, source=source, target=target)
+        self.translator.to(dtype=torch.float32)
+        self.translator.dataset_ = pairs.dataset
+
+    def judged(self, queries: Any, corpus: Any, held: Pairs | None) -> tuple[Latent, Latent]:
+        """Latents of queries and corpus, from what was given or set apart."""
+        asked, searched = (
+            None if given is None else self._given(given, name)
+            for name, given in (("queries", queries), ("corpus", corpus))
+        )
+        if asked is not None and searched is not None:
+            return asked, searched
+        if held is None:
+            raise InvalidPairsError("queries and a corpus are needed, or pairs to hold out")
+        x, y, _ = self._encode(held, "held out")
+        cut = len(x) // 2 if asked is None and searched is None else 0
+        if searched is not None:
+            return (x, y), searched
+        return asked or (x[:cut], y[:cut]), (x[cut:], y[cut:])
+
+    def _given(self, given: Any, name: str) -> Latent:
+        if isinstance(given, tuple) and given[0] is None:
+            asked = Pairs(given[1], given[1])
+            loop = EncodingLoop(asked, self.sides[1:], name, progress=self.progress, **self.options)
+            parts = [encoded.latents[0] for encoded in loop.run() if encoded.latents]
+            if not parts:
+                raise InvalidPairsError(f"{name} need at least one usable item, got none")
+            return None, torch.cat(parts)
+        x, y, _ = self._encode(as_pairs(given), name)
+        return x, y
+
+    def _encode(self, pairs: PairSource, label: str) -> tuple[Tensor, Tensor, int]:
+        loop = EncodingLoop(pairs, self.sides, label, progress=self.progress, **self.options)
+        return all_latents(loop, max_streamed=100_000)
+
+
+def _set_apart(pairs: PairSource, n: int, start: int, seed: int) -> tuple[Pairs, Pairs | None]:
+    """The pairs to fit on, in a random order, and those that are held out."""
+    if not isinstance(pairs, Pairs):
+        raise InvalidPairsError(
+            "a learning curve needs pairs that can be counted: sample the stream by max_pairs"
+        )
+    if start < 2:
+        raise ValueError(f"start must be at least 2 pairs, got {start}")
+    if n < 0:
+        raise ValueError(f"held_out must be at least 0, got {n}")
+    n = min(n, len(pairs) // 3)
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    held = pairs.select(np.sort(order[:n])) if n else None
+    return pairs.select(order[n:]), held
+
+
+def _steps(pairs: Pairs, start: int) -> Iterator[Pairs]:
+    """What each point adds: as many as there were; the last takes what is left."""
+    done = 0
+    while done < len(pairs):
+        end = min(max(start, 2 * done), len(pairs))
+        if len(pairs) - end < (end - done) / 2:  # a step of a few pairs would tell nothing
+            end = len(pairs)
+        rows = np.arange(done, end)
+        yield pairs.select(rows[np.argsort(pairs.row_numbers(rows))])  # in order, to read on
+        done = end
+
+
+def _is_reached(point: CurvePoint, report: GateReport, until: float) -> bool:
+    return point.retention.lower >= until and report.verdict != "fail"
+
+
+def _why_stop(
+    points: Sequence[CurvePoint], report: GateReport, until: float | None, translator: Translator
+) -> str:
+    """Why further pairs are not needed, or of no use; empty to go on."""
+    point = points[-1]
+    if until is not None and _is_reached(point, report, until):
+        return f"{point.n_pairs:,} pairs are enough to keep {until:g}."
+    if point.n_pairs >= _ENOUGH_TO_TELL and translator.unrelated_pairs_:
+        return (
+            f"Never: {point.n_pairs:,} pairs explain no more than shuffled ones do. Does row i of "
+            "both sides hold the same item, and is this the encoder of these vectors?"
+        )
+    return ""
+
+
+def _at_the_end(points: Sequence[CurvePoint], report: GateReport, until: float | None) -> str:
+    """What all pairs together have shown."""
+    last = points[-1]
+    if until is None:
+        return f"All {last.n_pairs:,} pairs were used."
+    told = f"Never: with all {last.n_pairs:,} pairs the lower end is {last.retention.lower:.3f}"
+    if last.retention.lower >= until:  # the gate fails for another reason
+        return f"{told}, but the gate fails: {report.reasons[0][1]}."
+    told += f", below {until:g}."
+    if len(points) < 2:
+        return told
+    gain = last.retention.mean - points[-2].retention.mean
+    told += f" The last {last.n_pairs - points[-2].n_pairs:,} pairs added {gain:+.3f}"
+    if gain > 0 and until - last.retention.lower <= 2 * gain:
+        return f"{told}: two or three times as many may do."
+    return f"{told}: more of them will hardly do. Try another type, or encode again."

@@ -1,0 +1,216 @@
+"""A translator whose two sides both move: queries and items meet in a space that they share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from numbers import Integral, Real
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from hf_latent_bridge.canonical import ALPHAS, CanonicalProblem
+from hf_latent_bridge.errors import ConfigError
+from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.solvers import Solution
+from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.translators.base import Grid, Translator, TranslatorConfig
+from hf_latent_bridge.translators.latent_map import Map
+from hf_latent_bridge.translators.shared_space import (
+    SharedMap,
+    SharedViewTranslator,
+    shared_maps,
+    shared_spec,
+)
+
+SOURCE, TARGET = "source", "target"
+
+
+class TwoSidedMap(SharedMap):
+    """The source's map into a shared space, and the target's beside it.
+
+    Attributes:
+        target: The target's map.
+        correlations: (target_dim,), of each axis.
+        lengths: (2,), the usual length of a vector of each side before it becomes 1.
+    """
+
+    target: SharedMap
+    correlations: Tensor
+    lengths: Tensor
+
+    def __init__(
+        self, source: SharedMap, target: SharedMap, correlations: Tensor, lengths: Tensor
+    ) -> None:
+        """Makes the map from its parts, which it shares."""
+        super().__init__(source.weight, source.bias, source.inverse_weight, source.inverse_bias)
+        self.add_module("target", target)
+        self.register_buffer("correlations", correlations.detach())
+        self.register_buffer("lengths", lengths.detach())
+
+    def moved(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """A copy on another device or in another floating dtype; this one stays where it is."""
+        own = SharedMap(self.weight, self.bias, self.inverse_weight, self.inverse_bias)
+        numbers = (t.to(device=device, dtype=dtype) for t in (self.correlations, self.lengths))
+        return type(self)(own.moved(device, dtype), self.target.moved(device, dtype), *numbers)
+
+
+class SharedTranslator(Translator, translator_type="shared"):
+    """Queries and items meet in a space that their two encoders share.
+
+    `transform` carries the source's latents there, and `target_translator_` the target's: both
+    sides move, so it is for search alone. It finds more counterparts than any map into the target
+    can, above all with few pairs or unlike encoders. A head, a decoder or an index of the target's
+    own vectors cannot read its results. The method is that of `SharedSpace`, which joins more than
+    two encoders and chooses its penalty from the moments; here one repo holds both sides, and
+    `select_translator(..., objective="counterpart")` chooses among penalties and widths.
+
+    Args:
+        dim: Number of axes; fewer where a side varies in fewer directions.
+        alpha: Penalty relative to a mean variance of 1: about 1, or 3 and more with few pairs.
+        shrink: By which correlations of the sample are taken down.
+    """
+
+    moves_target: ClassVar[bool] = True
+    full_syy: ClassVar[bool] = True
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {
+        "alpha": ALPHAS[::-1],
+        "dim": (64, 128, 256, 512),
+    }
+    complexity: ClassVar[int] = 5
+
+    def __init__(self, *, dim: int = 64, alpha: float = 1.0, shrink: float = 0.9) -> None:
+        super().__init__()
+        self.dim = dim
+        self.alpha = alpha
+        self.shrink = shrink
+
+    @property
+    def target_translator_(self) -> SharedViewTranslator:
+        """The translator of the target's latents into the shared space."""
+        params = {
+            "view": TARGET,
+            "views": [SOURCE, TARGET],
+            "alpha": float(self.params_["alpha"]),
+            "shrink": float(self.params_["shrink"]),
+            "length": float(self._both.lengths[1]),
+            "correlations": self._both.correlations.tolist(),
+        }
+        view = SharedViewTranslator()._learn_from(
+            params, (self._known_items(), self.target_), self.n_pairs_, self._both.target
+        )
+        view.dataset_, view._query_bank = dict(self.dataset_), self._query_bank
+        return view
+
+    @property
+    def _both(self) -> TwoSidedMap:
+        fitted = self.map_
+        if not isinstance(fitted, TwoSidedMap):
+            raise TypeError(f"the map of a SharedTranslator is a TwoSidedMap, got {type(fitted)}")
+        return fitted
+
+    def _known_items(self) -> SpaceSpec:
+        if self._items is None:
+            raise ConfigError("config.json of a translator of type 'shared' must state its items")
+        return self._items
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not isinstance(self.dim, Integral) or self.dim < 1:
+            raise ValueError(f"dim must be an integer of at least 1, got {self.dim!r}")
+        if not isinstance(self.alpha, Real) or not 0 < float(self.alpha) < float("inf"):
+            raise ValueError(f"alpha must be a finite number > 0, got {self.alpha!r}")
+        if not isinstance(self.shrink, Real) or not 0 < float(self.shrink) <= 1:
+            raise ValueError(f"shrink must be above 0 and at most 1, got {self.shrink!r}")
+
+    @property
+    def pair_spaces_(self) -> tuple[SpaceSpec, SpaceSpec]:
+        """The spaces of both sides of the pairs, those of the two encoders."""
+        self._require_fit()
+        return self.source_, self._known_items()
+
+    def _set_spaces(self, source: SpaceSpec, target: SpaceSpec) -> None:
+        self.source_, self._items = source, target
+
+    def _learn(
+        self,
+        folds: Sequence[PairedMoments | None],
+        source: SpaceSpec | None,
+        target: SpaceSpec | None,
+    ) -> Self:
+        super()._learn(folds, source, target)
+        self._items = self.target_
+        self.target_ = shared_spec({SOURCE: self._both, TARGET: self._both.target})
+        return self
+
+    def _solve(self, moments: PairedMoments) -> Solution:
+        """The affine part of the source's map."""
+        weight, bias = self._problem(moments).maps(
+            alpha=float(self.alpha), dim=int(self.dim), shrink=float(self.shrink)
+        )[SOURCE]
+        return Solution(weight, bias, weight.shape[1], weight.shape[1])
+
+    def _learn_map(self, moments: PairedMoments) -> Map:
+        solved = self._problem(moments).solve(alpha=float(self.alpha), dim=int(self.dim))
+        shrink = float(self.shrink)
+        double = moments.eps < torch.finfo(torch.float32).eps
+        maps = shared_maps(solved, shrink, torch.float64 if double else torch.float32)
+        correlations = solved[SOURCE].correlations
+        lengths = correlations.new_tensor([solved[side].length(shrink) for side in maps])
+        like = maps[SOURCE].weight
+        return TwoSidedMap(maps[SOURCE], maps[TARGET], correlations.to(like), lengths.to(like))
+
+    @staticmethod
+    def _problem(moments: PairedMoments) -> CanonicalProblem:
+        return CanonicalProblem.from_moments({(SOURCE, TARGET): moments})
+
+    @classmethod
+    def predictions(
+        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
+    ) -> Iterator[Tensor]:
+        """Held-out source latents in the shared space of each candidate."""
+        for maps in cls._all_maps(candidates, moments):
+            yield _into(x, *maps[SOURCE])
+
+    @classmethod
+    def searches(
+        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor, y: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Held-out latents of both sides in the shared space of each candidate."""
+        for maps in cls._all_maps(candidates, moments):
+            yield _into(x, *maps[SOURCE]), _into(y, *maps[TARGET])
+
+    @classmethod
+    def _all_maps(
+        cls, candidates: Sequence[Self], moments: PairedMoments
+    ) -> Iterator[Mapping[str, tuple[Tensor, Tensor]]]:
+        """The affine maps of each candidate; widths of one penalty share a decomposition."""
+        problem = cls._problem(moments)
+        for (alpha, shrink), same in groupby(candidates, lambda one: (one.alpha, one.shrink)):
+            group = list(same)
+            widest = max(int(one.dim) for one in group)
+            whole = problem.maps(alpha=float(alpha), dim=widest, shrink=float(shrink))
+            for one in group:
+                yield {side: (w[:, : one.dim], b[: one.dim]) for side, (w, b) in whole.items()}
+
+    def _shapes(self, config: TranslatorConfig) -> dict[str, tuple[int, ...]]:
+        self._items = config.items
+        k = config.target.dim
+        shapes: dict[str, tuple[int, ...]] = {"correlations": (k,), "lengths": (2,)}
+        for prefix, d in (("", config.source.dim), ("target.", self._known_items().dim)):
+            shapes |= {f"{prefix}weight": (d, k), f"{prefix}bias": (k,)}
+            shapes |= {f"{prefix}inverse_weight": (k, d), f"{prefix}inverse_bias": (d,)}
+        return shapes
+
+    def _to_map(self, tensors: Mapping[str, Tensor]) -> Map:
+        names = ("weight", "bias", "inverse_weight", "inverse_bias")
+        source, target = (
+            SharedMap(*(tensors[f"{prefix}{name}"] for name in names)) for prefix in ("", "target.")
+        )
+        return TwoSidedMap(source, target, tensors["correlations"], tensors["lengths"])
+
+
+def _into(latents: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return normalize(torch.addmm(bias.to(latents), latents, weight.to(latents)), dim=1)
