@@ -244,7 +244,7 @@ def both_latents(
     spaces: tuple[SpaceSpec, SpaceSpec],
     parts: Sequence[PairSource | tuple[Sequence[Any], Sequence[Any]]],
     *,
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     chunk_size: int = CHUNK_SIZE,
     max_streamed: int = 100_000,
     progress: bool = False,
