@@ -184,7 +184,7 @@ class RidgePath:
     def low_rank(self, alpha: float, ranks: Sequence[int]) -> Iterator[Solution]:
         """`ridge(alpha, rank=...)` for several ranks, with one decomposition for all."""
         w = self.weight(alpha)
-        first = len(self.values) - self.rank if alpha == 0 else 0
+        first = len(self.values) - max(1, self.rank)
         roots = (self.values[first:] + alpha).rsqrt()
         axes = svd(roots[:, None] * self.projected[first:])[2] if min(ranks) < min(w.shape) else w
         for rank in ranks:
@@ -201,10 +201,12 @@ class RidgePath:
         Args:
             alpha: Penalty, in the units of C; inf for the singular vectors of K.
         """
-        u, s, vh = svd(self.weight(alpha))
-        keep = _rank(s, self.problem.eps, max(self.problem.k.shape))
-        keep = min(keep, self.rank) if alpha == 0 else keep
-        return Spectrum(self.problem, u[:, :keep], s[:keep], vh[:keep], determined=alpha > 0)
+        first = len(self.values) - max(1, self.rank)  # elsewhere the source does not vary
+        divisor = 1.0 if alpha == float("inf") else (self.values[first:] + alpha)[:, None]
+        u, s, vh = svd(self.projected[first:] / divisor)
+        keep = min(_rank(s, self.problem.eps, max(self.problem.k.shape)), self.rank)
+        u = self.vectors[:, first:] @ u[:, :keep]
+        return Spectrum(self.problem, u, s[:keep], vh[:keep], determined=alpha > 0)
 
 
 @dataclass(frozen=True, eq=False)

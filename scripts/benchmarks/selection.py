@@ -36,7 +36,6 @@ Fit = Callable[[Tensor, Tensor], Callable[[Tensor], Tensor]]
 Values = NDArray[np.float64]
 OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart", "ranking", "classification")
 AUTO = "auto"
-PLAIN = "auto, plain"  # of maps into the target alone, where the choice may take a shared space
 ENCODERS = {
     "bbc": ("MiniLM", "MPNet", "WordLlama", "Tokenlearn"),
     "20newsgroups": ("MiniLM", "WordLlama", "Tokenlearn"),
@@ -65,13 +64,13 @@ class Cell:
 
     def best_fixed(self, objective: str) -> str:
         """The fixed method with the best mean."""
-        fixed = {k: v for k, v in self.values[objective].items() if not k.startswith(AUTO)}
+        fixed = {k: v for k, v in self.values[objective].items() if k != AUTO}
         return max(fixed, key=lambda name: fixed[name].mean())
 
-    def ahead(self, objective: str, method: str = AUTO) -> tuple[float, float]:
+    def ahead(self, objective: str) -> tuple[float, float]:
         """How far the choice is ahead of it, and the standard error of that."""
         values = self.values[objective]
-        difference = values[method] - values[self.best_fixed(objective)]
+        difference = values[AUTO] - values[self.best_fixed(objective)]
         return float(difference.mean()), float(difference.std(ddof=1) / len(difference) ** 0.5)
 
 
@@ -141,13 +140,9 @@ def one_draw(data: Data, source: str, target: str, size: int, draw: int) -> dict
         for name, queries in predicted.items():
             found[f"{objective}|{name}"] = score(queries, test_y)
         given = labels if objective == "classification" else None
-        for name, shared in ((AUTO, True), (PLAIN, False)):
-            if name == PLAIN and objective != "counterpart":
-                continue
-            one = select_translator(x, y, objective=objective, labels=given, shared=shared)
-            items = one.transform_target(test_y)
-            found[f"{objective}|{name}"] = score(one.transform(test_x), items)
-            found[f"{objective}|{name}|choice"] = f"{one.translator_type} {_changed(one)}"
+        one = select_translator(x, y, objective=objective, labels=given)
+        found[f"{objective}|{AUTO}"] = score(one.transform(test_x), one.transform_target(test_y))
+        found[f"{objective}|{AUTO}|choice"] = f"{one.translator_type} {_changed(one)}"
     return found
 
 
@@ -224,10 +219,9 @@ def read(name: str, sizes: Sequence[int]) -> Iterator[Cell]:
             for key in draws[0]:
                 objective, method, *choice = key.split("|")
                 if choice:
-                    if method == AUTO:
-                        chosen[objective] = [str(draw[key]) for draw in draws]
-                    continue
-                values[objective][method] = np.mean([draw[key] for draw in draws], axis=0)
+                    chosen[objective] = [str(draw[key]) for draw in draws]
+                else:
+                    values[objective][method] = np.mean([draw[key] for draw in draws], axis=0)
             yield Cell(name, f"{source} > {target}", size, values, chosen)
 
 
@@ -245,21 +239,19 @@ def table(cells: Sequence[Cell], objective: str) -> Table:
 
 def summary(cells: Sequence[Cell], objective: str) -> Iterator[str]:
     """How many cells are lost, which, and what was chosen how often."""
-    methods = [name for name in (AUTO, PLAIN) if cells and name in cells[0].values[objective]]
-    for method in methods:
-        ahead = [(cell, *cell.ahead(objective, method)) for cell in cells]
-        lost = [one for one in ahead if one[1] < -one[2]]
-        won = sum(mean > error for _, mean, error in ahead)
+    ahead = [(cell, *cell.ahead(objective)) for cell in cells]
+    lost = [one for one in ahead if one[1] < -one[2]]
+    won = sum(mean > error for _, mean, error in ahead)
+    yield (
+        f"Of {len(cells)} cells ahead of the best fixed method by more than one standard error in "
+        f"{won}, behind in {len(lost)}; in the mean by "
+        f"{np.mean([mean for _, mean, _ in ahead]):+.3f}"
+    )
+    for cell, mean, error in lost:
         yield (
-            f"{method}: of {len(cells)} cells ahead of the best fixed method by more than one "
-            f"standard error in {won}, behind in {len(lost)}; in the mean by "
-            f"{np.mean([mean for _, mean, _ in ahead]):+.3f}"
+            f"  behind: {cell.data}, {cell.pair}, {cell.anchors:,}: {mean:+.4f} ± {error:.4f} "
+            f"({cell.best_fixed(objective)}; chosen: {'; '.join(cell.chosen[objective])})"
         )
-        for cell, mean, error in lost:
-            yield (
-                f"  behind: {cell.data}, {cell.pair}, {cell.anchors:,}: {mean:+.4f} ± {error:.4f} "
-                f"({cell.best_fixed(objective)})"
-            )
     kinds = Counter(c.split(" ")[0] for cell in cells for c in cell.chosen[objective])
     yield "chosen: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
 
