@@ -87,6 +87,7 @@ def app_environment(port: int) -> dict[str, str]:
     return {
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "10",  # the Hub shares this machine's cores
         "LATENT_BRIDGE_NAMESPACE": "local",
         "PYTHONPATH": str(ROOT),
     }

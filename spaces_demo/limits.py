@@ -48,13 +48,15 @@ class Unpublished(Refusal):
     """A repo of the Space itself is not on this Hub."""
 
 
-def picture_upload(**options: Any) -> gr.Image:
+def picture_upload(*classes: str, **options: Any) -> gr.Image:
     """An upload that hands over its file as it came: `check_picture` is the first to open it."""
 
     def path(payload: ImageData | None) -> str | None:
         return payload.path if payload else None
 
-    upload = gr.Image(sources=["upload"], format="png", buttons=[], **options)
+    upload = gr.Image(
+        sources=["upload"], format="png", buttons=[], elem_classes=["upload", *classes], **options
+    )
     upload.preprocess = path  # type: ignore[method-assign]  # a subclass makes Gradio write stubs
     return upload
 

@@ -13,7 +13,7 @@ import gradio as gr
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "monospace")
 
-SCORE_NAMES = {"r2": "R²", "mrr": "MRR"}
+_SCORES = {"r2": "R²", "mrr": "MRR", "ndcg": "nDCG"}
 
 CSS = """
 .dark { --color-accent: #818cf8; }
@@ -49,13 +49,18 @@ CSS = """
   border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
 .pixels img { image-rendering: pixelated; width: 100%; height: 100%; object-fit: contain; }
 .pixels .grid-wrap, .tiles .grid-wrap { padding-top: 2.2rem; }
-.tiles .caption-label { max-width: 100%; white-space: normal; overflow-wrap: anywhere; }
+:is(.pixels, .tiles) .thumbnail-lg { display: flex; flex-direction: column; height: 100%;
+  aspect-ratio: auto; overflow: visible; }
+:is(.pixels, .tiles) .thumbnail-lg img { flex: none; width: 100%; height: auto; aspect-ratio: 1; }
+:is(.pixels, .tiles) .caption-label { position: static; max-width: 100%; white-space: normal;
+  overflow-wrap: anywhere; opacity: 1 !important; }
+footer .show-api { display: flex !important; }
+.upload .image-container { padding-top: 2.2rem; }
 :is(a, button, input, textarea, select, summary, [tabindex], [role=tab]):focus-visible,
 label:has(input[type=radio]:focus-visible), .wrap:has(> .wrap-inner input:focus-visible) {
   outline: 3px solid var(--color-accent) !important; outline-offset: 2px !important; }
 .pixels .grid-container { grid-template: none / repeat(auto-fill, minmax(64px, 1fr)) !important;
   grid-auto-rows: auto !important; }
-.pixels .caption-label { max-width: 100%; }
 .pixels.large { min-height: 15.5rem; }
 .pixels.large .grid-wrap { height: auto !important; min-height: 0; max-height: none; }
 .pixels.large .grid-container {
@@ -208,6 +213,12 @@ def examples(
 def lede(text: str) -> None:
     """The introduction of a tab."""
     gr.Markdown(text, elem_classes="lede")
+
+
+def score_name(name: str) -> str:
+    """A score as people write it: "MRR@10" for "mrr@10"."""
+    score, at, k = name.partition("@")
+    return _SCORES.get(score, score) + at + k
 
 
 def code(text: str) -> None:

@@ -1,6 +1,10 @@
 """The Space in a real browser: every tab at both widths, light and dark."""
 
+import io
+
+import numpy as np
 import pytest
+from PIL import Image, ImageColor
 from playwright.sync_api import expect
 from space.walk import WIDTHS, chromium, find_chromium, walk
 
@@ -65,6 +69,57 @@ def test_each_tab_is_where_a_finger_can_reach_it(browser, space, width):
         reached += [entry.inner_text() for entry in entries.all() if on_top(entry)]
     assert tuple(reached) == TABS
     page.close()
+
+
+def pixels_of(page, box, colour):
+    """How many pixels in a box have this colour."""
+    pixels = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB"))
+    return int((np.abs(pixels.astype(int) - colour).max(axis=2) < 12).sum())
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_ring_around_what_has_the_keyboard_is_seen(browser, space, dark):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{space.src}?__theme={'dark' if dark else 'light'}")
+    kinds = {
+        "Across models": ("Query", "Search"),
+        "Zero-shot stitching": ("Text", "MiniLM reads", "500", "Classify"),
+        "Autoencoders": ("published (affine)", "number input for Anchors", "range slider"),
+        "Fit your own": ("Method", "Alpha", "Dataset", "Fit on items"),
+    }
+    for tab, names in kinds.items():
+        page.get_by_role("tab", name=tab).click()
+        panel = page.get_by_role("tabpanel").filter(visible=True).first
+        for name in names:
+            control = panel.get_by_label(name).or_(panel.get_by_role("button", name=name))
+            control = control.filter(visible=True).first
+            control.scroll_into_view_if_needed()
+            page.mouse.move(0, 0)
+            box = control.evaluate(BOX)
+            control.focus()
+            page.keyboard.press("Shift")  # the keyboard is in use, so the ring is shown
+            page.wait_for_timeout(300)
+            colour = ImageColor.getrgb(control.evaluate(COLOUR))
+            focused = pixels_of(page, box, colour)
+            control.blur()
+            page.wait_for_timeout(300)
+            ring = focused - pixels_of(page, box, colour)
+            assert ring > box["width"] + box["height"], f"{tab}: {name}"
+    page.close()
+
+
+OUTER = """
+element => element.closest('label:has(input[type=radio])')
+    || element.closest('.wrap:has(> .wrap-inner)') || element
+"""
+COLOUR = f"element => getComputedStyle(({OUTER})(element)).outlineColor"
+BOX = f"""
+element => {{
+    const outer = ({OUTER})(element);
+    const {{x, y, width, height}} = outer.getBoundingClientRect();
+    return {{x: Math.max(0, x - 6), y: Math.max(0, y - 6), width: width + 12, height: height + 12}};
+}}
+"""
 
 
 def on_top(element):

@@ -145,7 +145,7 @@ def test_where_no_latents_are_published_there_is_no_picture(repos, repo_id):
         ({"metrics": {}}, "states no scores"),
         (
             {"metrics": {"n_pairs": 500, "translated": {"mrr": 0.1}, "untranslated": {"mrr": 0.2}}},
-            "No better than no translation in mrr",
+            "No better than no translation in MRR",
         ),
     ],
     ids=["pairs", "test pairs", "chance", "no scores", "untranslated"],

@@ -1,7 +1,7 @@
 """learning_curve: how many pairs are enough, by fits on twice as many pairs each time."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -82,21 +82,26 @@ class LearningCurve:
 
     def to_markdown(self) -> str:
         """A table of the points, and why there is no further one."""
-        lines = [
-            f"| pairs | retention of {self.score} | 95 % interval | seconds |",
-            "|---|---|---|---|",
-        ]
-        for point in self.points:
-            kept = point.retention
-            lines.append(
-                f"| {point.n_pairs:,} | {kept.mean:.3f} | {kept.lower:.3f} to {kept.upper:.3f} "
-                f"| {point.seconds:.1f} |"
-            )
         held_out = f"{self.report.n_queries:,} queries and {self.report.n_items:,} items"
-        return "\n".join([*lines, "", f"{self.reason} Held out: {held_out}."])
+        return f"{shown(self.to_dict())} Held out: {held_out}."
 
     def __str__(self) -> str:
         return self.to_markdown()
+
+
+def shown(curve: Mapping[str, Any]) -> str:
+    """The table of a curve that a config has kept."""
+    lines = [
+        f"| pairs | retention of {curve['score']} | 95 % interval | seconds |",
+        "|---" * 4 + "|",
+    ]
+    for point in curve["points"]:
+        between = f"{point['lower']:.3f} to {point['upper']:.3f}"
+        lines.append(
+            f"| {point['n_pairs']:,} | {point['retention']:.3f} | {between} "
+            f"| {point['seconds']:.1f} |"
+        )
+    return "\n".join([*lines, "", curve["reason"]])
 
 
 def learning_curve(

@@ -59,7 +59,9 @@ def build(repos: Repos) -> None:
         "MiniLM. Without the translator it finds nothing."
     )
     with gr.Row(equal_height=True):
-        query = gr.Textbox(label="Query", placeholder="What are you looking for?", scale=5)
+        query = gr.Textbox(
+            label="Query", placeholder="What are you looking for?", scale=5, min_width=320
+        )
         button = gr.Button("Search", variant="primary", scale=1, min_width=120)
     times = look.facts()
     own, translated, untranslated = map(

@@ -44,11 +44,7 @@ def build(repos: Repos) -> None:
     with gr.Row(equal_height=True):
         items = _gallery("Pick a picture", 200)
         picture = picture_upload(
-            label="or upload one",
-            height=200,
-            elem_classes="pixels",
-            scale=1,
-            min_width=220,
+            "pixels", label="or upload one", height=200, scale=1, min_width=220
         )
     method, anchors = _settings()
     shown = _gallery("Drawn, and the mean squared error", None, "large")

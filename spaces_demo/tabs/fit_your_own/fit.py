@@ -198,7 +198,7 @@ def summary(method: Method, found: Fit, clock: Clock) -> dict[str, Any]:
         "columns": ["translated (95 % interval)", "untranslated", "chance (95th percentile)"],
         "rows": [
             {
-                "name": look.SCORE_NAMES.get(name, name),
+                "name": look.score_name(name),
                 "cells": [
                     _cell(value, "{:.3f} to {:.3f}".format(*report.intervals[name])),
                     _cell(scores["untranslated"].get(name)),

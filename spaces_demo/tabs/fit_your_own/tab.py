@@ -141,7 +141,11 @@ def _side_form(name: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.File
     with gr.Row():
         kind = gr.Dropdown(sorted(MODALITIES), value=TEXT.name, label=f"{name} items", scale=1)
         encoder = gr.Dropdown(
-            label=f"{name} encoder (repo id)", allow_custom_value=True, choices=[], scale=3
+            label=f"{name} encoder (repo id)",
+            allow_custom_value=True,
+            choices=[],
+            scale=3,
+            min_width=260,
         )
         column = gr.Textbox(
             "" if same else "text", label=f"{name} column{same}", scale=2, min_width=200

@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import look
 import numpy as np
 import torch
 from huggingface_hub import HfApi
@@ -136,9 +137,11 @@ def find_weaknesses(numbers: Numbers) -> list[str]:
     """The reasons to doubt the fit, one sentence each."""
     n, width = numbers["n_pairs"], numbers["source"]["dim"]
     n_test, scores = numbers["n_test_pairs"], numbers["scores"]
-    worse = [s["score"] for s in scores if _at_most(s["translated"], s["untranslated"])]
+    worse = [
+        look.score_name(s["score"]) for s in scores if _at_most(s["translated"], s["untranslated"])
+    ]
     by_chance = [
-        s["score"]
+        look.score_name(s["score"])
         for s in scores
         if _at_most(s["interval"][0], s["chance"]) or _at_most(0.05, s["p_value"])
     ]

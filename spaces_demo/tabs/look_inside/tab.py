@@ -75,7 +75,7 @@ def build(repos: Repos) -> None:
     own = [repos.settings.repo_id(name) for name in EXAMPLES]
     with gr.Row(equal_height=True):
         repo_id = gr.Textbox(
-            label="Repo of a translator", placeholder=own[0], max_length=200, scale=5
+            label="Repo of a translator", placeholder=own[0], max_length=200, scale=5, min_width=320
         )
         button = gr.Button("Look inside", variant="primary", scale=1, min_width=140)
     report = gr.HTML(EMPTY, html_template=REPORT, min_height=100, js_on_load=None, render=False)
@@ -186,7 +186,7 @@ def _space(side: str, space: Numbers) -> dict[str, str]:
 def _score(score: Numbers) -> dict[str, str]:
     low, high = map(_shown, score["interval"])
     return {
-        "score": look.SCORE_NAMES.get(str(score["score"]), str(score["score"])),
+        "score": look.score_name(str(score["score"])),
         "translated": _shown(score["translated"]),
         "interval": f"{low} to {high}",
         "untranslated": _shown(score["untranslated"]),

@@ -71,10 +71,14 @@ def build(repos: Repos) -> None:
 def _text_to_pictures(repos: Repos) -> None:
     with gr.Row(equal_height=True):
         query = gr.Textbox(
-            label="Text", placeholder="What should the picture show?", max_length=MAX_TEXT, scale=5
+            label="Text",
+            placeholder="What should the picture show?",
+            max_length=MAX_TEXT,
+            scale=5,
+            min_width=320,
         )
         button = gr.Button("Find pictures", variant="primary", scale=1, min_width=120)
-    found = _gallery("Pictures found, with title and cosine", 4, 550, render=False)
+    found = _gallery("Pictures found, with title and cosine", 4, 660, render=False)
     facts = look.facts()
 
     @answering
@@ -97,8 +101,8 @@ def _text_to_pictures(repos: Repos) -> None:
 
 def _picture_to_texts(repos: Repos) -> gr.Gallery:
     with gr.Row(equal_height=True):
-        samples = _gallery("Pick a picture", 6, 290)
-        picture = picture_upload(label="or upload one", height=290, scale=1, min_width=220)
+        samples = _gallery("Pick a picture", 6, 380)
+        picture = picture_upload(label="or upload one", height=380, scale=1, min_width=220)
     with gr.Row(equal_height=True):
         labels = gr.Textbox(
             LABELS,
@@ -107,6 +111,7 @@ def _picture_to_texts(repos: Repos) -> gr.Gallery:
             lines=2,
             max_length=MAX_TEXT,
             scale=5,
+            min_width=320,
         )
         button = gr.Button("Label", variant="primary", scale=1, min_width=120)
     facts, times = look.facts(), look.facts()
