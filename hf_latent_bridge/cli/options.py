@@ -98,7 +98,7 @@ def add_fit(command: Command) -> None:
         "--objective",
         choices=("reconstruction", "counterpart", "ranking", "classification"),
         help="what --type auto is to do best: R², the same item first, the target's own "
-        "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
+        "neighbours, or classes by --label-column or --decoder (default: ranking)",
     )
     method.add_argument(
         "--no-shared",

@@ -119,7 +119,7 @@ def fit_translator(
     Args:
         translator: The translator to fit; earlier pairs are forgotten. A `TranslatorChoice` for the
             one that does best for a purpose, by cross-validation on these pairs, or "auto" for the
-            one with the best R².
+            one that finds most of the target's own nearest neighbours.
         source: Encoder of the source side, or a callable from a list of items to (n, d). If the
             items are latents already: their space, or None if it is unknown.
         target: The same for the target side.
