@@ -1,4 +1,4 @@
-"""The Space in a real browser: every tab at both widths, light and dark."""
+"""The Space in a real browser: every tab, at one width light and at the other dark."""
 
 import io
 
@@ -30,8 +30,7 @@ def browser():
         yield browser
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", WIDTHS)
+@pytest.mark.parametrize(("size", "dark"), zip(WIDTHS, [False, True], strict=True))
 def test_a_visitor_walks_through_every_tab(browser, space, size, dark):
     found = walk(browser, space.src, size, dark=dark)
     assert found.problems == []
