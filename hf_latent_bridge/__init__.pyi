@@ -13,6 +13,8 @@ from hf_latent_bridge.data.load import load_pairs as load_pairs
 from hf_latent_bridge.data.load import load_views as load_views
 from hf_latent_bridge.data.pairs import Pairs as Pairs
 from hf_latent_bridge.data.pairs import Views as Views
+from hf_latent_bridge.data.stored import load_matched_pairs as load_matched_pairs
+from hf_latent_bridge.data.stored import load_stored_pairs as load_stored_pairs
 from hf_latent_bridge.data.streams import StreamedPairs as StreamedPairs
 from hf_latent_bridge.data.streams import StreamedViews as StreamedViews
 from hf_latent_bridge.decoders.base import Decoder as Decoder
@@ -50,6 +52,9 @@ from hf_latent_bridge.gating import GateReport as GateReport
 from hf_latent_bridge.gating import Retention as Retention
 from hf_latent_bridge.gating import gate as gate
 from hf_latent_bridge.gating import gate_latents as gate_latents
+from hf_latent_bridge.gradual_gating import GradualReport as GradualReport
+from hf_latent_bridge.gradual_gating import GradualStep as GradualStep
+from hf_latent_bridge.gradual_gating import gate_gradual as gate_gradual
 from hf_latent_bridge.growth import Growth as Growth
 from hf_latent_bridge.growth import grow_pairs as grow_pairs
 from hf_latent_bridge.growth import match_unpaired as match_unpaired
@@ -65,7 +70,16 @@ from hf_latent_bridge.stitching import stitch as stitch
 from hf_latent_bridge.stitching import zero_shot as zero_shot
 from hf_latent_bridge.translation import TranslatedFile as TranslatedFile
 from hf_latent_bridge.translation import translate_file as translate_file
+from hf_latent_bridge.translation.directions import DirectionReport as DirectionReport
+from hf_latent_bridge.translation.directions import QueriesOnly as QueriesOnly
+from hf_latent_bridge.translation.directions import compare_directions as compare_directions
+from hf_latent_bridge.translation.directions import serve_queries as serve_queries
+from hf_latent_bridge.translation.dual import DualSearch as DualSearch
+from hf_latent_bridge.translation.dual import Hit as Hit
 from hf_latent_bridge.translation.folding import Folding as Folding
+from hf_latent_bridge.translation.gradual import ReEncoded as ReEncoded
+from hf_latent_bridge.translation.gradual import migrate_gradually as migrate_gradually
+from hf_latent_bridge.translation.gradual import re_encode as re_encode
 from hf_latent_bridge.translation.migration import Migration as Migration
 from hf_latent_bridge.translation.migration import MigrationPlan as MigrationPlan
 from hf_latent_bridge.translation.migration import migrate as migrate

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.pairs import as_pairs
-from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.evaluation import all_latents, check_space
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
@@ -30,8 +30,8 @@ Relevance = Mapping[int, Mapping[int, float]]
 _FEW_QUERIES = 50
 _STABLE = 0.9  # of the native search by half of its dimensions; good encoders have 0.96 to 1
 _WORST = 10
-_COLORS: dict[Verdict, str] = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
-_ORDER: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
+COLORS: dict[Verdict, str] = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
+SEVERITY: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,20 @@ class Thresholds:
         gate` counts verdicts with and without judgements.
         """
         return cls(0.95, 0.9) if judged else cls(0.95, 0.5)
+
+    def with_limits(self, pass_at: float | None, warn_at: float | None) -> "Thresholds":
+        """Others where they are given.
+
+        Raises:
+            ValueError: Not 0 <= warn_at <= pass_at <= 1.
+        """
+        limits = Thresholds(
+            self.passing if pass_at is None else pass_at,
+            self.warning if warn_at is None else warn_at,
+        )
+        if not 0 <= limits.warning <= limits.passing <= 1:
+            raise ValueError(f"0 <= warn_at <= pass_at <= 1 is needed, got {limits}")
+        return limits
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,8 @@ class GateReport:
         retention: Of each score, over all queries.
         systems: Mean of each score for the native search, the translated one, the old encoder's
             own ("old"), the untranslated vectors ("untranslated") and, where the translated search
-            is corrected for hubs, the same without it ("unfolded"), as far as they can be had.
+            is corrected for hubs, the same without it ("unfolded"), as far as they can be had;
+            "unshifted" is what `Translator.remove_shift` would give.
             Without judgements also for the native search by half of its dimensions ("half"),
             which shows how stable its ranking is.
         slices: Retention of the first score by slice of the queries.
@@ -174,7 +189,7 @@ class GateReport:
         text = Path(__file__).with_name("gate_page.html").read_text(encoding="utf-8")
         strict = jinja2.StrictUndefined
         page = jinja2.Environment(autoescape=True, undefined=strict).from_string(text)
-        return page.render(report=self, colors=_COLORS)
+        return page.render(report=self, colors=COLORS)
 
     def __str__(self) -> str:
         return self.to_markdown().rstrip()
@@ -187,7 +202,7 @@ def gate(
     *,
     queries: PairSource | tuple[Sequence[Any], Sequence[Any]],
     corpus: PairSource | tuple[Sequence[Any], Sequence[Any]],
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     chunk_size: int = CHUNK_SIZE,
     max_streamed: int = 100_000,
     progress: bool = False,
@@ -201,7 +216,7 @@ def gate(
         target: Its target encoder; if the items are latents already, their space or None.
         queries: Queries for both encoders, as pairs. All latents are held in memory.
         corpus: Items for both encoders, as pairs; a sample of the store will do.
-        batch_size: Items per forward pass.
+        batch_size: Items per forward pass; "auto" for as many as suit the device.
         chunk_size: Pairs that are read and encoded at a time.
         max_streamed: Refuse a stream of more pairs.
         progress: Show a progress bar.
@@ -212,21 +227,62 @@ def gate(
         InvalidPairsError: A bad row, no pairs, or a stream of too many.
         InvalidLatentsError: An encoder gave NaN or infinity, or another dim.
     """
-    sides = Side("source", source), Side("target", target)
-    check_space(sides[0], translator.source_)
-    check_space(sides[1], translator.pair_spaces_[1])
-    encoded = []
-    for part in (queries, corpus):
-        loop = EncodingLoop(
+    encoded = both_latents(
+        (source, target),
+        (translator.source_, translator.pair_spaces_[1]),
+        (queries, corpus),
+        batch_size=batch_size,
+        chunk_size=chunk_size,
+        max_streamed=max_streamed,
+        progress=progress,
+    )
+    return gate_latents(translator, queries=encoded[0], corpus=encoded[1], **settings)
+
+
+def both_latents(
+    encoders: tuple[EncoderLike | SpaceSpec | None, EncoderLike | SpaceSpec | None],
+    spaces: tuple[SpaceSpec, SpaceSpec],
+    parts: Sequence[PairSource | tuple[Sequence[Any], Sequence[Any]]],
+    *,
+    batch_size: BatchSize = "auto",
+    chunk_size: int = CHUNK_SIZE,
+    max_streamed: int = 100_000,
+    progress: bool = False,
+) -> list[tuple[Tensor, Tensor]]:
+    """Latents of queries and corpus by two encoders.
+
+    Args:
+        encoders: The two, as for `gate`.
+        spaces: What they must be.
+        parts: Queries and corpus, as pairs.
+        batch_size: As for `gate`.
+        chunk_size: As for `gate`.
+        max_streamed: As for `gate`.
+        progress: As for `gate`.
+
+    Raises:
+        SpaceMismatchError: An encoder is not of its space.
+    """
+    for side, expected in zip(_sides(encoders), spaces, strict=True):
+        check_space(side, expected)
+    loops = [
+        EncodingLoop(
             as_pairs(part),
-            (Side("source", source), Side("target", target)),
+            _sides(encoders),
             "gate",
             batch_size=batch_size,
             chunk_size=chunk_size,
             progress=progress,
         )
-        encoded.append(all_latents(loop, max_streamed)[:2])
-    return gate_latents(translator, queries=encoded[0], corpus=encoded[1], **settings)
+        for part in parts
+    ]
+    return [all_latents(loop, max_streamed)[:2] for loop in loops]
+
+
+def _sides(
+    encoders: tuple[EncoderLike | SpaceSpec | None, EncoderLike | SpaceSpec | None],
+) -> tuple[Side, Side]:
+    return Side("source", encoders[0]), Side("target", encoders[1])
 
 
 def gate_latents(
@@ -288,6 +344,7 @@ def gate_latents(
         ValueError: A parameter out of range, or no bank for "csls".
     """
     searches = _searches(translator, queries, corpus, translates)
+    searches |= _unshifted(searches, translates)
     if hubness is not None or bank is not None:
         _fold(searches, _folding(translator, translates, hubness, bank, n_neighbors))
     native = searches["native"]
@@ -296,13 +353,7 @@ def gate_latents(
         searches |= _halves(*native, seed)
     best = {name: first_k(*search, k=k) for name, search in searches.items()}
     scores = search_scores(best, relevance, k)
-    chosen = Thresholds.default(relevance is not None)
-    limits = Thresholds(
-        chosen.passing if pass_at is None else pass_at,
-        chosen.warning if warn_at is None else warn_at,
-    )
-    if not 0 <= limits.warning <= limits.passing <= 1:
-        raise ValueError(f"0 <= warn_at <= pass_at <= 1 is needed, got {limits}")
+    limits = Thresholds.default(relevance is not None).with_limits(pass_at, warn_at)
     kept = torch.tensor(sorted(relevance)) if relevance else torch.arange(len(native[0]))
     draws = bootstrap_draws(len(kept), n_bootstrap, seed)
     retention = {
@@ -316,7 +367,7 @@ def gate_latents(
         *_judge_translation(translator, queries, corpus, translates),
         *_judge_evidence(len(kept), by_slice, limits, judged=relevance is not None),
     ]
-    reasons.sort(key=lambda reason: -_ORDER[reason[0]])
+    reasons.sort(key=lambda reason: -SEVERITY[reason[0]])
     return GateReport(
         verdict=reasons[0][0],
         reasons=reasons,
@@ -427,6 +478,20 @@ def _searches(
 def _placed(translator: Translator, target: Tensor) -> Tensor:
     """Target latents where translations are compared with them."""
     return as_tensor(translator.transform_target(target)).float().to(target.device)
+
+
+def _unshifted(
+    searches: Mapping[str, tuple[Tensor, Tensor]], translates: Translates
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The translated search without the direction of the target's mean on the translated side."""
+    queries, items = searches["translated"]
+    mean = searches["native"][1].mean(0)
+    if not bool(mean.norm() > 0):
+        return {}
+    direction = torch.nn.functional.normalize(mean, dim=0).to(items.device)
+    moved = items if translates == "corpus" else queries
+    moved = moved - (moved @ direction)[:, None] * direction
+    return {"unshifted": (queries, moved) if translates == "corpus" else (moved, items)}
 
 
 def _folding(
@@ -655,6 +720,15 @@ def _judge_baselines(
                 "fail",
                 f"the vectors do as well untranslated ({first} {float(plain.mean()):.3f}, "
                 f"translated {float(translated.mean()):.3f}): the translator adds nothing",
+            )
+    if "unshifted" in scores:
+        plain = scores["unshifted"][first]
+        lower, _ = interval_of(draws @ (plain - translated))
+        if lower > 0:
+            yield (
+                "pass",
+                f"without the shift it would be better ({first} {float(plain.mean()):.3f}, as it "
+                f"is {float(translated.mean()):.3f}): remove_shift, or fit --remove-shift",
             )
     if "unfolded" in scores:
         plain = scores["unfolded"][first]

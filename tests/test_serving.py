@@ -9,6 +9,7 @@ from store_places import filled, rows
 from hf_latent_bridge import (
     LinearTranslator,
     OrthoTranslator,
+    SharedTranslator,
     SpaceSpec,
     TranslatedEncoder,
     load_encoder,
@@ -153,6 +154,18 @@ def test_both_encoders_find_in_the_new_vectors_what_the_record_says(tmp_path, tr
             for vector, row in zip(asked, scores, strict=True):
                 best = np.argsort(-row, kind="stable")[:5].tolist()
                 assert new.nearest(vector, 5) == best
+
+
+def test_where_both_sides_move_the_new_encoder_is_translated_too(tmp_path):
+    both = rows(90, seed=1).vectors, rows(90, 6, seed=2).vectors
+    translator = SharedTranslator(dim=3).fit(*both)
+    url = filled(f"qdrant:{tmp_path}/db/docs", rows(25))
+    places = {"serve_dir": tmp_path / "serve", "state_dir": tmp_path / "state"}
+    migrate(translator, url, f"{url}-new", **places)
+    asked = rows(3, 6, seed=9).vectors
+    encoder = TranslatedEncoder.from_pretrained(tmp_path / "serve", lambda texts: asked)
+    wanted = translator.target_translator_.transform(asked)
+    np.testing.assert_allclose(encoder.encode(TEXTS[:3]), wanted, atol=1e-5)
 
 
 def test_a_record_that_is_damaged_or_of_something_else_is_refused(tmp_path, translator):

@@ -1,4 +1,4 @@
-"""The command line, latent-bridge: fit, evaluate, translate, gate, migrate, push, cache, info."""
+"""The command line, latent-bridge: fit, evaluate, translate, gate, migrate, push, and more."""
 
 import argparse
 import json
@@ -33,6 +33,9 @@ latent-bridge gate --translator me/minilm-to-mpnet --queries questions.jsonl \
     "migrate": """\
 latent-bridge migrate qdrant:./store/docs qdrant:./store/docs-mpnet \
       --translator me/minilm-to-mpnet --alias search""",
+    "re-encode": """\
+latent-bridge re-encode qdrant:./store/docs-shared --space me/shared --view mpnet \
+      --max-rows 10000""",
     "push": "latent-bridge push minilm-to-mpnet me/minilm-to-mpnet --private",
     "cache": "latent-bridge cache clear --encoder sentence-transformers/all-MiniLM-L6-v2",
     "info": "latent-bridge info me/minilm-to-mpnet --revision v1",
@@ -145,6 +148,11 @@ _COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
         commands.migrate,
         options.add_migrate,
         "move a vector store to a new model without encoding again",
+    ),
+    "re-encode": (
+        commands.re_encode,
+        options.add_re_encode,
+        "encode items of a shared collection again, with the new model",
     ),
     "push": (
         commands.push,

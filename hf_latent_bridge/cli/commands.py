@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_latent_bridge.cli import inputs, shared
+from hf_latent_bridge.cli import growing, inputs, shared
 
 if TYPE_CHECKING:
     from hf_latent_bridge import SharedSpace, Translator, TranslatorChoice
@@ -72,13 +72,19 @@ def _of_target(translator: "Translator") -> "Translator":
 
 def gate(args: argparse.Namespace) -> Result:
     """Judges whether search by a translator is good enough."""
-    from hf_latent_bridge import AutoTranslator
+    from hf_latent_bridge import AutoTranslator, SharedSpace
     from hf_latent_bridge.cli import judged
 
     judged.check_reports(args.report)
     judged.has_vectors(args)
-    translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
-    report = judged.judge(args, translator)
+    judged.check_way(args)
+    if args.gradual:
+        report: Any = judged.judge_gradual(
+            args, SharedSpace.from_pretrained(args.translator, **_where(args))
+        )
+    else:
+        translator = AutoTranslator.from_pretrained(args.translator, **_where(args))
+        report = judged.judge(args, translator)
     for path in args.report:
         judged.write_report(report, Path(path))
     return report.to_dict(), str(report)
@@ -87,7 +93,9 @@ def gate(args: argparse.Namespace) -> Result:
 def migrate(args: argparse.Namespace) -> Result:
     """Moves the vectors of a store, says what that would be, or undoes it."""
     import hf_latent_bridge as bridge
+    from hf_latent_bridge.cli import judged
 
+    judged.check_migration(args)
     if args.rollback:
         done = bridge.roll_back_migration(
             args.source, args.target, state_dir=args.state_dir, timeout=args.timeout
@@ -95,6 +103,10 @@ def migrate(args: argparse.Namespace) -> Result:
         return {"done": done}, done
     if args.translator is None:
         raise ValueError("--translator is needed: the repo or folder of a fitted translator")
+    if args.gradual:
+        return _migrate_gradually(args)
+    if args.queries_only:
+        return _serve_queries(args)
     translator = bridge.AutoTranslator.from_pretrained(
         args.translator, device="cpu", **_where(args)
     )
@@ -128,6 +140,66 @@ def migrate(args: argparse.Namespace) -> Result:
         progress=args.progress,
     )
     return moved.to_dict(), str(moved)
+
+
+def _migrate_gradually(args: argparse.Namespace) -> Result:
+    """Moves the vectors of a store into a shared space."""
+    from hf_latent_bridge import SharedSpace, migrate_gradually
+
+    space = SharedSpace.from_pretrained(args.translator, device="cpu", **_where(args))
+    moved = migrate_gradually(
+        space,
+        args.source,
+        args.target,
+        view=args.view,
+        alias=args.alias,
+        serve_dir=args.serve_dir,
+        batch_size=args.batch_size,
+        state_dir=args.state_dir,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return moved.to_dict(), str(moved)
+
+
+def _serve_queries(args: argparse.Namespace) -> Result:
+    """Leaves the store as it is, and records how its vectors are asked."""
+    from hf_latent_bridge import AutoTranslator, serve_queries
+    from hf_latent_bridge.cli import judged
+
+    judged.check_reports(args.report, (".md", ".json"))
+    into_old = AutoTranslator.from_pretrained(args.translator, device="cpu", **_where(args))
+    quality = judged.compare(args, into_old)
+    served = serve_queries(
+        into_old, args.source, args.serve_dir, quality=quality, timeout=args.timeout
+    )
+    if quality is not None:
+        for path in args.report:
+            judged.write_report(quality, Path(path))
+    return served.to_dict(), str(served)
+
+
+def re_encode(args: argparse.Namespace) -> Result:
+    """Encodes items of a shared collection with a view's encoder."""
+    from hf_latent_bridge import SharedSpace, re_encode
+
+    space = SharedSpace.from_pretrained(args.space, **_where(args))
+    encoder = inputs.cached_encoder(
+        args, args.encoder or space.translator(args.view).source_, max_length=args.max_length
+    )
+    done = re_encode(
+        space,
+        args.target,
+        encoder,
+        view=args.view,
+        field=args.field,
+        ids=inputs.read_ids(args.ids),
+        max_rows=args.max_rows,
+        batch_size=args.batch_size,
+        timeout=args.timeout,
+        progress=args.progress,
+    )
+    return done.to_dict(), str(done)
 
 
 def push(args: argparse.Namespace) -> Result:
@@ -259,9 +331,12 @@ def evaluate(args: argparse.Namespace) -> Result:
         labels=labels,
         target_translator=searched,
     )
-    place = _write_results(translator, report.to_dict(), args)
+    kept = {name: translator.metrics_[name] for name in growing.KEPT if name in translator.metrics_}
+    found = report.to_dict() | kept
+    place = _write_results(translator, found, args)
     told = [f"saved in {where}" if kind == "saved" else where for kind, where in place.items()]
-    return report.to_dict() | place, "\n".join([str(report), *told])
+    curves = [growing.shown(curve) for curve in kept.values()]
+    return found | place, "\n".join([str(report), *curves, *told])
 
 
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
@@ -314,16 +389,25 @@ def fit(args: argparse.Namespace) -> Result:
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
     source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
-    anchors = inputs.choose(args, pairs, source)
-    translator = _fit(
-        given_type or inputs.read_choice(args, anchors), source, target, anchors, args
-    )
+    curve = None
+    if given_type is not None and args.until_retention is not None:
+        translator, curve = growing.fit_until(args, given_type, (source, target), pairs)
+    else:
+        anchors = inputs.choose(args, pairs, source)
+        queries = inputs.read_queries(args)
+        anchors = inputs.with_queries(args, anchors, queries, (source, target))
+        translator = _fit(
+            given_type or inputs.read_choice(args, anchors), source, target, anchors, args
+        )
     spaces = zip(inputs.SIDES, translator.pair_spaces_, strict=True)
     translator.record_spaces(*(replace(space, **given.get(side, {})) for side, space in spaces))
+    if args.remove_shift:
+        translator.remove_shift()
     if not Processes.current().is_first:
         return {}, ""
-    translator.save_pretrained(args.output)
-    text = f"{translator}\nsaved in {args.output}\n{translator.fit_summary_}"
+    metrics = {} if curve is None else {"learning_curve": growing.kept(curve)}
+    translator.save_pretrained(args.output, metrics=metrics or None)
+    text = f"{translator}\nsaved in {args.output}\n{curve or translator.fit_summary_}"
     if translator.selection_ is not None:
         text += f"\n{translator.selection_}"
     if held_out is not None:
@@ -331,9 +415,10 @@ def fit(args: argparse.Namespace) -> Result:
         if (bank := translator.query_bank_) is not None:
             options |= {"hubness": "csls", "n_neighbors": min(10, len(bank))}
         report = evaluate(translator, source, target, held_out, **options)
-        translator.save_pretrained(args.output, metrics=report)
+        translator.save_pretrained(args.output, metrics=report.to_dict() | metrics)
         text += f"\n{report}"
-    return {"output": args.output, **describe(translator)}, text
+    facts = {"output": args.output, **describe(translator)}
+    return facts | ({} if curve is None else growing.facts(curve)), text
 
 
 def _fit(

@@ -6,7 +6,9 @@ from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
     from hf_latent_bridge import Encoder, Pairs, TranslatorChoice
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
     from hf_latent_bridge.vectors.reader import VectorSource
 
 SIDES = ("source", "target")
+_LOADERS = {
+    ".jsonl": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+_POOL = 4  # rows of a store for each anchor that is chosen from them
 
 
 def open_pairs(args: argparse.Namespace, split: str | None) -> "Pairs | StreamedPairs":
@@ -28,9 +39,27 @@ def open_pairs(args: argparse.Namespace, split: str | None) -> "Pairs | Streamed
     if not has_vectors(args):
         pairs: Pairs | StreamedPairs = _columns(args, split, args.source_column, decode=True)
         return pairs
+    if args.text_field is not None:
+        return _stored_pairs(args)
+    sides = tuple(_vectors(args, side) for side in SIDES)
+    if args.id_field is not None:
+        from hf_latent_bridge import load_matched_pairs
+
+        named = (
+            replace(
+                side, column=args.target_column or args.source_column if i else args.source_column
+            )
+            for i, side in enumerate(sides)
+        )
+        return load_matched_pairs(
+            *named,
+            id_field=args.id_field,
+            max_pairs=_pool_size(args),
+            seed=args.seed,
+            on_bad_row=args.on_bad_row,
+        )
     from hf_latent_bridge import load_pairs
 
-    sides = tuple(_vectors(args, side) for side in SIDES)
     return load_pairs(sides, source=args.source_column, target=args.target_column)
 
 
@@ -92,10 +121,127 @@ def check_choice(args: argparse.Namespace) -> None:
         raise ValueError("--decoder is for --objective classification")
     if by_class and not (args.decoder or args.label_column):
         raise ValueError("--objective classification needs --label-column or --decoder")
+    if args.queries is None and args.queries_column is not None:
+        raise ValueError("--queries-column is a column of --queries")
+    if args.until_retention is not None:
+        _check_until(args)
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
     if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
         raise ValueError("--anchors balanced needs --label-column, and no --deduplicate")
+
+
+def _check_until(args: argparse.Namespace) -> None:
+    if args.type == "auto":
+        raise ValueError("--until-retention fits one type again and again: name it by --type")
+    unused = ("bank_size", "checkpoint_dir", "bad_rows_file", "stream")
+    for name in unused:
+        if getattr(args, name):
+            raise ValueError(f"leave --{name.replace('_', '-')} out with --until-retention")
+
+
+def load_items(name: str, split: str | None) -> Any:
+    """The rows of a Hub dataset, or of a file of texts.
+
+    Raises:
+        InvalidPairsError: A file of another kind.
+    """
+    from hf_latent_bridge.vectors.datasets import load_dataset
+
+    path = Path(name)
+    if not path.is_file():
+        return load_dataset(name, split)[0]
+    if path.suffix not in _LOADERS:
+        raise InvalidPairsError(f"items are read from {', '.join(_LOADERS)}, got {path.name}")
+    import datasets
+
+    kind = _LOADERS[path.suffix]
+    how = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
+    return datasets.load_dataset(kind, data_files=str(path), split="train", **how)
+
+
+def read_queries(args: argparse.Namespace) -> list[str]:
+    """The texts of `--queries`, each once; none without it.
+
+    Raises:
+        InvalidPairsError: No such column, or a text that is missing or empty.
+    """
+    if args.queries is None:
+        return []
+    column = args.queries_column or "text"
+    data = load_items(args.queries, None)
+    if column not in data.column_names:
+        raise InvalidPairsError(
+            f"{args.queries} has the columns {data.column_names}: name one by --queries-column, "
+            f"got {column!r}"
+        )
+    texts: list[Any] = data[column][:]
+    bad = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+    if bad and args.on_bad_row == "stop" and not args.queries.endswith(".txt"):
+        raise InvalidPairsError(
+            f"{args.queries}: row {bad[0]} has no {column}: mend it, or pass --on-bad-row skip"
+        )
+    left_out = set(bad)
+    return list(dict.fromkeys(text for row, text in enumerate(texts) if row not in left_out))
+
+
+def with_queries(
+    args: argparse.Namespace,
+    pairs: "Pairs | StreamedPairs",
+    queries: Sequence[str],
+    encoders: "Sequence[EncoderLike | None]",
+) -> "Pairs | StreamedPairs":
+    """The pairs, followed by queries as both encoders see them; as they are without queries.
+
+    Raises:
+        ValueError: The pairs are a stream.
+    """
+    from hf_latent_bridge import Pairs
+
+    if not queries:
+        return pairs
+    if not isinstance(pairs, Pairs):
+        raise ValueError("--queries are added to pairs that can be counted, not to --stream")
+    source, target = query_pairs(args, queries, encoders)
+    return pairs + Pairs(source, target)
+
+
+def query_pairs(
+    args: argparse.Namespace,
+    queries: Sequence[str],
+    encoders: "Sequence[EncoderLike | None]",
+    sides: Sequence[str] = SIDES,
+) -> "tuple[Any, Any]":
+    """Both sides of queries: as texts, or as latents where the items of a side are latents.
+
+    Args:
+        args: The arguments of `fit`.
+        queries: Texts.
+        encoders: Of the source and the target; None where latents are given.
+        sides: Which sides are needed; the others are None.
+
+    Raises:
+        ValueError: A side's latents are given, and no encoder is named that encodes queries.
+    """
+    from hf_latent_bridge.encoders.base import encode
+
+    found: dict[str, Any] = dict.fromkeys(SIDES)
+    for side, encoder in zip(SIDES, encoders, strict=True):
+        if side not in sides:
+            continue
+        if encoder is not None:
+            found[side] = list(queries)
+            continue
+        if getattr(args, side) is None:
+            raise ValueError(
+                f"--queries are encoded by both encoders: name the {side} encoder by --{side}, or "
+                "leave --queries out"
+            )
+        own = {name: getattr(args, f"{side}_{name}") for name in ("revision", "modality")}
+        loaded = cached_encoder(args, getattr(args, side), max_length=args.max_length, **own)
+        latents = encode(loaded, list(queries), batch_size=args.batch_size)
+        found[side] = latents.float().cpu().numpy()
+    return found["source"], found["target"]
 
 
 def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "TranslatorChoice":
@@ -110,7 +256,7 @@ def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "Tr
         labels = list(every) if pairs.rows is None else [every[row] for row in pairs.rows.tolist()]
     decoder = None if args.decoder is None else load_decoder(args.decoder)
     return TranslatorChoice(
-        args.objective or "reconstruction",
+        args.objective or "ranking",
         labels=labels,
         decoder=decoder,
         seed=args.seed,
@@ -170,7 +316,9 @@ def given_spaces(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def is_given(args: argparse.Namespace, side: str) -> bool:
     """Whether the items of a side are latents already."""
-    return has_vectors(args) or args.precomputed in (side, "both")
+    if has_vectors(args):
+        return getattr(args, f"{side}_vectors") is not None
+    return args.precomputed in (side, "both")
 
 
 def has_vectors(args: argparse.Namespace) -> bool:
@@ -180,16 +328,53 @@ def has_vectors(args: argparse.Namespace) -> bool:
         ValueError: Neither two files nor a dataset with a column, or both.
     """
     files = args.source_vectors, args.target_vectors
-    if any(files) != all(files) or bool(args.dataset) == any(files):
+    if args.text_field is not None:
+        if all(files) or not any(files) or args.dataset:
+            raise ValueError(
+                "--text-field is read beside one side's vectors: give --source-vectors or "
+                "--target-vectors, and neither both nor --dataset"
+            )
+    elif any(files) != all(files) or bool(args.dataset) == any(files):
         raise ValueError(
-            "pairs come from --dataset and --source-column, or from --source-vectors and "
-            "--target-vectors"
+            "pairs come from --dataset and --source-column, from --source-vectors and "
+            "--target-vectors, or from one of these with --text-field"
         )
     if args.dataset and not args.source_column:
         raise ValueError("--dataset needs --source-column, what the source encodes")
     if any(files) and (args.also or args.stream):
-        raise ValueError("--also and --stream are for --dataset, and files of vectors were given")
-    return all(files)
+        raise ValueError("--also and --stream are for --dataset, and vectors were given")
+    if args.id_field is not None and not all(files):
+        raise ValueError("--id-field is for --source-vectors with --target-vectors")
+    return any(files)
+
+
+def _stored_pairs(args: argparse.Namespace) -> "Pairs":
+    """A sample of stored vectors and the texts beside them."""
+    from hf_latent_bridge import load_stored_pairs
+
+    side: Literal["source", "target"] = "source" if args.source_vectors else "target"
+    size = _pool_size(args)
+    if size is None:
+        raise ValueError("--text-field needs --max-pairs, how many of the texts are encoded")
+    column = getattr(args, f"{side}_column")
+    return load_stored_pairs(
+        replace(_vectors(args, side), column=column),
+        args.text_field,
+        side=side,
+        max_pairs=size,
+        seed=args.seed,
+        on_bad_row=args.on_bad_row,
+        progress=args.progress,
+    )
+
+
+def _pool_size(args: argparse.Namespace) -> int | None:
+    """How many rows of a store to take, of which the pairs are chosen; None for all."""
+    if args.max_pairs is None:
+        return None
+    chosen = getattr(args, "anchors", "uniform") != "uniform" or getattr(args, "deduplicate", False)
+    held_out = args.held_out if getattr(args, "until_retention", None) is not None else 0
+    return int(args.max_pairs) * (_POOL if chosen else 1) + held_out
 
 
 def _vectors(args: argparse.Namespace, side: str) -> "VectorSource":
@@ -270,6 +455,15 @@ def read_bank(args: argparse.Namespace) -> "Array | None":
         return None
     blocks = open_vectors(VectorSource(args.bank)).blocks()
     return np.concatenate([block.vectors for block in blocks])
+
+
+def read_ids(path: str | None) -> "list[int | str] | None":
+    """The ids in a file, one on a line; None without. Whole numbers are numbers."""
+    if path is None:
+        return None
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    words = (line.strip() for line in lines)
+    return [int(word) if word.isdecimal() else word for word in words if word]
 
 
 def read_folding(args: argparse.Namespace) -> "Folding | None":

@@ -7,14 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_latent_bridge.cli import inputs
 from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import GateReport, Translator
+    from hf_latent_bridge import (
+        DirectionReport,
+        GateReport,
+        GradualReport,
+        SharedSpace,
+        Translator,
+    )
     from hf_latent_bridge.latents import Array
 
 PARTS = ("queries", "corpus")
-_LOADERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+# how encoders run where a command has no options for it
+_PLAIN_RUNNING: dict[str, Any] = {
+    "device": None,
+    "autocast": None,
+    "compile": False,
+    "no_cache": False,
+    "cache_dir": None,
+    "slice_column": None,
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,6 @@ def has_vectors(args: argparse.Namespace) -> bool:
 def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
     """Judges a translator on what the arguments name."""
     from hf_latent_bridge import gate, gate_latents
-    from hf_latent_bridge.cli import inputs
 
     settings: dict[str, Any] = {
         "translates": args.translates,
@@ -73,13 +88,11 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
             relevance=_relevance(args.relevance, None, None),
             **settings,
         )
-    args.source_vectors = args.target_vectors = args.precomputed = None
-    args.dataset, args.source_column = args.corpus, args.corpus_column
-    queries, corpus = (_items(args, part) for part in PARTS)
+    queries, corpus = _parts(args)
     return gate(
         translator,
-        inputs.load_side(args, "source", translator.source_),
-        inputs.load_side(args, "target", translator.pair_spaces_[1]),
+        inputs.cached_encoder(args, translator.source_),
+        inputs.cached_encoder(args, translator.pair_spaces_[1]),
         queries=(queries.items, queries.items),
         corpus=(corpus.items, corpus.items),
         batch_size=args.batch_size,
@@ -91,7 +104,149 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
     )
 
 
-def check_reports(paths: Sequence[str]) -> None:
+def check_way(args: argparse.Namespace) -> None:
+    """Refuses options of `gate` that do not go together.
+
+    Raises:
+        ValueError: Says which.
+    """
+    named = args.old_view, args.new_view
+    if args.gradual and not all(named):
+        raise ValueError("--gradual needs --old-view and --new-view, two views of the shared space")
+    if any(named) and not args.gradual:
+        raise ValueError("--old-view and --new-view are for --gradual")
+    if args.gradual and (args.hubness or args.slice_column or args.translates != "corpus"):
+        raise ValueError("--hubness, --slice-column and --translates do not go with --gradual")
+
+
+def judge_gradual(args: argparse.Namespace, space: "SharedSpace") -> "GradualReport":
+    """Judges a shared index, encoded again little by little, on what the arguments name."""
+    from hf_latent_bridge import gate_gradual
+    from hf_latent_bridge.cli import inputs
+    from hf_latent_bridge.gating import both_latents
+
+    settings: dict[str, Any] = {
+        "old": args.old_view,
+        "new": args.new_view,
+        "k": args.k,
+        "pass_at": args.pass_at,
+        "warn_at": args.warn_at,
+        "seed": args.seed,
+    }
+    if has_vectors(args):
+        queries, corpus = (_vectors(args, part) for part in PARTS)
+        if queries[0] is None or corpus[0] is None:
+            raise ValueError(
+                "--gradual needs --queries-source-vectors and --corpus-source-vectors too, the "
+                "latents by the old encoder"
+            )
+        relevance = _relevance(args.relevance, None, None)
+        return gate_gradual(
+            space,
+            queries=(queries[0], queries[1]),
+            corpus=(corpus[0], corpus[1]),
+            relevance=relevance,
+            **settings,
+        )
+    asked, held = _parts(args)
+    views = [space.translator(name).source_ for name in (args.old_view, args.new_view)]
+    sides = [inputs.cached_encoder(args, view) for view in views]
+    encoded = both_latents(
+        (sides[0], sides[1]),
+        (views[0], views[1]),
+        [(part.items, part.items) for part in (asked, held)],
+        batch_size=args.batch_size,
+        progress=args.progress,
+    )
+    relevance = _relevance(args.relevance, asked.ids, held.ids)
+    return gate_gradual(
+        space, queries=encoded[0], corpus=encoded[1], relevance=relevance, **settings
+    )
+
+
+def check_migration(args: argparse.Namespace) -> None:
+    """Refuses options of `migrate` that do not go together.
+
+    Raises:
+        ValueError: Says which.
+    """
+    judging = [f"{part}{how}" for part in PARTS for how in ("", "_old_vectors", "_new_vectors")]
+    given = [name for name in (*judging, "into_new", "relevance") if getattr(args, name)]
+    if args.queries_only:
+        others = ("target", "gradual", "hubness", "alias", "dry_run", "rollback")
+        wrong = [name for name in others if getattr(args, name)]
+        if wrong or not args.serve_dir:
+            raise ValueError(
+                "--queries-only takes the URL of the old vectors, --translator and --serve-dir"
+                + (f", not {_flags(wrong)}" if wrong else "")
+            )
+        return
+    if given or args.report:
+        raise ValueError(f"{_flags(given or ['report'])}: only with --queries-only")
+    if args.target is None:
+        raise ValueError("a target is needed, the URL of the new vectors")
+    if args.gradual and args.view is None and not args.rollback:
+        raise ValueError("--gradual needs --view, the view of the space that the vectors are of")
+    if args.gradual and (args.dry_run or args.hubness):
+        raise ValueError("--dry-run and --hubness are for a plain migration, not for --gradual")
+    if args.view is not None and not args.gradual:
+        raise ValueError("--view is for --gradual, the view that the old vectors are of")
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionReport | None":
+    """Measures both directions on what the arguments name; None where they name nothing.
+
+    Raises:
+        ValueError: Only a part of what is needed is named.
+    """
+    from hf_latent_bridge import AutoTranslator, compare_directions
+    from hf_latent_bridge.cli import inputs
+    from hf_latent_bridge.gating import both_latents
+
+    files = {(p, age): getattr(args, f"{p}_{age}_vectors") for p in PARTS for age in ("old", "new")}
+    items = [getattr(args, part) for part in PARTS]
+    if not any(files.values()) and not any(items):
+        return None
+    if args.into_new is None or not (all(files.values()) or all(items)):
+        raise ValueError(
+            "to measure both ways, --into-new is needed and either --queries and --corpus or all "
+            f"four of {_flags([f'{p}_{age}_vectors' for p, age in files])}"
+        )
+    into_new = AutoTranslator.from_pretrained(args.into_new, device="cpu")
+    settings = {"k": args.k, "seed": args.seed}
+    if all(files.values()):
+        queries, corpus = (
+            (_matrix(files[part, "old"]), _matrix(files[part, "new"])) for part in PARTS
+        )
+        relevance = _relevance(args.relevance, None, None)
+        return compare_directions(
+            into_new, into_old, queries=queries, corpus=corpus, relevance=relevance, **settings
+        )
+    vars(args).update(_PLAIN_RUNNING)
+    asked, held = _parts(args)
+    spaces = into_new.pair_spaces_
+    sides = [
+        inputs.load_side(args, s, space) for s, space in zip(inputs.SIDES, spaces, strict=True)
+    ]
+    encoded = both_latents(
+        (sides[0], sides[1]),
+        spaces,
+        [(part.items, part.items) for part in (asked, held)],
+        progress=args.progress,
+    )
+    relevance = _relevance(args.relevance, asked.ids, held.ids)
+    return compare_directions(
+        into_new, into_old, queries=encoded[0], corpus=encoded[1], relevance=relevance, **settings
+    )
+
+
+def check_reports(
+    paths: Sequence[str], suffixes: Sequence[str] = (".md", ".json", ".html")
+) -> None:
     """Refuses reports that are not written, before anything is encoded.
 
     Raises:
@@ -99,23 +254,30 @@ def check_reports(paths: Sequence[str]) -> None:
         FileNotFoundError: No such folder.
     """
     for path in map(Path, paths):
-        if path.suffix not in (".md", ".json", ".html"):
-            raise ValueError(f"--report must end in .md, .json or .html, got {path.name}")
+        if path.suffix not in suffixes:
+            known = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+            raise ValueError(f"--report must end in {known}, got {path.name}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {path.parent} for --report")
 
 
-def write_report(report: "GateReport", path: Path) -> None:
+def write_report(report: "GateReport | GradualReport | DirectionReport", path: Path) -> None:
     """Writes a report in the format of its file's suffix."""
+    from hf_latent_bridge import DirectionReport
     from hf_latent_bridge.atomic import write_atomic
 
-    if path.suffix == ".html":
+    if path.suffix == ".html" and not isinstance(report, DirectionReport):
         content = report.to_html()
     elif path.suffix == ".json":
         content = json.dumps(report.to_dict(), indent=2) + "\n"
     else:
         content = report.to_markdown()
     write_atomic(path, content.encode())
+
+
+def _parts(args: argparse.Namespace) -> tuple[Judged, Judged]:
+    """Queries and corpus, as items to encode."""
+    return _items(args, "queries"), _items(args, "corpus")
 
 
 def _vectors(args: argparse.Namespace, part: str) -> "tuple[Array | None, Array]":
@@ -137,7 +299,7 @@ def _matrix(path: str) -> "Array":
 
 def _items(args: argparse.Namespace, part: str) -> Judged:
     name, split = getattr(args, part), getattr(args, f"{part}_split")
-    data = _load(name, split)
+    data = inputs.load_items(name, split)
     wanted = [getattr(args, f"{part}_column"), getattr(args, f"{part}_id_column")]
     wanted.append(args.slice_column if part == "queries" else None)
     for column in wanted:
@@ -149,21 +311,6 @@ def _items(args: argparse.Namespace, part: str) -> Judged:
         None if ids is None else [str(key) for key in ids],
         None if slices is None else [str(key) for key in slices],
     )
-
-
-def _load(name: str, split: str | None) -> Any:
-    from hf_latent_bridge.vectors.datasets import load_dataset
-
-    path = Path(name)
-    if not path.is_file():
-        return load_dataset(name, split)[0]
-    if path.suffix not in _LOADERS:
-        raise InvalidPairsError(f"items are read from {', '.join(_LOADERS)}, got {path.name}")
-    import datasets
-
-    kind = _LOADERS[path.suffix]
-    how = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
-    return datasets.load_dataset(kind, data_files=str(path), split="train", **how)
 
 
 def _relevance(

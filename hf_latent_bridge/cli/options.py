@@ -52,6 +52,7 @@ def add_fit(command: Command) -> None:
     for side in ("source", "target"):
         encoders.add_argument(
             f"--{side}",
+            f"--{side}-encoder",
             metavar="REPO",
             help=f"{side} encoder: repo id or folder; where its latents are given, any name, "
             "such as openai/text-embedding-3-small, or none",
@@ -81,6 +82,12 @@ def add_fit(command: Command) -> None:
         help="parameter of the type, such as scaling=center; may be repeated",
     )
     method.add_argument(
+        "--remove-shift",
+        action="store_true",
+        help="for search alone: take the direction of the target's mean out of the map, so that a "
+        "store that ranks by plain cosine ranks as after centring",
+    )
+    method.add_argument(
         "--bank-size",
         type=_positive,
         default=0,
@@ -91,7 +98,7 @@ def add_fit(command: Command) -> None:
         "--objective",
         choices=("reconstruction", "counterpart", "ranking", "classification"),
         help="what --type auto is to do best: R², the same item first, the target's own "
-        "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
+        "neighbours, or classes by --label-column or --decoder (default: ranking)",
     )
     method.add_argument(
         "--no-shared",
@@ -195,6 +202,36 @@ def _add_choice(pairs: Group) -> None:
         "--deduplicate", action="store_true", help="leave out pairs that came before"
     )
     pairs.add_argument(
+        "--queries",
+        metavar="LOG",
+        help="further anchors: a file with a query a line, or a .jsonl, .csv or .parquet file; "
+        "both encoders encode each query once",
+    )
+    pairs.add_argument(
+        "--queries-column", metavar="COLUMN", help="with the queries (default: text)"
+    )
+    pairs.add_argument(
+        "--until-retention",
+        type=float,
+        metavar="SHARE",
+        help="fit on twice as many pairs each time, until the lower end of the 95 %% interval of "
+        "the gate's retention on held-out queries reaches it; exit code 3 or 4 if it never does",
+    )
+    pairs.add_argument(
+        "--held-out",
+        type=_positive,
+        default=1000,
+        metavar="N",
+        help="with --until-retention: pairs that are searched and not fitted on; half of them ask, "
+        "where there are no --queries (default: 1000, or a third of the pairs)",
+    )
+    pairs.add_argument(
+        "--translates",
+        choices=("corpus", "queries"),
+        help="with --until-retention: which side will be translated (default: corpus; queries with "
+        "--target-vectors and --text-field)",
+    )
+    pairs.add_argument(
         "--evaluate-split",
         metavar="SPLIT",
         help="report on this held-out split and save the report",
@@ -205,11 +242,11 @@ def _add_rows(command: Command) -> None:
     rows = command.add_argument_group("bad rows, checkpoints and shares")
     rows.add_argument(
         "--chunk-size",
-        type=_positive,
-        default=1024,
+        type=_positive_or_auto,
+        default="auto",
         metavar="N",
         help="pairs that a process takes at a time: lower it to share few among many "
-        "(default: 1024)",
+        "(default: 16384 of latents, 1024 of items to encode)",
     )
     _add_on_bad_row(rows)
     rows.add_argument("--bad-rows-file", metavar="FILE", help="list skipped rows here, as JSONL")
@@ -410,6 +447,15 @@ def add_gate(command: Command) -> None:
                 metavar="FILE",
                 help=f"latents by the {side} encoder, in place of items ({{formats}})",
             )
+    gradual = command.add_argument_group("a shared index, encoded again little by little")
+    gradual.add_argument(
+        "--gradual",
+        action="store_true",
+        help="judge it at 0, 25, 50, 75 and 100 %% re-encoded items; --translator names a shared "
+        "space, the source is the old encoder and the target the new one",
+    )
+    for age in ("old", "new"):
+        gradual.add_argument(f"--{age}-view", metavar="NAME", help=f"view of the {age} encoder")
     judging = command.add_argument_group("judging")
     judging.add_argument(
         "--translates",
@@ -458,7 +504,9 @@ def add_migrate(command: Command) -> None:
     """Options of `migrate`."""
     command.add_argument("source", help="URL of the old vectors ({stores})")
     command.add_argument(
-        "target", help="URL of the new ones: another collection, or ?vector=NEW in the same one"
+        "target",
+        nargs="?",
+        help="URL of the new ones: another collection, or ?vector=NEW in the same one",
     )
     command.add_argument("--translator", metavar="REPO", help="translator: repo id or folder")
     command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
@@ -479,6 +527,17 @@ def add_migrate(command: Command) -> None:
         help="write the folded form, one or two coordinates wider; queries are folded too",
     )
     _add_bank(folding, "for --hubness csls")
+    gradual = command.add_argument_group("gradual")
+    gradual.add_argument(
+        "--gradual",
+        action="store_true",
+        help="move into a shared space, where old and new vectors meet in one index: --translator "
+        "names the repo of the space; then `re-encode` items when there is time",
+    )
+    gradual.add_argument(
+        "--view", metavar="NAME", help="the view of the space that the old vectors are of"
+    )
+    _add_queries_only(command)
     way = command.add_argument_group("instead of moving").add_mutually_exclusive_group()
     way.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"
@@ -505,6 +564,77 @@ def add_migrate(command: Command) -> None:
         help="where it is noted which target a migration has made (default: "
         "latent-bridge/migrations in the folder HF_HOME)",
     )
+    running.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for one request to a store (default: 60)",
+    )
+
+
+def _add_queries_only(command: Command) -> None:
+    group = command.add_argument_group(
+        "queries only: the store stays as it is, and each query of the new model is translated"
+    )
+    group.add_argument(
+        "--queries-only",
+        action="store_true",
+        help="--translator leads from the new model to the stored vectors, and --serve-dir gets "
+        "what serving code loads; no target",
+    )
+    group.add_argument(
+        "--into-new",
+        metavar="REPO",
+        help="the translator that would move the items, to measure both ways on --queries and "
+        "--corpus",
+    )
+    for part in ("queries", "corpus"):
+        group.add_argument(
+            f"--{part}", metavar="DATA", help="items that both encoders encode, as for `gate`"
+        )
+        group.add_argument(f"--{part}-split", metavar="SPLIT", help="split of a Hub dataset")
+        group.add_argument(f"--{part}-column", default="text", metavar="COLUMN", help="(text)")
+        group.add_argument(f"--{part}-id-column", metavar="COLUMN", help="ids for --relevance")
+        for age in ("old", "new"):
+            group.add_argument(
+                f"--{part}-{age}-vectors",
+                metavar="FILE",
+                help=f"latents by the {age} encoder, in place of items",
+            )
+    group.add_argument("--relevance", metavar="FILE", help="judgements, as for `gate`")
+    group.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
+    group.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    group.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write what was measured here too, as .md or .json; may be repeated",
+    )
+
+
+def add_re_encode(command: Command) -> None:
+    """Options of `re-encode`."""
+    command.add_argument("target", help="URL of the collection that `migrate --gradual` has made")
+    command.add_argument("--space", required=True, metavar="REPO", help="its shared space")
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    command.add_argument("--view", required=True, metavar="NAME", help="view of the new encoder")
+    command.add_argument(
+        "--encoder", metavar="REPO", help="the encoder (default: the one that the space names)"
+    )
+    command.add_argument(
+        "--max-length", type=_positive, metavar="N", help="cut texts at so many tokens"
+    )
+    chosen = command.add_argument_group("which items")
+    chosen.add_argument(
+        "--field", default="text", help="field of the payload with the item (default: text)"
+    )
+    chosen.add_argument(
+        "--ids", metavar="FILE", help="only these rows, one id on a line, in this order"
+    )
+    chosen.add_argument("--max-rows", type=_positive, metavar="N", help="at most so many")
+    running = _add_running(command)
     running.add_argument(
         "--timeout",
         type=float,
@@ -581,9 +711,21 @@ def _add_pairs(command: Command, sample: str) -> Group:
         pairs.add_argument(
             f"--{side}-vectors",
             metavar="FILE",
-            help=f"{side} latents, in place of a dataset to encode: a file or a folder of numbered "
-            "files ({formats}), or a Hub dataset with its --split",
+            help=f"{side} latents, in place of a dataset to encode: a store ({{stores}}), a file "
+            "or a folder of numbered files ({formats}), or a Hub dataset with its --split",
         )
+    pairs.add_argument(
+        "--text-field",
+        metavar="FIELD",
+        help="with one side's vectors: the field or column beside them with the texts, which the "
+        "other side's encoder encodes, as far as they are sampled",
+    )
+    pairs.add_argument(
+        "--id-field",
+        metavar="FIELD",
+        help="with both sides' vectors: pair the rows that have the same id in this field, in any "
+        "order (default: row by row)",
+    )
     for flag, whose in (("", "both sides"), ("source-", "source"), ("target-", "target")):
         pairs.add_argument(
             f"--{flag}scale",
@@ -611,10 +753,10 @@ def _add_running(command: Command) -> Group:
     add_force_download(running)
     running.add_argument(
         "--batch-size",
-        type=_positive,
-        default=32,
+        type=_positive_or_auto,
+        default="auto",
         metavar="N",
-        help="items per forward pass (default: 32)",
+        help="items per forward pass (default: as many as suit the device)",
     )
     running.add_argument(
         "--device",
@@ -668,6 +810,10 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _positive_or_auto(text: str) -> int | Literal["auto"]:
+    return "auto" if text == "auto" else _positive(text)
 
 
 def _scale(text: str) -> float | Literal["binary"]:

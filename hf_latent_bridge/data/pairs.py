@@ -100,6 +100,20 @@ class _Table(abc.ABC):
         record = {"max_pairs": n, "seed": seed} if self.dataset else {}
         return self.select(smallest(keys, n), **record)
 
+    def split(self, n: int, *, seed: int = 0) -> tuple[Self, Self]:
+        """Sets `n` random pairs apart: those, and the others, both in their order.
+
+        Raises:
+            InvalidPairsError: `n` is less than 1, or leaves none.
+        """
+        check_size(n)
+        if n >= len(self):
+            raise InvalidPairsError(
+                f"{n:,} of {len(self):,} pairs cannot be set apart: none is left"
+            )
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.select(np.sort(order[:n])), self.select(np.sort(order[n:]))
+
     def deduplicate(self) -> Self:
         """The first pair of each content; reads all pairs once."""
         seen, kept = Deduplicator(), []

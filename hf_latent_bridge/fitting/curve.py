@@ -1,7 +1,7 @@
 """learning_curve: how many pairs are enough, by fits on twice as many pairs each time."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.pairs import Pairs, as_pairs
-from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError, RankWarning, UnrelatedPairsWarning
 from hf_latent_bridge.evaluation import all_latents
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
@@ -82,21 +82,26 @@ class LearningCurve:
 
     def to_markdown(self) -> str:
         """A table of the points, and why there is no further one."""
-        lines = [
-            f"| pairs | retention of {self.score} | 95 % interval | seconds |",
-            "|---|---|---|---|",
-        ]
-        for point in self.points:
-            kept = point.retention
-            lines.append(
-                f"| {point.n_pairs:,} | {kept.mean:.3f} | {kept.lower:.3f} to {kept.upper:.3f} "
-                f"| {point.seconds:.1f} |"
-            )
         held_out = f"{self.report.n_queries:,} queries and {self.report.n_items:,} items"
-        return "\n".join([*lines, "", f"{self.reason} Held out: {held_out}."])
+        return f"{shown(self.to_dict())} Held out: {held_out}."
 
     def __str__(self) -> str:
         return self.to_markdown()
+
+
+def shown(curve: Mapping[str, Any]) -> str:
+    """The table of a curve that a config has kept."""
+    lines = [
+        f"| pairs | retention of {curve['score']} | 95 % interval | seconds |",
+        "|---" * 4 + "|",
+    ]
+    for point in curve["points"]:
+        between = f"{point['lower']:.3f} to {point['upper']:.3f}"
+        lines.append(
+            f"| {point['n_pairs']:,} | {point['retention']:.3f} | {between} "
+            f"| {point['seconds']:.1f} |"
+        )
+    return "\n".join([*lines, "", curve["reason"]])
 
 
 def learning_curve(
@@ -111,7 +116,7 @@ def learning_curve(
     start: int = 125,
     held_out: int = 1000,
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     chunk_size: int = CHUNK_SIZE,
     on_bad_row: OnBadRow = "stop",
     progress: bool = False,
@@ -138,7 +143,7 @@ def learning_curve(
         held_out: Pairs to set apart where `queries` or `corpus` is None; a third of the pairs if
             there are fewer than three times as many.
         seed: Seeds the order and what is set apart.
-        batch_size: Items per forward pass.
+        batch_size: Items per forward pass; "auto" for as many as suit the device.
         chunk_size: Pairs that are read and encoded at a time.
         on_bad_row: "stop" at a bad row, or "skip" it.
         progress: Show a progress bar.

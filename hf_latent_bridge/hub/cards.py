@@ -28,6 +28,10 @@ _LABELS = {  # in the order of a card
     "seed": "seed",
     "deduplicated": "without duplicates",
     "bad_rows_skipped": "bad rows skipped",
+    "rows_skipped": "bad rows skipped",
+    "text_field": "texts of the field",
+    "matched_by": "matched by",
+    "shift_removed": "without the direction of the mean, for search alone",
 }
 _TYPE_TAG = "translator:"
 _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -116,11 +120,11 @@ def describe_dataset(dataset: Mapping[str, Any]) -> str:
 
 
 def _detail(key: str, value: Any) -> str:
-    if key == "deduplicated":
+    if key in ("deduplicated", "shift_removed"):
         return _LABELS[key]
     if key == "views":
         return "columns " + ", ".join(f"{column} for {view}" for view, column in value.items())
-    if key == "bad_rows_skipped":
+    if key in ("bad_rows_skipped", "rows_skipped"):
         return f"{value:,} {_LABELS[key]}"
     return f"{_LABELS.get(key, key)} {value}"
 
@@ -179,6 +183,7 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "shuffles": metrics.get("n_permutations"),
         "p_value": max(_p_values(metrics), default=None),
         "cka": _scores(metrics, "cka"),
+        "learning_curve": metrics.get("learning_curve"),
         **_search_facts(metrics.get("search")),
     }
 

@@ -14,8 +14,8 @@ from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreE
 from hf_latent_bridge.hubness import Hubness
 from hf_latent_bridge.latents import Latents
 from hf_latent_bridge.translation.journal import Journal
-from hf_latent_bridge.translation.moving import Conversion, Move, convert
-from hf_latent_bridge.translation.serving import Route, Serving
+from hf_latent_bridge.translation.moving import VIEW, Conversion, Move, convert
+from hf_latent_bridge.translation.serving import Route, Serving, route_to
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, open_collection
@@ -171,10 +171,10 @@ def migrate(
         ValueError: No bank of queries for "csls".
     """
     begun = time.monotonic()
-    with _opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
+    with opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         metric = old.layout().metric
         conversion = Conversion.of(translator, metric, hubness, bank, n_neighbors)
-        routes = {"new": Route(translator.target_), "old": Route(translator.source_, translator)}
+        routes = {"new": route_to(translator), "old": Route(translator.source_, translator)}
         folding = {} if conversion.folding is None else conversion.folding.to_dict()
         serving = Serving("items", str(new.url), metric, folding, routes)
         job = MigrationJob(conversion, old, new, notes, alias, serving, serve_dir)
@@ -309,7 +309,7 @@ def roll_back_migration(
         StoreError: No migration from here has made this target.
         StoreUnavailableError: The store cannot be reached.
     """
-    with _opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
+    with opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         if not notes.found:
             raise StoreError(
                 f"no migration of {old.url} into {new.url} is noted in {notes.path.parent}: "
@@ -329,7 +329,13 @@ def roll_back_migration(
 
 
 @contextlib.contextmanager
-def _opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collection, Collection]]:
+def opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collection, Collection]]:
+    """The collections that two URLs name.
+
+    Raises:
+        StoreError: There is no source, or the two are the same.
+        StoreUnavailableError: A store cannot be reached.
+    """
     with open_collection(source, timeout=timeout) as old:
         old.layout()
         with open_collection(target, create=True, timeout=timeout) as new:
@@ -354,10 +360,16 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
             "target"
         )
     if not there:
-        if old.url.container != new.url.container:
+        same = old.url.container == new.url.container
+        if same and conversion.view is not None:
+            raise StoreError(
+                "items of a new encoder have no old vector, so a shared space needs a collection "
+                f"of its own: name another one than {new.url.name!r}"
+            )
+        if not same:
             old.check_copy(new)
         notes.save(conversion=facts)
-        new.create(wanted, old)
+        new.create(wanted, old, [] if conversion.view is None else [VIEW])
     elif new.layout().dim != wanted.dim:
         raise StoreError(f"{new.url} is {new.layout().dim} wide, {wanted.dim} is needed")
     return there

@@ -213,6 +213,10 @@ class Move:
         vectors = convert(self._conversion, records, self._old)
         payloads, view = records.payloads, self._conversion.view
         if view is not None:
+            if any(payload.get(VIEW) is not None for payload in payloads or []):
+                raise StoreError(
+                    f"rows of {self._old.url} have a field {VIEW!r} already: rename it"
+                )
             payloads = [{**payload, VIEW: view} for payload in payloads or []]
         return Records(records.ids, vectors, payloads)
 

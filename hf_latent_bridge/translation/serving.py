@@ -1,7 +1,7 @@
 """How a migrated collection is asked: encoders that answer in its space, and the record of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack
 
@@ -32,7 +32,7 @@ Way = Literal["items", "queries", "gradual"]
 _KIND = "serving_type"
 _WAYS: tuple[Way, ...] = ("items", "queries", "gradual")
 _METRICS: tuple[Metric, ...] = ("dot", "cosine", "euclidean")
-_FIELDS = {"url": str, "metric": str, "folding": dict, "routes": dict}
+_FIELDS = {"url": str, "metric": str, "folding": dict, "routes": dict, "quality": dict}
 _ROUTE = {"space": dict, "translated": bool}
 _OTHER_VECTORS = ("output_value", "precision", "truncate_dim")
 
@@ -50,6 +50,11 @@ class Route:
     translator: Translator | None = None
 
 
+def route_to(translator: Translator) -> Route:
+    """How the target encoder's queries reach translated items: as they are, unless both move."""
+    return Route(translator.pair_spaces_[1], translator.target_translator_)
+
+
 @dataclass(frozen=True)
 class Serving:
     """What serving code must know of a collection: a folder with a config and the translators.
@@ -61,6 +66,7 @@ class Serving:
         metric: What the store ranks by.
         folding: How the items are folded, as JSON values; empty if they are not.
         routes: For each encoder that may ask its way, by name.
+        quality: What was measured of it, as JSON values; empty if nothing was.
     """
 
     way: Way
@@ -68,6 +74,7 @@ class Serving:
     metric: Metric
     folding: Mapping[str, Any]
     routes: Mapping[str, Route]
+    quality: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fold(self) -> Metric | None:
@@ -118,6 +125,7 @@ class Serving:
             "metric": self.metric,
             "folding": dict(self.folding),
             "routes": routes,
+            "quality": dict(self.quality),
         }
 
     @classmethod
@@ -141,7 +149,14 @@ class Serving:
             if stated["translated"]:
                 translator = Translator._from_fetched(fetched.inside(name), "cpu")
             routes[name] = Route(SpaceSpec.from_dict(stated["space"]), translator)
-        return cls(config[_KIND], config["url"], config["metric"], config["folding"], routes)
+        return cls(
+            config[_KIND],
+            config["url"],
+            config["metric"],
+            config["folding"],
+            routes,
+            config["quality"],
+        )
 
 
 def _routes_of(fetched: client.Fetched) -> dict[str, Any]:

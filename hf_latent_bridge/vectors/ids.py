@@ -34,7 +34,8 @@ def check_same_ids(source: VectorReader, target: VectorReader) -> None:
             raise InvalidPairsError(
                 f"row {row} has the {name} {a!r} in {source.source.path} and {b!r} in "
                 f"{target.source.path}: pairs need the same item in each row; sort both files by "
-                f"{name}, and leave out what only one has"
+                f"{name}, and leave out what only one has, or match them by load_matched_pairs or "
+                f"--id-field {name}"
             )
 
 

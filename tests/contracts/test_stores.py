@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from store_places import INSTALLED, content, filled, key, rows, url_in
 
-from hf_latent_bridge import OrthoTranslator, migrate, roll_back_migration, translate_file
+from hf_latent_bridge import (
+    OrthoTranslator,
+    SharedSpace,
+    migrate,
+    migrate_gradually,
+    re_encode,
+    roll_back_migration,
+    translate_file,
+)
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import csls_scores, fold_queries, neighbor_similarity
+from hf_latent_bridge.translation.moving import VIEW
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.stores.base import Layout
 from hf_latent_bridge.vectors.stores.registry import STORES, open_collection
@@ -177,6 +186,44 @@ def test_migrating_again_moves_only_what_has_come_and_removes_what_has_gone(
     moved = migrate(translator, url, target, state_dir=state)
     assert (moved.rows, moved.written, moved.removed) == (26, 2, 1)
     assert content(target).keys() == content(url).keys()
+
+
+def test_a_row_that_was_replaced_is_written_again(scheme, url, translator, tmp_path):
+    target, state = url.replace("docs", "docs-new"), tmp_path / "state"
+    migrate(translator, url, target, state_dir=state)
+    with open_collection(url) as collection:
+        collection.write(rows(1, seed=5, first=3, scheme=scheme))
+    moved = migrate(translator, url, target, state_dir=state)
+    assert (moved.written, moved.replaced, moved.checked) == (0, 1, 25)
+    wanted = translator.transform(rows(1, seed=5).vectors)[0]
+    found = content(target)[key(scheme, 3)][0]
+    cosine = found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted)
+    assert cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_rows_of_a_shared_space_say_which_view_they_came_from(scheme, url, tmp_path):
+    latents = {"old": rows(90, seed=1).vectors, "new": rows(90, 6, seed=1).vectors}
+    space = SharedSpace(dim=4, alpha=1.0).fit(latents)
+    shared, state = url.replace("docs", "shared"), tmp_path / "state"
+    moved = migrate_gradually(space, url, shared, view="old", state_dir=state)
+    assert (moved.rows, moved.checked) == (25, 25)
+    texts = [payload["text"] for payload in rows(25).payloads]
+    encode = dict(zip(texts, latents["new"], strict=False))
+    chosen = [key(scheme, i) for i in (20, 3)]
+    again = re_encode(
+        space, shared, lambda items: np.stack([encode[i] for i in items]), view="new", ids=chosen
+    )
+    assert (again.rows, again.by_view) == (2, {"new": 2, "old": 23})
+    moved = migrate_gradually(space, url, shared, view="old", state_dir=state)
+    assert (moved.written, moved.replaced, moved.removed) == (0, 0, 0)
+    found = content(shared)
+    assert {k for k, (_, payload) in found.items() if payload[VIEW] == "new"} == set(chosen)
+    for i, wanted in ((20, "new"), (3, "new"), (4, "old")):
+        given = latents["new"] if wanted == "new" else rows(25).vectors
+        expected = space.translator(wanted).transform(given[i])
+        assert found[key(scheme, i)][0] @ expected == pytest.approx(1, abs=1e-5)
+        payload = {**rows(25, scheme=scheme).payloads[i], VIEW: wanted}
+        assert found[key(scheme, i)][1] == payload
 
 
 def test_a_migration_is_rolled_back(url, translator, tmp_path):

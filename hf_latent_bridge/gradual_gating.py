@@ -1,0 +1,274 @@
+"""gate_gradual: judges one index of old and new vectors, whatever share is encoded again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.gating import (
+    COLORS,
+    SEVERITY,
+    Relevance,
+    Retention,
+    Thresholds,
+    Verdict,
+    as_matrix,
+    bootstrap_draws,
+    check_sizes,
+    deciding,
+    first_k,
+    markdown_table,
+    retention_of,
+    search_scores,
+    shown_interval,
+)
+from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.translators.shared_space import SharedSpace
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SKEW = 0.1  # by how much the old items' share of the answers may differ from that of the index
+
+
+@dataclass(frozen=True)
+class GradualStep:
+    """The shared index when some share of its items is encoded again, asked by one encoder.
+
+    Attributes:
+        share: Of the items that have new vectors.
+        asks: The view whose encoder asks.
+        retention: Of each score over the new encoder's own search, all items encoded again.
+        old_among_answers: The share of old items among the first k; it would be 1 - `share` if the
+            two kinds were found alike.
+    """
+
+    share: float
+    asks: str
+    retention: Mapping[str, Retention]
+    old_among_answers: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "share": self.share,
+            "asks": self.asks,
+            "retention": {name: found.to_dict() for name, found in self.retention.items()},
+            "old_among_answers": self.old_among_answers,
+        }
+
+
+@dataclass(frozen=True)
+class GradualReport:
+    """The result of `gate_gradual`; `print(report)` shows it.
+
+    Attributes:
+        verdict: "pass", "warn" or "fail", on the queries of the new encoder.
+        reasons: Why, the gravest first, each with its own verdict.
+        steps: Each share of re-encoded items, asked by the new encoder and by the old one.
+        native: Mean of each score for the new encoder's own search and the old encoder's own.
+        old: The view of the old encoder.
+        new: The view of the new one.
+        judged: Whether relevance judgements were given.
+        k: How many results count.
+        n_queries: Number of queries.
+        n_items: Number of items in the corpus.
+        thresholds: Which retention is enough.
+    """
+
+    verdict: Verdict
+    reasons: Sequence[tuple[Verdict, str]]
+    steps: Sequence[GradualStep]
+    native: Mapping[str, Mapping[str, float]]
+    old: str
+    new: str
+    judged: bool
+    k: int
+    n_queries: int
+    n_items: int
+    thresholds: Thresholds
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "verdict": self.verdict,
+            "reasons": [{"verdict": verdict, "reason": text} for verdict, text in self.reasons],
+            "steps": [step.to_dict() for step in self.steps],
+            "native": {name: dict(scores) for name, scores in self.native.items()},
+            "old": self.old,
+            "new": self.new,
+            "judged": self.judged,
+            "k": self.k,
+            "n_queries": self.n_queries,
+            "n_items": self.n_items,
+            "pass_at": self.thresholds.passing,
+            "warn_at": self.thresholds.warning,
+        }
+
+    def to_markdown(self) -> str:
+        """The report as a page."""
+        names = list(self.steps[0].retention)
+        own = [
+            [f"{name} alone", "", *(f"{scores[score]:.3f}" for score in names), "", ""]
+            for name, scores in self.native.items()
+        ]
+        steps = [
+            [
+                f"{step.share:.0%} by {self.new}",
+                step.asks,
+                *(f"{step.retention[name].translated:.3f}" for name in names),
+                shown_interval(step.retention[names[0]]),
+                f"{step.old_among_answers:.1%} of {1 - step.share:.0%}",
+            ]
+            for step in self.steps
+        ]
+        header = ["index", "asked by", *names, f"{names[0]} kept", "old items among the answers"]
+        return "\n\n".join(
+            [
+                f"# {self.verdict.upper()}",
+                "\n".join(f"- {verdict.upper()}: {text}" for verdict, text in self.reasons),
+                f"{self.n_queries:,} queries, {self.n_items:,} items in one index, old ones by "
+                f"{self.old} until {self.new} has encoded them again.",
+                markdown_table(header, [*own, *steps]) + "\n",
+            ]
+        )
+
+    def to_html(self) -> str:
+        """The report as a page that needs no other file."""
+        import jinja2
+
+        text = Path(__file__).with_name("gradual_page.html").read_text(encoding="utf-8")
+        strict = jinja2.StrictUndefined
+        page = jinja2.Environment(autoescape=True, undefined=strict).from_string(text)
+        return page.render(report=self, colors=COLORS)
+
+    def __str__(self) -> str:
+        return self.to_markdown().rstrip()
+
+
+def gate_gradual(
+    space: SharedSpace,
+    *,
+    old: str,
+    new: str,
+    queries: tuple[Latents, Latents],
+    corpus: tuple[Latents, Latents],
+    shares: Sequence[float] = SHARES,
+    relevance: Relevance | None = None,
+    k: int = 10,
+    pass_at: float | None = None,
+    warn_at: float | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> GradualReport:
+    """Judges a shared index whose items are encoded again little by little (`migrate_gradually`).
+
+    Which items are encoded again first is drawn at random. The verdict is on the queries of the new
+    encoder: what they find at each share must be as good as with everything encoded again.
+
+    Args:
+        space: A fitted shared space.
+        old: The view of the old encoder.
+        new: The view of the new one.
+        queries: Latents of the queries by the old encoder (n, d_old) and by the new (n, d_new).
+        corpus: Latents of the items by the old encoder (m, d_old) and by the new (m, d_new).
+        shares: Which shares of re-encoded items to try, each from 0 to 1.
+        relevance: For the number of a query the gains of relevant items by their number; without,
+            what is found of the new encoder's own ranking.
+        k: How many results count.
+        pass_at: The lower end of the 95 % interval must reach it at every share; None for 0.95.
+        warn_at: The mean must reach it at every share; None for 0.9, and for 0.5 without
+            judgements.
+        n_bootstrap: Draws of the queries for the intervals.
+        seed: Seeds the draws, and the order in which items are encoded again.
+
+    Raises:
+        KeyError: The space has no such view.
+        InvalidLatentsError: Wrong shapes, NaN or infinity.
+        InvalidPairsError: Too few queries or items, or judgements that do not fit them.
+        ValueError: A parameter out of range.
+    """
+    if not shares or not all(0 <= share <= 1 for share in shares):
+        raise ValueError(f"shares must be from 0 to 1, got {list(shares)}")
+    asked, held = _pair(queries, "queries"), _pair(corpus, "items")
+    check_sizes((asked[1], held[1]), relevance, k)
+    limits = Thresholds.default(relevance is not None).with_limits(pass_at, warn_at)
+    views = space.translator(old), space.translator(new)
+    shared_queries, shared_items = (
+        [as_tensor(view.transform(x)).float() for view, x in zip(views, side, strict=True)]
+        for side in (asked, held)
+    )
+    best = {"native": first_k(asked[1], held[1], k=k), "old": first_k(asked[0], held[0], k=k)}
+    order = torch.randperm(len(held[1]), generator=torch.Generator().manual_seed(seed))
+    is_new = {share: order < round(share * len(order)) for share in shares}
+    for share, fresh in is_new.items():
+        chosen = fresh[:, None].to(shared_items[0].device)
+        items = torch.where(chosen, shared_items[1], shared_items[0])
+        for name, x in zip((new, old), reversed(shared_queries), strict=True):
+            best[f"{share} {name}"] = first_k(x, items, k=k)
+    scores = search_scores(best, relevance, k)
+    n = len(relevance) if relevance else len(asked[1])
+    draws = bootstrap_draws(n, n_bootstrap, seed)
+    steps = [
+        GradualStep(
+            share,
+            name,
+            {
+                score: retention_of(scores["native"][score], values, draws)
+                for score, values in scores[f"{share} {name}"].items()
+            },
+            float((~fresh)[best[f"{share} {name}"]].double().mean()),
+        )
+        for share, fresh in is_new.items()
+        for name in (new, old)
+    ]
+    judged = relevance is not None
+    reasons = _judge(steps, new, limits, judged=judged)
+    reasons.sort(key=lambda reason: -SEVERITY[reason[0]])
+    means = {
+        name: {score: float(values.mean()) for score, values in scores[key].items()}
+        for name, key in ((new, "native"), (old, "old"))
+    }
+    sizes = n, len(held[1])
+    return GradualReport(reasons[0][0], reasons, steps, means, old, new, judged, k, *sizes, limits)
+
+
+def _pair(given: tuple[Latents, Latents], what: str) -> tuple[Tensor, Tensor]:
+    old, new = as_matrix(given[0]), as_matrix(given[1])
+    if len(old) != len(new):
+        raise InvalidLatentsError(
+            f"both encoders must give the same {what}, got {len(old)} and {len(new)} rows"
+        )
+    return old, new
+
+
+def _judge(
+    steps: Sequence[GradualStep], new: str, limits: Thresholds, *, judged: bool
+) -> list[tuple[Verdict, str]]:
+    asked = [step for step in steps if step.asks == new]
+    found = [(*deciding(step.retention, judged=judged), step.share) for step in asked]
+    score, worst, share = min(found, key=lambda each: each[1].mean)
+    told = f"at worst, {share:.0%} encoded again, {score} is {shown_interval(worst)} of {new} alone"
+    reasons: list[tuple[Verdict, str]] = []
+    if worst.lower >= limits.passing:
+        reasons.append(("pass", f"{told}, at least {limits.passing:g}"))
+    elif worst.mean >= limits.warning:
+        reasons.append(("warn", f"{told}: the interval does not reach {limits.passing:g}"))
+    else:
+        reasons.append(("fail", f"{told}, below {limits.warning:g}"))
+    skewed = max(asked, key=_skew)
+    told = (
+        f"with {skewed.share:.0%} encoded again, {skewed.old_among_answers:.1%} of the answers are "
+        f"old items, of the index {1 - skewed.share:.0%}"
+    )
+    if _skew(skewed) > _SKEW:
+        reasons.append(("warn", f"{told}: one kind crowds out the other"))
+    else:
+        reasons.append(("pass", f"{told}: both are found alike"))
+    return reasons
+
+
+def _skew(step: GradualStep) -> float:
+    return abs(step.old_among_answers - (1 - step.share))

@@ -1,0 +1,159 @@
+"""`fit` from a store: only sampled texts are encoded, queries are anchors, and pairs are added."""
+
+import json
+
+import numpy as np
+import pytest
+import store_places
+import tiny_models
+
+from hf_latent_bridge import AutoTranslator, load_encoder
+from hf_latent_bridge.cli import main
+from hf_latent_bridge.encoders.cache import cache_info
+from hf_latent_bridge.vectors.stores.base import Records
+
+LIGHT = [scheme for scheme in ("qdrant", "sqlite") if scheme in store_places.INSTALLED]
+pytestmark = [
+    pytest.mark.skipif(not LIGHT, reason="needs Qdrant or SQLite"),
+    pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
+]
+TEXTS = sorted(set(tiny_models.sentences(260, tiny_models.EN)))[:240]
+RIDGE = ["--type", "affine", "--param", "alpha=0.1"]
+
+
+@pytest.fixture(scope="module")
+def encoders():
+    return [tiny_models.sentence_repo(normalize=True, seed=seed) for seed in (0, 1)]
+
+
+@pytest.fixture(params=LIGHT)
+def store(request, encoders, tmp_path):
+    """A store that the source encoder has filled, with the texts."""
+    vectors = load_encoder(encoders[0]).encode(TEXTS).cpu().numpy()
+    payloads = [{"text": text, "n": i} for i, text in enumerate(TEXTS)]
+    ids = [store_places.key(request.param, i) for i in range(len(TEXTS))]
+    records = Records(ids, vectors, payloads)
+    return store_places.filled(store_places.url_in(request.param, tmp_path), records)
+
+
+def run(*words):
+    return main([str(word) for word in words])
+
+
+def test_only_the_sampled_texts_of_a_store_are_encoded(store, encoders, tmp_path, capsys):
+    source, target = encoders
+    command = ["fit", "--source-vectors", store, "--target-encoder", target, "--text-field", "text"]
+    command += ["--max-pairs", 50, "--anchors", "kmeans++", "--cache-dir", tmp_path / "cache"]
+    assert run(*command, *RIDGE, "--source", source, "--output", tmp_path / "map", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["n_pairs"] == 50
+    assert told["dataset"]["anchors"] == "kmeans++"
+    assert told["dataset"]["rows"] == len(TEXTS)
+    assert told["source"]["repo_id"] == source
+    (entry,) = cache_info(tmp_path / "cache")
+    assert (entry.space["repo_id"], entry.items) == (target, 50)
+    fitted = AutoTranslator.from_pretrained(tmp_path / "map", device="cpu")
+    assert (fitted.source_.dim, fitted.target_.dim) == (16, 16)
+
+
+def test_the_reverse_direction_and_evaluate_read_the_store_too(store, encoders, tmp_path, capsys):
+    target = encoders[1]
+    command = ["fit", "--target-vectors", store, "--source", target, "--text-field", "text"]
+    assert run(*command, "--max-pairs", 200, *RIDGE, "--output", tmp_path / "map", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["n_pairs"] == 200
+    command = ["evaluate", tmp_path / "map", "--target-vectors", store, "--text-field", "text"]
+    assert run(*command, "--max-pairs", 60, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["n_pairs"] == 60
+
+
+def test_queries_are_anchors_that_both_encoders_encode(store, encoders, tmp_path, capsys):
+    source, target = encoders
+    (tmp_path / "log.txt").write_text("old dog\nnew cat\n\nold dog\ngreen tree\n")
+    command = ["fit", "--source-vectors", store, "--target", target, "--text-field", "text"]
+    command += ["--max-pairs", 50, *RIDGE, "--queries", tmp_path / "log.txt"]
+    assert run(*command, "--output", tmp_path / "a") == 1
+    assert "name the source encoder by --source" in capsys.readouterr().err
+    assert run(*command, "--source", source, "--output", tmp_path / "a", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["n_pairs"] == 53
+
+
+def test_pairs_are_added_until_retention_is_reached_and_the_curve_is_kept(
+    store, encoders, tmp_path, capsys
+):
+    source, _ = encoders
+    command = ["fit", "--source-vectors", store, "--source", source, "--target", source]
+    command += ["--text-field", "text", "--max-pairs", 160, "--until-retention", 0.5]
+    command += ["--held-out", 80, "--output", tmp_path / "map", "--json"]
+    code = run(*command, *RIDGE)
+    told = json.loads(capsys.readouterr().out)
+    curve = told["learning_curve"]
+    assert code == {"pass": 0, "warn": 3, "fail": 4}[told["verdict"]]
+    assert curve["gate"]["n_items"] == 40
+    assert curve["points"][-1]["n_pairs"] == told["n_pairs"]
+    saved = AutoTranslator.from_pretrained(tmp_path / "map", device="cpu")
+    assert saved.metrics_["learning_curve"]["points"] == curve["points"]
+    assert "Learning curve" in (tmp_path / "map" / "README.md").read_text()
+    command = ["evaluate", tmp_path / "map", "--source-vectors", store, "--text-field", "text"]
+    assert run(*command, "--max-pairs", 60, "--save") == 0
+    assert "| pairs | retention" in capsys.readouterr().out
+    evaluated = AutoTranslator.from_pretrained(tmp_path / "map", device="cpu")
+    assert evaluated.metrics_["learning_curve"] == saved.metrics_["learning_curve"]
+    assert evaluated.metrics_["n_pairs"] == 60
+
+
+def test_a_shuffled_store_never_reaches_it(store, encoders, tmp_path, capsys):
+    vectors = load_encoder(encoders[0]).encode(TEXTS).cpu().numpy()
+    rows = np.random.default_rng(0).permutation(len(TEXTS))
+    lines = [
+        json.dumps({"vector": vectors[i].tolist(), "text": text})
+        for i, text in zip(rows, TEXTS, strict=True)
+    ]
+    (tmp_path / "shuffled.jsonl").write_text("\n".join(lines))
+    command = ["fit", "--source-vectors", tmp_path / "shuffled.jsonl", "--target", encoders[0]]
+    command += ["--text-field", "text", "--max-pairs", 160, "--until-retention", 0.5, *RIDGE]
+    assert run(*command, "--held-out", 80, "--output", tmp_path / "map") == 4
+    assert "Never" in capsys.readouterr().out
+
+
+def test_two_files_are_paired_by_their_ids(encoders, tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(60, 6))
+    for name, order in (("old", range(60)), ("new", np.random.default_rng(1).permutation(60))):
+        rows = [{"id": int(i), "vector": x[i].tolist()} for i in order]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["fit", "--source-vectors", tmp_path / "old.jsonl", "--target-vectors"]
+    command += [tmp_path / "new.jsonl", "--output", tmp_path / "map", *RIDGE]
+    assert run(*command) == 1
+    assert "--id-field" in capsys.readouterr().err
+    assert run(*command, "--id-field", "id", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["dataset"] == {"matched_by": "id"}
+    fitted = AutoTranslator.from_pretrained(tmp_path / "map", device="cpu")
+    assert np.corrcoef(fitted.transform(x).ravel(), x.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (["--text-field", "text"], "needs --max-pairs"),
+        (["--text-field", "body", "--max-pairs", 9], "'body'; they have"),
+        (["--text-field", "text", "--dataset", "a/b"], "neither both nor --dataset"),
+        (["--id-field", "id"], "or from one of these with --text-field"),
+        (["--text-field", "text", "--max-pairs", 9, "--queries", "log.pdf"], "log.pdf"),
+        (
+            ["--text-field", "text", "--max-pairs", 9, "--until-retention", 0.9, "--type", "auto"],
+            "name it by --type",
+        ),
+        (
+            ["--text-field", "text", "--until-retention", 0.9, "--bank-size", 5],
+            "leave --bank-size out",
+        ),
+        (
+            ["--text-field", "text", "--max-pairs", 90, "--until-retention", 9],
+            "at most 1, got 9.0",
+        ),
+    ],
+)
+def test_the_command_refuses(change, wanted, store, encoders, tmp_path, capsys):
+    command = ["fit", "--source-vectors", store, "--target", encoders[1], "--output"]
+    assert run(*command, tmp_path / "map", *change) == 1
+    assert wanted in capsys.readouterr().err
+    assert not (tmp_path / "map").exists()

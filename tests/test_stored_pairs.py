@@ -1,0 +1,190 @@
+"""Pairs from stores and files: sampled in one pass, bad rows named or counted, matched by id."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import store_places
+
+from hf_latent_bridge import (
+    AffineTranslator,
+    VectorSource,
+    fit_translator,
+    load_matched_pairs,
+    load_stored_pairs,
+)
+from hf_latent_bridge.errors import BadRowError, InvalidPairsError, StoreError
+
+LIGHT = [scheme for scheme in ("qdrant", "sqlite") if scheme in store_places.INSTALLED]
+X = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+TEXTS = [f"item {i}" for i in range(40)]
+
+
+def json_lines(path, rows):
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def objects(n=40):
+    return [{"id": i, "text": TEXTS[i], "vector": X[i].tolist()} for i in range(n)]
+
+
+def parquet(path):
+    pq.write_table(pa.table({"id": range(40), "text": TEXTS, "vector": X.tolist()}), path)
+    return path
+
+
+def csv(path):
+    rows = [f"{i},{TEXTS[i]},{','.join(map(str, row.tolist()))}" for i, row in enumerate(X)]
+    path.write_text("\n".join(["id,text,dim_0,dim_1,dim_2,dim_3", *rows]))
+    return path
+
+
+@pytest.mark.parametrize("scheme", LIGHT)
+def test_a_store_is_sampled_as_vectors_and_texts(scheme, tmp_path):
+    records = store_places.rows(300, scheme=scheme)
+    url = store_places.filled(store_places.url_in(scheme, tmp_path), records)
+    pairs = load_stored_pairs(url, max_pairs=50, seed=3)
+    assert len(pairs) == 50
+    assert pairs.dataset == {"text_field": "text", "rows": 300, "max_pairs": 50, "seed": 3}
+    numbers = [int(text.removeprefix("item ")) for text in pairs.target]
+    assert numbers == sorted(numbers) == pairs.rows.tolist()
+    np.testing.assert_allclose(pairs.source, records.vectors[numbers], rtol=1e-5)
+    assert list(load_stored_pairs(url, max_pairs=50, seed=3).target) == list(pairs.target)
+    assert list(load_stored_pairs(url, max_pairs=50, seed=4).target) != list(pairs.target)
+
+
+@pytest.mark.parametrize("scheme", LIGHT)
+def test_a_translator_is_fitted_from_a_store_and_only_sampled_texts_are_encoded(scheme, tmp_path):
+    records = store_places.rows(300, scheme=scheme)
+    url = store_places.filled(store_places.url_in(scheme, tmp_path), records)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 4)))[0].T
+    encoded = []
+
+    def encoder(texts):
+        encoded.extend(texts)
+        return records.vectors[[int(text.removeprefix("item ")) for text in texts]] @ turn
+
+    pairs = load_stored_pairs(url, max_pairs=60)
+    fitted = fit_translator(AffineTranslator(alpha=1e-6), None, encoder, pairs)
+    assert sorted(encoded) == sorted(pairs.target)
+    np.testing.assert_allclose(fitted.transform(records.vectors), records.vectors @ turn, atol=1e-3)
+    assert fitted.dataset_["text_field"] == "text"
+    back = load_stored_pairs(url, side="target", max_pairs=60)
+    reverse = fit_translator(AffineTranslator(alpha=1e-6), encoder, None, back)
+    np.testing.assert_allclose(
+        reverse.transform(records.vectors @ turn), records.vectors, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("scheme", LIGHT)
+def test_a_field_that_is_not_there_is_named_with_those_that_are(scheme, tmp_path):
+    url = store_places.filled(
+        store_places.url_in(scheme, tmp_path), store_places.rows(9, scheme=scheme)
+    )
+    with pytest.raises(InvalidPairsError, match=r"'body'; they have \[.*'text'"):
+        load_stored_pairs(url, "body")
+    with pytest.raises(StoreError):
+        load_stored_pairs(store_places.url_in(scheme, tmp_path, "other"))
+
+
+@pytest.mark.parametrize("write", [parquet, csv, lambda p: json_lines(p, objects())])
+def test_files_that_hold_texts_beside_vectors_are_read(write, tmp_path):
+    suffix = {parquet: "parquet", csv: "csv"}.get(write, "jsonl")
+    pairs = load_stored_pairs(write(tmp_path / f"rows.{suffix}"), max_pairs=10)
+    np.testing.assert_allclose(pairs.source, X[pairs.rows], rtol=1e-6)
+    assert list(pairs.target) == [TEXTS[row] for row in pairs.rows]
+
+
+def test_a_text_may_be_deep_inside(tmp_path):
+    rows = [{"vector": X[i].tolist(), "meta": {"parts": [{"body": TEXTS[i]}]}} for i in range(5)]
+    pairs = load_stored_pairs(json_lines(tmp_path / "rows.jsonl", rows), "meta.parts[0].body")
+    assert list(pairs.target) == TEXTS[:5]
+
+
+BAD = {
+    "missing": ({"text": None}, "text that is missing"),
+    "empty": ({"text": "  "}, "text that is an empty text"),
+    "no text": ({"text": 5}, "text that is not a text, but int 5"),
+    "no vector": ({"vector": None}, "vector that is missing"),
+    "ragged": ({"vector": [1.0, 2.0]}, "vector that has dim 2, others have 4"),
+    "infinite": ({"vector": [1e400, 0.0, 0.0, 0.0]}, "vector that holds NaN or infinity"),
+    "again": ({"id": 3}, "has the id of an earlier row"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_row_is_named_or_skipped_and_counted(kind, tmp_path):
+    change, told = BAD[kind]
+    rows = objects()
+    rows[7] |= change
+    path = json_lines(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(BadRowError, match=rf"row 7 \(id {change.get('id', 7)}\) .*{told}"):
+        load_stored_pairs(path, max_pairs=40)
+    pairs = load_stored_pairs(path, max_pairs=40, on_bad_row="skip")
+    assert len(pairs) == 39
+    assert pairs.dataset["rows_skipped"] == 1
+    assert 7 not in pairs.rows
+    assert len(load_stored_pairs(path, max_pairs=39, on_bad_row="skip")) == 39
+
+
+def test_no_usable_row_is_refused(tmp_path):
+    rows = [{"text": "", "vector": X[i].tolist()} for i in range(4)]
+    path = json_lines(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(InvalidPairsError, match="no usable row: 4 were read"):
+        load_stored_pairs(path, on_bad_row="skip")
+    with pytest.raises(ValueError, match="side must be"):
+        load_stored_pairs(path, side="both")
+
+
+def test_two_stores_are_matched_by_id_in_any_order(tmp_path):
+    order = np.random.default_rng(2).permutation(40)[:30]
+    old = json_lines(tmp_path / "old.jsonl", objects())
+    new = [{"id": int(i), "vector": (2 * X[i]).tolist()} for i in order]
+    new.append({"id": 99, "vector": X[0].tolist()})
+    pairs = load_matched_pairs(old, json_lines(tmp_path / "new.jsonl", new))
+    assert len(pairs) == 30
+    assert pairs.dataset == {"matched_by": "id", "only_in_source": 10, "only_in_target": 1}
+    np.testing.assert_allclose(2 * np.asarray(pairs.source[:]), pairs.target[:], rtol=1e-6)
+    some = load_matched_pairs(old, tmp_path / "new.jsonl", max_pairs=8, seed=1)
+    assert len(some) == 8
+    np.testing.assert_allclose(2 * np.asarray(some.source[:]), some.target[:], rtol=1e-6)
+
+
+@pytest.mark.skipif(len(LIGHT) < 2, reason="needs Qdrant and SQLite")
+def test_a_store_and_a_file_are_matched(tmp_path):
+    records = store_places.rows(40)
+    url = store_places.filled(store_places.url_in("qdrant", tmp_path), records)
+    other = store_places.filled(
+        store_places.url_in("sqlite", tmp_path), store_places.rows(20, seed=5, scheme="sqlite")
+    )
+    pairs = load_matched_pairs(url, other)
+    assert (len(pairs), pairs.dataset["only_in_source"]) == (20, 20)
+    np.testing.assert_allclose(pairs.source[:], records.vectors[:20], rtol=1e-5)
+    np.testing.assert_allclose(pairs.target[:], store_places.rows(20, seed=5).vectors, rtol=1e-5)
+
+
+def test_missing_and_repeated_ids_are_named_or_skipped(tmp_path):
+    rows = objects(6)
+    rows[2]["id"], rows[4]["id"] = None, 3
+    path, whole = (
+        json_lines(tmp_path / "a.jsonl", rows),
+        json_lines(tmp_path / "b.jsonl", objects()),
+    )
+    with pytest.raises(BadRowError, match="row 2 has no id"):
+        load_matched_pairs(path, whole)
+    pairs = load_matched_pairs(whole, path, on_bad_row="skip")
+    assert pairs.rows.tolist() == [0, 1, 3, 5]
+    assert pairs.dataset["rows_skipped"] == 2
+
+
+def test_ids_that_nobody_shares_or_names_are_refused(tmp_path):
+    a = json_lines(tmp_path / "a.jsonl", objects(3))
+    b = [{"id": f"x{i}", "vector": X[i].tolist()} for i in range(3)]
+    with pytest.raises(InvalidPairsError, match=r"no id is in both: .*'0'.* and .*'x0'"):
+        load_matched_pairs(a, json_lines(tmp_path / "b.jsonl", b))
+    np.save(tmp_path / "c.npy", X)
+    with pytest.raises(InvalidPairsError, match="name it by id_field"):
+        load_matched_pairs(a, VectorSource(tmp_path / "c.npy"))
