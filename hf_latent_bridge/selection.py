@@ -25,6 +25,7 @@ OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking",
 
 N_FOLDS = 5
 N_NEIGHBORS = 10
+_FEW_PAIRS = 100
 ALPHAS = tuple(float(f"{10 ** (3 - 8 * i / 59):.6g}") for i in range(60))
 """Penalties to try, relative to the mean variance of the source, the strongest first."""
 
@@ -392,5 +393,12 @@ def doubts(selection: Selection, n_pairs: int, widest: int) -> list[str]:
         found.append(
             f"{n_pairs:,} pairs are fewer than twice the larger width ({widest}): the choice may "
             "change with other pairs"
+        )
+    simplest, choice = selection.trials[0], selection.choice
+    if n_pairs < _FEW_PAIRS and choice.score - simplest.score <= choice.error:
+        found.append(
+            f"with so few nothing is clearly better than {simplest.translator_type} "
+            f"({choice.score:.3f} ± {choice.error:.3f} for {simplest.score:.3f}): give more pairs, "
+            "or let them grow by SharedSpace.fit_growing"
         )
     return found

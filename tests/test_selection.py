@@ -227,6 +227,13 @@ def test_few_pairs_are_warned_of():
         AffineTranslator(alpha="auto").fit(x, y)
 
 
+def test_a_choice_that_few_pairs_cannot_tell_from_a_rotation_says_so():
+    x, y, _ = views(40)
+    with pytest.warns(SelectionWarning, match="nothing is clearly better than ortho") as told:
+        select_translator(x, y)
+    assert "fit_growing" in str(told[0].message)
+
+
 def test_a_choice_on_the_edge_of_the_penalties_is_warned_of():
     x, y = latents(noise=0.0)
     with pytest.warns(SelectionWarning, match="first or last of the penalties"):
