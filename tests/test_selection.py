@@ -150,6 +150,21 @@ def test_the_best_mean_is_chosen_and_of_equal_ones_the_simplest():
     assert found.choice.error == pytest.approx(np.std([0.5, 0.4], ddof=1) / np.sqrt(2))
 
 
+def test_a_finer_score_decides_among_those_that_are_level_with_the_best():
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        scores = draw.normal(size=(7, 5)) * 0.3 + draw.normal(size=(7, 1)) * 0.3
+        finer = draw.normal(size=7)
+        names = [("ortho", {"number": number}) for number in range(7)]
+        found = select(
+            "ranking", names, torch.tensor(scores), torch.zeros(7, 2), 5, second=torch.tensor(finer)
+        )
+        best = scores.mean(1).argmax()
+        least = scores[best].mean() - np.std(scores[best], ddof=1) / np.sqrt(5)
+        level = [number for number in range(7) if scores[number].mean() >= least]
+        assert found.chosen == max(level, key=lambda number: finer[number])
+
+
 def test_auto_takes_the_chosen_penalty_and_says_how():
     x, y = latents()
     auto = AffineTranslator(alpha="auto").fit(x, y)
@@ -496,7 +511,7 @@ def test_a_type_that_offers_parameters_is_among_the_candidates_after_simpler_one
     assert (kinds[0], kinds[-1]) == ("ortho", "mine")
     assert [one.scaling for one in offered if isinstance(one, Mine)] == ["center", "none"]
     full = [one for one in offered if isinstance(one, AffineTranslator) and one.rank is None]
-    assert [one.alpha for one in full] == list(ALPHAS)
+    assert [one.alpha for one in full] == ["auto", *ALPHAS]
 
 
 REFUSED = {
