@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.pairs import as_pairs
-from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.evaluation import all_latents, check_space
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
@@ -109,7 +109,8 @@ class GateReport:
         retention: Of each score, over all queries.
         systems: Mean of each score for the native search, the translated one, the old encoder's
             own ("old"), the untranslated vectors ("untranslated") and, where the translated search
-            is corrected for hubs, the same without it ("unfolded"), as far as they can be had.
+            is corrected for hubs, the same without it ("unfolded"), as far as they can be had;
+            "unshifted" is what `Translator.remove_shift` would give.
             Without judgements also for the native search by half of its dimensions ("half"),
             which shows how stable its ranking is.
         slices: Retention of the first score by slice of the queries.
@@ -201,7 +202,7 @@ def gate(
     *,
     queries: PairSource | tuple[Sequence[Any], Sequence[Any]],
     corpus: PairSource | tuple[Sequence[Any], Sequence[Any]],
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     chunk_size: int = CHUNK_SIZE,
     max_streamed: int = 100_000,
     progress: bool = False,
@@ -215,7 +216,7 @@ def gate(
         target: Its target encoder; if the items are latents already, their space or None.
         queries: Queries for both encoders, as pairs. All latents are held in memory.
         corpus: Items for both encoders, as pairs; a sample of the store will do.
-        batch_size: Items per forward pass.
+        batch_size: Items per forward pass; "auto" for as many as suit the device.
         chunk_size: Pairs that are read and encoded at a time.
         max_streamed: Refuse a stream of more pairs.
         progress: Show a progress bar.
@@ -243,7 +244,7 @@ def both_latents(
     spaces: tuple[SpaceSpec, SpaceSpec],
     parts: Sequence[PairSource | tuple[Sequence[Any], Sequence[Any]]],
     *,
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     chunk_size: int = CHUNK_SIZE,
     max_streamed: int = 100_000,
     progress: bool = False,
@@ -343,6 +344,7 @@ def gate_latents(
         ValueError: A parameter out of range, or no bank for "csls".
     """
     searches = _searches(translator, queries, corpus, translates)
+    searches |= _unshifted(searches, translates)
     if hubness is not None or bank is not None:
         _fold(searches, _folding(translator, translates, hubness, bank, n_neighbors))
     native = searches["native"]
@@ -476,6 +478,20 @@ def _searches(
 def _placed(translator: Translator, target: Tensor) -> Tensor:
     """Target latents where translations are compared with them."""
     return as_tensor(translator.transform_target(target)).float().to(target.device)
+
+
+def _unshifted(
+    searches: Mapping[str, tuple[Tensor, Tensor]], translates: Translates
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The translated search without the direction of the target's mean on the translated side."""
+    queries, items = searches["translated"]
+    mean = searches["native"][1].mean(0)
+    if not bool(mean.norm() > 0):
+        return {}
+    direction = torch.nn.functional.normalize(mean, dim=0).to(items.device)
+    moved = items if translates == "corpus" else queries
+    moved = moved - (moved @ direction)[:, None] * direction
+    return {"unshifted": (queries, moved) if translates == "corpus" else (moved, items)}
 
 
 def _folding(
@@ -704,6 +720,15 @@ def _judge_baselines(
                 "fail",
                 f"the vectors do as well untranslated ({first} {float(plain.mean()):.3f}, "
                 f"translated {float(translated.mean()):.3f}): the translator adds nothing",
+            )
+    if "unshifted" in scores:
+        plain = scores["unshifted"][first]
+        lower, _ = interval_of(draws @ (plain - translated))
+        if lower > 0:
+            yield (
+                "pass",
+                f"without the shift it would be better ({first} {float(plain.mean()):.3f}, as it "
+                f"is {float(translated.mean()):.3f}): remove_shift, or fit --remove-shift",
             )
     if "unfolded" in scores:
         plain = scores["unfolded"][first]

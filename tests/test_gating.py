@@ -10,6 +10,7 @@ from sklearn.metrics import ndcg_score
 
 from hf_latent_bridge import (
     AffineTranslator,
+    AutoTranslator,
     OrthoTranslator,
     fit_translator,
     gate_latents,
@@ -17,7 +18,7 @@ from hf_latent_bridge import (
     load_pairs,
 )
 from hf_latent_bridge.cli import main
-from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, NotFittedError
 from hf_latent_bridge.gating import first_k, overlap, ranking_scores
 from hf_latent_bridge.hubness import csls_scores, neighbor_similarity
 
@@ -59,7 +60,7 @@ def test_a_good_map_passes_with_judgements(world):
     assert report.verdict == "pass", str(report)
     assert set(report.retention) == {"recall@10", "ndcg@10", "mrr@10"}
     assert report.retention["recall@10"].lower >= 0.95
-    assert set(report.systems) == {"native", "translated", "old"}
+    assert set(report.systems) == {"native", "translated", "old", "unshifted"}
 
 
 def test_a_good_map_passes_without_judgements_and_says_what_that_means(world):
@@ -359,3 +360,57 @@ def test_the_command_refuses(files, change, wanted, tmp_path, monkeypatch, capsy
     (tmp_path / "bad.tsv").write_text("0 0 1\n1 1 1 1 1\n")
     assert main([*files, change]) == 1
     assert wanted in capsys.readouterr().err
+
+
+# The shift ---------------------------------------------------------------------------------
+
+
+def shifted(seed=0, shift=3.0):
+    """A target whose latents share a mean, and a source that knows little of them."""
+    rng = np.random.default_rng(seed)
+    meaning = rng.normal(size=(1400, 16))
+    target = meaning @ rng.normal(size=(16, 24)) + shift * rng.normal(size=24)
+    source = meaning @ rng.normal(size=(16, 20)) + 6 * rng.normal(size=(1400, 20))
+    target /= np.linalg.norm(target, axis=1, keepdims=True)
+    return source, target
+
+
+def test_without_the_shift_an_untouched_store_ranks_as_after_centring():
+    x, y = shifted()
+    translator = AffineTranslator(alpha=0.1).fit(x[:800], y[:800])
+    queries, items = (torch.from_numpy(part) for part in (x[800:], y[800:]))
+    mean = torch.from_numpy(y[:800].mean(0))
+    direction = mean / mean.norm()
+    centred = [z - (z @ direction)[:, None] * direction
+               for z in (translator.transform(queries) - mean, items - mean)]  # fmt: skip
+    translator.remove_shift()
+    plain = first_k(translator.transform(queries), items, k=1)
+    cosines = torch.nn.functional.normalize(centred[0], dim=1) @ centred[1].mT
+    assert torch.equal(plain, cosines.topk(1, dim=1).indices)
+
+
+def test_the_gate_says_what_the_shift_costs():
+    x, y = shifted()
+    translator = AffineTranslator(alpha=0.1).fit(x[:800], y[:800])
+    given = {"queries": (x[800:], y[800:]), "corpus": (None, y[800:]), "translates": "queries"}
+    report = gate_latents(translator, **given)
+    assert any("without the shift" in text for _, text in report.reasons), str(report)
+    unshifted = report.systems["unshifted"]["first@10"]
+    again = gate_latents(translator.remove_shift(), **given)
+    assert again.systems["translated"]["first@10"] == pytest.approx(unshifted, abs=0.02)
+    assert not any("without the shift" in text for _, text in again.reasons)
+
+
+def test_a_translator_without_shift_is_saved_and_says_so(tmp_path):
+    x, y = shifted()
+    translator = AffineTranslator(alpha=0.1).fit(x[:800], y[:800]).remove_shift()
+    translator.save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path, device="cpu")
+    np.testing.assert_allclose(loaded.transform(x[800:]), translator.transform(x[800:]), atol=1e-5)
+    assert "for search alone" in (tmp_path / "README.md").read_text()
+    with pytest.raises(NotFittedError, match="pass it as mean"):
+        loaded.remove_shift()
+    with pytest.raises(InvalidLatentsError, match="and not zero"):
+        loaded.remove_shift(np.zeros(24))
+    with pytest.raises(InvalidLatentsError, match="no norm after it"):
+        AffineTranslator(unit_norm="target").fit(x[:800], y[:800]).remove_shift()

@@ -401,6 +401,8 @@ def fit(args: argparse.Namespace) -> Result:
         )
     spaces = zip(inputs.SIDES, translator.pair_spaces_, strict=True)
     translator.record_spaces(*(replace(space, **given.get(side, {})) for side, space in spaces))
+    if args.remove_shift:
+        translator.remove_shift()
     if not Processes.current().is_first:
         return {}, ""
     metrics = {} if curve is None else {"learning_curve": growing.kept(curve)}

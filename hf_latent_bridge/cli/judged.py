@@ -91,8 +91,8 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
     queries, corpus = _parts(args)
     return gate(
         translator,
-        inputs.load_side(args, "source", translator.source_),
-        inputs.load_side(args, "target", translator.pair_spaces_[1]),
+        inputs.cached_encoder(args, translator.source_),
+        inputs.cached_encoder(args, translator.pair_spaces_[1]),
         queries=(queries.items, queries.items),
         corpus=(corpus.items, corpus.items),
         batch_size=args.batch_size,
@@ -150,9 +150,7 @@ def judge_gradual(args: argparse.Namespace, space: "SharedSpace") -> "GradualRep
         )
     asked, held = _parts(args)
     views = [space.translator(name).source_ for name in (args.old_view, args.new_view)]
-    sides = [
-        inputs.load_side(args, side, view) for side, view in zip(inputs.SIDES, views, strict=True)
-    ]
+    sides = [inputs.cached_encoder(args, view) for view in views]
     encoded = both_latents(
         (sides[0], sides[1]),
         (views[0], views[1]),
@@ -279,8 +277,6 @@ def write_report(report: "GateReport | GradualReport | DirectionReport", path: P
 
 def _parts(args: argparse.Namespace) -> tuple[Judged, Judged]:
     """Queries and corpus, as items to encode."""
-    args.source_vectors = args.target_vectors = args.precomputed = None
-    args.dataset, args.source_column = args.corpus, args.corpus_column
     return _items(args, "queries"), _items(args, "corpus")
 
 

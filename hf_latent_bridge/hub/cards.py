@@ -31,6 +31,7 @@ _LABELS = {  # in the order of a card
     "rows_skipped": "bad rows skipped",
     "text_field": "texts of the field",
     "matched_by": "matched by",
+    "shift_removed": "without the direction of the mean, for search alone",
 }
 _TYPE_TAG = "translator:"
 _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -119,7 +120,7 @@ def describe_dataset(dataset: Mapping[str, Any]) -> str:
 
 
 def _detail(key: str, value: Any) -> str:
-    if key == "deduplicated":
+    if key in ("deduplicated", "shift_removed"):
         return _LABELS[key]
     if key == "views":
         return "columns " + ", ".join(f"{column} for {view}" for view, column in value.items())

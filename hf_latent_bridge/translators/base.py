@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, Unpack, overload
 
 import torch
 from huggingface_hub import CommitInfo
@@ -14,7 +14,12 @@ from torch.nn.functional import normalize
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.devices import as_device
-from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, UnknownTranslatorError
+from hf_latent_bridge.errors import (
+    ConfigError,
+    InvalidLatentsError,
+    NotFittedError,
+    UnknownTranslatorError,
+)
 from hf_latent_bridge.files import (
     CONFIG_NAME,
     FORMAT_VERSION,
@@ -26,7 +31,7 @@ from hf_latent_bridge.files import (
 )
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
-from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.latents import Array, Latents, as_tensor
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import Selection
 from hf_latent_bridge.spaces import SpaceSpec
@@ -391,6 +396,10 @@ class Translator(TranslatorEstimator, Published):
     def _set_spaces(self, source: SpaceSpec, target: SpaceSpec) -> None:
         self.source_, self.target_ = source, target
 
+    @overload
+    def transform_target(self, y: Tensor) -> Tensor: ...
+    @overload
+    def transform_target(self, y: Array) -> Array: ...
     def transform_target(self, y: Latents) -> Latents:
         """Target latents where translations are compared with them.
 
@@ -445,6 +454,49 @@ class Translator(TranslatorEstimator, Published):
         if self._query_bank is not None:
             self._query_bank = None
             self._came_from(None, None)
+        return self
+
+    def remove_shift(self, mean: Latents | None = None) -> Self:
+        """Takes the direction of the target's mean out of the map, for search by plain cosine.
+
+        Latents of most encoders share a mean. Translations that are shrunk towards it are ranked by
+        it as well; without its direction, an untouched store ranks as it would after centring. The
+        map is for search alone from then on: heads and decoders need the whole latent.
+
+        Args:
+            mean: Of the target's latents, (d_target,); None for that of the pairs of the fit.
+
+        Raises:
+            NotFittedError: No mean is given, and the translator was loaded.
+            InvalidLatentsError: Another width, a mean of zero, or a map that is not affine or
+                scales its results to unit norm.
+        """
+        self._require_fit()
+        if mean is None:
+            if self.moments_ is None:
+                raise NotFittedError(
+                    "a loaded translator does not know the mean of its target: pass it as mean"
+                )
+            mean = self.moments_.mean_y
+        direction = as_tensor(mean).detach().double().cpu()
+        if direction.shape != (self.target_.dim,) or not bool(direction.norm() > 0):
+            raise InvalidLatentsError(
+                f"the mean must be ({self.target_.dim},) and not zero, got "
+                f"{tuple(direction.shape)} with norm {float(direction.norm()):g}"
+            )
+        direction = normalize(direction, dim=0)
+        weight = torch.eye(len(direction), dtype=torch.float64) - direction.outer(direction)
+        dtype = self.map_.dtype
+        without = LatentMap(weight.to(dtype), torch.zeros(len(direction), dtype=dtype))
+        found = self.map_.then(without)
+        if not isinstance(found, LatentMap):
+            raise InvalidLatentsError(
+                "the shift can be taken out of one affine map, with no norm after it: "
+                f"{self!r} has {found}"
+            )
+        self._maps = {"fitted": found}
+        self.dataset_ = {**self.dataset_, "shift_removed": True}
+        self._came_from(None, None)  # the repo does not hold this map
         return self
 
     def _require_type(self) -> None:
