@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_latent_bridge.decoders.base import check_latents
+from hf_latent_bridge.encoders.base import BatchSize
 from hf_latent_bridge.encoders.pictures import read_images
 from hf_latent_bridge.errors import ConfigError, DecoderError
 from hf_latent_bridge.files import check_fields, check_sizes
@@ -162,7 +163,11 @@ class ConvEncoder(ConvHalf):
         return shape.encoder()
 
     def encode(
-        self, items: Sequence[Any] | Tensor, *, batch_size: int = 32, progress: bool = False
+        self,
+        items: Sequence[Any] | Tensor,
+        *,
+        batch_size: BatchSize = "auto",
+        progress: bool = False,
     ) -> Tensor:
         """Latents (n, d) of images; they are encoded in blocks, whatever `batch_size` says.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from hf_latent_bridge import metrics
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, EVERYTHING, PairSource
 from hf_latent_bridge.data.pairs import as_pairs
-from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, SpaceMismatchError
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.hubness import Hubness, fold_items, fold_queries, neighbor_similarity
@@ -304,7 +304,7 @@ def evaluate(
     target: EncoderLike | SpaceSpec | None,
     pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
     *,
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     chunk_size: int = CHUNK_SIZE,
     on_bad_row: OnBadRow = "stop",
     max_streamed: int = 100_000,
@@ -325,7 +325,7 @@ def evaluate(
         source: Its source encoder; if the items are latents already, their space or None.
         target: Its target encoder; if the items are latents already, their space or None.
         pairs: Pairs that the fit did not see. All latents are held in memory.
-        batch_size: Items per forward pass.
+        batch_size: Items per forward pass; "auto" for as many as suit the device.
         chunk_size: Pairs that are read and encoded at a time.
         on_bad_row: "stop" at the first row that is missing, empty, unreadable, NaN or ragged, or
             "skip" such rows and count them in the report's `dataset`.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.pairs import as_pairs
-from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.evaluation import all_latents, check_space
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
@@ -202,7 +202,7 @@ def gate(
     *,
     queries: PairSource | tuple[Sequence[Any], Sequence[Any]],
     corpus: PairSource | tuple[Sequence[Any], Sequence[Any]],
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     chunk_size: int = CHUNK_SIZE,
     max_streamed: int = 100_000,
     progress: bool = False,
@@ -216,7 +216,7 @@ def gate(
         target: Its target encoder; if the items are latents already, their space or None.
         queries: Queries for both encoders, as pairs. All latents are held in memory.
         corpus: Items for both encoders, as pairs; a sample of the store will do.
-        batch_size: Items per forward pass.
+        batch_size: Items per forward pass; "auto" for as many as suit the device.
         chunk_size: Pairs that are read and encoded at a time.
         max_streamed: Refuse a stream of more pairs.
         progress: Show a progress bar.
@@ -244,7 +244,7 @@ def both_latents(
     spaces: tuple[SpaceSpec, SpaceSpec],
     parts: Sequence[PairSource | tuple[Sequence[Any], Sequence[Any]]],
     *,
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     chunk_size: int = CHUNK_SIZE,
     max_streamed: int = 100_000,
     progress: bool = False,

@@ -36,8 +36,8 @@ class Trial:
     Attributes:
         translator_type: Its type.
         params: Its parameters, those that differ from the defaults.
-        score: Mean over the folds; higher is better.
-        error: Standard error of the mean over the folds.
+        score: Mean over the held-out pairs, for reconstruction over the folds; higher is better.
+        error: Standard error of that mean.
     """
 
     translator_type: str
@@ -52,12 +52,10 @@ class Selection:
 
     Attributes:
         objective: What the scores are. "reconstruction": R². "counterpart": mean reciprocal rank
-            of the same item. "ranking": overlap of the 10 nearest with those of the target's own
-            latent. "classification": accuracy.
+            of the same item. "ranking": overlap of the nearest with those of the target's own
+            latent. "classification": share of the other classes that the right one is ahead of.
         trials: All candidates, the simplest first.
-        best: Index of the one with the highest score.
-        chosen: Index of the simplest that is not worse than the best by more than one standard
-            error of the difference.
+        chosen: Index of the one with the highest score, the simplest where several have it.
         chance: Score of the chosen one where held-out counterparts are shuffled.
         n_folds: Number of folds.
         n_held_out: Held-out pairs behind the scores, over all folds.
@@ -65,7 +63,6 @@ class Selection:
 
     objective: Objective
     trials: tuple[Trial, ...]
-    best: int
     chosen: int
     chance: float
     n_folds: int
@@ -113,11 +110,11 @@ class Selection:
     def _check(self) -> None:
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {OBJECTIVES}, got {self.objective!r}")
-        counts = (self.best, self.chosen, self.n_folds, self.n_held_out)
+        counts = (self.chosen, self.n_folds, self.n_held_out)
         if not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError(f"best, chosen, n_folds, n_held_out must be counts, got {counts}")
-        if max(self.best, self.chosen) >= len(self.trials):
-            raise ValueError(f"best and chosen must be among {len(self.trials)} trials")
+            raise ValueError(f"chosen, n_folds, n_held_out must be counts, got {counts}")
+        if self.chosen >= len(self.trials):
+            raise ValueError(f"chosen must be among {len(self.trials)} trials")
         for trial in self.trials:
             if not isinstance(trial.translator_type, str) or not isinstance(trial.params, dict):
                 raise ValueError(f"a trial needs a translator_type and params, got {trial}")
@@ -151,22 +148,20 @@ class Selection:
         """The curve as lines of text: one bar for each penalty, from the score by chance on.
 
         Args:
-            rows: About so many lines; the best and the chosen penalty are always there.
+            rows: About so many lines; the chosen penalty is always there.
             width: Characters of the longest bar.
         """
         curve = self.curve()
         step = max(1, len(curve) // rows)
-        marks = {id(self.choice): "chosen", id(self.trials[self.best]): "best"}
-        if self.best == self.chosen:
-            marks = {id(self.choice): "best and chosen"}
-        shown = [t for number, t in enumerate(curve) if number % step == 0 or id(t) in marks]
+        choice = self.choice
+        shown = [t for number, t in enumerate(curve) if number % step == 0 or t is choice]
         low = max(min(trial.score for trial in shown), min(self.chance, 0.0))
         high = max(trial.score for trial in shown)
         lines = []
         for trial in shown:
             share = max(0.0, trial.score - low) / (high - low) if high > low else 1.0
             name = _short(trial.params["alpha"]) if "alpha" in trial.params else "-"
-            mark = marks.get(id(trial), "")
+            mark = "chosen" if trial is choice else ""
             bar = "█" * round(share * width)
             lines.append(
                 f"{name:>9} {bar:{width}} {trial.score:.3f} ± {trial.error:.3f} {mark}".rstrip()
@@ -175,45 +170,21 @@ class Selection:
 
     def __str__(self) -> str:
         """The choice in words."""
-        choice, best = self.choice, self.trials[self.best]
+        choice = self.choice
         params = ", ".join(f"{k}={_short(v)}" for k, v in choice.params.items())
-        text = (
+        return (
             f"{choice.translator_type}({params}) of {len(self.trials)} candidates, by "
             f"{self.objective}: {choice.score:.3f} ± {choice.error:.3f} over {self.n_folds} folds, "
             f"by chance {self.chance:.3f}"
         )
-        if self.best == self.chosen:
-            return text
-        params = ", ".join(f"{k}={_short(v)}" for k, v in best.params.items())
-        return f"{text}; the best, {best.translator_type}({params}), has {best.score:.3f}"
 
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else repr(value)
 
 
-def simplest_within_one_error(scores: Float[Tensor, "trials folds"]) -> tuple[int, int]:
-    """The one-standard-error rule (Breiman et al., 1984), on differences between candidates.
-
-    The folds are the same for all candidates, so that a candidate is compared with the best one
-    fold by fold. The error of that difference is far smaller than that of either score.
-
-    Args:
-        scores: Score of each candidate on each fold, the simplest candidate first.
-
-    Returns:
-        Index of the best candidate; index of the first that is worse than it by no more than one
-        standard error of the difference.
-    """
-    best = int(scores.mean(1).argmax())
-    behind = scores[best] - scores
-    within = behind.mean(1) <= standard_error(behind)
-    within[best] = True
-    return best, int(within.int().argmax())
-
-
-def standard_error(scores: Float[Tensor, "trials folds"]) -> Float[Tensor, " trials"]:
-    """Standard error of each candidate's mean over the folds."""
+def standard_error(scores: Float[Tensor, "trials n"]) -> Float[Tensor, " trials"]:
+    """Standard error of each candidate's mean."""
     return scores.std(1) / math.sqrt(scores.shape[1])
 
 
@@ -241,11 +212,11 @@ def select(
             f"held-out scores ({objective}) must be finite: the target latents of a fold are all "
             "equal, or wild; add pairs, or look at them"
         )
-    best, chosen = simplest_within_one_error(scores)
+    chosen = int(scores.mean(1).argmax())
     rows = zip(candidates, scores.mean(1).tolist(), standard_error(scores).tolist(), strict=True)
     trials = tuple(Trial(kind, params, score, error) for (kind, params), score, error in rows)
     chance = float(chances[chosen].mean())
-    return Selection(objective, trials, best, chosen, chance, chances.shape[1], n_held_out)
+    return Selection(objective, trials, chosen, chance, chances.shape[1], n_held_out)
 
 
 def training_folds(folds: Sequence[PairedMoments]) -> list[PairedMoments]:

@@ -4,6 +4,7 @@ Names and estimators follow Maiorca et al., "Latent Space Translation via Semant
 (NeurIPS 2023, arXiv 2311.00664), section 3; rows are latents, so a map is y = x @ weight + bias.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -175,12 +176,23 @@ class RidgePath:
             rank: The best map of at most this rank (Izenman 1975; with a penalty, Mukherjee & Zhu
                 2011): predictions are projected on their own leading principal axes.
         """
-        w, full = self.weight(alpha), len(self.values)
-        if rank is not None and rank < min(w.shape):
-            first = full - self.rank if alpha == 0 else 0
-            roots = (self.values[first:] + alpha).rsqrt()
-            axes = svd(roots[:, None] * self.projected[first:])[2][:rank]
-            w = (w @ axes.mT) @ axes
+        if rank is None:
+            return self._solution(self.weight(alpha), alpha)
+        (solution,) = self.low_rank(alpha, [rank])
+        return solution
+
+    def low_rank(self, alpha: float, ranks: Sequence[int]) -> Iterator[Solution]:
+        """`ridge(alpha, rank=...)` for several ranks, with one decomposition for all."""
+        w = self.weight(alpha)
+        first = len(self.values) - max(1, self.rank)
+        roots = (self.values[first:] + alpha).rsqrt()
+        axes = svd(roots[:, None] * self.projected[first:])[2] if min(ranks) < min(w.shape) else w
+        for rank in ranks:
+            whole = rank >= min(w.shape)
+            yield self._solution(w if whole else (w @ axes[:rank].mT) @ axes[:rank], alpha)
+
+    def _solution(self, w: Tensor, alpha: float) -> Solution:
+        full = len(self.values)
         return self.problem.solution(w, self.rank if alpha == 0 else full, full)
 
     def spectrum(self, alpha: float) -> "Spectrum":
@@ -189,10 +201,12 @@ class RidgePath:
         Args:
             alpha: Penalty, in the units of C; inf for the singular vectors of K.
         """
-        u, s, vh = svd(self.weight(alpha))
-        keep = _rank(s, self.problem.eps, max(self.problem.k.shape))
-        keep = min(keep, self.rank) if alpha == 0 else keep
-        return Spectrum(self.problem, u[:, :keep], s[:keep], vh[:keep], determined=alpha > 0)
+        first = len(self.values) - max(1, self.rank)  # elsewhere the source does not vary
+        divisor = 1.0 if alpha == float("inf") else (self.values[first:] + alpha)[:, None]
+        u, s, vh = svd(self.projected[first:] / divisor)
+        keep = min(_rank(s, self.problem.eps, max(self.problem.k.shape)), self.rank)
+        u = self.vectors[:, first:] @ u[:, :keep]
+        return Spectrum(self.problem, u, s[:keep], vh[:keep], determined=alpha > 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,14 @@ from hf_latent_bridge._version import __version__
 from hf_latent_bridge.decoders.base import Decoder, as_decoder
 from hf_latent_bridge.decoders.labels import LabelDecoder, check_labels
 from hf_latent_bridge.decoders.load import load_decoder
-from hf_latent_bridge.encoders.base import Encoder, EncoderLike, check_encoder, encode, space_of
+from hf_latent_bridge.encoders.base import (
+    BatchSize,
+    Encoder,
+    EncoderLike,
+    check_encoder,
+    encode,
+    space_of,
+)
 from hf_latent_bridge.encoders.load import load_encoder
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
 from hf_latent_bridge.files import CONFIG_NAME, FORMAT_VERSION, check_kind, to_json
@@ -49,12 +56,14 @@ class StitchedModel(Published):
         self.translator = translator
         self.decoder = decoder
 
-    def __call__(self, items: Any, *, batch_size: int = 32, top_k: int | None = None) -> Any:
+    def __call__(
+        self, items: Any, *, batch_size: BatchSize = "auto", top_k: int | None = None
+    ) -> Any:
         """Encodes, translates and decodes one item or many.
 
         Args:
             items: One item (a text, an image, ...), or a sequence, array or tensor of them.
-            batch_size: Items per forward pass of the encoder.
+            batch_size: Items per forward pass of the encoder; "auto" for as many as suit it.
             top_k: How many ranked answers to give for each item; None for the best alone.
 
         Returns:
@@ -70,7 +79,7 @@ class StitchedModel(Published):
         result = self.decoder(self.transform([items]), top_k=top_k)[0]
         return [result] if isinstance(result, Mapping) else result
 
-    def transform(self, items: Sequence[Any], *, batch_size: int = 32) -> Tensor:
+    def transform(self, items: Sequence[Any], *, batch_size: BatchSize = "auto") -> Tensor:
         """The items' latents in the decoder's space, (n, d).
 
         Raises:

@@ -19,6 +19,7 @@ from tiny_models import (
 
 from hf_latent_bridge import load_encoder
 from hf_latent_bridge.encoders.batching import cut, prefetch, text_batches, token_budget
+from hf_latent_bridge.encoders.tokens import faster
 from hf_latent_bridge.errors import EncoderError, InvalidPairsError
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
@@ -59,7 +60,7 @@ def test_parts_keep_to_the_budget_and_the_number():
 
 
 def test_no_budget_can_be_had_for_no_items():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"batch_size must be at least 1, .*got 0"):
         load_encoder(bert_repo()).encode(TEXTS, batch_size=0)
     assert token_budget(2, torch.device("cuda")) > token_budget(2, torch.device("cpu"))
 
@@ -99,6 +100,76 @@ def test_neither_order_nor_values_depend_on_the_batches(repo):
     torch.testing.assert_close(one, many, **CLOSE)
     alone = torch.cat([encoder.encode([text]) for text in texts[::20]])
     torch.testing.assert_close(many[::20], alone, **CLOSE)
+
+
+@pytest.mark.parametrize("repo", [bert_repo, gpt2_repo, sentence_repo])
+def test_a_fast_tokenizer_is_asked_itself_and_gives_the_same(repo):
+    encoder = load_encoder(repo(), max_length=16)
+    texts = [*sentences(30, EN), "a " * 99, " x[SEP]y ", "\u00c9t\u00e9"]
+    model_inputs = encoder._inputs(texts)
+    asked = []
+    tool = encoder.preparer.tool or encoder.model.tokenizer
+    tool.__class__ = type("Counted", (type(tool),), {"__call__": lambda *a, **k: asked.append(a)})
+    again = encoder._inputs(texts)
+    assert asked == []
+    assert model_inputs.keys() == again.keys()
+
+
+def test_a_tokenizer_that_pads_on_the_left_is_used_as_it_is():
+    tokenizer = word_tokenizer()
+
+    def left(texts):
+        return dict(tokenizer(texts, padding=True, padding_side="left", return_tensors="pt"))
+
+    def right(texts):
+        return dict(tokenizer(texts, padding=True, return_tensors="pt"))
+
+    assert faster(left, tokenizer, None) is left
+    assert faster(lambda texts: {"input_ids": texts}, tokenizer, None)(["a"]) == {
+        "input_ids": ["a"]
+    }
+    fast = faster(right, tokenizer, None)
+    assert fast is not right
+    for texts in (TEXTS, TEXTS[:1], sentences(50, DE)):
+        found, wanted = fast(list(texts)), right(list(texts))
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_long_texts_are_cut_where_the_tokenizer_cuts_them():
+    tokenizer = word_tokenizer()
+
+    def cut(texts):
+        options = {"padding": True, "truncation": True, "max_length": 8, "return_tensors": "pt"}
+        return dict(tokenizer(texts, **options))
+
+    fast = faster(cut, tokenizer, 8)
+    words = " ".join(sentences(40, EN))
+    texts = [words, words.replace(" ", ""), "wwwwwwwwwwwwwwwwwwwwwwwwwwwwww " * 3, "a", "a " * 60]
+    texts += [words[start:] for start in range(60)]
+    texts += [" " * 50 + "a cat", "a dog" + " " * 50 + "one cat sings two birds one tree"]
+    assert fast is not cut
+    found, wanted = fast(texts), cut(texts)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_batch_that_does_not_fit_is_halved():
+    encoder = load_encoder(bert_repo())
+    expected, sizes = encoder.encode(TEXTS), []
+
+    def small_memory(module, args, inputs):
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("too many")
+
+    encoder.model.register_forward_pre_hook(small_memory, with_kwargs=True)
+    torch.testing.assert_close(encoder.encode(TEXTS), expected, **CLOSE)
+    assert max(sizes) > 2
+    encoder.model.register_forward_pre_hook(
+        lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError)
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        encoder.encode(TEXTS[:1])
 
 
 def test_a_text_without_tokens_is_named_by_its_row():

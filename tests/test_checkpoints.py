@@ -106,7 +106,7 @@ CHANGES = {
     "pairs was": {"pairs": vectors(seed=1)},
     "source was": {"source": np.stack},
     "translator was": {"translator": OrthoTranslator()},
-    "batch_size was 32, is 8": {"batch_size": 8},
+    'batch_size was "auto", is 8': {"batch_size": 8},
     'on_bad_row was "stop", is "skip"': {"on_bad_row": "skip"},
     "gemm_dtype was": {"gemm_dtype": torch.float32},
     "chunk_size was 10, is 20": {"chunk_size": 20},

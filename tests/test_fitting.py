@@ -1,6 +1,7 @@
 """fit_translator: the same map as fitting all latents at once, and errors that say which pairs."""
 
 import functools
+import threading
 
 import numpy as np
 import pytest
@@ -17,12 +18,14 @@ from hf_latent_bridge import (
     load_encoder,
     load_pairs,
 )
+from hf_latent_bridge.data.pairs import as_pairs
 from hf_latent_bridge.errors import (
     EncoderError,
     InvalidLatentsError,
     InvalidPairsError,
     RankWarning,
 )
+from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 
 # encoders with random weights tell nothing about each other
 pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
@@ -234,3 +237,40 @@ def test_a_bar_is_shown_only_when_asked_for(capfd):
     assert capfd.readouterr() == ("", "")
     fit_translator(OrthoTranslator(), encoder, encoder, texts(), progress=True)
     assert "40/40" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("one_encoder", [False, True])
+def test_reading_and_encoding_ahead_gives_the_same_chunks(one_encoder):
+    source, target = encoders()
+    pairs = as_pairs(([*texts()[0], ""], [*texts()[1], "last"]))
+    sides = Side("source", source), Side("target", source if one_encoder else target)
+    found = {}
+    for ahead in (False, True):
+        loop = EncodingLoop(pairs, sides, "test", chunk_size=7, on_bad_row="skip", ahead=ahead)
+        found[ahead] = list(loop.run())
+        assert {"reading", "source encode", "target encode"} <= loop.seconds.keys()
+    for in_turn, ahead in zip(found[False], found[True], strict=True):
+        assert in_turn.chunk.number == ahead.chunk.number
+        assert in_turn.bad_rows == ahead.bad_rows
+        for a, b in zip(in_turn.latents, ahead.latents, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_an_error_ahead_names_its_pairs_and_callables_stay_in_their_thread():
+    here = threading.current_thread()
+
+    def target(items):
+        assert threading.current_thread() is here
+        return vectors(3)(items)
+
+    items = np.ones((len(NUMBERS), 4), dtype=np.float32)
+    items[33, 2] = np.nan
+    loop = EncodingLoop(
+        as_pairs((items, NUMBERS)),
+        (Side("source", None), Side("target", target)),
+        "test",
+        chunk_size=8,
+        ahead=True,
+    )
+    with pytest.raises(InvalidPairsError, match="row 33 of the source column holds NaN"):
+        list(loop.run())

@@ -41,7 +41,7 @@ OLD, NEW = (
 
 @pytest.fixture(scope="module")
 def fitted():
-    return SharedTranslator(dim=12).fit(X[TRAIN], Y[TRAIN], source=OLD, target=NEW)
+    return SharedTranslator(dim=12, alpha=1.0).fit(X[TRAIN], Y[TRAIN], source=OLD, target=NEW)
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +99,22 @@ def test_a_repo_without_the_space_of_its_items_is_refused(fitted, tmp_path):
 
 
 def test_batches_and_float32_give_the_same(fitted):
-    parts = (
-        SharedTranslator(dim=12).partial_fit(X[:100], Y[:100]).partial_fit(X[100:400], Y[100:400])
-    )
+    parts = SharedTranslator(dim=12, alpha=1.0).partial_fit(X[:100], Y[:100])
+    parts.partial_fit(X[100:400], Y[100:400])
     np.testing.assert_allclose(parts.transform(X), fitted.transform(X), atol=1e-8)
-    narrow = SharedTranslator(dim=12).fit(
+    narrow = SharedTranslator(dim=12, alpha=1.0).fit(
         torch.tensor(X[TRAIN]).float(), torch.tensor(Y[TRAIN]).float()
     )
     assert narrow.map_.dtype == torch.float32
     assert narrow.target_translator_.map_.dtype == torch.float32
     np.testing.assert_allclose(np.abs(narrow.transform(X)), np.abs(fitted.transform(X)), atol=1e-2)
+
+
+def test_penalty_and_width_are_those_of_the_most_information(space):
+    views = {"source": X[TRAIN], "target": Y[TRAIN]}
+    chosen, expected = SharedTranslator().fit(X[TRAIN], Y[TRAIN]), SharedSpace("auto").fit(views)
+    assert chosen.params_ == {"dim": expected.space_.dim, "alpha": expected.alpha_, "shrink": 0.9}
+    assert chosen.get_params()["alpha"] == "auto"
 
 
 @pytest.mark.parametrize(

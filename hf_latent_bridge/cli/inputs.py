@@ -256,7 +256,7 @@ def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "Tr
         labels = list(every) if pairs.rows is None else [every[row] for row in pairs.rows.tolist()]
     decoder = None if args.decoder is None else load_decoder(args.decoder)
     return TranslatorChoice(
-        args.objective or "reconstruction",
+        args.objective or "ranking",
         labels=labels,
         decoder=decoder,
         seed=args.seed,

@@ -98,7 +98,7 @@ def add_fit(command: Command) -> None:
         "--objective",
         choices=("reconstruction", "counterpart", "ranking", "classification"),
         help="what --type auto is to do best: R², the same item first, the target's own "
-        "neighbours, or classes by --label-column or --decoder (default: reconstruction)",
+        "neighbours, or classes by --label-column or --decoder (default: ranking)",
     )
     method.add_argument(
         "--no-shared",
@@ -242,11 +242,11 @@ def _add_rows(command: Command) -> None:
     rows = command.add_argument_group("bad rows, checkpoints and shares")
     rows.add_argument(
         "--chunk-size",
-        type=_positive,
-        default=1024,
+        type=_positive_or_auto,
+        default="auto",
         metavar="N",
         help="pairs that a process takes at a time: lower it to share few among many "
-        "(default: 1024)",
+        "(default: 16384 of latents, 1024 of items to encode)",
     )
     _add_on_bad_row(rows)
     rows.add_argument("--bad-rows-file", metavar="FILE", help="list skipped rows here, as JSONL")
@@ -753,10 +753,10 @@ def _add_running(command: Command) -> Group:
     add_force_download(running)
     running.add_argument(
         "--batch-size",
-        type=_positive,
-        default=32,
+        type=_positive_or_auto,
+        default="auto",
         metavar="N",
-        help="items per forward pass (default: 32)",
+        help="items per forward pass (default: as many as suit the device)",
     )
     running.add_argument(
         "--device",
@@ -810,6 +810,10 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _positive_or_auto(text: str) -> int | Literal["auto"]:
+    return "auto" if text == "auto" else _positive(text)
 
 
 def _scale(text: str) -> float | Literal["binary"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hf_latent_bridge.data.items import BadRow, Items
 
 CHUNK_SIZE = 1024
+_CHUNK_OF_LATENTS = 16_384  # reading and adding take less time for each pair
 
 Rows = npt.NDArray[np.int64]  # row numbers
 
@@ -84,6 +85,13 @@ class Share:
 
 
 EVERYTHING = Share()
+
+
+def size_of_chunks(chunk_size: int | Literal["auto"], *, latents: bool) -> int:
+    """The number of pairs in a chunk; "auto" is 16,384 for latents, 1,024 for items to encode."""
+    if chunk_size != "auto":
+        return chunk_size
+    return _CHUNK_OF_LATENTS if latents else CHUNK_SIZE
 
 
 @runtime_checkable

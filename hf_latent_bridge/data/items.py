@@ -53,8 +53,8 @@ class BadRow:
 class Screen:
     """Finds the unusable items of one side, chunk by chunk.
 
-    Latents must be finite and have the dim of most rows of the first chunk; items to encode must
-    not be missing, empty or unreadable.
+    Latents must have the dim of most rows of the first chunk, and those that come one by one must
+    be finite; items to encode must not be missing, empty or unreadable.
     """
 
     def __init__(self, *, latents: bool) -> None:
@@ -70,7 +70,7 @@ class Screen:
             dims = Counter(len(vector) for vector in vectors if isinstance(vector, np.ndarray))
             self._dim = dims.most_common(1)[0][0] if dims else None
         if isinstance(vectors, np.ndarray) and vectors.shape[1] == self._dim:
-            return _non_finite_rows(vectors)
+            return {}
         return _found([self._reason_of_vector(vector) for vector in vectors])
 
     def _reason_of_vector(self, vector: Any) -> str | None:
@@ -78,7 +78,7 @@ class Screen:
             return _reason(vector)
         if vector.shape != (self._dim,):
             return f"has dim {len(vector)}, others have {self._dim}"
-        return None if np.isfinite(vector).all() else _NON_FINITE
+        return None if np.isfinite(vector).all() else NON_FINITE
 
 
 def as_matrix(items: Items) -> Array:
@@ -100,7 +100,7 @@ def _hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-_NON_FINITE = "holds NaN or infinity"
+NON_FINITE = "holds NaN or infinity"
 
 
 def _is_matrix(items: Items) -> bool:
@@ -131,10 +131,3 @@ def _reason(item: Any) -> str | None:
 
 def _found(reasons: Sequence[str | None]) -> dict[int, str]:
     return {index: reason for index, reason in enumerate(reasons) if reason}
-
-
-def _non_finite_rows(vectors: Array) -> dict[int, str]:
-    with np.errstate(all="ignore"):
-        if np.isfinite(vectors.sum(dtype=np.float64)):
-            return {}
-    return {int(row): _NON_FINITE for row in np.flatnonzero(~np.isfinite(vectors).all(1))}

@@ -1,13 +1,15 @@
 """The Encoder protocol, and how an encoder or a callable is asked for latents."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.spaces import SpaceSpec
+
+BatchSize = int | Literal["auto"]
 
 
 @runtime_checkable
@@ -28,16 +30,27 @@ EncoderLike = Encoder | Callable[[Sequence[Any]], Latents]
 
 
 def encode(
-    encoder: EncoderLike, items: Sequence[Any], *, batch_size: int = 32, progress: bool = False
+    encoder: EncoderLike,
+    items: Sequence[Any],
+    *,
+    batch_size: BatchSize = "auto",
+    progress: bool = False,
 ) -> Tensor:
     """Latents (n, d) from an `Encoder`, or from a callable that takes a list of items.
+
+    Args:
+        encoder: The encoder.
+        items: The items.
+        batch_size: Items per forward pass; "auto" for what the encoder does by itself.
+        progress: Show a bar.
 
     Raises:
         EncoderError: Neither of the two, or what came back is not one row per item.
     """
     check_encoder(encoder)
     if isinstance(encoder, Encoder):
-        latents = as_tensor(encoder.encode(items, batch_size=batch_size, progress=progress))
+        options: dict[str, Any] = {} if batch_size == "auto" else {"batch_size": batch_size}
+        latents = as_tensor(encoder.encode(items, progress=progress, **options))
     else:
         latents = as_tensor(encoder(items))
     if latents.ndim != 2 or len(latents) != len(items):

@@ -8,18 +8,33 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.encoders.base import BatchSize
 from hf_latent_bridge.errors import InvalidPairsError
 
 # Tokens that a forward pass takes for each item of `batch_size`: a CPU is fastest while its
 # activations stay in its cache, a GPU while it is filled.
 _TOKENS_PER_ITEM = {"cpu": 64}
 _TOKENS_PER_ITEM_ELSEWHERE = 256
-_TEXTS_AT_ONCE = 1024
-_CHARACTERS_AT_ONCE = 1 << 22
+_ITEMS, _ITEMS_ELSEWHERE = 32, 256  # for "auto"
+_TEXTS_AT_ONCE = 4096
+_CHARACTERS_AT_ONCE = 1 << 20
 
 Batch = tuple[list[int], dict[str, Any]]
 Tokenize = Callable[[list[str]], Mapping[str, Any]]
 T = TypeVar("T")
+
+
+def items_per_pass(batch_size: BatchSize, device: torch.device) -> int:
+    """The batch size as a number; "auto" is 32 on a CPU, and 256 elsewhere.
+
+    Raises:
+        ValueError: It is less than 1, or another text.
+    """
+    if batch_size == "auto":
+        return _ITEMS if device.type == "cpu" else _ITEMS_ELSEWHERE
+    if isinstance(batch_size, str) or batch_size < 1:
+        raise ValueError(f'batch_size must be at least 1, or "auto", got {batch_size}')
+    return batch_size
 
 
 def token_budget(batch_size: int, device: torch.device) -> int:
@@ -119,7 +134,7 @@ def _token_batches(
             name: value[chosen][:, columns] if _per_token(value, mask) else value
             for name, value in inputs.items()
         }
-        yield [rows[int(position)] for position in chosen], batch
+        yield [rows[position] for position in chosen.tolist()], batch
 
 
 def _per_token(value: Any, mask: Tensor) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.encoders.base import Encoder, encode
+from hf_latent_bridge.encoders.base import BatchSize, Encoder, encode
 from hf_latent_bridge.encoders.modality import Modality, find_modality
 from hf_latent_bridge.encoders.store import ABOUT, LatentStore, locked, whole_rows
 from hf_latent_bridge.errors import CacheWarning, EncoderError
@@ -81,8 +81,13 @@ class CachedEncoder:
         """The space of the latents."""
         return self.encoder.space
 
+    @property
+    def device(self) -> torch.device:
+        """Where the latents are put: where the encoder runs, or the CPU if it does not say."""
+        return torch.device(getattr(self.encoder, "device", "cpu"))
+
     def encode(
-        self, items: Sequence[Any], *, batch_size: int = 32, progress: bool = False
+        self, items: Sequence[Any], *, batch_size: BatchSize = "auto", progress: bool = False
     ) -> Tensor:
         """Latents (n, d) of items, in input order, from the cache where they are known.
 
@@ -93,15 +98,14 @@ class CachedEncoder:
         Warns:
             CacheWarning: The folder cannot be read or written, so that nothing is kept.
         """
-        device = getattr(self.encoder, "device", "cpu")
         parts = [
             self._encode(window, batch_size=batch_size, progress=progress)
             for window in _windows(self._modality, self._modality.check(items))
         ]
         if not parts:
             dtype = getattr(self.encoder, "dtype", self._found_dtype)
-            return torch.empty(0, self.space.dim, dtype=dtype, device=device)
-        return torch.cat(parts).to(device)
+            return torch.empty(0, self.space.dim, dtype=dtype, device=self.device)
+        return torch.cat(parts).to(self.device)
 
     def _encode(self, items: dict[int, tuple[bytes, Any]], **options: Any) -> Tensor:
         keys = [key for key, _ in items.values()]

@@ -8,7 +8,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from hf_latent_bridge.encoders.batching import Batch, prefetch
+from hf_latent_bridge.encoders.base import BatchSize
+from hf_latent_bridge.encoders.batching import Batch, items_per_pass, prefetch
 from hf_latent_bridge.encoders.strict_load import LoadOptions
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -64,14 +65,15 @@ class ModelEncoder(ABC):
         return self._space
 
     def encode(
-        self, items: Sequence[Any], *, batch_size: int = 32, progress: bool = False
+        self, items: Sequence[Any], *, batch_size: BatchSize = "auto", progress: bool = False
     ) -> Tensor:
         """Latents (n, d) of items, in input order.
 
         Args:
             items: Items of the encoder's modality, such as texts or images.
-            batch_size: Items per forward pass; of texts, as many as have 64 tokens for each on a
-                CPU and 256 elsewhere.
+            batch_size: Items per forward pass; "auto" for 32 on a CPU and 256 elsewhere. Of texts,
+                as many are taken as have 64 tokens for each of these on a CPU, and 256 elsewhere.
+                A batch that does not fit into a GPU's memory is halved.
             progress: Show a bar.
 
         Raises:
@@ -82,17 +84,18 @@ class ModelEncoder(ABC):
         items = self.preparer.check(items)
         order: list[int] = []
         parts = [torch.empty(0, self.space.dim, device=self.device, dtype=self.dtype)]
-        batches = self.preparer.batches(items, batch_size, self.device)
+        size = items_per_pass(batch_size, self.device)
+        batches = self.preparer.batches(items, size, self.device)
         with tqdm(total=len(items), unit="item", desc="encode", disable=not progress) as bar:
             for rows, inputs in prefetch(map(self._ready, batches)):
-                parts.append(self._run(inputs))
+                parts.append(self._run_halved(inputs, len(rows)))
                 order += rows
                 bar.update(len(rows))
         latents = torch.cat(parts)
         # Tensors made in inference mode cannot take part in autograd; this one can.
-        return torch.empty_like(latents).index_copy_(
-            0, torch.tensor(order, dtype=torch.long, device=self.device), latents
-        )
+        places = self._as_input(torch.tensor(order, dtype=torch.long))
+        places = places.to(self.device, non_blocking=True)
+        return torch.empty_like(latents).index_copy_(0, places, latents)
 
     @abstractmethod
     def _latents(self, inputs: Mapping[str, Any]) -> Tensor:
@@ -108,6 +111,17 @@ class ModelEncoder(ABC):
             return value
         value = value.to(self.dtype) if value.is_floating_point() else value
         return value.pin_memory() if self.device.type == "cuda" else value
+
+    def _run_halved(self, inputs: Mapping[str, Any], n: int) -> Tensor:
+        """The latents of `n` items; by halves where the memory does not suffice for all."""
+        try:
+            return self._run(inputs)
+        except torch.OutOfMemoryError:
+            tensors = [value for value in inputs.values() if isinstance(value, Tensor)]
+            if n == 1 or any(len(value) != n for value in tensors):
+                raise
+        halves = slice(0, n // 2), slice(n // 2, n)
+        return torch.cat([self._run_halved(_cut(inputs, h), h.stop - h.start) for h in halves])
 
     @torch.inference_mode()
     def _run(self, inputs: Mapping[str, Any]) -> Tensor:
@@ -134,3 +148,8 @@ class ModelEncoder(ABC):
             width = self._latents(self._inputs([example])).shape[1]
         self._space = replace(self._space, dim=width)
         return self
+
+
+def _cut(inputs: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """The inputs of some of the items of a batch."""
+    return {k: v[rows] if isinstance(v, Tensor) else v for k, v in inputs.items()}

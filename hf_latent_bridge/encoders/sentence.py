@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.encoders.modality import MODALITIES, choose_modality
+from hf_latent_bridge.encoders.modality import MODALITIES, Prepare, choose_modality
 from hf_latent_bridge.encoders.model import ModelEncoder, Preparer
 from hf_latent_bridge.encoders.strict_load import (
     LoadOptions,
@@ -15,6 +16,7 @@ from hf_latent_bridge.encoders.strict_load import (
     quiet_load,
     token_limit,
 )
+from hf_latent_bridge.encoders.tokens import faster
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.hub import client
 
@@ -56,8 +58,12 @@ class SentenceTransformerEncoder(ModelEncoder):
             model.append(Normalize())
         space = replace(space, normalize=bool(normalizes or space.normalize))
 
+        prepare: Prepare = partial(_prepare, model)
+        if limit is not None:
+            prepare = faster(prepare, model.tokenizer, limit)
+
         def batches(items: list[Any], batch_size: int, device: torch.device) -> Any:
-            return modality.batches(items, lambda some: _prepare(model, some), batch_size, device)
+            return modality.batches(items, prepare, batch_size, device)
 
         preparer = Preparer(modality.check, batches, max_length=limit)
         return cls(model, preparer, space, options)._measured(modality.examples()[0])

@@ -17,6 +17,7 @@ from hf_latent_bridge.encoders.strict_load import (
     quiet_load,
     token_limit,
 )
+from hf_latent_bridge.encoders.tokens import faster
 from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
@@ -178,8 +179,9 @@ def _together(
             tokens["attention_mask"] = torch.ones_like(tokens["input_ids"])
         return tokens
 
+    chosen = faster(tokenize, tokenizer, limit)
     return lambda texts, batch_size, device: text_batches(
-        texts, tokenize, token_budget(batch_size, device)
+        texts, chosen, token_budget(batch_size, device)
     )
 
 

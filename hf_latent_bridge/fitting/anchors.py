@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hf_latent_bridge.data.chunks import CHUNK_SIZE
+from hf_latent_bridge.data.chunks import size_of_chunks
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.data.sampling import check_size
 from hf_latent_bridge.data.streams import StreamedPairs
-from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 from hf_latent_bridge.fitting.processes import Processes
@@ -106,8 +106,8 @@ def choose_anchors(
     source: EncoderLike | SpaceSpec | None = None,
     labels: Sequence[Hashable] | None = None,
     seed: int = 0,
-    batch_size: int = 32,
-    chunk_size: int = CHUNK_SIZE,
+    batch_size: BatchSize = "auto",
+    chunk_size: int | Literal["auto"] = "auto",
     progress: bool = False,
 ) -> Pairs:
     """Chooses `n` of the pairs as anchors, and keeps their order; all pairs if there are fewer.
@@ -123,8 +123,8 @@ def choose_anchors(
         source: Encoder of the source side; if its items are latents, their space or None.
         labels: The class of each pair, such as `load_pairs(..., source="label").source`.
         seed: Seeds the choice.
-        batch_size: Items per forward pass.
-        chunk_size: Pairs that are read and encoded at a time.
+        batch_size: Items per forward pass; "auto" for as many as suit the device.
+        chunk_size: Pairs that are read and encoded at a time; "auto" as for `fit_translator`.
         progress: Show a progress bar in the first process.
 
     Raises:
@@ -153,7 +153,7 @@ def choose_anchors(
             (side,),
             "choose anchors",
             batch_size=batch_size,
-            chunk_size=chunk_size,
+            chunk_size=size_of_chunks(chunk_size, latents=side.holds_latents),
             progress=progress,
         )
         choose = farthest_points if method == "farthest" else kmeans_plus_plus

@@ -37,12 +37,13 @@ from hf_latent_bridge.translators.base import Grid, Translator, methods
 
 MAX_HELD_OUT = 2000
 _FEWEST = 3  # held-out pairs in a fold
+_ITEMS_PER_NEIGHBOR = 50
 
 # From queries and items, counterparts first, to a score for each query, and that of shuffled ones.
 Judge = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 
 
-def candidates(objective: Objective = "reconstruction", *, shared: bool = True) -> list[Translator]:
+def candidates(objective: Objective = "ranking", *, shared: bool = True) -> list[Translator]:
     """All that the registered types offer for a selection, the simplest first.
 
     Args:
@@ -113,7 +114,7 @@ class TranslatorChoice:
         shared: Whether a shared space may be chosen, for "counterpart".
     """
 
-    objective: Objective = "reconstruction"
+    objective: Objective = "ranking"
     among: Sequence[Translator] | None = None
     labels: Sequence[Any] | None = None
     decoder: Any = None
@@ -141,7 +142,13 @@ class TranslatorChoice:
             raise ValueError(
                 f"max_held_out must be at least {_FEWEST * N_FOLDS}, got {self.max_held_out}"
             )
-        check_candidates(self.candidates())
+        tried = self.candidates()
+        check_candidates(tried)
+        if self.objective != "counterpart" and any(one.moves_target for one in tried):
+            raise ValueError(
+                "candidates that move the target's latents, too, are for objective='counterpart', "
+                f"got {self.objective!r}"
+            )
 
     def candidates(self) -> list[Translator]:
         """The candidates, the simplest first."""
@@ -218,8 +225,8 @@ class TranslatorChoice:
             InvalidLatentsError: Too few pairs for the folds.
             SolverError: The target latents of a fold are all equal.
         """
-        tried = self.candidates()
-        groups = _grouped(tried, sums)
+        groups = _grouped(self.candidates(), sums)
+        tried = [candidate for group in groups for candidate in group.tried]
         scores: list[Tensor] = []
         chances: list[list[float]] = []
         for number in range(N_FOLDS):
@@ -338,7 +345,8 @@ def _grouped(
         summing, full = by_key[key]
         for one in group:
             one.share_sums(summing)
-        groups.append(_Group(group, full))
+        settled = [one.settle(full)[0] if one.n_folds > 1 else one for one in group]
+        groups.append(_Group(settled, full))
     return groups
 
 
@@ -346,7 +354,7 @@ def select_translator(
     X: Latents,
     y: Latents,
     *,
-    objective: Objective = "reconstruction",
+    objective: Objective = "ranking",
     among: Sequence[Translator] | None = None,
     labels: Sequence[Any] | None = None,
     decoder: Any = None,
@@ -356,19 +364,20 @@ def select_translator(
     source: SpaceSpec | None = None,
     target: SpaceSpec | None = None,
 ) -> Translator:
-    """Fits the simplest map that does about as well as the best of many on held-out pairs.
+    """Fits the map that does best of many on held-out pairs.
 
     Pairs are dealt to five folds, one by one. Each candidate is fitted on four of them and scored
-    on the fifth; the simplest one that is not worse than the best by more than one standard error
-    of the difference is fitted on all pairs. The same data give the same choice.
+    on the fifth; the best one is fitted on all pairs. The same data give the same choice.
 
     Args:
         X: Source latents, (n, d_source).
         y: Target latents, (n, d_target); row i is the counterpart of row i of `X`.
-        objective: What the map is for. "reconstruction": R², from moments alone. "counterpart":
+        objective: What the map is for; by ranking it does well for the others, too.
+            "reconstruction": R², from moments alone. "counterpart":
             mean reciprocal rank of the same item, by cosine, among the targets of all folds.
-            "ranking": the 10 nearest of them are those that the target's own latent finds.
-            "classification": a decoder or head of the target gives the right label.
+            "ranking": the nearest of them are those that the target's own latent finds, one in
+            fifty and at most 10. "classification": a head of the target puts the right label
+            before the others, or any other decoder gives it.
         among: Candidates, the simplest first; None for those that all registered types offer.
         labels: The class of each pair, for "classification". Without a decoder, a head is fitted
             on the native target latents of the other folds.
@@ -402,14 +411,14 @@ def check_candidates(tried: Sequence[Translator]) -> None:
     """Refuses candidates that cannot be compared on the same moments.
 
     Raises:
-        ValueError: There are fewer than two, one has a parameter to choose, or they do not have
-            the same `unit_norm`.
+        ValueError: There are fewer than two, one is not fitted on pairs, or they do not have the
+            same `unit_norm`.
     """
     if len(tried) < 2:
         raise ValueError(f"a choice needs at least 2 candidates, got {len(tried)}")
     for candidate in tried:
-        if candidate.n_folds > 1 or not candidate.learns:
-            raise ValueError(f"a candidate must have all its parameters, got {candidate!r}")
+        if candidate.n_folds not in (1, N_FOLDS) or not candidate.learns:
+            raise ValueError(f"a candidate must be fitted on pairs, got {candidate!r}")
     if len(norms := {candidate.unit_norm for candidate in tried}) > 1:
         raise ValueError(f"all candidates need the same unit_norm, got {sorted(map(str, norms))}")
 
@@ -432,8 +441,12 @@ def _counterpart(queries: Tensor, items: Tensor) -> tuple[Tensor, float]:
 
 
 def _ranking(own: Tensor, index: Tensor) -> Judge:
-    """Compares with what the targets' own latents find in the same index."""
-    n, k = len(own), min(N_NEIGHBORS, (len(index) - 1) // 2)
+    """Compares with what the targets' own latents find in the same index.
+
+    In an index of few items the ten nearest are a large part of all, which only tells whether the
+    coarse order is right: there fewer are compared, one in fifty.
+    """
+    n, k = len(own), min(N_NEIGHBORS, max(1, len(index) // _ITEMS_PER_NEIGHBOR))
     native = neighbors(own, index, k)
     often = torch.bincount(native.flatten(), minlength=len(index)).double()
 
@@ -452,12 +465,29 @@ def _classification(own: HeldOut, others: HeldOut, decoder: Any) -> Judge:
     true = _answers(reader, own.y) if own.labels is None else [_plain(v) for v in own.labels]
 
     def judge(queries: Tensor, _: Tensor) -> tuple[Tensor, float]:
+        if isinstance(reader, Head) and set(true) <= set(reader.labels):
+            return _ahead_of_others(reader, queries, true)
         found = _answers(reader, queries)
         hits = [float(a == b) for a, b in zip(found, true, strict=True)]
         by_chance = sum(found.count(label) * true.count(label) for label in set(true))
         return torch.tensor(hits, dtype=torch.float64), by_chance / len(true) ** 2
 
     return judge
+
+
+def _ahead_of_others(head: Head, queries: Tensor, true: Sequence[Any]) -> tuple[Tensor, float]:
+    """Of how many other labels the right one is ahead, and the mean if queries were shuffled.
+
+    It says more than whether the right one is first, which matters where pairs are few.
+    """
+    logits = head.logits(queries).double().cpu()
+    places = {label: number for number, label in enumerate(head.labels)}
+    columns = logits[:, [places[label] for label in true]]  # query i, right label of query j
+    others = max(1, logits.shape[1] - 1)
+    own = columns.diagonal()[:, None]
+    ahead = (logits < own).double().sum(1) / others
+    everyone = (logits[:, None, :] < columns[:, :, None]).double().sum(2) / others
+    return ahead, float(everyone.mean())
 
 
 def _answers(reader: Any, latents: Tensor) -> list[Any]:

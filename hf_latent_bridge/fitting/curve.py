@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.pairs import Pairs, as_pairs
-from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError, RankWarning, UnrelatedPairsWarning
 from hf_latent_bridge.evaluation import all_latents
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
@@ -116,7 +116,7 @@ def learning_curve(
     start: int = 125,
     held_out: int = 1000,
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     chunk_size: int = CHUNK_SIZE,
     on_bad_row: OnBadRow = "stop",
     progress: bool = False,
@@ -143,7 +143,7 @@ def learning_curve(
         held_out: Pairs to set apart where `queries` or `corpus` is None; a third of the pairs if
             there are fewer than three times as many.
         seed: Seeds the order and what is set apart.
-        batch_size: Items per forward pass.
+        batch_size: Items per forward pass; "auto" for as many as suit the device.
         chunk_size: Pairs that are read and encoded at a time.
         on_bad_row: "stop" at a bad row, or "skip" it.
         progress: Show a progress bar.

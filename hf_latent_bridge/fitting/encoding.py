@@ -1,10 +1,13 @@
 """The loop from pairs to latents that fitting, evaluation and the choice of anchors share."""
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,8 +21,9 @@ from hf_latent_bridge.data.chunks import (
     PairSource,
     Share,
 )
-from hf_latent_bridge.data.items import BadRow, Screen, as_matrix
-from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
+from hf_latent_bridge.data.items import NON_FINITE, BadRow, Screen, as_matrix
+from hf_latent_bridge.encoders.base import BatchSize, Encoder, EncoderLike, encode, space_of
+from hf_latent_bridge.encoders.batching import prefetch
 from hf_latent_bridge.errors import (
     BadRowError,
     EncoderError,
@@ -31,6 +35,7 @@ from hf_latent_bridge.spaces import SpaceSpec
 
 OnBadRow = Literal["stop", "skip"]
 _NOT_FINITE = "is encoded as NaN or infinity"
+_AHEAD = 2  # chunks that are read and encoded before they are asked for
 
 
 @dataclass
@@ -65,8 +70,25 @@ class Side:
             return self.encoder or SpaceSpec(dim)
         return space_of(self.encoder, dim)
 
-    def latents(self, chunk: Chunk, *, batch_size: int) -> Tensor:
+    @property
+    def not_finite(self) -> str:
+        """What is wrong with an item of latents that are not finite."""
+        return NON_FINITE if self.holds_latents else _NOT_FINITE
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the encoder says that it runs; None for latents, and for a callable."""
+        return getattr(self.encoder, "device", None)
+
+    def latents(
+        self, chunk: Chunk, *, batch_size: BatchSize, device: torch.device | None = None
+    ) -> Tensor:
         """Latents (n, d) of this side of a screened chunk.
+
+        Args:
+            chunk: The chunk.
+            batch_size: Items per forward pass.
+            device: Where to put latents that are read; None for where they are.
 
         Raises:
             InvalidLatentsError: The items are latents of another dim than their space.
@@ -76,7 +98,7 @@ class Side:
         if self.encoder is not None and not isinstance(self.encoder, SpaceSpec):
             latents = encode(self.encoder, list(items), batch_size=batch_size).detach()
         else:
-            latents = as_tensor(as_matrix(items))
+            latents = as_tensor(as_matrix(items)).to(device, non_blocking=True)
         dim = latents.shape[1]
         if isinstance(self.encoder, SpaceSpec) and dim != self.encoder.dim:
             raise InvalidLatentsError(
@@ -108,6 +130,47 @@ class EncodedChunk:
     n_read: int
 
 
+@dataclass(frozen=True)
+class _Screened:
+    """A chunk without its unusable pairs, why these were left out, and how many pairs it had."""
+
+    usable: Chunk
+    bad_rows: list[BadRow]
+    n_read: int
+
+
+class _Lane:
+    """A thread that encodes one chunk after another, on a GPU in a stream of its own."""
+
+    def __init__(self, device: torch.device | None) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        on_gpu = device is not None and device.type == "cuda"
+        cuda: Any = torch.cuda  # its Stream has no types
+        self._stream = cuda.Stream(device) if on_gpu else None
+
+    def start(self, encode_side: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Starts to encode; what is called waits for the latents."""
+        return partial(self._take, self._pool.submit(self._run, encode_side))
+
+    def close(self) -> None:
+        """Starts nothing any more; does not wait for what runs."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, encode_side: Callable[[], Tensor]) -> tuple[Tensor, torch.cuda.Event | None]:
+        if self._stream is None:
+            return encode_side(), None
+        with torch.cuda.stream(self._stream):
+            return encode_side(), self._stream.record_event()
+
+    def _take(self, started: "Future[tuple[Tensor, torch.cuda.Event | None]]") -> Tensor:
+        latents, done = started.result()
+        if done is not None:  # the memory may not be used again before this stream has read it
+            stream = torch.cuda.current_stream(latents.device)
+            stream.wait_event(done)
+            latents.record_stream(stream)
+        return latents
+
+
 @dataclass
 class EncodingLoop:
     """Reads pairs chunk by chunk, leaves out unusable rows and encodes the others.
@@ -120,16 +183,21 @@ class EncodingLoop:
         chunk_size: Pairs in a chunk.
         on_bad_row: Stop at an unusable row, or skip it.
         progress: Show a progress bar in the first process.
-        seconds: Time spent, by step.
+        device: Where to put latents that are read; None for where they are.
+        ahead: Read the next chunks, and encode each side, in threads of their own. None for where
+            an encoder, or `device`, is a GPU, which then need not wait for any of it.
+        seconds: Time spent, by step; of several threads together.
     """
 
     pairs: PairSource
     sides: tuple[Side, ...]
     label: str
-    batch_size: int = 32
+    batch_size: BatchSize = "auto"
     chunk_size: int = CHUNK_SIZE
     on_bad_row: OnBadRow = "stop"
     progress: bool = False
+    device: torch.device | None = None
+    ahead: bool | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -137,6 +205,9 @@ class EncodingLoop:
             raise ValueError(f"on_bad_row must be 'stop' or 'skip', got {self.on_bad_row!r}")
         if self.chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, got {self.chunk_size}")
+        if self.ahead is None:
+            devices = [self.device, *(side.device for side in self.sides)]
+            self.ahead = any(device is not None and device.type == "cuda" for device in devices)
 
     def run(
         self, share: Share = EVERYTHING, *, after: ChunkNumber | None = None, n_done: int = 0
@@ -164,10 +235,10 @@ class EncodingLoop:
             disable=not self.progress or share.rank != 0,
         )
         with bar:
-            chunks = self.pairs.chunks(self.chunk_size, share=share, after=after)
-            while (chunk := self._next(chunks)) is not None:
-                yield self._encoded(chunk)
-                bar.update(len(chunk))
+            chunks = self._screened(self.pairs.chunks(self.chunk_size, share=share, after=after))
+            for encoded in self._ahead(chunks) if self.ahead else map(self._encoded, chunks):
+                yield encoded
+                bar.update(encoded.n_read)
 
     @contextmanager
     def timing(self, step: str) -> Iterator[None]:
@@ -178,28 +249,57 @@ class EncodingLoop:
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + perf_counter() - start
 
-    def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
-        with self.timing("reading"):
-            return next(chunks, None)
+    def _screened(self, chunks: Iterator[Chunk]) -> Iterator["_Screened"]:
+        """The chunks without their unusable pairs."""
+        while True:
+            with self.timing("reading"):
+                chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                bad_rows = self._unusable(chunk)
+            yield _Screened(_without(chunk, bad_rows), list(bad_rows.values()), len(chunk))
 
-    def _encoded(self, chunk: Chunk) -> EncodedChunk:
-        with self.timing("reading"):
-            bad_rows = self._unusable(chunk)
-        usable = _without(chunk, bad_rows)
-        if len(usable) == 0:
-            return EncodedChunk(usable, (), list(bad_rows.values()), len(chunk))
-        latents = []
-        with located(usable):
-            for side in self.sides:
-                with self.timing(f"{side.name} encode"):
-                    latents.append(side.latents(usable, batch_size=self.batch_size))
-        not_finite = self._not_finite(usable, latents)
-        kept = _without(usable, not_finite)
+    def _ahead(self, chunks: Iterator["_Screened"]) -> Iterator[EncodedChunk]:
+        """The chunks, encoded; the next ones are read and encoded while the last one is used."""
+        lanes = {_lane_of(side): _Lane(side.device or self.device) for side in self.sides}
+        pending: deque[tuple[_Screened, list[Callable[[], Tensor]]]] = deque()
+        try:
+            for chunk in prefetch(chunks, ahead=_AHEAD):
+                started = [self._start(side, chunk, lanes[_lane_of(side)]) for side in self.sides]
+                pending.append((chunk, started if len(chunk.usable) else []))
+                if len(pending) > _AHEAD:
+                    yield self._finished(*pending.popleft())
+            while pending:
+                yield self._finished(*pending.popleft())
+        finally:
+            for lane in lanes.values():
+                lane.close()
+
+    def _start(self, side: Side, chunk: "_Screened", lane: "_Lane") -> Callable[[], Tensor]:
+        """Starts to encode one side; what is called for the latents. Callables wait until then."""
+        encode_side = partial(self._latents, side, chunk)
+        if len(chunk.usable) == 0 or not (side.holds_latents or isinstance(side.encoder, Encoder)):
+            return encode_side
+        return lane.start(encode_side)
+
+    def _encoded(self, chunk: "_Screened") -> EncodedChunk:
+        sides = self.sides if len(chunk.usable) else ()
+        return self._finished(chunk, [partial(self._latents, side, chunk) for side in sides])
+
+    def _latents(self, side: Side, chunk: "_Screened") -> Tensor:
+        with located(chunk.usable), self.timing(f"{side.name} encode"):
+            return side.latents(chunk.usable, batch_size=self.batch_size, device=self.device)
+
+    def _finished(self, chunk: "_Screened", sides: list[Callable[[], Tensor]]) -> EncodedChunk:
+        """The chunk with the latents of its sides, which are taken one after another."""
+        latents = [take() for take in sides]
+        not_finite = self._not_finite(chunk.usable, latents)
+        kept = _without(chunk.usable, not_finite)
         if not_finite:
-            finite = torch.tensor([i not in not_finite for i in range(len(usable))])
+            finite = torch.tensor([i not in not_finite for i in range(len(chunk.usable))])
             latents = [z[finite.to(z.device)] for z in latents]
-        skipped = [*bad_rows.values(), *not_finite.values()]
-        return EncodedChunk(kept, tuple(latents) if len(kept) else (), skipped, len(chunk))
+        skipped = [*chunk.bad_rows, *not_finite.values()]
+        return EncodedChunk(kept, tuple(latents) if len(kept) else (), skipped, chunk.n_read)
 
     def _unusable(self, chunk: Chunk) -> dict[int, BadRow]:
         """The pairs of a chunk with an unusable item, by their index."""
@@ -213,19 +313,24 @@ class EncodingLoop:
         return dict(sorted(bad.items()))
 
     def _not_finite(self, chunk: Chunk, latents: list[Tensor]) -> dict[int, BadRow]:
-        """The pairs of a chunk that an encoder turned into NaN or infinity, by their index."""
+        """The pairs of a chunk with latents that are NaN or infinity, by their index."""
         bad = {
-            index: chunk.bad_row(index, side.name, _NOT_FINITE)
-            for side, z in zip(self.sides, latents, strict=True)
+            index: chunk.bad_row(index, side.name, side.not_finite)
+            for side, z in zip(self.sides[: len(latents)], latents, strict=True)
             if not bool(z.sum().isfinite())
             for index in (~z.isfinite().all(1)).nonzero().flatten().tolist()
         }
         if bad and self.on_bad_row == "stop":
-            raise BadRowError(f"{bad[min(bad)]}: drop this pair, mend the encoder, or {_SKIP}")
+            raise BadRowError(f"{bad[min(bad)]}: drop this pair, or {_SKIP}")
         return dict(sorted(bad.items()))
 
 
 _SKIP = "skip bad rows with on_bad_row='skip'"
+
+
+def _lane_of(side: Side) -> str:
+    """Sides with one encoder share a lane: it may not be asked by two threads at once."""
+    return side.name if side.holds_latents else f"encoder {id(side.encoder)}"
 
 
 @contextmanager

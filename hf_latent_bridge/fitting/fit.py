@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from hf_latent_bridge.canonical import ViewMoments
-from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource, Rows
+from hf_latent_bridge.data.chunks import PairSource, Rows
 from hf_latent_bridge.data.pairs import Pairs, as_pairs, as_views, combined_record
-from hf_latent_bridge.encoders.base import EncoderLike
+from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.fitting.checkpoints import add_moments
 from hf_latent_bridge.fitting.choice import HeldOut, TranslatorChoice
@@ -99,8 +99,8 @@ def fit_translator(
     target: EncoderLike | SpaceSpec | None,
     pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
     *,
-    batch_size: int = 32,
-    chunk_size: int = CHUNK_SIZE,
+    batch_size: BatchSize = "auto",
+    chunk_size: int | Literal["auto"] = "auto",
     gemm_dtype: torch.dtype = torch.float64,
     on_bad_row: OnBadRow = "stop",
     bad_rows_file: str | Path | None = None,
@@ -119,14 +119,15 @@ def fit_translator(
     Args:
         translator: The translator to fit; earlier pairs are forgotten. A `TranslatorChoice` for the
             one that does best for a purpose, by cross-validation on these pairs, or "auto" for the
-            one with the best R².
+            one that finds most of the target's own nearest neighbours.
         source: Encoder of the source side, or a callable from a list of items to (n, d). If the
             items are latents already: their space, or None if it is unknown.
         target: The same for the target side.
         pairs: From `load_pairs`, or two lists or arrays of equal length.
-        batch_size: Items per forward pass.
-        chunk_size: Pairs that are read, encoded and summed at a time. Processes share the work in
-            chunks: lower it to give several of them work on few pairs.
+        batch_size: Items per forward pass; "auto" for as many as suit the encoder's device.
+        chunk_size: Pairs that are read, encoded and summed at a time; "auto" for 16,384 where both
+            sides are latents already, and 1,024 otherwise. Processes share the work in chunks:
+            lower it to give several of them work on few pairs.
         gemm_dtype: Dtype of the products of latents, float64 or float32. Next to encoding,
             float64 costs little; for precomputed latents float32 is faster, with a relative error
             near 1e-5 in a map that few pairs determine.
@@ -191,7 +192,7 @@ def fit_translator(
         folds = _by_translator(summed.moments)
         dims = fit.summing[0].dims_of(folds[0][0])
         spaces = [side.space(dim) for side, dim in zip(sides, dims, strict=True)]
-        fitted = fit.solve(folds, spaces, summed, chunk_size)
+        fitted = fit.solve(folds, spaces, summed, sums.loop.chunk_size)
         fitted.to(dtype=torch.float32)
         _keep_bank(fitted, summed)
     fitted.dataset_ = summed.dataset
@@ -309,8 +310,8 @@ def fit_shared_space(
     alpha: float | Literal["auto"] = "auto",
     shrink: float = 0.9,
     n_folds: int = 5,
-    batch_size: int = 32,
-    chunk_size: int = CHUNK_SIZE,
+    batch_size: BatchSize = "auto",
+    chunk_size: int | Literal["auto"] = "auto",
     gemm_dtype: torch.dtype = torch.float64,
     on_bad_row: OnBadRow = "stop",
     bad_rows_file: str | Path | None = None,

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
 from hf_latent_bridge.atomic import check_writable, write_atomic
-from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
+from hf_latent_bridge.data.chunks import PairSource, size_of_chunks
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.devices import default_device
+from hf_latent_bridge.encoders.base import BatchSize
 from hf_latent_bridge.fitting.checkpoints import Checkpoint, FitState, add_states, side_identity
 from hf_latent_bridge.fitting.encoding import EncodedChunk, EncodingLoop, OnBadRow, Side, located
 from hf_latent_bridge.fitting.processes import Processes
@@ -38,8 +39,8 @@ class FitOptions:
         FileNotFoundError: The folder of `bad_rows_file` does not exist.
     """
 
-    batch_size: int = 32
-    chunk_size: int = CHUNK_SIZE
+    batch_size: BatchSize = "auto"
+    chunk_size: int | Literal["auto"] = "auto"
     gemm_dtype: torch.dtype = torch.float64
     on_bad_row: OnBadRow = "stop"
     bad_rows_file: str | Path | None = None
@@ -66,8 +67,8 @@ class FitOptions:
 class FitKeywords(TypedDict, total=False):
     """The fields of `FitOptions`, as `fit_translator` takes them."""
 
-    batch_size: int
-    chunk_size: int
+    batch_size: BatchSize
+    chunk_size: int | Literal["auto"]
     gemm_dtype: torch.dtype
     on_bad_row: OnBadRow
     bad_rows_file: str | Path | None
@@ -127,14 +128,19 @@ class MomentSums:
         bank = RowSample(options.bank_size) if options.bank_size else None
         kept = {"bank": bank, "held out": held_out}
         self._samples = {name: sample for name, sample in kept.items() if sample is not None}
+        on = [side.device for side in sides if side.device is not None]
+        self._device = on[0] if on else default_device()
         self.loop = EncodingLoop(
             pairs,
             sides,
             "fit",
             batch_size=self._options.batch_size,
-            chunk_size=self._options.chunk_size,
+            chunk_size=size_of_chunks(
+                self._options.chunk_size, latents=all(side.holds_latents for side in sides)
+            ),
             on_bad_row=self._options.on_bad_row,
             progress=self._options.progress,
+            device=self._device,
         )
         self._processes = Processes.current()
         self._checkpoint = self._open_checkpoint(what)
@@ -234,7 +240,7 @@ class MomentSums:
             for z, side in zip(encoded.latents, self.loop.sides, strict=True)
             if not side.holds_latents
         ]
-        device = encoders[0] if encoders else default_device()
+        device = encoders[0] if encoders else self._device
         # MPS has no float64
         dtype = torch.float32 if device.type == "mps" else self._options.gemm_dtype
         with located(encoded.chunk):

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, Unpack, overload
 
 import torch
 from huggingface_hub import CommitInfo
@@ -31,7 +31,7 @@ from hf_latent_bridge.files import (
 )
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
-from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.latents import Array, Latents, as_tensor
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import Selection
 from hf_latent_bridge.spaces import SpaceSpec
@@ -396,6 +396,10 @@ class Translator(TranslatorEstimator, Published):
     def _set_spaces(self, source: SpaceSpec, target: SpaceSpec) -> None:
         self.source_, self.target_ = source, target
 
+    @overload
+    def transform_target(self, y: Tensor) -> Tensor: ...
+    @overload
+    def transform_target(self, y: Array) -> Array: ...
     def transform_target(self, y: Latents) -> Latents:
         """Target latents where translations are compared with them.
 

@@ -430,10 +430,12 @@ class TranslatorEstimator(abc.ABC):
             warnings.warn(_describe_shuffled(self.moments_), UnrelatedPairsWarning, stacklevel=3)
         as_fitted = self._as_fitted()
         if as_fitted.n_folds > 1:
-            settled, self.selection_ = as_fitted._settle(self._all_folds())
-            if found := doubts(self.selection_, self._n_pairs, max(self.moments_.sxy.shape)):
+            as_fitted, self.selection_ = as_fitted.settle(self._all_folds())
+            widest = max(self.moments_.sxy.shape)
+            found = self.selection_ and doubts(self.selection_, self._n_pairs, widest)
+            if found:
                 warnings.warn("; ".join(found), SelectionWarning, stacklevel=4)
-            as_fitted, self.params_ = settled, settled.get_params()
+            self.params_ = as_fitted.get_params()
         self._maps["fitted"] = as_fitted._learn_map(self.moments_)
 
     @classmethod
@@ -492,8 +494,12 @@ class TranslatorEstimator(abc.ABC):
         """
         return ((predicted, y) for predicted in cls.predictions(candidates, moments, x))
 
-    def _settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
-        """This translator with a value for each parameter that is "auto", and how it was chosen."""
+    def settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection | None]:
+        """This translator with a value for each parameter that is "auto", and how it was chosen.
+
+        Args:
+            folds: Moments of `n_folds` disjoint sets of pairs.
+        """
         raise NotImplementedError(f"{type(self).__name__} chooses no parameter")
 
     def _all_folds(self) -> list[PairedMoments]:

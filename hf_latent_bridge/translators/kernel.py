@@ -201,7 +201,9 @@ class KernelTranslator(Translator, translator_type="kernel"):
     """
 
     affine: ClassVar[bool] = False
-    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {"alpha": (1e-2, 3e-3, 1e-3, 3e-4)}
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {
+        "alpha": (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+    }
     complexity: ClassVar[int] = 3
     _fixed: ClassVar[tuple[str, ...]] = (
         *Translator._fixed,

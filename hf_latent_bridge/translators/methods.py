@@ -48,9 +48,8 @@ class AffineTranslator(Translator, translator_type="affine"):
     Args:
         alpha: Penalty on the squared weights, relative to the mean over pairs and applied in
             scaled coordinates: scikit-learn's `Ridge(alpha=n_pairs * alpha)`. The intercept is
-            not penalised. Closed form only. "auto" takes the largest of 60 penalties that is
-            within one standard error of the best R² on held-out pairs, in 5 folds; `selection_`
-            keeps the curve.
+            not penalised. Closed form only. "auto" takes the one of 60 penalties with the best R²
+            on held-out pairs, in 5 folds; `selection_` keeps the curve.
         rank: At most this rank (reduced-rank regression, Izenman 1975); None for any. Where two
             thin factors are smaller than one weight, those are kept, saved and multiplied.
             Closed form only.
@@ -66,7 +65,10 @@ class AffineTranslator(Translator, translator_type="affine"):
     """
 
     suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
-    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {"alpha": ALPHAS}
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = (
+        {"alpha": (1.0, 0.1), "rank": (16, 64)},
+        {"alpha": ALPHAS},
+    )
     complexity: ClassVar[int] = 1
     _renamed: ClassVar[dict[str, str]] = {**Translator._renamed, "seed": "random_state"}
 
@@ -118,7 +120,12 @@ class AffineTranslator(Translator, translator_type="affine"):
         """Into how many folds the pairs are dealt; 1 unless a parameter is "auto"."""
         return N_FOLDS if self.alpha == "auto" else 1
 
-    def _settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
+    def settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
+        """With the penalty that has the best R² on held-out pairs.
+
+        Args:
+            folds: Moments of `n_folds` disjoint sets of pairs.
+        """
         selection = select_ridge(folds, self.scaling, self.translator_type)
         return type(self)(**{**self.get_params(), **selection.choice.params}), selection
 
@@ -146,6 +153,26 @@ class AffineTranslator(Translator, translator_type="affine"):
             yield from ridge_predictions(path, x, [float(one.alpha) for one in group])
 
     @classmethod
+    def _solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+        """The map of each candidate; those of low rank share their decompositions."""
+
+        def shared(candidate: Self) -> Scaling | None:
+            return None if candidate.rank is None else candidate._closed_scaling
+
+        for scaling, same in groupby(candidates, shared):
+            if scaling is None:
+                yield from super()._solutions(list(same), moments)
+                continue
+            path = ridge_path(moments, scaling)
+            for alpha, group in groupby(same, lambda one: float(one.alpha)):
+                yield from path.low_rank(alpha, [int(one.rank or 1) for one in group])
+
+    @property
+    def _closed_scaling(self) -> Scaling:
+        """The scaling of the closed form, which has an intercept in any case."""
+        return "center" if self.scaling == "none" else self.scaling
+
+    @classmethod
     def _paths(
         cls, candidates: Sequence[Self], moments: PairedMoments
     ) -> Iterator[tuple[RidgePath | None, list[Self]]]:
@@ -164,10 +191,8 @@ class AffineTranslator(Translator, translator_type="affine"):
             return solve_by_gradient(
                 moments, self.scaling, steps=self.steps, lr=self.lr, seed=self.random_state
             )
-        scaling: Scaling = "center" if self.scaling == "none" else self.scaling
-        return solve_least_squares(
-            Problem.from_moments(moments, scaling), alpha=float(self.alpha), rank=self.rank
-        )
+        problem = Problem.from_moments(moments, self._closed_scaling)
+        return solve_least_squares(problem, alpha=float(self.alpha), rank=self.rank)
 
     def _learn_map(self, moments: PairedMoments) -> Map:
         whole = super()._learn_map(moments)

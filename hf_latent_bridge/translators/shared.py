@@ -1,17 +1,17 @@
 """A translator whose two sides both move: queries and items meet in a space that they share."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from numbers import Integral, Real
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hf_latent_bridge.canonical import ALPHAS, CanonicalProblem
+from hf_latent_bridge.canonical import ALPHAS, CanonicalProblem, held_out_information
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.selection import N_FOLDS, Selection
 from hf_latent_bridge.solvers import Solution
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Grid, Translator, TranslatorConfig
@@ -64,24 +64,29 @@ class SharedTranslator(Translator, translator_type="shared"):
     sides move, so it is for search alone. It finds more counterparts than any map into the target
     can, above all with few pairs or unlike encoders. A head, a decoder or an index of the target's
     own vectors cannot read its results. The method is that of `SharedSpace`, which joins more than
-    two encoders and chooses its penalty from the moments; here one repo holds both sides, and
-    `select_translator(..., objective="counterpart")` chooses among penalties and widths.
+    two encoders; here one repo holds both sides, and `select_translator(...,
+    objective="counterpart")` compares it with the other types.
 
     Args:
-        dim: Number of axes; fewer where a side varies in fewer directions.
+        dim: Number of axes; fewer where a side varies in fewer directions. "auto" for the first
+            that hold 99 % of the held-out mutual information.
         alpha: Penalty relative to a mean variance of 1: about 1, or 3 and more with few pairs.
+            "auto" for the one with the most held-out mutual information.
         shrink: By which correlations of the sample are taken down.
     """
 
     moves_target: ClassVar[bool] = True
     full_syy: ClassVar[bool] = True
-    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {
-        "alpha": ALPHAS[::-1],
-        "dim": (64, 128, 256, 512),
-    }
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {}
     complexity: ClassVar[int] = 5
 
-    def __init__(self, *, dim: int = 64, alpha: float = 1.0, shrink: float = 0.9) -> None:
+    def __init__(
+        self,
+        *,
+        dim: int | Literal["auto"] = "auto",
+        alpha: float | Literal["auto"] = "auto",
+        shrink: float = 0.9,
+    ) -> None:
         super().__init__()
         self.dim = dim
         self.alpha = alpha
@@ -118,12 +123,30 @@ class SharedTranslator(Translator, translator_type="shared"):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not isinstance(self.dim, Integral) or self.dim < 1:
-            raise ValueError(f"dim must be an integer of at least 1, got {self.dim!r}")
-        if not isinstance(self.alpha, Real) or not 0 < float(self.alpha) < float("inf"):
-            raise ValueError(f"alpha must be a finite number > 0, got {self.alpha!r}")
+        if self.dim != "auto" and not (isinstance(self.dim, Integral) and int(self.dim) >= 1):
+            raise ValueError(f"dim must be 'auto' or an integer of at least 1, got {self.dim!r}")
+        if self.alpha != "auto" and not (
+            isinstance(self.alpha, Real) and 0 < float(self.alpha) < float("inf")
+        ):
+            raise ValueError(f"alpha must be 'auto' or a finite number > 0, got {self.alpha!r}")
         if not isinstance(self.shrink, Real) or not 0 < float(self.shrink) <= 1:
             raise ValueError(f"shrink must be above 0 and at most 1, got {self.shrink!r}")
+
+    @property
+    def n_folds(self) -> int:
+        """Into how many folds the pairs are dealt; 1 unless a parameter is "auto"."""
+        return N_FOLDS if "auto" in (self.dim, self.alpha) else 1
+
+    def settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection | None]:
+        """With the penalty and the width by held-out mutual information.
+
+        Args:
+            folds: Moments of `n_folds` disjoint sets of pairs.
+        """
+        tried = ALPHAS if self.alpha == "auto" else (float(self.alpha),)
+        found = held_out_information([{(SOURCE, TARGET): fold} for fold in folds], tried)
+        dim = found.n_axes if self.dim == "auto" else self.dim
+        return type(self)(dim=dim, alpha=found.best, shrink=self.shrink), None
 
     @property
     def pair_spaces_(self) -> tuple[SpaceSpec, SpaceSpec]:
@@ -186,14 +209,9 @@ class SharedTranslator(Translator, translator_type="shared"):
     def _all_maps(
         cls, candidates: Sequence[Self], moments: PairedMoments
     ) -> Iterator[Mapping[str, tuple[Tensor, Tensor]]]:
-        """The affine maps of each candidate; widths of one penalty share a decomposition."""
         problem = cls._problem(moments)
-        for (alpha, shrink), same in groupby(candidates, lambda one: (one.alpha, one.shrink)):
-            group = list(same)
-            widest = max(int(one.dim) for one in group)
-            whole = problem.maps(alpha=float(alpha), dim=widest, shrink=float(shrink))
-            for one in group:
-                yield {side: (w[:, : one.dim], b[: one.dim]) for side, (w, b) in whole.items()}
+        for one in candidates:
+            yield problem.maps(alpha=float(one.alpha), dim=int(one.dim), shrink=float(one.shrink))
 
     def _shapes(self, config: TranslatorConfig) -> dict[str, tuple[int, ...]]:
         self._items = config.items

@@ -8,12 +8,14 @@ import tempfile
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.data.items import Array, Items
@@ -38,6 +40,8 @@ _BINS = {
     ".ibin": "<i4",
 }
 _SKIP = 2**22
+_READERS = min(8, os.cpu_count() or 1)
+_READ_AT_LEAST = 2**22  # bytes by one thread
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Layout:
         """Where the last number ends."""
         return self.offset + self.shape[0] * self.row_bytes
 
-    def rows(self, content: bytearray, n: int) -> Array:
+    def rows(self, content: bytearray | memoryview, n: int) -> Array:
         """The stored numbers of `n` rows that are stored row by row."""
         lines = np.frombuffer(content, np.uint8).reshape(n, self.row_bytes)
         if self.row_header:
@@ -173,12 +177,12 @@ class MatrixReader(VectorReader):
     def _at(self, file: int, start: int, stop: int) -> Array:
         layout = self.layout
         if not layout.column_major:
-            content = bytearray((stop - start) * layout.row_bytes)
+            content = _room((stop - start) * layout.row_bytes)
             _pread(file, content, layout.offset + start * layout.row_bytes)
             return layout.rows(content, stop - start)
         block, item = np.empty((stop - start, layout.shape[1]), layout.dtype), layout.dtype.itemsize
         for column in range(layout.shape[1]):
-            content = bytearray((stop - start) * item)
+            content = _room((stop - start) * item)
             _pread(file, content, layout.offset + (column * layout.shape[0] + start) * item)
             block[:, column] = np.frombuffer(content, layout.dtype)
         return block
@@ -440,8 +444,25 @@ def _values(stream: BinaryIO, dtype: "np.dtype[Any]", n: int) -> list[Any]:
     return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values]
 
 
-def _pread(file: int, content: bytearray, offset: int) -> None:
-    view = memoryview(content)
+def _room(size: int) -> memoryview:
+    """Bytes to read into, which a GPU can fetch by itself where there is one."""
+    pinned = torch.cuda.is_available()
+    return torch.empty(size, dtype=torch.uint8, pin_memory=pinned).numpy().data
+
+
+def _pread(file: int, content: memoryview, offset: int) -> None:
+    """Reads bytes; many of them by several threads at once, which one alone would not keep up."""
+    size = -(-len(content) // max(1, min(_READERS, len(content) // _READ_AT_LEAST)))
+    starts = range(0, len(content), max(size, 1))
+    parts = [(content[start : start + size], offset + start) for start in starts]
+    if len(parts) == 1:
+        _pread_all(file, *parts[0])
+    elif parts:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(lambda part: _pread_all(file, *part), parts))
+
+
+def _pread_all(file: int, view: memoryview, offset: int) -> None:
     while view:
         count = os.preadv(file, [view], offset)
         if count == 0:

@@ -1,127 +1,198 @@
 """Compares the choice by cross-validation with fixed methods, for each objective.
 
-Behind decision 17. Prints one table per dataset: for each objective, number of anchors and draw the
-score of the chosen map and of each fixed method on held-out pairs, the difference to the best of
-these with its standard error over the pairs, and the choice. Then the CPU time of choosing ridge's
-penalty from fold moments, and of scikit-learn's RidgeCV on the same folds.
+Behind decision 17. In a cell, anchors of one number are drawn several times for one encoder as the
+source and another as the target; each encoder of a data set is the source once. The chosen map and
+the fixed methods are scored on the same test items, which no fit has seen. A cell is lost if the
+choice is behind the best fixed method by more than one standard error of the paired difference,
+over the test items. Each draw is kept in the cache folder, so that a run that was interrupted goes
+on. In the end the CPU time of choosing ridge's penalty from fold moments, and of scikit-learn's
+RidgeCV on the same folds.
 """
 
 import argparse
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from assets.cache import cache_root
 from common import Table, embedded_hub, positive, show
-from experiments.crossing import Crossing
-from experiments.views import TASKS
+from experiments.methods import draw_anchors
+from numpy.typing import NDArray
+from quality.data import SOURCES, Data, load
+from quality.methods import ridge_gcv
+from quality.rivals import drift_rotation
 from torch import Tensor
 
 if TYPE_CHECKING:
     from hf_latent_bridge import Translator
     from hf_latent_bridge.selection import Objective
 
-Method = Callable[[Tensor, Tensor], Callable[[Tensor], Tensor]]
+Fit = Callable[[Tensor, Tensor], Callable[[Tensor], Tensor]]
+Values = NDArray[np.float64]
 OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart", "ranking", "classification")
+AUTO = "auto"
+ENCODERS = {
+    "bbc": ("MiniLM", "MPNet", "WordLlama", "Tokenlearn"),
+    "20newsgroups": ("MiniLM", "WordLlama", "Tokenlearn"),
+    "rotten-tomatoes": ("MiniLM", "MPNet", "WordLlama", "Tokenlearn"),
+    "fashion-mnist": ("MobileNetV2", "Lite0"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of anchors between two encoders, over all draws.
+
+    Attributes:
+        data: Data set.
+        pair: Source and target.
+        anchors: How many.
+        values: By objective and method the score of each test item, mean over the draws.
+        chosen: By objective what was chosen in each draw.
+    """
+
+    data: str
+    pair: str
+    anchors: int
+    values: Mapping[str, Mapping[str, Values]]
+    chosen: Mapping[str, Sequence[str]]
+
+    def best_fixed(self, objective: str) -> str:
+        """The fixed method with the best mean."""
+        fixed = {k: v for k, v in self.values[objective].items() if k != AUTO}
+        return max(fixed, key=lambda name: fixed[name].mean())
+
+    def ahead(self, objective: str) -> tuple[float, float]:
+        """How far the choice is ahead of it, and the standard error of that."""
+        values = self.values[objective]
+        difference = values[AUTO] - values[self.best_fixed(objective)]
+        return float(difference.mean()), float(difference.std(ddof=1) / len(difference) ** 0.5)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["bbc-news"], help="datasets")
+    parser.add_argument(
+        "--data", nargs="+", choices=ENCODERS, default=list(ENCODERS), help="which data sets"
+    )
     parser.add_argument("--anchors", nargs="+", type=positive, default=[100, 300, 1000])
-    parser.add_argument("--draws", type=positive, default=2, help="draws of anchors (default 2)")
+    parser.add_argument("--draws", type=positive, default=3, help="draws of anchors (default 3)")
+    parser.add_argument("--report", action="store_true", help="compute nothing, show what is kept")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the tables; returns the exit code."""
     warnings.simplefilter("ignore")
-    tasks = {key: TASKS[key] for key in options.tasks}
-    with embedded_hub(list(dict.fromkeys(a for task in tasks.values() for a in task.assets))):
-        for task in tasks.values():
-            train, test = task.load(train=1500, test=750)
-            source, target = train.latents
-            crossing = Crossing.of(train, test, source, target)
-            print(f"\n{task.title}, {source} to {target}\n")
-            print(table(crossing, options.anchors, options.draws), flush=True)
-            print(f"\n{cpu_seconds(crossing)}", flush=True)
+    if not options.report:
+        for name in options.data:
+            with embedded_hub(SOURCES[name].assets):
+                data = load(name, ENCODERS[name])
+            for size in options.anchors:
+                fill(data, size, options.draws)
+        print(f"\n{cpu_seconds(data)}", flush=True)
+    kept = [cell for name in options.data for cell in read(name, options.anchors)]
+    for objective in OBJECTIVES:
+        print(f"\nBy {objective}\n\n{table(kept, objective).to_markdown()}\n")
+        print("\n".join(summary(kept, objective)), flush=True)
     return 0
 
 
-def table(crossing: Crossing, anchors: list[int], draws: int) -> Table:
-    """One row per objective, number of anchors and draw."""
-    result = Table(
-        ["objective, anchors, draw", "chosen", *_fixed(), "difference", "its error", "choice"]
-    )
-    for n in anchors:
-        for draw in range(draws):
-            for objective, cells in rows(crossing, n, draw):
-                result.add(f"{objective}, {n:,}, {draw}", cells)
-    return result
+def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Each encoder as the source once, and as the target once."""
+    return list(zip(names, [*names[1:], names[0]], strict=True))
 
 
-def rows(crossing: Crossing, n: int, draw: int) -> Iterator[tuple[str, list[float | str]]]:
-    """The cells of each objective for one draw of anchors."""
+def folder(name: str) -> Path:
+    """Where the draws of a data set are kept."""
+    path = cache_root() / "selection" / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def fill(data: Data, size: int, draws: int) -> None:
+    """Computes the draws that are not kept yet."""
+    for draw in range(draws):
+        for source, target in pairs(list(data.sides)):
+            path = folder(data.name) / f"{source}-{target}-{size}-{draw}.npz"
+            if path.exists() or size > len(data.pool_labels):
+                continue
+            start = time.process_time()
+            np.savez_compressed(path, **one_draw(data, source, target, size, draw))
+            print(f"{time.process_time() - start:5.0f} s  {data.name} {path.stem}", flush=True)
+
+
+def one_draw(data: Data, source: str, target: str, size: int, draw: int) -> dict[str, Any]:
+    """The score of each test item by objective and method, and what was chosen."""
     from hf_latent_bridge import select_translator
 
-    picked = np.random.default_rng(draw).choice(len(crossing.x), n, replace=False)
-    x, y = crossing.x[picked], crossing.y[picked]
-    labels = [crossing.labels[row] for row in picked.tolist()]
-    predicted = {name: fit(x, y) for name, fit in _fixed().items()}
+    picked = draw_anchors(len(data.pool_labels), size, seed=draw)
+    x, y = (data.sides[name].pool[picked] for name in (source, target))
+    labels = [data.pool_labels[row] for row in picked.tolist()]
+    test_x, test_y = data.sides[source].test, data.sides[target].test
+    predicted = {name: fit(x, y)(test_x) for name, fit in fixed().items()}
+    found: dict[str, Any] = {}
     for objective in OBJECTIVES:
+        score = scorer(data, target, objective)
+        for name, queries in predicted.items():
+            found[f"{objective}|{name}"] = score(queries, test_y)
         given = labels if objective == "classification" else None
-        chosen = select_translator(x, y, objective=objective, labels=given)
-        score = scorer(crossing, objective)
-        fixed = {name: score(translate(crossing.test_x)) for name, translate in predicted.items()}
-        best = max(fixed.values(), key=np.mean)
-        own = score(chosen.transform(crossing.test_x))
-        difference = own - best
-        error = float(difference.std() / len(difference) ** 0.5)
-        scores = [float(values.mean()) for values in (own, *fixed.values())]
-        choice = f"{chosen.translator_type} {_changed(chosen)}"
-        yield objective, [*scores, float(difference.mean()), error, choice]
+        one = select_translator(x, y, objective=objective, labels=given)
+        found[f"{objective}|{AUTO}"] = score(one.transform(test_x), one.transform_target(test_y))
+        found[f"{objective}|{AUTO}|choice"] = f"{one.translator_type} {_changed(one)}"
+    return found
 
 
-def scorer(crossing: Crossing, objective: str) -> Callable[[Tensor], np.ndarray]:
-    """What gives each test row its value, whose mean is the score."""
+def scorer(
+    data: Data, target: str, objective: str
+) -> Callable[[Tensor, Tensor], NDArray[np.floating[Any]]]:
+    """What gives each test item its value, from queries and items."""
     from hf_latent_bridge.selection import neighbors, overlaps, reciprocal_ranks
 
-    y = crossing.test_y
+    y = data.sides[target].test
     spread = (y - y.mean(0)).square().sum(1).mean()
-    native = neighbors(y, y, 10)
+
+    def right(queries: Tensor, _: Tensor) -> NDArray[np.floating[Any]]:
+        answers = data.head(target)(queries)
+        labels = zip(answers, data.test_labels, strict=True)
+        return np.array([float(answer["label"] == label) for answer, label in labels])
+
+    def alike(queries: Tensor, items: Tensor) -> NDArray[np.floating[Any]]:
+        return overlaps(neighbors(queries, items, 10), neighbors(y, y, 10)).numpy()
+
     return {
-        "reconstruction": lambda p: (1 - (y - p).square().sum(1) / spread).numpy(),
-        "counterpart": lambda p: reciprocal_ranks(p, y).numpy(),
-        "ranking": lambda p: overlaps(neighbors(p, y, 10), native).numpy(),
-        "classification": lambda p: np.array(
-            [
-                float(answer["label"] == label)
-                for answer, label in zip(crossing.head(p), crossing.test_labels, strict=True)
-            ]
-        ),
+        "reconstruction": lambda q, t: (1 - (t - q).square().sum(1) / spread).numpy(),
+        "counterpart": lambda q, t: reciprocal_ranks(q, t).numpy(),
+        "ranking": alike,
+        "classification": right,
     }[objective]
 
 
-def _fixed() -> dict[str, Method]:
-    """The fixed methods; ridge takes the penalty of the best held-out R²."""
+def fixed() -> dict[str, Fit]:
+    """The paper's methods in closed form, two kinds of ridge, the spectral map, and a rival."""
     from hf_latent_bridge import (
         AffineTranslator,
         LinearTranslator,
         LOrthoTranslator,
         OrthoTranslator,
+        SpectralTranslator,
     )
 
     made: dict[str, Translator] = {
         "ortho": OrthoTranslator(),
         "linear": LinearTranslator(),
         "l_ortho": LOrthoTranslator(),
-        "ridge by R²": AffineTranslator(alpha="auto"),
         "ridge .1": AffineTranslator(alpha=0.1),
+        "spectral": SpectralTranslator(),
     }
-    return {name: _fitting(translator) for name, translator in made.items()}
+    fits = {name: _fitting(translator) for name, translator in made.items()}
+    return {**fits, "ridge, GCV": ridge_gcv, "Drift-Adapter, OP": drift_rotation}
 
 
-def _fitting(translator: "Translator") -> Method:
+def _fitting(translator: "Translator") -> Fit:
     def fit(x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
         return translator.fit(x, y).transform
 
@@ -132,10 +203,60 @@ def _changed(chosen: "Translator") -> str:
     """The parameters that differ from the defaults."""
     defaults = type(chosen)().get_params()
     params = {k: v for k, v in chosen.params_.items() if v != defaults[k]}
-    return ", ".join(f"{k}={show(v)}" for k, v in params.items())
+    return ", ".join(f"{k}={show(v) if isinstance(v, float) else v}" for k, v in params.items())
 
 
-def cpu_seconds(crossing: Crossing) -> str:
+def read(name: str, sizes: Sequence[int]) -> Iterator[Cell]:
+    """The cells of a data set that are kept."""
+    for source, target in pairs(ENCODERS[name]):
+        for size in sizes:
+            paths = sorted(folder(name).glob(f"{source}-{target}-{size}-*.npz"))
+            if not paths:
+                continue
+            draws = [dict(np.load(path)) for path in paths]
+            values: dict[str, dict[str, Values]] = {objective: {} for objective in OBJECTIVES}
+            chosen: dict[str, list[str]] = {objective: [] for objective in OBJECTIVES}
+            for key in draws[0]:
+                objective, method, *choice = key.split("|")
+                if choice:
+                    chosen[objective] = [str(draw[key]) for draw in draws]
+                else:
+                    values[objective][method] = np.mean([draw[key] for draw in draws], axis=0)
+            yield Cell(name, f"{source} > {target}", size, values, chosen)
+
+
+def table(cells: Sequence[Cell], objective: str) -> Table:
+    """A row for each data set and number of anchors: means over the cells, the best in bold."""
+    names = list(cells[0].values[objective]) if cells else []
+    result = Table(["data, anchors", *names])
+    for data, size in dict.fromkeys((cell.data, cell.anchors) for cell in cells):
+        same = [cell for cell in cells if (cell.data, cell.anchors) == (data, size)]
+        means = [float(np.mean([cell.values[objective][n].mean() for cell in same])) for n in names]
+        shown = [f"**{m:.3f}**" if m == max(means) else f"{m:.3f}" for m in means]
+        result.add(f"{SOURCES[data].title}, {size:,}", shown)
+    return result
+
+
+def summary(cells: Sequence[Cell], objective: str) -> Iterator[str]:
+    """How many cells are lost, which, and what was chosen how often."""
+    ahead = [(cell, *cell.ahead(objective)) for cell in cells]
+    lost = [one for one in ahead if one[1] < -one[2]]
+    won = sum(mean > error for _, mean, error in ahead)
+    yield (
+        f"Of {len(cells)} cells ahead of the best fixed method by more than one standard error in "
+        f"{won}, behind in {len(lost)}; in the mean by "
+        f"{np.mean([mean for _, mean, _ in ahead]):+.3f}"
+    )
+    for cell, mean, error in lost:
+        yield (
+            f"  behind: {cell.data}, {cell.pair}, {cell.anchors:,}: {mean:+.4f} ± {error:.4f} "
+            f"({cell.best_fixed(objective)}; chosen: {'; '.join(cell.chosen[objective])})"
+        )
+    kinds = Counter(c.split(" ")[0] for cell in cells for c in cell.chosen[objective])
+    yield "chosen: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+
+
+def cpu_seconds(data: Data) -> str:
     """CPU time of 60 penalties on 5 folds of 1,000 pairs, here and in scikit-learn."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import PredefinedSplit
@@ -143,7 +264,7 @@ def cpu_seconds(crossing: Crossing) -> str:
     from hf_latent_bridge import PairedMoments
     from hf_latent_bridge.selection import select_ridge
 
-    x, y = crossing.x[:1000].double(), crossing.y[:1000].double()
+    x, y = (side.pool[:1000].double() for side in list(data.sides.values())[:2])
     start = time.process_time()
     folds = [PairedMoments.from_batch(x[fold::5], y[fold::5]) for fold in range(5)]
     selection = select_ridge(folds, "center")
