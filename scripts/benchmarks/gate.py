@@ -140,7 +140,7 @@ def judge(translator: "Translator", search: Search) -> Verdicts:
         judged.verdict,
         alone.verdict,
         of_isotrieve(translator, search.corpus),
-        alone.retention["first@10"].mean,
+        alone.retention[alone.decides].mean,
         kept,
         alone.reasons[0][1],
     )
@@ -155,7 +155,8 @@ def of_isotrieve(translator: "Translator", corpus: Both) -> str:
             return translator.transform(rows)
 
     x, y = (side.numpy() for side in corpus)
-    return str(QualityGate().evaluate(Mapping(), x, y).verdict.value).lower()
+    mapping: Any = Mapping()
+    return str(QualityGate().evaluate(mapping, x, y).verdict.value).lower()
 
 
 def agreement(found: dict[str, list[tuple[str, Verdicts]]]) -> Table:
@@ -176,7 +177,9 @@ def agreement(found: dict[str, list[tuple[str, Verdicts]]]) -> Table:
 
 def refusals(data: "dict[str, Data]") -> Table:
     """Fits that are wrong, each with the verdicts and our reason."""
-    table = Table(["case", "first@10", "with judgements", "ours alone", "isotrieve", "our reason"])
+    table = Table(
+        ["case", "first_mrr@10", "with judgements", "ours alone", "isotrieve", "our reason"]
+    )
     for name, translator, search in wrong(data):
         found = judge(translator, search)
         table.add(name, [found.first, found.judged, found.alone, found.isotrieve, found.why])

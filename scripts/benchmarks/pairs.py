@@ -110,7 +110,8 @@ def curves(
     gains = {i: {i: 1.0} for i in range(items.n_test)}
     yield "Headlines ask, no judgements", curve(stored, **given)
     yield "Headlines ask, judgements", curve(stored, **given, relevance=gains)
-    log = Pairs(news.headlines[0].numpy(), list(items.queries[:cut]))
+    latents: Any = news.headlines[0].numpy()
+    log = Pairs(latents, list(items.queries[:cut]))
     both = curve(stored + log, **given, relevance=gains)
     yield "The same with headlines of other articles among the anchors", both
 
@@ -123,7 +124,7 @@ def fill(folder: Path, vectors: Tensor, texts: Sequence[str]) -> str:
     params = models.VectorParams(size=vectors.shape[1], distance=models.Distance.COSINE)
     client.create_collection("docs", vectors_config=params)
     payloads = [{"text": text} for text in texts]
-    ids = list(range(len(texts)))
+    ids: list[Any] = list(range(len(texts)))
     client.upsert("docs", models.Batch(ids=ids, vectors=vectors.tolist(), payloads=payloads))
     client.close()
     return f"qdrant:{folder}/docs"
