@@ -1,8 +1,8 @@
 """Times the examples of docs/scale.md: datasets, Ray Data and Spark, beside the command line.
 
-Each runs in a process of its own on the same Parquet files. Seconds are wall time from start to
-end, which for Ray and Spark begins with some seconds for the engine itself, and CPU time of all
-processes, which depends less on what else the machine does.
+Each runs in a process of its own on the same Parquet files. Seconds are CPU time of all its
+processes, which does not depend on what else the machine does. What a run on a thousand rows takes
+is the engine's start, and is taken off before rows are divided by seconds.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from experiments.killed_migration import cpu_seconds
 
 PAGE = ROOT / "docs" / "scale.md"
 NEEDS = {"datasets": "datasets", "Ray Data": "ray", "Spark": "pyspark"}
-WIDTHS = 384, 768
-ROWS = 100_000
+WIDTHS = 768, 768
+ROWS, FEW = 100_000, 1000
 FILES = 4
 PATIENCE = 550  # seconds for one engine
 TRANSLATE = ("-m", "hf_latent_bridge", "translate", "old-to-new")
@@ -38,16 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints rows per second of each; returns the exit code."""
-    table = Table(["engine", "rows", "wall s", "CPU s", "rows per CPU second"])
+    table = Table(["engine", "rows", "start, s", "all, s", "rows/s"])
     for engine in options.engines or ["command line", *installed()]:
-        with tempfile.TemporaryDirectory() as folder:
-            prepare(Path(folder), options.rows)
-            wall, cpu = translated_by(engine, Path(folder))
-        cells = f"{options.rows:,}", f"{wall:.1f}", f"{cpu:.1f}", f"{options.rows / cpu:,.0f}"
-        table.add(engine, cells)
+        start, whole = (measured(engine, rows) for rows in (FEW, options.rows))
+        rate = (options.rows - FEW) / (whole - start)
+        table.add(engine, [f"{options.rows:,}", f"{start:.1f}", f"{whole:.1f}", f"{rate:,.0f}"])
         print(table.rows[-1], flush=True)
     print(f"\n{WIDTHS[0]} to {WIDTHS[1]} wide\n\n{table}")
     return 0
+
+
+def measured(engine: str, rows: int) -> float:
+    """CPU seconds of one engine for some rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder), rows)
+        return translated_by(engine, Path(folder))
 
 
 def installed() -> list[str]:
@@ -86,8 +91,8 @@ def prepare(folder: Path, rows: int) -> None:
         pq.write_table(table, folder / "old" / f"part-{number:05}.parquet")
 
 
-def translated_by(engine: str, folder: Path) -> tuple[float, float]:
-    """Seconds of wall and CPU time of one engine, which writes to `new` in the folder.
+def translated_by(engine: str, folder: Path) -> float:
+    """CPU seconds of one engine, which writes to `new` in the folder.
 
     Raises:
         RuntimeError: It failed, or took too long.
@@ -116,4 +121,4 @@ def translated_by(engine: str, folder: Path) -> tuple[float, float]:
     if process.returncode:
         text = (folder / "said").read_text("utf-8", "replace")[-2000:]
         raise RuntimeError(f"{engine} ended with {process.returncode}: {text}")
-    return time.perf_counter() - begun, cpu
+    return cpu

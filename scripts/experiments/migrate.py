@@ -14,6 +14,7 @@ is measured on a sample, and extrapolated.
 """
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
@@ -49,7 +50,7 @@ class Material:
     Attributes:
         texts: Of the rows, (n,).
         old: Their vectors by the old encoder, (n, d_old).
-        new: The same by the new one, (n, d_new).
+        new: The first ones by the new one, (m, d_new), m <= n.
         queries: By both; query i looks for row i.
         translator: Fitted on other rows and queries.
         encode: The new encoder.
@@ -113,21 +114,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints a row for each store; returns the exit code."""
-    schemes = options.stores or installed()
-    missing = sorted(set(schemes) - set(installed()))
-    if missing:
-        print(
-            f"error: needed stores out of {', '.join(installed())}, which are installed; "
-            f"got {', '.join(missing)}"
-        )
-        return 1
     rows = options.rows or (QUICK_ROWS if options.quick else ROWS)
     size = QUICK_BATCH if options.quick else BATCH
-    if options.quick:
-        material = digits()
-    else:
-        with embedded_hub(ASSETS):
-            material = articles()
+    with contextlib.nullcontext() if options.quick else embedded_hub(ASSETS):
+        schemes = options.stores or installed()
+        if missing := sorted(set(schemes) - set(installed())):
+            print(
+                f"error: needed stores out of {', '.join(installed())}, which are installed; "
+                f"got {', '.join(missing)}"
+            )
+            return 1
+        material = digits() if options.quick else articles()
     section = compare(material, schemes, rows, size, options.folder)
     if options.write:
         section.write(options.command_line, page=PAGE)
@@ -207,7 +204,7 @@ class Migrated:
         if (result.get("rows"), result.get("checked")) != (rows, rows):
             raise RuntimeError(f"{scheme}: needed {rows:,} rows, the migration says {result}")
         copying = (before + after) * rows / (rows // 2 * 2)
-        real = min(rows, len(material.texts))
+        real = min(rows, len(material.new))
         return cls(rows, runs, copying, material.gate(read_back(url, scheme, real, size)))
 
     def cells(self, encoding_rate: float) -> list[str]:
@@ -287,16 +284,16 @@ def articles() -> Material:
 
     from hf_latent_bridge import AffineTranslator, load_encoder
 
-    names = ["MiniLM", "MPNet"]
-    bbc, news = load("bbc", names), load("20newsgroups", names)
+    bbc, news = load("bbc", ["MiniLM", "MPNet"]), load("20newsgroups", ["MiniLM"])
     fitted, rows, asked = [], [], []
-    for name in names:
-        articles, posts = bbc.sides[name], news.sides[name]
+    for articles in bbc.sides.values():
         if articles.asking is None:
             raise RuntimeError("BBC News has headlines")
-        fitted.append(torch.cat([articles.pool, articles.asking.pool, posts.pool]))
-        rows.append(torch.cat([articles.test, articles.pool, posts.test, posts.pool]))
+        fitted.append(torch.cat([articles.pool, articles.asking.pool]))
+        rows.append(torch.cat([articles.test, articles.pool]))
         asked.append(articles.asking.test)
+    posts = news.sides["MiniLM"]
+    old = torch.cat([rows[0], posts.test, posts.pool])
     texts = [
         t
         for source, data in ((read_bbc(), bbc), (read_newsgroups(), news))
@@ -306,7 +303,7 @@ def articles() -> Material:
     encoder = load_encoder(MPNET, max_length=MAX_LENGTH)
     return Material(
         [" ".join(t.split())[:300] for t in texts],
-        rows[0],
+        old,
         rows[1],
         (asked[0], asked[1]),
         translator,
