@@ -186,8 +186,9 @@ class KernelTranslator(Translator, translator_type="kernel"):
     nothing, and loses counterparts: measure it on held-out pairs. It has no inverse.
 
     The landmarks must be known before pairs are summed. `fit` draws them from all source latents,
-    `partial_fit` from its first batch, `fit_translator` from the first 4 `n_landmarks` pairs (so
-    shuffle data that are sorted); `choose_landmarks` takes latents of your own. They are
+    `partial_fit` from its first batch, `fit_translator` from a random sample of 4 `n_landmarks`
+    pairs, or the first of a stream, which is read once (shuffle what is sorted);
+    `choose_landmarks` takes latents of your own. They are
     published with the map: each reveals what one source latent reveals.
 
     Args:
