@@ -9,7 +9,7 @@ depend on what else the machine does; a store that waits for its disk takes long
 
 Real rows are articles of BBC News and posts of 20 newsgroups; where more are asked for, they come
 again with a little noise, so that no two rows are equal. The gate judges headlines that look for
-their articles among the real rows; those articles and headlines were not fitted on. Encoding again
+their articles among all articles; those articles and headlines were not fitted on. Encoding again
 is measured on a sample, and extrapolated.
 """
 
@@ -279,7 +279,7 @@ def read_back(url: str, scheme: str, rows: int, size: int) -> Tensor:
 
 
 def articles() -> Material:
-    """Articles and posts as MiniLM and MPNet see them; headlines look for the articles."""
+    """Articles as MiniLM and MPNet see them, and posts; headlines look for the articles."""
     from quality.data import load, read_bbc, read_newsgroups
 
     from hf_latent_bridge import AffineTranslator, load_encoder
@@ -296,7 +296,7 @@ def articles() -> Material:
     old = torch.cat([rows[0], posts.test, posts.pool])
     texts = [
         t
-        for source, data in ((read_bbc(), bbc), (read_newsgroups(), news))
+        for source in (read_bbc(), read_newsgroups())
         for t in [*source.items[-source.n_test :], *source.items[: -source.n_test]]
     ]
     translator = AffineTranslator(alpha=0.03).fit(*fitted)
