@@ -715,7 +715,8 @@ def _judge_retention(
     if worst.lower >= limits.passing:
         yield "pass", f"{told}, at least {limits.passing:g}"
     elif worst.mean < limits.warning:
-        yield "fail", f"{told}, below {limits.warning:g}"
+        but = "" if judged else "; where many items answer a query, judgements may say otherwise"
+        yield "fail", f"{told}, below {limits.warning:g}{but}"
     elif judged:
         yield (
             "warn",

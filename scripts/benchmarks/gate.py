@@ -161,17 +161,19 @@ def of_isotrieve(translator: "Translator", corpus: Both) -> str:
 
 def agreement(found: dict[str, list[tuple[str, Verdicts]]]) -> Table:
     """How often each verdict goes with each: a row for what judgements say."""
-    gates = ("alone", "isotrieve")
-    names = [f"{gate} {verdict}" for gate in ("ours", "isotrieve") for verdict in ORDER]
-    table = Table(["data", "search", "with judgements", "fits", *names])
+    header = ["data", "search", "judgements say", "fits"]
+    table = Table([*header, "without: pass / warn / fail", "isotrieve: pass / warn / fail"])
     for name, rows in found.items():
         for kind in dict.fromkeys(kind for kind, _ in rows):
             own = [verdicts for other, verdicts in rows if other == kind]
             for judged in ORDER:
                 some = [verdicts for verdicts in own if verdicts.judged == judged]
-                counts = [Counter(getattr(v, gate) for v in some) for gate in gates]
-                cells = [str(count[verdict]) for count in counts for verdict in ORDER]
-                table.add(name, [kind, judged, str(len(some)), *cells])
+                counts = [
+                    Counter(getattr(v, gate) for v in some) for gate in ("alone", "isotrieve")
+                ]
+                cells = [" / ".join(str(count[verdict]) for verdict in ORDER) for count in counts]
+                if some:
+                    table.add(name, [kind, judged, str(len(some)), *cells])
     return table
 
 

@@ -104,16 +104,18 @@ def curves(
         translator = AffineTranslator(alpha=0.1)
         return learning_curve(translator, None, encoders[1], pairs, until_retention=0.95, **how)
 
-    yield "Held-out articles ask, no judgements", curve(stored, held_out=360)
+    first, recall = {"score": "first@10"}, {"score": "recall@10"}
+    yield "Held-out articles ask, no judgements", curve(stored, held_out=360, **first)
     sought = news.sought[0].numpy(), list(items.sought)
     given: dict[str, Any] = {"queries": (None, list(items.queries[cut:])), "corpus": sought}
-    gains = {i: {i: 1.0} for i in range(items.n_test)}
-    yield "Headlines ask, no judgements", curve(stored, **given)
-    yield "Headlines ask, judgements", curve(stored, **given, relevance=gains)
+    yield "Headlines ask, no judgements", curve(stored, **given, **first)
+    given["relevance"] = {i: {i: 1.0} for i in range(items.n_test)}
+    yield "Headlines ask, judgements", curve(stored, **given, **recall)
+    yield "The same by the worst of three scores", curve(stored, **given)
     latents: Any = news.headlines[0].numpy()
-    log = Pairs(latents, list(items.queries[:cut]))
-    both = curve(stored + log, **given, relevance=gains)
-    yield "The same with headlines of other articles among the anchors", both
+    both = stored + Pairs(latents, list(items.queries[:cut]))
+    yield "Headlines of other articles are anchors too, recall", curve(both, **given, **recall)
+    yield "The same by the worst of three scores", curve(both, **given)
 
 
 def fill(folder: Path, vectors: Tensor, texts: Sequence[str]) -> str:
