@@ -15,6 +15,7 @@ from hf_latent_bridge.latents import Latents, as_tensor
 
 _SLICE_ROWS = 4096  # multiplied in the precision of the latents, before float64 takes over
 _BLOCK_BYTES = {"cpu": 2**24, "cuda": 2**27}
+_STRIP_BYTES = 2**21
 _PANEL = 256  # columns
 _SWAPPED = {"source": "target", "target": "source"}
 _SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
@@ -249,10 +250,13 @@ class _Sums:
         self.dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         self._d_x, d = x.shape[1], x.shape[1] + y.shape[1]
         self._full_sxx, self._full_syy = full_sxx, full_syy
-        self.rows = _block_rows(d * self.dtype.itemsize, x.device.type)
-        slices = 1 if len(x) < 2 * _SLICE_ROWS else self.rows // _SLICE_ROWS
-        shape = (slices, min(len(x), _SLICE_ROWS), d)
-        self._z = torch.empty(shape, dtype=self.dtype, device=x.device)
+        row_bytes = d * self.dtype.itemsize
+        self.rows = _block_rows(row_bytes, x.device.type)
+        self._strip = _STRIP_BYTES // row_bytes + 1 if x.device.type == "cpu" else self.rows
+        # columns whose squares no product holds
+        self._squared = slice(self._d_x if full_sxx else 0, self._d_x if full_syy else d)
+        size = (min(len(x), self.rows), d)
+        self._z = torch.empty(size, dtype=self.dtype, device=x.device)
         first = [t[:_SLICE_ROWS].to(self.dtype).mean(0) for t in (x, y)]
         self._shift_x, self._shift_y = first
         where: Any = {
@@ -264,24 +268,25 @@ class _Sums:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Adds a block of at most `rows` pairs."""
-        whole = len(x) // _SLICE_ROWS * _SLICE_ROWS
-        for part in (slice(0, whole), slice(whole, len(x))):
-            if len(x[part]):
-                self._add(x[part], y[part])
+        z = self._shifted(x, y)
+        whole = len(z) // _SLICE_ROWS * _SLICE_ROWS
+        for part in (z[:whole].view(-1, _SLICE_ROWS, z.shape[1]), z[None, whole:]):
+            for rows, columns in self._panels() if part.numel() else ():
+                product = _product(part[..., rows], part[..., columns])
+                self._products[rows, columns] += product.to(self._sum.device)
 
-    def _add(self, x: Tensor, y: Tensor) -> None:
-        z = self._z.flatten(0, 1)[: len(x)]
-        torch.sub(x, self._shift_x, out=z[:, : self._d_x])
-        torch.sub(y, self._shift_y, out=z[:, self._d_x :])
-        slices = z.view(-1, min(len(z), _SLICE_ROWS), z.shape[1])
-        self._sum += _total(slices.sum(1)).to(self._sum.device)
-        for rows, columns in self._panels():
-            product = _product(slices[..., rows], slices[..., columns])
-            self._products[rows, columns] += product.to(self._sum.device)
-        if not (self._full_sxx and self._full_syy):
-            lost = slices[..., self._d_x if self._full_sxx else 0 :]
-            part = _total(lost.mul_(lost).sum(1))
-            self._squares[-len(part) :] += part.to(self._sum.device)
+    def _shifted(self, x: Tensor, y: Tensor) -> Tensor:
+        """The rows less their shift, summed strip by strip while they are in the cache."""
+        z = self._z[: len(x)]
+        for start in range(0, len(x), self._strip):
+            rows = slice(start, start + self._strip)
+            strip = z[rows]
+            torch.sub(x[rows], self._shift_x, out=strip[:, : self._d_x])
+            torch.sub(y[rows], self._shift_y, out=strip[:, self._d_x :])
+            self._sum += strip.sum(0).to(self._sum.device)
+            squares = strip[:, self._squared].square().sum(0)
+            self._squares[self._squared] += squares.to(self._sum.device)
+        return z
 
     def _panels(self) -> Iterator[tuple[slice, slice]]:
         """The blocks of the products that are multiplied: their rows and columns."""
@@ -316,17 +321,11 @@ def _block_rows(row_bytes: int, device_type: str) -> int:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """The sum over slices of leftᵀ right."""
+    """The sum over slices of leftᵀ right, in float64 where the device has it."""
     if len(left) == 1:
         return left[0].mT @ right[0]
-    return _total(left.mT @ right)
-
-
-def _total(parts: Tensor) -> Tensor:
-    """The sum over slices, in float64 where the device has it."""
-    if len(parts) == 1:
-        return parts[0]
-    return parts.sum(0, dtype=parts.dtype if parts.device.type == "mps" else torch.float64)
+    dtype = left.dtype if left.device.type == "mps" else torch.float64
+    return (left.mT @ right).sum(0, dtype=dtype)
 
 
 def _mirrored(upper: Tensor) -> Tensor:
