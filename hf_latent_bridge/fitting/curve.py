@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ def learning_curve(
     held_out: int = 1000,
     seed: int = 0,
     batch_size: BatchSize = "auto",
-    chunk_size: int = CHUNK_SIZE,
+    chunk_size: int | Literal["auto"] = "auto",
     on_bad_row: OnBadRow = "stop",
     progress: bool = False,
     **settings: Any,
@@ -144,7 +144,7 @@ def learning_curve(
             there are fewer than three times as many.
         seed: Seeds the order and what is set apart.
         batch_size: Items per forward pass; "auto" for as many as suit the device.
-        chunk_size: Pairs that are read and encoded at a time.
+        chunk_size: Pairs that are read and encoded at a time; "auto" for 1,024.
         on_bad_row: "stop" at a bad row, or "skip" it.
         progress: Show a progress bar.
         settings: As `gate_latents` takes them, such as `k`, `translates`, `relevance` and `score`.
@@ -165,7 +165,11 @@ def learning_curve(
     grown = _Grown(
         translator,
         (Side("source", source), Side("target", target)),
-        {"batch_size": batch_size, "chunk_size": chunk_size, "on_bad_row": on_bad_row},
+        {
+            "batch_size": batch_size,
+            "chunk_size": CHUNK_SIZE if chunk_size == "auto" else chunk_size,
+            "on_bad_row": on_bad_row,
+        },
         progress=progress,
     )
     fitted_on, held = _set_apart(
