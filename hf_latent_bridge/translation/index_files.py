@@ -91,18 +91,13 @@ class IndexFile:
 
     def _empty(self, conversion: Conversion) -> Any:
         """An index like this one without rows; an inverted file is trained on translated ones."""
-        import faiss
-
-        old, dim = self._reader.index, conversion.dim
-        metric = old.metric_type
-        if isinstance(old, faiss.IndexHNSW):
-            new = faiss.IndexHNSWFlat(dim, old.hnsw.nb_neighbors(1), metric)
-            new.hnsw.efConstruction = old.hnsw.efConstruction
-            new.hnsw.efSearch = old.hnsw.efSearch
-            return new
-        if not isinstance(old, faiss.IndexIVF):
-            return faiss.IndexFlat(dim, metric)
-        new = faiss.index_factory(dim, f"IVF{old.nlist},Flat", metric)
+        old: Any = self._reader.index
+        kind = type(old).__name__
+        if "HNSW" in kind:
+            return _like_graph(old, conversion.dim)
+        if "IVF" not in kind:
+            return _made("Flat", conversion.dim, old)
+        new = _made(f"IVF{old.nlist},Flat", conversion.dim, old)
         rows = np.random.default_rng(0).permutation(self.n)[: _TRAINING * old.nlist]
         new.train(self._converted(conversion, np.asarray(self._reader.read(np.sort(rows)))))
         new.nprobe = old.nprobe
@@ -121,11 +116,25 @@ class IndexFile:
         return bool(self.n and (np.abs(lengths - 1) < _UNIT).all())
 
 
+def _made(factory: str, dim: int, like: Any) -> Any:
+    import faiss
+
+    return faiss.index_factory(dim, factory, like.metric_type)
+
+
+def _like_graph(old: Any, dim: int) -> Any:
+    new = _made(f"HNSW{old.hnsw.nb_neighbors(1)},Flat", dim, old)
+    new.hnsw.efConstruction = old.hnsw.efConstruction
+    new.hnsw.efSearch = old.hnsw.efSearch
+    return new
+
+
 def _save(index: Any, target: Path) -> None:
     import faiss
 
+    library: Any = faiss  # whose stubs lack the writer
     with open_atomic(target) as stream:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+        library.write_index(index, library.PyCallbackIOWriter(stream.write))
 
 
 def _check(index: Any, ids: Array | None, target: Path, size: int) -> None:

@@ -288,11 +288,7 @@ def plan_migration(
             raise ValueError("a FAISS file holds no texts: leave --text-field out")
         index = IndexFile(paths[0])
         conversion = Conversion.of(translator, index.metric, hubness, bank, n_neighbors)
-        begun, sample = time.perf_counter(), index.sample()
-        dim = len(conversion.vectors(sample).T)
-        seconds = (time.perf_counter() - begun) * index.n / max(len(sample), 1)
-        size = index.n * dim * 4
-        return MigrationPlan(source, target, index.n, index.dim, dim, size, seconds, None, None)
+        return _plan_index(index, target, conversion, source)
     with open_collection(source, timeout=timeout) as old:
         layout, rows = old.layout(), old.count()
         conversion = Conversion.of(translator, layout.metric, hubness, bank, n_neighbors)
@@ -391,6 +387,16 @@ def _served(conversion: Conversion, url: str, metric: Metric) -> Serving:
     routes = {"new": route_to(translator), "old": Route(translator.source_, translator)}
     folding = {} if conversion.folding is None else conversion.folding.to_dict()
     return Serving("items", url, metric, folding, routes)
+
+
+def _plan_index(
+    index: IndexFile, target: str, conversion: Conversion, source: str
+) -> MigrationPlan:
+    begun, sample = time.perf_counter(), index.sample()
+    dim = conversion.vectors(sample).shape[1]
+    seconds = (time.perf_counter() - begun) * index.n / max(len(sample), 1)
+    size = index.n * dim * 4
+    return MigrationPlan(source, target, index.n, index.dim, dim, size, seconds, None, None)
 
 
 def _write_index(
