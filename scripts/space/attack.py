@@ -44,7 +44,7 @@ TEXTS = {
     "blank": " \t\n",
     "a megabyte": "x" * 10**6,
     "script": "<script>alert(1)</script>",
-    "entities": '&lt;b&gt;&#39;"',
+    "markup": "<b>&'",
     "up and away": "../../../../etc/passwd",
     "a file": "file:///etc/passwd",
     "template": "{{7*7}} ${7*7} %s %n {0.__class__}",
