@@ -128,6 +128,14 @@ def add_fit_shared(command: Command) -> None:
         views.add_argument(
             f"--{flag}", action="append", default=[], metavar=f"NAME={value}", help=what
         )
+    views.add_argument(
+        "--grow",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a view's latents of further items, in any order: pairs among those of two views are "
+        "found, starting from the few of --view-vectors, or (experimental) from none",
+    )
     views.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
     items = command.add_argument_group("items")
     items.add_argument("--dataset", metavar="REPO", help="Hub dataset or folder")
@@ -216,6 +224,12 @@ def _add_choice(pairs: Group) -> None:
         metavar="SHARE",
         help="fit on twice as many pairs each time, until the lower end of the 95 %% interval of "
         "the gate's retention on held-out queries reaches it; exit code 3 or 4 if it never does",
+    )
+    pairs.add_argument(
+        "--score",
+        metavar="NAME",
+        help="with --until-retention: of which score, such as first@10, how often the native first "
+        "result stays among ten (default: first_mrr@10, its reciprocal rank)",
     )
     pairs.add_argument(
         "--held-out",
@@ -476,6 +490,12 @@ def add_gate(command: Command) -> None:
         "ranking is the yardstick",
     )
     judging.add_argument("--slice-column", metavar="COLUMN", help="of --queries: shown apart")
+    judging.add_argument(
+        "--score",
+        metavar="NAME",
+        help="which score decides, such as recall@10, or first@10 without judgements (default: the "
+        "worst, without judgements first_mrr@10)",
+    )
     judging.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
     judging.add_argument(
         "--pass-at",

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from hf_latent_bridge.evaluation import all_latents
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.fitting.fit import without_noise
 from hf_latent_bridge.fitting.processes import Processes
-from hf_latent_bridge.gating import GateReport, Retention, deciding, gate_latents
+from hf_latent_bridge.gating import GateReport, Retention, gate_latents
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
@@ -117,7 +117,7 @@ def learning_curve(
     held_out: int = 1000,
     seed: int = 0,
     batch_size: BatchSize = "auto",
-    chunk_size: int = CHUNK_SIZE,
+    chunk_size: int | Literal["auto"] = "auto",
     on_bad_row: OnBadRow = "stop",
     progress: bool = False,
     **settings: Any,
@@ -144,10 +144,10 @@ def learning_curve(
             there are fewer than three times as many.
         seed: Seeds the order and what is set apart.
         batch_size: Items per forward pass; "auto" for as many as suit the device.
-        chunk_size: Pairs that are read and encoded at a time.
+        chunk_size: Pairs that are read and encoded at a time; "auto" for 1,024.
         on_bad_row: "stop" at a bad row, or "skip" it.
         progress: Show a progress bar.
-        settings: As `gate_latents` takes them, such as `k`, `translates` and `relevance`.
+        settings: As `gate_latents` takes them, such as `k`, `translates`, `relevance` and `score`.
 
     Raises:
         InvalidPairsError: A stream, too few pairs to set some apart, or a bad row.
@@ -165,7 +165,11 @@ def learning_curve(
     grown = _Grown(
         translator,
         (Side("source", source), Side("target", target)),
-        {"batch_size": batch_size, "chunk_size": chunk_size, "on_bad_row": on_bad_row},
+        {
+            "batch_size": batch_size,
+            "chunk_size": CHUNK_SIZE if chunk_size == "auto" else chunk_size,
+            "on_bad_row": on_bad_row,
+        },
         progress=progress,
     )
     fitted_on, held = _set_apart(
@@ -179,7 +183,7 @@ def learning_curve(
             warnings.simplefilter("ignore", RankWarning)  # few pairs determine no map
             grown.add(step)
             report = gate_latents(translator, queries=asked, corpus=searched, seed=seed, **settings)
-        score, kept = deciding(report.retention, judged=report.judged)
+        kept = report.retention[report.decides]
         points.append(CurvePoint(grown.n_pairs, kept, perf_counter() - started))
         reason = _why_stop(points, report, until_retention, translator)
         if reason:
@@ -190,7 +194,7 @@ def learning_curve(
         if until_retention is None
         else _is_reached(points[-1], report, until_retention),
         reason=reason or _at_the_end(points, report, until_retention),
-        score=score,
+        score=report.decides,
         until_retention=until_retention,
         report=report,
     )

@@ -67,6 +67,7 @@ class AffineTranslator(Translator, translator_type="affine"):
     suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = (
         {"alpha": (1.0, 0.1), "rank": (16, 64)},
+        {"scaling": ("center",), "alpha": ("auto",)},
         {"alpha": ALPHAS},
     )
     complexity: ClassVar[int] = 1
@@ -277,7 +278,7 @@ class OrthoTranslator(Translator, translator_type="ortho"):
             "both".
     """
 
-    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {"scaling": ("standard", "center")}
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {"scaling": ("standard", "center", "none")}
     complexity: ClassVar[int] = 0
 
     def __init__(
@@ -296,4 +297,10 @@ class OrthoTranslator(Translator, translator_type="ortho"):
             raise ValueError(f"scale must be True, False or 'columns', got {self.scale!r}")
 
     def _solve(self, moments: PairedMoments) -> Solution:
-        return solve_ortho(Problem.from_moments(moments, self.scaling), scale=self.scale)
+        problem = Problem.from_moments(moments, self.scaling, full_sxx=self.full_sxx)
+        return solve_ortho(problem, scale=self.scale)
+
+    @property
+    def full_sxx(self) -> bool:
+        """Whether it needs all second moments of the source: for one scale a column only."""
+        return self.scale == "columns"

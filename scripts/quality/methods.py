@@ -97,8 +97,7 @@ def methods(*, quick: bool = False) -> list[Method]:
         ),
     ]
     found += [
-        Method(f"auto, {objective}", "ours", plain(chosen_by(objective)))
-        for objective in OBJECTIVES
+        Method(f"auto, {objective}", "ours", chosen_by(objective)) for objective in OBJECTIVES
     ]
     if quick:
         found = [method for method in found if not method.slow]
@@ -179,19 +178,22 @@ def _standardised(latents: Tensor) -> Tensor:
     return (latents - latents.mean(0)) / torch.where(deviation > 1e-6, deviation, torch.inf)
 
 
-def chosen_by(objective: "Objective") -> Callable[[Tensor, Tensor], Latents]:
-    """Fits the map that the library chooses by itself, by this objective."""
+def chosen_by(objective: "Objective") -> FitBoth:
+    """Fits the map, or both sides' maps, that the library chooses by itself by this objective."""
 
-    def fit(x: Tensor, y: Tensor) -> Latents:
-        from hf_latent_bridge import select_translator
+    def one(x: Tensor, y: Tensor) -> Fitted:
+        from hf_latent_bridge import SharedTranslator, select_translator
         from hf_latent_bridge.errors import RankWarning, SelectionWarning, UnrelatedPairsWarning
 
         with warnings.catch_warnings():
             for kind in (RankWarning, SelectionWarning, UnrelatedPairsWarning):
                 warnings.simplefilter("ignore", kind)
-            return select_translator(x, y, objective=objective).transform
+            chosen = select_translator(x, y, objective=objective)
+        if isinstance(chosen, SharedTranslator):
+            return Fitted(chosen.transform, chosen.target_translator_.transform, readable=False)
+        return Fitted(chosen.transform, lambda latents: latents, centre=y.mean(0))
 
-    return fit
+    return lambda x, y: (one(x, y), one(y, x))
 
 
 def _registered() -> Iterator[Method]:

@@ -5,15 +5,18 @@ import pytest
 from store_places import INSTALLED, content, filled, key, rows, url_in
 
 from hf_latent_bridge import (
+    DualSearch,
     OrthoTranslator,
     SharedSpace,
+    load_matched_pairs,
+    load_stored_pairs,
     migrate,
     migrate_gradually,
     re_encode,
     roll_back_migration,
     translate_file,
 )
-from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.errors import InvalidPairsError, StoreError
 from hf_latent_bridge.hubness import csls_scores, fold_queries, neighbor_similarity
 from hf_latent_bridge.translation.moving import VIEW
 from hf_latent_bridge.vectors.formats import open_vectors
@@ -132,6 +135,21 @@ def test_its_rows_are_read_as_those_of_a_file(scheme, url):
     )
 
 
+def test_a_sample_of_it_is_vectors_and_the_texts_beside_them(scheme, url, tmp_path):
+    wanted = rows(25, scheme=scheme)
+    pairs = load_stored_pairs(url, max_pairs=10, seed=1)
+    numbers = [int(text.removeprefix("item ")) for text in pairs.target]
+    assert len(set(numbers)) == 10
+    np.testing.assert_allclose(pairs.source, wanted.vectors[numbers], atol=1e-5)
+    with pytest.raises(InvalidPairsError, match="'body'; they have"):
+        load_stored_pairs(url, "body")
+    (tmp_path / "other").mkdir()
+    other = filled(url_in(scheme, tmp_path / "other"), rows(30, 6, first=10, scheme=scheme))
+    matched = load_matched_pairs(url, other)
+    assert (len(matched), matched.dataset["only_in_target"]) == (15, 15)
+    np.testing.assert_allclose(matched.source[:], wanted.vectors[10:], atol=1e-5)
+
+
 def test_translate_writes_its_rows_to_a_file_with_ids_and_payloads(
     scheme, url, translator, tmp_path
 ):
@@ -186,6 +204,23 @@ def test_migrating_again_moves_only_what_has_come_and_removes_what_has_gone(
     moved = migrate(translator, url, target, state_dir=state)
     assert (moved.rows, moved.written, moved.removed) == (26, 2, 1)
     assert content(target).keys() == content(url).keys()
+
+
+def test_old_and_new_vectors_give_one_list_while_rows_are_moved(scheme, url):
+    target, there = url.replace("docs", "docs-new"), [0, 3, 4, 8, 11, 20, 24]
+    moved = rows(25, 6, seed=2, scheme=scheme)
+    with open_collection(url) as old, open_collection(target) as new:
+        new.create(Layout(6, "cosine"), old)
+        ids = [key(scheme, i) for i in there]
+        payloads = [moved.payloads[i] for i in there]
+        new.write(moved._replace(ids=ids, vectors=moved.vectors[there], payloads=payloads))
+    queries = rows(1, seed=5).vectors[0], rows(1, 6, seed=6).vectors[0]
+    ranked = np.argsort(-(rows(25).vectors @ queries[0]), kind="stable")[:10].tolist()
+    fresh = iter(sorted(there, key=lambda i: -(moved.vectors[i] @ queries[1])))
+    wanted = [(next(fresh), True) if i in there else (i, False) for i in ranked]
+    with DualSearch(url, target) as search:
+        found = search.nearest(*queries, k=10)
+    assert found == [(key(scheme, i), new) for i, new in wanted]
 
 
 def test_a_row_that_was_replaced_is_written_again(scheme, url, translator, tmp_path):
