@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
+from hf_latent_bridge.data.chunks import PairSource, size_of_chunks
 from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError, RankWarning, UnrelatedPairsWarning
@@ -117,7 +117,7 @@ def learning_curve(
     held_out: int = 1000,
     seed: int = 0,
     batch_size: BatchSize = "auto",
-    chunk_size: int = CHUNK_SIZE,
+    chunk_size: int | Literal["auto"] = "auto",
     on_bad_row: OnBadRow = "stop",
     progress: bool = False,
     **settings: Any,
@@ -144,7 +144,7 @@ def learning_curve(
             there are fewer than three times as many.
         seed: Seeds the order and what is set apart.
         batch_size: Items per forward pass; "auto" for as many as suit the device.
-        chunk_size: Pairs that are read and encoded at a time.
+        chunk_size: Pairs that are read and encoded at a time; "auto" as for `fit_translator`.
         on_bad_row: "stop" at a bad row, or "skip" it.
         progress: Show a progress bar.
         settings: As `gate_latents` takes them, such as `k`, `translates` and `relevance`.
@@ -162,10 +162,12 @@ def learning_curve(
             raise ValueError(f"until_retention must be above 0, at most 1, got {until_retention}")
         settings.setdefault("pass_at", until_retention)
         settings.setdefault("warn_at", min(0.9, until_retention))
+    sides = Side("source", source), Side("target", target)
+    size = size_of_chunks(chunk_size, latents=all(side.holds_latents for side in sides))
     grown = _Grown(
         translator,
-        (Side("source", source), Side("target", target)),
-        {"batch_size": batch_size, "chunk_size": chunk_size, "on_bad_row": on_bad_row},
+        sides,
+        {"batch_size": batch_size, "chunk_size": size, "on_bad_row": on_bad_row},
         progress=progress,
     )
     fitted_on, held = _set_apart(

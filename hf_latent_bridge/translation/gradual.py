@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_latent_bridge.encoders.base import EncoderLike, encode
+from hf_latent_bridge.encoders.base import BatchSize, EncoderLike, encode
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.evaluation import check_space
 from hf_latent_bridge.fitting.encoding import Side
@@ -119,7 +119,7 @@ def re_encode(
     field: str = "text",
     ids: Sequence[Key] | None = None,
     max_rows: int | None = None,
-    batch_size: int = 32,
+    batch_size: BatchSize = "auto",
     timeout: float = TIMEOUT,
     progress: bool = False,
 ) -> ReEncoded:
@@ -136,7 +136,8 @@ def re_encode(
         field: Field of the payload that holds the item.
         ids: Which rows, in this order; None for those that come first in the store's order.
         max_rows: At most so many; None for all.
-        batch_size: Items per forward pass, and rows per write.
+        batch_size: Items per forward pass, and rows per write; "auto" for as many items as suit
+            the device, and 256 rows.
         timeout: Seconds for one request to the store.
         progress: Show a bar.
 
@@ -151,14 +152,15 @@ def re_encode(
     """
     begun, translator = time.monotonic(), space.translator(view)
     check_space(Side("encoder", encoder), translator.source_)
-    for name, number in (("max_rows", max_rows), ("batch_size", batch_size)):
+    rows = 256 if batch_size == "auto" else batch_size
+    for name, number in (("max_rows", max_rows), ("batch_size", rows)):
         if number is not None and number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
     done = 0
     with open_collection(target, timeout=timeout) as collection:
         _check_width(collection, space)
         with progress_bar(max_rows or collection.count(), progress) as bar:
-            for keys in _batches(_others(collection, view, ids), batch_size, max_rows):
+            for keys in _batches(_others(collection, view, ids), rows, max_rows):
                 records = collection.fetch(keys, payloads=True)
                 items = [_item(records, row, field, collection) for row in range(len(records.ids))]
                 if not items:  # deleted meanwhile
