@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
+PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 # one worker a core, each with one thread for its products
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup
 test test-fast test-stores: export OMP_NUM_THREADS ?= 1
@@ -45,8 +46,10 @@ setup: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-.venv-stores/installed: pyproject.toml constraints.txt
-	@echo "Setting up .venv-stores (a few minutes the first time)"
+# it finds in .venv what is installed there
+.venv-stores/installed: .venv/installed
+	@echo "Setting up .venv-stores (a minute the first time)"
 	@$(PYTHON) -m venv .venv-stores
+	@$(BIN)/python $(PACKAGES) > "$$(.venv-stores/bin/python $(PACKAGES))/of_venv.pth"
 	@.venv-stores/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev-stores]'
 	@touch $@

@@ -331,7 +331,7 @@ class _HeldOut:
             off_b = (m.mean_y - other.mean) @ other.vectors
             moments[a, b] = (
                 one.vectors.mT @ (m.sxy / m.n) @ other.vectors + torch.outer(off_a, off_b),
-                one.vectors.mT @ (m.sxx / m.n) @ one.vectors + torch.outer(off_a, off_a),
+                one.vectors.mT @ (m.whole_sxx() / m.n) @ one.vectors + torch.outer(off_a, off_a),
                 other.vectors.mT @ (m.syy / m.n) @ other.vectors + torch.outer(off_b, off_b),
             )
         return cls(problem, moments)
@@ -413,7 +413,7 @@ def _without(whole: ViewMoments, fold: ViewMoments) -> dict[tuple[str, str], Pai
 
 def _sides(name: str, moments: ViewMoments) -> list[tuple[int, Tensor, Tensor]]:
     """Count, mean and second moment of a view in each pair that it is in."""
-    as_x = [(m.n, m.mean_x, m.sxx) for (a, _), m in moments.items() if a == name]
+    as_x = [(m.n, m.mean_x, m.whole_sxx()) for (a, _), m in moments.items() if a == name]
     return as_x + [(m.n, m.mean_y, m.syy) for (_, b), m in moments.items() if b == name]
 
 

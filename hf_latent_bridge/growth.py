@@ -8,6 +8,7 @@ first, for a few wrong pairs among few spoil the next fit.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,14 @@ from hf_latent_bridge.canonical import CanonicalProblem
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.hubness import neighbor_similarity
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
-from hf_latent_bridge.metrics import similarity_blocks
+from hf_latent_bridge.metrics import counterpart_ranks, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
 
 Indices = npt.NDArray[np.intp]
 
 GROWTH_ALPHA = 10.0  # strong: wrong pairs must not teach the axes to find them again
 _FEWEST_TO_CONFIRM = 10
+_FOLDS = 5  # of the given pairs, to see whether found ones help
 _SHARES = (0.1, 0.2, 0.4, 0.6, 0.8)  # of the mutual neighbours that the first rounds take
 _ASSIGNMENTS = 5  # searches for the best match of clusters
 _GROWN = 6  # starts from which pairs grow: those that match best
@@ -51,6 +53,10 @@ class Growth:
         recovery: Share of the pairs that are found again, among all unpaired items, by a space
             fitted on the given pairs and the other half of the found ones.
         chance: The same for growth from the given pairs in a wrong order.
+        gain: How much better given pairs that are held out are found with the pairs that grow from
+            the others than by these alone: mean reciprocal rank among all items, of both
+            directions. None where fewer than 3 pairs are given.
+        gain_error: Standard error of that over the given pairs.
     """
 
     rows_x: Int[Tensor, " n"]
@@ -60,25 +66,57 @@ class Growth:
     converged: bool
     recovery: float
     chance: float = 0.0
+    gain: float | None = None
+    gain_error: float | None = None
 
     @property
     def confirmed(self) -> bool:
-        """Whether at least 10 pairs were found, and half as many are missed again as by chance.
+        """Whether at least 10 pairs were found, which are consistent and do not hurt.
 
         Wrong pairs are consistent with the map that has found them. A map that has not seen them
         misses many of them, how many depends on the latents; so growth from shuffled pairs is the
-        measure.
+        measure: at most half of its misses. Look-alikes of items that only one side has are missed
+        less; but a space that is fitted on them finds fewer of the given pairs.
         """
         missed, by_chance = 1 - self.recovery, 1 - self.chance
-        return len(self.rows_x) >= _FEWEST_TO_CONFIRM and missed < by_chance / 2
+        enough = len(self.rows_x) >= _FEWEST_TO_CONFIRM
+        return enough and missed < by_chance / 2 and not self.hurts
+
+    @property
+    def hurts(self) -> bool:
+        """Whether given pairs are found less often with the found pairs than without."""
+        return self.gain is not None and self.gain < 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was found and how far it can be trusted, as JSON values, without the rows."""
+        return {
+            "found_pairs": len(self.rows_x),
+            "rounds": len(self.n_pairs),
+            "converged": self.converged,
+            "recovery": self.recovery,
+            "chance": self.chance,
+            "gain": self.gain,
+            "gain_error": self.gain_error,
+            "confirmed": self.confirmed,
+        }
 
     def __str__(self) -> str:
         settled = "" if self.converged else ", and the pairs were still changing"
         return (
             f"{len(self.rows_x):,} pairs found in {len(self.n_pairs)} rounds{settled}; "
             f"{self.recovery:.1%} of them are found again by a space that has not seen them, "
-            f"{self.chance:.1%} if growth starts from shuffled pairs"
-            + ("" if self.confirmed else ": too few to trust them")
+            f"{self.chance:.1%} if growth starts from shuffled pairs{self._verdict}"
+        )
+
+    @property
+    def _verdict(self) -> str:
+        if self.confirmed:
+            return ""
+        if not self.hurts:
+            return ": too few to trust them"
+        return (
+            f"; with them, given pairs are found less well (mean reciprocal rank {self.gain:+.3f} "
+            f"± {self.gain_error:.3f}): they are look-alikes"
         )
 
 
@@ -97,14 +135,7 @@ class _Sides:
         moments = self.given
         if len(rows_x):
             moments = moments + _moments(self.x[rows_x], self.y[rows_y])
-        problem = CanonicalProblem.from_moments({("x", "y"): moments})
-        views = problem.solve(alpha=GROWTH_ALPHA, dim=self.dim)
-        weights = (views[name].affine(_SHRINK) for name in ("x", "y"))
-        x, y = (
-            normalize(torch.addmm(bias.to(side), side, weight.to(side)), dim=1)
-            for side, (weight, bias) in zip((self.x, self.y), weights, strict=True)
-        )
-        return x, y
+        return _into_space(moments, (self.x, self.y), self.dim)
 
 
 def grow_pairs(
@@ -144,14 +175,13 @@ def grow_pairs(
     for name, value in (("dim", dim), ("n_neighbors", n_neighbors), ("max_rounds", max_rounds)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    true, shuffled = (
-        _grow(
-            _Sides(unpaired[0], unpaired[1], _moments(given[0], targets), dim, n_neighbors),
-            max_rounds,
-        )
+    right, wrong = (
+        _Sides(unpaired[0], unpaired[1], _moments(given[0], targets), dim, n_neighbors)
         for targets in (given[1], given[1].roll(1, 0))
     )
-    return replace(true, chance=shuffled.recovery)
+    true, shuffled = _grow(right, max_rounds), _grow(wrong, max_rounds)
+    gain = _gain(given, right, max_rounds) if len(true.rows_x) else (None, None)
+    return replace(true, chance=shuffled.recovery, gain=gain[0], gain_error=gain[1])
 
 
 def match_unpaired(
@@ -327,6 +357,64 @@ def _recovery(sides: _Sides, pairs: tuple[Tensor, Tensor]) -> float:
         rows_x, rows_y = (rows[1 - half :: 2] for rows in pairs)
         found += int((_nearest(x[rows_x], y, similarity / 2)[0] == rows_y).sum())
     return found / len(pairs[0])
+
+
+def _gain(
+    given: tuple[Tensor, Tensor], sides: _Sides, max_rounds: int
+) -> tuple[float | None, float | None]:
+    """How much better held-out given pairs are found after growth from the others, and its error.
+
+    Growth must not have seen them: look-alikes that were found by their help would find them, too.
+    """
+    n = len(given[0])
+    folds = min(_FOLDS, n)
+    if n < 3:
+        return None, None
+    whole = [torch.cat(both) for both in zip(given, (sides.x, sides.y), strict=True)]
+    differences = []
+    for fold in range(folds):
+        own = torch.arange(n, device=given[0].device) % folds == fold
+        rest = _moments(given[0][~own], given[1][~own])
+        grown = _grow(replace(sides, given=rest), max_rounds)
+        found = _moments(sides.x[grown.rows_x], sides.y[grown.rows_y])
+        with_found, without = (
+            _found_ranks(moments, whole, own.nonzero().flatten(), sides.dim)
+            for moments in (rest + found, rest)
+        )
+        differences.append(with_found - without)
+    gain = torch.cat(differences)
+    return float(gain.mean()), float(gain.std() / len(gain) ** 0.5)
+
+
+def _found_ranks(
+    moments: PairedMoments, whole: Sequence[Tensor], rows: Tensor, dim: int
+) -> Float[Tensor, " n"]:
+    """Reciprocal rank of these rows' counterparts among all items, mean of both directions."""
+    x, y = _into_space(moments, (whole[0], whole[1]), dim)
+    both = [
+        counterpart_ranks(a[rows], torch.cat([b[rows], _others(b, rows)])).double().reciprocal()
+        for a, b in ((x, y), (y, x))
+    ]
+    return (both[0] + both[1]) / 2
+
+
+def _others(side: Tensor, rows: Tensor) -> Tensor:
+    kept = torch.ones(len(side), dtype=torch.bool, device=side.device)
+    kept[rows] = False
+    return side[kept]
+
+
+def _into_space(
+    moments: PairedMoments, sides: tuple[Tensor, Tensor], dim: int
+) -> tuple[Tensor, Tensor]:
+    """Both sides in the space that is fitted on these moments."""
+    problem = CanonicalProblem.from_moments({("x", "y"): moments})
+    maps = problem.maps(alpha=GROWTH_ALPHA, dim=dim, shrink=_SHRINK)
+    x, y = (
+        normalize(torch.addmm(bias.to(side), side, weight.to(side)), dim=1)
+        for side, (weight, bias) in zip(sides, maps.values(), strict=True)
+    )
+    return x, y
 
 
 def _moments(x: Tensor, y: Tensor) -> PairedMoments:

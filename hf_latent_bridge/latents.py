@@ -1,5 +1,6 @@
 """The one gate for latents: arrays, tensors, lists and columns of rows, or a clear refusal."""
 
+import math
 import warnings
 from typing import Any, overload
 
@@ -41,7 +42,9 @@ def check_kind(latents: object) -> None:
     Raises:
         InvalidLatentsError: Sparse, masked, quantised or nested latents, or without values.
     """
-    if hasattr(latents, "toarray"):
+    if type(latents) is np.ndarray:
+        return
+    if not isinstance(latents, Tensor) and hasattr(latents, "toarray"):
         raise InvalidLatentsError(
             "sparse latents are not supported: pass X.toarray() if they fit in memory"
         )
@@ -100,13 +103,18 @@ def check_finite(x: Tensor) -> None:
     Raises:
         InvalidLatentsError: Names the first bad row.
     """
-    if x.detach().sum().isfinite() or x.isfinite().all():
+    if _is_finite(x):
         return
     rows = (~x.isfinite()).reshape(-1, x.shape[-1]).any(1).nonzero()
     raise InvalidLatentsError(
         f"latents hold NaN or infinity in {len(rows)} of {x.numel() // x.shape[-1]} rows, "
         f"first in row {int(rows[0])}"
     )
+
+
+def _is_finite(x: Tensor) -> bool:
+    """Whether no value is NaN or infinite; where only the sum is infinite, each is looked at."""
+    return math.isfinite(x.detach().sum().item()) or bool(x.isfinite().all())
 
 
 def check_norms(x: Tensor) -> None:
@@ -125,13 +133,14 @@ def check_norms(x: Tensor) -> None:
 
 
 def check_translated(result: Tensor, given: Tensor) -> Tensor:
-    """The translations of finite latents, if these are finite too.
+    """The translations of latents, if they are finite.
 
     Raises:
-        InvalidLatentsError: They overflow their dtype.
+        InvalidLatentsError: The latents hold NaN or infinity, or the translations overflow.
     """
-    if result.detach().sum().isfinite() or result.isfinite().all():
+    if _is_finite(result):
         return result
+    check_finite(given)
     largest = float(given.detach().abs().max())
     raise InvalidLatentsError(
         f"the translations overflow {result.dtype} (at most {torch.finfo(result.dtype).max:.2g}): "
@@ -177,7 +186,7 @@ def _as_floats(array: Array) -> Array:
         raise InvalidLatentsError("Complex data not supported: latents must be real numbers")
     if kind in "bSUMmV" or (kind == "O" and any(isinstance(v, str | bytes) for v in array.flat)):
         raise InvalidLatentsError(f"latents must be numbers, got an array of {array.dtype}")
-    if array.dtype in (np.float16, np.float32, np.float64) and array.dtype.isnative:
+    if kind == "f" and array.dtype.itemsize <= 8 and array.dtype.isnative:
         return array
     try:
         return array.astype(np.float64)
@@ -210,6 +219,8 @@ def _describe_dtype(tensor: Tensor) -> str:
 def _share(array: Array) -> Tensor:
     if any(stride < 0 for stride in array.strides):
         array = np.ascontiguousarray(array)
+    if array.flags.writeable:
+        return torch.from_numpy(array)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)

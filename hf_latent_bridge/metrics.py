@@ -172,9 +172,10 @@ def look_shuffled(moments: PairedMoments) -> bool:
     At least 40 pairs look shuffled if p > 0.01 although half the strongest possible relation would
     have had p < 1e-4; fewer are too few to tell. In simulations (spectra of effective rank 2 to
     200, 50 to 1,000 pairs) 97 to 100 % of shuffled pairs are found, and no related ones with an
-    R² of 0.5 at 10 to 50 pairs, 0.3 at 100 or 0.05 at 500.
+    R² of 0.5 at 10 to 50 pairs, 0.3 at 100 or 0.05 at 500. Moments with only the diagonal of Sxx
+    cannot tell.
     """
-    if moments.n < _FEWEST_TO_TELL:
+    if moments.n < _FEWEST_TO_TELL or not moments.has_full_sxx:
         return False
     problem = Problem.from_moments(moments, "standard")
     n_live, degrees = int((~problem.flat_y).sum()), moments.n - 1
@@ -194,6 +195,20 @@ def look_shuffled(moments: PairedMoments) -> bool:
     ratio, strongest = float(weights @ lengths), degrees * float(weights.square().sum())
     visible = _upper_tail((1 + strongest) / 2, variance) < _WOULD_SHOW
     return visible and _upper_tail(ratio, variance) > _SHUFFLED_LEVEL
+
+
+def clearly_related(moments: PairedMoments) -> bool:
+    """Whether `look_shuffled` would say no whatever Sxx is, told from Sxy and two diagonals.
+
+    The statistic is the same; its variance under random pairing is taken at its largest, 2, which
+    it has where each side varies along one axis only.
+    """
+    if moments.n < _FEWEST_TO_TELL:
+        return False
+    problem = Problem.from_moments(moments, "standard", full_sxx=False)
+    expected = float(problem.c.sum()) * int((~problem.flat_y).sum()) / (moments.n - 1)
+    ratio = float(problem.k.square().sum()) / expected if expected > 0 else 0.0
+    return _upper_tail(ratio, 2.0) <= _SHUFFLED_LEVEL
 
 
 def _upper_tail(ratio: float, variance: float) -> float:

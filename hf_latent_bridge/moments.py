@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
 from hf_latent_bridge.latents import Latents, as_tensor
 
-_BLOCK_ROWS = 4096
+_SLICE_ROWS = 4096  # multiplied in the precision of the latents, before float64 takes over
+_BLOCK_BYTES = {"cpu": 2**24, "cuda": 2**27}
+_PANEL = 256  # columns
 _SWAPPED = {"source": "target", "target": "source"}
 _SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
 
@@ -28,7 +31,8 @@ class PairedMoments:
         n: Number of pairs.
         mean_x: Mean of the source latents, (d_x,).
         mean_y: Mean of the target latents, (d_y,).
-        sxx: Sum of (x - mean_x)(x - mean_x)ᵀ, (d_x, d_x).
+        sxx: Sum of (x - mean_x)(x - mean_x)ᵀ, (d_x, d_x), or only its diagonal (d_x,), which is all
+            that a rotation needs.
         sxy: Sum of (x - mean_x)(y - mean_y)ᵀ, (d_x, d_y).
         syy: The same for y: (d_y, d_y), or only its diagonal (d_y,), which is all that solving
             from x to y needs.
@@ -41,7 +45,7 @@ class PairedMoments:
     n: int
     mean_x: Float[Tensor, " d_x"]
     mean_y: Float[Tensor, " d_y"]
-    sxx: Float[Tensor, "d_x d_x"]
+    sxx: Float[Tensor, "d_x d_x"] | Float[Tensor, " d_x"]
     sxy: Float[Tensor, "d_x d_y"]
     syy: Float[Tensor, "d_y d_y"] | Float[Tensor, " d_y"]
     eps: float
@@ -54,16 +58,18 @@ class PairedMoments:
         x: Latents,
         y: Latents,
         *,
+        full_sxx: bool = True,
         full_syy: bool = False,
     ) -> "PairedMoments":
         """Sums one batch of paired rows, block by block, without copying the whole of it.
 
         Each block is shifted by the first block's mean and multiplied in its own precision
-        (float16 and bfloat16 in float32); products are added up in float64.
+        (float16 and bfloat16 in float32), 4,096 rows at a time; products are added up in float64.
 
         Args:
             x: Source latents, (n, d_x), as `as_tensor` takes them, n >= 1.
             y: Target latents, (n, d_y), row i paired with row i of `x`, on the same device.
+            full_sxx: Keep all of Sxx, which every method but a rotation needs.
             full_syy: Keep all of Syy, which `swap` and metrics need; costs a third product.
 
         Raises:
@@ -73,39 +79,39 @@ class PairedMoments:
         """
         x, y = as_tensor(x), as_tensor(y)
         _check_pair(x, y)
-        dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
-        shift_x, shift_y = (t[:_BLOCK_ROWS].to(dtype).mean(0) for t in (x, y))
-        d_x, d_y = x.shape[1], y.shape[1]
-        syy_shape = (d_y, d_y) if full_syy else (d_y,)
-        device = torch.device("cpu") if x.device.type == "mps" else x.device
-        sum_x, sum_y, sxx, sxy, syy = (
-            torch.zeros(shape, dtype=torch.float64, device=device)
-            for shape in ((d_x,), (d_y,), (d_x, d_x), (d_x, d_y), syy_shape)
-        )
+        sums = _Sums(x, y, full_sxx=full_sxx, full_syy=full_syy)
         with _full_precision(x.device.type):
-            for start in range(0, len(x), _BLOCK_ROWS):
-                rows = slice(start, start + _BLOCK_ROWS)
-                a, b = x[rows].to(dtype) - shift_x, y[rows].to(dtype) - shift_y
-                sum_x += a.sum(0).to(device)
-                sum_y += b.sum(0).to(device)
-                sxx += (a.mT @ a).to(device)
-                sxy += (a.mT @ b).to(device)
-                syy += ((b.mT @ b) if full_syy else b.square().sum(0)).to(device)
-        n = len(x)
-        rest_x, rest_y = sum_x / n, sum_y / n
-        moments = cls(
-            n=n,
-            mean_x=shift_x.to(device, torch.float64) + rest_x,
-            mean_y=shift_y.to(device, torch.float64) + rest_y,
-            sxx=sxx.addr_(rest_x, rest_x, alpha=-n),
-            sxy=sxy.addr_(rest_x, rest_y, alpha=-n),
-            syy=syy.addr_(rest_y, rest_y, alpha=-n) if full_syy else syy - n * rest_y.square(),
-            eps=torch.finfo(dtype).eps,
-        )
+            for start in range(0, len(x), sums.rows):
+                sums.add(x[start : start + sums.rows], y[start : start + sums.rows])
+        found: dict[str, Any] = sums.centred(len(x))
+        moments = cls(n=len(x), eps=torch.finfo(sums.dtype).eps, **found)
         if not moments.isfinite():
             raise InvalidLatentsError(_describe_non_finite(x, y))
-        _check_magnitude(x, y)
+        _check_magnitude(x, y, moments)
         return moments
+
+    @property
+    def has_full_sxx(self) -> bool:
+        """Whether all of Sxx was kept, not just its diagonal."""
+        return self.sxx.ndim == 2
+
+    def whole_sxx(self) -> Float[Tensor, "d_x d_x"]:
+        """All of Sxx.
+
+        Raises:
+            InvalidLatentsError: Only its diagonal was kept.
+        """
+        if not self.has_full_sxx:
+            raise InvalidLatentsError(
+                "this needs all of Sxx, but only its diagonal was kept, which is enough for a "
+                "rotation: sum the moments with pair_moments(X, y)"
+            )
+        return self.sxx
+
+    @property
+    def sxx_diagonal(self) -> Float[Tensor, " d_x"]:
+        """The diagonal of Sxx, (d_x,)."""
+        return self.sxx.diagonal() if self.has_full_sxx else self.sxx
 
     @property
     def has_full_syy(self) -> bool:
@@ -137,7 +143,7 @@ class PairedMoments:
         mine, theirs = ([tuple(t.shape) for t in m.to_tensors().values()] for m in (self, other))
         if mine != theirs:
             raise InvalidLatentsError(
-                "moments combine only with equal widths and the same form of Syy: "
+                "moments combine only with equal widths and the same form of Sxx and Syy: "
                 f"got {self!r} and {other!r}"
             )
         norms = {m.unit_norm for m in (self, other)} - {None}
@@ -149,13 +155,16 @@ class PairedMoments:
         delta_x, delta_y = other.mean_x - self.mean_x, other.mean_y - self.mean_y
         part = sign * other.n / n
         between = part * self.n
-        spread_y = torch.outer(delta_y, delta_y) if self.has_full_syy else delta_y.square()
+        spread_x, spread_y = (
+            torch.outer(delta, delta) if full else delta.square()
+            for delta, full in ((delta_x, self.has_full_sxx), (delta_y, self.has_full_syy))
+        )
         return replace(
             self,
             n=n,
             mean_x=self.mean_x + part * delta_x,
             mean_y=self.mean_y + part * delta_y,
-            sxx=(self.sxx + sign * other.sxx).addr_(delta_x, delta_x, alpha=between),
+            sxx=self.sxx + sign * other.sxx + between * spread_x,
             sxy=(self.sxy + sign * other.sxy).addr_(delta_x, delta_y, alpha=between),
             syy=self.syy + sign * other.syy + between * spread_y,
             eps=max(self.eps, other.eps),
@@ -219,10 +228,111 @@ class PairedMoments:
         return moments
 
     def __repr__(self) -> str:
-        syy = "full" if self.has_full_syy else "diagonal"
-        return (
-            f"PairedMoments(n={self.n}, d_x={len(self.mean_x)}, d_y={len(self.mean_y)}, syy={syy})"
+        sxx, syy = (
+            "full" if full else "diagonal" for full in (self.has_full_sxx, self.has_full_syy)
         )
+        return (
+            f"PairedMoments(n={self.n}, d_x={len(self.mean_x)}, d_y={len(self.mean_y)}, "
+            f"sxx={sxx}, syy={syy})"
+        )
+
+
+class _Sums:
+    """Sums of shifted rows z = (x, y) and of their products, in float64.
+
+    Of a symmetric product only the blocks on and above the diagonal are multiplied: panels of
+    columns, each with all that stand at or to the right of it. Small products are multiplied
+    several slices at a time, so that starting them costs little beside them.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, *, full_sxx: bool, full_syy: bool) -> None:
+        self.dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+        self._d_x, d = x.shape[1], x.shape[1] + y.shape[1]
+        self._full_sxx, self._full_syy = full_sxx, full_syy
+        self.rows = _block_rows(d * self.dtype.itemsize, x.device.type)
+        slices = 1 if len(x) < 2 * _SLICE_ROWS else self.rows // _SLICE_ROWS
+        shape = (slices, min(len(x), _SLICE_ROWS), d)
+        self._z = torch.empty(shape, dtype=self.dtype, device=x.device)
+        first = [t[:_SLICE_ROWS].to(self.dtype).mean(0) for t in (x, y)]
+        self._shift_x, self._shift_y = first
+        where: Any = {
+            "dtype": torch.float64,
+            "device": "cpu" if x.device.type == "mps" else x.device,
+        }
+        self._sum, self._squares = torch.zeros(d, **where), torch.zeros(d, **where)
+        self._products = torch.zeros(d if full_syy else self._d_x, d, **where)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Adds a block of at most `rows` pairs."""
+        whole = len(x) // _SLICE_ROWS * _SLICE_ROWS
+        for part in (slice(0, whole), slice(whole, len(x))):
+            if len(x[part]):
+                self._add(x[part], y[part])
+
+    def _add(self, x: Tensor, y: Tensor) -> None:
+        z = self._z.flatten(0, 1)[: len(x)]
+        torch.sub(x, self._shift_x, out=z[:, : self._d_x])
+        torch.sub(y, self._shift_y, out=z[:, self._d_x :])
+        slices = z.view(-1, min(len(z), _SLICE_ROWS), z.shape[1])
+        self._sum += _total(slices.sum(1)).to(self._sum.device)
+        for rows, columns in self._panels():
+            product = _product(slices[..., rows], slices[..., columns])
+            self._products[rows, columns] += product.to(self._sum.device)
+        if not (self._full_sxx and self._full_syy):
+            lost = slices[..., self._d_x if self._full_sxx else 0 :]
+            part = _total(lost.mul_(lost).sum(1))
+            self._squares[-len(part) :] += part.to(self._sum.device)
+
+    def _panels(self) -> Iterator[tuple[slice, slice]]:
+        """The blocks of the products that are multiplied: their rows and columns."""
+        height, d = self._products.shape
+        if not self._full_sxx:
+            yield slice(0, self._d_x), slice(self._d_x, d)
+        first = 0 if self._full_sxx else self._d_x
+        count = -(-(height - first) // _PANEL)
+        edges = [first + (height - first) * k // count for k in range(count + 1)] if count else []
+        for start, end in pairwise(edges):
+            yield slice(start, end), slice(start, d)
+
+    def centred(self, n: int) -> dict[str, Tensor]:
+        """The tensors of `PairedMoments`, by name."""
+        d_x, rest = self._d_x, self._sum / n
+        shift = torch.cat([self._shift_x, self._shift_y]).to(rest)
+        products = self._products.addr_(rest[: len(self._products)], rest, alpha=-n)
+        squares = self._squares - n * rest.square()
+        return {
+            "mean_x": (shift + rest)[:d_x],
+            "mean_y": (shift + rest)[d_x:],
+            "sxx": _mirrored(products[:, :d_x]) if self._full_sxx else squares[:d_x],
+            "sxy": products[:d_x, d_x:].contiguous(),
+            "syy": _mirrored(products[d_x:, d_x:]) if self._full_syy else squares[d_x:],
+        }
+
+
+def _block_rows(row_bytes: int, device_type: str) -> int:
+    """Rows of a block: a slice, or as many as are small enough together."""
+    most = _BLOCK_BYTES.get(device_type, _BLOCK_BYTES["cuda"])
+    return max(1, most // (row_bytes * _SLICE_ROWS)) * _SLICE_ROWS
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """The sum over slices of leftᵀ right."""
+    if len(left) == 1:
+        return left[0].mT @ right[0]
+    return _total(left.mT @ right)
+
+
+def _total(parts: Tensor) -> Tensor:
+    """The sum over slices, in float64 where the device has it."""
+    if len(parts) == 1:
+        return parts[0]
+    return parts.sum(0, dtype=parts.dtype if parts.device.type == "mps" else torch.float64)
+
+
+def _mirrored(upper: Tensor) -> Tensor:
+    """A symmetric matrix from what stands on and above its diagonal."""
+    square = upper[: upper.shape[1]].triu()
+    return square + square.triu(1).mT
 
 
 def _check_pair(x: Tensor, y: Tensor) -> None:
@@ -247,8 +357,16 @@ def _check_pair(x: Tensor, y: Tensor) -> None:
         raise InvalidLatentsError(f"pairs must be on one device, got {x.device} and {y.device}")
 
 
-def _check_magnitude(x: Tensor, y: Tensor) -> None:
-    for name, latents in (("source", x), ("target", y)):
+def _check_magnitude(x: Tensor, y: Tensor, moments: PairedMoments) -> None:
+    m = moments
+    for name, latents, mean, products in (
+        ("source", x, m.mean_x, m.sxx_diagonal),
+        ("target", y, m.mean_y, m.syy_diagonal),
+    ):
+        if (
+            float((products / m.n + mean.square()).max()) > _SMALLEST**2
+        ):  # the largest is no smaller
+            continue
         largest = float(latents.abs().max())
         if 0 < largest < _SMALLEST:
             raise InvalidLatentsError(
@@ -270,7 +388,7 @@ def _describe_non_finite(x: Tensor, y: Tensor) -> str:
 
 def _check_shapes(tensors: Mapping[str, Tensor]) -> None:
     d_x, d_y = (tuple(tensors[k].shape) for k in ("mean_x", "mean_y"))
-    wanted = {"sxx": (d_x + d_x,), "sxy": (d_x + d_y,), "syy": (d_y + d_y, d_y)}
+    wanted = {"sxx": (d_x + d_x, d_x), "sxy": (d_x + d_y,), "syy": (d_y + d_y, d_y)}
     for name, shapes in wanted.items():
         if tuple(tensors[name].shape) not in shapes or tensors[name].dtype != torch.float64:
             raise WeightsError(

@@ -242,7 +242,7 @@ def r2_from_moments(
     spread = m.syy_diagonal.sum()
     offset = m.mean_y - m.mean_x @ weight - bias
     explained = 2 * (weight * m.sxy).sum()
-    size = (weight * (m.sxx @ weight)).sum() + m.n * offset.square().sum()
+    size = (weight * (m.whole_sxx() @ weight)).sum() + m.n * offset.square().sum()
     return float((explained - size) / spread), float(-size / spread)
 
 
@@ -280,7 +280,7 @@ def ridge_r2(
     vectors, projected = _in_plain_units(path)
     off_x, off_y = m.mean_x - problem.shift_x, m.mean_y - problem.shift_y
     inside = off_x @ vectors
-    second = vectors.mT @ m.sxx @ vectors + m.n * torch.outer(inside, inside)
+    second = vectors.mT @ m.whole_sxx() @ vectors + m.n * torch.outer(inside, inside)
     shift = m.n * (projected @ off_y) * inside
     linear = (projected * (vectors.mT @ m.sxy)).sum(1)
     square = (projected @ projected.mT) * second

@@ -29,7 +29,7 @@ class Problem:
     out as its mean.
 
     Attributes:
-        c: Mean of x xᵀ, (d_x, d_x).
+        c: Mean of x xᵀ, (d_x, d_x), or only its diagonal (d_x,).
         k: Mean of x yᵀ, (d_x, d_y).
         shift_x: (d_x,); under scaling "none" zero except for constant columns.
         shift_y: (d_y,); under scaling "none" zero except for constant columns.
@@ -40,7 +40,7 @@ class Problem:
         eps: Relative precision of c and k.
     """
 
-    c: Float[Tensor, "d_x d_x"]
+    c: Float[Tensor, "d_x d_x"] | Float[Tensor, " d_x"]
     k: Float[Tensor, "d_x d_y"]
     shift_x: Float[Tensor, " d_x"]
     shift_y: Float[Tensor, " d_y"]
@@ -51,28 +51,42 @@ class Problem:
     eps: float
 
     @classmethod
-    def from_moments(cls, moments: PairedMoments, scaling: Scaling) -> "Problem":
+    def from_moments(
+        cls, moments: PairedMoments, scaling: Scaling, *, full_sxx: bool = True
+    ) -> "Problem":
         """Centres and scales the moments, each side by the statistics of its own latents.
 
         Args:
             moments: The pairs' moments.
             scaling: "standard" for mean 0 and standard deviation 1, "center" for mean 0, "none"
                 for the latents as they are.
+            full_sxx: Whether all of C is needed, not just its diagonal.
+
+        Raises:
+            InvalidLatentsError: All of C is needed, and the moments hold only its diagonal.
         """
         m, n = moments, moments.n
-        variance_x, variance_y = m.sxx.diagonal() / n, m.syy_diagonal / n
+        variance_x, variance_y = m.sxx_diagonal / n, m.syy_diagonal / n
         flat_x, flat_y = is_flat(variance_x, m.mean_x), is_flat(variance_y, m.mean_y)
         shift_x, shift_y = m.mean_x, m.mean_y
         scale_x, scale_y = torch.ones_like(shift_x), torch.ones_like(shift_y)
-        c, k = (m.sxx + m.sxx.mT) / (2 * n), m.sxy / n
+        c, k = variance_x, m.sxy / n
+        if full_sxx:
+            sxx = m.whole_sxx()
+            c = (sxx + sxx.mT) / (2 * n)
+
+        def squared(values: Tensor) -> Tensor:
+            return torch.outer(values, values) if full_sxx else values.square()
+
         if scaling == "standard":
             scale_x = torch.where(flat_x, 1.0, variance_x.clamp(min=0).sqrt())
             scale_y = torch.where(flat_y, 1.0, variance_y.clamp(min=0).sqrt())
-            c, k = c / torch.outer(scale_x, scale_x), k / torch.outer(scale_x, scale_y)
+            c, k = c / squared(scale_x), k / torch.outer(scale_x, scale_y)
         elif scaling == "none":
-            c, k = c + torch.outer(shift_x, shift_x), k + torch.outer(shift_x, shift_y)
+            c, k = c + squared(shift_x), k + torch.outer(shift_x, shift_y)
             shift_x, shift_y = shift_x * flat_x, shift_y * flat_y
-        c[flat_x], c[:, flat_x], k[flat_x], k[:, flat_y] = 0, 0, 0, 0
+        c = c.masked_fill(flat_x[:, None] | flat_x if full_sxx else flat_x, 0.0)
+        k[flat_x], k[:, flat_y] = 0, 0
         return cls(c, k, shift_x, shift_y, scale_x, scale_y, flat_x, flat_y, m.eps)
 
     def solution(self, w: Float[Tensor, "d_x d_y"], rank: int, full_rank: int) -> "Solution":
@@ -296,7 +310,7 @@ def solve_ortho(problem: Problem, *, scale: bool | Literal["columns"] = False) -
         spread = (w * (problem.c @ w)).sum(0)
         w = w * torch.where(spread > 0, (w * problem.k).sum(0) / spread, 0.0)
     elif scale:
-        spread = problem.c.trace()
+        spread = problem.c.trace() if problem.c.ndim == 2 else problem.c.sum()
         if spread <= 0:
             raise SolverError("scale=True needs source latents that vary, got none that do")
         w = w * ((w * problem.k).sum() / spread)

@@ -1,4 +1,4 @@
-"""Builds the Space: six tabs that carry latents of one encoder into the space of another."""
+"""Builds the Space: seven tabs that carry latents of one encoder into the space of another."""
 
 import os
 from typing import Any
@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "3")  # a silent Hub is given u
 
 import gradio as gr
 import look
+import preparing
 from limits import MAX_UPLOAD
 from repos import Repos
 from settings import Settings
@@ -16,6 +17,7 @@ from tabs.autoencoders import tab as autoencoders
 from tabs.fit_your_own import tab as fit_your_own
 from tabs.fit_your_own.disk import UploadLimit
 from tabs.look_inside import tab as look_inside
+from tabs.migrate import tab as migrate
 from tabs.pictures import tab as pictures
 from tabs.stitching import tab as stitching
 
@@ -34,6 +36,7 @@ TABS = {
     "Autoencoders": autoencoders.build,
     "Look inside": look_inside.build,
     "Fit your own": fit_your_own.build,
+    "Migrate": migrate.build,
 }
 
 
@@ -43,6 +46,7 @@ def build_demo(settings: Settings | None = None) -> gr.Blocks:
     demo = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE)
     with demo:
         gr.Markdown(INTRO)
+        preparing.build(repos.settings)
         with gr.Tabs():
             for name, build in TABS.items():
                 with gr.Tab(name):

@@ -13,6 +13,7 @@ import gradio as gr
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "monospace")
 
+PLOT_COLOURS = ("#94a3b8", "#f97316", "#818cf8")
 _SCORES = {"r2": "R²", "mrr": "MRR", "ndcg": "nDCG"}
 
 CSS = """
@@ -36,17 +37,20 @@ CSS = """
 .result .tag { font-size: .75rem; color: var(--body-text-color-subdued); }
 .result .same { font-weight: 600; }
 .result .wide { overflow-x: auto; width: 0; min-width: 100%; }
+.result .wide { white-space: nowrap; }
 .result .wide table { border: 0 !important; width: 100%; border-collapse: collapse;
-  margin-top: .9rem; font-size: .9rem;
-  font-variant-numeric: tabular-nums; white-space: nowrap; }
+  margin-top: .9rem; font-size: .9rem; font-variant-numeric: tabular-nums; }
 .result .wide th, .result .wide td { border: 0 !important; padding: .35rem 1rem .35rem 0;
   font-weight: 400; text-align: left; }
 .result .wide tr { border: 0; border-top: 1px solid var(--border-color-primary); }
 .result .wide thead tr { border: 0; }
 .result .wide thead th { color: var(--body-text-color-subdued); font-size: .8rem; }
-.result .wrapped { white-space: normal; }
+.result .wide .wrapped { white-space: normal; }
+.result .wide .wrapped .tag { white-space: nowrap; }
+.result ul { margin: .5rem 0 0; padding-left: 1.2rem; }
 .result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
   border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
+.preparing progress { width: 100%; height: .6rem; accent-color: var(--color-accent); }
 .pixels img { image-rendering: pixelated; width: 100%; height: 100%; object-fit: contain; }
 .pixels .grid-wrap, .tiles .grid-wrap { padding-top: 2.2rem; }
 :is(.pixels, .tiles) .thumbnail-lg { display: flex; flex-direction: column; height: 100%;

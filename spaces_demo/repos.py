@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
 import numpy as np
+import preparing
 import torch
 from limits import NO_ANSWER, Refusal, Unpublished
 from settings import Settings
@@ -110,7 +111,17 @@ class Repos:
         """The map that only pads with zeros, or cuts, to the target's width."""
         return LatentMap(torch.eye(source, target), torch.zeros(target))
 
+    def _check_made(self, name: str) -> None:
+        """Refuses a repo that the demo is still making; an older one may be there."""
+        now = preparing.status(self.settings.progress)
+        if name in now["waiting"]:
+            raise Unpublished(
+                f"This part of the demo is still being made ({now['percent']} % of all is done, "
+                f"{now['left']}); other tabs may be ready."
+            )
+
     def _read(self, name: str, split: str) -> Latents:
+        self._check_made(name)
         repo_id = self.settings.repo_id(name)
         data, _ = load_dataset(repo_id, split, revision=self.settings.revisions.get(name))
         vectors = data.with_format("numpy")
@@ -142,4 +153,5 @@ class Repos:
             raise Unpublished(f"This needs {name}, which is not published on this Hub.") from None
 
     def _load(self, load: Callable[..., T], name: str) -> T:
+        self._check_made(name)
         return load(self.settings.repo_id(name), revision=self.settings.revisions.get(name))

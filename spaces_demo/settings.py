@@ -7,6 +7,7 @@ from pathlib import Path
 
 SETTINGS_FILE = Path(__file__).with_name("settings.json")
 NAMESPACE = "LATENT_BRIDGE_NAMESPACE"
+PROGRESS = "LATENT_BRIDGE_PROGRESS"  # a file, where a demo's repos are still being made
 NAMES = (
     "demo-news",
     "news-index",
@@ -33,11 +34,13 @@ class Settings:
         namespace: User or organisation that owns the repos that `repos` does not name.
         repos: Name -> repo id.
         revisions: Name -> branch, tag or commit; "main" by default.
+        progress: File that says which repos are still being made; None where all are there.
     """
 
     namespace: str = "local"
     repos: dict[str, str] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
+    progress: Path | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted({*self.repos, *self.revisions} - set(NAMES))
@@ -50,8 +53,10 @@ class Settings:
 
     @classmethod
     def read(cls, file: Path = SETTINGS_FILE) -> "Settings":
-        """From the settings file, if there is one; LATENT_BRIDGE_NAMESPACE comes before it."""
+        """From the settings file, if there is one; the environment comes before it."""
         content = json.loads(file.read_text()) if file.exists() else {}
         if namespace := os.environ.get(NAMESPACE):
             content["namespace"] = namespace
+        if progress := os.environ.get(PROGRESS):
+            content["progress"] = Path(progress)
         return cls(**content)

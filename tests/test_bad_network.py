@@ -75,7 +75,7 @@ def test_no_wait_is_endless(proxy, job, fault):
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_hub_that_stays_busy_is_given_up(proxy, status):
-    tried = attempt("load", proxy, 1, str(status), times=1000, timeout=10)
+    tried = attempt("load", proxy, 1, str(status), times=1000)
     assert (tried.outcome, tried.wrong) == ("refused", "")
     assert "try again later" in tried.message
     assert 3 <= tried.requests <= 12
@@ -89,10 +89,10 @@ class TestRetryAfter:
         monkeypatch.setattr("time.sleep", found.append)
         return found
 
-    def load(self, proxy, fault, timeout=10):
+    def load(self, proxy, fault):
         FAULTS["this one"] = fault
         try:
-            return attempt("load", proxy, 1, "this one", timeout=timeout)
+            return attempt("load", proxy, 1, "this one")
         finally:
             del FAULTS["this one"]
 

@@ -2,14 +2,14 @@
 
 import json
 import os
-import sys
 from dataclasses import replace
 
 import pytest
 import tiny_images as tiny
 import torch
-from processes import PATIENCE, Process
+from processes import PATIENCE
 from tiny_models import EN, TEXTS, bert_repo, sentence_repo, sentences
+from warm import Warm
 
 from hf_latent_bridge import CachedEncoder, SpaceSpec, cache_info, clear_cache, load_encoder
 from hf_latent_bridge.cli import main
@@ -195,9 +195,8 @@ for start in range(0, 300, 5):
     latents = CachedEncoder(Counting(), {str(tmp_path)!r}).encode(texts)
     assert torch.equal(latents, plain(texts))
 """
-    environment = {**os.environ, "PYTHONPATH": "tests/helpers:tests:scripts"}
-    running = [Process([sys.executable, "-c", code, name], env=environment) for name in "xy"]
-    assert [process.wait(PATIENCE) for process in running] == [0, 0]
+    with Warm("-c", code, "x") as one, Warm("-c", code, "y") as other:
+        assert [one.wait(PATIENCE), other.wait(PATIENCE)] == [0, 0]
     (entry,) = cache_info(tmp_path)
     texts = {chr(97 + n % 26) * (n + 1) for n in range(335)}
     texts |= {name * n for n in range(1, 9) for name in "xy"}

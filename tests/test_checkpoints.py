@@ -1,9 +1,7 @@
 """A fit that is killed goes on where it was, and ends as if nothing had happened."""
 
+import contextlib
 import json
-import os
-import signal
-import sys
 import time
 from pathlib import Path
 
@@ -11,8 +9,9 @@ import killed_fit
 import numpy as np
 import pytest
 import torch
+import warm
 from huggingface_hub import snapshot_download
-from processes import ON_CPUS, Process, torchrun, without_a_launcher
+from processes import ON_CPUS
 from tiny_models import sentence_repo
 
 from hf_latent_bridge import LinearTranslator, OrthoTranslator, fit_translator, load_encoder
@@ -29,11 +28,18 @@ def vectors(n=100, seed=0):
     return draw.normal(size=(n, 3)), draw.normal(size=(n, 4))
 
 
-def start(folder, mode, count):
-    command = [sys.executable, SCRIPT, folder, mode]
-    if count > 1:
-        command = torchrun(count, SCRIPT, folder, mode)
-    return Process(command, env=ON_CPUS)
+@contextlib.contextmanager
+def fitting(folder, mode, count):
+    """One process that fits, or several that fit together."""
+    words = SCRIPT, folder, mode
+    runs = warm.group(count, *words) if count > 1 else [warm.Warm(*words, env=ON_CPUS)]
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(run) for run in runs]
+
+
+def fit_whole(folder, count):
+    with fitting(folder, "run", count) as runs:
+        assert [run.wait(120) for run in runs] == [0] * count
 
 
 def wait_until_it_hangs(process, folder, count):
@@ -45,25 +51,24 @@ def wait_until_it_hangs(process, folder, count):
         time.sleep(0.05)
 
 
-def kill_when_it_hangs(process, folder, count):
-    wait_until_it_hangs(process, folder, count)
-    fitting_now = [int(path.stem) for path in folder.glob("*.pid")]
-    assert len(fitting_now) == count
-    for pid in fitting_now:  # torchrun gives each a session of its own, so no group has them all
-        os.kill(pid, signal.SIGKILL)
-    assert process.wait(60) != 0
+def kill_when_it_hangs(folder, count):
+    with fitting(folder, "hang", count) as runs:
+        wait_until_it_hangs(runs[0], folder, count)
+        for run in runs:
+            run.kill()
+        assert all(run.wait(60) != 0 for run in runs)
     assert not list(folder.glob("result-*"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
-    kill_when_it_hangs(start(tmp_path, "hang", count), tmp_path, count)
+    kill_when_it_hangs(tmp_path, count)
     assert len(list((tmp_path / "checkpoint").glob("fit-*"))) == count
-    assert start(tmp_path, "run", count).wait(120) == 0
+    fit_whole(tmp_path, count)
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
-    assert start(undisturbed, "run", count).wait(120) == 0
+    fit_whole(undisturbed, count)
     for rank in range(count):
         resumed, expected = (
             json.loads((folder / f"result-{rank}.json").read_text())
@@ -77,8 +82,7 @@ def test_a_killed_fit_goes_on_and_ends_as_an_uninterrupted_one(count, tmp_path):
 
 @pytest.mark.slow
 def test_a_process_whose_partner_is_killed_says_so_where_no_launcher_ends_it(tmp_path):
-    first, second = without_a_launcher(2, SCRIPT, tmp_path, "hang")
-    with first, second:
+    with fitting(tmp_path, "hang", 2) as (first, second):
         wait_until_it_hangs(first, tmp_path, 2)
         first.kill()
         _, error = second.communicate(timeout=120)

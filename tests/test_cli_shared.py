@@ -135,3 +135,35 @@ def test_items_from_files_are_the_views_of_load_views(tmp_path):
         np.save(tmp_path / f"{name}.npy", x)
     items = load_views({name: tmp_path / f"{name}.npy" for name in latents()})
     assert json.dumps(items.names) == '["a", "b", "c"]'
+
+
+def grown_files(tmp_path):
+    """Files of 25 given pairs and of 275 unpaired items of two views."""
+    draw = np.random.default_rng(0)
+    signal = draw.normal(size=(300, 20)) / np.arange(1, 21) ** 0.5
+    order = draw.permutation(275)
+    options = {"given": [], "more": []}
+    for name, width in (("a", 40), ("b", 56)):
+        x = signal @ draw.normal(size=(20, width)) + 0.2 * draw.normal(size=(300, width))
+        more = x[25:] if name == "a" else x[25:][order]
+        for kind, rows, flag in (("given", x[:25], "--view-vectors"), ("more", more, "--grow")):
+            np.save(tmp_path / f"{name}-{kind}.npy", rows)
+            options[kind] += [flag, f"{name}={tmp_path / name}-{kind}.npy"]
+    return options
+
+
+def test_a_space_grows_from_a_few_given_pairs(facts, tmp_path):
+    options = grown_files(tmp_path)
+    out = ["--dim", 16, "--output", tmp_path / "space"]
+    said = facts("fit-shared", *options["given"], *options["more"], *out)
+    assert said["growth"]["confirmed"]
+    assert said["growth"]["gain"] > 0
+    assert said["n_pairs"] == 25 + said["growth"]["found_pairs"] > 250
+    space = SharedSpace.from_pretrained(tmp_path / "space", device="cpu")
+    assert space.dataset_["given_pairs"] == 25
+
+
+def test_growth_takes_latents_alone(refusal, tmp_path):
+    options = grown_files(tmp_path)["more"]
+    out = ["--column", "text", "--output", tmp_path / "space"]
+    assert "--grow takes latents" in refusal("fit-shared", *of_texts(), *options, *out)

@@ -109,7 +109,7 @@ def test_items_are_encoded_again_in_any_order_and_marked(world, state):
     for i in range(25):
         expected = world.vectors("new" if i in (3, 11, 20) else "old")[i]
         same_direction(found[i][0], expected)
-    done = re_encode(world.space, world.shared, encoder, view="new", max_rows=10, batch_size=4)
+    done = re_encode(world.space, world.shared, encoder, view="new", max_rows=10)
     assert (done.rows, done.by_view) == (10, {"new": 13, "old": 12})
     assert "13 by new (52%)" in str(done)
     assert re_encode(world.space, world.shared, encoder, view="new").by_view == {"new": 25}

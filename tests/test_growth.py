@@ -76,12 +76,45 @@ def test_growth_from_unrelated_latents_is_not_confirmed():
     given, _, _ = unpaired()
     growth = grow_pairs(*given, *unrelated())
     assert not growth.confirmed
-    assert "too few to trust" in str(growth)
+    assert "they are look-alikes" in str(growth)
 
 
 def test_growth_from_shuffled_pairs_is_not_confirmed():
     given, others, _ = unpaired()
     assert not grow_pairs(given[0], np.roll(given[1], 1, axis=0), *others).confirmed
+
+
+def look_alikes(n=300, seed=3):
+    """Items in tight groups, of which either side holds other ones."""
+    draw = np.random.default_rng(seed)
+    centres = draw.normal(size=(60, 24))
+    groups = draw.integers(60, size=3 * n)
+    signal = centres[groups] + 0.5 * draw.normal(size=(3 * n, 24))
+    x, y = (
+        signal @ draw.normal(size=(24, width)) + 0.4 * draw.normal(size=(3 * n, width))
+        for width in (30, 40)
+    )
+    return (x[:n], y[:n]), (x[n : 2 * n], y[2 * n :])
+
+
+def test_look_alikes_are_told_by_the_given_pairs_that_they_make_harder_to_find():
+    given, others = look_alikes()
+    growth = grow_pairs(*given, *others)
+    assert growth.hurts
+    assert growth.gain < -2 * growth.gain_error
+    assert not growth.confirmed
+    assert "they are look-alikes" in str(growth)
+    given, others, _ = unpaired()
+    right = grow_pairs(*given, *others)
+    assert right.gain > 2 * right.gain_error
+    assert not right.hurts
+
+
+def test_two_given_pairs_cannot_tell_whether_found_ones_help():
+    given, others, _ = unpaired()
+    growth = grow_pairs(given[0][:2], given[1][:2], *others)
+    assert growth.gain is None
+    assert not growth.hurts
 
 
 def test_growth_that_has_not_settled_says_so():

@@ -16,9 +16,10 @@ import pytest
 import torch
 from huggingface_hub import get_session, hf_hub_download
 from huggingface_hub.errors import RevisionNotFoundError
-from processes import Process, finished
+from processes import finished
 from safetensors.torch import save as to_safetensors
 from stuck_server import COMMIT, StuckServer, answer
+from warm import Warm
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -990,6 +991,28 @@ class TestASilentHub:
     )
 
     @staticmethod
+    def told(calls, here):
+        """What each call says in a process of its own, where they wait at the same time."""
+        code = f"""
+            from concurrent.futures import ThreadPoolExecutor
+            import numpy as np
+            from hf_latent_bridge import *
+            from hf_latent_bridge.errors import HubUnavailableError
+            x = np.random.default_rng(0).standard_normal((50, 4))
+            def told(call):
+                try:
+                    return str(eval(call))
+                except HubUnavailableError as error:
+                    return " ".join(["refused:", *str(error).split(), *notes(error)])
+            def notes(error):
+                return getattr(error, "__notes__", [])
+            with ThreadPoolExecutor({len(calls)}) as calls:
+                print(*calls.map(told, {calls}), sep="\\n")
+        """
+        lines = python(code, **here, **LIMITS).stdout.splitlines()
+        return dict(zip(calls, lines, strict=True))
+
+    @staticmethod
     def answers(server):
         info = json.dumps({"id": "alice/x", "sha": COMMIT, "siblings": []}).encode()
         created = json.dumps({"url": f"{server.url}/alice/commit"}).encode()
@@ -1006,21 +1029,10 @@ class TestASilentHub:
 
     def test_every_call_is_given_up_and_names_the_server(self, tmp_path):
         """In another process, whose limits are a second each."""
-        code = f"""
-            import numpy as np
-            from hf_latent_bridge import *
-            from hf_latent_bridge.errors import HubUnavailableError
-            x = np.random.default_rng(0).standard_normal((50, 4))
-            for call in {self.CALLS}:
-                try:
-                    print(eval(call))
-                except HubUnavailableError as error:
-                    print("refused:", *str(error).split(), *getattr(error, "__notes__", []))
-        """
         with StuckServer() as server:
             server.answers = self.answers(server)
-            run = python(code, HF_ENDPOINT=server.url, HF_HOME=str(tmp_path), **LIMITS)
-        lines = dict(zip(self.CALLS, run.stdout.splitlines(), strict=True))
+            here = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path)}
+            lines = self.told(self.CALLS, here)
         for call, line in lines.items():
             assert line.startswith("refused: "), call
             assert server.url in line, call
@@ -1028,30 +1040,19 @@ class TestASilentHub:
         assert [left in line for line in lines.values()] == [False] * 9 + [True]
 
     def test_xet_is_given_up_too(self, tmp_path):
-        code = """
-            import numpy as np
-            from hf_latent_bridge import *
-            from hf_latent_bridge.errors import HubUnavailableError
-            x = np.random.default_rng(0).standard_normal((50, 4))
-            for call in (
-                "AutoTranslator.from_pretrained('alice/xet')",
-                "LinearTranslator().fit(x, x).push_to_hub('alice/xet')",
-            ):
-                try:
-                    print(eval(call))
-                except HubUnavailableError as error:
-                    print("refused:", *str(error).split())
-        """
+        calls = (
+            "AutoTranslator.from_pretrained('alice/xet')",
+            "LinearTranslator().fit(x, x).push_to_hub('alice/xet')",
+        )
         with StuckServer() as server:
             server.answers = self.xet_answers(server)
             here = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "0"}
-            run = python(code, **here, **LIMITS)
-        for line in run.stdout.splitlines():
+            lines = self.told(calls, here)
+        for line in lines.values():
             assert line.startswith("refused: ")
             assert "through Xet failed" in line
             assert "'alice/xet'" in line
         assert sum("/cas/" in request for request in server.requests) > 1
-        assert len(run.stdout.splitlines()) == 2
 
     @staticmethod
     def xet_answers(server):
@@ -1183,16 +1184,16 @@ class TestSaving:
             for _ in range(8):
                 one.save_pretrained(sys.argv[2])
         """
-        command = [sys.executable, "-c", textwrap.dedent(code).strip()]
-        runs = [Process([*command, s, str(tmp_path / "both")]) for s in ("1", "-1")]
-        outcomes = set()
-        while any(run.poll() is None for run in runs):
-            outcomes.add(outcome(tmp_path / "both"))
-        outcomes.add(outcome(tmp_path / "both"))
-        assert [run.returncode for run in runs] == [0, 0]
+        words = "-c", textwrap.dedent(code)
+        folder, outcomes = tmp_path / "both", set()
+        with Warm(*words, 1, folder) as one, Warm(*words, -1, folder) as other:
+            while one.poll() is None or other.poll() is None:
+                outcomes.add(outcome(folder))
+            outcomes.add(outcome(folder))
+        assert (one.returncode, other.returncode) == (0, 0)
         assert outcomes <= {"nothing yet", "1", "-1"}
         assert outcomes & {"1", "-1"}
-        assert len(list((tmp_path / "both").iterdir())) == 3
+        assert len(list(folder.iterdir())) == 3
 
 
 def outcome(folder):

@@ -22,6 +22,7 @@ from hf_latent_bridge import (
     fit_translator,
     translate_file,
 )
+from hf_latent_bridge.data.sampling import priorities, smallest
 from hf_latent_bridge.errors import (
     CheckpointError,
     ConfigError,
@@ -131,10 +132,20 @@ def test_a_fit_over_chunks_is_the_fit_on_arrays():
     chunks = fit_translator(
         KernelTranslator(n_landmarks=64), None, None, Pairs(X[TRAIN], Y[TRAIN]), chunk_size=50
     )
-    sample = KernelTranslator(n_landmarks=64).choose_landmarks(X[:256]).fit(X[TRAIN], Y[TRAIN])
+    rows = smallest(priorities(np.arange(300), 0), 256)
+    sample = KernelTranslator(n_landmarks=64).choose_landmarks(X[rows]).fit(X[TRAIN], Y[TRAIN])
     np.testing.assert_allclose(chunks.transform(X), sample.transform(X), rtol=1e-3, atol=1e-4)
     assert chunks.map_.dtype == torch.float32
     assert arrays.map_.dtype == torch.float64
+
+
+def test_sorted_pairs_give_landmarks_of_all_kinds():
+    order = np.argsort(X[:300, 0])
+    kernel = KernelTranslator(n_landmarks=16)  # drawn from 64 of the 300 pairs
+    fitted = fit_translator(kernel, None, None, Pairs(X[order], Y[order]), chunk_size=32)
+    first = (fitted.map_.landmarks / fitted.map_.inverse_scale)[:, 0]
+    assert first.min() < -0.2
+    assert first.max() > 0.2
 
 
 def test_a_fit_that_was_interrupted_resumes(tmp_path):

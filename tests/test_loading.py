@@ -86,21 +86,20 @@ def test_two_folders_of_one_repo_are_two_spaces(repo_id, api):
 
 
 @pytest.mark.slow
-@EVERY_KIND
-def test_all_files_go_into_cache_dir_from_where_they_load_without_a_network(
-    kind, repo_id, api, tmp_path
+def test_all_files_of_every_kind_go_into_cache_dir_from_where_they_load_without_a_network(
+    api, tmp_path
 ):
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    push(kind, repo_id, api)
-    expected = latents(kind, repo_id, cache_dir=tmp_path)
-    assert not (Path(HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}").exists()
+    repos = {kind: push(kind, f"alice/cached-{kind}", api) for kind in KINDS}
+    expected = {kind: latents(kind, repo, cache_dir=tmp_path) for kind, repo in repos.items()}
+    assert not list(Path(HF_HUB_CACHE).glob("models--alice--cached-*"))
     code = f"""
 import sys, torch
 sys.path[:0] = {sys.path!r}
 import test_loading
 offline = dict(cache_dir={str(tmp_path)!r}, local_files_only=True)
-found = test_loading.latents({kind!r}, {repo_id!r}, **offline)
+found = {{kind: test_loading.latents(kind, repo, **offline) for kind, repo in {repos!r}.items()}}
 torch.save(found, {str(tmp_path / "found.pt")!r})
 """
     closed = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}

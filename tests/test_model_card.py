@@ -2,13 +2,12 @@
 
 import os
 import re
-import sys
 
 import numpy as np
 import pytest
+import warm
 import yaml
 from huggingface_hub import ModelCard
-from processes import finished
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -52,8 +51,7 @@ def card_of(translator, folder, metrics=None):
 def run_snippet(card, folder):
     """Run the Python block of a card in another process."""
     (code,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
-    command = [sys.executable, "-c", code]
-    return finished(command, cwd=folder, check=False)
+    return warm.finished("-c", code, cwd=folder, check=False)
 
 
 class TestWhatItSays:

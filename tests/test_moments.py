@@ -8,12 +8,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_latent_bridge import (
     AffineTranslator,
+    LinearTranslator,
     OrthoTranslator,
     PairedMoments,
     load_moments,
     save_moments,
 )
-from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
+from hf_latent_bridge.errors import InvalidLatentsError, UnrelatedPairsWarning, WeightsError
 
 RNG = np.random.default_rng(0)
 X = torch.from_numpy(RNG.normal(3.0, 2.0, (500, 5)))
@@ -324,3 +325,64 @@ class TestHugeLatents:
         with pytest.raises(InvalidLatentsError, match="divide the latents by a constant"):
             translator.transform(self.HUGE)
         assert np.isfinite(translator.transform(self.HUGE.astype(np.float64) / 1e30)).all()
+
+
+class TestOnlyTheDiagonalOfSxx:
+    """A rotation needs no more, and its `fit` sums no more where the pairs clearly match."""
+
+    X = np.random.default_rng(0).standard_normal((3000, 6)) + 1.0
+    Y = np.tanh(X @ np.random.default_rng(1).standard_normal((6, 4)))
+
+    def test_the_rest_is_as_without(self):
+        whole = PairedMoments.from_batch(self.X, self.Y)
+        found = PairedMoments.from_batch(self.X, self.Y, full_sxx=False)
+        torch.testing.assert_close(found.sxx, whole.sxx.diagonal())
+        for name in ("mean_x", "mean_y", "sxy", "syy"):
+            torch.testing.assert_close(getattr(found, name), getattr(whole, name))
+
+    @pytest.mark.parametrize("scaling", ["standard", "center", "none"])
+    @pytest.mark.parametrize("scale", [False, True])
+    def test_a_rotation_is_the_same(self, scaling, scale):
+        fitted = OrthoTranslator(scaling=scaling, scale=scale).fit(self.X, self.Y)
+        whole = OrthoTranslator(scaling=scaling, scale=scale)
+        whole.fit_moments(whole.pair_moments(self.X, self.Y))
+        assert not fitted.moments_.has_full_sxx
+        assert whole.moments_.has_full_sxx
+        np.testing.assert_allclose(fitted.transform(self.X), whole.transform(self.X), rtol=1e-9)
+
+    def test_pairs_can_be_added(self):
+        fitted = OrthoTranslator().fit(self.X[:2000], self.Y[:2000])
+        fitted.partial_fit(self.X[2000:], self.Y[2000:])
+        whole = OrthoTranslator().fit(self.X, self.Y)
+        np.testing.assert_allclose(fitted.transform(self.X), whole.transform(self.X), rtol=1e-9)
+
+    def test_pairs_that_may_be_shuffled_are_summed_again_to_tell(self):
+        with pytest.warns(UnrelatedPairsWarning):
+            fitted = OrthoTranslator().fit(self.X, self.Y[::-1])
+        assert fitted.moments_.has_full_sxx
+
+    def test_other_methods_say_what_they_need(self):
+        moments = OrthoTranslator().fit(self.X, self.Y).moments_
+        with pytest.raises(InvalidLatentsError, match=r"all of Sxx.*pair_moments\(X, y\)"):
+            LinearTranslator().fit_moments(moments)
+        with pytest.raises(InvalidLatentsError, match="same form of Sxx"):
+            moments + PairedMoments.from_batch(self.X, self.Y)
+
+    def test_they_are_saved_as_they_are(self, tmp_path):
+        moments = OrthoTranslator().fit(self.X, self.Y).moments_
+        save_moments(moments, tmp_path / "moments")
+        assert torch.equal(load_moments(tmp_path / "moments").sxx, moments.sxx)
+
+
+@pytest.mark.parametrize(("n", "d_x", "d_y"), [(9_000, 5, 3), (5_000, 600, 2), (4_096, 2, 1)])
+@pytest.mark.parametrize("full_syy", [False, True])
+def test_blocks_and_panels_of_all_sizes_give_the_same_sums(n, d_x, d_y, full_syy):
+    draw = np.random.default_rng(0)
+    x, y = draw.standard_normal((n, d_x)) + 3, draw.standard_normal((n, d_y))
+    moments = PairedMoments.from_batch(x, y, full_syy=full_syy)
+    a, b = x - x.mean(0), y - y.mean(0)
+    syy = b.T @ b if full_syy else (b * b).sum(0)
+    for name, expected in {"sxx": a.T @ a, "sxy": a.T @ b, "syy": syy}.items():
+        found = getattr(moments, name).cpu().numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-8)
+    assert torch.equal(moments.sxx, moments.sxx.mT)

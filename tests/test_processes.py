@@ -4,13 +4,13 @@ import contextlib
 import functools
 import json
 import sys
-from pathlib import Path
 
 import fit_cases
 import numpy as np
 import pytest
 import torch
-from processes import ON_CPUS, PATIENCE, finished, torchrun, without_a_launcher
+import warm
+from processes import PATIENCE, finished
 from tiny_models import sentence_repo, text_dataset
 
 from hf_latent_bridge.fitting.processes import Processes
@@ -33,9 +33,11 @@ def outcomes(tmp_path_factory):
     @functools.cache
     def launch(count):
         folder = tmp_path_factory.mktemp(f"of-{count}")
-        command = torchrun(count, Path(fit_cases.__file__), folder)
-        done = finished(command, env=ON_CPUS, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+        with contextlib.ExitStack() as stack:
+            runs = warm.group(count, fit_cases.__file__, folder)
+            for run in map(stack.enter_context, runs):
+                _, error = run.communicate(timeout=PATIENCE)
+                assert run.returncode == 0, error[-3000:]
         return {
             name: [
                 json.loads((folder / f"{number}-{rank}.json").read_text()) for rank in range(count)
@@ -150,7 +152,7 @@ def test_a_process_that_gives_no_sign_of_life_is_not_waited_for(tmp_path):
         "me.run(stop_me)"
     )
     with contextlib.ExitStack() as stack:
-        first, second = (stack.enter_context(one) for one in without_a_launcher(2, "-c", code))
+        first, second = (stack.enter_context(one) for one in warm.group(2, "-c", code))
         stack.callback(second.kill)
         _, error = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
@@ -162,7 +164,7 @@ def test_a_process_that_never_comes_is_not_waited_for():
         "from hf_latent_bridge.fitting.processes import Processes\n"
         "Processes.current(start_timeout=3)"
     )
-    (second,) = without_a_launcher(2, "-c", code, ranks=[1])
+    (second,) = warm.group(2, "-c", code, ranks=[1])
     with second:
         _, error = second.communicate(timeout=PATIENCE)
     assert second.returncode == 1

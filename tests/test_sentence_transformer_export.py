@@ -1,13 +1,11 @@
 """A translated encoder, exported, gives the same vectors where this library is not installed."""
 
-import sys
-
 import pytest
 import tiny_classifiers
 import tiny_images
 import tiny_models
 import torch
-from processes import finished
+import warm
 
 from hf_latent_bridge import (
     LinearTranslator,
@@ -42,7 +40,7 @@ def translator(space, *, unit_norm="none", out=10, seed=0):
 
 def encode_elsewhere(name, tmp_path):
     path = tmp_path / "vectors.pt"
-    finished([sys.executable, "-c", BLOCKED, str(name), path, *TEXTS])
+    warm.finished("-c", BLOCKED, name, path, *TEXTS)
     return torch.load(path)
 
 

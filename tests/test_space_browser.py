@@ -1,4 +1,4 @@
-"""The Space in a real browser: every tab at both widths, light and dark."""
+"""The Space in a real browser: every tab, at one width light and at the other dark."""
 
 import io
 
@@ -20,6 +20,7 @@ TABS = (
     "Autoencoders",
     "Look inside",
     "Fit your own",
+    "Migrate",
 )
 
 
@@ -29,8 +30,7 @@ def browser():
         yield browser
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", WIDTHS)
+@pytest.mark.parametrize(("size", "dark"), zip(WIDTHS, [False, True], strict=True))
 def test_a_visitor_walks_through_every_tab(browser, space, size, dark):
     found = walk(browser, space.src, size, dark=dark)
     assert found.problems == []
@@ -68,6 +68,33 @@ def test_each_tab_is_where_a_finger_can_reach_it(browser, space, width):
         entries.first.wait_for()
         reached += [entry.inner_text() for entry in entries.all() if on_top(entry)]
     assert tuple(reached) == TABS
+    page.close()
+
+
+def test_a_failed_migration_leaves_nothing_of_the_last_one_and_says_why(browser, space):
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(space.src)
+    page.get_by_role("tab", name="Migrate").click()
+    panel = page.get_by_role("tabpanel").filter(visible=True).first
+    downloads = [
+        panel.get_by_role("button", name=f"Download the {what}")
+        for what in ("translated vectors", "translator", "gate's report")
+    ]
+    for download in downloads:
+        expect(download).to_be_disabled()
+    panel.get_by_role("button", name="all pairs").click()
+    panel.get_by_text("fitted on 160 pairs").wait_for()
+    expect(panel.get_by_text("takes about")).to_be_visible()
+    expect(panel.get_by_role("heading", name="by the number of pairs")).to_be_visible()
+    for download in downloads:
+        expect(download).to_be_enabled()
+    panel.get_by_label("Items in your store").fill("0")
+    panel.get_by_role("button", name="Migrate").click()
+    panel.get_by_text("The number of items must be a whole number from 1").wait_for()
+    expect(panel.get_by_text("fitted on 160 pairs")).to_have_count(0)
+    expect(panel.get_by_role("heading", name="by the number of pairs")).to_be_hidden()
+    for download in downloads:
+        expect(download).to_be_disabled()
     page.close()
 
 

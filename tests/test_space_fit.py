@@ -526,6 +526,7 @@ def test_a_query_is_answered_while_a_fit_still_runs(space, visitor, repos, encod
     """The Hub does not tell the Space of the fit's dataset before the query is answered."""
     answer, asked, answered = LocalHub.__call__, threading.Event(), threading.Event()
     dataset = repos.settings.repo_id("demo-news")
+    space.predict("the red dog", api_name="/search")  # loads what it needs, the dataset too
 
     async def answer_late(hub, scope, receive, send):
         if dataset in scope["path"]:

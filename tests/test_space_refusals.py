@@ -223,4 +223,4 @@ def test_while_the_hub_is_away_what_needs_no_hub_works_and_a_push_says_so(away, 
 
 def test_every_endpoint_is_tried_while_the_hub_is_away(space):
     listed = set(space.view_api(return_format="dict", print_info=False)["named_endpoints"])
-    assert listed == {*HUB_IS_ASKED, "/fit_vectors", "/push_translator"}
+    assert listed == {*HUB_IS_ASKED, "/fit_vectors", "/migrate", "/push_translator"}

@@ -446,15 +446,17 @@ def sampled_labels(args: argparse.Namespace) -> Sequence[Any] | None:
 
 def read_bank(args: argparse.Namespace) -> "Array | None":
     """The latents in the file that `--bank` names, (m, d); None without."""
+    return None if args.bank is None else read_vectors(args.bank)
+
+
+def read_vectors(path: str) -> "Array":
+    """All latents in a file, (n, d)."""
     import numpy as np
 
     from hf_latent_bridge.vectors.formats import open_vectors
     from hf_latent_bridge.vectors.reader import VectorSource
 
-    if args.bank is None:
-        return None
-    blocks = open_vectors(VectorSource(args.bank)).blocks()
-    return np.concatenate([block.vectors for block in blocks])
+    return np.concatenate([block.vectors for block in open_vectors(VectorSource(path)).blocks()])
 
 
 def read_ids(path: str | None) -> "list[int | str] | None":

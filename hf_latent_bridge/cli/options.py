@@ -128,6 +128,14 @@ def add_fit_shared(command: Command) -> None:
         views.add_argument(
             f"--{flag}", action="append", default=[], metavar=f"NAME={value}", help=what
         )
+    views.add_argument(
+        "--grow",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a view's latents of further items, in any order: pairs among those of two views are "
+        "found, starting from the few of --view-vectors, or (experimental) from none",
+    )
     views.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
     items = command.add_argument_group("items")
     items.add_argument("--dataset", metavar="REPO", help="Hub dataset or folder")

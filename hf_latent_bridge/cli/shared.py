@@ -26,6 +26,8 @@ def fit(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     _check(args, views, vectors)
     check_save_directory(args.output)
     check_writable(Path(args.output))
+    if args.grow:
+        return _grow(args, vectors)
     items = _items(args, views, vectors)
     space = fit_shared_space(
         _encoders(args, views, vectors),
@@ -43,9 +45,25 @@ def fit(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     )
     if not Processes.current().is_first:
         return {}, ""
+    return _saved(args, space, str(space.fit_summary_))
+
+
+def _grow(args: argparse.Namespace, vectors: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """Fits a space of two views on given pairs and on those that grow from them."""
+    from hf_latent_bridge import SharedSpace
+
+    more = {name: inputs.read_vectors(path) for name, path in named(args.grow, "--grow").items()}
+    given = {name: inputs.read_vectors(path) for name, path in vectors.items()}
+    space = SharedSpace(args.dim, alpha=args.alpha).fit_growing(given or None, more)
+    result, text = _saved(args, space, str(space.growth_))
+    grown = space.growth_
+    return {**result, "growth": grown and grown.to_dict()}, text
+
+
+def _saved(args: argparse.Namespace, space: "SharedSpace", how: str) -> tuple[dict[str, Any], str]:
     space.save_pretrained(args.output)
     facts = describe(space)
-    text = f"{space}\nsaved in {args.output}\n{space.fit_summary_}"
+    text = f"{space}\nsaved in {args.output}\n{how}"
     if space.information_ is not None:
         text += f"\n{space.information_}"
     return {"output": args.output, **facts}, text
@@ -99,7 +117,14 @@ def _check(args: argparse.Namespace, views: Mapping[str, str], vectors: Mapping[
             "views come from --view and --dataset, or all of them from --view-vectors: save the "
             "latents of the other encoders as files first"
         )
-    if not vectors and not args.dataset:
+    if args.grow and (views or args.dataset):
+        raise ValueError(
+            "--grow takes latents: save those of both views as files, and give the known pairs by "
+            "--view-vectors"
+        )
+    if args.grow and (args.max_pairs or args.checkpoint_dir):
+        raise ValueError("--grow holds all latents in memory: leave out what is for a stream")
+    if not vectors and not args.dataset and not args.grow:
         raise ValueError("--dataset is needed, the items that the encoders read")
     columns = named(args.view_column, "--view-column")
     for flag, names in (

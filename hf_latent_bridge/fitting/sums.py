@@ -15,6 +15,7 @@ from torch import Tensor
 from hf_latent_bridge.atomic import check_writable, write_atomic
 from hf_latent_bridge.data.chunks import PairSource, size_of_chunks
 from hf_latent_bridge.data.items import BadRow
+from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.devices import default_device
 from hf_latent_bridge.encoders.base import BatchSize
 from hf_latent_bridge.fitting.checkpoints import Checkpoint, FitState, add_states, side_identity
@@ -150,8 +151,8 @@ class MomentSums:
 
         Args:
             batch_moments: The moments of a batch.
-            first_look: Shows the latents of the first items of the first side, the same ones in
-                each process, before anything is summed.
+            first_look: Shows latents of some items of the first side, the same ones in each
+                process, before anything is summed: a random sample, or the first of a stream.
 
         Raises:
             InvalidPairsError: A bad row, or no good one.
@@ -222,7 +223,10 @@ class MomentSums:
         return state.on_cpu()
 
     def _look(self, size: int, show: Callable[[Tensor], None]) -> None:
-        first = replace(self.loop, sides=self.loop.sides[:1], progress=False)
+        pairs = self.loop.pairs
+        if size and isinstance(pairs, Pairs):
+            pairs = pairs.sample(size)
+        first = replace(self.loop, pairs=pairs, sides=self.loop.sides[:1], progress=False)
         found: list[Tensor] = []
         with closing(first.run()) as chunks:
             while sum(map(len, found)) < size and (encoded := next(chunks, None)) is not None:

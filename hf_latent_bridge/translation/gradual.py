@@ -21,6 +21,7 @@ from hf_latent_bridge.translators.shared_space import SharedSpace
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Records
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, open_collection
 
+_WRITTEN = 256  # rows that are encoded and written at a time
 _SCANNED = 1000  # rows of which the payload is looked at at a time
 
 
@@ -136,8 +137,7 @@ def re_encode(
         field: Field of the payload that holds the item.
         ids: Which rows, in this order; None for those that come first in the store's order.
         max_rows: At most so many; None for all.
-        batch_size: Items per forward pass, and rows per write; "auto" for as many items as suit
-            the device, and 256 rows.
+        batch_size: Items per forward pass; "auto" for as many as suit the device.
         timeout: Seconds for one request to the store.
         progress: Show a bar.
 
@@ -148,19 +148,17 @@ def re_encode(
             field.
         StoreUnavailableError: The store cannot be reached.
         InvalidLatentsError: The encoder gave NaN or infinity, or another width.
-        ValueError: `max_rows` or `batch_size` is less than 1.
+        ValueError: `max_rows` is less than 1.
     """
     begun, translator = time.monotonic(), space.translator(view)
     check_space(Side("encoder", encoder), translator.source_)
-    rows = 256 if batch_size == "auto" else batch_size
-    for name, number in (("max_rows", max_rows), ("batch_size", rows)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+    if max_rows is not None and max_rows < 1:
+        raise ValueError(f"max_rows must be at least 1, got {max_rows}")
     done = 0
     with open_collection(target, timeout=timeout) as collection:
         _check_width(collection, space)
         with progress_bar(max_rows or collection.count(), progress) as bar:
-            for keys in _batches(_others(collection, view, ids), rows, max_rows):
+            for keys in _batches(_others(collection, view, ids), max_rows):
                 records = collection.fetch(keys, payloads=True)
                 items = [_item(records, row, field, collection) for row in range(len(records.ids))]
                 if not items:  # deleted meanwhile
@@ -212,9 +210,9 @@ def _of_others(page: Records, view: str) -> Iterator[Key]:
             yield key
 
 
-def _batches(keys: list[Key], size: int, most: int | None) -> Iterator[list[Key]]:
+def _batches(keys: list[Key], most: int | None) -> Iterator[list[Key]]:
     chosen = keys[:most]
-    return (chosen[start : start + size] for start in range(0, len(chosen), size))
+    return (chosen[start : start + _WRITTEN] for start in range(0, len(chosen), _WRITTEN))
 
 
 def _item(records: Records, row: int, field: str, collection: Collection) -> Any:

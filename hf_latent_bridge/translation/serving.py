@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.atomic import exclusive
-from hf_latent_bridge.encoders.base import Encoder, check_encoder, encode
+from hf_latent_bridge.encoders.base import BatchSize, Encoder, check_encoder, encode
 from hf_latent_bridge.errors import ConfigError, EncoderError
 from hf_latent_bridge.files import (
     CONFIG_NAME,
@@ -263,7 +263,7 @@ class TranslatedEncoder:
         self,
         items: Any,
         *,
-        batch_size: int = 32,
+        batch_size: BatchSize = "auto",
         show_progress_bar: bool | None = None,
         progress: bool = False,
         **options: Any,
@@ -272,7 +272,7 @@ class TranslatedEncoder:
 
         Args:
             items: Texts or other items, or a single one.
-            batch_size: Items per forward pass.
+            batch_size: Items per forward pass; "auto" for what the encoder does by itself.
             show_progress_bar: As sentence-transformers spells `progress`.
             progress: Show a bar.
             options: `convert_to_numpy` (True), `convert_to_tensor` and `normalize_embeddings`
@@ -311,10 +311,10 @@ class TranslatedEncoder:
     def _asked(self, method: str, items: Any, options: dict[str, Any]) -> Any:
         own = dict(options)
         bars = [bool(own.pop(name, False)) for name in ("show_progress_bar", "progress")]
-        return self._encode(method, items, own.pop("batch_size", 32), any(bars), own)
+        return self._encode(method, items, own.pop("batch_size", "auto"), any(bars), own)
 
     def _encode(
-        self, method: str, items: Any, batch_size: int, bar: bool, options: dict[str, Any]
+        self, method: str, items: Any, batch_size: BatchSize, bar: bool, options: dict[str, Any]
     ) -> Any:
         if refused := [name for name in _OTHER_VECTORS if options.get(name) is not None]:
             raise ValueError(
@@ -342,7 +342,12 @@ class TranslatedEncoder:
             return latents if self.fold is None else fold_queries(latents, metric=self.fold)
 
     def _latents(
-        self, method: str, items: Sequence[Any], batch_size: int, bar: bool, options: dict[str, Any]
+        self,
+        method: str,
+        items: Sequence[Any],
+        batch_size: BatchSize,
+        bar: bool,
+        options: dict[str, Any],
     ) -> Tensor:
         encoder = self.encoder
         if isinstance(encoder, Encoder) or not hasattr(encoder, "encode"):
@@ -350,9 +355,8 @@ class TranslatedEncoder:
                 raise TypeError(f"{encoder!r:.60} takes no {', '.join(sorted(options))}")
             return encode(encoder, items, batch_size=batch_size, progress=bar)
         ask = getattr(encoder, method, encoder.encode)
-        found = ask(
-            items, batch_size=batch_size, show_progress_bar=bar, convert_to_tensor=True, **options
-        )
+        sized = {} if batch_size == "auto" else {"batch_size": batch_size}
+        found = ask(items, show_progress_bar=bar, convert_to_tensor=True, **sized, **options)
         latents = as_tensor(found).detach()
         if latents.ndim != 2 or len(latents) != len(items):
             raise EncoderError(

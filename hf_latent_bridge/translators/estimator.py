@@ -31,7 +31,7 @@ from hf_latent_bridge.latents import (
     check_translated,
     like,
 )
-from hf_latent_bridge.metrics import look_shuffled, r2_score
+from hf_latent_bridge.metrics import clearly_related, look_shuffled, r2_score
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import Selection, doubts, r2_from_moments
 from hf_latent_bridge.solvers import SCALINGS, Scaling, Solution, is_flat
@@ -49,7 +49,8 @@ class TranslatorEstimator(abc.ABC):
         params_: The parameters that the fit read, with the value chosen for each that is "auto".
         source_: Whose latents are translated.
         target_: Whose space they are carried into.
-        moments_: Moments of the pairs; None if the translator was loaded.
+        moments_: Moments of the pairs; None if the translator was loaded. A rotation's `fit` keeps
+            no more of Sxx than its diagonal; `pair_moments` sums what other methods need.
         affine: Whether it learns an affine map, from moments of plain latents.
         full_syy: Whether it needs all second moments of the target, and not only their diagonal.
         selection_: How the parameters that were "auto" were chosen; None if none was.
@@ -64,6 +65,7 @@ class TranslatorEstimator(abc.ABC):
     full_syy: ClassVar[bool] = False
     _fixed: ClassVar[tuple[str, ...]] = ("unit_norm",)  # parameters that change what is summed
     _given: dict[str, Any]
+    _maps: dict[str | tuple[bool, torch.device, torch.dtype], Map]
     _unrelated_pairs: bool = False
 
     def __init__(self, *, scaling: Scaling = "standard", unit_norm: UnitNorm = "none") -> None:
@@ -116,7 +118,8 @@ class TranslatorEstimator(abc.ABC):
             UnrelatedPairsWarning: The pairs explain no more than shuffled ones do.
         """
         self.begin(X)
-        return self._learn(self.fold_moments(X, y), source, target)._solved()
+        folds = self.fold_moments(X, y) if self.full_sxx else [self._sufficient_moments(X, y)]
+        return self._learn(folds, source, target)._solved()
 
     def fit_transform(self, X: Latents, y: Latents) -> Latents:
         """Fits on the pairs and translates their source latents."""
@@ -154,6 +157,8 @@ class TranslatorEstimator(abc.ABC):
                 f"these parameters need {self.n_folds}: set them back to add pairs, or call fit"
             )
         folds = self.fold_moments(X, y, start=self.n_pairs_)
+        if not self.moments_.has_full_sxx:
+            folds = [fold and replace(fold, sxx=fold.sxx_diagonal) for fold in folds]
         dims = self.dims_of(next(fold for fold in folds if fold is not None))
         for dim, space in zip(dims, self.pair_spaces_, strict=True):
             self._check_width(dim, space)
@@ -226,12 +231,25 @@ class TranslatorEstimator(abc.ABC):
             for part in rows
         ]
 
-    def pair_moments(self, X: Latents, y: Latents, *, full_syy: bool = False) -> PairedMoments:
-        """Moments of a batch of pairs, as this translator needs them (after `unit_norm`)."""
+    def pair_moments(
+        self, X: Latents, y: Latents, *, full_sxx: bool = True, full_syy: bool = False
+    ) -> PairedMoments:
+        """Moments of a batch of pairs after `unit_norm`: all that an affine map may need."""
         self._check_params()
-        full = full_syy or self.full_syy
-        moments = PairedMoments.from_batch(*self._normed(X, y), full_syy=full)
+        both = self._normed(X, y)
+        full_syy = full_syy or self.full_syy
+        moments = PairedMoments.from_batch(*both, full_sxx=full_sxx, full_syy=full_syy)
         return replace(moments, unit_norm=self.unit_norm)
+
+    @property
+    def full_sxx(self) -> bool:
+        """Whether it needs all second moments of the source, and not only their diagonal."""
+        return True
+
+    def _sufficient_moments(self, X: Latents, y: Latents) -> PairedMoments:
+        """Moments with the diagonal of Sxx alone, unless all of it must tell if pairs match."""
+        moments = self.pair_moments(X, y, full_sxx=False)
+        return moments if clearly_related(moments) else self.pair_moments(X, y)
 
     def _normed(self, X: Latents, y: Latents) -> tuple[Tensor, Tensor]:
         """Both sides as tensors, after `unit_norm`."""
@@ -300,8 +318,8 @@ class TranslatorEstimator(abc.ABC):
             InvalidLatentsError: Another width than the source's, NaN or infinity.
         """
         self._require_fit()
-        x = self._check_input(X, self.source_)
-        return like(check_translated(self._map_for(x)(x), x), X)
+        x = self._rows(X, self.source_)
+        return like(_translated(self._map_for(x), x), X)
 
     @overload
     def inverse_transform(self, y: Tensor) -> Tensor: ...
@@ -321,9 +339,8 @@ class TranslatorEstimator(abc.ABC):
             (n, d_source) or (d_source,): a tensor if `y` is a tensor, else a NumPy array.
         """
         self._require_fit()
-        latents = self._check_input(y, self.target_)
-        found = self._map_for(latents, inverse=True)(latents)
-        return like(check_translated(found, latents), y)
+        latents = self._rows(y, self.target_)
+        return like(_translated(self._map_for(latents, inverse=True), latents), y)
 
     def score(self, X: Latents, y: Latents) -> float:
         """R² of translated `X` against `y`: the share of the variance of `y` that is explained.
@@ -526,11 +543,10 @@ class TranslatorEstimator(abc.ABC):
         return LatentMap(weight, bias, unit_norm=self.unit_norm)
 
     def _map_for(self, x: Tensor, *, inverse: bool = False) -> Map:
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        key = f"{'inverse' if inverse else 'forward'} {x.device} {dtype}"
+        key = inverse, x.device, x.dtype
         if key not in self._maps:
             fitted = self.map_.inverse() if inverse else self.map_
-            self._maps[key] = fitted.moved(x.device, dtype)
+            self._maps[key] = fitted.moved(x.device, torch.promote_types(x.dtype, torch.float32))
         return self._maps[key]
 
     def _check_params(self) -> None:
@@ -539,13 +555,18 @@ class TranslatorEstimator(abc.ABC):
         check_unit_norm(self.unit_norm)
 
     def _check_input(self, latents: Latents, space: SpaceSpec) -> Tensor:
+        x = self._rows(latents, space)
+        check_finite(x)
+        return x
+
+    def _rows(self, latents: Latents, space: SpaceSpec) -> Tensor:
+        """Latents of a space as a tensor, which may hold NaN or infinity."""
         x = as_tensor(latents)
         if x.ndim not in (1, 2):
             raise InvalidLatentsError(
                 f"latents must be one vector (d,) or a matrix (n, d), got shape {tuple(x.shape)}"
             )
         self._check_width(x.shape[-1], space)
-        check_finite(x)
         if getattr(self, "unit_norm", "none") in ("source", "both"):  # some types have no choice
             check_norms(x)
         return x
@@ -601,6 +622,13 @@ class TranslatorEstimator(abc.ABC):
         return f"{text}, fitted with {before}" if before else text
 
 
+def _translated(map_: Map, x: Tensor) -> Tensor:
+    """The translations of latents, if both are finite."""
+    if not isinstance(map_, LatentMap):  # an affine map makes NaN of what is not finite
+        check_finite(x)
+    return check_translated(map_(x), x)
+
+
 def _plain(value: Any) -> Any:
     """A copy of a parameter's value that JSON can hold: no NumPy scalars, infinity as "inf"."""
     plain = value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
@@ -616,7 +644,7 @@ def _describe_shuffled(moments: PairedMoments) -> str:
 
 def _describe_rank(solution: Solution, moments: PairedMoments) -> str:
     text = f"{moments.n} pairs determine {solution.rank} of {solution.full_rank} directions"
-    constant = int(is_flat(moments.sxx.diagonal() / moments.n, moments.mean_x).sum())
+    constant = int(is_flat(moments.sxx_diagonal / moments.n, moments.mean_x).sum())
     if constant:
         text += f" ({constant} source columns are constant)"
     text += "; the minimum-norm map ignores the others"

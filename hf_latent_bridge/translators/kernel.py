@@ -186,8 +186,9 @@ class KernelTranslator(Translator, translator_type="kernel"):
     nothing, and loses counterparts: measure it on held-out pairs. It has no inverse.
 
     The landmarks must be known before pairs are summed. `fit` draws them from all source latents,
-    `partial_fit` from its first batch, `fit_translator` from the first 4 `n_landmarks` pairs (so
-    shuffle data that are sorted); `choose_landmarks` takes latents of your own. They are
+    `partial_fit` from its first batch, `fit_translator` from a random sample of 4 `n_landmarks`
+    pairs, or the first of a stream, which is read once (shuffle what is sorted);
+    `choose_landmarks` takes latents of your own. They are
     published with the map: each reveals what one source latent reveals.
 
     Args:
@@ -286,7 +287,9 @@ class KernelTranslator(Translator, translator_type="kernel"):
         """How many source latents a fit must see before it can sum pairs."""
         return 0 if self._sample is not None else 4 * self.n_landmarks
 
-    def pair_moments(self, X: Latents, y: Latents, *, full_syy: bool = False) -> PairedMoments:
+    def pair_moments(
+        self, X: Latents, y: Latents, *, full_sxx: bool = True, full_syy: bool = False
+    ) -> PairedMoments:
         """Moments of a batch of pairs: of the similarities to the landmarks, and of the target.
 
         Raises:
@@ -308,7 +311,7 @@ class KernelTranslator(Translator, translator_type="kernel"):
         check_finite(x)
         wide = x if x.device.type == "mps" else x.double()
         features = self._landmarks.to(wide).similarities(wide)
-        moments = PairedMoments.from_batch(features, y, full_syy=full_syy)
+        moments = PairedMoments.from_batch(features, y, full_sxx=full_sxx, full_syy=full_syy)
         dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         eps = max(moments.eps, torch.finfo(dtype).eps)
         return replace(moments, eps=eps, unit_norm=self.unit_norm)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import linear, normalize
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.solvers import svd
@@ -156,13 +156,14 @@ class LatentMap(Map):
         Returns:
             (..., target_dim), in the dtype of `x`.
         """
-        rows = x.reshape(-1, x.shape[-1]).to(self.weight.dtype)
+        weight = self.weight
+        rows = x.to(weight.dtype)
         if self.norms_source:
-            rows = normalize(rows, dim=1)
-        mapped = torch.addmm(self.bias, rows, self.weight)
+            rows = normalize(rows, dim=-1)
+        mapped = linear(rows, weight.mT, self.bias)
         if self.norms_target:
-            mapped = normalize(mapped, dim=1)
-        return mapped.reshape(*x.shape[:-1], self.target_dim).to(x.dtype)
+            mapped = normalize(mapped, dim=-1)
+        return mapped.to(x.dtype)
 
     def inverse(self) -> "LatentMap":
         """The Moore-Penrose inverse, x = (y - bias) @ weight⁺, with the two norms swapped.

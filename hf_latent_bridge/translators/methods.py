@@ -296,4 +296,10 @@ class OrthoTranslator(Translator, translator_type="ortho"):
             raise ValueError(f"scale must be True, False or 'columns', got {self.scale!r}")
 
     def _solve(self, moments: PairedMoments) -> Solution:
-        return solve_ortho(Problem.from_moments(moments, self.scaling), scale=self.scale)
+        problem = Problem.from_moments(moments, self.scaling, full_sxx=self.full_sxx)
+        return solve_ortho(problem, scale=self.scale)
+
+    @property
+    def full_sxx(self) -> bool:
+        """Whether it needs all second moments of the source: for one scale a column only."""
+        return self.scale == "columns"

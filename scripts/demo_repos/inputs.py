@@ -5,10 +5,12 @@ from pathlib import Path
 
 from common import MINILM, MPNET
 
+from demo_repos.progress import Progress
+
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of the Space's repos, and their owner; each field but the cache is a flag."""
+    """The inputs of the Space's repos, and their owner; fields with a help text are flags."""
 
     cache: Path
     namespace: str = field(
@@ -34,6 +36,7 @@ class Inputs:
     )
     train_texts: int = field(default=1000, metadata={"help": "texts that the fits see"})
     test_pictures: int = field(default=600, metadata={"help": "pictures of held-out folders"})
+    progress: Progress = field(default_factory=Progress, compare=False)
 
     def repo_id(self, name: str) -> str:
         """The repo with this name."""

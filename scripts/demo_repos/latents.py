@@ -13,6 +13,7 @@ from datasets import Features
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from demo_repos.inputs import Inputs
+from demo_repos.progress import Progress
 from demo_repos.publish import RECORD
 from hf_latent_bridge import (
     AffineTranslator,
@@ -31,6 +32,7 @@ Matrix = npt.NDArray[np.float32]
 
 ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SHARE = 0.2
+CHUNK = 128  # items between two reports of progress
 _CARD = """\
 ---
 {license}
@@ -58,9 +60,20 @@ def text_encoder(name: str, inputs: Inputs) -> CachedEncoder:
     return CachedEncoder(load_encoder(name, max_length=MAX_LENGTH), inputs.cache)
 
 
-def to_column(encoder: CachedEncoder, items: Sequence[Any]) -> list[Matrix]:
-    """One latent (d,) for each item: a column of a dataset."""
-    return list(encoder.encode(items).float().numpy())
+def to_column(
+    encoder: CachedEncoder, items: Sequence[Any], progress: Progress, seconds: float
+) -> list[Matrix]:
+    """One latent (d,) for each item: a column of a dataset.
+
+    Args:
+        encoder: Encodes them.
+        items: All of them.
+        progress: Is told of each chunk.
+        seconds: That an item takes on two cores.
+    """
+    progress.task(f"encoding {len(items):,} items by {encoder.space.repo_id}", seconds * len(items))
+    chunks = [encoder.encode(chunk).float().numpy() for chunk in progress.each(items, CHUNK)]
+    return [row for chunk in chunks for row in chunk]
 
 
 def push_translator(

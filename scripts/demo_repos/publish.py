@@ -24,7 +24,7 @@ from demo_repos.inputs import FLAGS, Inputs
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-DATA = {"news": "news", "pictures": "pictures", "autoencoders": "clothes"}
+DATA = {"news": "news", "autoencoders": "clothes", "pictures": "pictures"}
 NAMES = tuple(DATA)
 NAMESPACE = "LATENT_BRIDGE_NAMESPACE"
 PUBLIC_HUB = "https://huggingface.co"

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from common import ROOT
-from demo import running_demo
+from demo import fill_hub, running_demo
 
 from space.walk import WIDTHS, chromium, find_chromium, walk
 
@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
         return 1
     FOLDER.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
-    with running_demo(PORT) as (url, _, _), chromium() as browser:
+    with running_demo(PORT) as (url, _, progress), chromium() as browser:
+        fill_hub(progress)
         for size in WIDTHS:
             for dark in (False, True):
                 folder = FOLDER if (size, dark) in KEPT else None

@@ -1,13 +1,18 @@
 """The jobs that write files: a new one is entered here, and tried like the others."""
 
 import hashlib
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from crashes import Job
+from crashes import PATIENCE, Job
+from store_places import content, filled
 
 from hf_latent_bridge import (
     AutoTranslator,
@@ -20,17 +25,22 @@ from hf_latent_bridge import (
     fit_translator,
     load_moments,
     load_pairs,
+    migrate,
     save_moments,
     stitch,
     translate_file,
 )
-from hf_latent_bridge.errors import InvalidLatentsError, RepoNotFoundError
+from hf_latent_bridge.atomic import writing
+from hf_latent_bridge.errors import InvalidLatentsError, RepoNotFoundError, StoreError
 from hf_latent_bridge.files import check_kind
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import save_results
 from hf_latent_bridge.stitching import FIELDS, KIND
+from hf_latent_bridge.translation.serving import Serving
 from hf_latent_bridge.vectors.formats import FORMATS, open_vectors
 from hf_latent_bridge.vectors.reader import file_stamp
+from hf_latent_bridge.vectors.stores.base import Collection, Records
+from hf_latent_bridge.vectors.stores.registry import STORES, register
 
 JOBS: dict[str, Job] = {}
 OLD = 9  # the variant that is there before
@@ -331,3 +341,83 @@ class Push:
         import huggingface_hub.constants
 
         huggingface_hub.constants.HF_HUB_CACHE = str(folder / "hub")
+
+
+def _migrate(scheme: str) -> None:
+    """A store whose requests count as events, as the changes of files do."""
+
+    class Migrate:
+        def start(folder):
+            Migrate.watched()
+            payloads = [{"text": f"item {row}"} for row in range(ROWS)]
+            filled(Migrate.url(folder), Records(list(range(ROWS)), rows(0), payloads))
+
+        def run(folder, variant):
+            Migrate.watched()
+            url = Migrate.url(folder)
+            places = {"state_dir": folder / "state", "serve_dir": folder / "serve"}
+            migrate(fitted(variant), url, f"{url}-new", batch_size=20, **places)
+
+        def read(folder):
+            """Which translator's rows are served; the old rows must be there as they were."""
+            Migrate.watched()
+            end = time.monotonic() + PATIENCE
+            while True:  # a folder of Qdrant can be open in one process at a time
+                try:
+                    return Migrate.served(folder)
+                except StoreError as error:
+                    if "already accessed" not in str(error) or time.monotonic() > end:
+                        raise
+                time.sleep(0.01)
+
+        def served(folder):
+            old = content(Migrate.url(folder))
+            vectors = np.stack([old[row][0] for row in range(ROWS)])
+            if not np.allclose(_unit(vectors), _unit(rows(0)), atol=1e-5):
+                raise RuntimeError("the old vectors are not as they were")
+            if not (folder / "serve" / "config.json").exists():
+                return None
+            found = content(Serving.load(folder / "serve").url)
+            for variant in (1, 2):
+                wanted = fitted(variant).transform(rows(0))
+                got = np.stack([found[row][0] for row in range(ROWS)])
+                if len(found) == ROWS and np.allclose(_unit(got), _unit(wanted), atol=1e-5):
+                    return variant
+            raise RuntimeError(f"{len(found)} rows of no translator")
+
+        def url(folder):
+            return f"watched-{scheme}:{folder}/store/docs"
+
+        def watched():
+            known = STORES[scheme]
+            if (name := f"watched-{scheme}") not in STORES:
+                register(replace(known, scheme=name, collection=_watched(known.collection)))
+
+    promise = "the old rows as they were, the new ones whole before they are served; a run goes on"
+    job(f"migrate in {scheme}", promise, same=False, refuses=True, checked=False)(Migrate)
+
+
+def _watched(kind: type[Collection]) -> type[Collection]:
+    def event(method: str) -> Callable[..., Any]:
+        def run(self: Any, *args: Any, **options: Any) -> Any:
+            path = Path(self.url.path)
+            with writing(path):
+                sys.audit("os.truncate", str(path), 0)
+                done = getattr(kind, method)(self, *args, **options)
+                sys.audit("os.truncate", str(path), 0)
+            return done
+
+        return run
+
+    return type(f"Watched{kind.__name__}", (kind,), {m: event(m) for m in _REQUESTS})
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+_REQUESTS = ("create", "write", "delete", "fetch", "count")
+for scheme in ("qdrant", "sqlite"):
+    for package in STORES[scheme].needs:
+        import_module(package)  # once, and not in each copy of the process
+    _migrate(scheme)

@@ -361,8 +361,9 @@ def try_job(
 def main() -> None:
     """Tries jobs as each line of stdin says, `[names, options]`; prints a line of JSON for each.
 
-    No names are all of them.
+    No names are all of them. What a job would import by itself is imported here, once.
     """
+    import importlib
     import tempfile
     import warnings
 
@@ -370,6 +371,8 @@ def main() -> None:
     from crash_jobs import JOBS
 
     warnings.simplefilter("ignore")
+    for library in ("h5py", "jinja2", "pandas", "pyarrow.feather", "pyarrow.parquet"):
+        importlib.import_module(library)
     torch.set_num_threads(1)  # a copy of a process has none of its threads
     for names, options in map(json.loads, sys.stdin):
         for name in names or JOBS:

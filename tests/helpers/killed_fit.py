@@ -1,7 +1,6 @@
 """A fit that stops at its 40th chunk until it is killed, or runs to its end: argv says which."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -33,7 +32,6 @@ def fit(folder, *, hang=False):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    (folder / f"{os.getpid()}.pid").touch()
     fitted = fit(folder, hang=sys.argv[2] == "hang")
     moments = {k: v.tolist() for k, v in fitted.moments_.to_tensors().items()}
     result = {"moments": moments, "resumed": fitted.fit_summary_.n_resumed}

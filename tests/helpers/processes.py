@@ -1,12 +1,11 @@
 """Processes that a test starts, which end with it even where it fails."""
 
 import os
-import socket
 import subprocess
 import sys
 
 PATIENCE = 240  # seconds; no test waits longer for a process
-_GRACE = 20
+GRACE = 20
 ON_CPUS = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -17,7 +16,7 @@ class Process(subprocess.Popen):
         if self.poll() is None:
             self.terminate()  # torchrun ends its workers then
             try:
-                self.wait(_GRACE)
+                self.wait(GRACE)
             except subprocess.TimeoutExpired:
                 self.kill()
         super().__exit__(*exception)
@@ -33,19 +32,3 @@ def torchrun(count, *arguments):
     """The command that starts a script as `count` processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return [*launcher, "--nproc_per_node", str(count), *map(str, arguments)]
-
-
-def without_a_launcher(count, *arguments, ranks=None):
-    """Starts Python as processes that find each other; nothing ends the others if one is lost."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
-    return [
-        Process(
-            [sys.executable, *map(str, arguments)],
-            env=ON_CPUS | group | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (range(count) if ranks is None else ranks)
-    ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
 from hf_latent_bridge.data.items import Array, Items
-from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.errors import InvalidLatentsError, StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.lines import Objects, Spot
 from hf_latent_bridge.vectors.numbers import FLOAT32
@@ -171,6 +171,15 @@ class Collection(abc.ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def unwritten(url: StoreUrl, error: Exception) -> StoreError:
+    """The error for files of a store that cannot be read or written."""
+    told = " ".join(str(error).split())[:200]
+    return StoreError(
+        f"{url} cannot be read or written ({told}); make room there or give access, and start "
+        "again: what was begun goes on"
+    )
 
 
 class _Connection:

@@ -1,17 +1,19 @@
 """Qdrant: collections on a server or in a folder, with one vector or several named ones."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records, unwritten
 from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 _METRICS: dict[str, Metric] = {"Cosine": "cosine", "Dot": "dot", "Euclid": "euclidean"}
@@ -256,7 +258,8 @@ def _client(url: StoreUrl, timeout: float) -> Any:
     from qdrant_client import QdrantClient
 
     if not url.host:
-        Path(url.path).mkdir(parents=True, exist_ok=True)
+        with writing(Path(url.path)):
+            Path(url.path).mkdir(parents=True, exist_ok=True)
         return QdrantClient(path=url.path, force_disable_check_same_thread=True)
     host, _, port = url.host.partition(":")
     secure = url.params.get("https", "") in ("1", "true")
@@ -291,5 +294,7 @@ def _told(request: Callable[[], T], url: StoreUrl) -> T:
         raise StoreUnavailableError(
             f"{url} did not answer ({error}): is the server running, and reachable from here?"
         ) from error
+    except sqlite3.Error as error:  # of the files of the local mode
+        raise unwritten(url, error) from error
     except (ValueError, RuntimeError, KeyError) as error:  # what the local mode raises
         raise StoreError(f"{url}: {' '.join(str(error).split())[:200]}") from error

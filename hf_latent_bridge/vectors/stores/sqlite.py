@@ -11,7 +11,7 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records, unwritten
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "l2": "euclidean"}
 _VECTOR = re.compile(r"\b(\w+)\s+(?:float|f32)\s*\[(\d+)\]([^,)]*)", re.IGNORECASE)
@@ -32,7 +32,10 @@ class SqliteCollection(Collection):
         import apsw
         import sqlite_vec
 
-        client = apsw.Connection(self.url.path)
+        try:
+            client = apsw.Connection(self.url.path)
+        except apsw.Error as error:
+            raise unwritten(self.url, error) from error
         client.set_busy_timeout(round(timeout * 1000))
         client.enable_load_extension(True)
         client.load_extension(sqlite_vec.loadable_path())
@@ -140,21 +143,18 @@ class SqliteCollection(Collection):
     def write(self, records: Records) -> None:
         """Replaces rows in one transaction; of rows without payloads the vectors alone."""
         vectors = [row.tobytes() for row in np.asarray(records.vectors, "<f4")]
-        with self.client:
-            if records.payloads is None:
-                sql = f"UPDATE {self._table} SET {self._vector} = ? WHERE {self._key} = ?"
-                self.client.cursor().executemany(sql, zip(vectors, records.ids, strict=True))
-                return
-            self.delete(records.ids)
-            columns = self._others()
-            names = ", ".join([self._key, self._vector, *map(_quoted, columns)])
-            marks = ", ".join("?" * (2 + len(columns)))
-            rows = (
-                [key, vector, *self._values(payload, columns)]
-                for key, vector, payload in zip(records.ids, vectors, records.payloads, strict=True)
-            )
-            sql = f"INSERT INTO {self._table} ({names}) VALUES ({marks})"
-            self.client.cursor().executemany(sql, rows)
+        if records.payloads is None:
+            sql = f"UPDATE {self._table} SET {self._vector} = ? WHERE {self._key} = ?"
+            self._run([], sql, list(zip(vectors, records.ids, strict=True)))
+            return
+        columns = self._others()
+        names = ", ".join([self._key, self._vector, *map(_quoted, columns)])
+        marks = ", ".join("?" * (2 + len(columns)))
+        rows = [
+            [key, vector, *self._values(payload, columns)]
+            for key, vector, payload in zip(records.ids, vectors, records.payloads, strict=True)
+        ]
+        self._run(records.ids, f"INSERT INTO {self._table} ({names}) VALUES ({marks})", rows)
 
     def delete(self, ids: Sequence[Key]) -> None:
         """Deletes rows."""
@@ -235,13 +235,35 @@ class SqliteCollection(Collection):
             return [json.dumps(payload)]
         return [payload.get(name) for name in columns]
 
+    def _run(self, ids: Sequence[Key], sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Deletes rows and runs a statement for each of some others, in one transaction."""
+        import apsw
+
+        try:
+            with self.client:
+                if ids:
+                    self.delete(ids)
+                self.client.cursor().executemany(sql, rows)
+        except apsw.Error as error:
+            cause = error.__context__ if isinstance(error.__context__, apsw.Error) else error
+            if isinstance(cause, apsw.ConstraintError | apsw.MismatchError):
+                raise self._failure(cause) from error
+            raise unwritten(self.url, cause) from error  # sqlite-vec calls a full disk anything
+
+    def _failure(self, error: Exception) -> StoreError:
+        import apsw
+
+        if isinstance(error, apsw.IOError | apsw.FullError | apsw.ReadOnlyError):
+            return unwritten(self.url, error)
+        return StoreError(f"{self.url}: {' '.join(str(error).split())[:200]}")
+
     def _ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         import apsw
 
         try:
             return list(self.client.cursor().execute(sql, parameters))
         except apsw.Error as error:
-            raise StoreError(f"{self.url}: {' '.join(str(error).split())[:200]}") from error
+            raise self._failure(error) from error
 
 
 def _array(blob: Any) -> Any:

@@ -148,17 +148,23 @@ def expected_seconds(anchors: int, d_source: int, d_target: int) -> float:
     return (rows + solving) / SPEED
 
 
-def check_cost(anchors: int, d_source: int, d_target: int) -> str:
+def check_cost(anchors: int, d_source: int, d_target: int, *, more: float = 0.0) -> str:
     """How long the fit takes, in words.
+
+    Args:
+        anchors: Pairs in the fit.
+        d_source: Width of the source.
+        d_target: Width of the target.
+        more: Seconds that come on top.
 
     Raises:
         Refusal: Longer than others can be let wait.
     """
-    seconds = expected_seconds(anchors, d_source, d_target)
+    seconds = expected_seconds(anchors, d_source, d_target) + more
     if seconds > MOST_SECONDS:
         raise Refusal(
             f"This fit would take about {seconds:.0f} seconds and {MOST_SECONDS} are the most, as "
-            "others wait meanwhile: take fewer anchors or narrower vectors."
+            "others wait meanwhile: take fewer pairs or narrower vectors."
         )
     return f"about {max(1, round(seconds))} s"
 

@@ -16,12 +16,12 @@ from tabs.fit_your_own.items import check_repo_id
 _TOKEN = re.compile(r"hf_[A-Za-z0-9._-]{3,2000}")
 
 
-def save(translator: Translator, report: Report, folder: Path) -> str:
+def save(translator: Translator, report: Report | None, folder: Path) -> str:
     """Writes a zip file of the files that `save_pretrained` writes; returns its path.
 
     Args:
         translator: Fitted.
-        report: For its card.
+        report: For its card; None for none.
         folder: The folder of visitors' files, which are deleted after a while.
     """
     folder.mkdir(parents=True, exist_ok=True)

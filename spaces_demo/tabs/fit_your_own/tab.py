@@ -57,7 +57,9 @@ def build(repos: Repos) -> None:
     hub = Hub(repos)
     with gr.Row():
         method = gr.Dropdown(list(methods()), value="ortho", label="Method")
-        alpha = gr.Number(0.1, minimum=0, label="Alpha, the ridge penalty of affine", step=0.1)
+        penalised = [name for name, kind in methods().items() if "alpha" in kind.get_params()]
+        told = f"Alpha, the ridge penalty ({', '.join(penalised)})"
+        alpha = gr.Number(0.1, minimum=0, label=told, step=0.1)
         anchors = gr.Number(100, minimum=20, precision=0, label="Anchors (pairs to fit on)")
     how = [method, alpha, anchors]
     report, archive = look.scores("Nothing fitted yet", INVITATION), gr.State(None)
@@ -185,7 +187,7 @@ def _vectors_form(repos: Repos, how: list[Any], event: dict[str, Any]) -> None:
 
     @answering
     def news_vectors() -> list[str]:
-        return list(_news_files(repos))
+        return list(news_files(repos))
 
     with gr.Row():
         button = gr.Button("Fit on vectors", variant="primary")
@@ -212,7 +214,9 @@ def _offer(
     return shown
 
 
-def _news_files(repos: Repos) -> tuple[str, str]:
+def news_files(repos: Repos) -> tuple[str, str]:
+    """The vectors of the published news by both encoders, as files, written once."""
+
     def write() -> tuple[str, str]:
         folder = Path(tempfile.mkdtemp(prefix="news-vectors-"))
         news = repos.latents("demo-news", "train")

@@ -24,27 +24,36 @@ MAX_FILES = 2_000
 MAX_TOTAL = 100 * 2**20  # bytes of a side's files
 
 
+def measure_vectors(source: str | None, target: str | None) -> tuple[int, int, int]:
+    """Rows and both widths of two files of vectors; no number is read.
+
+    Raises:
+        Refusal: Too large, too wide, or of a format that is not plain.
+        LatentBridgeError: No two matrices with as many rows, or a damaged file.
+    """
+    files, stored = _open(source, target)
+    widths = [
+        _width(file, column)
+        for file, column in zip(files, (stored.source, stored.target), strict=True)
+    ]
+    return len(stored), widths[0], widths[1]
+
+
 def read_vectors(source: str | None, target: str | None) -> Pairs:
     """The rows of two files of vectors, (n, d) each, in memory.
 
     Header and size are checked before any number is read.
 
     Raises:
-        Refusal: Too large, too wide, of a format that is not plain, or with NaN.
+        Refusal: As `measure_vectors`, or rows with NaN.
         LatentBridgeError: No two matrices with as many rows, or a damaged file.
     """
-    files = [_vector_file(source, "source"), _vector_file(target, "target")]
-    stored = load_pairs((files[0], files[1]))
-    if len(stored) > MAX_ROWS:
-        raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
-    for file, column in zip(files, (stored.source, stored.target), strict=True):
-        width = _width(file, column)
-        if not 1 <= width <= MAX_WIDTH:
-            raise Refusal(
-                f"{file.name} is {width:,} wide; vectors may have 1 to {MAX_WIDTH:,} columns."
-            )
+    files, stored = _open(source, target)
+    columns = list(zip(files, (stored.source, stored.target), strict=True))
+    for file, column in columns:
+        _width(file, column)
     whole: list[Any] = []
-    for file, column in zip(files, (stored.source, stored.target), strict=True):
+    for file, column in columns:
         rows: Any = column[:]
         try:
             vectors = as_tensor(rows).numpy()
@@ -58,6 +67,14 @@ def read_vectors(source: str | None, target: str | None) -> Pairs:
                 f"first in row {bad[0]:,}."
             )
     return Pairs(*whole)
+
+
+def _open(source: str | None, target: str | None) -> tuple[list[Path], Pairs]:
+    files = [_vector_file(source, "source"), _vector_file(target, "target")]
+    stored = load_pairs((files[0], files[1]))
+    if len(stored) > MAX_ROWS:
+        raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
+    return files, stored
 
 
 def check_files(files: Sequence[str]) -> None:
@@ -105,9 +122,14 @@ def read_table(path: str, source: str, target: str) -> Pairs:
 
 def _width(file: Path, column: Any) -> int:
     try:
-        return int(np.shape(column)[1])
+        width = int(np.shape(column)[1])
     except (ValueError, IndexError):
         raise Refusal(f"{file.name} holds no matrix: its rows are not all of one width.") from None
+    if not 1 <= width <= MAX_WIDTH:
+        raise Refusal(
+            f"{file.name} is {width:,} wide; vectors may have 1 to {MAX_WIDTH:,} columns."
+        )
+    return width
 
 
 def _vector_file(path: str | None, side: str) -> Path:

@@ -1,0 +1,100 @@
+"""Says what is being made, how far it is and how long it takes, on the console and to the page."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+_BAR = 20
+_EVERY = 15.0  # seconds between two lines, where the console keeps each
+_TRUSTED = 60.0  # seconds for which the expected times are believed
+
+
+class Progress:
+    """The progress of work that is measured in seconds that it was expected to take.
+
+    Attributes:
+        now: What is being done.
+        waiting: Names of the repos that are not there yet.
+    """
+
+    def __init__(
+        self,
+        expected: float = 0.0,
+        *,
+        waiting: Sequence[str] = (),
+        file: Path | None = None,
+        console: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.now, self.waiting = "starting", list(waiting)
+        self._expected, self._file, self._console = expected, file, console or sys.stderr
+        self._clock, self._start, self._said = clock, clock(), float("-inf")
+        self._done = self._base = self._share = 0.0
+
+    @contextmanager
+    def part(self, seconds: float, repos: Sequence[str]) -> Iterator[None]:
+        """A part of the work that makes some repos, and was expected to take so long."""
+        start = self._done
+        yield
+        self._base = self._done = start + seconds
+        self._share = 0.0
+        self.waiting = [name for name in self.waiting if name not in repos]
+        self._tell(always=True)
+
+    def task(self, now: str, seconds: float = 0.0) -> None:
+        """Begins something within a part."""
+        self.now, self._base, self._share = now, self._done, seconds
+        self._tell(always=True)
+
+    def each(self, items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+        """The items of a task, some at a time; counts those that came back."""
+        for start in range(0, len(items), size):
+            yield items[start : start + size]
+            self._done = self._base + self._share * min(1.0, (start + size) / len(items))
+            self._tell()
+
+    def finish(self) -> None:
+        """All is there."""
+        self._done, self.now, self.waiting = self._expected, "", []
+        self._tell(always=True)
+
+    @property
+    def percent(self) -> int:
+        """How much is done; 100 only at the end."""
+        if not self.now:
+            return 100
+        return min(99, int(100 * self._done / self._expected)) if self._expected else 0
+
+    @property
+    def left(self) -> str:
+        """How long it still takes, from the speed so far."""
+        speed = (self._done + _TRUSTED) / (self._clock() - self._start + _TRUSTED)
+        minutes = max(0.0, self._expected - self._done) / speed / 60
+        return f"about {minutes:.0f} minutes left" if minutes >= 1.5 else "about a minute left"
+
+    def _tell(self, *, always: bool = False) -> None:
+        if not self._expected:
+            return
+        if self._file is not None:
+            status = {"percent": self.percent, "now": self.now, "left": self.left}
+            half = self._file.with_suffix(".new")
+            half.write_text(json.dumps({**status, "waiting": self.waiting}))
+            os.replace(half, self._file)
+        kept = not self._console.isatty()
+        if kept and not always and self._clock() - self._said < _EVERY:
+            return
+        self._said = self._clock()
+        bar = "#" * (_BAR * self.percent // 100)
+        told = f"{self.now}, {self.left}" if self.now else "all is there"
+        line = f"  [{bar:-<{_BAR}}] {self.percent:3} %  {told}"
+        print(
+            line if kept else f"\r{line[:100]:100}",
+            end="\n" if kept or not self.now else "",
+            file=self._console,
+            flush=True,
+        )

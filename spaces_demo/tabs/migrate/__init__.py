@@ -1,0 +1,1 @@
+"""Migrate: the tab, and the translation of stored vectors that it shows."""
