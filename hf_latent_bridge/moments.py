@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,11 +13,26 @@ from torch import Tensor
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
 from hf_latent_bridge.latents import Latents, as_tensor
 
-_SLICE_ROWS = 4096  # multiplied in the precision of the latents, before float64 takes over
-_BLOCK_BYTES = {"cpu": 2**24, "cuda": 2**27}
-_PANEL = 256  # columns
 _SWAPPED = {"source": "target", "target": "source"}
 _SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
+
+
+class _Blocking(NamedTuple):
+    """How the products of many rows are cut up.
+
+    Attributes:
+        rows: Multiplied in the precision of the latents, before float64 takes over.
+        panel: Columns of a symmetric product that are multiplied at once.
+        most: Bytes of the rows that are multiplied at once, in slices of `rows`.
+    """
+
+    rows: int
+    panel: int
+    most: int
+
+
+_ON_CPU = _Blocking(rows=4096, panel=256, most=2**24)
+_ELSEWHERE = _Blocking(rows=16_384, panel=2**30, most=2**28)  # only large products fill a GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,11 +264,14 @@ class _Sums:
         self.dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         self._d_x, d = x.shape[1], x.shape[1] + y.shape[1]
         self._full_sxx, self._full_syy = full_sxx, full_syy
-        self.rows = _block_rows(d * self.dtype.itemsize, x.device.type)
-        slices = 1 if len(x) < 2 * _SLICE_ROWS else self.rows // _SLICE_ROWS
-        shape = (slices, min(len(x), _SLICE_ROWS), d)
+        blocking = _ON_CPU if x.device.type == "cpu" else _ELSEWHERE
+        self._slice, self._panel = blocking.rows, blocking.panel
+        slice_bytes = self._slice * d * self.dtype.itemsize
+        self.rows = max(1, blocking.most // slice_bytes) * self._slice
+        slices = 1 if len(x) < 2 * self._slice else self.rows // self._slice
+        shape = (slices, min(len(x), self._slice), d)
         self._z = torch.empty(shape, dtype=self.dtype, device=x.device)
-        first = [t[:_SLICE_ROWS].to(self.dtype).mean(0) for t in (x, y)]
+        first = [t[: self._slice].to(self.dtype).mean(0) for t in (x, y)]
         self._shift_x, self._shift_y = first
         where: Any = {
             "dtype": torch.float64,
@@ -264,7 +282,7 @@ class _Sums:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Adds a block of at most `rows` pairs."""
-        whole = len(x) // _SLICE_ROWS * _SLICE_ROWS
+        whole = len(x) // self._slice * self._slice
         for part in (slice(0, whole), slice(whole, len(x))):
             if len(x[part]):
                 self._add(x[part], y[part])
@@ -273,7 +291,7 @@ class _Sums:
         z = self._z.flatten(0, 1)[: len(x)]
         torch.sub(x, self._shift_x, out=z[:, : self._d_x])
         torch.sub(y, self._shift_y, out=z[:, self._d_x :])
-        slices = z.view(-1, min(len(z), _SLICE_ROWS), z.shape[1])
+        slices = z.view(-1, min(len(z), self._slice), z.shape[1])
         self._sum += _total(slices.sum(1)).to(self._sum.device)
         for rows, columns in self._panels():
             product = _product(slices[..., rows], slices[..., columns])
@@ -289,7 +307,7 @@ class _Sums:
         if not self._full_sxx:
             yield slice(0, self._d_x), slice(self._d_x, d)
         first = 0 if self._full_sxx else self._d_x
-        count = -(-(height - first) // _PANEL)
+        count = -(-(height - first) // self._panel)
         edges = [first + (height - first) * k // count for k in range(count + 1)] if count else []
         for start, end in pairwise(edges):
             yield slice(start, end), slice(start, d)
@@ -307,12 +325,6 @@ class _Sums:
             "sxy": products[:d_x, d_x:].contiguous(),
             "syy": _mirrored(products[d_x:, d_x:]) if self._full_syy else squares[d_x:],
         }
-
-
-def _block_rows(row_bytes: int, device_type: str) -> int:
-    """Rows of a block: a slice, or as many as are small enough together."""
-    most = _BLOCK_BYTES.get(device_type, _BLOCK_BYTES["cuda"])
-    return max(1, most // (row_bytes * _SLICE_ROWS)) * _SLICE_ROWS
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
