@@ -21,18 +21,26 @@ class _Blocking(NamedTuple):
     """How the products of many rows are cut up.
 
     Attributes:
-        rows: Multiplied in the precision of the latents, before float64 takes over.
+        slice_rows: Most rows that are multiplied in the precision of the latents, before float64
+            takes over.
         panel: Columns of a symmetric product that are multiplied at once.
-        most: Bytes of the rows that are multiplied at once, in slices of `rows`.
+        most: Bytes of the rows that are multiplied at once, where that is more than 4,096 rows.
     """
 
-    rows: int
+    slice_rows: int
     panel: int
     most: int
 
+    def rows(self, row_bytes: int) -> tuple[int, int]:
+        """Rows of a slice, and of a block of slices."""
+        fitting = max(1, self.most // (row_bytes * _ROWS)) * _ROWS
+        one = min(self.slice_rows, fitting)
+        return one, fitting // one * one
 
-_ON_CPU = _Blocking(rows=4096, panel=256, most=2**24)
-_ELSEWHERE = _Blocking(rows=16_384, panel=2**30, most=2**28)  # only large products fill a GPU
+
+_ROWS = 4096
+_ON_CPU = _Blocking(slice_rows=_ROWS, panel=256, most=2**24)
+_ELSEWHERE = _Blocking(slice_rows=65_536, panel=2**30, most=2**28)  # only these fill a GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,9 +273,8 @@ class _Sums:
         self._d_x, d = x.shape[1], x.shape[1] + y.shape[1]
         self._full_sxx, self._full_syy = full_sxx, full_syy
         blocking = _ON_CPU if x.device.type == "cpu" else _ELSEWHERE
-        self._slice, self._panel = blocking.rows, blocking.panel
-        slice_bytes = self._slice * d * self.dtype.itemsize
-        self.rows = max(1, blocking.most // slice_bytes) * self._slice
+        self._panel = blocking.panel
+        self._slice, self.rows = blocking.rows(d * self.dtype.itemsize)
         slices = 1 if len(x) < 2 * self._slice else self.rows // self._slice
         shape = (slices, min(len(x), self._slice), d)
         self._z = torch.empty(shape, dtype=self.dtype, device=x.device)
