@@ -107,6 +107,7 @@ class GateReport:
         verdict: "pass", "warn" or "fail".
         reasons: Why, the gravest first, each with its own verdict.
         retention: Of each score, over all queries.
+        decides: The score by which the gate decides.
         systems: Mean of each score for the native search, the translated one, the old encoder's
             own ("old"), the untranslated vectors ("untranslated") and, where the translated search
             is corrected for hubs, the same without it ("unfolded"), as far as they can be had;
@@ -126,6 +127,7 @@ class GateReport:
     verdict: Verdict
     reasons: Sequence[tuple[Verdict, str]]
     retention: Mapping[str, Retention]
+    decides: str
     systems: Mapping[str, Mapping[str, float]]
     slices: Mapping[str, Retention]
     worst: Sequence[tuple[str, float]]
@@ -143,6 +145,7 @@ class GateReport:
             "verdict": self.verdict,
             "reasons": [{"verdict": verdict, "reason": text} for verdict, text in self.reasons],
             "retention": {name: found.to_dict() for name, found in self.retention.items()},
+            "decides": self.decides,
             "systems": {name: dict(scores) for name, scores in self.systems.items()},
             "slices": {name: found.to_dict() for name, found in self.slices.items()},
             "worst_queries": [{"query": query, "lost": lost} for query, lost in self.worst],
@@ -298,6 +301,7 @@ def gate_latents(
     slices: Sequence[str] | None = None,
     query_ids: Sequence[str] | None = None,
     k: int = 10,
+    score: str | None = None,
     pass_at: float | None = None,
     warn_at: float | None = None,
     n_bootstrap: int = 1000,
@@ -329,6 +333,8 @@ def gate_latents(
         slices: A name for each query, by which retention is shown apart.
         query_ids: A name for each query, for the list of the worst; None for its number.
         k: How many results count.
+        score: Which score decides, such as "recall@10" or "first@10"; None for the worst of those
+            with judgements, and for `first_mrr` without.
         pass_at: The gate passes if the lower end of the 95 % interval of retention reaches it;
             None for 0.95.
         warn_at: The gate fails if the mean retention is below it; None for 0.9, and for 0.5
@@ -344,7 +350,8 @@ def gate_latents(
         ValueError: A parameter out of range, or no bank for "csls".
     """
     searches = _searches(translator, queries, corpus, translates)
-    searches |= _unshifted(searches, translates)
+    if translator.target_translator_ is None:
+        searches |= _unshifted(searches, translates)
     if hubness is not None or bank is not None:
         _fold(searches, _folding(translator, translates, hubness, bank, n_neighbors))
     native = searches["native"]
@@ -360,9 +367,10 @@ def gate_latents(
         name: retention_of(scores["native"][name], values, draws)
         for name, values in scores["translated"].items()
     }
+    decides, _ = deciding(retention, judged=relevance is not None, score=score)
     by_slice = _by_slice(scores, slices, kept, n_bootstrap, seed)
     reasons = [
-        *_judge_retention(retention, limits, judged=relevance is not None),
+        *_judge_retention(decides, retention[decides], limits, judged=relevance is not None),
         *_judge_baselines(scores, draws),
         *_judge_translation(translator, queries, corpus, translates),
         *_judge_evidence(len(kept), by_slice, limits, judged=relevance is not None),
@@ -372,8 +380,9 @@ def gate_latents(
         verdict=reasons[0][0],
         reasons=reasons,
         retention=retention,
+        decides=decides,
         systems={
-            name: {score: float(values.mean()) for score, values in found.items()}
+            name: {label: float(values.mean()) for label, values in found.items()}
             for name, found in scores.items()
         },
         slices=by_slice,
@@ -602,11 +611,15 @@ def search_scores(
     """Each score for each system and query; the first one decides."""
     if relevance is not None:
         return {name: ranking_scores(found, relevance) for name, found in best.items()}
-    native = best["native"]
-    return {
-        name: {f"first@{k}": overlap(found, native[:, :1]), f"overlap@{k}": overlap(found, native)}
-        for name, found in best.items()
-    }
+    alone = {
+        query: {item: 1.0} for query, item in enumerate(best["native"][:, 0].tolist())
+    }  # the native first result, as if it alone were relevant
+    found = {}
+    for name, items in best.items():
+        recall, _, mrr = ranking_scores(items, alone).values()
+        shared = overlap(items, best["native"])
+        found[name] = {f"first_mrr@{k}": mrr, f"first@{k}": recall, f"overlap@{k}": shared}
+    return found
 
 
 def bootstrap_draws(n: int, n_bootstrap: int, seed: int) -> Float[Tensor, "draws n"]:
@@ -678,22 +691,32 @@ def _worst(
 # Reasons ----------------------------------------------------------------------------------
 
 
-def deciding(retention: Mapping[str, Retention], *, judged: bool) -> tuple[str, Retention]:
-    """The score that decides: of judged ones the worst, else the first."""
+def deciding(
+    retention: Mapping[str, Retention], *, judged: bool, score: str | None = None
+) -> tuple[str, Retention]:
+    """The score that decides: the one that is named, of judged ones the worst, else the first.
+
+    Raises:
+        ValueError: There is no score of this name.
+    """
+    if score is not None:
+        if score not in retention:
+            raise ValueError(f"score must be one of {list(retention)}, got {score!r}")
+        return score, retention[score]
     if judged:
         return min(retention.items(), key=lambda found: found[1].mean)
     return next(iter(retention.items()))
 
 
 def _judge_retention(
-    retention: Mapping[str, Retention], limits: Thresholds, *, judged: bool
+    name: str, worst: Retention, limits: Thresholds, *, judged: bool
 ) -> Iterable[tuple[Verdict, str]]:
-    name, worst = deciding(retention, judged=judged)
     told = f"{name} is {shown_interval(worst)} of the native {worst.native:.3f}"
     if worst.lower >= limits.passing:
         yield "pass", f"{told}, at least {limits.passing:g}"
     elif worst.mean < limits.warning:
-        yield "fail", f"{told}, below {limits.warning:g}"
+        but = "" if judged else "; where many items answer a query, judgements may say otherwise"
+        yield "fail", f"{told}, below {limits.warning:g}{but}"
     elif judged:
         yield (
             "warn",
@@ -702,8 +725,8 @@ def _judge_retention(
     else:
         yield (
             "warn",
-            f"{told}: the interval does not reach {limits.passing:g}. A search for one item loses "
-            "about as much, one that many items answer may lose nothing: judgements would tell",
+            f"{told}: the interval does not reach {limits.passing:g}. A search for one item may "
+            "lose as much, one that many items answer nothing: judgements would tell",
         )
 
 
@@ -749,12 +772,15 @@ def _judge_baselines(
                 f"the old encoder by itself {better} ({first} {float(old.mean()):.3f}, "
                 f"translated {float(translated.mean()):.3f}): keep it, or encode again",
             )
-    if "half" in scores and float(scores["half"][first].mean()) < _STABLE:
-        yield (
-            "warn",
-            f"the native ranking is not stable: by half of its dimensions its {first} is "
-            f"{float(scores['half'][first].mean()):.3f}, so it is a poor yardstick",
-        )
+    if "half" in scores:
+        name = next(name for name in scores["half"] if name.startswith("first@"))
+        stable = float(scores["half"][name].mean())
+        if stable < _STABLE:
+            yield (
+                "warn",
+                f"the native ranking is not stable: by half of its dimensions its {name} is "
+                f"{stable:.3f}, so it is a poor yardstick",
+            )
 
 
 def _judge_translation(

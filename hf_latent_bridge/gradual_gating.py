@@ -90,6 +90,10 @@ class GradualReport:
     n_items: int
     thresholds: Thresholds
 
+    def kept(self, step: GradualStep) -> Retention:
+        """What a step keeps of the score that decides."""
+        return deciding(step.retention, judged=self.judged)[1]
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
@@ -119,12 +123,12 @@ class GradualReport:
                 f"{step.share:.0%} by {self.new}",
                 step.asks,
                 *(f"{step.retention[name].translated:.3f}" for name in names),
-                shown_interval(step.retention[names[0]]),
+                shown_interval(self.kept(step)),
                 f"{step.old_among_answers:.1%} of {1 - step.share:.0%}",
             ]
             for step in self.steps
         ]
-        header = ["index", "asked by", *names, f"{names[0]} kept", "old items among the answers"]
+        header = ["index", "asked by", *names, "kept at worst", "old items among the answers"]
         return "\n\n".join(
             [
                 f"# {self.verdict.upper()}",

@@ -25,11 +25,13 @@ class _Blocking(NamedTuple):
             takes over.
         panel: Columns of a symmetric product that are multiplied at once.
         most: Bytes of the rows that are multiplied at once, where that is more than 4,096 rows.
+        strip: Bytes of the rows that are shifted and summed at once.
     """
 
     slice_rows: int
     panel: int
     most: int
+    strip: int
 
     def rows(self, row_bytes: int) -> tuple[int, int]:
         """Rows of a slice, and of a block of slices."""
@@ -39,8 +41,9 @@ class _Blocking(NamedTuple):
 
 
 _ROWS = 4096
-_ON_CPU = _Blocking(slice_rows=_ROWS, panel=256, most=2**24)
-_ELSEWHERE = _Blocking(slice_rows=65_536, panel=2**30, most=2**28)  # only these fill a GPU
+_ON_CPU = _Blocking(slice_rows=_ROWS, panel=256, most=2**24, strip=2**21)
+# only large products fill a GPU
+_ELSEWHERE = _Blocking(slice_rows=65_536, panel=2**30, most=2**28, strip=2**26)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,11 +276,13 @@ class _Sums:
         self._d_x, d = x.shape[1], x.shape[1] + y.shape[1]
         self._full_sxx, self._full_syy = full_sxx, full_syy
         blocking = _ON_CPU if x.device.type == "cpu" else _ELSEWHERE
-        self._panel = blocking.panel
-        self._slice, self.rows = blocking.rows(d * self.dtype.itemsize)
-        slices = 1 if len(x) < 2 * self._slice else self.rows // self._slice
-        shape = (slices, min(len(x), self._slice), d)
-        self._z = torch.empty(shape, dtype=self.dtype, device=x.device)
+        row_bytes = d * self.dtype.itemsize
+        self._slice, self.rows = blocking.rows(row_bytes)
+        self._panel, self._strip = blocking.panel, blocking.strip // row_bytes + 1
+        # columns whose squares no product holds
+        self._squared = slice(self._d_x if full_sxx else 0, self._d_x if full_syy else d)
+        size = (min(len(x), self.rows), d)
+        self._z = torch.empty(size, dtype=self.dtype, device=x.device)
         first = [t[: self._slice].to(self.dtype).mean(0) for t in (x, y)]
         self._shift_x, self._shift_y = first
         where: Any = {
@@ -289,24 +294,25 @@ class _Sums:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Adds a block of at most `rows` pairs."""
-        whole = len(x) // self._slice * self._slice
-        for part in (slice(0, whole), slice(whole, len(x))):
-            if len(x[part]):
-                self._add(x[part], y[part])
+        z = self._shifted(x, y)
+        whole = len(z) // self._slice * self._slice
+        for part in (z[:whole].view(-1, self._slice, z.shape[1]), z[None, whole:]):
+            for rows, columns in self._panels() if part.numel() else ():
+                product = _product(part[..., rows], part[..., columns])
+                self._products[rows, columns] += product.to(self._sum.device)
 
-    def _add(self, x: Tensor, y: Tensor) -> None:
-        z = self._z.flatten(0, 1)[: len(x)]
-        torch.sub(x, self._shift_x, out=z[:, : self._d_x])
-        torch.sub(y, self._shift_y, out=z[:, self._d_x :])
-        slices = z.view(-1, min(len(z), self._slice), z.shape[1])
-        self._sum += _total(slices.sum(1)).to(self._sum.device)
-        for rows, columns in self._panels():
-            product = _product(slices[..., rows], slices[..., columns])
-            self._products[rows, columns] += product.to(self._sum.device)
-        if not (self._full_sxx and self._full_syy):
-            lost = slices[..., self._d_x if self._full_sxx else 0 :]
-            part = _total(lost.mul_(lost).sum(1))
-            self._squares[-len(part) :] += part.to(self._sum.device)
+    def _shifted(self, x: Tensor, y: Tensor) -> Tensor:
+        """The rows less their shift, summed strip by strip while they are in the cache."""
+        z = self._z[: len(x)]
+        for start in range(0, len(x), self._strip):
+            rows = slice(start, start + self._strip)
+            strip = z[rows]
+            torch.sub(x[rows], self._shift_x, out=strip[:, : self._d_x])
+            torch.sub(y[rows], self._shift_y, out=strip[:, self._d_x :])
+            self._sum += strip.sum(0).to(self._sum.device)
+            squares = strip[:, self._squared].square().sum(0)
+            self._squares[self._squared] += squares.to(self._sum.device)
+        return z
 
     def _panels(self) -> Iterator[tuple[slice, slice]]:
         """The blocks of the products that are multiplied: their rows and columns."""
@@ -335,17 +341,11 @@ class _Sums:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """The sum over slices of leftᵀ right."""
+    """The sum over slices of leftᵀ right, in float64 where the device has it."""
     if len(left) == 1:
         return left[0].mT @ right[0]
-    return _total(left.mT @ right)
-
-
-def _total(parts: Tensor) -> Tensor:
-    """The sum over slices, in float64 where the device has it."""
-    if len(parts) == 1:
-        return parts[0]
-    return parts.sum(0, dtype=parts.dtype if parts.device.type == "mps" else torch.float64)
+    dtype = left.dtype if left.device.type == "mps" else torch.float64
+    return (left.mT @ right).sum(0, dtype=dtype)
 
 
 def _mirrored(upper: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking",
 
 N_FOLDS = 5
 N_NEIGHBORS = 10
+_FEW_PAIRS = 100
 ALPHAS = tuple(float(f"{10 ** (3 - 8 * i / 59):.6g}") for i in range(60))
 """Penalties to try, relative to the mean variance of the source, the strongest first."""
 
@@ -55,7 +56,9 @@ class Selection:
             of the same item. "ranking": overlap of the nearest with those of the target's own
             latent. "classification": share of the other classes that the right one is ahead of.
         trials: All candidates, the simplest first.
-        chosen: Index of the one with the highest score, the simplest where several have it.
+        chosen: Index of the one that was fitted. It has the highest score; for "ranking" and
+            "classification" it is, of those within one standard error of the highest, the one
+            with the best mean reciprocal rank or R².
         chance: Score of the chosen one where held-out counterparts are shuffled.
         n_folds: Number of folds.
         n_held_out: Held-out pairs behind the scores, over all folds.
@@ -194,8 +197,13 @@ def select(
     scores: Float[Tensor, "trials pairs"],
     chances: Float[Tensor, "trials folds"],
     n_held_out: int,
+    *,
+    second: Float[Tensor, " trials"] | None = None,
 ) -> Selection:
     """Makes the choice, and keeps what it was made from.
+
+    Overlaps and answers of a head are coarse: with few pairs the best of many candidates is the
+    luckiest. Where `second` is given, it decides among those that are level with the best.
 
     Args:
         objective: What the scores are.
@@ -203,6 +211,7 @@ def select(
         scores: Score of each candidate on each held-out pair, or on each fold.
         chances: Mean score on each fold with the held-out counterparts shuffled.
         n_held_out: Held-out pairs behind the scores.
+        second: For each candidate the mean of a finer score.
 
     Raises:
         SolverError: A score is not finite.
@@ -212,8 +221,11 @@ def select(
             f"held-out scores ({objective}) must be finite: the target latents of a fold are all "
             "equal, or wild; add pairs, or look at them"
         )
-    chosen = int(scores.mean(1).argmax())
-    rows = zip(candidates, scores.mean(1).tolist(), standard_error(scores).tolist(), strict=True)
+    means, errors = scores.mean(1), standard_error(scores)
+    level = torch.zeros_like(means) if second is None else errors[means.argmax()]
+    among = means >= means.max() - level
+    chosen = int(torch.where(among, means if second is None else second, -torch.inf).argmax())
+    rows = zip(candidates, means.tolist(), errors.tolist(), strict=True)
     trials = tuple(Trial(kind, params, score, error) for (kind, params), score, error in rows)
     chance = float(chances[chosen].mean())
     return Selection(objective, trials, chosen, chance, chances.shape[1], n_held_out)
@@ -392,5 +404,12 @@ def doubts(selection: Selection, n_pairs: int, widest: int) -> list[str]:
         found.append(
             f"{n_pairs:,} pairs are fewer than twice the larger width ({widest}): the choice may "
             "change with other pairs"
+        )
+    simplest, choice = selection.trials[0], selection.choice
+    if n_pairs < _FEW_PAIRS and choice.score - simplest.score <= choice.error:
+        found.append(
+            f"with so few nothing is clearly better than {simplest.translator_type} "
+            f"({choice.score:.3f} ± {choice.error:.3f} for {simplest.score:.3f}): give more pairs, "
+            "or let them grow by SharedSpace.fit_growing"
         )
     return found

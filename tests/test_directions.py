@@ -81,6 +81,15 @@ def test_a_direction_that_is_better_is_chosen(world):
     assert compare_directions(bad[0], good[1], **given).choice == "queries"
 
 
+def test_an_old_encoder_that_is_better_than_both_is_named(world):
+    rng = np.random.default_rng(0)
+    noisy = tuple(x + 99 * rng.normal(size=x.shape) for x in world.anchors)
+    bad = World().fitted().fit(*noisy), World().fitted().fit(*noisy[::-1])
+    given = {"queries": world.queries, "corpus": world.corpus, "relevance": world.relevance}
+    assert "old encoder by itself is better still" in compare_directions(*bad, **given).reason
+    assert "by itself" not in compared(world, relevance=world.relevance).reason
+
+
 def test_a_report_is_json_and_markdown(world):
     report = compared(world)
     facts = json.loads(json.dumps(report.to_dict()))

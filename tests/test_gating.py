@@ -241,9 +241,25 @@ def test_a_report_is_json_and_markdown(world):
     assert "| translated |" in report.to_markdown()
 
 
+def test_without_judgements_the_scores_are_those_of_the_native_first_result(world):
+    given = {"queries": world.queries, "corpus": world.corpus}
+    translator = world.fitted(OrthoTranslator())
+    alone = gate_latents(translator, **given)
+    first = first_k(*(torch.from_numpy(z[1]) for z in (world.queries, world.corpus)), k=1)
+    gains = {query: {int(item): 1.0} for query, item in enumerate(first[:, 0])}
+    judged = gate_latents(translator, **given, relevance=gains)
+    assert alone.decides == "first_mrr@10"
+    assert alone.retention["first_mrr@10"] == judged.retention["mrr@10"]
+    assert alone.retention["first@10"] == judged.retention["recall@10"]
+    named = gate_latents(translator, **given, relevance=gains, score="recall@10")
+    assert named.decides == "recall@10"
+    assert "recall@10" in named.reasons[-1][1] + named.reasons[0][1]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "wanted"),
     [
+        ({"score": "auc"}, ValueError, "score must be one of"),
         ({"k": 300}, InvalidPairsError, "more than 300 items"),
         ({"k": 0}, ValueError, "k must be at least 1"),
         ({"slices": ["a"]}, InvalidPairsError, "one for each of 120 queries, got 1"),

@@ -48,7 +48,8 @@ def latents(world, noise=0.3):
 def test_the_curve_stops_when_enough_is_kept_and_leaves_the_translator_fitted(world):
     x, y = latents(world, noise=0.6)
     translator = AffineTranslator(alpha=0.01)
-    curve = learning_curve(translator, None, None, (x, y), until_retention=0.95, start=10)
+    how = {"until_retention": 0.95, "score": "first@10", "start": 10}
+    curve = learning_curve(translator, None, None, (x, y), **how)
     assert curve.reached
     sizes = [point.n_pairs for point in curve.points]
     assert sizes == [10 * 2**i for i in range(len(sizes))]
@@ -157,7 +158,7 @@ def test_a_curve_is_json_and_a_table(world):
     told = json.loads(json.dumps(curve.to_dict(), allow_nan=False))
     assert [point["n_pairs"] for point in told["points"]] == [p.n_pairs for p in curve.points]
     assert told["gate"]["verdict"] in ("pass", "warn", "fail")
-    assert str(curve).startswith("| pairs | retention of first@10 |")
+    assert str(curve).startswith("| pairs | retention of first_mrr@10 |")
 
 
 def test_moments_of_steps_add_to_those_of_all(world):

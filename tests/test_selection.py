@@ -150,6 +150,21 @@ def test_the_best_mean_is_chosen_and_of_equal_ones_the_simplest():
     assert found.choice.error == pytest.approx(np.std([0.5, 0.4], ddof=1) / np.sqrt(2))
 
 
+def test_a_finer_score_decides_among_those_that_are_level_with_the_best():
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        scores = draw.normal(size=(7, 5)) * 0.3 + draw.normal(size=(7, 1)) * 0.3
+        finer = draw.normal(size=7)
+        names = [("ortho", {"number": number}) for number in range(7)]
+        found = select(
+            "ranking", names, torch.tensor(scores), torch.zeros(7, 2), 5, second=torch.tensor(finer)
+        )
+        best = scores.mean(1).argmax()
+        least = scores[best].mean() - np.std(scores[best], ddof=1) / np.sqrt(5)
+        level = [number for number in range(7) if scores[number].mean() >= least]
+        assert found.chosen == max(level, key=lambda number: finer[number])
+
+
 def test_auto_takes_the_chosen_penalty_and_says_how():
     x, y = latents()
     auto = AffineTranslator(alpha="auto").fit(x, y)
@@ -225,6 +240,13 @@ def test_few_pairs_are_warned_of():
     x, y = latents(2 * D_X - 1, noise=1.0)
     with pytest.warns(SelectionWarning, match="47 pairs are fewer than twice the larger width"):
         AffineTranslator(alpha="auto").fit(x, y)
+
+
+def test_a_choice_that_few_pairs_cannot_tell_from_a_rotation_says_so():
+    x, y, _ = views(40)
+    with pytest.warns(SelectionWarning, match="nothing is clearly better than ortho") as told:
+        select_translator(x, y)
+    assert "fit_growing" in str(told[0].message)
 
 
 def test_a_choice_on_the_edge_of_the_penalties_is_warned_of():
@@ -489,7 +511,7 @@ def test_a_type_that_offers_parameters_is_among_the_candidates_after_simpler_one
     assert (kinds[0], kinds[-1]) == ("ortho", "mine")
     assert [one.scaling for one in offered if isinstance(one, Mine)] == ["center", "none"]
     full = [one for one in offered if isinstance(one, AffineTranslator) and one.rank is None]
-    assert [one.alpha for one in full] == list(ALPHAS)
+    assert [one.alpha for one in full] == ["auto", *ALPHAS]
 
 
 REFUSED = {

@@ -195,7 +195,7 @@ def re_encode(args: argparse.Namespace) -> Result:
         field=args.field,
         ids=inputs.read_ids(args.ids),
         max_rows=args.max_rows,
-        batch_size=args.batch_size,
+        batch_size=32 if args.batch_size == "auto" else args.batch_size,
         timeout=args.timeout,
         progress=args.progress,
     )

@@ -59,6 +59,7 @@ def fit_until(
         on_bad_row=args.on_bad_row,
         progress=args.progress,
         translates=translates,
+        score=args.score,
     )
     return translator, curve
 

@@ -72,6 +72,7 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
 
     settings: dict[str, Any] = {
         "translates": args.translates,
+        "score": args.score,
         "hubness": args.hubness,
         "bank": inputs.read_bank(args),
         "n_neighbors": args.n_neighbors,

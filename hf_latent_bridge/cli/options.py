@@ -226,6 +226,12 @@ def _add_choice(pairs: Group) -> None:
         "the gate's retention on held-out queries reaches it; exit code 3 or 4 if it never does",
     )
     pairs.add_argument(
+        "--score",
+        metavar="NAME",
+        help="with --until-retention: of which score, such as first@10, how often the native first "
+        "result stays among ten (default: first_mrr@10, its reciprocal rank)",
+    )
+    pairs.add_argument(
         "--held-out",
         type=_positive,
         default=1000,
@@ -484,6 +490,12 @@ def add_gate(command: Command) -> None:
         "ranking is the yardstick",
     )
     judging.add_argument("--slice-column", metavar="COLUMN", help="of --queries: shown apart")
+    judging.add_argument(
+        "--score",
+        metavar="NAME",
+        help="which score decides, such as recall@10, or first@10 without judgements (default: the "
+        "worst, without judgements first_mrr@10)",
+    )
     judging.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
     judging.add_argument(
         "--pass-at",

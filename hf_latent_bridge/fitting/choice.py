@@ -39,8 +39,24 @@ MAX_HELD_OUT = 2000
 _FEWEST = 3  # held-out pairs in a fold
 _ITEMS_PER_NEIGHBOR = 50
 
-# From queries and items, counterparts first, to a score for each query, and that of shuffled ones.
-Judge = Callable[[Tensor, Tensor], tuple[Tensor, float]]
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """How a candidate does on a fold.
+
+    Attributes:
+        scores: Of each held-out pair, (n,); of the fold, (1,), where there are moments alone.
+        chance: Their mean if the counterparts were shuffled.
+        second: A finer score of each pair, to choose among candidates that are level; None for
+            none.
+    """
+
+    scores: Tensor
+    chance: float
+    second: Tensor | None = None
+
+
+Judge = Callable[[Tensor, Tensor], Judged]  # of queries and items, their counterparts first
 
 
 def candidates(objective: Objective = "ranking", *, shared: bool = True) -> list[Translator]:
@@ -227,21 +243,21 @@ class TranslatorChoice:
         """
         groups = _grouped(self.candidates(), sums)
         tried = [candidate for group in groups for candidate in group.tried]
-        scores: list[Tensor] = []
-        chances: list[list[float]] = []
+        rows: list[list[Judged]] = [[] for _ in tried]
         for number in range(N_FOLDS):
-            judged = self._judged(held_out, number)
-            parts = [pair for group in groups for pair in group.scores(number, judged)]
-            scores.append(torch.stack([score for score, _ in parts]))
-            chances.append([chance for _, chance in parts])
+            fold = self._held_out_fold(held_out, number)
+            found = (judged for group in groups for judged in group.scores(number, fold))
+            for row, judged in zip(rows, found, strict=True):
+                row.append(judged)
         names = [(candidate.translator_type, _changed(candidate)) for candidate in tried]
         n_held_out = groups[0].whole.n if held_out is None else len(held_out.x)
         selection = select(
             self.objective,
             names,
-            torch.cat(scores, dim=1),
-            torch.tensor(chances, dtype=torch.float64).mT,
+            torch.stack([torch.cat([judged.scores for judged in row]) for row in rows]),
+            torch.tensor([[judged.chance for judged in row] for row in rows]).double(),
             n_held_out,
+            second=_second(rows),
         )
         _warn(selection, groups[0].n_pairs, groups[0].widest)
         winner = tried[selection.chosen]
@@ -250,7 +266,7 @@ class TranslatorChoice:
         winner.selection_ = selection
         return winner
 
-    def _judged(self, held_out: HeldOut | None, number: int) -> "_Judged | None":
+    def _held_out_fold(self, held_out: HeldOut | None, number: int) -> "_Fold | None":
         """The held-out latents of a fold, and what scores their translations.
 
         Raises:
@@ -266,14 +282,14 @@ class TranslatorChoice:
             )
         index = torch.cat([own.y, others.y])
         if self.objective == "counterpart":
-            return _Judged(own.x, index, _counterpart)
+            return _Fold(own.x, index, _counterpart)
         if self.objective == "ranking":
-            return _Judged(own.x, index, _ranking(own.y, index))
-        return _Judged(own.x, index, _classification(own, others, self.decoder))
+            return _Fold(own.x, index, _ranking(own.y, index))
+        return _Fold(own.x, index, _classification(own, others, self.decoder))
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
+class _Fold:
     """Held-out latents of a fold, and what scores them.
 
     Attributes:
@@ -309,16 +325,16 @@ class _Group:
         """The larger width of the two sides."""
         return max(self.tried[0].dims_of(self.whole))
 
-    def scores(self, number: int, judged: _Judged | None) -> Iterator[tuple[Tensor, float]]:
-        """Scores and chance of each candidate on a fold, fitted on the others."""
+    def scores(self, number: int, held_out: _Fold | None) -> Iterator[Judged]:
+        """How each candidate does on a fold, fitted on the others."""
         fold, kind = self.folds[number], type(self.tried[0])
         rest = self.whole - fold
-        if judged is None:
+        if held_out is None:
             for score, chance in kind.held_out_r2(self.tried, rest, fold):
-                yield torch.tensor([score], dtype=torch.float64), chance
+                yield Judged(torch.tensor([score], dtype=torch.float64), chance)
         else:
-            for queries, items in kind.searches(self.tried, rest, judged.x, judged.index):
-                yield judged.judge(queries, items)
+            for queries, items in kind.searches(self.tried, rest, held_out.x, held_out.index):
+                yield held_out.judge(queries, items)
 
 
 def _grouped(
@@ -367,7 +383,9 @@ def select_translator(
     """Fits the map that does best of many on held-out pairs.
 
     Pairs are dealt to five folds, one by one. Each candidate is fitted on four of them and scored
-    on the fifth; the best one is fitted on all pairs. The same data give the same choice.
+    on the fifth; the best one is fitted on all pairs. Where the score is coarse, for ranking and
+    classification, those within one standard error of the best are level, and the mean reciprocal
+    rank or R² decides among them. The same data give the same choice.
 
     Args:
         X: Source latents, (n, d_source).
@@ -434,10 +452,18 @@ def _changed(candidate: Translator) -> dict[str, Any]:
     return {k: v for k, v in candidate.get_params().items() if v != defaults[k]}
 
 
-def _counterpart(queries: Tensor, items: Tensor) -> tuple[Tensor, float]:
+def _second(rows: Sequence[Sequence[Judged]]) -> Tensor | None:
+    """For each candidate the mean of the finer score over all folds."""
+    finer = [[judged.second for judged in row if judged.second is not None] for row in rows]
+    if not all(finer):
+        return None
+    return torch.stack([torch.cat(parts).double().mean() for parts in finer])
+
+
+def _counterpart(queries: Tensor, items: Tensor) -> Judged:
     """Searches items that hold the counterparts first, and the other held-out pairs after."""
     by_chance = (1 / torch.arange(1, len(items) + 1, dtype=torch.float64)).mean()
-    return reciprocal_ranks(queries, items).cpu(), float(by_chance)
+    return Judged(reciprocal_ranks(queries, items).cpu(), float(by_chance))
 
 
 def _ranking(own: Tensor, index: Tensor) -> Judge:
@@ -450,10 +476,12 @@ def _ranking(own: Tensor, index: Tensor) -> Judge:
     native = neighbors(own, index, k)
     often = torch.bincount(native.flatten(), minlength=len(index)).double()
 
-    def judge(queries: Tensor, items: Tensor) -> tuple[Tensor, float]:
+    def judge(queries: Tensor, items: Tensor) -> Judged:
         found = neighbors(queries, items, k)
         counts = torch.bincount(found.flatten(), minlength=len(items)).double()
-        return overlaps(found, native).cpu(), float(counts @ often) / (k * n * n)
+        by_chance = float(counts @ often) / (k * n * n)
+        ranks = reciprocal_ranks(queries, items).cpu()
+        return Judged(overlaps(found, native).cpu(), by_chance, ranks)
 
     return judge
 
@@ -464,13 +492,14 @@ def _classification(own: HeldOut, others: HeldOut, decoder: Any) -> Judge:
     reader = as_decoder(decoder)
     true = _answers(reader, own.y) if own.labels is None else [_plain(v) for v in own.labels]
 
-    def judge(queries: Tensor, _: Tensor) -> tuple[Tensor, float]:
+    def judge(queries: Tensor, items: Tensor) -> Judged:
+        near = -(queries - items[: len(queries)]).square().sum(1).cpu()
         if isinstance(reader, Head) and set(true) <= set(reader.labels):
-            return _ahead_of_others(reader, queries, true)
+            return Judged(*_ahead_of_others(reader, queries, true), near)
         found = _answers(reader, queries)
         hits = [float(a == b) for a, b in zip(found, true, strict=True)]
         by_chance = sum(found.count(label) * true.count(label) for label in set(true))
-        return torch.tensor(hits, dtype=torch.float64), by_chance / len(true) ** 2
+        return Judged(torch.tensor(hits, dtype=torch.float64), by_chance / len(true) ** 2, near)
 
     return judge
 

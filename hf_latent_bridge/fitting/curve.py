@@ -18,7 +18,7 @@ from hf_latent_bridge.evaluation import all_latents
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.fitting.fit import without_noise
 from hf_latent_bridge.fitting.processes import Processes
-from hf_latent_bridge.gating import GateReport, Retention, deciding, gate_latents
+from hf_latent_bridge.gating import GateReport, Retention, gate_latents
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
@@ -147,7 +147,7 @@ def learning_curve(
         chunk_size: Pairs that are read and encoded at a time; "auto" as for `fit_translator`.
         on_bad_row: "stop" at a bad row, or "skip" it.
         progress: Show a progress bar.
-        settings: As `gate_latents` takes them, such as `k`, `translates` and `relevance`.
+        settings: As `gate_latents` takes them, such as `k`, `translates`, `relevance` and `score`.
 
     Raises:
         InvalidPairsError: A stream, too few pairs to set some apart, or a bad row.
@@ -181,7 +181,7 @@ def learning_curve(
             warnings.simplefilter("ignore", RankWarning)  # few pairs determine no map
             grown.add(step)
             report = gate_latents(translator, queries=asked, corpus=searched, seed=seed, **settings)
-        score, kept = deciding(report.retention, judged=report.judged)
+        kept = report.retention[report.decides]
         points.append(CurvePoint(grown.n_pairs, kept, perf_counter() - started))
         reason = _why_stop(points, report, until_retention, translator)
         if reason:
@@ -192,7 +192,7 @@ def learning_curve(
         if until_retention is None
         else _is_reached(points[-1], report, until_retention),
         reason=reason or _at_the_end(points, report, until_retention),
-        score=score,
+        score=report.decides,
         until_retention=until_retention,
         report=report,
     )

@@ -161,6 +161,8 @@ def compare_directions(
     judged = relevance is not None
     name, _ = deciding(retention[ITEMS], judged=judged)
     choice, reason = _choose(scores[ITEMS][name] - scores[QUERIES][name], draws, name)
+    chosen = scores[ITEMS if choice == "items" else QUERIES][name]
+    reason += _beside_old(scores[OLD][name] - chosen, draws)
     return DirectionReport(choice, reason, retention, judged, k, n, len(new_c))
 
 
@@ -197,6 +199,17 @@ def _choose(gain: Tensor, draws: Tensor, name: str) -> tuple[Direction, str]:
     if upper < 0:
         return "queries", f"{told}: queries are better, and nothing is rewritten"
     return "queries", f"{told}: no difference is shown, and with queries nothing is rewritten"
+
+
+def _beside_old(loss: Tensor, draws: Tensor) -> str:
+    """What to say where the old encoder does better by itself; else nothing."""
+    lower, _ = interval_of(draws @ loss)
+    if lower <= 0:
+        return ""
+    return (
+        f". The old encoder by itself is better still, by {float(loss.mean()):+.3f}: keep it, or "
+        "encode everything again, at once or little by little in a shared space"
+    )
 
 
 @dataclass(frozen=True)

@@ -547,7 +547,7 @@ class TranslatorEstimator(abc.ABC):
             warnings.warn(_describe_rank(solution, moments), RankWarning, stacklevel=4)
         double = moments.eps < torch.finfo(torch.float32).eps
         dtype = torch.float64 if double else torch.float32
-        weight, bias = solution.weight.to(dtype), solution.bias.to(dtype)
+        weight, bias = solution.weight.to(dtype).contiguous(), solution.bias.to(dtype)
         return LatentMap(weight, bias, unit_norm=self.unit_norm)
 
     def _map_for(self, x: Tensor, *, inverse: bool = False) -> Map:
@@ -634,7 +634,7 @@ def _translated(map_: Map, x: Tensor) -> Tensor:
     """The translations of latents, if both are finite."""
     if not isinstance(map_, LatentMap):  # an affine map makes NaN of what is not finite
         check_finite(x)
-    return check_translated(map_(x), x)
+    return check_translated(map_.forward(x), x)
 
 
 def _plain(value: Any) -> Any:

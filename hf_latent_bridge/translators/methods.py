@@ -67,6 +67,7 @@ class AffineTranslator(Translator, translator_type="affine"):
     suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = (
         {"alpha": (1.0, 0.1), "rank": (16, 64)},
+        {"scaling": ("center",), "alpha": ("auto",)},
         {"alpha": ALPHAS},
     )
     complexity: ClassVar[int] = 1
@@ -277,7 +278,7 @@ class OrthoTranslator(Translator, translator_type="ortho"):
             "both".
     """
 
-    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {"scaling": ("standard", "center")}
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {"scaling": ("standard", "center", "none")}
     complexity: ClassVar[int] = 0
 
     def __init__(

@@ -33,10 +33,10 @@ class SpectralTranslator(Translator, translator_type="spectral"):
             "both".
     """
 
-    grid: ClassVar[Grid | tuple[Grid, ...] | None] = {
-        "alpha": (3.0, 1.0, 0.3, 0.1, 0.03),
-        "gamma": (0.25, 0.5, 0.75),
-    }
+    grid: ClassVar[Grid | tuple[Grid, ...] | None] = (
+        {"alpha": (3.0, 1.0, 0.3, 0.1, 0.03), "gamma": (0.25, 0.5, 0.75)},
+        {"scaling": ("center", "none"), "alpha": (1.0, 0.1), "gamma": (0.25, 0.5)},
+    )
     complexity: ClassVar[int] = 2
 
     def __init__(

@@ -90,10 +90,10 @@ def ways_table(corpus: Corpus, url: str, folder: Path) -> Table:
     into_new = AffineTranslator(alpha="auto").fit(*corpus.anchors)
     into_old = AffineTranslator(alpha="auto").fit(*corpus.anchors[::-1])
     into_new.keep_bank(corpus.bank[0], size=256)
-    table = Table(["way", "R@1", f"R@{K}", "MRR", "rows/s"])
+    table = Table(["way", "R@1", f"R@{K}", "MRR"])
     old, new = corpus.titles
-    table.add("the new model's own index", [*exact(new, corpus.articles[1]), ""])
-    table.add("the old model's own index", [*exact(old, corpus.articles[0]), ""])
+    table.add("the new model's own index", exact(new, corpus.articles[1]))
+    table.add("the old model's own index", exact(old, corpus.articles[0]))
 
     def asked(place: str, serve: Path, asks: str) -> list[str]:
         latents = new if asks == "new" else old
@@ -106,13 +106,11 @@ def ways_table(corpus: Corpus, url: str, folder: Path) -> Table:
         place, serve = f"{url}-{hubness}", folder / f"serve-{hubness}"
         state = folder / "state"
         options: dict[str, Any] = {"hubness": hubness, "serve_dir": serve, "state_dir": state}
-        moved = migrate(into_new, url, place, **options)
-        rate = f"{moved.written / moved.seconds:,.0f}"
+        migrate(into_new, url, place, **options)
         for asks in ("new", "old"):
-            table.add(f"{name}, asked by the {asks} model", [*asked(place, serve, asks), rate])
+            table.add(f"{name}, asked by the {asks} model", asked(place, serve, asks))
     serve_queries(into_old, url, folder / "queries")
-    row = [*asked(url, folder / "queries", "new"), ""]
-    table.add("queries only, asked by the new model", row)
+    table.add("queries only, asked by the new model", asked(url, folder / "queries", "new"))
     return table
 
 

@@ -18,11 +18,13 @@ from assets.cache import cache_root
 from common import positive
 from experiments.results_page import PAGE, Section
 from speed import cpu, cuda
+from speed.accuracy import accuracy_table
 from speed.contest import ROWS, Row, Scale, keep, kept, measure
 from speed.memory import peak_in_own_process, print_peak
 from speed.report import PLOT, plot, table
 
 SECTION = "speed"
+ACCURACY = "accuracy"  # for --rows
 FILES = (cpu, cuda)  # which enter their rows
 
 
@@ -31,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="whose rows")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="only rows with this in the name")
     parser.add_argument("--repeats", type=positive, default=5, help="turns (default 5)")
+    parser.add_argument(
+        "--processor", action="store_true", help="count seconds of the processor, on a busy machine"
+    )
     parser.add_argument("--quick", action="store_true", help="small numbers, in under a minute")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where results are kept")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the table")
@@ -39,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measures the rows and prints their table; returns the exit code."""
-    scale = Scale(options.quick, 1 if options.quick else options.repeats)
+    scale = Scale(options.quick, 1 if options.quick else options.repeats, options.processor)
     folder = options.keep or cache_root() / "speed"
     if options.peak:
         print_peak(options.peak, scale)
@@ -48,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         for one in chosen(options.device, options.rows):
             measure_row(one, scale, None if options.quick else folder)
+        if options.rows is None or ACCURACY in options.rows:
+            compare_accuracy(options.device, None if options.quick else folder)
     return 0
 
 
@@ -73,12 +80,22 @@ def measure_row(one: Row, scale: Scale, folder: Path | None) -> None:
             peaks = {
                 work: peak_in_own_process(one.name, contest.case, work) for work in contest.memory
             }
-            measured = replace(measured, peak_mib=peaks, facts=facts(one))
+            measured = replace(measured, peak_mib=peaks, facts=facts(one, scale))
             keep(folder / f"{one.device}.json", measured)
         print(f"\n{table([measured])}", flush=True)
 
 
-def facts(one: Row) -> dict[str, Any]:
+def compare_accuracy(device: str, folder: Path | None) -> None:
+    """Prints the errors of fits on the CPU, and keeps them."""
+    if device != "cpu":
+        return
+    errors = accuracy_table(2_000 if folder is None else 50_000)
+    print(f"\n{errors}", flush=True)
+    if folder is not None:
+        (folder / "accuracy.md").write_text(errors.to_markdown())
+
+
+def facts(one: Row, scale: Scale) -> dict[str, Any]:
     """The machine and the versions behind a measurement."""
     found = {
         "torch": torch.__version__,
@@ -86,6 +103,7 @@ def facts(one: Row) -> dict[str, Any]:
         "day": str(datetime.datetime.now(datetime.UTC).date()),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
+        "clock": "processor" if scale.processor else "wall",
     }
     return found | ({"gpu": torch.cuda.get_device_name()} if one.device == "cuda" else {})
 
@@ -99,5 +117,8 @@ def report(folder: Path, page: Path, image: Path) -> None:
             known = [one for one in results if one.row in ROWS]
             known.sort(key=lambda one: (order.index(one.row), one.size or 0))
             section.add("On the CPU" if device == "cpu" else known[0].facts["gpu"], table(known))
+    if (errors := folder / "accuracy.md").exists():
+        title = "Error of fits on float32 latents, relative to fits in float64 throughout"
+        section.add(title, errors.read_text())
     plot(kept(folder / "cpu.json"), image)
     section.write("python scripts/benchmark.py speed", page=page)

@@ -1,6 +1,7 @@
 """Times works by turns, so that other load on the machine slows all of them alike."""
 
 import json
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +22,12 @@ class Scale:
     Attributes:
         quick: Small numbers, to see that every row runs.
         repeats: Runs of each work.
+        processor: Count the seconds of the processor, which other load does not stretch.
     """
 
     quick: bool = False
     repeats: int = 5
+    processor: bool = False
 
     def pick(self, full: Sequence[int], quick: Sequence[int]) -> Sequence[int]:
         """One of two lists of sizes."""
@@ -54,7 +57,10 @@ class Contest:
         wanted: The goals.
         size: The number on the horizontal axis of the plot; None to leave it out.
         memory: Names of the works whose peak memory is measured, each in a process of its own.
-        most: At most so many repeats, for works of minutes.
+        most: At most so many repeats, for works of minutes, which are not warmed up either.
+        once: Names of works that run in the first turn only, as they take so long.
+        times: For works on a sample, by name: how many times the sample is the whole.
+        wall: Whether only the time on the clock means something, as with several threads.
     """
 
     case: str
@@ -63,6 +69,9 @@ class Contest:
     size: int | None = None
     memory: Sequence[str] = ()
     most: int | None = None
+    once: Sequence[str] = ()
+    times: Mapping[str, float] = field(default_factory=dict)
+    wall: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,34 +145,42 @@ class Measured:
 
 def measure(contest: Contest, row_name: str, scale: Scale) -> Measured:
     """Runs each work once to warm up, and then all of them by turns."""
+    clock = processor_time if scale.processor and not contest.wall else time.perf_counter
     repeats = min(scale.repeats, contest.most or scale.repeats)
-    for work in contest.works.values() if repeats > 1 else ():
-        timed_once(work)
+    for work in contest.works.values() if contest.most is None and repeats > 1 else ():
+        timed_once(work, clock)
     seconds: dict[str, list[float]] = {name: [] for name in contest.works}
-    for _ in range(repeats):
+    for turn in range(repeats):
         for name, work in contest.works.items():
-            seconds[name].append(timed_once(work))
+            if turn == 0 or name not in contest.once:
+                seconds[name].append(timed_once(work, clock) * contest.times.get(name, 1.0))
     wanted = [(goal.ratio, goal.of) for goal in contest.wanted]
     return Measured(row_name, contest.case, seconds, wanted, contest.size)
 
 
-def timed_once(work: Work) -> float:
+def timed_once(work: Work, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one run, to the end of what it started on a GPU.
 
     A work that is over in less than a hundredth of a second is run so often that it is not.
     """
-    start = time.perf_counter()
+    start = clock()
     work()
     _wait()
-    once = time.perf_counter() - start
+    once = clock() - start
     if once > 0.01:
         return once
     runs = int(0.01 / max(once, 1e-6)) + 1
-    start = time.perf_counter()
+    start = clock()
     for _ in range(runs):
         work()
     _wait()
-    return (time.perf_counter() - start) / runs
+    return (clock() - start) / runs
+
+
+def processor_time() -> float:
+    """Seconds that the processor has spent on this process and on those that it waited for."""
+    others = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + others.ru_utime + others.ru_stime
 
 
 def _wait() -> None:

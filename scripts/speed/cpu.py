@@ -1,10 +1,11 @@
 """The rows that are measured on the CPU."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,15 @@ WIDTHS = (384, 768)
 
 
 def pairs(n: int, d_x: int, d_y: int, *, noise: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Related latents with a mean and a falling spectrum, float32."""
+    """Related latents with a mean and a falling spectrum, float32; from 50,000 on they repeat."""
     draw = torch.Generator().manual_seed(0)
     spread = torch.arange(1, d_x + 1).float().pow(-0.25)
-    turn = torch.randn(d_x, d_y, generator=draw) / d_x**0.5
-    x, y = torch.empty(n, d_x), torch.empty(n, d_y)
-    for rows in torch.split(torch.arange(n), 50_000):
-        part = slice(int(rows[0]), int(rows[-1]) + 1)
-        x[part] = torch.randn(len(rows), d_x, generator=draw) * spread + 0.1
-        y[part] = x[part] @ turn + noise * torch.randn(len(rows), d_y, generator=draw)
-    return x, y
+    few = min(n, 50_000)
+    x = torch.randn(few, d_x, generator=draw) * spread + 0.1
+    y = x @ torch.randn(d_x, d_y, generator=draw) / d_x**0.5
+    y += noise * torch.randn(few, d_y, generator=draw)
+    copies = -(-n // few)
+    return x.repeat(copies, 1)[:n], y.repeat(copies, 1)[:n]
 
 
 def product(*sides: tuple[Tensor, Tensor]) -> Work:
@@ -59,8 +59,7 @@ def fit_linear(scale: Scale) -> Iterator[Contest]:
             works["torch lstsq"] = lambda: torch.linalg.lstsq(x, y)  # noqa: B023
             works |= _found(latentis_linear(x, y), sklearn_linear(x, y))
         wanted = [Wanted(0.9, "bare products")] if n >= MEMORY_AT else []
-        memory = list(works) if n == MEMORY_AT else []
-        yield Contest(f"{n:,} pairs", works, wanted, size=n, memory=memory)
+        yield _by_size(n, works, wanted)
 
 
 @row("fit, ortho, 384 to 768")
@@ -78,8 +77,16 @@ def fit_ortho(scale: Scale) -> Iterator[Contest]:
             works["plain torch"] = lambda: torch_ortho(x, y)  # noqa: B023
             works |= _found(latentis_ortho(x, y, scaled=False), latentis_ortho(x, y, scaled=True))
         wanted = [Wanted(0.85, "bare product")] if n >= MEMORY_AT else []
-        memory = list(works) if n == MEMORY_AT else []
-        yield Contest(f"{n:,} pairs", works, wanted, size=n, memory=memory)
+        yield _by_size(n, works, wanted)
+
+
+def _by_size(n: int, works: Mapping[str, Work], wanted: Sequence[Wanted]) -> Contest:
+    """A contest of a row with several sizes; the more pairs, the fewer turns."""
+    large = n >= MEMORY_AT
+    memory = list(works) if n == MEMORY_AT else []
+    once = list(works)[2:] if large else []
+    most = 3 if large else None
+    return Contest(f"{n:,} pairs", works, wanted, n, memory, most, once)
 
 
 def _found(*named: tuple[str, Work] | None) -> dict[str, Work]:
@@ -116,7 +123,7 @@ def threads(scale: Scale) -> Iterator[Contest]:
             fit_translator(LinearTranslator(), None, None, load_pairs(paths))
 
         works = {f"{k} thread{'s' * (k > 1)}": _with_threads(k, fit) for k in (2, 1)}
-        yield Contest(f"{n:,} pairs", works, [Wanted(1.0, "1 thread")])
+        yield Contest(f"{n:,} pairs", works, [Wanted(1.0, "1 thread")], wall=True)
 
 
 def _with_threads(count: int, work: Work) -> Work:
@@ -164,6 +171,74 @@ def ridge(scale: Scale) -> Iterator[Contest]:
     yield Contest(f"{n:,} pairs", works, wanted, most=3)
 
 
+@row("100,000 stored vectors, MiniLM to MPNet")
+def stored(scale: Scale) -> Iterator[Contest]:
+    """A file of vectors translated, against encoding the texts again with the new encoder.
+
+    Encoding is timed on a sample of BBC News and multiplied.
+    """
+    from hf_latent_bridge import OrthoTranslator, translate_file
+
+    n, sample = (1_000, 0) if scale.quick else (100_000, 32)
+    x, y = pairs(n, *WIDTHS)
+    translator = OrthoTranslator().fit(x[:5_000], y[:5_000])
+    with tempfile.TemporaryDirectory() as name:
+        np.save(Path(name, "old.npy"), x.numpy())
+
+        def translate() -> None:
+            Path(name, "new.npy").unlink(missing_ok=True)
+            translate_file(translator, Path(name, "old.npy"), Path(name, "new.npy"))
+
+        works: dict[str, Work] = {"translate_file": translate}
+        if sample:
+            works |= {
+                "encode articles with MPNet": _encode(sample, None),
+                "encode their first 60 letters": _encode(sample, 60),
+            }
+        names = list(works)[1:]
+        times = dict.fromkeys(names, n / max(1, sample))
+        yield Contest(f"{n:,} rows", works, most=3, once=names, times=times)
+
+
+def _encode(sample: int, letters: int | None) -> Work:
+    """Encodes some texts of BBC News, with a limit of 512 tokens or cut."""
+    from assets import prepare
+
+    from hf_latent_bridge import load_encoder
+    from speed.cuda import some_texts
+
+    texts = [text[:letters] for text in some_texts("articles", sample)]
+    encoder = load_encoder(str(prepare("mpnet")), device="cpu")
+    return lambda: encoder.encode(texts)
+
+
+@row("fit from files by processes, 384 to 768")
+def processes(scale: Scale) -> Iterator[Contest]:
+    """Two processes with one thread each beside one; start and end of Python included."""
+    n = 4_000 if scale.quick else 300_000
+    with tempfile.TemporaryDirectory() as name:
+        for side, values in zip(("source", "target"), pairs(n, *WIDTHS), strict=True):
+            np.save(Path(name, f"{side}.npy"), values.numpy())
+        counts = (1,) if scale.quick else (2, 1)
+        works = {f"{k} process{'es' * (k > 1)}": _launch(k, name) for k in counts}
+        yield Contest(f"{n:,} pairs", works, most=2, wall=True)
+
+
+def _launch(count: int, folder: str) -> Work:
+    """Fits on the files in a folder by so many processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+    launcher = launcher if count > 1 else []
+    files = [f"--{side}-vectors={folder}/{side}.npy" for side in ("source", "target")]
+    fit = ["-m", "hf_latent_bridge", "fit", "--type", "linear", *files, f"--output={folder}/made"]
+    run = _python(*launcher, *fit)
+
+    def anew() -> None:
+        shutil.rmtree(Path(folder, "made"), ignore_errors=True)
+        run()
+
+    return anew
+
+
 @row("start of the program")
 def start(scale: Scale) -> Iterator[Contest]:
     """What `import hf_latent_bridge` and `latent-bridge --help` take beyond Python itself."""
@@ -182,8 +257,8 @@ def _python(*arguments: str) -> Callable[[], None]:
     """Starts Python with some arguments, and waits for its end."""
 
     def run() -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
         command = [sys.executable, *arguments]
-        subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
+        subprocess.run(command, env=environment, capture_output=True, check=True, timeout=1200)
 
     return run

@@ -5,6 +5,7 @@ import pytest
 from store_places import INSTALLED, content, filled, key, rows, url_in
 
 from hf_latent_bridge import (
+    DualSearch,
     OrthoTranslator,
     SharedSpace,
     migrate,
@@ -186,6 +187,23 @@ def test_migrating_again_moves_only_what_has_come_and_removes_what_has_gone(
     moved = migrate(translator, url, target, state_dir=state)
     assert (moved.rows, moved.written, moved.removed) == (26, 2, 1)
     assert content(target).keys() == content(url).keys()
+
+
+def test_old_and_new_vectors_give_one_list_while_rows_are_moved(scheme, url):
+    target, there = url.replace("docs", "docs-new"), [0, 3, 4, 8, 11, 20, 24]
+    moved = rows(25, 6, seed=2, scheme=scheme)
+    with open_collection(url) as old, open_collection(target) as new:
+        new.create(Layout(6, "cosine"), old)
+        ids = [key(scheme, i) for i in there]
+        payloads = [moved.payloads[i] for i in there]
+        new.write(moved._replace(ids=ids, vectors=moved.vectors[there], payloads=payloads))
+    queries = rows(1, seed=5).vectors[0], rows(1, 6, seed=6).vectors[0]
+    ranked = np.argsort(-(rows(25).vectors @ queries[0]), kind="stable")[:10].tolist()
+    fresh = iter(sorted(there, key=lambda i: -(moved.vectors[i] @ queries[1])))
+    wanted = [(next(fresh), True) if i in there else (i, False) for i in ranked]
+    with DualSearch(url, target) as search:
+        found = search.nearest(*queries, k=10)
+    assert found == [(key(scheme, i), new) for i, new in wanted]
 
 
 def test_a_row_that_was_replaced_is_written_again(scheme, url, translator, tmp_path):
