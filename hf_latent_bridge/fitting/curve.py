@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.data.chunks import PairSource, size_of_chunks
+from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError, RankWarning, UnrelatedPairsWarning
@@ -144,7 +144,7 @@ def learning_curve(
             there are fewer than three times as many.
         seed: Seeds the order and what is set apart.
         batch_size: Items per forward pass; "auto" for as many as suit the device.
-        chunk_size: Pairs that are read and encoded at a time; "auto" as for `fit_translator`.
+        chunk_size: Pairs that are read and encoded at a time; "auto" for 1,024.
         on_bad_row: "stop" at a bad row, or "skip" it.
         progress: Show a progress bar.
         settings: As `gate_latents` takes them, such as `k`, `translates`, `relevance` and `score`.
@@ -162,12 +162,14 @@ def learning_curve(
             raise ValueError(f"until_retention must be above 0, at most 1, got {until_retention}")
         settings.setdefault("pass_at", until_retention)
         settings.setdefault("warn_at", min(0.9, until_retention))
-    sides = Side("source", source), Side("target", target)
-    size = size_of_chunks(chunk_size, latents=all(side.holds_latents for side in sides))
     grown = _Grown(
         translator,
-        sides,
-        {"batch_size": batch_size, "chunk_size": size, "on_bad_row": on_bad_row},
+        (Side("source", source), Side("target", target)),
+        {
+            "batch_size": batch_size,
+            "chunk_size": CHUNK_SIZE if chunk_size == "auto" else chunk_size,
+            "on_bad_row": on_bad_row,
+        },
         progress=progress,
     )
     fitted_on, held = _set_apart(

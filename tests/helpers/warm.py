@@ -14,6 +14,8 @@ from processes import GRACE, ON_CPUS, PATIENCE
 
 LIBRARIES = ["accelerate", "datasets", "pyarrow.parquet", "sentence_transformers", "tqdm.auto"]
 LIBRARIES += ["transformers"]  # but nothing of this project
+# or a library that looks for a GPU would leave none to the copies
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 _START = multiprocessing.get_context("forkserver")
 _START.set_forkserver_preload(LIBRARIES)
 
@@ -28,6 +30,8 @@ class Warm:
     def __init__(self, *arguments, env=None, cwd=None):
         self._folder = tempfile.TemporaryDirectory()
         self._printed = [Path(self._folder.name, name) for name in ("out", "error")]
+        for path in self._printed:
+            path.touch()
         self._process = _START.Process(
             target=_run,
             args=(
@@ -98,19 +102,16 @@ def _run(arguments, environment, folder, printed):
     os.environ.update(environment)
     os.chdir(folder)
     for number, path in enumerate(printed, 1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     if threads := environment.get("OMP_NUM_THREADS"):
         import torch
 
         torch.set_num_threads(int(threads))
     how, *rest = arguments
-    sys.argv = arguments
+    sys.argv = {"-c": ["-c", *rest[1:]], "-m": rest}.get(how, arguments)
     if how == "-c":
-        code, *words = rest
-        sys.argv = ["-c", *words]
-        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
     elif how == "-m":
-        sys.argv = rest
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(how, run_name="__main__")
