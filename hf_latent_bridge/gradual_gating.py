@@ -198,37 +198,25 @@ def gate_gradual(
         raise ValueError(f"shares must be from 0 to 1, got {list(shares)}")
     asked, held = _pair(queries, "queries"), _pair(corpus, "items")
     check_sizes((asked[1], held[1]), relevance, k)
-    limits = Thresholds.default(relevance is not None).with_limits(pass_at, warn_at)
-    views = space.translator(old), space.translator(new)
-    shared_queries, shared_items = (
-        [as_tensor(view.transform(x)).float() for view, x in zip(views, side, strict=True)]
-        for side in (asked, held)
-    )
-    best = {"native": first_k(asked[1], held[1], k=k), "old": first_k(asked[0], held[0], k=k)}
+    judged = relevance is not None
+    limits = Thresholds.default(judged).with_limits(pass_at, warn_at)
     order = torch.randperm(len(held[1]), generator=torch.Generator().manual_seed(seed))
-    is_new = {share: order < round(share * len(order)) for share in shares}
-    for share, fresh in is_new.items():
-        chosen = fresh[:, None].to(shared_items[0].device)
-        items = torch.where(chosen, shared_items[1], shared_items[0])
-        for name, x in zip((new, old), reversed(shared_queries), strict=True):
-            best[f"{share} {name}"] = first_k(x, items, k=k)
+    fresh = {share: order < round(share * len(order)) for share in shares}
+    best = {"native": first_k(asked[1], held[1], k=k), "old": first_k(asked[0], held[0], k=k)}
+    best |= _found(space, (old, new), asked, held, fresh, k=k)
     scores = search_scores(best, relevance, k)
     n = len(relevance) if relevance else len(asked[1])
     draws = bootstrap_draws(n, n_bootstrap, seed)
-    steps = [
-        GradualStep(
-            share,
-            name,
-            {
+    steps = []
+    for share, is_new in fresh.items():
+        for name in (new, old):
+            search = f"{share} {name}"
+            kept = {
                 score: retention_of(scores["native"][score], values, draws)
-                for score, values in scores[f"{share} {name}"].items()
-            },
-            float((~fresh)[best[f"{share} {name}"]].double().mean()),
-        )
-        for share, fresh in is_new.items()
-        for name in (new, old)
-    ]
-    judged = relevance is not None
+                for score, values in scores[search].items()
+            }
+            old_share = float((~is_new)[best[search]].double().mean())
+            steps.append(GradualStep(share, name, kept, old_share))
     reasons = _judge(steps, new, limits, judged=judged)
     reasons.sort(key=lambda reason: -SEVERITY[reason[0]])
     means = {
@@ -237,6 +225,29 @@ def gate_gradual(
     }
     sizes = n, len(held[1])
     return GradualReport(reasons[0][0], reasons, steps, means, old, new, judged, k, *sizes, limits)
+
+
+def _found(
+    space: SharedSpace,
+    views: tuple[str, str],
+    asked: tuple[Tensor, Tensor],
+    held: tuple[Tensor, Tensor],
+    fresh: Mapping[float, Tensor],
+    *,
+    k: int,
+) -> dict[str, Tensor]:
+    """What old and new queries find in the index of each share of fresh items."""
+    maps = [space.translator(name) for name in views]
+    queries, items = (
+        [as_tensor(view.transform(x)).float() for view, x in zip(maps, side, strict=True)]
+        for side in (asked, held)
+    )
+    best = {}
+    for share, is_new in fresh.items():
+        index = torch.where(is_new[:, None].to(items[0].device), items[1], items[0])
+        for name, x in zip(views, queries, strict=True):
+            best[f"{share} {name}"] = first_k(x, index, k=k)
+    return best
 
 
 def _pair(given: tuple[Latents, Latents], what: str) -> tuple[Tensor, Tensor]:

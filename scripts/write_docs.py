@@ -22,7 +22,7 @@ PACKAGE = ROOT / "hf_latent_bridge"
 WIDTH = 90
 SECTIONS = {
     "Translators": "translators",
-    "Fit and evaluate": "fitting evaluation gating translation",
+    "Fit and evaluate": "fitting evaluation gating gradual_gating translation",
     "Encoders and pairs": "encoders data vectors",
     "Decoders and stitching": "decoders stitching autoencoder",
     "Integrations": "integrations",

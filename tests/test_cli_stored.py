@@ -26,23 +26,44 @@ def encoders():
     return [tiny_models.sentence_repo(normalize=True, seed=seed) for seed in (0, 1)]
 
 
-@pytest.fixture(params=LIGHT)
-def store(request, encoders, tmp_path):
+@pytest.fixture(scope="module")
+def vectors(encoders):
+    return load_encoder(encoders[0]).encode(TEXTS).cpu().numpy()
+
+
+def filled(scheme, vectors, folder):
     """A store that the source encoder has filled, with the texts."""
-    vectors = load_encoder(encoders[0]).encode(TEXTS).cpu().numpy()
     payloads = [{"text": text, "n": i} for i, text in enumerate(TEXTS)]
-    ids = [store_places.key(request.param, i) for i in range(len(TEXTS))]
+    ids = [store_places.key(scheme, i) for i in range(len(TEXTS))]
     records = Records(ids, vectors, payloads)
-    return store_places.filled(store_places.url_in(request.param, tmp_path), records)
+    return store_places.filled(store_places.url_in(scheme, folder), records)
+
+
+@pytest.fixture(params=LIGHT)
+def each_store(request, vectors, tmp_path):
+    return filled(request.param, vectors, tmp_path)
+
+
+@pytest.fixture
+def store(vectors, tmp_path):
+    return filled(LIGHT[-1], vectors, tmp_path)
 
 
 def run(*words):
     return main([str(word) for word in words])
 
 
-def test_only_the_sampled_texts_of_a_store_are_encoded(store, encoders, tmp_path, capsys):
+def test_only_the_sampled_texts_of_a_store_are_encoded(each_store, encoders, tmp_path, capsys):
     source, target = encoders
-    command = ["fit", "--source-vectors", store, "--target-encoder", target, "--text-field", "text"]
+    command = [
+        "fit",
+        "--source-vectors",
+        each_store,
+        "--target-encoder",
+        target,
+        "--text-field",
+        "text",
+    ]
     command += ["--max-pairs", 50, "--anchors", "kmeans++", "--cache-dir", tmp_path / "cache"]
     assert run(*command, *RIDGE, "--source", source, "--output", tmp_path / "map", "--json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -101,8 +122,7 @@ def test_pairs_are_added_until_retention_is_reached_and_the_curve_is_kept(
     assert evaluated.metrics_["n_pairs"] == 60
 
 
-def test_a_shuffled_store_never_reaches_it(store, encoders, tmp_path, capsys):
-    vectors = load_encoder(encoders[0]).encode(TEXTS).cpu().numpy()
+def test_a_shuffled_store_never_reaches_it(vectors, encoders, tmp_path, capsys):
     rows = np.random.default_rng(0).permutation(len(TEXTS))
     lines = [
         json.dumps({"vector": vectors[i].tolist(), "text": text})

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ def learning_curve(
     held_out: int = 1000,
     seed: int = 0,
     batch_size: BatchSize = "auto",
-    chunk_size: int = CHUNK_SIZE,
+    chunk_size: int | Literal["auto"] = "auto",
     on_bad_row: OnBadRow = "stop",
     progress: bool = False,
     **settings: Any,
@@ -144,7 +144,7 @@ def learning_curve(
             there are fewer than three times as many.
         seed: Seeds the order and what is set apart.
         batch_size: Items per forward pass; "auto" for as many as suit the device.
-        chunk_size: Pairs that are read and encoded at a time.
+        chunk_size: Pairs that are read and encoded at a time; "auto" for 1,024.
         on_bad_row: "stop" at a bad row, or "skip" it.
         progress: Show a progress bar.
         settings: As `gate_latents` takes them, such as `k`, `translates`, `relevance` and `score`.
@@ -165,7 +165,11 @@ def learning_curve(
     grown = _Grown(
         translator,
         (Side("source", source), Side("target", target)),
-        {"batch_size": batch_size, "chunk_size": chunk_size, "on_bad_row": on_bad_row},
+        {
+            "batch_size": batch_size,
+            "chunk_size": CHUNK_SIZE if chunk_size == "auto" else chunk_size,
+            "on_bad_row": on_bad_row,
+        },
         progress=progress,
     )
     fitted_on, held = _set_apart(
@@ -250,13 +254,14 @@ class _Grown:
             parts = [encoded.latents[0] for encoded in loop.run() if encoded.latents]
             if not parts:
                 raise InvalidPairsError(f"{name} need at least one usable item, got none")
-            return None, torch.cat(parts)
+            return None, torch.cat(parts).cpu()
         x, y, _ = self._encode(as_pairs(given), name)
         return x, y
 
     def _encode(self, pairs: PairSource, label: str) -> tuple[Tensor, Tensor, int]:
         loop = EncodingLoop(pairs, self.sides, label, progress=self.progress, **self.options)
-        return all_latents(loop, max_streamed=100_000)
+        x, y, skipped = all_latents(loop, max_streamed=100_000)
+        return x.cpu(), y.cpu(), skipped  # one side may come from a GPU, the other from a file
 
 
 def _set_apart(pairs: PairSource, n: int, start: int, seed: int) -> tuple[Pairs, Pairs | None]:
@@ -271,7 +276,7 @@ def _set_apart(pairs: PairSource, n: int, start: int, seed: int) -> tuple[Pairs,
         raise ValueError(f"held_out must be at least 0, got {n}")
     n = min(n, len(pairs) // 3)
     order = np.random.default_rng(seed).permutation(len(pairs))
-    held = pairs.select(np.sort(order[:n])) if n else None
+    held = pairs.select(order[:n]) if n else None  # in no order, for one half asks the other
     return pairs.select(order[n:]), held
 
 

@@ -9,7 +9,7 @@ that the tables take some minutes.
 import argparse
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,8 @@ class Verdicts:
     alone: str
     isotrieve: str
     first: float
-    kept: float
+    kept: Mapping[str, float]
+    signs: Mapping[str, float]
     why: str
 
 
@@ -77,6 +78,8 @@ def run(options: argparse.Namespace) -> int:
     found = {name: list(verdicts_on(data[name], options.pairs)) for name in options.data}
     print("\nVerdicts on the same fits: rows with judgements, columns without\n")
     print(agreement(found).to_markdown())
+    print("\nWhat is known without judgements, beside their retention\n")
+    print(yardsticks(found).to_markdown())
     if {"bbc", "20newsgroups"} <= set(data):
         print("\nWhat no gate may pass\n")
         print(refusals(data).to_markdown())
@@ -135,13 +138,20 @@ def judge(translator: "Translator", search: Search) -> Verdicts:
     given: dict[str, Any] = {"queries": search.queries, "corpus": search.corpus}
     judged = gate_latents(translator, **given, relevance=search.relevance, n_bootstrap=300)
     alone = gate_latents(translator, **given, n_bootstrap=300)
-    kept = min(found.mean for found in judged.retention.values())
+    systems = alone.systems
+    signs = {name: systems["translated"][name] for name in systems["native"]}
+    signs |= {
+        f"{name}, over the old encoder's": signs[name] / systems["old"][name] for name in signs
+    }
+    signs |= {"first@10 by half of the dimensions": systems["half"]["first@10"]}
+    kept = {name: found.mean for name, found in judged.retention.items()}
     return Verdicts(
         judged.verdict,
         alone.verdict,
         of_isotrieve(translator, search.corpus),
         alone.retention[alone.decides].mean,
         kept,
+        signs,
         alone.reasons[0][1],
     )
 
@@ -174,6 +184,32 @@ def agreement(found: dict[str, list[tuple[str, Verdicts]]]) -> Table:
                 cells = [" / ".join(str(count[verdict]) for verdict in ORDER) for count in counts]
                 if some:
                     table.add(name, [kind, judged, str(len(some)), *cells])
+    return table
+
+
+def yardsticks(found: Mapping[str, list[tuple[str, Verdicts]]]) -> Table:
+    """Rank correlation with the retention of recall and of the reciprocal rank, and the bias."""
+    from scipy.stats import spearmanr
+
+    table = Table(
+        [
+            "sign",
+            "search",
+            "rank correlation: recall@10",
+            "mrr@10",
+            "sign minus recall@10, ten best",
+        ]
+    )
+    rows = [row for own in found.values() for row in own]
+    for kind in dict.fromkeys(kind for kind, _ in rows):
+        fits = [verdicts for other, verdicts in rows if other == kind]
+        for sign in fits[0].signs:
+            values = [fit.signs[sign] for fit in fits]
+            judged = {name: [fit.kept[name] for fit in fits] for name in ("recall@10", "mrr@10")}
+            ranks = [float(spearmanr(values, kept).statistic) for kept in judged.values()]
+            best = sorted(zip(values, judged["recall@10"], strict=True), key=lambda p: -p[1])[:10]
+            bias = sum(value - kept for value, kept in best) / len(best)
+            table.add(sign, [kind, *ranks, bias])
     return table
 
 

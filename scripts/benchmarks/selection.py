@@ -4,9 +4,10 @@ Behind decision 17. In a cell, anchors of one number are drawn several times for
 source and another as the target; each encoder of a data set is the source once. The chosen map and
 the fixed methods are scored on the same test items, which no fit has seen. A cell is lost if the
 choice is behind the best fixed method by more than one standard error of the paired difference,
-over the test items. Each draw is kept in the cache folder, so that a run that was interrupted goes
-on. In the end the CPU time of choosing ridge's penalty from fold moments, and of scikit-learn's
-RidgeCV on the same folds.
+over the test items. Beside the choice, two other rules on the same held-out scores: the best score,
+and the simplest candidate within one standard error of it. Each draw is kept in the cache folder,
+so that a run that was interrupted goes on. In the end the CPU time of choosing ridge's penalty from
+fold moments, and of scikit-learn's RidgeCV on the same folds.
 """
 
 import argparse
@@ -29,13 +30,14 @@ from quality.rivals import drift_rotation
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import Translator
+    from hf_latent_bridge import Selection, Translator, Trial
     from hf_latent_bridge.selection import Objective
 
 Fit = Callable[[Tensor, Tensor], Callable[[Tensor], Tensor]]
 Values = NDArray[np.float64]
 OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart", "ranking", "classification")
-AUTO = "auto"
+AUTO, BEST, SIMPLEST = "auto", "best score", "simplest"
+RULES = (AUTO, BEST, SIMPLEST)
 ENCODERS = {
     "bbc": ("MiniLM", "MPNet", "WordLlama", "Tokenlearn"),
     "20newsgroups": ("MiniLM", "WordLlama", "Tokenlearn"),
@@ -64,13 +66,13 @@ class Cell:
 
     def best_fixed(self, objective: str) -> str:
         """The fixed method with the best mean."""
-        fixed = {k: v for k, v in self.values[objective].items() if k != AUTO}
+        fixed = {k: v for k, v in self.values[objective].items() if k not in RULES}
         return max(fixed, key=lambda name: fixed[name].mean())
 
-    def ahead(self, objective: str) -> tuple[float, float]:
-        """How far the choice is ahead of it, and the standard error of that."""
+    def ahead(self, objective: str, rule: str = AUTO) -> tuple[float, float]:
+        """How far a choice is ahead of it, and the standard error of that."""
         values = self.values[objective]
-        difference = values[AUTO] - values[self.best_fixed(objective)]
+        difference = values[rule] - values[self.best_fixed(objective)]
         return float(difference.mean()), float(difference.std(ddof=1) / len(difference) ** 0.5)
 
 
@@ -128,6 +130,7 @@ def fill(data: Data, size: int, draws: int) -> None:
 def one_draw(data: Data, source: str, target: str, size: int, draw: int) -> dict[str, Any]:
     """The score of each test item by objective and method, and what was chosen."""
     from hf_latent_bridge import select_translator
+    from hf_latent_bridge.translators.base import translator_class
 
     picked = draw_anchors(len(data.pool_labels), size, seed=draw)
     x, y = (data.sides[name].pool[picked] for name in (source, target))
@@ -143,7 +146,21 @@ def one_draw(data: Data, source: str, target: str, size: int, draw: int) -> dict
         one = select_translator(x, y, objective=objective, labels=given)
         found[f"{objective}|{AUTO}"] = score(one.transform(test_x), one.transform_target(test_y))
         found[f"{objective}|{AUTO}|choice"] = f"{one.translator_type} {_changed(one)}"
+        for rule, trial in others(one.selection_):
+            again = translator_class(trial.translator_type).from_params(trial.params).fit(x, y)
+            found[f"{objective}|{rule}"] = score(
+                again.transform(test_x), again.transform_target(test_y)
+            )
     return found
+
+
+def others(selection: "Selection | None") -> "Iterator[tuple[str, Trial]]":
+    """What other rules take from the same held-out scores."""
+    trials = () if selection is None else selection.trials
+    if best := max(trials, key=lambda trial: trial.score, default=None):
+        yield BEST, best
+        level = [trial for trial in trials if trial.score >= best.score - best.error]
+        yield SIMPLEST, level[0]
 
 
 def scorer(
@@ -239,14 +256,15 @@ def table(cells: Sequence[Cell], objective: str) -> Table:
 
 def summary(cells: Sequence[Cell], objective: str) -> Iterator[str]:
     """How many cells are lost, which, and what was chosen how often."""
-    ahead = [(cell, *cell.ahead(objective)) for cell in cells]
-    lost = [one for one in ahead if one[1] < -one[2]]
-    won = sum(mean > error for _, mean, error in ahead)
-    yield (
-        f"Of {len(cells)} cells ahead of the best fixed method by more than one standard error in "
-        f"{won}, behind in {len(lost)}; in the mean by "
-        f"{np.mean([mean for _, mean, _ in ahead]):+.3f}"
-    )
+    for rule in RULES[::-1]:
+        ahead = [(cell, *cell.ahead(objective, rule)) for cell in cells]
+        lost = [one for one in ahead if one[1] < -one[2]]
+        won = sum(mean > error for _, mean, error in ahead)
+        yield (
+            f"{rule}: of {len(cells)} cells ahead of the best fixed method by more than one "
+            f"standard error in {won}, behind in {len(lost)}; in the mean by "
+            f"{np.mean([mean for _, mean, _ in ahead]):+.4f}"
+        )
     for cell, mean, error in lost:
         yield (
             f"  behind: {cell.data}, {cell.pair}, {cell.anchors:,}: {mean:+.4f} ± {error:.4f} "

@@ -111,8 +111,8 @@ def _slow_once(draw: int) -> Callable[[Method], bool]:
 
 
 def _in_one_index(method: Method) -> bool:
-    """Hubs are not corrected where one index holds several encoders' items."""
-    return not method.slow and not method.hubs
+    """In one index of all, hubs are not corrected and no two have a space of their own."""
+    return not (method.slow or method.hubs or method.pairwise)
 
 
 def pair_cell(data: Data, a: str, b: str, size: int, draw: int) -> Cell:

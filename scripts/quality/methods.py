@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Group = Literal["the paper's", "ridge", "rivals", "ours"]
 ALPHAS = tuple(10.0 ** (power / 4) for power in range(-16, 9))  # 1e-4 to 100
-OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart")
+OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart", "ranking")
 PAPER = ("affine", "linear", "l_ortho", "ortho")
 SHARED, HUBS = "shared space", "shared space, hubs"
 AUTO_WIDTH = "shared space, auto"
@@ -68,6 +68,7 @@ class Method:
         fit_both: The fit, in both directions.
         hubs: Whether items that come up too often are corrected.
         slow: Whether gradient descent takes seconds, so that one draw of anchors must do.
+        pairwise: Whether both sides may move, into a space of these two encoders alone.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Method:
     fit_both: FitBoth
     hubs: bool = False
     slow: bool = False
+    pairwise: bool = False
 
 
 def methods(*, quick: bool = False) -> list[Method]:
@@ -97,7 +99,10 @@ def methods(*, quick: bool = False) -> list[Method]:
         ),
     ]
     found += [
-        Method(f"auto, {objective}", "ours", chosen_by(objective)) for objective in OBJECTIVES
+        Method(
+            f"auto, {objective}", "ours", chosen_by(objective), pairwise=objective == "counterpart"
+        )
+        for objective in OBJECTIVES
     ]
     if quick:
         found = [method for method in found if not method.slow]
@@ -179,19 +184,23 @@ def _standardised(latents: Tensor) -> Tensor:
 
 
 def chosen_by(objective: "Objective") -> FitBoth:
-    """Fits the map, or both sides' maps, that the library chooses by itself by this objective."""
+    """Fits the map that the library chooses by itself, by this objective."""
 
     def one(x: Tensor, y: Tensor) -> Fitted:
-        from hf_latent_bridge import SharedTranslator, select_translator
+        from hf_latent_bridge import select_translator
         from hf_latent_bridge.errors import RankWarning, SelectionWarning, UnrelatedPairsWarning
 
         with warnings.catch_warnings():
             for kind in (RankWarning, SelectionWarning, UnrelatedPairsWarning):
                 warnings.simplefilter("ignore", kind)
             chosen = select_translator(x, y, objective=objective)
-        if isinstance(chosen, SharedTranslator):
-            return Fitted(chosen.transform, chosen.target_translator_.transform, readable=False)
-        return Fitted(chosen.transform, lambda latents: latents, centre=y.mean(0))
+        centre = None if chosen.moves_target else y.mean(0)
+        return Fitted(
+            chosen.transform,
+            chosen.transform_target,
+            centre=centre,
+            readable=not chosen.moves_target,
+        )
 
     return lambda x, y: (one(x, y), one(y, x))
 

@@ -8,13 +8,15 @@ from hf_latent_bridge import (
     DualSearch,
     OrthoTranslator,
     SharedSpace,
+    load_matched_pairs,
+    load_stored_pairs,
     migrate,
     migrate_gradually,
     re_encode,
     roll_back_migration,
     translate_file,
 )
-from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.errors import InvalidPairsError, StoreError
 from hf_latent_bridge.hubness import csls_scores, fold_queries, neighbor_similarity
 from hf_latent_bridge.translation.moving import VIEW
 from hf_latent_bridge.vectors.formats import open_vectors
@@ -131,6 +133,21 @@ def test_its_rows_are_read_as_those_of_a_file(scheme, url):
     np.testing.assert_allclose(
         reader.read(np.array([20, 2, 11])), rows(25, scheme=scheme).vectors[[20, 2, 11]], atol=1e-6
     )
+
+
+def test_a_sample_of_it_is_vectors_and_the_texts_beside_them(scheme, url, tmp_path):
+    wanted = rows(25, scheme=scheme)
+    pairs = load_stored_pairs(url, max_pairs=10, seed=1)
+    numbers = [int(text.removeprefix("item ")) for text in pairs.target]
+    assert len(set(numbers)) == 10
+    np.testing.assert_allclose(pairs.source, wanted.vectors[numbers], atol=1e-5)
+    with pytest.raises(InvalidPairsError, match="'body'; they have"):
+        load_stored_pairs(url, "body")
+    (tmp_path / "other").mkdir()
+    other = filled(url_in(scheme, tmp_path / "other"), rows(30, 6, first=10, scheme=scheme))
+    matched = load_matched_pairs(url, other)
+    assert (len(matched), matched.dataset["only_in_target"]) == (15, 15)
+    np.testing.assert_allclose(matched.source[:], wanted.vectors[10:], atol=1e-5)
 
 
 def test_translate_writes_its_rows_to_a_file_with_ids_and_payloads(
