@@ -8,6 +8,7 @@ import torch
 from benchmarks.speed import report
 from speed.contest import ROWS, Contest, Measured, Scale, keep, kept, measure
 from speed.memory import peak_mib
+from speed.model import BANDWIDTH, Fit, scaling_table
 from speed.report import table
 
 
@@ -69,6 +70,29 @@ def test_peak_memory_is_what_a_work_adds():
         torch.ones(25 * 2**18, device=device).sum()
 
     assert 24 < peak_mib(work) < 40
+
+
+def test_the_model_shares_whole_chunks_and_adds_what_is_gathered():
+    fit = Fit("fit", alone=5.0, pairs=10_000, rate=100.0, chunk=1_000, widths=(384, 768))
+    gathered = 8 * (384 * (384 + 768) + 384 + 2 * 768) / BANDWIDTH
+    assert fit.seconds(1) == 5 + 100
+    assert fit.seconds(3) == pytest.approx(5 + 40 + 3 * gathered)
+
+
+def test_the_model_stands_beside_what_two_processes_took():
+    times = [
+        {"2 processes": [12.0], "1 process": [10.0]},
+        {"2 processes": [19.0], "1 process": [26.0]},
+    ]
+    few, many = (
+        Measured("row", f"{n:,} pairs", one, size=n)
+        for n, one in zip((2_000, 65_536), times, strict=True)
+    )
+    texts = Measured("GPU", "1,000 pairs", {"fit": [0.5]})
+    shown = scaling_table([few, many], "row", texts).to_markdown().splitlines()
+    assert shown[2].startswith("| files, one core each | 65,536 | 26 s | 18 s |")
+    assert "2,000 pairs a second and GPU (measured)" in shown[3]
+    assert shown[-1].startswith("| files, measured | 65,536 | 26 s | 19 s |")
 
 
 @pytest.mark.slow

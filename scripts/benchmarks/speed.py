@@ -21,6 +21,7 @@ from speed import cpu, cuda
 from speed.accuracy import accuracy_table
 from speed.contest import ROWS, Row, Scale, keep, kept, measure
 from speed.memory import peak_in_own_process, print_peak
+from speed.model import scaling_table
 from speed.report import PLOT, plot, table
 
 SECTION = "speed"
@@ -120,5 +121,9 @@ def report(folder: Path, page: Path, image: Path) -> None:
     if (errors := folder / "accuracy.md").exists():
         title = "Error of fits on float32 latents, relative to fits in float64 throughout"
         section.add(title, errors.read_text())
+    from_texts = [one for one in kept(folder / "cuda.json") if "fit from texts" in one.row]
+    texts = from_texts[0] if from_texts else None
+    if model := scaling_table(kept(folder / "cpu.json"), cpu.PROCESSES, texts):
+        section.add("A model of fits by several processes", model)
     plot(kept(folder / "cpu.json"), image)
     section.write("python scripts/benchmark.py speed", page=page)

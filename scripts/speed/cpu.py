@@ -82,10 +82,9 @@ def fit_ortho(scale: Scale) -> Iterator[Contest]:
 
 def _by_size(n: int, works: Mapping[str, Work], wanted: Sequence[Wanted]) -> Contest:
     """A contest of a row with several sizes; the more pairs, the fewer turns."""
-    large = n >= MEMORY_AT
-    memory = list(works) if n == MEMORY_AT else []
-    once = list(works)[2:] if large else []
-    most = 3 if large else None
+    memory = list(works)[::2] if n == MEMORY_AT else []
+    once = list(works)[2:] if n >= 100_000 else []
+    most = {300_000: 3, 1_000_000: 1}.get(n)
     return Contest(f"{n:,} pairs", works, wanted, n, memory, most, once)
 
 
@@ -212,16 +211,19 @@ def _encode(sample: int, letters: int | None) -> Work:
     return lambda: encoder.encode(texts)
 
 
-@row("fit from files by processes, 384 to 768")
+PROCESSES = "fit from files by processes, 384 to 768"
+
+
+@row(PROCESSES)
 def processes(scale: Scale) -> Iterator[Contest]:
     """Two processes with one thread each beside one; start and end of Python included."""
-    n = 4_000 if scale.quick else 300_000
-    with tempfile.TemporaryDirectory() as name:
-        for side, values in zip(("source", "target"), pairs(n, *WIDTHS), strict=True):
-            np.save(Path(name, f"{side}.npy"), values.numpy())
-        counts = (1,) if scale.quick else (2, 1)
-        works = {f"{k} process{'es' * (k > 1)}": _launch(k, name) for k in counts}
-        yield Contest(f"{n:,} pairs", works, most=2, wall=True)
+    for n in scale.pick((2_000, 300_000), (2_000,)):
+        with tempfile.TemporaryDirectory() as name:
+            for side, values in zip(("source", "target"), pairs(n, *WIDTHS), strict=True):
+                np.save(Path(name, f"{side}.npy"), values.numpy())
+            counts = (1,) if scale.quick else (2, 1)
+            works = {f"{k} process{'es' * (k > 1)}": _launch(k, name) for k in counts}
+            yield Contest(f"{n:,} pairs", works, size=n, most=2, wall=True)
 
 
 def _launch(count: int, folder: str) -> Work:
