@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,13 +13,38 @@ from torch import Tensor
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
 from hf_latent_bridge.latents import Latents, as_tensor
 
-_SLICE_ROWS = 4096  # multiplied in the precision of the latents, before float64 takes over
-_BLOCK_BYTES = {"cpu": 2**24, "cuda": 2**27}
-_STRIP_BYTES = 2**21
-_PANEL = 256  # columns
 _WORK_TO_SHARE = 2**30  # floating-point operations, some 10 ms of one core
 _SWAPPED = {"source": "target", "target": "source"}
 _SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
+
+
+class _Blocking(NamedTuple):
+    """How the products of many rows are cut up.
+
+    Attributes:
+        slice_rows: Most rows that are multiplied in the precision of the latents, before float64
+            takes over.
+        panel: Columns of a symmetric product that are multiplied at once.
+        most: Bytes of the rows that are multiplied at once, where that is more than 4,096 rows.
+        strip: Bytes of the rows that are shifted and summed at once.
+    """
+
+    slice_rows: int
+    panel: int
+    most: int
+    strip: int
+
+    def rows(self, row_bytes: int) -> tuple[int, int]:
+        """Rows of a slice, and of a block of slices."""
+        fitting = max(1, self.most // (row_bytes * _ROWS)) * _ROWS
+        one = min(self.slice_rows, fitting)
+        return one, fitting // one * one
+
+
+_ROWS = 4096
+_ON_CPU = _Blocking(slice_rows=_ROWS, panel=256, most=2**24, strip=2**21)
+# only large products fill a GPU
+_ELSEWHERE = _Blocking(slice_rows=65_536, panel=2**30, most=2**28, strip=2**26)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,15 +276,16 @@ class _Sums:
         self.dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         self._d_x, d = x.shape[1], x.shape[1] + y.shape[1]
         self._full_sxx, self._full_syy = full_sxx, full_syy
+        blocking = _ON_CPU if x.device.type == "cpu" else _ELSEWHERE
         row_bytes = d * self.dtype.itemsize
-        self.rows = _block_rows(row_bytes, x.device.type)
-        self._strip = _STRIP_BYTES // row_bytes + 1 if x.device.type == "cpu" else self.rows
+        self._slice, self.rows = blocking.rows(row_bytes)
+        self._panel, self._strip = blocking.panel, blocking.strip // row_bytes + 1
         # columns whose squares no product holds
         self._squared = slice(self._d_x if full_sxx else 0, self._d_x if full_syy else d)
         size = (min(len(x), self.rows), d)
         self.work = 2 * size[0] * self._d_x * d  # floating-point operations of a block
         self._z = torch.empty(size, dtype=self.dtype, device=x.device)
-        first = [t[:_SLICE_ROWS].to(self.dtype).mean(0) for t in (x, y)]
+        first = [t[: self._slice].to(self.dtype).mean(0) for t in (x, y)]
         self._shift_x, self._shift_y = first
         where: Any = {
             "dtype": torch.float64,
@@ -271,8 +297,8 @@ class _Sums:
     def add(self, x: Tensor, y: Tensor) -> None:
         """Adds a block of at most `rows` pairs."""
         z = self._shifted(x, y)
-        whole = len(z) // _SLICE_ROWS * _SLICE_ROWS
-        for part in (z[:whole].view(-1, _SLICE_ROWS, z.shape[1]), z[None, whole:]):
+        whole = len(z) // self._slice * self._slice
+        for part in (z[:whole].view(-1, self._slice, z.shape[1]), z[None, whole:]):
             for rows, columns in self._panels() if part.numel() else ():
                 product = _product(part[..., rows], part[..., columns])
                 self._products[rows, columns] += product.to(self._sum.device)
@@ -296,7 +322,7 @@ class _Sums:
         if not self._full_sxx:
             yield slice(0, self._d_x), slice(self._d_x, d)
         first = 0 if self._full_sxx else self._d_x
-        count = -(-(height - first) // _PANEL)
+        count = -(-(height - first) // self._panel)
         edges = [first + (height - first) * k // count for k in range(count + 1)] if count else []
         for start, end in pairwise(edges):
             yield slice(start, end), slice(start, d)
@@ -314,12 +340,6 @@ class _Sums:
             "sxy": products[:d_x, d_x:].contiguous(),
             "syy": _mirrored(products[d_x:, d_x:]) if self._full_syy else squares[d_x:],
         }
-
-
-def _block_rows(row_bytes: int, device_type: str) -> int:
-    """Rows of a block: a slice, or as many as are small enough together."""
-    most = _BLOCK_BYTES.get(device_type, _BLOCK_BYTES["cuda"])
-    return max(1, most // (row_bytes * _SLICE_ROWS)) * _SLICE_ROWS
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

@@ -199,7 +199,7 @@ class RidgePath:
         """`ridge(alpha, rank=...)` for several ranks, with one decomposition for all."""
         w = self.weight(alpha)
         first = len(self.values) - max(1, self.rank)
-        roots = (self.values[first:] + alpha).rsqrt()
+        roots = (self.values[first:] + alpha).clamp(min=_TINY).rsqrt()
         axes = svd(roots[:, None] * self.projected[first:])[2] if min(ranks) < min(w.shape) else w
         for rank in ranks:
             whole = rank >= min(w.shape)
@@ -216,8 +216,10 @@ class RidgePath:
             alpha: Penalty, in the units of C; inf for the singular vectors of K.
         """
         first = len(self.values) - max(1, self.rank)  # elsewhere the source does not vary
-        divisor = 1.0 if alpha == float("inf") else (self.values[first:] + alpha)[:, None]
-        u, s, vh = svd(self.projected[first:] / divisor)
+        shrunk = self.projected[first:]
+        if alpha != float("inf"):
+            shrunk = shrunk / (self.values[first:] + alpha).clamp(min=_TINY)[:, None]
+        u, s, vh = svd(shrunk)
         keep = min(_rank(s, self.problem.eps, max(self.problem.k.shape)), self.rank)
         u = self.vectors[:, first:] @ u[:, :keep]
         return Spectrum(self.problem, u, s[:keep], vh[:keep], determined=alpha > 0)
@@ -289,6 +291,7 @@ def solve_kernel_ridge(
 
 
 _GRAM_NOISE = 1e-10
+_TINY = torch.finfo(torch.float64).tiny
 
 
 def solve_ortho(problem: Problem, *, scale: bool | Literal["columns"] = False) -> Solution:

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from common import run_command
-from experiments import cross_architecture, cross_modality, generation, sensitivity
+from experiments import cross_architecture, cross_modality, generation, migrate, sensitivity
 
 COMMANDS = {
     "cross-architecture": cross_architecture,
     "cross-modality": cross_modality,
     "generation": generation,
+    "migrate": migrate,
     "sensitivity": sensitivity,
 }
 

@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "3")  # a silent Hub is given u
 import gradio as gr
 import look
 import preparing
-from limits import MAX_UPLOAD
+from limits import MAX_UPLOAD, Refusal
 from repos import Repos
 from settings import Settings
 from starlette.middleware import Middleware
@@ -40,10 +40,25 @@ TABS = {
 }
 
 
+class Space(gr.Blocks):
+    """Blocks that refuse in one sentence what an endpoint does not take; Gradio quotes it all."""
+
+    async def preprocess_data(self, block_fn: Any, *arguments: Any, **options: Any) -> Any:
+        """The inputs of an event, as its function takes them."""
+        try:
+            return await super().preprocess_data(block_fn, *arguments, **options)
+        except gr.Error as error:
+            raise Refusal(str(error.message)) from None
+        except Exception:  # Gradio and pydantic raise anything
+            raise Refusal(
+                "This endpoint takes other values: 'Use via API', below the page, lists them."
+            ) from None
+
+
 def build_demo(settings: Settings | None = None) -> gr.Blocks:
     """The whole demo, with nothing loaded yet."""
     repos = Repos(settings or Settings.read())
-    demo = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE)
+    demo = Space(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE)
     with demo:
         gr.Markdown(INTRO)
         preparing.build(repos.settings)

@@ -33,9 +33,10 @@ def build(settings: Settings) -> None:
     banner = gr.HTML(first, html_template=BANNER, js_on_load=None)
     timer = gr.Timer(SECONDS)
 
-    def look() -> tuple[dict[str, Any], gr.Timer]:
+    def look() -> tuple[gr.HTML, gr.Timer]:
         now = status(settings.progress)
-        return now, gr.Timer(SECONDS, active=bool(now["now"]))
+        making = bool(now["now"])
+        return gr.HTML(now, visible=making), gr.Timer(SECONDS, active=making)
 
     timer.tick(
         look,

@@ -30,6 +30,7 @@ README = PAGES["README.md"]
 SCALE = PAGES["docs/scale.md"]
 SIGNATURES = "docs/api.md"
 TESTED_BELOW = {"README.md", "docs/format.md", "CONTRIBUTING.md"}
+WITH_ENGINES = "docs/scale.md"  # tests/test_engines.py
 DATASET = "fancyzhx/ag_news"
 
 pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
@@ -132,7 +133,7 @@ STANDING_IN = [
 def pages_with_python() -> list:
     found = []
     for name, page in PAGES.items():
-        if blocks("python", page) and name not in TESTED_BELOW | {SIGNATURES}:
+        if blocks("python", page) and name not in TESTED_BELOW | {SIGNATURES, WITH_ENGINES}:
             marks = STANDING_IN if "load_encoder(" in page else []
             found.append(pytest.param(name, marks=marks))
     return found

@@ -213,7 +213,7 @@ def test_a_dead_column_full_of_rounding_noise_is_not_scaled_up(dtype):
     with pytest.warns(RankWarning, match="5 of 6"):
         fitted = LinearTranslator().fit(x.astype(dtype), y.astype(dtype)).map_
     assert abs(fitted.weight[0]).max() < 1e-6
-    np.testing.assert_allclose(fitted.weight[1:], live, atol=1e-4)
+    np.testing.assert_allclose(fitted.weight[1:], live, atol=5e-4)
 
 
 def test_one_pair_translates_to_its_counterpart():

@@ -62,14 +62,17 @@ class _FastTokens:
 
     def __call__(self, texts: list[str]) -> dict[str, Any]:
         ids = [one.ids for one in self._encoded(texts)]
-        lengths = torch.tensor([len(row) for row in ids])
-        total = int(lengths.sum())
-        flat = torch.from_numpy(np.fromiter(chain.from_iterable(ids), np.int64, total))
-        mask = torch.arange(int(lengths.max())) < lengths[:, None]
-        input_ids = torch.full(mask.shape, self._padding)
-        input_ids[mask] = flat
-        known = {"input_ids": input_ids, "attention_mask": mask.long()}
-        return {name: known.get(name, self._other(name, mask)) for name in self._example}
+        lengths = np.array([len(row) for row in ids])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        input_ids = np.full(mask.shape, self._padding)
+        input_ids[mask] = np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())
+        known = {"input_ids": input_ids, "attention_mask": mask.astype(np.int64)}
+        return {
+            name: torch.from_numpy(known.get(name, np.zeros_like(input_ids)))
+            if isinstance(value, Tensor)
+            else value
+            for name, value in self._example.items()
+        }
 
     def _encoded(self, texts: list[str]) -> list[Any]:
         """Tokens of texts; of a long text's beginning alone where that fills the limit."""
@@ -88,11 +91,6 @@ class _FastTokens:
     def _start(self, text: str) -> str:
         end = text.rfind(" ", 0, self._enough) if 0 < self._enough < len(text) else -1
         return text if end < self._enough // 2 else text[:end]
-
-    def _other(self, name: str, mask: Tensor) -> Any:
-        """Zeros such as the types of tokens; and what is no tensor as it is."""
-        value = self._example[name]
-        return torch.zeros_like(mask, dtype=torch.long) if isinstance(value, Tensor) else value
 
 
 def _same(found: Any, wanted: Any) -> bool:

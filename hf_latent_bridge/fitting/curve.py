@@ -254,13 +254,14 @@ class _Grown:
             parts = [encoded.latents[0] for encoded in loop.run() if encoded.latents]
             if not parts:
                 raise InvalidPairsError(f"{name} need at least one usable item, got none")
-            return None, torch.cat(parts)
+            return None, torch.cat(parts).cpu()
         x, y, _ = self._encode(as_pairs(given), name)
         return x, y
 
     def _encode(self, pairs: PairSource, label: str) -> tuple[Tensor, Tensor, int]:
         loop = EncodingLoop(pairs, self.sides, label, progress=self.progress, **self.options)
-        return all_latents(loop, max_streamed=100_000)
+        x, y, skipped = all_latents(loop, max_streamed=100_000)
+        return x.cpu(), y.cpu(), skipped  # one side may come from a GPU, the other from a file
 
 
 def _set_apart(pairs: PairSource, n: int, start: int, seed: int) -> tuple[Pairs, Pairs | None]:
@@ -275,7 +276,7 @@ def _set_apart(pairs: PairSource, n: int, start: int, seed: int) -> tuple[Pairs,
         raise ValueError(f"held_out must be at least 0, got {n}")
     n = min(n, len(pairs) // 3)
     order = np.random.default_rng(seed).permutation(len(pairs))
-    held = pairs.select(np.sort(order[:n])) if n else None
+    held = pairs.select(order[:n]) if n else None  # in no order, for one half asks the other
     return pairs.select(order[n:]), held
 
 

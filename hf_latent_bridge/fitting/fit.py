@@ -189,11 +189,14 @@ def fit_translator(
 
     summed = sums.run(batch_moments, first_look=(fit.sample_size, fit.begin))
     with sums.loop.timing("solve"):
-        folds = _by_translator(summed.moments)
+        on_gpu = fit.choice is None and sums.device.type == "cuda"
+        where = sums.device if on_gpu else torch.device("cpu")
+        folds = _by_translator({name: m.to(where) for name, m in summed.moments.items()})
         dims = fit.summing[0].dims_of(folds[0][0])
         spaces = [side.space(dim) for side, dim in zip(sides, dims, strict=True)]
         fitted = fit.solve(folds, spaces, summed, sums.loop.chunk_size)
-        fitted.to(dtype=torch.float32)
+        fitted.to("cpu", torch.float32)
+        fitted.move_moments("cpu")
         _keep_bank(fitted, summed)
     fitted.dataset_ = summed.dataset
     fitted._when_saved = summed.remove_checkpoint

@@ -105,7 +105,12 @@ class Summed:
 
 
 class MomentSums:
-    """One pass over the pairs, by all processes, with the options of a fit."""
+    """One pass over the pairs, by all processes, with the options of a fit.
+
+    Attributes:
+        device: Where moments are summed: where an encoder runs, or the default device.
+        loop: The loop from pairs to latents.
+    """
 
     def __init__(
         self,
@@ -130,7 +135,7 @@ class MomentSums:
         kept = {"bank": bank, "held out": held_out}
         self._samples = {name: sample for name, sample in kept.items() if sample is not None}
         on = [side.device for side in sides if side.device is not None]
-        self._device = on[0] if on else default_device()
+        self.device = on[0] if on else default_device()
         self.loop = EncodingLoop(
             pairs,
             sides,
@@ -141,7 +146,7 @@ class MomentSums:
             ),
             on_bad_row=self._options.on_bad_row,
             progress=self._options.progress,
-            device=self._device,
+            device=self.device,
         )
         self._processes = Processes.current()
         self._checkpoint = self._open_checkpoint(what)
@@ -244,7 +249,7 @@ class MomentSums:
             for z, side in zip(encoded.latents, self.loop.sides, strict=True)
             if not side.holds_latents
         ]
-        device = encoders[0] if encoders else self._device
+        device = encoders[0] if encoders else self.device
         # MPS has no float64
         dtype = torch.float32 if device.type == "mps" else self._options.gemm_dtype
         with located(encoded.chunk):

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreError
-from hf_latent_bridge.hubness import Hubness
+from hf_latent_bridge.hubness import Hubness, Metric
 from hf_latent_bridge.latents import Latents
+from hf_latent_bridge.translation.index_files import IndexFile, index_path
 from hf_latent_bridge.translation.journal import Journal
 from hf_latent_bridge.translation.moving import VIEW, Conversion, Move, convert
 from hf_latent_bridge.translation.serving import Route, Serving, route_to
@@ -138,9 +139,9 @@ def migrate(
 
     Args:
         translator: A fitted translator from the space of the old vectors.
-        source: URL of the old vectors, such as `qdrant:./folder/docs`.
+        source: URL of the old vectors, such as `qdrant:./folder/docs`; or a FAISS file.
         target: URL of the new ones, in a store that is written: another collection, or another
-            `?vector=` of the same one.
+            `?vector=` of the same one. Of a FAISS file another one, which appears when it is whole.
         hubness: "csls" if items that come up for all kinds of queries are to be taken down: the
             vectors are written in the folded form, one or two coordinates wider, and queries must
             be folded too (`TranslatedEncoder`, `translate --fold queries`). None for not.
@@ -171,12 +172,21 @@ def migrate(
         ValueError: No bank of queries for "csls".
     """
     begun = time.monotonic()
+    if (paths := _index_paths(source, target)) is not None:
+        if alias is not None:
+            raise ValueError("a FAISS file has no aliases: leave --alias out")
+        index = IndexFile(paths[0])
+        conversion = Conversion.of(translator, index.metric, hubness, bank, n_neighbors)
+        serving = _served(conversion, target, index.metric)
+        _write_index(
+            index, paths[1], conversion, batch_size, (serving, serve_dir), progress=progress
+        )
+        seconds = time.monotonic() - begun
+        return Migration(source, target, index.n, index.n, 0, 0, index.n, None, seconds)
     with opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         metric = old.layout().metric
         conversion = Conversion.of(translator, metric, hubness, bank, n_neighbors)
-        routes = {"new": route_to(translator), "old": Route(translator.source_, translator)}
-        folding = {} if conversion.folding is None else conversion.folding.to_dict()
-        serving = Serving("items", str(new.url), metric, folding, routes)
+        serving = _served(conversion, str(new.url), metric)
         job = MigrationJob(conversion, old, new, notes, alias, serving, serve_dir)
         return job.run(batch_size, begun, progress=progress)
 
@@ -218,7 +228,7 @@ class MigrationJob:
         before = _alias_before(self.old, self.new, self.alias, self.notes)
         resumed = _prepare(self.conversion, self.old, self.new, self.notes)
         move = Move(self.conversion, self.old, self.new, size=batch_size, progress=progress)
-        written = 0 if resumed else move.all()
+        written = move.rest() if resumed else move.all()
         settled = move.settle()
         removed = move.remove_deleted()
         rows = _count(self.conversion, self.old, self.new)
@@ -273,6 +283,12 @@ def plan_migration(
         StoreError: No such collection, or no such text field.
         InvalidLatentsError: Vectors of another width than the translator's source.
     """
+    if (paths := _index_paths(source, target)) is not None:
+        if text_field is not None:
+            raise ValueError("a FAISS file holds no texts: leave --text-field out")
+        index = IndexFile(paths[0])
+        conversion = Conversion.of(translator, index.metric, hubness, bank, n_neighbors)
+        return _plan_index(index, target, conversion, source)
     with open_collection(source, timeout=timeout) as old:
         layout, rows = old.layout(), old.count()
         conversion = Conversion.of(translator, layout.metric, hubness, bank, n_neighbors)
@@ -309,6 +325,8 @@ def roll_back_migration(
         StoreError: No migration from here has made this target.
         StoreUnavailableError: The store cannot be reached.
     """
+    if _index_paths(source, target) is not None:
+        raise ValueError(f"a FAISS file is undone by removing it: {target}")
     with opened(source, target, timeout) as (old, new), Journal.of(old, new, state_dir) as notes:
         if not notes.found:
             raise StoreError(
@@ -344,6 +362,60 @@ def opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collectio
                     f"source and target are the same, {old.url}: name another collection or vector"
                 )
             yield old, new
+
+
+def _index_paths(source: str, target: str) -> tuple[Path, Path] | None:
+    """The two FAISS files that are meant; None where neither name is one.
+
+    Raises:
+        StoreError: One is, and the other is not.
+    """
+    old, new = index_path(source), index_path(target)
+    if old is not None and new is not None:
+        return old, new
+    if old is not None or new is not None:
+        raise StoreError(
+            f"a FAISS file is moved into another one, for it has no payloads: got {source} and "
+            f"{target}; `latent-bridge translate` reads and writes files of all kinds"
+        )
+    return None
+
+
+def _served(conversion: Conversion, url: str, metric: Metric) -> Serving:
+    """How new vectors beside old ones are asked."""
+    translator = conversion.translator
+    routes = {"new": route_to(translator), "old": Route(translator.source_, translator)}
+    folding = {} if conversion.folding is None else conversion.folding.to_dict()
+    return Serving("items", url, metric, folding, routes)
+
+
+def _plan_index(
+    index: IndexFile, target: str, conversion: Conversion, source: str
+) -> MigrationPlan:
+    begun, sample = time.perf_counter(), index.sample()
+    dim = conversion.vectors(sample).shape[1]
+    seconds = (time.perf_counter() - begun) * index.n / max(len(sample), 1)
+    size = index.n * dim * 4
+    return MigrationPlan(source, target, index.n, index.dim, dim, size, seconds, None, None)
+
+
+def _write_index(
+    index: IndexFile,
+    target: Path,
+    conversion: Conversion,
+    size: int,
+    served: tuple[Serving, str | Path | None],
+    *,
+    progress: bool,
+) -> None:
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {size}")
+    serving, folder = served
+    if folder is not None:
+        serving.check(folder)
+    index.write(target, conversion, size, progress=progress)
+    if folder is not None:
+        serving.save(folder)
 
 
 def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Journal) -> bool:

@@ -119,10 +119,23 @@ class Move:
     def all(self) -> int:
         """Moves all rows; for a target that is empty."""
         written = 0
-        with self._bar() as bar:
+        with self._bar("translate") as bar:
             for records in self._converted():
                 self._new.write(records)
                 written += len(records.ids)
+                bar.update(len(records.ids))
+        return written
+
+    def rest(self) -> int:
+        """Moves the rows that the target lacks; for one that an earlier run has begun to fill."""
+        written = 0
+        with self._bar("translate") as bar:
+            for records in self._old.scan(self._size, payloads=not self._same):
+                there = self._new.present(records.ids)
+                lacking = [i for i, key in enumerate(records.ids) if key not in there]
+                if lacking:
+                    self._new.write(_some(self._convert(records), lacking))
+                written += len(lacking)
                 bar.update(len(records.ids))
         return written
 
@@ -161,7 +174,7 @@ class Move:
 
     def _pass(self) -> Settled:
         written = replaced = checked = 0
-        with self._bar() as bar:
+        with self._bar("compare") as bar:
             for records in self._converted():
                 lacking, differing = self._compare(records)
                 if wrong := lacking + differing:
@@ -220,8 +233,8 @@ class Move:
             payloads = [{**payload, VIEW: view} for payload in payloads or []]
         return Records(records.ids, vectors, payloads)
 
-    def _bar(self) -> Any:
-        return progress_bar(self._old.count(), self._progress)
+    def _bar(self, doing: str) -> Any:
+        return progress_bar(self._old.count(), self._progress, doing)
 
 
 def convert(conversion: Conversion, records: Records, old: Collection) -> Array:

@@ -251,11 +251,11 @@ def wait_for_others(job: Job, n: int) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def progress_bar(total: int, show: bool) -> Any:
+def progress_bar(total: int, show: bool, doing: str = "translate") -> Any:
     """A bar that counts rows."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, unit="row", desc="translate", disable=not show)
+    return tqdm(total=total, unit="row", desc=doing, disable=not show)
 
 
 def _follow(runs: list[_Run], job: Job, n: int, progress: bool) -> None:

@@ -60,6 +60,7 @@ class TranslatorEstimator(abc.ABC):
     source_: SpaceSpec
     target_: SpaceSpec
     moments_: PairedMoments | None
+    _folds: list[PairedMoments | None]
     selection_: Selection | None = None
     affine: ClassVar[bool] = True
     full_syy: ClassVar[bool] = False
@@ -391,6 +392,13 @@ class TranslatorEstimator(abc.ABC):
         `transform` follows its input wherever the map is; this only saves the first copy.
         """
         self._maps = {"fitted": self.map_.moved(device, dtype)}
+        return self
+
+    def move_moments(self, device: torch.device | str) -> Self:
+        """Moves the moments of the pairs, to which further pairs are added where they are."""
+        if self.moments_ is not None:
+            self.moments_ = self.moments_.to(device)
+            self._folds = [None if fold is None else fold.to(device) for fold in self._folds]
         return self
 
     def as_module(self) -> Map:

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.vectors.lines import objects_beside
@@ -39,7 +40,12 @@ def open_faiss(source: VectorSource) -> VectorReader:
 
 
 class IndexReader(VectorReader):
-    """Vectors that FAISS reconstructs from an index, with their ids."""
+    """Vectors that FAISS reconstructs from an index, with their ids.
+
+    Attributes:
+        index: FAISS's own, without the map of ids around it.
+        ids: Of the rows, (n,); None where they are numbered.
+    """
 
     dtype = FLOAT32
 
@@ -57,15 +63,17 @@ class IndexReader(VectorReader):
                 index = faiss.read_index(source.path)
             except RuntimeError as error:
                 raise ValueError(_told(error)) from error
-        self._ids, self._outer = None, index  # FAISS frees what is inside with what is around it
+        self.ids: Array | None = None
+        self._outer = index  # FAISS frees what is inside with what is around it
         if isinstance(index, faiss.IndexIDMap):
-            self._ids = faiss.vector_to_array(index.id_map)
+            self.ids = faiss.vector_to_array(index.id_map)
             index = index.index
         index = faiss.downcast_index(index)
         _check_exact(index, source.path)
         if isinstance(index, faiss.IndexIVF):
             index.make_direct_map()
-        self._index, self.n, self.dim = index, int(index.ntotal), int(index.d)
+        self.index: Any = index
+        self.n, self.dim = int(index.ntotal), int(index.d)
 
     def parts(
         self, start: int, stop: int | None, size: int, *, payload: bool = False
@@ -75,12 +83,12 @@ class IndexReader(VectorReader):
         for first in range(start, end, size):
             n = min(size, end - first)
             try:
-                vectors = self._index.reconstruct_n(first, n)
+                vectors = self.index.reconstruct_n(first, n)
             except RuntimeError as error:
                 raise ValueError(_told(error)) from error
             rows = None
-            if payload and self._ids is not None:
-                rows = objects_beside({"id": self._ids[first : first + n].tolist()}, "vector")
+            if payload and self.ids is not None:
+                rows = objects_beside({"id": self.ids[first : first + n].tolist()}, "vector")
             yield Part(vectors, rows)
 
 

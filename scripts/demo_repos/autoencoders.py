@@ -6,6 +6,8 @@ In an autoencoder's repo `main` holds the decoder; its space names the commit on
 
 from typing import TYPE_CHECKING, Any
 
+from demo_repos.progress import Progress
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,6 +23,7 @@ SIZES: tuple[dict[str, Any], ...] = (
 )
 ANCHORS = 1000
 HELD_OUT = 1000
+TRAINING = 45.0  # seconds that one takes on two cores
 
 
 def publish(
@@ -30,6 +33,7 @@ def publish(
     images: int = 5000,
     epochs: int = 8,
     anchors: int = ANCHORS,
+    progress: Progress | None = None,
 ) -> bool:
     """Trains, fits and pushes, unless the dataset of latents, which comes last, is there.
 
@@ -39,6 +43,7 @@ def publish(
         images: How many pictures of "train" the autoencoders learn from.
         epochs: Passes over them.
         anchors: How many pictures of "train" the translator is fitted on.
+        progress: Is told of each step.
 
     Returns:
         False if all was there.
@@ -50,10 +55,13 @@ def publish(
     if HfApi().repo_exists(f"{namespace}/{LATENTS}", repo_type="dataset"):
         return False
     pictures = load_pairs(dataset, split="train", source="image", max_pairs=images)
-    source, target = (
-        push_autoencoder(f"{namespace}/{name}", pictures, epochs=epochs, **sizes)
-        for name, sizes in zip(NAMES, SIZES, strict=True)
-    )
+    told = progress or Progress()
+    halves = []
+    for name, sizes in zip(NAMES, SIZES, strict=True):
+        told.task(f"training {name} on {len(pictures):,} pictures", TRAINING)
+        halves.append(push_autoencoder(f"{namespace}/{name}", pictures, epochs=epochs, **sizes))
+    source, target = halves
+    told.task("fitting a translator between the autoencoders")
     pairs = load_pairs(dataset, split="train", source="image", max_pairs=anchors, seed=1)
     translator = fit_translator(AffineTranslator(alpha=0.01), source, target, pairs)
     held_out = load_pairs(dataset, split="test", source="image", max_pairs=HELD_OUT)

@@ -48,6 +48,7 @@ class Progress:
 
     def task(self, now: str, seconds: float = 0.0) -> None:
         """Begins something within a part."""
+        self._done = max(self._done, self._base + self._share)
         self.now, self._base, self._share = now, self._done, seconds
         self._tell(always=True)
 

@@ -145,7 +145,8 @@ class Autoencoders:
         elif head(api, inputs.clothes, "dataset") is None:
             print(f"  autoencoders skipped: this Hub has no {inputs.clothes}", flush=True)
         else:
-            autoencoders.publish(inputs.namespace, inputs.clothes)
+            progress = inputs.progress
+            autoencoders.publish(inputs.namespace, inputs.clothes, progress=progress)
             _say(inputs.repo_id("{autoencoder-{a,b,a-to-b},demo-fashion}"), start)
 
 

@@ -1,4 +1,4 @@
-"""Checks and photographs the Space: `python scripts/space check` or `... screenshots`."""
+"""Checks, attacks and photographs the Space: `python scripts/space check`, `attack` and so on."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ if __package__ in (None, ""):  # started as `python scripts/space`
 
 from common import run_command
 
-from space import check, screenshots
+from space import attack, check, screenshots
 
 if __name__ == "__main__":
-    sys.exit(run_command(__doc__, {"check": check, "screenshots": screenshots}))
+    sys.exit(run_command(__doc__, {"attack": attack, "check": check, "screenshots": screenshots}))

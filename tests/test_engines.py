@@ -1,0 +1,30 @@
+"""The examples in docs/scale.md translate the same rows as the translator, on each engine."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from benchmarks.engines import NEEDS, example, installed, prepare, translated_by
+
+from hf_latent_bridge import AutoTranslator
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("engine", installed())
+def test_an_engine_translates_every_row_once_and_keeps_its_id(engine, tmp_path):
+    prepare(tmp_path, 3000)
+    translated_by(engine, tmp_path)
+    translator = AutoTranslator.from_pretrained(tmp_path / "old-to-new")
+    old, new = (
+        {row["id"]: row["embedding"] for row in pq.read_table(tmp_path / name).to_pylist()}
+        for name in ("old", "new")
+    )
+    assert sorted(new) == list(range(3000))
+    wanted = translator.transform(np.array([old[i] for i in range(3000)], np.float32))
+    found = np.array([new[i] for i in range(3000)], np.float32)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", NEEDS)
+def test_an_example_is_short(engine):
+    assert len(example(engine).splitlines()) <= 30

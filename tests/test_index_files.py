@@ -1,0 +1,121 @@
+"""A FAISS file is moved into a new one beside it: same ids, same metric, same kind of index."""
+
+import faiss
+import numpy as np
+import pytest
+
+from hf_latent_bridge import LinearTranslator, migrate, plan_migration
+from hf_latent_bridge.errors import InvalidLatentsError, StoreError
+from hf_latent_bridge.vectors.formats import open_vectors
+
+N, OLD, NEW = 500, 8, 12
+pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
+
+
+@pytest.fixture(scope="module")
+def old():
+    rows = np.random.default_rng(0).normal(size=(N, OLD)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def translator(old):
+    weight = np.random.default_rng(1).normal(size=(OLD, NEW)).astype(np.float32)
+    return LinearTranslator().fit(old, np.tanh(old @ weight))
+
+
+def saved(path, vectors, factory="Flat", metric=faiss.METRIC_INNER_PRODUCT, ids=None):
+    index = faiss.index_factory(vectors.shape[1], factory, metric)
+    index.train(vectors)
+    if ids is None:
+        index.add(vectors)
+    else:
+        index = faiss.IndexIDMap2(index)
+        index.add_with_ids(vectors, ids)
+    faiss.write_index(index, str(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16", "IVF4,Flat"])
+@pytest.mark.parametrize("scheme", ["", "faiss:"])
+def test_the_new_index_is_of_the_same_kind_and_finds_what_the_translations_say(
+    factory, scheme, old, translator, tmp_path
+):
+    source, target = saved(tmp_path / "old.faiss", old, factory), tmp_path / "new.faiss"
+    before = (tmp_path / "old.faiss").read_bytes()
+    moved = migrate(translator, f"{scheme}{source}", f"{scheme}{target}", batch_size=64)
+    assert (moved.rows, moved.checked) == (N, N)
+    index = faiss.read_index(str(target))
+    assert type(index) is type(faiss.read_index(source))
+    assert index.metric_type == faiss.METRIC_INNER_PRODUCT
+    wanted = translator.transform(old)
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(open_vectors(str(target)).read(np.arange(N)), wanted, atol=1e-5)
+    if factory == "Flat":
+        _, found = index.search(wanted[:50], 5)
+        np.testing.assert_array_equal(found, np.argsort(-wanted[:50] @ wanted.T)[:, :5])
+    assert (tmp_path / "old.faiss").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"old.faiss", "new.faiss"}
+
+
+def test_ids_and_euclidean_distances_stay(old, translator, tmp_path):
+    ids = np.arange(N, dtype=np.int64)[::-1] * 7
+    source = saved(tmp_path / "old.index", old * 3, metric=faiss.METRIC_L2, ids=ids)
+    migrate(translator, source, str(tmp_path / "new.index"))
+    index = faiss.read_index(str(tmp_path / "new.index"))
+    wanted = translator.transform(old * 3)
+    assert index.metric_type == faiss.METRIC_L2
+    np.testing.assert_array_equal(index.search(wanted, 1)[1][:, 0], ids)
+    np.testing.assert_allclose(index.reconstruct(int(ids[3])), wanted[3], atol=1e-5)
+
+
+def test_products_of_vectors_that_are_not_unit_are_left_as_they_are(old, translator, tmp_path):
+    source = saved(tmp_path / "old.faiss", old * 3)
+    migrate(translator, source, str(tmp_path / "new.faiss"))
+    found = open_vectors(str(tmp_path / "new.faiss")).read(np.arange(N))
+    np.testing.assert_allclose(found, translator.transform(old * 3), atol=1e-5)
+
+
+def test_a_dry_run_says_sizes_and_writes_nothing(old, translator, tmp_path):
+    source = saved(tmp_path / "old.faiss", old)
+    plan = plan_migration(translator, source, str(tmp_path / "new.faiss"))
+    assert (plan.rows, plan.dim, plan.target_dim, plan.target_bytes) == (N, OLD, NEW, N * NEW * 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.faiss"]
+
+
+def test_a_folder_for_serving_says_how_the_file_is_asked(old, translator, tmp_path):
+    source, target = saved(tmp_path / "old.faiss", old), str(tmp_path / "new.faiss")
+    migrate(translator, source, target, serve_dir=tmp_path / "serve")
+    assert (tmp_path / "serve" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted", "message"),
+    [
+        ("old.faiss", {}, "is there already"),
+        ("new.npy", {}, "a FAISS file is moved into another one"),
+        ("qdrant:./store/docs", {}, "a FAISS file is moved into another one"),
+        ("new.faiss", {"alias": "search"}, "no aliases"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_written(
+    target, wanted, message, old, translator, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    saved("old.faiss", old)
+    with pytest.raises((StoreError, ValueError), match=message):
+        migrate(translator, "old.faiss", target, **wanted)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.faiss"]
+
+
+def test_files_that_are_missing_compressed_or_of_another_width_are_named(old, translator, tmp_path):
+    target = str(tmp_path / "new.faiss")
+    with pytest.raises(StoreError, match=r"no FAISS file .*old\.faiss"):
+        migrate(translator, str(tmp_path / "old.faiss"), target)
+    compressed = saved(tmp_path / "small.faiss", old, "SQ8")
+    with pytest.raises(InvalidLatentsError, match="keep them whole"):
+        migrate(translator, compressed, target)
+    wide = saved(tmp_path / "wide.faiss", np.ones((9, OLD + 1), np.float32))
+    with pytest.raises(InvalidLatentsError, match=f"{OLD + 1}"):
+        migrate(translator, wide, target)
+    assert not (tmp_path / "new.faiss").exists()

@@ -1,0 +1,32 @@
+"""`reproduce.py migrate --quick`: stores are moved, killed twice on the way, and lose nothing."""
+
+import re
+
+import pytest
+import reproduce
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning"),
+]
+
+
+def test_two_stores_are_moved_though_killed_twice_and_search_keeps_its_answers(capsys):
+    assert (
+        reproduce.main(["migrate", "--quick", "--rows", "1200", "--stores", "sqlite", "qdrant"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    lines = printed[printed.index("killed twice") :].splitlines()[2:]
+    cells = {row[0]: row[1:] for row in (re.split(r"  +", line) for line in lines[1:])}
+    assert set(cells) == {"sqlite", "qdrant"}
+    for rows, moving, rate, copied, share, comparing, retention, _ in cells.values():
+        assert rows == "1,200"
+        assert min(float(value.replace(",", "")) for value in (moving, rate, copied, comparing)) > 0
+        assert share.endswith("%")
+        assert float(retention.split()[0]) > 0.9
+
+
+def test_a_store_whose_client_is_not_there_is_refused(capsys):
+    assert reproduce.main(["migrate", "--quick", "--stores", "oracle"]) == 1
+    assert "got oracle" in capsys.readouterr().out
