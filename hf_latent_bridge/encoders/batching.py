@@ -128,7 +128,7 @@ def _token_batches(
 ) -> Iterator[Batch]:
     """Cuts a window of padded texts into batches without the columns that are all padding.
 
-    In NumPy: torch's threads would take the cores from the tokenizer's, which runs beside it.
+    NumPy does it on one core, and leaves the others to the tokenizer.
     """
     real = mask.numpy().astype(bool)
     lengths = real.sum(1)

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from assets.cache import cache_root
 from common import positive
-from experiments.results_page import PAGE, Section
+from experiments.results_page import PAGE, Section, write_section
 from speed import cpu, cuda
 from speed.accuracy import accuracy_table
-from speed.contest import ROWS, Row, Scale, keep, kept, measure
+from speed.contest import ROWS, Measured, Row, Scale, keep, kept, measure
 from speed.memory import peak_in_own_process, print_peak
 from speed.model import scaling_table
 from speed.report import PLOT, plot, table
@@ -112,12 +112,8 @@ def facts(one: Row, scale: Scale) -> dict[str, Any]:
 def report(folder: Path, page: Path, image: Path) -> None:
     """Writes the tables of all kept results into a page, and the plot."""
     section = Section(SECTION)
-    for device in ("cpu", "cuda"):
-        if results := kept(folder / f"{device}.json"):
-            order = list(ROWS)
-            known = [one for one in results if one.row in ROWS]
-            known.sort(key=lambda one: (order.index(one.row), one.size or 0))
-            section.add("On the CPU" if device == "cpu" else known[0].facts["gpu"], table(known))
+    if results := _in_order(folder / "cpu.json"):
+        section.add("On the CPU", table(results))
     if (errors := folder / "accuracy.md").exists():
         title = "Error of fits on float32 latents, relative to fits in float64 throughout"
         section.add(title, errors.read_text())
@@ -127,3 +123,21 @@ def report(folder: Path, page: Path, image: Path) -> None:
         section.add("A model of fits by several processes", model)
     plot(kept(folder / "cpu.json"), image)
     section.write("python scripts/benchmark.py speed", page=page)
+    if results := _in_order(folder / "cuda.json"):
+        write_section(page, f"{SECTION} cuda", _on_gpu(results))
+
+
+def _in_order(path: Path) -> list[Measured]:
+    """The kept results of a device, in the order of the rows."""
+    order = list(ROWS)
+    known = [one for one in kept(path) if one.row in ROWS]
+    return sorted(known, key=lambda one: (order.index(one.row), one.size or 0))
+
+
+def _on_gpu(results: list[Measured]) -> str:
+    """The table of a GPU, and where and when it was measured."""
+    facts = results[0].facts
+    machine = f"{facts['gpu']}, {facts['cores']} cores, Python {facts['python']}"
+    command = "`python scripts/benchmark.py speed --device cuda`"
+    source = f"{command}, {facts['day']}, torch {facts['torch']}, {machine}."
+    return f"**On a GPU**\n\n{table(results).to_markdown()}\n\n{source}"

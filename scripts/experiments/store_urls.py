@@ -51,7 +51,7 @@ def database(folder: str | Path) -> str:
     name = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     server = postgres().get_uri()
     with psycopg.connect(server, autocommit=True) as client:
-        if not client.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone():
+        if not client.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
             client.execute(f"CREATE DATABASE {name}")
             with psycopg.connect(server.replace("/postgres?", f"/{name}?"), autocommit=True) as own:
                 own.execute("CREATE EXTENSION vector")

@@ -111,6 +111,12 @@ class Target:
         default_factory=lambda: httpx.Client(timeout=PATIENCE, trust_env=False)
     )
 
+    def __enter__(self) -> "Target":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
     def endpoints(self) -> dict[str, list[dict[str, Any]]]:
         """Name -> parameters of every endpoint that the Space lists."""
         listed = self.client.get(f"{self.url}/gradio_api/info").json()["named_endpoints"]
@@ -178,17 +184,18 @@ def crowd(target: Target, clients: int, seconds: float) -> Counter[str]:
 
     def visit(number: int) -> Counter[str]:
         seen: Counter[str] = Counter()
-        own = Target(target.url, target.trap)
-        for turn in itertools.count():
-            if time.monotonic() > end:
-                return seen
-            name = texts[(number + turn) % len(texts)]
-            try:
-                reply = own.ask(name, ["a query"], name)
-            except httpx.HTTPError as error:
-                seen[f"failed: {type(error).__name__}"] += 1
-                continue
-            seen["betrayed" if reply.problem else "refused" if reply.refusal else "answered"] += 1
+        with Target(target.url, target.trap) as own:
+            for turn in itertools.count():
+                if time.monotonic() > end:
+                    return seen
+                name = texts[(number + turn) % len(texts)]
+                try:
+                    reply = own.ask(name, ["a query"], name)
+                except httpx.HTTPError as error:
+                    seen[f"failed: {type(error).__name__}"] += 1
+                    continue
+                kind = "refused" if reply.refusal else "answered"
+                seen["betrayed" if reply.problem else kind] += 1
         return seen
 
     with ThreadPoolExecutor(clients) as pool:
@@ -347,12 +354,12 @@ def report(
         most: Hostile values for each parameter; None for all.
     """
     caught = trap()
-    target = Target(url, f"http://127.0.0.1:{caught.server_address[1]}")
-    crowd(target, 4, 1.0)  # loads what is loaded once
-    before = memory(pid), disk(folder)
-    replies = attack(target, most=most)
+    with Target(url, f"http://127.0.0.1:{caught.server_address[1]}") as target:
+        crowd(target, 4, 1.0)  # loads what is loaded once
+        before = memory(pid), disk(folder)
+        replies = attack(target, most=most)
+        seen = crowd(target, clients, seconds)
     problems = [reply.problem for reply in replies if reply.problem]
-    seen = crowd(target, clients, seconds)
     problems += [f"{count} times {kind}" for kind, count in seen.items() if kind not in ANSWERS]
     after = memory(pid), disk(folder)
     more_memory, more_disk = (b - a for a, b in zip(before, after, strict=True))
