@@ -13,6 +13,7 @@ from torch import Tensor
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
 from hf_latent_bridge.latents import Latents, as_tensor
 
+_WORK_TO_SHARE = 2**30  # floating-point operations, some 10 ms of one core
 _SWAPPED = {"source": "target", "target": "source"}
 _SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
 
@@ -106,7 +107,7 @@ class PairedMoments:
         x, y = as_tensor(x), as_tensor(y)
         _check_pair(x, y)
         sums = _Sums(x, y, full_sxx=full_sxx, full_syy=full_syy)
-        with _full_precision(x.device.type):
+        with _full_precision(x.device.type), _few_threads(x.device.type, sums.work):
             for start in range(0, len(x), sums.rows):
                 sums.add(x[start : start + sums.rows], y[start : start + sums.rows])
         found: dict[str, Any] = sums.centred(len(x))
@@ -282,6 +283,7 @@ class _Sums:
         # columns whose squares no product holds
         self._squared = slice(self._d_x if full_sxx else 0, self._d_x if full_syy else d)
         size = (min(len(x), self.rows), d)
+        self.work = 2 * size[0] * self._d_x * d  # floating-point operations of a block
         self._z = torch.empty(size, dtype=self.dtype, device=x.device)
         first = [t[: self._slice].to(self.dtype).mean(0) for t in (x, y)]
         self._shift_x, self._shift_y = first
@@ -426,3 +428,20 @@ def _full_precision(device_type: str) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextlib.contextmanager
+def _few_threads(device_type: str, work: int) -> Iterator[None]:
+    """Keeps a little work on one thread.
+
+    On a busy machine two threads wait for each other longer than the work takes.
+    """
+    before = torch.get_num_threads()
+    if device_type != "cpu" or before == 1 or work >= _WORK_TO_SHARE:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,5 +1,7 @@
 """Paired moments: exact sums, whatever the batches, and files that are whole or refused."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -386,3 +388,16 @@ def test_blocks_and_panels_of_all_sizes_give_the_same_sums(n, d_x, d_y, full_syy
         found = getattr(moments, name).cpu().numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-8)
     assert torch.equal(moments.sxx, moments.sxx.mT)
+
+
+@pytest.mark.parametrize("n", [100, 20_000])
+def test_the_number_of_threads_is_afterwards_what_it_was(n):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for y in (torch.randn(n, 200), torch.full((n, 200), torch.nan)):
+            with contextlib.suppress(InvalidLatentsError):
+                PairedMoments.from_batch(torch.randn(n, 200), y)
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
