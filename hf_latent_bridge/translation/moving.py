@@ -129,6 +129,7 @@ class Move:
     def rest(self) -> int:
         """Moves the rows that the target lacks; for one that an earlier run has begun to fill."""
         written = 0
+        self._new.index_keys()
         with self._bar("translate") as bar:
             for records in self._old.scan(self._size, payloads=not self._same):
                 there = self._new.present(records.ids)
@@ -147,6 +148,7 @@ class Move:
                 was written.
         """
         written = replaced = 0
+        self._new.index_keys()
         for _ in range(_PASSES):
             found = self._pass()
             if not found.written + found.replaced:

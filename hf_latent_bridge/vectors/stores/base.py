@@ -136,6 +136,10 @@ class Collection(abc.ABC):
     def write(self, records: Records) -> None:
         """Adds or replaces rows; of rows without payloads the vectors alone."""
 
+    def index_keys(self) -> None:
+        """Makes rows quick to find by key; for a collection that is about to be asked for all."""
+        return
+
     @abc.abstractmethod
     def delete(self, ids: Sequence[Key]) -> None:
         """Removes rows."""

@@ -136,6 +136,16 @@ class LanceCollection(Collection):
 
         self._ask(merge)
 
+    def index_keys(self) -> None:
+        """Adds an index on the column of keys, without which each question reads the table."""
+        from lancedb.index import BTree
+
+        def index(table: Any) -> None:
+            if not any(known.columns == [self._key] for known in table.list_indices()):
+                table.create_index(self._key, config=BTree())
+
+        self._ask(index)
+
     def delete(self, ids: Sequence[Key]) -> None:
         """Deletes rows."""
         self._ask(lambda t: t.delete(self._among(ids)))
