@@ -331,6 +331,7 @@ class TestInfo:
             "params": {"scale": False, "scaling": "center", "unit_norm": "none"},
             "source": {"dim": 4, "repo_id": "alice/a", "modality": "text"},
             "target": {"dim": 3},
+            "items": None,
             "n_pairs": 50,
             "dataset": {},
             "metrics": {},

@@ -1,6 +1,7 @@
 """The benchmark of speed: every row runs, works take turns, ratios are turn by turn."""
 
 import time
+from importlib.util import find_spec
 
 import benchmark
 import pytest
@@ -60,16 +61,16 @@ def test_the_report_goes_into_its_section_of_the_page(tmp_path):
     assert text.endswith("after\n")
     assert f"| {name} | 10 | ours | 10 s |" in text
     assert "old" not in text
-    assert (tmp_path / "speed.png").stat().st_size > 0
+    assert (tmp_path / "speed.png").exists() == (find_spec("matplotlib") is not None)
 
 
 def test_peak_memory_is_what_a_work_adds():
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def work():
-        torch.ones(25 * 2**18, device=device).sum()
+        torch.ones(100 * 2**18, device=device).sum()
 
-    assert 24 < peak_mib(work) < 40
+    assert 99 < peak_mib(work) < 115
 
 
 def test_the_model_shares_whole_chunks_and_adds_what_is_gathered():

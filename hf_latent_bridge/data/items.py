@@ -53,12 +53,12 @@ class BadRow:
 class Screen:
     """Finds the unusable items of one side, chunk by chunk.
 
-    Latents must have the dim of most rows of the first chunk, and those that come one by one must
-    be finite; items to encode must not be missing, empty or unreadable.
+    Latents must be finite and have the dim of most rows of the first chunk; items to encode must
+    not be missing, empty or unreadable. `finite=False` leaves matrices to a later check on a GPU.
     """
 
-    def __init__(self, *, latents: bool) -> None:
-        self._latents = latents
+    def __init__(self, *, latents: bool, finite: bool = True) -> None:
+        self._latents, self._finite = latents, finite
         self._dim: int | None = None
 
     def reasons(self, items: Items) -> dict[int, str]:
@@ -70,7 +70,7 @@ class Screen:
             dims = Counter(len(vector) for vector in vectors if isinstance(vector, np.ndarray))
             self._dim = dims.most_common(1)[0][0] if dims else None
         if isinstance(vectors, np.ndarray) and vectors.shape[1] == self._dim:
-            return {}
+            return _non_finite_rows(vectors) if self._finite else {}
         return _found([self._reason_of_vector(vector) for vector in vectors])
 
     def _reason_of_vector(self, vector: Any) -> str | None:
@@ -131,3 +131,10 @@ def _reason(item: Any) -> str | None:
 
 def _found(reasons: Sequence[str | None]) -> dict[int, str]:
     return {index: reason for index, reason in enumerate(reasons) if reason}
+
+
+def _non_finite_rows(vectors: Array) -> dict[int, str]:
+    with np.errstate(all="ignore"):
+        if np.isfinite(vectors.sum(dtype=np.float64)):
+            return {}
+    return {int(row): NON_FINITE for row in np.flatnonzero(~np.isfinite(vectors).all(1))}

@@ -57,7 +57,7 @@ class Side:
 
     def __post_init__(self) -> None:
         self.column = self.column or self.name
-        self.screen = Screen(latents=self.holds_latents)
+        self.screen = Screen(latents=self.holds_latents, finite=False)
 
     @property
     def holds_latents(self) -> bool:

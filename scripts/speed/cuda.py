@@ -5,22 +5,24 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from assets import prepare
 from torch import Tensor
 
-from hf_latent_bridge.encoders.base import BatchSize
 from speed.contest import Contest, Scale, Wanted, Work, row
 from speed.rivals import torch_ortho
+
+if TYPE_CHECKING:
+    from hf_latent_bridge.encoders.base import BatchSize
 
 WIDTHS = ((384, 768), (768, 1024), (1024, 4096))
 SHORT, N_SHORT, N_ARTICLES = 60, 4_096, 1_024  # letters of a short text; texts
 DTYPES = (torch.float32, torch.bfloat16)
 # our batch size, that of SentenceTransformer, and the goal; "auto" is 256 on a GPU
-OWN_AND_THEIRS: tuple[tuple[BatchSize, int, float], ...] = ((32, 32, 1.0), ("auto", 256, 1.5))
+OWN_AND_THEIRS: tuple[tuple["BatchSize", int, float], ...] = ((32, 32, 1.0), ("auto", 256, 1.5))
 MODELS = {"minilm": "MiniLM", "mpnet": "MPNet"}
 
 

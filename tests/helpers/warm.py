@@ -78,7 +78,7 @@ class Warm:
 def finished(*arguments, check=True, **options):
     """Runs a warm process to its end; returns it with its output as text."""
     with Warm(*arguments, **options) as process:
-        out, error = process.communicate(PATIENCE)
+        out, error = process.communicate(timeout=PATIENCE)
         done = subprocess.CompletedProcess(arguments, process.returncode, out, error)
     if check:
         assert done.returncode == 0, error
