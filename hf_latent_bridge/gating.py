@@ -187,15 +187,20 @@ class GateReport:
 
     def to_html(self) -> str:
         """The report as a page that needs no other file."""
-        import jinja2
-
-        text = Path(__file__).with_name("gate_page.html").read_text(encoding="utf-8")
-        strict = jinja2.StrictUndefined
-        page = jinja2.Environment(autoescape=True, undefined=strict).from_string(text)
-        return page.render(report=self, colors=COLORS)
+        return page_of(self, "gate_page.html")
 
     def __str__(self) -> str:
         return self.to_markdown().rstrip()
+
+
+def page_of(report: object, template: str) -> str:
+    """A report as a page that needs no other file, by a template beside this file."""
+    import jinja2
+
+    beside = jinja2.FileSystemLoader(Path(__file__).parent)
+    strict = jinja2.StrictUndefined
+    pages = jinja2.Environment(loader=beside, autoescape=True, undefined=strict)
+    return pages.get_template(template).render(report=report, colors=COLORS)
 
 
 def gate(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.gating import (
-    COLORS,
     SEVERITY,
     Relevance,
     Retention,
@@ -22,6 +20,7 @@ from hf_latent_bridge.gating import (
     deciding,
     first_k,
     markdown_table,
+    page_of,
     retention_of,
     search_scores,
     shown_interval,
@@ -141,12 +140,7 @@ class GradualReport:
 
     def to_html(self) -> str:
         """The report as a page that needs no other file."""
-        import jinja2
-
-        text = Path(__file__).with_name("gradual_page.html").read_text(encoding="utf-8")
-        strict = jinja2.StrictUndefined
-        page = jinja2.Environment(autoescape=True, undefined=strict).from_string(text)
-        return page.render(report=self, colors=COLORS)
+        return page_of(self, "gradual_page.html")
 
     def __str__(self) -> str:
         return self.to_markdown().rstrip()
