@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import os
 import pickle
 import re
 import shutil
@@ -520,6 +521,25 @@ def test_a_bad_fit_and_a_good_one_at_once_do_not_disturb_each_other(space, files
     assert report["scores"]["n_pairs"] == 24
     for client in visitors:
         client.close()
+
+
+def test_a_file_that_another_visitor_sends_again_is_read_all_the_same(files):
+    """Gradio keeps one file for both, and touches it when it comes again."""
+    done = threading.Event()
+
+    def send_again():
+        while not done.is_set():
+            for file in files:
+                os.utime(file)
+
+    other = threading.Thread(target=send_again)
+    other.start()
+    try:
+        for _ in range(5):
+            assert len(uploads.read_vectors(*map(str, files))) == 120
+    finally:
+        done.set()
+        other.join()
 
 
 def test_a_query_is_answered_while_a_fit_still_runs(space, visitor, repos, encoders, monkeypatch):

@@ -2,16 +2,19 @@
 
 import csv
 import io
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from limits import Refusal
 
 from hf_latent_bridge import Pairs, load_pairs
-from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
 from hf_latent_bridge.latents import as_tensor
 from hf_latent_bridge.vectors.formats import plain_suffixes
 
@@ -31,12 +34,12 @@ def measure_vectors(source: str | None, target: str | None) -> tuple[int, int, i
         Refusal: Too large, too wide, or of a format that is not plain.
         LatentBridgeError: No two matrices with as many rows, or a damaged file.
     """
-    files, stored = _open(source, target)
-    widths = [
-        _width(file, column)
-        for file, column in zip(files, (stored.source, stored.target), strict=True)
-    ]
-    return len(stored), widths[0], widths[1]
+    with _opened(source, target) as (files, stored):
+        widths = [
+            _width(file, column)
+            for file, column in zip(files, (stored.source, stored.target), strict=True)
+        ]
+        return len(stored), widths[0], widths[1]
 
 
 def read_vectors(source: str | None, target: str | None) -> Pairs:
@@ -48,33 +51,43 @@ def read_vectors(source: str | None, target: str | None) -> Pairs:
         Refusal: As `measure_vectors`, or rows with NaN.
         LatentBridgeError: No two matrices with as many rows, or a damaged file.
     """
-    files, stored = _open(source, target)
-    columns = list(zip(files, (stored.source, stored.target), strict=True))
-    for file, column in columns:
-        _width(file, column)
-    whole: list[Any] = []
-    for file, column in columns:
-        rows: Any = column[:]
-        try:
-            vectors = as_tensor(rows).numpy()
-        except InvalidLatentsError as error:
-            raise Refusal(f"{file.name} holds no matrix: {error}.") from None
-        whole.append(vectors)
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(bad):
-            raise Refusal(
-                f"{file.name} holds NaN or infinity in {len(bad):,} of {len(vectors):,} rows, "
-                f"first in row {bad[0]:,}."
-            )
-    return Pairs(*whole)
+    with _opened(source, target) as (files, stored):
+        columns = list(zip(files, (stored.source, stored.target), strict=True))
+        for file, column in columns:
+            _width(file, column)
+        return Pairs(*(_matrix(file, column) for file, column in columns))
 
 
-def _open(source: str | None, target: str | None) -> tuple[list[Path], Pairs]:
+@contextmanager
+def _opened(source: str | None, target: str | None) -> Iterator[tuple[list[Path], Pairs]]:
+    """Both files as copies of this job's own.
+
+    Gradio keeps one file for all visitors who send the same bytes, and touches it each time.
+    """
     files = [_vector_file(source, "source"), _vector_file(target, "target")]
-    stored = load_pairs((files[0], files[1]))
-    if len(stored) > MAX_ROWS:
-        raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
-    return files, stored
+    with TemporaryDirectory() as folder:
+        own = []
+        for side, file in zip(("source", "target"), files, strict=True):
+            (Path(folder) / side).mkdir()
+            own.append(Path(shutil.copyfile(file, Path(folder) / side / file.name)))
+        stored = load_pairs((own[0], own[1]))
+        if len(stored) > MAX_ROWS:
+            raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
+        yield files, stored
+
+
+def _matrix(file: Path, column: Any) -> Any:
+    try:
+        vectors = as_tensor(column[:]).numpy()
+    except InvalidLatentsError as error:
+        raise Refusal(f"{file.name} holds no matrix: {error}.") from None
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise Refusal(
+            f"{file.name} holds NaN or infinity in {len(bad):,} of {len(vectors):,} rows, "
+            f"first in row {bad[0]:,}."
+        )
+    return vectors
 
 
 def check_files(files: Sequence[str]) -> None:
@@ -123,6 +136,8 @@ def read_table(path: str, source: str, target: str) -> Pairs:
 def _width(file: Path, column: Any) -> int:
     try:
         width = int(np.shape(column)[1])
+    except LatentBridgeError:
+        raise
     except (ValueError, IndexError):
         raise Refusal(f"{file.name} holds no matrix: its rows are not all of one width.") from None
     if not 1 <= width <= MAX_WIDTH:
