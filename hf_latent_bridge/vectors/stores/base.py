@@ -31,6 +31,18 @@ class Records(NamedTuple):
     payloads: list[dict[str, Any]] | None = None
 
 
+class Place(NamedTuple):
+    """How far a scan has come.
+
+    Attributes:
+        rows: How many rows it has given.
+        key: The last of them.
+    """
+
+    rows: int
+    key: Key
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a collection keeps its vectors.
@@ -106,8 +118,17 @@ class Collection(abc.ABC):
         """How many rows have this vector."""
 
     @abc.abstractmethod
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
-        """All rows, at most `size` at a time, in an order that only writing changes."""
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
+        """All rows, at most `size` at a time, in an order that only writing changes.
+
+        Args:
+            size: Rows at a time.
+            vectors: Read their vectors.
+            payloads: Read their payloads.
+            after: Where to begin: how far another scan has come; None for the first row.
+        """
 
     @abc.abstractmethod
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
@@ -135,6 +156,10 @@ class Collection(abc.ABC):
     @abc.abstractmethod
     def write(self, records: Records) -> None:
         """Adds or replaces rows; of rows without payloads the vectors alone."""
+
+    def insert(self, records: Records) -> None:
+        """Adds rows that are not there, which some stores do faster than replacing them."""
+        self.write(records)
 
     def index_keys(self) -> None:
         """Makes rows quick to find by key; for a collection that is about to be asked for all."""

@@ -9,7 +9,7 @@ import numpy as np
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
 _NAMES = {metric: name for name, metric in _METRICS.items()}
@@ -64,13 +64,16 @@ class LanceCollection(Collection):
         """Rows in which the column is not null."""
         return int(self._ask(lambda t: t.count_rows(f"{_quoted(self._column)} IS NOT NULL")))
 
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
         """Streams the table at its version of now."""
         names = self._names(vectors, payloads)
-        query = self._ask(lambda t: t.search().select(names))
+        first = 0 if after is None else after.rows
+        query = self._ask(lambda t: t.search().select(names).offset(first))
         for batch in self._ask(lambda _: query.to_batches(size)):
-            for first in range(0, batch.num_rows, size):
-                yield self._records(batch.slice(first, size), vectors, payloads)
+            for row in range(0, batch.num_rows, size):
+                yield self._records(batch.slice(row, size), vectors, payloads)
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Filters by the column of keys."""
@@ -112,8 +115,27 @@ class LanceCollection(Collection):
             others = [pa.field(self._key, pa.int64()), pa.field(_PAYLOAD, pa.string())]
         self.client.create_table(self.url.name, schema=pa.schema([*others, field]))
 
+    def insert(self, records: Records) -> None:
+        """Appends rows, without the merge that reads the whole column of keys."""
+        if records.payloads is None:
+            self.write(records)
+        else:
+            rows = self._as_arrow(records)
+            self._ask(lambda table: table.add(rows))
+
     def write(self, records: Records) -> None:
         """Merges rows by their keys; of rows without payloads the vectors alone."""
+        rows = self._as_arrow(records)
+
+        def merge(table: Any) -> Any:
+            into = table.merge_insert(self._key).when_matched_update_all()
+            if records.payloads is not None:
+                into = into.when_not_matched_insert_all()
+            return into.execute(rows)
+
+        self._ask(merge)
+
+    def _as_arrow(self, records: Records) -> Any:
         import pyarrow as pa
 
         schema = self._schema()
@@ -126,15 +148,7 @@ class LanceCollection(Collection):
         flat = np.ascontiguousarray(records.vectors, np.float32)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
         arrays[self._column] = vectors.cast(schema.field(self._column).type)
-        table = pa.table(arrays)
-
-        def merge(target: Any) -> Any:
-            into = target.merge_insert(self._key).when_matched_update_all()
-            if records.payloads is not None:
-                into = into.when_not_matched_insert_all()
-            return into.execute(table)
-
-        self._ask(merge)
+        return pa.table(arrays)
 
     def index_keys(self) -> None:
         """Adds an index on the column of keys, without which each question reads the table."""

@@ -10,7 +10,7 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
 _OPERATORS: dict[Metric, str] = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
@@ -87,18 +87,18 @@ class PostgresCollection(Collection):
         sql = f"SELECT count(*) FROM {self._table} WHERE {self._vector} IS NOT NULL"
         return int(self._ask(sql)[0][0])
 
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
         """Pages through the primary key."""
-        after: list[Any] = []
+        last = [] if after is None else [str(after.key)]
         while True:
-            where = f"WHERE t.{self._key} > %s::{self._key_type}" if after else ""
-            rows = self._select(
-                f"{where} ORDER BY t.{self._key} LIMIT %s", [*after, size], payloads
-            )
+            where = f"WHERE t.{self._key} > %s::{self._key_type}" if last else ""
+            rows = self._select(f"{where} ORDER BY t.{self._key} LIMIT %s", [*last, size], payloads)
             if not rows:
                 return
             yield self._records(rows, vectors, payloads)
-            after = [str(rows[-1][0])]
+            last = [str(rows[-1][0])]
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Selects rows by their keys."""
