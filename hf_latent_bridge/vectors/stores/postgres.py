@@ -147,26 +147,28 @@ class PostgresCollection(Collection):
 
     def write(self, records: Records) -> None:
         """Upserts rows; updates the column alone where there are no payloads."""
-        vectors = [_text(vector) for vector in np.asarray(records.vectors, np.float32)]
+        vectors = _vectors(np.asarray(records.vectors, np.float32))
+        types, key = self._types(), self._key_name
+        beside = f"unnest(%s::text[], %b::vector[]) d(k, v) WHERE %s = d.k::{types[key]}"
         if records.payloads is None:
             self._ask(
-                f"UPDATE {self._table} t SET {self._vector} = d.v::vector FROM "
-                "unnest(%s::text[], %s::text[]) d(k, v) "
-                f"WHERE t.{self._key} = d.k::{self._key_type}",
+                f"UPDATE {self._table} t SET {self._vector} = d.v FROM "
+                + beside.replace("WHERE %s", f"WHERE t.{_quoted(key)}"),
                 [_texts(records.ids), vectors],
             )
             return
-        columns = list(self._types())
-        rows = [
-            {**self._as_columns(payload), self._key_name: key, self._column: vector}
-            for key, payload, vector in zip(records.ids, records.payloads, vectors, strict=True)
-        ]
+        others = [name for name in types if name not in (key, self._column)]
+        columns = ", ".join(map(_quoted, [key, *others, self._column]))
+        read = ", ".join(f"r.{_quoted(name)}" for name in [key, *others])
+        kept = [{_PAYLOAD: p} for p in records.payloads] if others == [_PAYLOAD] else records.payloads
+        rows = [{**row, key: of_row} for of_row, row in zip(records.ids, kept, strict=True)]
+        replaced = (f"{_quoted(n)} = EXCLUDED.{_quoted(n)}" for n in [*others, self._column])
         self._ask(
-            f"INSERT INTO {self._table} ({', '.join(map(_quoted, columns))}) SELECT "
-            f"{', '.join(f'r.{_quoted(name)}' for name in columns)} FROM "
-            f"jsonb_populate_recordset(NULL::{self._table}, %s::jsonb) r ON CONFLICT ({self._key}) "
-            f"DO UPDATE SET {', '.join(f'{_quoted(n)} = EXCLUDED.{_quoted(n)}' for n in columns)}",
-            [json.dumps(rows)],
+            f"INSERT INTO {self._table} ({columns}) SELECT {read}, d.v FROM "
+            f"jsonb_populate_recordset(NULL::{self._table}, %s::jsonb) r, "
+            + beside.replace("WHERE %s", f"WHERE r.{_quoted(key)}")
+            + f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {', '.join(replaced)}",
+            [json.dumps(rows), _texts(records.ids), vectors],
         )
 
     def delete(self, ids: Sequence[Key]) -> None:
@@ -280,10 +282,6 @@ class PostgresCollection(Collection):
             return payload
         return columns
 
-    def _as_columns(self, payload: dict[str, Any]) -> dict[str, Any]:
-        others = set(self._types()) - {self._key_name, self._column}
-        return {_PAYLOAD: payload} if others == {_PAYLOAD} else payload
-
     def _ask(self, sql: str, parameters: list[Any] | None = None) -> list[Any]:
         """The rows that a query gives."""
         return self._run([sql], parameters)
@@ -315,6 +313,12 @@ def _texts(ids: Sequence[Key]) -> list[str]:
 
 def _text(vector: Any) -> str:
     return "[" + ",".join(map(repr, vector.tolist())) + "]"
+
+
+def _vectors(rows: Array) -> list[Any]:
+    from pgvector import Vector
+
+    return [Vector(row) for row in rows]
 
 
 def _as_key(value: Any) -> Key:
