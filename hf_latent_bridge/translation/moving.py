@@ -130,8 +130,8 @@ class Move:
     def rest(self) -> int:
         """Moves the rows that the target lacks; for one that an earlier run has begun to fill."""
         written = 0
-        self._new.index_keys()
         with self._bar("translate") as bar:
+            self._new.index_keys()
             done, beside = None, Beside(self._new, self._size, vectors=False, payloads=False)
             for page in self._old.scan(self._size, vectors=False, payloads=False):
                 if beside.lacking(page.ids):
@@ -171,9 +171,11 @@ class Move:
             return 0
         view, gone = self._conversion.view, list[Key]()
         beside = Beside(self._old, self._size, vectors=False, payloads=False)
-        for records in self._new.scan(self._size, vectors=False, payloads=view is not None):
-            ours = self._is_ours(records)
-            gone += [records.ids[row] for row in beside.lacking(records.ids) if ours[row]]
+        with self._bar("compare") as bar:
+            for records in self._new.scan(self._size, vectors=False, payloads=view is not None):
+                ours = self._is_ours(records)
+                gone += [records.ids[row] for row in beside.lacking(records.ids) if ours[row]]
+                bar.update(len(records.ids))
         for first in range(0, len(gone), self._size):
             self._new.delete(gone[first : first + self._size])
         return len(gone)

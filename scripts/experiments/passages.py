@@ -1,4 +1,4 @@
-"""Many distinct passages of real texts, and their latents: rows to fill a vector store with.
+"""Many distinct passages of real texts: rows to fill a vector store with.
 
 Sentences of film reviews and titles of clip art as they are, then BBC News and 20 newsgroups in
 runs of `WORDS` words. Passages that occur twice are taken once. The order is the same at every run,
@@ -8,9 +8,6 @@ so that fewer passages are the first of more.
 from collections.abc import Iterator
 from itertools import islice
 
-from common import MAX_LENGTH, MINILM
-from torch import Tensor
-
 WORDS, LEAST = 24, 6  # of a run; shorter ends of a text are left out
 CORPORA = {
     "local/rotten-tomatoes": "text",
@@ -18,7 +15,7 @@ CORPORA = {
     "local/bbc-news": "text",
     "local/20newsgroups": "text",
 }
-ASSETS = ("minilm", "rotten-tomatoes", "openclipart", "bbc-news", "20newsgroups")
+ASSETS = ("rotten-tomatoes", "openclipart", "bbc-news", "20newsgroups")
 
 
 def read_passages(size: int) -> list[str]:
@@ -31,18 +28,6 @@ def read_passages(size: int) -> list[str]:
     if len(found) < size:
         raise ValueError(f"needed {size:,} distinct passages, there are {len(found):,}")
     return found
-
-
-def encode_passages(passages: list[str]) -> Tensor:
-    """MiniLM's latents (n, 384), from the cache where they were encoded before.
-
-    An interrupted run goes on from there.
-    """
-    from experiments.views import encode
-
-    from hf_latent_bridge import load_encoder
-
-    return encode(load_encoder(MINILM, max_length=MAX_LENGTH), passages)
 
 
 def runs(text: str) -> Iterator[str]:

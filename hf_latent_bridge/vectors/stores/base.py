@@ -67,11 +67,13 @@ class Collection(abc.ABC):
     Attributes:
         params: What its URLs may have behind the `?` besides `vector`.
         embedded: Whether a URL without a host names a file or folder.
+        quick_keys: Whether rows are found by their keys faster than they are read in order.
         url: Where it is.
     """
 
     params: ClassVar[tuple[str, ...]] = ()
     embedded: ClassVar[bool] = True
+    quick_keys: ClassVar[bool] = False
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
         """Connects to the store, unless this process has a connection to it already.

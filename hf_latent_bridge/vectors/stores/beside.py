@@ -16,7 +16,7 @@ _KEPT = 4  # questions for which a page is remembered
 class Beside:
     """Reads a collection beside another one that holds the same rows, mostly in the same order.
 
-    A store reads its rows in order much faster than it finds them by their keys. So the collection
+    Most stores read rows in order much faster than they find them by their keys. So the collection
     is scanned as far as the other one has come. Only rows that are not found there are asked for by
     their keys, and not even those where the scan has ended and has left nothing out.
     """
@@ -32,7 +32,7 @@ class Beside:
         self._pages: deque[tuple[int, Records]] = deque()  # with the question it was read for
         self._places: dict[Key, tuple[Records, int]] = {}
         self._open: set[Key] = set()  # read, and not asked for yet
-        self._ended, self._whole = False, True
+        self._ended, self._whole = collection.quick_keys, not collection.quick_keys
 
     def lacking(self, ids: Sequence[Key]) -> list[int]:
         """Which of some rows are not there."""

@@ -1,6 +1,5 @@
 """LanceDB: a column of vectors in a table in a folder, keyed by its column `id`."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -10,10 +9,10 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, packed, unpacked
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
 _NAMES = {metric: name for name, metric in _METRICS.items()}
-_PAYLOAD = "payload"
 T = TypeVar("T")
 
 
@@ -109,10 +108,10 @@ class LanceCollection(Collection):
             return
         if isinstance(like, LanceCollection) and like._is_there():
             others = [f for f in like._schema() if f.name != like._column]
-            if {f.name for f in others} != {like._key, _PAYLOAD}:
+            if not is_json({f.name for f in others} - {like._key}):
                 others += [pa.field(name, pa.string()) for name in fields]
         else:
-            others = [pa.field(self._key, pa.int64()), pa.field(_PAYLOAD, pa.string())]
+            others = [pa.field(self._key, pa.int64()), pa.field(PAYLOAD, pa.string())]
         self.client.create_table(self.url.name, schema=pa.schema([*others, field]))
 
     def insert(self, records: Records) -> None:
@@ -217,13 +216,12 @@ class LanceCollection(Collection):
         return Records(
             batch.column(self._key).to_pylist(),
             decode_vectors(_whole(batch.column(self._column)), None) if vectors else None,
-            None if rows is None else [_as_payload(row) for row in rows],
+            None if rows is None else [unpacked(row) for row in rows],
         )
 
     def _as_columns(self, payload: dict[str, Any], schema: Any) -> dict[str, Any]:
-        if set(schema.names) == {self._key, self._column, _PAYLOAD}:
-            return {_PAYLOAD: json.dumps(payload)}
-        return payload
+        names = set(schema.names) - {self._key, self._column}
+        return {PAYLOAD: packed(payload)} if is_json(names) else payload
 
     def _ask(self, request: Callable[[Any], T]) -> T:
         """The answer of the table; LanceDB's errors in this library's words."""
@@ -236,13 +234,6 @@ class LanceCollection(Collection):
 def _whole(column: Any) -> Any:
     """A column as one array; that of a table is in chunks."""
     return column.combine_chunks() if hasattr(column, "combine_chunks") else column
-
-
-def _as_payload(row: dict[str, Any]) -> dict[str, Any]:
-    if set(row) == {_PAYLOAD} and isinstance(row[_PAYLOAD], str):
-        payload: dict[str, Any] = json.loads(row[_PAYLOAD])
-        return payload
-    return row
 
 
 def _quoted(name: str) -> str:

@@ -11,11 +11,11 @@ from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, unpacked
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
 _OPERATORS: dict[Metric, str] = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
 _DTYPES = {"vector": "float32", "halfvec": "float16"}
-_PAYLOAD = "payload"
 
 
 class PostgresCollection(Collection):
@@ -128,7 +128,7 @@ class PostgresCollection(Collection):
         if self._types():
             self._ask(f"ALTER TABLE {self._table} ADD COLUMN {self._vector} {kind}")
         elif isinstance(like, PostgresCollection) and like._types():
-            if like._types().keys() - {like._key_name, like._column} == {_PAYLOAD}:
+            if is_json(like._types().keys() - {like._key_name, like._column}):
                 fields = ()
             self._run(
                 [
@@ -141,7 +141,7 @@ class PostgresCollection(Collection):
             )
         else:
             self._ask(
-                f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, {_quoted(_PAYLOAD)} jsonb, "
+                f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, {_quoted(PAYLOAD)} jsonb, "
                 f"{self._vector} {kind})"
             )
 
@@ -160,7 +160,7 @@ class PostgresCollection(Collection):
         others = [name for name in types if name not in (key, self._column)]
         columns = ", ".join(map(_quoted, [key, *others, self._column]))
         read = ", ".join(f"r.{_quoted(name)}" for name in [key, *others])
-        kept = [{_PAYLOAD: p} for p in records.payloads] if others == [_PAYLOAD] else records.payloads
+        kept = [{PAYLOAD: p} for p in records.payloads] if is_json(others) else records.payloads
         rows = [{**row, key: of_row} for of_row, row in zip(records.ids, kept, strict=True)]
         replaced = (f"{_quoted(n)} = EXCLUDED.{_quoted(n)}" for n in [*others, self._column])
         self._ask(
@@ -273,14 +273,8 @@ class PostgresCollection(Collection):
         return Records(
             [_as_key(row[0]) for row in rows],
             stacked([_array(row[1]) for row in rows]) if vectors else None,
-            [self._as_payload(row[2]) for row in rows] if payloads else None,
+            [unpacked(row[2]) for row in rows] if payloads else None,
         )
-
-    def _as_payload(self, columns: dict[str, Any]) -> dict[str, Any]:
-        if set(columns) == {_PAYLOAD} and isinstance(columns[_PAYLOAD], dict):
-            payload: dict[str, Any] = columns[_PAYLOAD]
-            return payload
-        return columns
 
     def _ask(self, sql: str, parameters: list[Any] | None = None) -> list[Any]:
         """The rows that a query gives."""

@@ -1,6 +1,5 @@
 """SQLite: a vector column of a sqlite-vec table, or a column of float32 blobs of any table."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -12,11 +11,11 @@ from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records, unwritten
+from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, packed, unpacked
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "l2": "euclidean"}
 _VECTOR = re.compile(r"\b(\w+)\s+(?:float|f32)\s*\[(\d+)\]([^,)]*)", re.IGNORECASE)
 _KEY = re.compile(r"\b(\w+)\s+(integer|text)\s+primary\s+key", re.IGNORECASE)
-_PAYLOAD = "payload"
 _CACHE = 1 << 16  # KiB of pages: sqlite-vec walks through chunks of 1,024 vectors at every row
 
 
@@ -127,7 +126,7 @@ class SqliteCollection(Collection):
         if not isinstance(like, SqliteCollection) or (sql := like._sql()) is None:
             metric = "cosine" if layout.metric == "cosine" else "l2"
             column = f"{self._column} float[{layout.dim}] distance_metric={metric}"
-            made = f"vec0(id integer primary key, {column}, +{_PAYLOAD} text)"
+            made = f"vec0(id integer primary key, {column}, +{PAYLOAD} text)"
             self._ask(f"CREATE VIRTUAL TABLE {self._table} USING {made}")
             return
         is_vec0 = "virtual table" in sql.lower()
@@ -137,7 +136,7 @@ class SqliteCollection(Collection):
         body = re.sub(
             rf"(\b)\"?{re.escape(like._column)}\"?(\s+(?:float|f32)\s*\[)\d+\]", wider, body
         )
-        if like._others() == [_PAYLOAD]:
+        if is_json(like._others()):
             fields = ()
         more = "".join(f", {'+' if is_vec0 else ''}{name} text" for name in fields)
         self._ask(f"{head}({body.rstrip().removesuffix(')')}{more})")
@@ -254,14 +253,14 @@ class SqliteCollection(Collection):
         return Records(
             [row[0] for row in rows],
             stacked([_array(row[1]) for row in rows]) if vectors else None,
-            [_payload(dict(zip(others, row[first:], strict=True))) for row in rows]
+            [unpacked(dict(zip(others, row[first:], strict=True))) for row in rows]
             if payloads
             else None,
         )
 
     def _values(self, payload: dict[str, Any], columns: list[str]) -> list[Any]:
-        if columns == [_PAYLOAD]:
-            return [json.dumps(payload)]
+        if is_json(columns):
+            return [packed(payload)]
         return [payload.get(name) for name in columns]
 
     def _run(self, ids: Sequence[Key], sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -297,13 +296,6 @@ class SqliteCollection(Collection):
 
 def _array(blob: Any) -> Any:
     return None if blob is None else np.frombuffer(blob, "<f4")
-
-
-def _payload(row: dict[str, Any]) -> dict[str, Any]:
-    if set(row) == {_PAYLOAD} and isinstance(row[_PAYLOAD], str):
-        content: dict[str, Any] = json.loads(row[_PAYLOAD])
-        return content
-    return row
 
 
 def _marks(values: Sequence[object]) -> str:
