@@ -23,7 +23,8 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
-from processes import PATIENCE, finished, torchrun
+import warm
+from processes import PATIENCE, finished, hang, torchrun
 from warm import Warm
 
 import hf_latent_bridge
@@ -700,7 +701,7 @@ def test_processes_of_processes_and_none_at_all_are_refused(
 
 
 def test_processes_without_progress_are_ended_when_their_time_is_up(translator, save, tmp_path):
-    """They have not even started by then."""
+    translator.transform = hang
     with pytest.raises(ProcessError, match=r"noted no progress for 0\.01 seconds"):
         translate_file(translator, save(rows(20)), tmp_path / "o.npy", processes=2, timeout=0.01)
     assert not multiprocessing.active_children()
@@ -782,8 +783,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     peaks = []
     for n in (50_000, 600_000):
         np.save(tmp_path / "in.npy", np.ones((n, 64), np.float32))
-        command = [sys.executable, "-c", code, tmp_path / "in.npy", tmp_path / "out.npy"]
-        peaks.append(int(finished(command).stdout))
+        done = warm.finished("-c", code, tmp_path / "in.npy", tmp_path / "out.npy")
+        peaks.append(int(done.stdout))
     assert peaks[1] - peaks[0] < 75_000  # KiB, half of the larger file
 
 
