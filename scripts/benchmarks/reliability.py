@@ -60,7 +60,8 @@ def reports(options: argparse.Namespace) -> Iterator[Report]:
             flips = -(-options.flips // members[jobs[job]])
             effort = {"sample": options.sample, "rounds": options.rounds, "flips": flips}
             found = {
-                kind: None if options.again else kept.read(job, kind, effort) for kind in kinds
+                kind: None if options.again else kept.read(job, kind, effort)
+                for kind in options.kinds or kinds
             }
             yield from filter(None, found.values())
             missing = [kind for kind, report in found.items() if report is None]

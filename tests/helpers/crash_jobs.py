@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import faiss
 import huggingface_hub
 import numpy as np
 import torch
@@ -20,10 +21,12 @@ from hf_latent_bridge import (
     AutoTranslator,
     CachedEncoder,
     Head,
+    KernelTranslator,
     LatentIndex,
     LinearTranslator,
     SharedSpace,
     SpaceSpec,
+    fit_shared_space,
     fit_translator,
     load_moments,
     load_pairs,
@@ -68,6 +71,12 @@ def rows(variant: int, n: int = ROWS, dim: int = 4) -> np.ndarray:
 def fitted(variant: int) -> LinearTranslator:
     x = rows(variant)
     return LinearTranslator().fit(x, x @ rows(variant + 100, 4, 3))
+
+
+def views(variant: int) -> dict[str, np.ndarray]:
+    """What three encoders make of the same items."""
+    x, noise = rows(variant), rows(variant + 1)
+    return {"a": x + noise / 9, "b": x @ rows(3, 4, 4), "c": x[:, ::-1] + noise / 5}
 
 
 def digest(*parts: Any) -> str:
@@ -121,9 +130,7 @@ class SaveShared:
         SaveShared.run(folder, OLD)
 
     def run(folder, variant):
-        x, noise = rows(variant), rows(variant + 1)
-        views = {"a": x + noise / 9, "b": x @ rows(3, 4, 4), "c": x[:, ::-1] + noise / 5}
-        SharedSpace(dim=3, alpha=0.1).fit(views).save_pretrained(folder / "space")
+        SharedSpace(dim=3, alpha=0.1).fit(views(variant)).save_pretrained(folder / "space")
 
     def read(folder):
         space = SharedSpace.from_pretrained(folder / "space", device="cpu")
@@ -159,6 +166,37 @@ class SaveIndex:
     def read(folder):
         index = LatentIndex.from_pretrained(folder / "index", device="cpu")
         return digest(index.vectors, index.items, index.metric, index.space)
+
+
+@job("save an index with a bank of queries over an old one", _FOLDER, own=_READ)
+class SaveIndexWithBank(SaveIndex):
+    def start(folder):
+        SaveIndexWithBank.run(folder, OLD)
+
+    def run(folder, variant):
+        options = {"hubness": "csls", "bank": rows(variant + 1), "n_neighbors": 3}
+        LatentIndex(rows(variant), list(range(ROWS)), SpaceSpec(4), **options).save_pretrained(
+            folder / "index"
+        )
+
+    def read(folder):
+        index = LatentIndex.from_pretrained(folder / "index", device="cpu")
+        return digest(index.vectors, index.items, index.bank, index(rows(3)))
+
+
+@job("save a kernel translator with its bank over an old one", _FOLDER, own=_READ)
+class SaveKernel:
+    def start(folder):
+        SaveKernel.run(folder, OLD)
+
+    def run(folder, variant):
+        x = rows(variant)
+        translator = KernelTranslator(n_landmarks=5).fit(x, x @ rows(variant + 100, 4, 3))
+        translator.keep_bank(x, size=9).save_pretrained(folder / "map")
+
+    def read(folder):
+        translator = AutoTranslator.from_pretrained(folder / "map", device="cpu")
+        return digest(translator.transform(rows(3)), translator.query_bank_)
 
 
 @job("save a stitched model over an old one", _FOLDER, own=_READ)
@@ -223,6 +261,32 @@ class Fit:
 
     def read(folder):
         return translator_in(folder / "map")
+
+
+@job(
+    "fit a shared space with checkpoints, and save",
+    "goes on where it was killed; the space is that of a whole run, bit by bit",
+    refuses=True,
+    own=("/space/*.json", "/space/*.safetensors"),
+)
+class FitShared:
+    def start(folder):
+        SaveShared.run(folder, OLD)
+
+    def run(folder, variant):
+        space = fit_shared_space(
+            dict.fromkeys("abc"),
+            views(variant),
+            dim=3,
+            alpha=0.1,
+            chunk_size=10,
+            checkpoint_dir=folder / "checkpoint",
+            checkpoint_every=20,
+        )
+        space.save_pretrained(folder / "space")
+
+    def read(folder):
+        return SaveShared.read(folder)
 
 
 class Counted:
@@ -417,6 +481,40 @@ def _migrate(scheme: str) -> None:
     promise = "the old rows as they were, the new ones whole before they are served; a run goes on"
     options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",)}
     job(f"migrate in {scheme}", promise, same=False, refuses=True, **options)(Migrate)
+
+
+@job(
+    "migrate a FAISS file",
+    "the old file as it was; the new one appears when it is whole, and then is served",
+    refuses=True,
+    own=("/serve/*",),
+)
+class MigrateIndex:
+    def start(folder):
+        index = faiss.IndexFlatIP(4)
+        index.add(rows(0))
+        faiss.write_index(index, str(folder / "old.faiss"))
+
+    def run(folder, variant):
+        old, new = (str(folder / f"{age}.faiss") for age in ("old", "new"))
+        migrate(fitted(variant), old, new, batch_size=20, serve_dir=folder / "serve")
+
+    def read(folder):
+        """Which translator's rows there are, and whose are served."""
+        found = {}
+        for variant in (1, 2):
+            weight = fitted(variant).map_.weight
+            if (folder / "new.faiss").exists():
+                got = faiss.read_index(str(folder / "new.faiss")).reconstruct_n(0, ROWS)
+                if np.allclose(got, fitted(variant).transform(rows(0)), atol=1e-5):
+                    found["rows"] = variant
+            if (folder / "serve" / "config.json").exists():
+                route = Serving.load(folder / "serve").routes["old"]
+                if torch.equal(route.translator.map_.weight.cpu(), weight):
+                    found["served"] = variant
+        if found.get("served") not in (None, found.get("rows")):
+            raise RuntimeError(f"the rows are not those that are served: {found}")
+        return found.get("served")
 
 
 def _watched(kind: type[Collection]) -> type[Collection]:
