@@ -115,6 +115,15 @@ def test_shifting_scaling_and_rotating_a_view_changes_nothing():
     np.testing.assert_allclose(again, cosines(plain, x, y), atol=1e-8)
 
 
+def test_latents_too_large_to_be_scaled_to_unit_norm_are_refused():
+    view = SharedSpace(dim=3).fit(views(200)).translator("a")
+    x = views(4)["a"].astype(np.float32)
+    x[2] *= 1e30
+    with pytest.raises(InvalidLatentsError, match=r"row 2 is too large .* pass a wider dtype"):
+        view.transform(x)
+    assert np.linalg.norm(view.transform(x.astype(float)), axis=1) == pytest.approx(1)
+
+
 def test_the_order_of_two_views_does_not_matter():
     x, y = views().values()
     one, other = (SharedSpace(16, alpha=1.0).fit(v) for v in ({"a": x, "b": y}, {"b": y, "a": x}))
