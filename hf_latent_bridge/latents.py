@@ -126,7 +126,7 @@ def unit_rows(x: Tensor) -> Tensor:
     rows are divided by their largest value first.
     """
     tiny = torch.finfo(x.dtype).tiny
-    norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     if not bool(((norms >= _SHORTEST) & norms.isfinite()).all()):
         largest = torch.linalg.vector_norm(x.detach(), torch.inf, dim=-1, keepdim=True)
         x = x / largest.clamp(min=tiny)
