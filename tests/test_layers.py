@@ -33,7 +33,7 @@ PURE = {
 FOR_MATHS = {
     *("abc", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "math"),
     *("operator", "types", "typing", "warnings"),
-    *("jaxtyping", "numpy", "scipy", "torch", ROOT),
+    *("jaxtyping", "numbers", "numpy", "scipy", "torch", ROOT),
 }
 READS_OR_WRITES = {
     *("open", "print", "save", "load", "savez", "memmap", "tofile", "fromfile", "loadtxt"),
