@@ -32,8 +32,8 @@ PURE = {
 }
 FOR_MATHS = {
     *("abc", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "math"),
-    *("operator", "types", "typing", "warnings"),
-    *("jaxtyping", "numbers", "numpy", "scipy", "torch", ROOT),
+    *("numbers", "operator", "types", "typing", "warnings"),
+    *("jaxtyping", "numpy", "scipy", "torch", ROOT),
 }
 READS_OR_WRITES = {
     *("open", "print", "save", "load", "savez", "memmap", "tofile", "fromfile", "loadtxt"),
