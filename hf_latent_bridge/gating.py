@@ -360,6 +360,7 @@ def gate_latents(
     if hubness is not None or bank is not None:
         _fold(searches, _folding(translator, translates, hubness, bank, n_neighbors))
     native = searches["native"]
+    slices, query_ids = (None if names is None else list(names) for names in (slices, query_ids))
     check_sizes(native, relevance, k, slices=slices, query_ids=query_ids)
     if relevance is None:
         searches |= _halves(*native, seed)

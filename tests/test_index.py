@@ -4,6 +4,7 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_models
 import torch
@@ -77,6 +78,17 @@ def test_products_that_leave_float32_are_refused(size, metric):
     index = LatentIndex.from_latents(VECTORS, ITEMS, metric=metric)
     with pytest.raises(InvalidLatentsError, match="multiply all of them by one constant"):
         index.search(QUERIES * size)
+
+
+def test_items_of_any_kind_are_found_as_plain_values():
+    shuffled = pd.Series(range(100, 100 + len(VECTORS)), index=range(len(VECTORS))[::-1])
+    for items in (shuffled, shuffled.to_numpy(), torch.tensor(shuffled.to_numpy()), iter(shuffled)):
+        index = LatentIndex.from_latents(VECTORS, items)
+        assert [found["item"] for found in index(VECTORS[:3])] == [100, 101, 102]
+        assert type(index.items[0]) is int
+    assert len(index.search(VECTORS[:1], np.int64(2))[0]) == 2
+    with pytest.raises(DecoderError, match="and 1 items"):
+        LatentIndex.from_latents(VECTORS, pd.DataFrame({"name": shuffled}))
 
 
 @pytest.mark.parametrize("metric", METRICS)
