@@ -11,6 +11,7 @@ from gradio_client.exceptions import AppError
 from limits import Refusal
 from tabs.fit_your_own.fit import Method
 from tabs.migrate.migration import Store, duration, estimate, migrate
+from visitors import sent_again
 
 from hf_latent_bridge import AutoTranslator, Pairs, SpectralTranslator, learning_curve
 from hf_latent_bridge.errors import LatentBridgeError
@@ -72,6 +73,12 @@ def test_the_files_are_the_translators_work_and_the_translator(files, vectors, t
     translated = np.load(found.vectors)
     np.testing.assert_allclose(translated, translator.transform(vectors[0]), rtol=1e-4, atol=1e-4)
     assert translator.n_pairs_ == found.report["curve"]["points"][-1]["n_pairs"] == ROWS * 2 // 3
+
+
+def test_files_that_another_visitor_sends_again_are_migrated_all_the_same(files):
+    with sent_again(*files):
+        found, _ = moved(files, method="ortho")
+    assert np.load(found.vectors).shape == (ROWS, 16)
 
 
 def test_a_file_that_has_ids_keeps_them(files, vectors, tmp_path):
