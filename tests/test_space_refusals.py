@@ -220,7 +220,7 @@ def test_every_endpoint_is_tried_while_the_hub_is_away(space):
 
 
 def test_a_file_that_was_deleted_meanwhile_is_said_to_be_gone(space):
-    with Target(space.src, "") as target:
+    with Target(space.src.rstrip("/"), "") as target:
         file = target.upload("rows.npy", npy("(4, 4)"))
         picture = target.upload("red.png", b"red")
         for each in (file, picture):

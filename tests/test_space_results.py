@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 from results import NOTICE, Results
 from space.walk import chromium, find_chromium
 
+PATIENCE = 120_000  # ms
 QUIET = {"load_example", "known", "look", "lambda"}  # they fill forms, and cannot fail
 
 
@@ -201,6 +202,7 @@ def browser():
 def test_a_failure_takes_the_place_of_the_last_result(browser, space, what):
     tab, succeed, found, fail, reason = FAILURES[what]
     page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(PATIENCE)
     page.goto(space.src)
     page.get_by_role("tab", name=tab).click()
     panel = page.get_by_role("tabpanel").filter(visible=True).first
@@ -208,7 +210,7 @@ def test_a_failure_takes_the_place_of_the_last_result(browser, space, what):
     result = panel.get_by_text(found or "fitted on").filter(visible=True)
     result.first.wait_for()
     fail(page, panel)
-    expect(page.get_by_text(reason)).to_have_count(1, timeout=30_000)
+    expect(page.get_by_text(reason)).to_have_count(1, timeout=PATIENCE)
     expect(page.get_by_text(reason)).to_be_visible()
     expect(page.get_by_role("heading", name=FAILED)).to_have_count(1)
     if found:

@@ -15,6 +15,7 @@ import numpy as np
 from limits import Refusal, check_upload
 
 from hf_latent_bridge import Pairs, load_pairs
+from hf_latent_bridge.data.items import Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
 from hf_latent_bridge.latents import as_tensor
 from hf_latent_bridge.vectors.formats import plain_suffixes
@@ -162,12 +163,23 @@ def _width(file: Path, column: Any) -> int:
     except LatentBridgeError:
         raise
     except (ValueError, IndexError):
-        raise Refusal(f"{file.name} holds no matrix: its rows are not all of one width.") from None
+        raise Refusal(f"{file.name} holds no matrix: {_flaw(column[:])}.") from None
     if not 1 <= width <= MAX_WIDTH:
         raise Refusal(
             f"{file.name} is {width:,} wide; vectors may have 1 to {MAX_WIDTH:,} columns."
         )
     return width
+
+
+def _flaw(rows: Any) -> str:
+    """Why rows make no matrix, with the first row to blame."""
+    for row, vector in enumerate(rows):
+        if isinstance(vector, Unreadable):
+            return f"row {row:,} {vector.reason}"
+        if np.shape(vector) != np.shape(rows[0]):
+            widths = " and ".join(f"{np.size(each):,}" for each in (rows[0], vector))
+            return f"rows 0 and {row:,} are {widths} wide"
+    return "its rows are not all of one width"
 
 
 def _vector_file(path: str | None, side: str) -> Path:

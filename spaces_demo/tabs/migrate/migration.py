@@ -15,7 +15,7 @@ from methods import label, methods
 
 from hf_latent_bridge import LearningCurve, Pairs, Translator, learning_curve, translate_file
 from hf_latent_bridge.vectors.formats import writer_of
-from tabs.fit_your_own.fit import LEAST, Method, check_cost, expected_seconds
+from tabs.fit_your_own.fit import LEAST, Method, Rows, check_cost, expected_seconds
 from tabs.fit_your_own.publish import save
 from tabs.fit_your_own.uploads import VectorFiles, vector_files
 
@@ -135,12 +135,15 @@ def migrate(
         progress(None, desc="Reading the vectors")
         pairs = files.read()
         progress(None, desc=f"Fitting on more and more pairs, {told}")
-        curve = _curve(translator, pairs, method.anchors)
+        checked = pairs.select(_different(pairs))
+        curve = _curve(translator, checked, method.anchors)
         progress(None, desc="Translating the vectors")
         vectors, page = _write(files.source, translator, curve, folder)
     archive = save(translator, None, folder)
     speed = _rows_per_second(translator, np.asarray(pairs.source))
     report = summary(curve, label(translator), store.costs(curve.points[-1].n_pairs, speed))
+    if repeated := len(pairs) - len(checked):
+        report["note"] += f" {repeated:,} rows repeat others, and tell nothing new."
     report["note"] += f" {len(pairs):,} rows translated; all in {time.monotonic() - start:.1f} s."
     return Migrated(report, vectors, archive, page)
 
@@ -153,7 +156,7 @@ def summary(curve: LearningCurve, method: str, costs: list[Numbers]) -> Numbers:
         "verdict": gate.verdict,
         "note": f"{method}, fitted on {curve.points[-1].n_pairs:,} pairs; {gate.n_queries:,} "
         f"queries and {gate.n_items:,} items were held out.",
-        "reasons": [f"{verdict}: {text}." for verdict, text in gate.reasons],
+        "reasons": [f"{verdict}: {text}{_stop(text)}" for verdict, text in gate.reasons],
         "warnings": [],
         "points": [
             {
@@ -204,6 +207,26 @@ def _told(method: Method, rows: int, d_source: int, d_target: int) -> str:
     return check_cost(pairs, d_source, d_target, more=solving)
 
 
+def _different(pairs: Pairs) -> Rows:
+    """Positions of the rows that repeat no earlier one, on either side.
+
+    An item that was fitted on must not come again among those that check the fit.
+
+    Raises:
+        Refusal: Too few.
+    """
+    sides = (np.asarray(pairs.source), np.asarray(pairs.target))
+    firsts = [np.unique(side, axis=0, return_index=True)[1] for side in sides]
+    rows = np.intersect1d(*firsts)
+    if len(rows) < LEAST_ROWS:
+        counts = " and ".join(f"{len(first):,}" for first in firsts)
+        raise Refusal(
+            f"A migration needs at least {LEAST_ROWS} different rows on both sides; of these "
+            f"{len(pairs):,}, {counts} are different."
+        )
+    return rows
+
+
 def _curve(translator: Translator, pairs: Pairs, most: int) -> LearningCurve:
     """Fits on up to so many of two thirds of the rows; the others ask for one another."""
     order = np.random.default_rng(0).permutation(len(pairs))
@@ -250,6 +273,10 @@ def _rows_per_second(translator: Translator, rows: np.ndarray) -> float:
     start = time.perf_counter()
     translator.transform(block)
     return TIMED / (time.perf_counter() - start)
+
+
+def _stop(text: str) -> str:
+    return "" if text.endswith(("?", "!", ".")) else "."
 
 
 def _cell(value: str, spread: str = "") -> dict[str, str]:
