@@ -23,4 +23,4 @@ def sent_again(*files: Path) -> Iterator[None]:
         yield
     finally:
         done.set()
-        other.join()
+        other.join(60)
