@@ -58,6 +58,27 @@ def test_the_best_items_come_first_with_their_scores_and_rows(metric, search, co
     np.testing.assert_allclose(got, np.take_along_axis(scores, best, axis=1), atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-13, 1e19, 1e30])
+@pytest.mark.parametrize("search", ["exact", "faiss"])
+def test_cosines_do_not_depend_on_the_size_of_the_latents(size, search):
+    vectors, queries = (latents.astype(np.float32) for latents in (VECTORS, QUERIES))
+    scores = full_scores("cosine")
+    index = LatentIndex.from_latents(vectors * np.float32(size), ITEMS, search=search)
+    for hits, expected in zip(index.search(queries * np.float32(size)), scores, strict=True):
+        assert hits[0]["row"] == expected.argmax()
+        assert hits[0]["score"] == pytest.approx(expected.max(), abs=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_products_that_leave_float32_are_refused(size, metric):
+    with pytest.raises(InvalidLatentsError, match=f"by '{metric}' needs latents up to"):
+        LatentIndex.from_latents(VECTORS * size, ITEMS, metric=metric)
+    index = LatentIndex.from_latents(VECTORS, ITEMS, metric=metric)
+    with pytest.raises(InvalidLatentsError, match="multiply all of them by one constant"):
+        index.search(QUERIES * size)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_blocks_of_any_size_find_the_same(metric):
     queries, vectors = torch.tensor(QUERIES), torch.tensor(VECTORS, dtype=torch.float32)
