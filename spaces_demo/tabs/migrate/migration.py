@@ -216,13 +216,12 @@ def _different(pairs: Pairs) -> Rows:
         Refusal: Too few.
     """
     sides = (np.asarray(pairs.source), np.asarray(pairs.target))
-    firsts = [np.unique(side, axis=0, return_index=True)[1] for side in sides]
-    rows = np.intersect1d(*firsts)
+    source, target = (np.unique(side, axis=0, return_index=True)[1] for side in sides)
+    rows: Rows = np.intersect1d(source, target)
     if len(rows) < LEAST_ROWS:
-        counts = " and ".join(f"{len(first):,}" for first in firsts)
         raise Refusal(
             f"A migration needs at least {LEAST_ROWS} different rows on both sides; of these "
-            f"{len(pairs):,}, {counts} are different."
+            f"{len(pairs):,}, {len(source):,} and {len(target):,} are different."
         )
     return rows
 
