@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", nargs="*", help="names of jobs (default: all)")
     parser.add_argument("--kinds", nargs="*", help="ways to disturb them (default: all)")
     parser.add_argument("--sample", type=positive, help="events of each kind (default: every one)")
-    parser.add_argument("--rounds", type=positive, default=50, help="of two at once (default: 50)")
+    parser.add_argument(
+        "--rounds", type=positive, default=50, help="of two at once, of each row (default: 50)"
+    )
     parser.add_argument(
         "--flips", type=positive, default=1000, help="bits of each job, or, midway, of each row"
     )
@@ -57,8 +59,7 @@ def reports(options: argparse.Namespace) -> Iterator[Report]:
     with harness("crashes.py") as (jobs, kinds, ask):
         sharing = Counter(map(row_of, jobs))
         for job in options.jobs or jobs:
-            effort = {name: getattr(options, name) for name in ("sample", "rounds", "flips")}
-            effort["midway"] = -(-options.flips // sharing[row_of(job)])
+            effort = efforts(options, sharing[row_of(job)])
             found = {
                 kind: None if options.again else kept.read(*key(job, kind, effort))
                 for kind in options.kinds or kinds
@@ -71,6 +72,19 @@ def reports(options: argparse.Namespace) -> Iterator[Report]:
                 )
                 kept.write(report, *key(job, report["kind"], effort))
                 yield report
+
+
+def efforts(options: argparse.Namespace, sharing: int) -> dict[str, Any]:
+    """How often what is tried of a job.
+
+    Jobs that share a row do the same with other content, so they share two numbers.
+    """
+    return {
+        "sample": options.sample,
+        "rounds": max(min(options.rounds, 10), -(-options.rounds // sharing)),
+        "flips": options.flips,
+        "midway": -(-options.flips // sharing),
+    }
 
 
 def row_of(job: str) -> str:
