@@ -108,6 +108,7 @@ def migrate(args: argparse.Namespace) -> Result:
     what: Any
     plan: Callable[..., Any]
     move: Callable[..., Any]
+    found: Any
     if args.gradual:
         what = bridge.SharedSpace.from_pretrained(args.translator, device="cpu", **_where(args))
         plan, move = bridge.plan_gradual_migration, bridge.migrate_gradually
