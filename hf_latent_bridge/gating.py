@@ -18,7 +18,7 @@ from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.evaluation import all_latents, check_space
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 from hf_latent_bridge.hubness import Hubness, fold_queries
-from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.metrics import look_shuffled, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
@@ -363,6 +363,7 @@ def gate_latents(
     if hubness is not None or bank is not None:
         _fold(searches, _folding(translator, translates, hubness, bank, n_neighbors))
     native = searches["native"]
+    slices, query_ids = (None if names is None else list(names) for names in (slices, query_ids))
     check_sizes(native, relevance, k, slices=slices, query_ids=query_ids)
     if relevance is None:
         searches |= _halves(*native, seed)
@@ -513,7 +514,7 @@ def _unshifted(
     mean = searches["native"][1].mean(0)
     if not bool(mean.norm() > 0):
         return {}
-    direction = torch.nn.functional.normalize(mean, dim=0).to(items.device)
+    direction = unit_rows(mean).to(items.device)
     moved = items if translates == "corpus" else queries
     moved = moved - (moved @ direction)[:, None] * direction
     return {"unshifted": (queries, moved) if translates == "corpus" else (moved, items)}

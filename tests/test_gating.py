@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_models
 import torch
@@ -170,13 +171,14 @@ def test_a_bad_slice_is_named(world):
     source, target = world.corpus
     broken = source.copy()
     broken[60:120] = rng.normal(size=broken[60:120].shape) * broken.std()
-    names = ["en"] * 60 + ["de"] * 60
+    names = pd.Series(["en"] * 60 + ["de"] * 60, index=range(1000, 1120))
     report = gate_latents(
         world.fitted(),
         queries=world.queries,
         corpus=(broken, target),
         relevance=world.relevance,
         slices=names,
+        query_ids=pd.Series(range(120), index=range(120)[::-1]),
         pass_at=0.5,
         warn_at=0.4,
     )
