@@ -15,6 +15,7 @@ from hf_latent_bridge.latents import Latents, as_tensor
 
 _WORK_TO_SHARE = 2**30  # floating-point operations, some 10 ms of one core
 _SWAPPED = {"source": "target", "target": "source"}
+_ROUNDING = 1e-3  # of a sum of squares, more than float32 products lose
 _SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
 
 
@@ -159,12 +160,26 @@ class PairedMoments:
         return self._combine(other, 1)
 
     def __sub__(self, other: "PairedMoments") -> "PairedMoments":
-        """Moments of the pairs of `self` without those of `other`, which must be among them."""
+        """Moments of the pairs of `self` without those of `other`, which must be among them.
+
+        Raises:
+            InvalidLatentsError: They are not: no pair is left, or a variance is negative.
+        """
         if other.n >= self.n:
             raise InvalidLatentsError(
                 f"cannot take {other.n} pairs out of {self.n}: at least one pair must be left"
             )
-        return self._combine(other, -1)
+        rest = self._combine(other, -1)
+        for left, whole in (
+            (rest.sxx_diagonal, self.sxx_diagonal),
+            (rest.syy_diagonal, self.syy_diagonal),
+        ):
+            if bool((left < -_ROUNDING * whole).any()):
+                raise InvalidLatentsError(
+                    f"cannot take {other.n} pairs out of {self.n}: they are not among them, for "
+                    "the others would have a negative variance"
+                )
+        return rest
 
     def _combine(self, other: "PairedMoments", sign: int) -> "PairedMoments":
         mine, theirs = ([tuple(t.shape) for t in m.to_tensors().values()] for m in (self, other))

@@ -215,6 +215,13 @@ def _add_choice(pairs: Group) -> None:
         help="further anchors: a file with a query a line, or a .jsonl, .csv or .parquet file; "
         "both encoders encode each query once",
     )
+    for side in ("source", "target"):
+        pairs.add_argument(
+            f"--queries-{side}-vectors",
+            metavar="FILE",
+            help=f"their latents by the {side} encoder, row by row, where those of the pairs are "
+            "given too and no encoder is at hand; both sides' without --queries",
+        )
     pairs.add_argument(
         "--queries-column", metavar="COLUMN", help="with the queries (default: text)"
     )
@@ -630,7 +637,7 @@ def _add_queries_only(command: Command) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write what was measured here too, as .md or .json; may be repeated",
+        help="write what was measured here too, as .md, .json or .html; may be repeated",
     )
 
 

@@ -26,10 +26,14 @@ class Map(nn.Module, abc.ABC):
     Attributes:
         source_dim: Width of the latents it takes.
         target_dim: Width of the latents it gives.
+        norms_source: Whether rows are scaled to unit norm first.
+        norms_target: Whether rows are scaled to unit norm last.
     """
 
     source_dim: int
     target_dim: int
+    norms_source: bool = False
+    norms_target: bool = False
 
     @abc.abstractmethod
     def forward(self, x: Float[Tensor, "*n d_source"]) -> Float[Tensor, "*n d_target"]:
@@ -103,8 +107,6 @@ class LatentMap(Map):
     Attributes:
         weight: (source_dim, target_dim).
         bias: (target_dim,).
-        norms_source: Whether rows are scaled to unit norm before the affine map.
-        norms_target: Whether rows are scaled to unit norm after it.
     """
 
     weight: Tensor
@@ -237,6 +239,7 @@ class MapChain(Map):
         for number, step in enumerate(steps):
             self.add_module(str(number), step)
         self.source_dim, self.target_dim = steps[0].source_dim, steps[-1].target_dim
+        self.norms_source, self.norms_target = steps[0].norms_source, steps[-1].norms_target
 
     @property
     def steps(self) -> tuple[Map, ...]:
