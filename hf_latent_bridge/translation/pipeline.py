@@ -16,9 +16,8 @@ from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +35,9 @@ from hf_latent_bridge.translation.job import Job, Watch
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.reader import Block, VectorReader
 from hf_latent_bridge.vectors.writers import Result, has_columns, write_to
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 _AHEAD = 2
 _READ = 2**22
@@ -241,7 +243,7 @@ def translate_ranges(job: Job, n: int, *, progress: bool = False) -> None:
             receiver.close()
 
 
-def _copies_of_one() -> BaseContext:
+def _copies_of_one() -> "ForkServerContext | SpawnContext":
     """The way to start processes: on Linux, as copies of one that has loaded this file.
 
     That one is started anew, without the threads and GPUs of this process, and loads torch for all.
