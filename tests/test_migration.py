@@ -30,6 +30,7 @@ from hf_latent_bridge.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from hf_latent_bridge.files import seal_json
 from hf_latent_bridge.hubness import fold_items
 from hf_latent_bridge.translation.journal import Journal
 from hf_latent_bridge.vectors.stores.base import Layout, Records
@@ -308,6 +309,19 @@ def test_a_flipped_bit_in_the_journal_is_noticed(url, translator, state):
             migrate(translator, url, f"{url}-new", state_dir=state)
     journal.write_bytes(whole)
     assert migrate(translator, url, f"{url}-new", state_dir=state).written == 0
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"conversion": {}}, {"conversion": 1}, {"alias": "docs"}, {"another": 1}]
+)
+def test_a_journal_that_holds_something_else_is_refused(facts, url, translator, state):
+    migrate(translator, url, f"{url}-new", state_dir=state)
+    (journal,) = state.glob("*.json")
+    content = json.loads(journal.read_text())
+    del content["sha256"]
+    journal.write_bytes(seal_json({**content, "facts": facts}))
+    with pytest.raises(CheckpointError, match=r"does not hold the facts .*delete .*docs-new"):
+        migrate(translator, url, f"{url}-new", state_dir=state)
 
 
 # Bad input --------------------------------------------------------------------------------

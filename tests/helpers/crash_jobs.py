@@ -101,7 +101,7 @@ _FOLDER = "the old files or the new ones, also for readers meanwhile"
 _READ = ("*.json", "*.jsonl", "*.safetensors")  # of a saved folder; its card is for people
 
 
-@job("save_pretrained, new folder", _FOLDER, own=_READ)
+@job("save into a new folder", _FOLDER, own=_READ)
 class SaveNew:
     start = nothing
 
@@ -112,7 +112,7 @@ class SaveNew:
         return translator_in(folder / "map") if (folder / "map").exists() else None
 
 
-@job("save_pretrained, over an old one", _FOLDER, own=_READ)
+@job("save over an old one: a translator", _FOLDER, own=_READ)
 class SaveOver(SaveNew):
     def start(folder):
         fitted(OLD).save_pretrained(folder / "map")
@@ -124,7 +124,7 @@ class SaveResults(SaveOver):
         save_results(folder / "map", {"translated": {"cosine": variant / 10}, "n_pairs": 7})
 
 
-@job("save a shared space over an old one", "all views are of one save", own=_READ)
+@job("save over an old one: a shared space", _FOLDER, own=_READ)
 class SaveShared:
     def start(folder):
         SaveShared.run(folder, OLD)
@@ -137,7 +137,7 @@ class SaveShared:
         return digest(*(view.map_.weight for view in space.views_.values()), space.n_pairs_)
 
 
-@job("save a head over an old one", _FOLDER, own=_READ)
+@job("save over an old one: a head", _FOLDER, own=_READ)
 class SaveHead:
     def start(folder):
         SaveHead.run(folder, OLD)
@@ -154,7 +154,7 @@ class SaveHead:
         return digest(head(torch.from_numpy(rows(1))), head.labels, head.space)
 
 
-@job("save an index over an old one", "vectors and items are of one save", own=_READ)
+@job("save over an old one: an index", _FOLDER, own=_READ)
 class SaveIndex:
     def start(folder):
         SaveIndex.run(folder, OLD)
@@ -168,7 +168,7 @@ class SaveIndex:
         return digest(index.vectors, index.items, index.metric, index.space)
 
 
-@job("save an index with a bank of queries over an old one", _FOLDER, own=_READ)
+@job("save over an old one: an index with a bank of queries", _FOLDER, own=_READ)
 class SaveIndexWithBank(SaveIndex):
     def start(folder):
         SaveIndexWithBank.run(folder, OLD)
@@ -184,7 +184,7 @@ class SaveIndexWithBank(SaveIndex):
         return digest(index.vectors, index.items, index.bank, index(rows(3)))
 
 
-@job("save a kernel translator with its bank over an old one", _FOLDER, own=_READ)
+@job("save over an old one: a kernel translator with its bank", _FOLDER, own=_READ)
 class SaveKernel:
     def start(folder):
         SaveKernel.run(folder, OLD)
@@ -199,7 +199,7 @@ class SaveKernel:
         return digest(translator.transform(rows(3)), translator.query_bank_)
 
 
-@job("save a stitched model over an old one", _FOLDER, own=_READ)
+@job("save over an old one: a stitched model", _FOLDER, own=_READ)
 class SaveStitched:
     def start(folder):
         SaveStitched.run(folder, OLD)
@@ -325,7 +325,7 @@ class Cache:
         return "right"
 
 
-def _translate(suffix: str, row: str) -> None:
+def _translate(suffix: str, how: str) -> None:
     class Translate:
         def start(folder):
             np.save(folder / "in.npy", rows(0))
@@ -363,8 +363,7 @@ def _translate(suffix: str, row: str) -> None:
             return variant
 
     promise = "the old file or the new one, with its own manifest; an earlier run is gone on with"
-    options = {"refuses": True, "own": (), "row": row}
-    job(f"translate to {suffix}", promise, **options)(Translate)
+    job(f"{how}: {suffix}", promise, refuses=True, own=())(Translate)
 
 
 def _weights_of(variant: int) -> str:
