@@ -384,6 +384,17 @@ NOT_TOGETHER = {
         ["--type", "auto", "--objective", "classification"],
         "needs --label-column or --decoder",
     ),
+    "a score without a curve": (["--score", "first@10"], "--score is for --until-retention"),
+    "held-out pairs without a curve": (["--held-out", "9"], "--held-out is for --until-retention"),
+    "labels that nothing reads": (
+        ["--label-column", "c"],
+        "--label-column is for --anchors balanced",
+    ),
+    "columns of latents in files": (["--precomputed", "both"], "--precomputed is for columns of"),
+    "a shift of a map that scales": (
+        ["--remove-shift", "--type", "shared", "--param", "dim=2", "--param", "alpha=1.0"],
+        "can be taken out of one affine map",
+    ),
     "a decoder for another objective": (
         ["--type", "auto", "--decoder", "me/head"],
         "--decoder is for --objective classification",
