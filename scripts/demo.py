@@ -137,13 +137,14 @@ def fill_hub(progress: "Progress | None" = None) -> None:
     say(f"Fill an embedded Hub at {os.environ['HF_ENDPOINT']} (the first time takes minutes)")
     progress = progress or Progress(sum(part.seconds for part in PARTS))
     inputs = Inputs(cache=cache_root() / "latents", progress=progress)
-    for part in PARTS:
-        with progress.part(part.seconds, part.repos):
-            for asset in part.assets:
-                progress.task(f"fetching {asset}", FETCHING)
-                seed([asset])
-            progress.task(f"making the part on {part.name}")
-            publish(inputs, [part.name])
+    with progress.ticking():
+        for part in PARTS:
+            with progress.part(part.seconds, part.repos):
+                for asset in part.assets:
+                    progress.task(f"fetching {asset}", FETCHING)
+                    seed([asset])
+                progress.task(f"making the part on {part.name}")
+                publish(inputs, [part.name])
     progress.finish()
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hf_latent_bridge.data.items import Array
-from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.errors import LatentBridgeError, StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
 
@@ -162,5 +162,7 @@ def _told(request: Callable[[], T], url: Any) -> T:
 
     try:
         return request()
+    except LatentBridgeError:
+        raise
     except (ChromaError, ValueError, TypeError) as error:
         raise StoreError(f"{url}: {' '.join(str(error).split())[:200]}") from error

@@ -4,14 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import look
-from limits import FITTING, answering, refused
+from limits import FITTING
 from methods import methods
 from repos import Repos
+from results import Results
 
 from hf_latent_bridge.vectors.formats import plain_suffixes
 from tabs.fit_your_own.fit import Method
 from tabs.fit_your_own.tab import news_files
-from tabs.migrate.migration import Migrated, Numbers, Store, estimate, failure, migrate
+from tabs.migrate import migration
+from tabs.migrate.migration import Migrated, Numbers, Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -81,12 +83,12 @@ def build(repos: Repos) -> None:
     downloads = [
         gr.DownloadButton(f"Download {what}", interactive=False, render=False) for what in DOWNLOADS
     ]
-    inputs, outputs = [*files, *how, *store], [report, *downloads]
-    on_page = [*outputs, plot, shown]
+    inputs = [*files, *how, *store]
+    cost = Results(told)
+    results = Results(report, *downloads, plot, shown, cost.notice)
     event: dict[str, Any] = {"show_progress_on": report, **FITTING}
 
-    @answering
-    def migrate_vectors(  # noqa: PLR0917
+    def migrate(  # noqa: PLR0917
         old: str,
         new: str,
         method: str,
@@ -98,39 +100,32 @@ def build(repos: Repos) -> None:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Answer:
         chosen = Method(method, ALPHA, pairs)
-        return _answer(migrate(old, new, chosen, Store(items, tokens, price, rate), progress))
-
-    def example(*given: Any) -> list[Any]:
-        old, new = news_files(repos)
-        return [old, new, *click(old, new, *given)]
-
-    def failed(sentence: str) -> list[Any]:
-        nothing = [gr.update(value=None, interactive=False)] * len(downloads)
-        return [failure(sentence), *nothing, None, gr.update(visible=False)]
+        store = Store(items, tokens, price, rate)
+        return _answer(migration.migrate(old, new, chosen, store, progress))
 
     def drawn(*given: Any) -> list[Any]:
-        report, *files = migrate_vectors(*given)
+        report, *files = migrate(*given)
         ready = [gr.update(value=file, interactive=True) for file in files]
-        return [report, *ready, _points(report), gr.update(visible=True)]
+        return [report, *ready, _points(report), gr.update(visible=True), gr.skip()]
 
-    click = refused(drawn, failed)
-    try_one = refused(
-        answering(example), lambda sentence: [gr.skip(), gr.skip(), *failed(sentence)]
-    )
-    try_one.__name__ = "migrate_news"
-    look.examples(
+    def example(*given: Any) -> list[Any]:
+        files = news_files(repos)
+        return [*files, *drawn(*files, *given)]
+
+    results.examples(
         list(EXAMPLES.values()),
         how,
-        [*files, *on_page],
-        try_one,
+        example,
         inputs=[*how, *store],
+        filled=files,
         labels=list(EXAMPLES),
         **event,
     )
-    _place(told, report, shown, plot, downloads)
-    gr.Button(visible=False).click(migrate_vectors, inputs, outputs, api_name="migrate", **event)
-    button.click(click, inputs, on_page, api_visibility="private", **event)
-    _tell_cost(told, files, how)
+    results.notice.render()
+    _place(cost, report, shown, plot, downloads)
+    results.on(button.click, drawn, inputs, **event)
+    results.endpoint(migrate, inputs, [report, *downloads], **event)
+    _tell_cost(cost, files, how)
     look.code(CODE)
 
 
@@ -167,9 +162,10 @@ def _plot() -> gr.LinePlot:
 
 
 def _place(
-    told: gr.HTML, report: gr.HTML, shown: gr.Column, plot: gr.LinePlot, downloads: list[Any]
+    cost: Results, report: gr.HTML, shown: gr.Column, plot: gr.LinePlot, downloads: list[Any]
 ) -> None:
-    told.render()
+    cost.notice.render()
+    cost.shown[0].render()
     report.render()
     shown.render()
     with shown:
@@ -180,22 +176,18 @@ def _place(
             download.render()
 
 
-def _tell_cost(told: gr.HTML, files: list[Any], how: list[Any]) -> None:
+def _tell_cost(cost: Results, files: list[Any], how: list[Any]) -> None:
     """Says what it will take as soon as both files are there."""
 
-    @answering
-    def told_of(old: str | None, new: str | None, method: str, pairs: int) -> Any:
+    def tell(old: str | None, new: str | None, method: str, pairs: int) -> Any:
         if not (old and new):
             return []
-        return estimate(old, new, Method(method, ALPHA, pairs))
+        return migration.estimate(old, new, Method(method, ALPHA, pairs))
 
-    said = refused(told_of, lambda sentence: [{"name": "cannot be taken:", "value": sentence}])
-    gr.on(
-        [*(file.change for file in files), *(setting.change for setting in how)],
-        said,
+    cost.on(
+        [given.change for given in (*files, *how)],
+        tell,
         [*files, *how],
-        told,
-        api_visibility="private",
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=2,
