@@ -139,7 +139,7 @@ def pages_with_python() -> list:
     found = []
     for name, page in PAGES.items():
         if blocks("python", page) and name not in TESTED_BELOW | {SIGNATURES, WITH_ENGINES}:
-            marks = STANDING_IN if "load_encoder(" in page else []
+            marks = STANDING_IN if "load_encoder(" in page else [pytest.mark.slow]
             found.append(pytest.param(name, marks=marks))
     return found
 
