@@ -343,7 +343,7 @@ def mean_reciprocal_rank(predicted, own, others, decoder):
 
 def overlap(predicted, own, others, decoder):
     shares, index = [], np.concatenate([own["y"], others["y"]])
-    k = 10  # of 240 items
+    k = len(index) // 50  # 240 items
     for row in range(len(predicted)):
         nearest = []
         for queries in (predicted, own["y"]):
@@ -454,7 +454,7 @@ def test_shuffled_pairs_score_as_the_record_says_of_chance(objective):
 
 def shuffled_overlap(predicted, y, rest, mixed):
     shares, index = [], np.concatenate([y, rest])
-    k = 10
+    k = len(index) // 50
     itself = 9 * np.eye(len(y), len(index))
     found, native = (
         np.argsort(itself - unit(queries) @ unit(index).T)[:, :k] for queries in (predicted, y)

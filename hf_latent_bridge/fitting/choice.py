@@ -38,7 +38,7 @@ from hf_latent_bridge.translators.spectral import SpectralTranslator
 
 MAX_HELD_OUT = 2000
 _FEWEST = 3  # held-out pairs in a fold
-_ITEMS_PER_NEIGHBOR = 10
+_ITEMS_PER_NEIGHBOR = 50
 _EVERY = 4  # of a path of penalties, where each costs a search
 _PATH = 20  # values that make a path
 
@@ -406,7 +406,7 @@ def select_translator(
             "reconstruction": R², from moments alone. "counterpart":
             mean reciprocal rank of the same item, by cosine, among the targets of all folds.
             "ranking": the nearest of them are those that the target's own latent finds, one in
-            ten and at most 10. "classification": a head of the target puts the right label
+            fifty and at most 10. "classification": a head of the target puts the right label
             before the others, or any other decoder gives it.
         among: Candidates, first the one to keep in doubt; None for those that all registered types
             offer, of which that is `SpectralTranslator(alpha=3, gamma=0.5)`.
@@ -475,7 +475,7 @@ def _ranking(own: Tensor, index: Tensor) -> Judge:
     """Compares with what the targets' own latents find in the same index.
 
     In an index of few items the ten nearest are a large part of all, which only tells whether the
-    coarse order is right: there fewer are compared, one in ten.
+    coarse order is right: there fewer are compared, one in fifty.
     """
     n, k = len(own), min(N_NEIGHBORS, max(1, len(index) // _ITEMS_PER_NEIGHBOR))
     native = neighbors(own, index, k)
