@@ -68,6 +68,13 @@ def test_a_failure_restores_what_was_there_at_first_and_says_why(function, reaso
     assert notice["value"]["reason"].startswith(reason)
 
 
+def test_a_failure_is_told_once_where_another_form_has_told_it():
+    other = form()
+    results = Results(gr.HTML(), instead_of=[other])
+    _, own, others = results.answers(refuses)("query")
+    assert (own["visible"], others["visible"]) == (True, False)
+
+
 def test_a_failure_keeps_what_the_visitor_gave():
     given, *_ = form().answers(refuses, [gr.Textbox("mine")])("query")
     assert given == gr.skip()
