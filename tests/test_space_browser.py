@@ -182,3 +182,25 @@ def test_a_failed_fit_leaves_nothing_of_the_last_one_and_says_why(browser, space
     expect(download).to_be_disabled()
     expect(push).to_be_disabled()
     page.close()
+
+
+def test_a_tab_without_a_result_invites_to_an_example_and_shows_no_empty_frame(browser, space):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(space.src)
+    titles = {
+        "Look inside": "Nothing opened yet",
+        "Fit your own": "Nothing fitted yet",
+        "Migrate": "Nothing migrated yet",
+    }
+    for tab, title in titles.items():
+        page.get_by_role("tab", name=tab).click()
+        panel = page.get_by_role("tabpanel").filter(visible=True).first
+        expect(panel.get_by_role("heading", name=title)).to_be_visible()
+        expect(panel.get_by_text("One click on an example above")).to_be_visible()
+        expect(panel.locator(EXAMPLE).first).to_be_visible()
+        expect(panel.locator(EMPTY).filter(visible=True)).to_have_count(0)
+    page.close()
+
+
+EXAMPLE = "button.gallery-item:visible, tr.tr-body:visible"
+EMPTY = '[aria-label="Empty value"], .vega-embed'
