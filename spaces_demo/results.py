@@ -27,16 +27,9 @@ class Results:
         notice: Says what failed; not rendered yet, and hidden while nothing has failed.
     """
 
-    def __init__(self, *shown: gr.blocks.Block, instead_of: Sequence["Results"] = ()) -> None:
-        """Makes the notice.
-
-        Args:
-            shown: The components.
-            instead_of: Forms that may have given the same reason; their notices are hidden.
-        """
+    def __init__(self, *shown: gr.blocks.Block) -> None:
         self.shown = list(shown)
-        self._others: list[gr.HTML] = [form.notice for form in instead_of]
-        self.notice: gr.HTML = gr.HTML(
+        self.notice = gr.HTML(
             _reason(""), html_template=NOTICE, visible=False, js_on_load=None, render=False
         )
 
@@ -115,7 +108,7 @@ class Results:
             filled: As for `on`.
 
         Returns:
-            A function that returns more values, for the notices.
+            A function that returns one value more, for the notice.
         """
         own, alone = answering(function), len(filled) + len(self.shown) == 1
 
@@ -125,10 +118,8 @@ class Results:
                 found = own(*args, **kwargs)
             except gr.Error as error:
                 kept = [gr.skip()] * len(filled)
-                shown, reason = [*kept, *map(_emptied, self.shown)], str(error.message)
-            else:
-                shown, reason = [found] if alone else found, ""
-            return [*shown, _told(reason), *map(_emptied, self._others)]
+                return [*kept, *map(_emptied, self.shown), _told(str(error.message))]
+            return [*([found] if alone else found), _told("")]
 
         return answer
 
@@ -137,7 +128,7 @@ class Results:
         return {
             "fn": self.answers(function, filled),
             "inputs": inputs,
-            "outputs": [*filled, *self.shown, self.notice, *self._others],
+            "outputs": [*filled, *self.shown, self.notice],
             "api_name": f"{function.__name__}_on_page",  # or it would take an endpoint's name
             "api_visibility": "private",
         }

@@ -8,13 +8,14 @@ from typing import Any
 import gradio as gr
 import look
 import numpy as np
-from limits import FITTING, Refusal
+from limits import FITTING, Refusal, answering
 from methods import methods
 from repos import Repos
 from results import Results
 
 from hf_latent_bridge.encoders.modality import MODALITIES
 from hf_latent_bridge.encoders.text import TEXT
+from hf_latent_bridge.errors import LatentBridgeError
 from hf_latent_bridge.vectors.formats import plain_suffixes
 from tabs.fit_your_own.fit import Method
 from tabs.fit_your_own.items import MAX_ANCHORS, Hub, Side, Table
@@ -71,14 +72,13 @@ def build(repos: Repos) -> None:
     download = gr.DownloadButton("Download the translator", interactive=False, render=False)
     vectors = [gr.File(label=label, render=False, **vector_file()) for label in VECTORS]
     cost = tell_cost(vectors, how, estimate_fit)
-    results = Results(report, download, archive, instead_of=[cost])
+    results = Results(report, download, archive)
     with gr.Tabs():
         with gr.Tab("Items"):
             _items_form(repos, hub, how, results)
         with gr.Tab("Vectors"):
             _vectors_form(repos, vectors, how, results)
-            cost.notice.render()
-            cost.shown[0].render()
+            cost.render()
     results.notice.render()
     report.render()
     download.render()
@@ -211,7 +211,7 @@ def vector_file() -> dict[str, Any]:
     return {"file_types": plain_suffixes(), "height": 150, "min_width": 320}
 
 
-def tell_cost(files: list[gr.File], settings: list[Any], estimate: Callable[..., Facts]) -> Results:
+def tell_cost(files: list[gr.File], settings: list[Any], estimate: Callable[..., Facts]) -> gr.HTML:
     """Says what the work will take as soon as both files are there, before it starts.
 
     Args:
@@ -220,17 +220,22 @@ def tell_cost(files: list[gr.File], settings: list[Any], estimate: Callable[...,
         estimate: Takes both files and the settings; raises if they cannot be taken.
 
     Returns:
-        The facts; not rendered yet.
+        The facts, not rendered yet; none where the work's own button says why not.
     """
-    cost = Results(look.facts())
 
     def tell(source: str | None, target: str | None, *given: Any) -> Facts:
-        return estimate(source, target, *given) if source and target else []
+        try:
+            return estimate(source, target, *given) if source and target else []
+        except (Refusal, LatentBridgeError):
+            return []
 
-    cost.on(
+    cost = look.facts()
+    gr.on(
         [component.change for component in (*files, *settings)],
-        tell,
+        answering(tell),
         [*files, *settings],
+        cost,
+        api_visibility="private",
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=2,

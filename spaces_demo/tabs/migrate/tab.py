@@ -88,7 +88,7 @@ def build(repos: Repos) -> None:
         return migration.estimate(old, new, Method(method, ALPHA, pairs))
 
     cost = tell_cost(files, how, estimate)
-    results = Results(report, *downloads, plot, shown, instead_of=[cost])
+    results = Results(report, *downloads, plot, shown)
     event: dict[str, Any] = {"show_progress_on": report, **FITTING}
 
     def migrate(  # noqa: PLR0917
@@ -163,10 +163,9 @@ def _plot() -> gr.LinePlot:
 
 
 def _place(
-    cost: Results, report: gr.HTML, shown: gr.Column, plot: gr.LinePlot, downloads: list[Any]
+    cost: gr.HTML, report: gr.HTML, shown: gr.Column, plot: gr.LinePlot, downloads: list[Any]
 ) -> None:
-    cost.notice.render()
-    cost.shown[0].render()
+    cost.render()
     report.render()
     shown.render()
     with shown:
