@@ -4,11 +4,12 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_models
 import torch
+import warm
 from comparing import alike, same
-from processes import finished
 
 from hf_latent_bridge import LatentIndex, SpaceSpec, load_decoder, load_encoder, stitch
 from hf_latent_bridge.decoders.search import METRICS, SEARCHES, register_search, search_exactly
@@ -79,6 +80,17 @@ def test_products_that_leave_float32_are_refused(size, metric):
         index.search(QUERIES * size)
 
 
+def test_items_of_any_kind_are_found_as_plain_values():
+    shuffled = pd.Series(range(100, 100 + len(VECTORS)), index=range(len(VECTORS))[::-1])
+    for items in (shuffled, shuffled.to_numpy(), torch.tensor(shuffled.to_numpy()), iter(shuffled)):
+        index = LatentIndex.from_latents(VECTORS, items)
+        assert [found["item"] for found in index(VECTORS[:3])] == [100, 101, 102]
+        assert type(index.items[0]) is int
+    assert len(index.search(VECTORS[:1], np.int64(2))[0]) == 2
+    with pytest.raises(DecoderError, match="and 1 items"):
+        LatentIndex.from_latents(VECTORS, pd.DataFrame({"name": shuffled}))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_blocks_of_any_size_find_the_same(metric):
     queries, vectors = torch.tensor(QUERIES), torch.tensor(VECTORS, dtype=torch.float32)
@@ -99,7 +111,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 index.search(torch.randn(1_000, 4))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
-    assert int(finished([sys.executable, "-c", code]).stdout) < 300  # all scores would take 763 MiB
+    assert int(warm.finished("-c", code).stdout) < 300  # all scores would take 763 MiB
 
 
 def test_near_neighbours_far_from_the_origin_are_told_apart_by_distance():

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -195,16 +196,17 @@ class LatentIndex(Component):
             DecoderError: Not one item per vector, or the index corrects for hubs and has no bank.
         """
         new = self._check(vectors)
-        if isinstance(items, str) or len(items) != len(new):
+        found = items.tolist() if isinstance(items, np.ndarray | Tensor) else list(items)
+        if isinstance(items, str) or len(found) != len(new):
             raise DecoderError(
                 f"an index needs one item per vector: got {len(new)} vectors and "
-                f"{'one text' if isinstance(items, str) else len(items)} items"
+                f"{'one text' if isinstance(items, str) else len(found)} items"
             )
         if not len(new):
             return self
         similarity = torch.cat([self._similarity, self._similarity_of(new)])
         self._hold(torch.cat([self._vectors, new]), similarity)
-        self._items = (*self._items, *items)
+        self._items = (*self._items, *found)
         self._came_from(None, None)  # the repo holds fewer vectors
         return self
 
