@@ -5,9 +5,11 @@ PORT ?= 7860
 PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 # one worker a core, each with one thread for its products
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup
-test test-fast test-stores: export OMP_NUM_THREADS ?= 1
+test test-fast test-stores test-engines: export OMP_NUM_THREADS ?= 1
+# compiled once, not by each of the processes that the tests start
+test test-fast test-stores test-engines: export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: quickstart demo test test-fast test-stores check format docs setup
+.PHONY: quickstart demo test test-fast test-stores test-engines check format docs setup
 
 quickstart: setup
 	@$(BIN)/python scripts/quickstart.py
@@ -24,6 +26,10 @@ test-fast: setup
 # real vector stores, whose clients are many and large: in an environment of their own
 test-stores: .venv-stores/installed
 	.venv-stores/bin/python -m pytest $(PARALLEL) tests/contracts/test_stores.py tests/test_migration.py
+
+# Ray Data and Spark, which are large and take every core: one after the other
+test-engines: .venv-engines/installed
+	.venv-engines/bin/python -m pytest tests/test_engines.py
 
 check: test
 	$(BIN)/ruff check
@@ -46,10 +52,10 @@ setup: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# it finds in .venv what is installed there
-.venv-stores/installed: .venv/installed
-	@echo "Setting up .venv-stores (a minute the first time)"
-	@$(PYTHON) -m venv .venv-stores
-	@$(BIN)/python $(PACKAGES) > "$$(.venv-stores/bin/python $(PACKAGES))/of_venv.pth"
-	@.venv-stores/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev-stores]'
+# they find in .venv what is installed there
+.venv-stores/installed .venv-engines/installed: .venv-%/installed: .venv/installed
+	@echo "Setting up .venv-$* (a minute the first time)"
+	@$(PYTHON) -m venv .venv-$*
+	@$(BIN)/python $(PACKAGES) > "$$(.venv-$*/bin/python $(PACKAGES))/of_venv.pth"
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev-$*]'
 	@touch $@

@@ -79,6 +79,7 @@ from hf_latent_bridge.translation.dual import Hit as Hit
 from hf_latent_bridge.translation.folding import Folding as Folding
 from hf_latent_bridge.translation.gradual import ReEncoded as ReEncoded
 from hf_latent_bridge.translation.gradual import migrate_gradually as migrate_gradually
+from hf_latent_bridge.translation.gradual import plan_gradual_migration as plan_gradual_migration
 from hf_latent_bridge.translation.gradual import re_encode as re_encode
 from hf_latent_bridge.translation.migration import Migration as Migration
 from hf_latent_bridge.translation.migration import MigrationPlan as MigrationPlan

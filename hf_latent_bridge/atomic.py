@@ -9,7 +9,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -172,7 +172,7 @@ def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
         names: The files, relative to it.
 
     Raises:
-        ConfigError: The journal of a save that was killed is damaged.
+        ConfigError: The journal of a save that was killed is damaged, or a file that it lists.
         InUseError: The files have been changed again and again while they were read.
     """
     names, end = list(names), time.monotonic() + PATIENCE
@@ -183,16 +183,34 @@ def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
         except FileNotFoundError:  # moved since
             continue
         if _places(folder, names) == before:
+            for name, place in before.items():
+                place.check(contents[name])
             return contents
     raise InUseError(f"{folder} was changed all the time for {PATIENCE:g} seconds: read it later")
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a file is now; equal for the same file, be it moved or not."""
+    """Where a file is now; equal for the same file, be it moved or not.
+
+    Attributes:
+        path: The file.
+        facts: What tells it from others.
+        sha256: Of a file that waits for its place, as the journal states it; "" of others.
+    """
 
     path: Path = field(compare=False)
-    facts: tuple[int, ...]
+    facts: tuple[int, ...] = ()
+    sha256: str = field(default="", compare=False)
+
+    def check(self, content: bytes) -> None:
+        """Refuses content that the journal does not describe.
+
+        Raises:
+            ConfigError: Names the file.
+        """
+        if self.sha256 and hashlib.sha256(content).hexdigest() != self.sha256:
+            raise _damaged(self.path)
 
 
 def _places(folder: Path, names: Sequence[str]) -> dict[str, _Place]:
@@ -205,33 +223,38 @@ def _places(folder: Path, names: Sequence[str]) -> dict[str, _Place]:
             waiting[rest] = path
     found = {}
     for name in names:
-        for path in filter(None, (waiting.get(name), folder / name)):
+        for place in filter(None, (waiting.get(name), _Place(folder / name))):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                facts = path.stat()
+                facts = place.path.stat()
                 if not stat.S_ISDIR(facts.st_mode):
                     key = facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
-                    found[name] = _Place(path, key)
+                    found[name] = replace(place, facts=key)
                     break
     return found
 
 
-def _waiting(folder: Path) -> dict[str, Path]:
+def _waiting(folder: Path) -> dict[str, _Place]:
     """The files of a save into a folder that may not have taken their places yet."""
     journal = folder / _SAVE / _JOURNAL
     try:
         content = journal.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    names, _, digest = content.rpartition(b"\n")
-    if hashlib.sha256(names).hexdigest().encode() != digest:
-        raise ConfigError(
-            f"{journal}, which lists the files of a save that was killed, is damaged: delete "
-            f"the folder {journal.parent} and save again"
-        )
+    listed, _, digest = content.rpartition(b"\n")
+    if hashlib.sha256(listed).hexdigest().encode() != digest:
+        raise _damaged(journal)
+    lines = (line.partition(" ") for line in listed.decode().split("\n"))
     return {
-        name: journal.with_name(str(number))
-        for number, name in enumerate(names.decode().split("\n"))
+        name: _Place(journal.with_name(str(number)), sha256=sha256)
+        for number, (sha256, _, name) in enumerate(lines)
     }
+
+
+def _damaged(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path}, which is of a save that was killed, is damaged: delete the folder {path.parent} "
+        "and save again"
+    )
 
 
 def _save(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -241,19 +264,32 @@ def _save(folder: Path, files: Mapping[str, bytes]) -> None:
         for number, (name, content) in enumerate(files.items()):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             _write(hidden / str(number), content)
-        names = "\n".join(files).encode()
-        _write(hidden / "partial", names + b"\n" + hashlib.sha256(names).hexdigest().encode())
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        listed = "\n".join(f"{sha256} {name}" for name, sha256 in hashes.items()).encode()
+        _write(hidden / "partial", listed + b"\n" + hashlib.sha256(listed).hexdigest().encode())
         _sync(hidden)
         (hidden / "partial").replace(hidden / _JOURNAL)
         _sync(hidden)
-        _finish(folder)
+        _move(folder)
 
 
 def _finish(folder: Path) -> None:
+    """Does what a killed save has left to do.
+
+    Raises:
+        ConfigError: What it has written is damaged.
+    """
+    for place in _waiting(folder).values():
+        with contextlib.suppress(FileNotFoundError):  # it has taken its place
+            place.check(place.path.read_bytes())
+    _move(folder)
+
+
+def _move(folder: Path) -> None:
     """Moves what a save has written to its places."""
-    for name, path in _waiting(folder).items():
-        if path.exists():
-            path.replace(folder / name)
+    for name, place in _waiting(folder).items():
+        if place.path.exists():
+            place.path.replace(folder / name)
             _sync((folder / name).parent)
     (folder / _SAVE / _JOURNAL).unlink(missing_ok=True)
     _clear(folder)

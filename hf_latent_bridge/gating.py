@@ -1,7 +1,10 @@
 """gate: may a translator be used for this search? Pass, warn or fail, with reasons."""
 
+import heapq
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,18 +19,20 @@ from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.evaluation import all_latents, check_space
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 from hf_latent_bridge.hubness import Hubness, fold_queries
-from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.metrics import look_shuffled, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.composed import check_translator
 
 Verdict = Literal["pass", "warn", "fail"]
 Translates = Literal["corpus", "queries"]
 Relevance = Mapping[int, Mapping[int, float]]
 
-_FEW_QUERIES = 50
+_FEW_QUERIES = 50  # where no number of queries could show what is asked for
+_MOST_QUERIES = 1000  # that the gate asks for, however little may be lost
 _STABLE = 0.9  # of the native search by half of its dimensions; good encoders have 0.96 to 1
 _WORST = 10
 COLORS: dict[Verdict, str] = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
@@ -114,8 +119,8 @@ class GateReport:
             "unshifted" is what `Translator.remove_shift` would give.
             Without judgements also for the native search by half of its dimensions ("half"),
             which shows how stable its ranking is.
-        slices: Retention of the first score by slice of the queries.
-        worst: Which queries lose most of the first score, and how much.
+        slices: Retention of the score that decides by slice of the queries.
+        worst: Which queries lose most of the score that decides, and how much.
         judged: Whether relevance judgements were given; without, the native ranking is the
             yardstick: its first result decides, and `overlap` is reported beside.
         translates: "corpus" or "queries".
@@ -179,10 +184,10 @@ class GateReport:
         ]
         if self.slices:
             lines = [[name, shown_interval(found)] for name, found in self.slices.items()]
-            parts.append(markdown_table(["slice", f"retention of {names[0]}"], lines))
+            parts.append(markdown_table(["slice", f"retention of {self.decides}"], lines))
         if self.worst:
             lines = [[query, f"{lost:.3f}"] for query, lost in self.worst]
-            parts.append(markdown_table(["query", f"{names[0]} lost"], lines))
+            parts.append(markdown_table(["query", f"{self.decides} lost"], lines))
         return "\n\n".join(parts) + "\n"
 
     def to_html(self) -> str:
@@ -354,12 +359,14 @@ def gate_latents(
             items that are not there.
         ValueError: A parameter out of range, or no bank for "csls".
     """
+    check_translator(translator)
     searches = _searches(translator, queries, corpus, translates)
     if translator.target_translator_ is None:
         searches |= _unshifted(searches, translates)
     if hubness is not None or bank is not None:
         _fold(searches, _folding(translator, translates, hubness, bank, n_neighbors))
     native = searches["native"]
+    slices, query_ids = (None if names is None else list(names) for names in (slices, query_ids))
     check_sizes(native, relevance, k, slices=slices, query_ids=query_ids)
     if relevance is None:
         searches |= _halves(*native, seed)
@@ -372,13 +379,17 @@ def gate_latents(
         name: retention_of(scores["native"][name], values, draws)
         for name, values in scores["translated"].items()
     }
-    decides, _ = deciding(retention, judged=relevance is not None, score=score)
-    by_slice = _by_slice(scores, slices, kept, n_bootstrap, seed)
+    decides, judged = deciding(retention, score), relevance is not None
+    native_score, own_score = (scores[search][decides] for search in ("native", "translated"))
+    names = [] if slices is None else [str(slices[query]) for query in kept.tolist()]
+    by_slice = _by_slice(native_score, own_score, names, n_bootstrap, seed)
     reasons = [
-        *_judge_retention(decides, retention[decides], limits, judged=relevance is not None),
-        *_judge_baselines(scores, draws),
+        *judge_retention(decides, retention[decides], limits, len(kept), judged=judged),
+        *(judge_order(decides, retention, limits) if score is None else ()),
+        *_judge_baselines(scores, decides, draws),
         *_judge_translation(translator, queries, corpus, translates),
-        *_judge_evidence(len(kept), by_slice, limits, judged=relevance is not None),
+        *judge_number(len(kept), limits),
+        *_judge_evidence(by_slice, limits, judged=judged),
     ]
     reasons.sort(key=lambda reason: -SEVERITY[reason[0]])
     return GateReport(
@@ -391,8 +402,8 @@ def gate_latents(
             for name, found in scores.items()
         },
         slices=by_slice,
-        worst=_worst(scores, kept, query_ids),
-        judged=relevance is not None,
+        worst=_worst(native_score - own_score, kept, query_ids),
+        judged=judged,
         translates=translates,
         k=k,
         n_queries=len(kept),
@@ -428,22 +439,26 @@ def ranking_scores(
         relevance: Positive gains of relevant items.
     """
     k = found.shape[1]
-    discounts = 1 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))
+    discounts = [1 / math.log2(place + 2) for place in range(k)]
     rows = []
     for query in sorted(relevance):
         gains = relevance[query]
-        got = torch.tensor([gains.get(item, 0.0) for item in found[query].tolist()]).double()
-        ideal = torch.tensor(sorted(gains.values(), reverse=True)[:k]).double()
-        hits = got.nonzero()[:, 0]
+        got = [gains.get(item, 0.0) for item in found[query].tolist()]
+        ideal = heapq.nlargest(k, gains.values())
+        hits = [place for place, gain in enumerate(got) if gain]
         rows.append(
             [
                 len(hits) / len(gains),
-                float(got @ discounts / (ideal @ discounts[: len(ideal)])),
-                1 / (int(hits[0]) + 1) if len(hits) else 0.0,
+                _dot(got, discounts) / _dot(ideal, discounts),
+                1 / (hits[0] + 1) if hits else 0.0,
             ]
         )
     columns = torch.tensor(rows, dtype=torch.float64).unbind(1)
     return dict(zip((f"recall@{k}", f"ndcg@{k}", f"mrr@{k}"), columns, strict=True))
+
+
+def _dot(gains: Sequence[float], discounts: Sequence[float]) -> float:
+    return sum(gain * discount for gain, discount in zip(gains, discounts, strict=False))
 
 
 def _searches(
@@ -466,6 +481,9 @@ def _searches(
         )
     if target_q is None or target_c is None:
         raise InvalidLatentsError("queries and corpus must be given by the target encoder")
+    for source, target, what in ((source_q, target_q, "queries"), (source_c, target_c, "corpus")):
+        if source is not None:
+            _check_rows(source, target, what, translator)
     translated = as_tensor(translator.transform(given)).float().to(target_q.device)
     dim = translator.pair_spaces_[1].dim
     if dim != target_c.shape[1] or target_q.shape[1] != target_c.shape[1]:
@@ -475,11 +493,9 @@ def _searches(
         )
     searches = {"native": (target_q, target_c)}
     if translates == "corpus":
-        _check_equal(given, target_c, "corpus")
         searches["translated"] = (_placed(translator, target_q), translated)
         raw = (target_q, given)
     else:
-        _check_equal(given, target_q, "queries")
         searches["translated"] = (translated, _placed(translator, target_c))
         raw = (given, target_c)
     if source_q is not None and source_c is not None:
@@ -502,7 +518,7 @@ def _unshifted(
     mean = searches["native"][1].mean(0)
     if not bool(mean.norm() > 0):
         return {}
-    direction = torch.nn.functional.normalize(mean, dim=0).to(items.device)
+    direction = unit_rows(mean).to(items.device)
     moved = items if translates == "corpus" else queries
     moved = moved - (moved @ direction)[:, None] * direction
     return {"unshifted": (queries, moved) if translates == "corpus" else (moved, items)}
@@ -541,19 +557,27 @@ def as_matrix(latents: Latents) -> Tensor:
     """Latents (n, d) in float32.
 
     Raises:
-        InvalidLatentsError: Not a matrix, NaN or infinity.
+        InvalidLatentsError: Not a matrix, NaN or infinity, or all rows are equal.
     """
     tensor = as_tensor(latents).detach().float()
     if tensor.ndim != 2:
         raise InvalidLatentsError(f"latents must be a matrix, got shape {tuple(tensor.shape)}")
     check_finite(tensor)
+    if len(tensor) > 1 and torch.equal(tensor[0], tensor[1]) and bool((tensor == tensor[0]).all()):
+        raise InvalidLatentsError(
+            f"all {len(tensor):,} latents are equal, so nothing can be ranked: mend the encoder"
+        )
     return tensor
 
 
-def _check_equal(source: Tensor, target: Tensor, what: str) -> None:
+def _check_rows(source: Tensor, target: Tensor, what: str, translator: Translator) -> None:
     if len(source) != len(target):
         raise InvalidLatentsError(
             f"both encoders must give the same {what}, got {len(source)} and {len(target)} rows"
+        )
+    if source.shape[1] != (dim := translator.source_.dim):
+        raise InvalidLatentsError(
+            f"the source's latents must be {dim} wide, got {source.shape[1]} ({what})"
         )
 
 
@@ -570,8 +594,8 @@ def check_sizes(
         ValueError: `k` is less than 1.
     """
     n, m = len(native[0]), len(native[1])
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    if not isinstance(k, Integral) or k < 1:
+        raise ValueError(f"k must be an integer of at least 1, got {k}")
     if n < 2 or m <= k:
         raise InvalidPairsError(
             f"at least 2 queries and more than {k} items are needed, got {n} and {m}"
@@ -613,7 +637,7 @@ def _halves(queries: Tensor, items: Tensor, seed: int) -> dict[str, tuple[Tensor
 def search_scores(
     best: Mapping[str, Tensor], relevance: Relevance | None, k: int
 ) -> dict[str, dict[str, Tensor]]:
-    """Each score for each system and query; the first one decides."""
+    """Each score for each system and query; the first one says how much is found."""
     if relevance is not None:
         return {name: ranking_scores(found, relevance) for name, found in best.items()}
     alone = {
@@ -623,7 +647,7 @@ def search_scores(
     for name, items in best.items():
         recall, _, mrr = ranking_scores(items, alone).values()
         shared = overlap(items, best["native"])
-        found[name] = {f"first_mrr@{k}": mrr, f"first@{k}": recall, f"overlap@{k}": shared}
+        found[name] = {f"first@{k}": recall, f"first_mrr@{k}": mrr, f"overlap@{k}": shared}
     return found
 
 
@@ -660,20 +684,12 @@ def retention_of(native: Tensor, translated: Tensor, draws: Tensor) -> Retention
 
 
 def _by_slice(
-    scores: Mapping[str, Mapping[str, Tensor]],
-    slices: Sequence[str] | None,
-    kept: Tensor,
-    n_bootstrap: int,
-    seed: int,
+    native: Tensor, translated: Tensor, slices: Sequence[str], n_bootstrap: int, seed: int
 ) -> dict[str, Retention]:
-    if slices is None:
-        return {}
-    names = [str(slices[query]) for query in kept.tolist()]
-    first = next(iter(scores["native"]))
-    native, translated = scores["native"][first], scores["translated"][first]
+    """Retention of one score by the slice of each judged query."""
     found = {}
-    for name in sorted(set(names)):
-        rows = torch.tensor([own == name for own in names])
+    for name in sorted(set(slices)):
+        rows = torch.tensor([own == name for own in slices])
         if not native[rows].sum() > 0:
             continue
         draws = bootstrap_draws(int(rows.sum()), n_bootstrap, seed)
@@ -681,11 +697,7 @@ def _by_slice(
     return found
 
 
-def _worst(
-    scores: Mapping[str, Mapping[str, Tensor]], kept: Tensor, query_ids: Sequence[str] | None
-) -> list[tuple[str, float]]:
-    first = next(iter(scores["native"]))
-    lost = scores["native"][first] - scores["translated"][first]
+def _worst(lost: Tensor, kept: Tensor, query_ids: Sequence[str] | None) -> list[tuple[str, float]]:
     order = lost.argsort(descending=True, stable=True)[:_WORST]
     named = [(str(query_ids[i]) if query_ids else str(i)) for i in kept[order].tolist()]
     return [
@@ -696,67 +708,93 @@ def _worst(
 # Reasons ----------------------------------------------------------------------------------
 
 
-def deciding(
-    retention: Mapping[str, Retention], *, judged: bool, score: str | None = None
-) -> tuple[str, Retention]:
-    """The score that decides: the one that is named, of judged ones the worst, else the first.
+def deciding(retention: Mapping[str, Retention], score: str | None = None) -> str:
+    """The score that decides: the one that is named, else how much is found.
 
     Raises:
         ValueError: There is no score of this name.
     """
-    if score is not None:
-        if score not in retention:
-            raise ValueError(f"score must be one of {list(retention)}, got {score!r}")
-        return score, retention[score]
-    if judged:
-        return min(retention.items(), key=lambda found: found[1].mean)
-    return next(iter(retention.items()))
+    if score is not None and score not in retention:
+        raise ValueError(f"score must be one of {list(retention)}, got {score!r}")
+    return next(iter(retention)) if score is None else score
 
 
-def _judge_retention(
-    name: str, worst: Retention, limits: Thresholds, *, judged: bool
+def finest(names: Iterable[str]) -> str:
+    """The score that shows small differences between two searches: the reciprocal rank."""
+    return next(name for name in names if "mrr" in name)
+
+
+def judge_retention(
+    name: str, kept: Retention, limits: Thresholds, n_queries: int, *, judged: bool
 ) -> Iterable[tuple[Verdict, str]]:
-    told = f"{name} is {shown_interval(worst)} of the native {worst.native:.3f}"
-    if worst.lower >= limits.passing:
+    """Whether enough is kept of the score that decides, and what would tell where it is open."""
+    told = f"{name} is {shown_interval(kept)} of the native {kept.native:.3f}"
+    if kept.lower >= limits.passing:
         yield "pass", f"{told}, at least {limits.passing:g}"
-    elif worst.mean < limits.warning:
+        return
+    if kept.mean < limits.warning:
         but = "" if judged else "; where many items answer a query, judgements may say otherwise"
         yield "fail", f"{told}, below {limits.warning:g}{but}"
+        return
+    told += f": the interval does not reach {limits.passing:g}"
+    if kept.mean > limits.passing:
+        enough = n_queries * ((kept.mean - kept.lower) / (kept.mean - limits.passing)) ** 2
+        yield "warn", f"{told}; about {_rounded(enough):,} such queries would show whether it does"
     elif judged:
-        yield (
-            "warn",
-            f"{told}: the interval does not reach {limits.passing:g}; more pairs or queries may",
-        )
+        yield "warn", f"{told}; more pairs may"
     else:
         yield (
             "warn",
-            f"{told}: the interval does not reach {limits.passing:g}. A search for one item may "
-            "lose as much, one that many items answer nothing: judgements would tell",
+            f"{told}; more pairs may. A search for one item may lose as much, one that many items "
+            "answer nothing: judgements would tell",
         )
 
 
-def _judge_baselines(
-    scores: Mapping[str, Mapping[str, Tensor]], draws: Tensor
+def judge_order(
+    decides: str, retention: Mapping[str, Retention], limits: Thresholds
 ) -> Iterable[tuple[Verdict, str]]:
-    first = next(iter(scores["native"]))
+    """Scores of the order among the results, which can hold a pass back and fail nothing."""
+    k = decides.rpartition("@")[2]
+    for name, kept in retention.items():
+        if name in (decides, f"overlap@{k}") or kept.mean >= limits.warning:
+            continue
+        yield (
+            "warn",
+            f"{name} is {shown_interval(kept)}, below {limits.warning:g}: the first {k} results "
+            "are in another order. Where all of them are read it may not matter, else --k or "
+            f"--score {name} asks for what is needed",
+        )
+
+
+def _rounded(number: float) -> int:
+    """Upwards to two digits, for what is an estimate."""
+    step = int(10 ** max(0, len(str(int(number))) - 2))
+    return math.ceil(number / step) * step
+
+
+def _judge_baselines(
+    scores: Mapping[str, Mapping[str, Tensor]], first: str, draws: Tensor
+) -> Iterable[tuple[Verdict, str]]:
+    names = list(scores["translated"])
     translated = scores["translated"][first]
     if "untranslated" in scores:
         plain = scores["untranslated"][first]
-        lower, _ = interval_of(draws @ (translated - plain))
-        if lower <= 0 and float(plain.mean()) > 0:
+        gains = (scores["translated"][name] - scores["untranslated"][name] for name in names)
+        if float(plain.mean()) > 0 and all(interval_of(draws @ gain)[0] <= 0 for gain in gains):
             yield (
                 "fail",
                 f"the vectors do as well untranslated ({first} {float(plain.mean()):.3f}, "
                 f"translated {float(translated.mean()):.3f}): the translator adds nothing",
             )
     if "unshifted" in scores:
-        plain = scores["unshifted"][first]
-        lower, _ = interval_of(draws @ (plain - translated))
+        order = finest(names)
+        was, plain = (scores[search][order] for search in ("translated", "unshifted"))
+        lower, _ = interval_of(draws @ (plain - was))
         if lower > 0:
             yield (
                 "pass",
-                f"without the shift it would be better ({first} {float(plain.mean()):.3f}, as it "
-                f"is {float(translated.mean()):.3f}): remove_shift, or fit --remove-shift",
+                f"without the shift it would be better ({order} {float(plain.mean()):.3f}, as it "
+                f"is {float(was.mean()):.3f}): remove_shift, or fit --remove-shift",
             )
     if "unfolded" in scores:
         plain = scores["unfolded"][first]
@@ -778,7 +816,7 @@ def _judge_baselines(
                 f"translated {float(translated.mean()):.3f}): keep it, or encode again",
             )
     if "half" in scores:
-        name = next(name for name in scores["half"] if name.startswith("first@"))
+        name = names[0]
         stable = float(scores["half"][name].mean())
         if stable < _STABLE:
             yield (
@@ -808,11 +846,20 @@ def _judge_translation(
         )
 
 
+def judge_number(n_queries: int, limits: Thresholds) -> Iterable[tuple[Verdict, str]]:
+    """Whether so many queries can show what is asked for."""
+    fewest = _fewest(limits.passing)
+    if n_queries < fewest:
+        yield (
+            "warn",
+            f"{n_queries} queries tell little: {limits.passing:g} can be shown by {fewest:,}, of "
+            "which none loses",
+        )
+
+
 def _judge_evidence(
-    n_queries: int, slices: Mapping[str, Retention], limits: Thresholds, *, judged: bool
+    slices: Mapping[str, Retention], limits: Thresholds, *, judged: bool
 ) -> Iterable[tuple[Verdict, str]]:
-    if n_queries < _FEW_QUERIES:
-        yield "warn", f"{n_queries} queries tell little: take at least {_FEW_QUERIES}"
     for name, found in slices.items():
         if found.upper < limits.warning:
             yield "warn", f"slice {name!r} keeps only {shown_interval(found)}"
@@ -822,6 +869,13 @@ def _judge_evidence(
             "no judgements were given: the native first result stands for what is relevant, which "
             "says how alike the rankings are, not how good",
         )
+
+
+def _fewest(passing: float) -> int:
+    """Fewer queries cannot show it, even if none of them loses: passing^n must be below 0.025."""
+    if not 0 < passing < 1:
+        return _FEW_QUERIES
+    return min(_MOST_QUERIES, max(2, math.ceil(math.log(0.025) / math.log(passing))))
 
 
 def shown_interval(found: Retention) -> str:

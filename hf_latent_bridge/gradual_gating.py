@@ -19,6 +19,9 @@ from hf_latent_bridge.gating import (
     check_sizes,
     deciding,
     first_k,
+    judge_number,
+    judge_order,
+    judge_retention,
     markdown_table,
     page_of,
     retention_of,
@@ -75,6 +78,7 @@ class GradualReport:
         n_queries: Number of queries.
         n_items: Number of items in the corpus.
         thresholds: Which retention is enough.
+        decides: The score by which the gate decides.
     """
 
     verdict: Verdict
@@ -88,10 +92,7 @@ class GradualReport:
     n_queries: int
     n_items: int
     thresholds: Thresholds
-
-    def kept(self, step: GradualStep) -> Retention:
-        """What a step keeps of the score that decides."""
-        return deciding(step.retention, judged=self.judged)[1]
+    decides: str
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -108,6 +109,7 @@ class GradualReport:
             "n_items": self.n_items,
             "pass_at": self.thresholds.passing,
             "warn_at": self.thresholds.warning,
+            "decides": self.decides,
         }
 
     def to_markdown(self) -> str:
@@ -122,12 +124,13 @@ class GradualReport:
                 f"{step.share:.0%} by {self.new}",
                 step.asks,
                 *(f"{step.retention[name].translated:.3f}" for name in names),
-                shown_interval(self.kept(step)),
+                shown_interval(step.retention[self.decides]),
                 f"{step.old_among_answers:.1%} of {1 - step.share:.0%}",
             ]
             for step in self.steps
         ]
-        header = ["index", "asked by", *names, "kept at worst", "old items among the answers"]
+        kept = f"{self.decides} kept"
+        header = ["index", "asked by", *names, kept, "old items among the answers"]
         return "\n\n".join(
             [
                 f"# {self.verdict.upper()}",
@@ -156,6 +159,7 @@ def gate_gradual(
     shares: Sequence[float] = SHARES,
     relevance: Relevance | None = None,
     k: int = 10,
+    score: str | None = None,
     pass_at: float | None = None,
     warn_at: float | None = None,
     n_bootstrap: int = 1000,
@@ -176,6 +180,7 @@ def gate_gradual(
         relevance: For the number of a query the gains of relevant items by their number; without,
             what is found of the new encoder's own ranking.
         k: How many results count.
+        score: As for `gate_latents`.
         pass_at: The lower end of the 95 % interval must reach it at every share; None for 0.95.
         warn_at: The mean must reach it at every share; None for 0.9, and for 0.5 without
             judgements.
@@ -206,19 +211,32 @@ def gate_gradual(
         for name in (new, old):
             search = f"{share} {name}"
             kept = {
-                score: retention_of(scores["native"][score], values, draws)
-                for score, values in scores[search].items()
+                label: retention_of(scores["native"][label], values, draws)
+                for label, values in scores[search].items()
             }
             old_share = float((~is_new)[best[search]].double().mean())
             steps.append(GradualStep(share, name, kept, old_share))
-    reasons = _judge(steps, new, limits, judged=judged)
+    decides = deciding(steps[0].retention, score)
+    asked_by_new = [step for step in steps if step.asks == new]
+    worst = min(asked_by_new, key=lambda step: step.retention[decides].mean)
+    reasons = [
+        *judge_retention(decides, worst.retention[decides], limits, n, judged=judged),
+        *(judge_order(decides, worst.retention, limits) if score is None else ()),
+    ]
+    reasons = [
+        (verdict, f"at worst, {worst.share:.0%} encoded again: {text}") for verdict, text in reasons
+    ]
+    reasons += [*judge_number(n, limits), _judge_mixture(asked_by_new)]
     reasons.sort(key=lambda reason: -SEVERITY[reason[0]])
     means = {
         name: {score: float(values.mean()) for score, values in scores[key].items()}
         for name, key in ((new, "native"), (old, "old"))
     }
     sizes = n, len(held[1])
-    return GradualReport(reasons[0][0], reasons, steps, means, old, new, judged, k, *sizes, limits)
+    verdict = reasons[0][0]
+    return GradualReport(
+        verdict, reasons, steps, means, old, new, judged, k, *sizes, limits, decides
+    )
 
 
 def _found(
@@ -253,30 +271,16 @@ def _pair(given: tuple[Latents, Latents], what: str) -> tuple[Tensor, Tensor]:
     return old, new
 
 
-def _judge(
-    steps: Sequence[GradualStep], new: str, limits: Thresholds, *, judged: bool
-) -> list[tuple[Verdict, str]]:
-    asked = [step for step in steps if step.asks == new]
-    found = [(*deciding(step.retention, judged=judged), step.share) for step in asked]
-    score, worst, share = min(found, key=lambda each: each[1].mean)
-    told = f"at worst, {share:.0%} encoded again, {score} is {shown_interval(worst)} of {new} alone"
-    reasons: list[tuple[Verdict, str]] = []
-    if worst.lower >= limits.passing:
-        reasons.append(("pass", f"{told}, at least {limits.passing:g}"))
-    elif worst.mean >= limits.warning:
-        reasons.append(("warn", f"{told}: the interval does not reach {limits.passing:g}"))
-    else:
-        reasons.append(("fail", f"{told}, below {limits.warning:g}"))
+def _judge_mixture(asked: Sequence[GradualStep]) -> tuple[Verdict, str]:
+    """Whether old and new items are found alike."""
     skewed = max(asked, key=_skew)
     told = (
         f"with {skewed.share:.0%} encoded again, {skewed.old_among_answers:.1%} of the answers are "
         f"old items, of the index {1 - skewed.share:.0%}"
     )
     if _skew(skewed) > _SKEW:
-        reasons.append(("warn", f"{told}: one kind crowds out the other"))
-    else:
-        reasons.append(("pass", f"{told}: both are found alike"))
-    return reasons
+        return "warn", f"{told}: one kind crowds out the other"
+    return "pass", f"{told}: both are found alike"
 
 
 def _skew(step: GradualStep) -> float:

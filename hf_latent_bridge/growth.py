@@ -17,12 +17,11 @@ from jaxtyping import Float, Int
 from scipy.cluster.vq import kmeans2
 from scipy.optimize import quadratic_assignment
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hf_latent_bridge.canonical import CanonicalProblem
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.hubness import neighbor_similarity
-from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.metrics import counterpart_ranks, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
 
@@ -218,7 +217,7 @@ def match_unpaired(
         ValueError: A parameter is less than its minimum.
     """
     x, y = (
-        normalize(side - side.mean(0), dim=1)
+        unit_rows(side - side.mean(0))
         for side in (_rows(unpaired_X, "unpaired_X"), _rows(unpaired_y, "unpaired_y"))
     )
     if n_clusters < 3 or n_starts < 1 or dim < 1:
@@ -267,7 +266,7 @@ class _Start:
         for side in (x, y):
             means, _ = kmeans2(side.double().cpu().numpy(), k, iter=50, minit="++", rng=draw)
             centres.append(torch.from_numpy(means).to(side))
-            unit = normalize(centres[-1] - centres[-1].mean(0), dim=1).double().cpu().numpy()
+            unit = unit_rows(centres[-1] - centres[-1].mean(0)).double().cpu().numpy()
             grams.append(unit @ unit.T)
         order, fit = _assignment(grams[0], grams[1], draw)
         norms = np.linalg.norm(grams[0]) * np.linalg.norm(grams[1])
@@ -411,7 +410,7 @@ def _into_space(
     problem = CanonicalProblem.from_moments({("x", "y"): moments})
     maps = problem.maps(alpha=GROWTH_ALPHA, dim=dim, shrink=_SHRINK)
     x, y = (
-        normalize(torch.addmm(bias.to(side), side, weight.to(side)), dim=1)
+        unit_rows(torch.addmm(bias.to(side), side, weight.to(side)))
         for side, (weight, bias) in zip(sides, maps.values(), strict=True)
     )
     return x, y

@@ -13,10 +13,9 @@ from typing import Literal, overload
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like
+from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like, unit_rows
 
 Hubness = Literal["csls"]
 Metric = Literal["dot", "cosine", "euclidean"]
@@ -125,7 +124,7 @@ def append_similarity(
     """
     r = similarity[:, None]
     rest = [] if metric == "dot" else [(1 - r.square()).clamp(min=0).sqrt()]
-    return torch.cat([normalize(items, dim=1), r, *rest], dim=1)
+    return torch.cat([unit_rows(items), r, *rest], dim=1)
 
 
 @overload
@@ -147,7 +146,7 @@ def fold_queries(queries: Latents, *, metric: Metric = "dot") -> Latents:
         ValueError: An unknown metric.
     """
     _check_metric(metric)
-    q = normalize(_rows(queries, "queries"), dim=1)
+    q = unit_rows(_rows(queries, "queries"))
     more = torch.tensor([-0.5] if metric == "dot" else [-0.5, 0.0]).to(q)
     return like(torch.cat([q, more.expand(len(q), -1)], dim=1), queries)
 
@@ -217,9 +216,9 @@ def _check_found(cosines: Tensor, rows: Tensor, similarity: Tensor) -> None:
 def _mean_of_nearest(
     items: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], k: int
 ) -> Float[Tensor, " n"]:
-    nearest = normalize(bank, dim=1).mT
+    nearest = unit_rows(bank).mT
     blocks = torch.split(items, max(1, _COSINES_PER_BLOCK // len(bank)))
-    return torch.cat([(normalize(x, dim=1) @ nearest).topk(k, dim=1)[0].mean(1) for x in blocks])
+    return torch.cat([(unit_rows(x) @ nearest).topk(k, dim=1)[0].mean(1) for x in blocks])
 
 
 def _rows(latents: Latents, name: str) -> Tensor:

@@ -2,6 +2,8 @@
 
 import math
 import warnings
+from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any, overload
 
 import numpy as np
@@ -42,7 +44,7 @@ def check_kind(latents: object) -> None:
     Raises:
         InvalidLatentsError: Sparse, masked, quantised or nested latents, or without values.
     """
-    if type(latents) is np.ndarray:
+    if type(latents) is np.ndarray or (type(latents) is Tensor and not _describe_layout(latents)):
         return
     if not isinstance(latents, Tensor) and hasattr(latents, "toarray"):
         raise InvalidLatentsError(
@@ -94,7 +96,7 @@ def like(result: Tensor, given: Tensor) -> Tensor: ...
 def like(result: Tensor, given: Array) -> Array: ...
 def like(result: Tensor, given: Latents) -> Latents:
     """`result` as a tensor if `given` was one, else as a NumPy array."""
-    return result if isinstance(given, Tensor) else result.detach().cpu().numpy()
+    return result if isinstance(given, Tensor) else result.numpy(force=True)
 
 
 def check_finite(x: Tensor) -> None:
@@ -114,22 +116,25 @@ def check_finite(x: Tensor) -> None:
 
 def _is_finite(x: Tensor) -> bool:
     """Whether no value is NaN or infinite; where only the sum is infinite, each is looked at."""
-    return math.isfinite(x.detach().sum().item()) or bool(x.isfinite().all())
+    return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
 
 
-def check_norms(x: Tensor) -> None:
-    """Refuses rows too large to be scaled to unit norm, which would become zeros.
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows (..., d) scaled to unit L2 norm, of whatever size they are; rows of zeros stay zero.
 
-    Raises:
-        InvalidLatentsError: Names the first such row.
+    Where squares may leave the range of the dtype, as in float32 those of values above 1e19 do,
+    rows are divided by their largest value first.
     """
-    norms = torch.linalg.vector_norm(x.detach(), dim=-1).reshape(-1)
-    if norms.isfinite().all() or not x.isfinite().all():  # what is not finite is refused elsewhere
-        return
-    row = int((~norms.isfinite()).nonzero()[0])
-    raise InvalidLatentsError(
-        f"row {row} is too large to be scaled to unit norm in {x.dtype}: {_SMALLER}"
-    )
+    tiny = torch.finfo(x.dtype).tiny
+    norms: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    if not bool(((norms >= _SHORTEST) & norms.isfinite()).all()):
+        largest = torch.linalg.vector_norm(x.detach(), torch.inf, dim=-1, keepdim=True)
+        x = x / largest.clamp(min=tiny)
+        norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / norms.clamp(min=tiny)
+
+
+_SHORTEST = 1e-12  # whose squares float32 holds
 
 
 def check_translated(result: Tensor, given: Tensor) -> Tensor:
@@ -148,6 +153,30 @@ def check_translated(result: Tensor, given: Tensor) -> Tensor:
     )
 
 
+def check_unit(result: Tensor, given: Tensor) -> None:
+    """Refuses translations that a map has scaled to unit norm and lost on the way.
+
+    Args:
+        result: Of unit norm, but for rows of zeros.
+        given: The latents that were translated.
+
+    Raises:
+        InvalidLatentsError: They were too large or too small; names the first such row.
+    """
+    norms = torch.linalg.vector_norm(result.detach(), dim=-1).reshape(-1)
+    if bool((norms > 0.5).all()):
+        return
+    large = given.detach().abs().amax(-1).reshape(-1) > _LARGE
+    lost = (norms <= 0.5) & (large | (norms > 0))
+    if bool(lost.any()):
+        row = int(lost.nonzero()[0])
+        raise InvalidLatentsError(
+            f"the translation of row {row} is too {'large' if large[row] else 'small'} to be "
+            f"scaled to unit norm in {given.dtype}: pass a wider dtype"
+        )
+
+
+_LARGE = 1e15  # the squares of values that are not so large are well within float32
 _SMALLER = "divide the latents by a constant, or pass a wider dtype"
 
 
@@ -163,8 +192,11 @@ def _as_array(latents: Any) -> Array:
     except ValueError as error:
         raise InvalidLatentsError(f"latents must be rows of one width: {error}") from error
     if array.ndim == 0:
-        raise InvalidLatentsError(f"latents must be numbers in rows, got {latents!r:.80}")
-    return _stack(array) if array.dtype == object else array
+        what = f"latents must be numbers in rows, got {latents!r:.80}"
+        raise InvalidLatentsError(
+            f"{what}: pass list(X)" if isinstance(latents, Iterator) else what
+        )
+    return _stack(array) if array.dtype.kind == "O" else array
 
 
 def _stack(cells: Array) -> Array:
@@ -181,17 +213,19 @@ def _stack(cells: Array) -> Array:
 
 
 def _as_floats(array: Array) -> Array:
-    kind = array.dtype.kind
+    dtype, kind = array.dtype, array.dtype.kind
+    if kind == "f" and dtype.itemsize <= 8 and dtype.isnative:
+        return array
     if kind == "c":
         raise InvalidLatentsError("Complex data not supported: latents must be real numbers")
     if kind in "bSUMmV" or (kind == "O" and any(isinstance(v, str | bytes) for v in array.flat)):
-        raise InvalidLatentsError(f"latents must be numbers, got an array of {array.dtype}")
-    if kind == "f" and array.dtype.itemsize <= 8 and array.dtype.isnative:
-        return array
+        raise InvalidLatentsError(f"latents must be numbers, got an array of {dtype}")
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidLatentsError(f"latents must be numbers: {error}") from error
+        cell = next(cell for cell in array.flat if not isinstance(cell, Real))
+        advice = ": pass its column of latents" if isinstance(cell, Mapping) else ""
+        raise InvalidLatentsError(f"latents must be numbers, got {cell!r:.60}{advice}") from error
 
 
 def _describe_layout(tensor: Tensor) -> str | None:
@@ -217,7 +251,7 @@ def _describe_dtype(tensor: Tensor) -> str:
 
 
 def _share(array: Array) -> Tensor:
-    if any(stride < 0 for stride in array.strides):
+    if min(array.strides) < 0:
         array = np.ascontiguousarray(array)
     if array.flags.writeable:
         return torch.from_numpy(array)

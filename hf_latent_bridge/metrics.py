@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_latent_bridge.latents import unit_rows
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Problem
 
@@ -23,7 +24,7 @@ _TOP = (1, 10)
 
 def mean_cosine(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> float:
     """Mean cosine similarity of predictions and counterparts; 0 for a row of zeros."""
-    return float(torch.nn.functional.cosine_similarity(predicted, target, dim=1).mean())
+    return float(_cosines(predicted, target).mean())
 
 
 def r2_score(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> float:
@@ -70,8 +71,8 @@ def similarity_blocks(
 
     A block has at most `values_per_block` values, or one row.
     """
-    queries = torch.nn.functional.normalize(predicted, dim=1)
-    candidates = torch.nn.functional.normalize(target, dim=1)
+    queries = unit_rows(predicted)
+    candidates = unit_rows(target)
     rows = max(1, values_per_block // max(1, len(candidates)))
     for start in range(0, len(queries), rows):
         yield start, queries[start : start + rows] @ candidates.mT
@@ -347,10 +348,14 @@ def _r2(residual: Tensor, spread: Tensor) -> Tensor:
     return torch.where(spread > 0, 1 - residual / spread, torch.nan)
 
 
+def _cosines(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    return (unit_rows(predicted) * unit_rows(target)).sum(1)
+
+
 def _values_of_pairs(predicted: Tensor, target: Tensor, ranks: Tensor) -> Tensor:
     """The values of each pair whose means are the scores, (n, 6); columns 1 and 2 are for R²."""
     columns = [
-        torch.nn.functional.cosine_similarity(predicted, target, dim=1),
+        _cosines(predicted, target),
         (target - predicted).square().sum(1),
         (target - target.mean(0)).square().sum(1),
         *(ranks <= k for k in _TOP),

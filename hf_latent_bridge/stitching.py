@@ -224,7 +224,8 @@ def zero_shot(
 def _is_many(items: Any) -> bool:
     """Whether these are several items; a text, bytes, a path or a picture is one."""
     one = str | bytes | bytearray | memoryview
-    return isinstance(items, Sequence | Tensor | np.ndarray) and not isinstance(items, one)
+    many = isinstance(items, Sequence | Tensor | np.ndarray) or hasattr(items, "iloc")  # pandas
+    return many and not isinstance(items, one)
 
 
 def _chain(translators: Sequence[Translator], allow_mismatch: bool) -> Translator | None:

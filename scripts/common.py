@@ -5,6 +5,8 @@ the address of the Hub when it is imported, so the embedded Hub has to run befor
 """
 
 import argparse
+import hashlib
+import json
 import os
 import shlex
 import statistics
@@ -13,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from assets import AssetError
 from assets.cache import cache_root
@@ -123,6 +125,34 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+class Kept:
+    """Results of one script in the cache folder, so that a run that was interrupted goes on.
+
+    Attributes:
+        folder: Where they are, a JSON file each.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.folder = cache_root() / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def read(self, *key: object) -> dict[str, Any] | None:
+        """What is kept under a key of JSON values; None if nothing is."""
+        path = self._path(key)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write(self, result: dict[str, Any], *key: object) -> None:
+        """Keeps a result, whole or not at all."""
+        path = self._path(key)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(result, indent=1))
+        os.replace(partial, path)
+
+    def _path(self, key: tuple[object, ...]) -> Path:
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{digest[:16]}.json"
 
 
 class Table:

@@ -1,10 +1,10 @@
 """Checks a visitor's input, and turns every error into one sentence for them."""
 
 import functools
-import inspect
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
@@ -63,16 +63,6 @@ def picture_upload(*classes: str, **options: Any) -> gr.Image:
 
 def answering(function: Callable[P, R]) -> Callable[P, R]:
     """Turns any error into one sentence, without a stack trace or a path."""
-    if inspect.isgeneratorfunction(function):
-
-        @functools.wraps(function)
-        def stream(*args: P.args, **kwargs: P.kwargs) -> Any:
-            try:
-                yield from function(*args, **kwargs)
-            except Exception as error:
-                raise _refusal(error, function.__name__) from None
-
-        return stream
 
     @functools.wraps(function)
     def answer(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -112,16 +102,32 @@ def check_name(text: str | None, what: str) -> str:
     return stripped
 
 
+def check_upload(path: str) -> Path:
+    """The file that a visitor has sent.
+
+    Raises:
+        Refusal: It is gone, as all are after a while.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise Refusal(
+            f"{file.name} is no longer here, as what you send is deleted after an hour: please "
+            "send it again."
+        )
+    return file
+
+
 def check_picture(path: str | None) -> Image.Image:
     """The picture in a file, upright, with its size looked at before its pixels are.
 
     Raises:
-        Refusal: No file, no picture, one of more than 16.8 million pixels or a narrow strip.
+        Refusal: No file or one that is gone, no picture, one of more than 16.8 million pixels or a
+            narrow strip.
     """
     if not path:
         raise Refusal("Please choose a picture.")
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with Image.open(check_upload(path), formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             if max(picture.size) > MAX_RATIO * min(picture.size):
@@ -156,22 +162,6 @@ def check_number(value: Any, low: int, high: int, what: str) -> int:
     if not isinstance(value, int | float) or value != int(value) or not low <= value <= high:
         raise Refusal(f"{what} must be a whole number from {low:,} to {high:,}.")
     return int(value)
-
-
-def refused(function: Callable[..., Any], failed: Callable[[str], Any]) -> Callable[..., Any]:
-    """For the page: what `failed` makes of the sentence, in place of an error.
-
-    The page shows an error as a notice that goes after some seconds, and leaves the old results.
-    """
-
-    @functools.wraps(function)
-    def answer(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except gr.Error as error:
-            return failed(str(error.message))
-
-    return answer
 
 
 def _refusal(error: Exception, action: str) -> gr.Error:

@@ -4,7 +4,7 @@ A template gets the same JSON as the API returns; Handlebars escapes it.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -171,47 +171,6 @@ def scores(title: str, note: str, height: int = 120) -> gr.HTML:
 def facts() -> gr.HTML:
     """A line of named numbers: [{"name", "value"}], where a value is a text with its unit."""
     return _shown(FACTS, [], 30)
-
-
-def examples(
-    values: Sequence[Any],
-    filled: Any,
-    outputs: Any,
-    function: Callable[..., Any],
-    *,
-    inputs: Any = None,
-    labels: list[str] | None = None,
-    **event: Any,
-) -> None:
-    """Inputs that run at a click.
-
-    Args:
-        values: One for each example; a list if it fills several components.
-        filled: The component or components that an example fills.
-        outputs: The components that show the results.
-        function: Runs at the click.
-        inputs: Its inputs; None for `filled`.
-        labels: A name for each example; None to show its values.
-        event: Options of the event, such as its concurrency.
-    """
-    rows = [value if isinstance(value, list) else [value] for value in values]
-    shown = gr.Examples(
-        rows,
-        filled,
-        label="Try one",
-        example_labels=labels,
-        cache_examples=False,
-        api_visibility="private",
-    )
-    # named, or it would take the name that the documented event is to have
-    shown.load_input_event.then(
-        function,
-        filled if inputs is None else inputs,
-        outputs,
-        api_name=f"{function.__name__}_example",
-        api_visibility="private",
-        **event,
-    )
 
 
 def lede(text: str) -> None:

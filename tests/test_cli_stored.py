@@ -93,9 +93,51 @@ def test_queries_are_anchors_that_both_encoders_encode(store, encoders, tmp_path
     command = ["fit", "--source-vectors", store, "--target", target, "--text-field", "text"]
     command += ["--max-pairs", 50, *RIDGE, "--queries", tmp_path / "log.txt"]
     assert run(*command, "--output", tmp_path / "a") == 1
-    assert "name the source encoder by --source" in capsys.readouterr().err
+    assert "Name the source encoder by --source" in capsys.readouterr().err
     assert run(*command, "--source", source, "--output", tmp_path / "a", "--json") == 0
     assert json.loads(capsys.readouterr().out)["n_pairs"] == 53
+
+
+def test_queries_come_with_the_vectors_of_an_encoder_that_is_gone(
+    store, encoders, tmp_path, capsys
+):
+    texts = ["old dog", "new cat", "", "old dog", "green tree"]
+    (tmp_path / "log.txt").write_text("\n".join(texts) + "\n")
+    old = load_encoder(encoders[0], device="cpu").encode([text or "-" for text in texts]).numpy()
+    np.save(tmp_path / "log.npy", old)
+    command = ["fit", "--source-vectors", store, "--target", encoders[1], "--text-field", "text"]
+    command += ["--max-pairs", 50, *RIDGE, "--queries", tmp_path / "log.txt"]
+    command += ["--queries-source-vectors", tmp_path / "log.npy", "--output", tmp_path / "a"]
+    assert run(*command, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["n_pairs"] == 53
+    np.save(tmp_path / "log.npy", old[:3])
+    assert run(*command) == 1
+    assert "row i of all must be the same query" in capsys.readouterr().err
+
+
+def test_queries_of_two_services_come_as_two_files_of_vectors(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x, mix = rng.normal(size=(90, 6)), rng.normal(size=(6, 8))
+    command = ["fit", *RIDGE, "--output", tmp_path / "map", "--json"]
+    for side, z in (("source", x), ("target", x @ mix)):
+        np.save(tmp_path / f"{side}.npy", z[:60])
+        np.save(tmp_path / f"asked-{side}.npy", z[60:])
+        command += [f"--{side}-vectors", tmp_path / f"{side}.npy"]
+    asked = ["--queries-source-vectors", tmp_path / "asked-source.npy"]
+    assert run(*command, *asked) == 1
+    assert "the target side's latents of them are missing" in capsys.readouterr().err
+    asked += ["--queries-target-vectors", tmp_path / "asked-target.npy"]
+    assert run(*command, *asked) == 0
+    assert json.loads(capsys.readouterr().out)["n_pairs"] == 90
+
+
+def test_pairs_are_added_for_the_type_that_does_best(store, encoders, tmp_path, capsys):
+    command = ["fit", "--source-vectors", store, "--target", encoders[1], "--text-field", "text"]
+    command += ["--max-pairs", 160, "--until-retention", 0.5, "--held-out", 80, "--type", "auto"]
+    assert run(*command, "--output", tmp_path / "map", "--json") in (0, 3, 4)
+    told = json.loads(capsys.readouterr().out)
+    assert told["selection"]["objective"] == "ranking"
+    assert told["learning_curve"]["points"][-1]["n_pairs"] == told["n_pairs"]
 
 
 def test_pairs_are_added_until_retention_is_reached_and_the_curve_is_kept(
@@ -157,14 +199,21 @@ def test_two_files_are_paired_by_their_ids(encoders, tmp_path, capsys):
         (["--text-field", "body", "--max-pairs", 9], "'body'; they have"),
         (["--text-field", "text", "--dataset", "a/b"], "neither both nor --dataset"),
         (["--id-field", "id"], "or from one of these with --text-field"),
-        (["--text-field", "text", "--max-pairs", 9, "--queries", "log.pdf"], "log.pdf"),
         (
-            ["--text-field", "text", "--max-pairs", 9, "--until-retention", 0.9, "--type", "auto"],
-            "name it by --type",
+            ["--text-field", "text", "--max-pairs", 9, "--source", "me/a", "--queries", "log.pdf"],
+            "log.pdf",
         ),
         (
             ["--text-field", "text", "--until-retention", 0.9, "--bank-size", 5],
-            "leave --bank-size out",
+            "--bank-size does not go with --until-retention: fit once more",
+        ),
+        (
+            ["--text-field", "text", "--until-retention", 0.9, "--checkpoint-dir", "c"],
+            "--checkpoint-dir does not go with --until-retention",
+        ),
+        (
+            ["--text-field", "text", "--max-pairs", 9, "--queries-target-vectors", "q.npy"],
+            "goes with --target-vectors",
         ),
         (
             ["--text-field", "text", "--max-pairs", 90, "--until-retention", 9],

@@ -228,6 +228,19 @@ def test_a_data_frame_gives_its_columns():
     assert all_of(load_pairs(frame, source="a", target="b")) == [("x", "u"), ("y", "v")]
 
 
+@pytest.mark.parametrize("max_pairs", [None, 7])
+def test_rows_of_pandas_are_told_by_their_place_and_not_by_their_labels(max_pairs):
+    frame = pandas.DataFrame({"text": numbered(20)[0], "vector": list(np.eye(20))})
+    shuffled = frame.sample(frac=1, random_state=0)
+    places, vectors = np.array([int(text[1:]) for text in shuffled.text]), shuffled.vector
+    for target in (vectors, pandas.DataFrame(np.stack(vectors)), np.stack(vectors)):
+        pairs = load_pairs((shuffled.text, target), max_pairs=max_pairs)
+        found = all_of(pairs, size=3)
+        assert [int(text[1:]) for text, _ in found] == [row.argmax() for _, row in found]
+        rows = slice(None) if pairs.rows is None else pairs.rows
+        assert [int(text[1:]) for text, _ in found] == places[rows].tolist()
+
+
 def test_pairs_print_as_one_line():
     pairs = load_pairs((np.eye(1200), np.eye(1200)))
     assert repr(pairs) == "1,200 Pairs of ndarray and ndarray, dataset={}"

@@ -90,7 +90,7 @@ def test_an_old_encoder_that_is_better_than_both_is_named(world):
     assert "by itself" not in compared(world, relevance=world.relevance).reason
 
 
-def test_a_report_is_json_and_markdown(world):
+def test_a_report_is_json_markdown_and_a_page(world):
     report = compared(world)
     facts = json.loads(json.dumps(report.to_dict()))
     assert set(facts["ways"]) == {
@@ -101,13 +101,16 @@ def test_a_report_is_json_and_markdown(world):
     }
     assert report.to_markdown().startswith("# Translate the queries")
     assert "| translate the items |" in report.to_markdown()
+    page = report.to_html()
+    assert "<h1>Translate the queries</h1>" in page
+    assert page.count("<svg") == 4
 
 
 @pytest.mark.parametrize(
     ("change", "error", "wanted"),
     [
-        ({"queries": (np.ones((5, 24)), np.ones((4, 32)))}, InvalidLatentsError, "got 5 and 4"),
-        ({"k": 0}, ValueError, "k must be at least 1"),
+        ({"queries": (np.eye(5, 24), np.eye(4, 32))}, InvalidLatentsError, "got 5 and 4"),
+        ({"k": 0}, ValueError, "k must be an integer of at least 1"),
     ],
 )
 def test_bad_input_is_refused(world, change, error, wanted):
@@ -177,10 +180,12 @@ def test_the_command_measures_both_and_records(world, url, tmp_path, capsys):
     for part in ("queries", "corpus"):
         for age in ("old", "new"):
             command += [f"--{part}-{age}-vectors", f"{tmp_path}/{part}-{age}.npy"]
-    assert main([*command, "--report", f"{tmp_path}/ways.md", "--json"]) == 0
+    pages = ["--report", f"{tmp_path}/ways.md", "--report", f"{tmp_path}/ways.html"]
+    assert main([*command, *pages, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["quality"]["judged"]
     assert "# Translate the queries" in (tmp_path / "ways.md").read_text()
+    assert "<h1>Translate the queries</h1>" in (tmp_path / "ways.html").read_text()
     assert Serving.load(tmp_path / "serve").quality == facts["quality"]
 
 
@@ -189,6 +194,7 @@ def test_the_command_measures_both_and_records(world, url, tmp_path, capsys):
     [
         (["--queries-only"], "--translator and --serve-dir"),
         (["--queries-only", "--serve-dir", "s", "--hubness", "csls"], "not --hubness"),
+        (["--queries-only", "--serve-dir", "s", "--view", "old"], "not --view"),
         (["qdrant:./a/c", "--queries", "q.jsonl"], "--queries: only with --queries-only"),
         ([], "a target is needed"),
         (["qdrant:./a/c", "--report", "a.md"], "--report: only with"),

@@ -99,6 +99,20 @@ def test_the_shuffled_row_is_near_chance_even_for_a_perfect_translator():
     assert shuffled.r2 == pytest.approx(-1, abs=0.1)
 
 
+@pytest.mark.parametrize("size", [1e-11, 1e15])
+def test_scores_do_not_depend_on_the_size_of_the_latents(size):
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    y = x[:, :5] + 0.3
+    reports = [
+        evaluate_latents(OrthoTranslator().fit(x * s, y * s), x * s, y * s, n_permutations=9)
+        for s in (1.0, size)
+    ]
+    plain, scaled = (report.to_dict() for report in reports)
+    assert scaled["translated"] == pytest.approx(plain["translated"], abs=1e-5)
+    for name, interval in plain["intervals"].items():
+        assert scaled["intervals"][name] == pytest.approx(interval, abs=1e-5)
+
+
 def test_equal_targets_do_not_inflate_retrieval():
     report = evaluate_latents(identity(), normal(50, 2), torch.ones(50, 2))
     assert report.translated.recall_at_1 == 0

@@ -187,6 +187,20 @@ def test_a_damaged_journal_is_refused_and_names_the_cure(killed):
         read_files(killed, NEW)
 
 
+@pytest.mark.parametrize("bit", [0, 2, 39])
+def test_a_damaged_file_that_waits_for_its_place_is_neither_read_nor_moved(killed, bit):
+    waiting = killed / ".save" / "1"
+    damaged = bytearray(waiting.read_bytes())
+    damaged[bit // 8] ^= 1 << bit % 8
+    waiting.write_bytes(damaged)
+    with pytest.raises(ConfigError, match=r"delete the folder .*\.save and save again"):
+        read_files(killed, NEW)
+    with pytest.raises(ConfigError, match="is damaged"), exclusive(killed):
+        pytest.fail("a save begins over a damaged one")
+    assert (killed / "sub/b.json").read_bytes() == b"old b"
+    assert read_files(killed, ["a.json"]) == {"a.json": b"new a"}
+
+
 def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path):
     with exclusive(tmp_path / "new" / "folder"):
         pass

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_models
 import torch
@@ -170,13 +171,14 @@ def test_a_bad_slice_is_named(world):
     source, target = world.corpus
     broken = source.copy()
     broken[60:120] = rng.normal(size=broken[60:120].shape) * broken.std()
-    names = ["en"] * 60 + ["de"] * 60
+    names = pd.Series(["en"] * 60 + ["de"] * 60, index=range(1000, 1120))
     report = gate_latents(
         world.fitted(),
         queries=world.queries,
         corpus=(broken, target),
         relevance=world.relevance,
         slices=names,
+        query_ids=pd.Series(range(120), index=range(120)[::-1]),
         pass_at=0.5,
         warn_at=0.4,
     )
@@ -248,12 +250,12 @@ def test_without_judgements_the_scores_are_those_of_the_native_first_result(worl
     first = first_k(*(torch.from_numpy(z[1]) for z in (world.queries, world.corpus)), k=1)
     gains = {query: {int(item): 1.0} for query, item in enumerate(first[:, 0])}
     judged = gate_latents(translator, **given, relevance=gains)
-    assert alone.decides == "first_mrr@10"
+    assert alone.decides == "first@10"
     assert alone.retention["first_mrr@10"] == judged.retention["mrr@10"]
     assert alone.retention["first@10"] == judged.retention["recall@10"]
-    named = gate_latents(translator, **given, relevance=gains, score="recall@10")
-    assert named.decides == "recall@10"
-    assert "recall@10" in named.reasons[-1][1] + named.reasons[0][1]
+    named = gate_latents(translator, **given, relevance=gains, score="mrr@10")
+    assert named.decides == "mrr@10"
+    assert any(text.startswith("mrr@10 is") for _, text in named.reasons)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +263,8 @@ def test_without_judgements_the_scores_are_those_of_the_native_first_result(worl
     [
         ({"score": "auc"}, ValueError, "score must be one of"),
         ({"k": 300}, InvalidPairsError, "more than 300 items"),
-        ({"k": 0}, ValueError, "k must be at least 1"),
+        ({"k": 0}, ValueError, "k must be an integer of at least 1"),
+        ({"k": 2.5}, ValueError, "k must be an integer of at least 1"),
         ({"slices": ["a"]}, InvalidPairsError, "one for each of 120 queries, got 1"),
         ({"relevance": {0: {0: 1}, 500: {1: 1}}}, InvalidPairsError, "query 500"),
         ({"relevance": {0: {0: 1}, 1: {}}}, InvalidPairsError, "query 1 needs"),
@@ -292,6 +295,25 @@ def test_latents_that_are_not_finite_or_of_another_width_are_refused(world):
         gate_latents(world.fitted(), queries=(None, world.queries[1][:, 1:]), corpus=world.corpus)
     with pytest.raises(InvalidLatentsError, match="300 and 299 rows"):
         gate_latents(world.fitted(), queries=world.queries, corpus=(source, target[1:]))
+    asking, asked = world.queries
+    with pytest.raises(InvalidLatentsError, match="119 and 120 rows"):
+        gate_latents(world.fitted(), queries=(asking[1:], asked), corpus=world.corpus)
+    with pytest.raises(InvalidLatentsError, match="24 wide, got 23"):
+        gate_latents(world.fitted(), queries=(asking[:, 1:], asked), corpus=world.corpus)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_encoder_that_gives_the_same_for_all_items_is_named(world, side):
+    corpus = [
+        latents if number != side else latents * 0 for number, latents in enumerate(world.corpus)
+    ]
+    with pytest.raises(InvalidLatentsError, match="all 300 latents are equal"):
+        gate_latents(world.fitted(), queries=world.queries, corpus=tuple(corpus))
+
+
+def test_what_is_not_a_translator_is_refused(world):
+    with pytest.raises(TypeError, match="a translator comes from"):
+        gate_latents("me/map", queries=world.queries, corpus=world.corpus)
 
 
 # The command ------------------------------------------------------------------------------

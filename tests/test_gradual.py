@@ -16,6 +16,7 @@ from hf_latent_bridge import (
     load_encoder,
     load_views,
     migrate_gradually,
+    plan_gradual_migration,
     re_encode,
     roll_back_migration,
 )
@@ -154,6 +155,32 @@ def test_either_encoder_asks_the_one_index_by_the_record(world, state, tmp_path)
         TranslatedEncoder.from_pretrained(tmp_path / "serve", world.encoder("new"), asks="old")
 
 
+def test_a_plan_says_what_it_would_be_and_writes_nothing(world):
+    plan = plan_gradual_migration(
+        world.space, world.url, world.shared, view="old", text_field="text"
+    )
+    assert (plan.rows, plan.dim, plan.target_dim, plan.target_rows) == (25, 4, 3, None)
+    assert plan.tokens == round(sum(map(len, world.texts)) / 4)
+    with open_collection(world.shared) as shared:
+        assert not shared.exists()
+
+
+def test_a_plan_says_what_the_target_holds_already(world, state):
+    migrate_gradually(world.space, world.url, world.shared, view="old", state_dir=state)
+    plan = plan_gradual_migration(world.space, world.url, world.shared, view="old")
+    assert plan.target_rows == 25
+    assert "is there already with 25 rows" in str(plan)
+
+
+def test_a_plan_refuses_what_the_move_would(world):
+    with pytest.raises(StoreError, match="source and target are the same"):
+        plan_gradual_migration(world.space, world.url, world.url, view="old")
+    with pytest.raises(ValueError, match="for the tokens of a text field"):
+        plan_gradual_migration(
+            world.space, world.url, world.shared, view="old", price_per_million_tokens=1
+        )
+
+
 def test_it_is_rolled_back(world, state):
     migrate_gradually(world.space, world.url, world.shared, view="old", state_dir=state)
     roll_back_migration(world.url, world.shared, state_dir=state)
@@ -217,6 +244,9 @@ def test_the_commands_move_encode_again_and_judge(tmp_path, capsys):
     common = ["--translator", f"{tmp_path}/space"]
     move = ["migrate", url, f"{url}-shared", *common, "--gradual", "--view", "old"]
     move += ["--state-dir", f"{tmp_path}/state", "--serve-dir", f"{tmp_path}/serve"]
+    assert main([*move[:-4], "--dry-run", "--text-field", "text", "--price", "2"]) == 0
+    assert "90 rows" in capsys.readouterr().out
+    assert not open_collection(f"{url}-shared").exists()
     assert main(move) == 0
     assert "90 read back" in capsys.readouterr().out
     (tmp_path / "first").write_text("7\n3\n")
@@ -244,6 +274,10 @@ def test_the_commands_move_encode_again_and_judge(tmp_path, capsys):
     [
         (["migrate", "qdrant:./a/b", "qdrant:./a/c", "--gradual"], "--gradual needs --view"),
         (["migrate", "qdrant:./a/b", "qdrant:./a/c", "--view", "old"], "--view is for --gradual"),
+        (
+            ["migrate", "qdrant:./a/b", "qdrant:./a/c", "--price", "1", "--text-field", "t"],
+            "--text-field, --price: only with --dry-run",
+        ),
         (["gate", "--gradual"], "needs --old-view and --new-view"),
         (["gate", "--old-view", "old"], "are for --gradual"),
     ],

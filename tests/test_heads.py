@@ -92,6 +92,7 @@ def test_labels_come_back_as_they_were_given(kind):
         ([7] * 300, "at least two kinds of labels, got only 7"),
         ([None, "a"] * 150, "all texts or all integers, got None"),
         ([1, "a"] * 150, "all texts or all integers"),
+        (np.zeros((300, 2), int), r"labels must have one dimension, got shape \(300, 2\)"),
         ([0.5, 1.5] * 150, "all texts or all integers, got 0.5"),
     ],
 )

@@ -10,10 +10,12 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+import warm
 from huggingface_hub import get_session, hf_hub_download
 from huggingface_hub.errors import RevisionNotFoundError
 from processes import finished
@@ -162,7 +164,7 @@ class TestPushAndLoad:
             x = np.eye(4, dtype=np.float32)
             print(json.dumps([t.transform(x).tolist() for t in loaded]))
         """
-        results = json.loads(python(code).stdout)
+        results = json.loads(warm.finished("-c", textwrap.dedent(code)).stdout)
         expected = [fourth, fourth, other, translator, translator, third]
         for result, one in zip(results, expected, strict=True):
             np.testing.assert_array_equal(
@@ -990,6 +992,13 @@ class TestASilentHub:
         "LinearTranslator().fit(x, x).push_to_hub('alice/commit')",
     )
 
+    # or it pauses for some seconds before each of its tries, and tells its maker how it went
+    QUICK_XET: ClassVar = {
+        "HF_HUB_DISABLE_XET": "0",
+        "HF_XET_CLIENT_RETRY_BASE_DELAY": "50ms",
+        "HF_XET_TELEMETRY_ENABLED": "false",
+    }
+
     @staticmethod
     def told(calls, here):
         """What each call says in a process of its own, where they wait at the same time."""
@@ -1046,8 +1055,8 @@ class TestASilentHub:
         )
         with StuckServer() as server:
             server.answers = self.xet_answers(server)
-            here = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "0"}
-            lines = self.told(calls, here)
+            here = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path)}
+            lines = self.told(calls, here | self.QUICK_XET)
         for line in lines.values():
             assert line.startswith("refused: ")
             assert "through Xet failed" in line

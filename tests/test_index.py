@@ -4,11 +4,12 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_models
 import torch
+import warm
 from comparing import alike, same
-from processes import finished
 
 from hf_latent_bridge import LatentIndex, SpaceSpec, load_decoder, load_encoder, stitch
 from hf_latent_bridge.decoders.search import METRICS, SEARCHES, register_search, search_exactly
@@ -58,6 +59,38 @@ def test_the_best_items_come_first_with_their_scores_and_rows(metric, search, co
     np.testing.assert_allclose(got, np.take_along_axis(scores, best, axis=1), atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-13, 1e19, 1e30])
+@pytest.mark.parametrize("search", ["exact", "faiss"])
+def test_cosines_do_not_depend_on_the_size_of_the_latents(size, search):
+    vectors, queries = (latents.astype(np.float32) for latents in (VECTORS, QUERIES))
+    scores = full_scores("cosine")
+    index = LatentIndex.from_latents(vectors * np.float32(size), ITEMS, search=search)
+    for hits, expected in zip(index.search(queries * np.float32(size)), scores, strict=True):
+        assert hits[0]["row"] == expected.argmax()
+        assert hits[0]["score"] == pytest.approx(expected.max(), abs=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_products_that_leave_float32_are_refused(size, metric):
+    with pytest.raises(InvalidLatentsError, match=f"by '{metric}' needs latents up to"):
+        LatentIndex.from_latents(VECTORS * size, ITEMS, metric=metric)
+    index = LatentIndex.from_latents(VECTORS, ITEMS, metric=metric)
+    with pytest.raises(InvalidLatentsError, match="multiply all of them by one constant"):
+        index.search(QUERIES * size)
+
+
+def test_items_of_any_kind_are_found_as_plain_values():
+    shuffled = pd.Series(range(100, 100 + len(VECTORS)), index=range(len(VECTORS))[::-1])
+    for items in (shuffled, shuffled.to_numpy(), torch.tensor(shuffled.to_numpy()), iter(shuffled)):
+        index = LatentIndex.from_latents(VECTORS, items)
+        assert [found["item"] for found in index(VECTORS[:3])] == [100, 101, 102]
+        assert type(index.items[0]) is int
+    assert len(index.search(VECTORS[:1], np.int64(2))[0]) == 2
+    with pytest.raises(DecoderError, match="and 1 items"):
+        LatentIndex.from_latents(VECTORS, pd.DataFrame({"name": shuffled}))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_blocks_of_any_size_find_the_same(metric):
     queries, vectors = torch.tensor(QUERIES), torch.tensor(VECTORS, dtype=torch.float32)
@@ -78,7 +111,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 index.search(torch.randn(1_000, 4))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
-    assert int(finished([sys.executable, "-c", code]).stdout) < 300  # all scores would take 763 MiB
+    assert int(warm.finished("-c", code).stdout) < 300  # all scores would take 763 MiB
 
 
 def test_near_neighbours_far_from_the_origin_are_told_apart_by_distance():

@@ -89,6 +89,28 @@ def test_a_folder_for_serving_says_how_the_file_is_asked(old, translator, tmp_pa
     assert (tmp_path / "serve" / "config.json").exists()
 
 
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16", "IVF4,Flat"])
+def test_a_migration_that_was_killed_before_its_last_step_is_finished(
+    factory, old, translator, tmp_path
+):
+    source, target = saved(tmp_path / "old.faiss", old, factory), tmp_path / "new.faiss"
+    migrate(translator, source, str(target))
+    before = target.read_bytes()
+    migrate(translator, source, str(target), serve_dir=tmp_path / "serve")
+    assert (tmp_path / "serve" / "config.json").exists()
+    assert target.read_bytes() == before
+
+
+def test_rows_of_another_translator_are_not_taken_for_the_own_ones(old, translator, tmp_path):
+    source, target = saved(tmp_path / "old.faiss", old), tmp_path / "new.faiss"
+    migrate(translator, source, str(target))
+    before = target.read_bytes()
+    other = LinearTranslator().fit(old, old @ np.ones((OLD, NEW), np.float32))
+    with pytest.raises(StoreError, match="holds other rows"):
+        migrate(other, source, str(target))
+    assert target.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("target", "wanted", "message"),
     [

@@ -19,7 +19,7 @@ from hf_latent_bridge import (
 )
 from hf_latent_bridge.decoders.labels import LabelDecoder
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
-from hf_latent_bridge.latents import as_targets, as_tensor, like
+from hf_latent_bridge.latents import as_targets, as_tensor, like, unit_rows
 
 ROWS = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 with warnings.catch_warnings():  # torch's own advice against them
@@ -54,10 +54,30 @@ NOT_LATENTS = {
     "two columns of rows": (pd.DataFrame({"a": ROWS, "b": ROWS}), "one column of rows"),
     "a column with a gap": (pd.Series([[1.0], None]), "must be numbers"),
     "rows of texts": (pd.Series([["a"], ["b"]]), "must be numbers"),
+    "a frame with a gap": (pd.DataFrame({"a": [1.0, pd.NA]}), "must be numbers, got <NA>"),
+    "rows of a dataset": ([{"x": 1.0}, {"x": 2.0}], "got {'x': 1.0}: pass its column of latents"),
+    "a generator": ((row for row in ROWS), r"numbers in rows, got <generator .*: pass list\(X\)"),
     "nothing": (None, "numbers in rows, got None"),
     "a number": (3.0, "numbers in rows, got 3.0"),
     "a text": ("abc", "numbers in rows, got 'abc'"),
 }
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_rows_of_any_size_become_unit_rows_in_their_direction(dtype):
+    finfo, direction = torch.finfo(dtype), np.array([0.25, 0.5, 1.0])
+    rows = np.outer([finfo.smallest_normal * 8, 1.0, finfo.max], direction)
+    expected = torch.tensor(direction / np.linalg.norm(direction), dtype=dtype).expand(3, 3)
+    torch.testing.assert_close(unit_rows(torch.tensor(rows, dtype=dtype)), expected)
+    zero = torch.zeros(2, 3, dtype=dtype)
+    assert torch.equal(unit_rows(zero), zero)
+
+
+def test_gradients_flow_through_unit_rows_of_any_size():
+    x = torch.tensor([[3.0, 4.0], [3e30, 4e30]], requires_grad=True)
+    unit_rows(x)[:, 0].sum().backward()
+    torch.testing.assert_close(x.grad[0], torch.tensor([0.128, -0.096]))
+    torch.testing.assert_close(x.grad[1] * 1e30, x.grad[0])
 
 
 def test_tensors_pass_through_untouched():

@@ -32,7 +32,7 @@ PURE = {
 }
 FOR_MATHS = {
     *("abc", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "math"),
-    *("operator", "types", "typing", "warnings"),
+    *("numbers", "operator", "types", "typing", "warnings"),
     *("jaxtyping", "numpy", "scipy", "torch", ROOT),
 }
 READS_OR_WRITES = {

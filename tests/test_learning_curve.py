@@ -14,9 +14,10 @@ from hf_latent_bridge import (
     AffineTranslator,
     OrthoTranslator,
     Pairs,
+    TranslatorChoice,
     learning_curve,
 )
-from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.errors import InvalidPairsError, SelectionWarning
 
 
 class Counting:
@@ -152,13 +153,30 @@ def test_types_that_choose_their_parameters_do_so_at_each_point(world):
     assert curve.points[-1].n_pairs == 600
 
 
+def test_the_type_that_does_best_is_chosen_at_each_point(world):
+    x, y = latents(world)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelectionWarning)
+        curve = learning_curve("auto", None, None, (x[:900], y[:900]), held_out=300, start=300)
+    assert [point.n_pairs for point in curve.points] == [300, 600]
+    assert curve.translator.selection_.objective == "ranking"
+    assert curve.translator.n_pairs_ == 600
+
+
+def test_a_choice_by_labels_is_refused(world):
+    x, y = latents(world)
+    choice = TranslatorChoice("classification", labels=[0, 1] * 450)
+    with pytest.raises(ValueError, match="labels do not belong"):
+        learning_curve(choice, None, None, (x[:900], y[:900]))
+
+
 def test_a_curve_is_json_and_a_table(world):
     x, y = latents(world)
     curve = learning_curve(OrthoTranslator(), None, None, (x[:600], y[:600]), until_retention=0.9)
     told = json.loads(json.dumps(curve.to_dict(), allow_nan=False))
     assert [point["n_pairs"] for point in told["points"]] == [p.n_pairs for p in curve.points]
     assert told["gate"]["verdict"] in ("pass", "warn", "fail")
-    assert str(curve).startswith("| pairs | retention of first_mrr@10 |")
+    assert str(curve).startswith("| pairs | retention of first@10 |")
 
 
 def test_moments_of_steps_add_to_those_of_all(world):

@@ -13,9 +13,9 @@ from processes import Process
 
 SCRIPT = Path(crashes.__file__)
 QUICK = (
-    "save_pretrained, over an old one",
+    "save over an old one: a translator",
     "fit with checkpoints, and save",
-    "translate to .jsonl",
+    "translate, put together: .jsonl",
 )
 
 
@@ -26,10 +26,16 @@ def tried():
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with Process([sys.executable, SCRIPT], env=environment, **pipes) as harness:
+        harness.stdout.readline()
 
-        def tried(name, **options):
-            print(json.dumps([[name], options]), file=harness.stdin, flush=True)
-            return json.loads(harness.stdout.readline())
+        def tried(name, **effort):
+            request = [name, crashes.KINDS, effort]
+            print(json.dumps(request), file=harness.stdin, flush=True)
+            found = {}
+            while line := harness.stdout.readline().strip():
+                report = json.loads(line)
+                found[report["kind"]] = report
+            return found
 
         yield tried
 
@@ -37,15 +43,18 @@ def tried():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_a_job_that_is_disturbed_leaves_the_old_or_the_new_and_can_be_run_again(tried, name):
-    report = tried(name, sample=3, rounds=2, flips=10)
-    assert report["problems"] == []
-    assert (report["killed"], report["full disk"], report["two at once"]) == (3, 3, 2)
+    found = tried(name, sample=3, rounds=2, flips=20, midway=20)
+    assert [problem for report in found.values() for problem in report["problems"]] == []
+    assert [found[kind]["runs"] for kind in ("killed", "full disk", "two at once")] == [3, 3, 2]
+    assert found["flipped midway"]["runs"] == 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(crash_jobs.JOBS.keys() - set(QUICK)))
 def test_so_does_every_other_job(tried, name):
-    assert tried(name, sample=1, rounds=1, flips=3)["problems"] == []
+    found = tried(name, sample=1, rounds=1, flips=4, midway=4)
+    assert found.keys() == set(crashes.KINDS)
+    assert [problem for report in found.values() for problem in report["problems"]] == []
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it forks
@@ -64,7 +73,30 @@ def test_a_job_that_writes_in_two_steps_is_found_out(tmp_path):
         return [(folder / name).read_text() for name in "ab"]
 
     naive = crashes.Job("naive", "nothing", start, run, read)
-    report = crashes.try_job(naive, tmp_path / "root", sample=None, rounds=0, flips=5)
-    assert any("killed at event" in problem for problem in report["problems"])
-    assert any("names no file, or not what to do" in problem for problem in report["problems"])
-    assert any("a flipped bit in" in problem for problem in report["problems"])
+    effort = crashes.Effort(rounds=0, flips=5)
+    found = {each["kind"]: each for each in crashes.try_job(naive, tmp_path / "root", effort)}
+    assert any("was left as" in problem for problem in found["killed"]["problems"])
+    disk = found["full disk"]["problems"]
+    assert any("names no file, or not what to do" in problem for problem in disk)
+    assert any("reads as" in problem for problem in found["flipped bits"]["problems"])
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it forks
+def test_a_job_that_goes_on_with_a_damaged_note_is_found_out(tmp_path):
+    def run(folder, variant):
+        note = folder / "note"
+        if not note.exists():
+            note.write_text(f"a note without a checksum, of variant {variant}")
+        (folder / "step").write_text("nothing")
+        (folder / "a").write_text(note.read_text())
+        (folder / "step").unlink()
+        note.unlink()
+
+    def read(folder):
+        return (folder / "a").read_text() if (folder / "a").exists() else None
+
+    naive = crashes.Job("naive", "nothing", crashes.nothing, run, read)
+    trial = crashes.Trial(naive, tmp_path / "root")
+    report = crashes.try_kind(trial, "flipped midway", crashes.Effort(midway=20))
+    assert report["runs"] == 20
+    assert any("another run leaves" in problem for problem in report["problems"])

@@ -6,6 +6,7 @@ from functools import partial
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.compose import TransformedTargetRegressor
@@ -602,7 +603,7 @@ def test_labels_follow_the_pairs_of_a_sample_past_bad_rows():
     x, y, labels = views(300)
     x[[3, 40]] = np.nan
     pairs = Pairs(x, y).sample(250, seed=1)
-    own = [labels[row] for row in pairs.rows]
+    own = pd.Series([labels[row] for row in pairs.rows], index=pairs.rows)
     by_hand = np.array([row for row in pairs.rows if row not in (3, 40)])
     fitted = fit_translator(
         choice("classification", labels=own), None, None, pairs, on_bad_row="skip"

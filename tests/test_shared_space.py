@@ -23,6 +23,7 @@ from hf_latent_bridge.errors import (
     ConfigError,
     InvalidLatentsError,
     NotFittedError,
+    RankWarning,
     RepoNotFoundError,
     SolverError,
     UnrelatedPairsWarning,
@@ -115,6 +116,15 @@ def test_shifting_scaling_and_rotating_a_view_changes_nothing():
     np.testing.assert_allclose(again, cosines(plain, x, y), atol=1e-8)
 
 
+def test_latents_too_large_to_be_scaled_to_unit_norm_are_refused():
+    view = SharedSpace(dim=3).fit(views(200)).translator("a")
+    x = views(4)["a"].astype(np.float32)
+    x[2] *= 1e30
+    with pytest.raises(InvalidLatentsError, match=r"row 2 is too large .* pass a wider dtype"):
+        view.transform(x)
+    assert np.linalg.norm(view.transform(x.astype(float)), axis=1) == pytest.approx(1)
+
+
 def test_the_order_of_two_views_does_not_matter():
     x, y = views().values()
     one, other = (SharedSpace(16, alpha=1.0).fit(v) for v in ({"a": x, "b": y}, {"b": y, "a": x}))
@@ -188,6 +198,16 @@ def test_fewer_items_than_dimensions_give_as_many_axes_as_the_items_span():
     space = SharedSpace(64).fit(views(23))
     assert space.space_.dim == 22
     assert all(view.map_.weight.isfinite().all() for view in space.views_.values())
+
+
+@pytest.mark.parametrize(("dim", "possible"), [(16, 16), ("auto", 52)])
+def test_a_narrow_view_that_takes_axes_from_the_others_is_named(dim, possible):
+    latents = views(names="abc")
+    latents["a"] = latents["a"][:, :2]
+    told = f"view 'a' varies in 2 directions.* could have {possible}"
+    with pytest.warns(RankWarning, match=told):
+        space = SharedSpace(dim).fit(latents)
+    assert space.space_.dim == 2
 
 
 def test_views_that_share_nothing_have_hardly_any_information():
@@ -531,7 +551,15 @@ def test_a_view_that_is_not_there_can_neither_ask_nor_be_asked():
             "5 folds need at least",
         ),
         ({"a": np.ones((9, 3)), "b": np.eye(9)}, SolverError, "'a' are all equal"),
-        ({"a": np.full((9, 3), np.nan), "b": np.eye(9)}, InvalidLatentsError, "NaN or infinity"),
+        (
+            {"a": np.full((9, 3), np.nan), "b": np.eye(9)},
+            InvalidLatentsError,
+            r"'a': .* 9 of 9",
+        ),
+        ({"a": np.ones((9, 3)), "b": np.ones(9)}, InvalidLatentsError, "view 'b': latents must be"),
+        ({"config.json": np.eye(9), "b": np.eye(9)}, ValueError, "beside config.json"),
+        ({"b": np.eye(9), "B": np.eye(9)}, ValueError, "differs from others in more than case"),
+        ((np.eye(9), np.eye(9)), InvalidLatentsError, "latents by name"),
         ({"a/b": np.eye(9), "b": np.eye(9)}, ValueError, "a view's name is also its folder"),
         ({"..": np.eye(9), "b": np.eye(9)}, ValueError, "a view's name is also its folder"),
     ],
@@ -558,6 +586,10 @@ def test_views_that_cannot_meet_are_refused(latents, error, message):
 def test_parameters_out_of_range_are_refused(params):
     with pytest.raises(ValueError, match=f"{next(iter(params))} must be"):
         SharedSpace(**params).fit(views())
+
+
+def test_whole_numbers_of_any_kind_are_taken():
+    assert SharedSpace(np.int64(4), n_folds=np.int32(3)).fit(views()).space_.dim == 4
 
 
 def test_moments_of_every_two_views_are_needed():

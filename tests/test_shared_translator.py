@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import r2_score
 
 from hf_latent_bridge import (
     AutoTranslator,
@@ -63,6 +64,15 @@ def test_both_sides_are_those_of_the_shared_space(fitted, space):
     assert fitted.target_ == space.space_
     assert fitted.target_translator_.source_ == NEW
     assert fitted.pair_spaces_ == (OLD, NEW)
+
+
+@pytest.mark.parametrize("width", [12, 40])  # of the target: as the shared space, or wider
+def test_the_score_is_that_of_both_sides_in_the_shared_space(width):
+    y = Y[:, :width]
+    fitted = SharedTranslator(dim=12, alpha=1.0).fit(X[TRAIN], y[TRAIN])
+    predicted, target = fitted.transform(X[TEST]), fitted.transform_target(y[TEST])
+    expected = r2_score(target, predicted, multioutput="variance_weighted")
+    assert fitted.score(X[TEST], y[TEST]) == pytest.approx(expected)
 
 
 def test_it_finds_more_counterparts_than_a_rotation(fitted):

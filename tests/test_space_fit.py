@@ -3,7 +3,6 @@
 import asyncio
 import io
 import logging
-import os
 import pickle
 import re
 import shutil
@@ -23,6 +22,7 @@ from limits import Refusal
 from local_hub import LocalHub
 from methods import methods
 from tabs.fit_your_own import fit, items, publish, runs, tab, uploads
+from visitors import sent_again
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -414,6 +414,14 @@ def test_a_fit_is_told_how_long_it_takes(files):
     assert fit.check_cost(5_000, 1536, 1536) == "about 19 s"
 
 
+def test_what_a_fit_takes_is_told_before_it_starts(files, tmp_path):
+    facts = {each["name"]: each["value"] for each in runs.estimate_fit(*map(str, files), *HOW)}
+    assert facts == {"rows": "120", "from": "12 wide", "to": "16 wide", "takes": "about 1 s"}
+    few = str(saved(tmp_path / "few.npy", np.zeros((30, 4), "float16")))
+    with pytest.raises(Refusal, match="at least 40 pairs"):
+        runs.estimate_fit(few, few, *HOW)
+
+
 def test_encoding_that_would_take_too_long_is_stopped_after_its_first_chunk(encoders):
     encoder, calls = load_encoder(encoders[0]), []
     encode = encoder.encode
@@ -524,22 +532,9 @@ def test_a_bad_fit_and_a_good_one_at_once_do_not_disturb_each_other(space, files
 
 
 def test_a_file_that_another_visitor_sends_again_is_read_all_the_same(files):
-    """Gradio keeps one file for both, and touches it when it comes again."""
-    done = threading.Event()
-
-    def send_again():
-        while not done.is_set():
-            for file in files:
-                os.utime(file)
-
-    other = threading.Thread(target=send_again)
-    other.start()
-    try:
+    with sent_again(*files):
         for _ in range(5):
             assert len(uploads.read_vectors(*map(str, files))) == 120
-    finally:
-        done.set()
-        other.join()
 
 
 def test_a_query_is_answered_while_a_fit_still_runs(space, visitor, repos, encoders, monkeypatch):

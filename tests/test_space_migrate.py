@@ -11,6 +11,7 @@ from gradio_client.exceptions import AppError
 from limits import Refusal
 from tabs.fit_your_own.fit import Method
 from tabs.migrate.migration import Store, duration, estimate, migrate
+from visitors import sent_again
 
 from hf_latent_bridge import AutoTranslator, Pairs, SpectralTranslator, learning_curve
 from hf_latent_bridge.errors import LatentBridgeError
@@ -74,6 +75,12 @@ def test_the_files_are_the_translators_work_and_the_translator(files, vectors, t
     assert translator.n_pairs_ == found.report["curve"]["points"][-1]["n_pairs"] == ROWS * 2 // 3
 
 
+def test_files_that_another_visitor_sends_again_are_migrated_all_the_same(files):
+    with sent_again(*files):
+        found, _ = moved(files, method="ortho")
+    assert np.load(found.vectors).shape == (ROWS, 16)
+
+
 def test_a_file_that_has_ids_keeps_them(files, vectors, tmp_path):
     lines = [
         json.dumps({"id": f"a{i}", "vector": row.tolist()}) for i, row in enumerate(vectors[0])
@@ -90,6 +97,43 @@ def test_pairs_that_do_not_belong_together_fail(files, vectors):
     found, _ = moved(files)
     assert found.report["title"] == "Fail"
     assert any("shuffled" in reason for reason in found.report["reasons"])
+
+
+def test_rows_that_repeat_others_are_translated_and_check_nothing(files, vectors):
+    for path, rows in zip(files, vectors, strict=True):
+        np.save(path, np.vstack([rows, rows[:100]]))
+    found, _ = moved(files, method="ortho")
+    assert found.report["curve"]["points"][-1]["n_pairs"] == ROWS * 2 // 3
+    assert "100 rows repeat others" in found.report["note"]
+    assert len(np.load(found.vectors)) == ROWS + 100
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (lambda x: np.repeat(x[:10], 36, axis=0), "of these 360, 360 and 10 are different"),
+        (lambda x: 0 * x, "at least 100 different rows on both sides"),
+    ],
+)
+def test_a_target_of_few_different_rows_is_refused(files, vectors, rows, sentence):
+    np.save(files[1], rows(vectors[1]))
+    with pytest.raises(Refusal, match=sentence):
+        moved(files)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (",".join(["1"] * 19) + ",", r"holds no matrix: row 100 holds an empty value"),
+        ("1,2", "holds no matrix: row 100 "),
+    ],
+)
+def test_a_bad_row_of_a_csv_is_named(tmp_path, files, line, sentence):
+    header = ",".join(f"d{column}" for column in range(20))
+    (tmp_path / "x.csv").write_text("\n".join([header, *[",".join(["0.5"] * 20)] * 100, line]))
+    np.save(files[1], np.zeros((101, 4), dtype="float32"))
+    with pytest.raises(Refusal, match=sentence):
+        moved((tmp_path / "x.csv", files[1]))
 
 
 def test_fewer_pairs_are_fitted_on_if_asked(files):

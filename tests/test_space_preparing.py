@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 
 import pytest
 from demo import PARTS
@@ -70,6 +71,34 @@ def test_the_time_left_follows_the_speed_so_far(work):
     with progress.part(290, []):
         pass
     assert progress.left == "about a minute left"
+
+
+def test_a_task_that_counts_nothing_moves_on_with_the_time_and_never_to_its_end(work):
+    progress, clock, status, console = work
+    with progress.part(300, []):
+        progress.task("training", 100)
+        for clock.now, percent in ((50.0, 6), (100.0, 10), (900.0, 16)):
+            progress.tick()
+            assert status()["percent"] == percent
+        assert status()["left"] == "about 50 minutes left"
+        assert len(console.getvalue().splitlines()) == 4
+        progress.task("encoding", 100)
+        for _ in progress.each([1, 2], 1):
+            clock.now += 100
+            progress.tick()
+    assert progress.percent == 50
+
+
+def test_the_time_passes_in_the_background(work):
+    progress, clock, status, _ = work
+    progress.task("training", 300)
+    with progress.ticking(0.01):
+        clock.now = 3000.0
+        for _ in range(3000):
+            if status()["percent"] == 49:
+                break
+            time.sleep(0.01)
+    assert status()["percent"] == 49
 
 
 def test_a_console_that_keeps_its_lines_gets_few_and_a_terminal_one_that_moves(work):

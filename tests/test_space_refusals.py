@@ -3,6 +3,7 @@
 import re
 import socket
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,14 +11,15 @@ import tiny_images
 import tiny_models
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from limits import MAX_SENTENCE, Refusal, Unpublished, check_picture, refused
+from limits import MAX_SENTENCE, Refusal, Unpublished, check_picture
 from PIL import Image
 from repos import Repos
 from settings import Settings
+from space.attack import Target
 from space_repos import NAMESPACE, running_space
 from stuck_server import StuckServer
 from tabs.autoencoders.reconstruction import choose_items
-from tabs.fit_your_own import fit, uploads
+from tabs.fit_your_own import uploads
 from tabs.look_inside import inspection
 
 from hf_latent_bridge import OrthoTranslator
@@ -153,15 +155,6 @@ def test_a_part_that_is_not_published_is_named():
             ask()
 
 
-def test_a_failure_takes_the_place_of_the_report_and_of_the_translator():
-    def fails(_):
-        raise Refusal("Too few rows.")
-
-    report, download, archive = refused(fails, lambda said: (fit.failure(said), None, None))("x")
-    assert (report["title"], report["warnings"]) == ("That did not work", ["Too few rows."])
-    assert download is archive is None
-
-
 HUB_IS_ASKED = {
     "/search": ("a query",),
     "/classify": ("a text", "MiniLM", "ortho", 25),
@@ -224,3 +217,26 @@ def test_while_the_hub_is_away_what_needs_no_hub_works_and_a_push_says_so(away, 
 def test_every_endpoint_is_tried_while_the_hub_is_away(space):
     listed = set(space.view_api(return_format="dict", print_info=False)["named_endpoints"])
     assert listed == {*HUB_IS_ASKED, "/fit_vectors", "/migrate", "/push_translator"}
+
+
+def test_a_file_that_was_deleted_meanwhile_is_said_to_be_gone(space):
+    with Target(space.src.rstrip("/"), "") as target:
+        file = target.upload("rows.npy", npy("(4, 4)"))
+        picture = target.upload("red.png", b"red")
+        for each in (file, picture):
+            Path(each["path"]).unlink()
+        requests = {
+            "/fit_vectors": [file, file, "ortho", 0.1, 40],
+            "/migrate": [file, file, "ortho", 40, 10, 10, 1, 1],
+            "/find_captions": [picture],
+        }
+        for name, values in requests.items():
+            refusal = target.ask(name, values).refusal
+            assert "is no longer here, as what you send is deleted after an hour" in refusal
+
+
+def test_half_of_a_character_is_said_to_be_one(space):
+    with Target(space.src.rstrip("/"), "") as target:
+        for name, more in {"/search": [], "/classify": ["MiniLM", "ortho", 25]}.items():
+            refusal = target.ask(name, ["a dog \ud800", *more]).refusal
+            assert "holds half of a surrogate pair" in refusal

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_classifiers
 import tiny_images
@@ -130,6 +131,7 @@ def test_it_is_called_as_a_pipeline(source, translator, head):
     ]
     column = tiny_models.text_dataset()["test"]["text"]
     assert len(model(column, batch_size=7)) == 60
+    assert model(pd.Series(TEXTS[:3], index=[7, 8, 9])) == many
     assert model([]) == []
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_latent_bridge.cli import growing, inputs, shared
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import SharedSpace, Translator, TranslatorChoice
+    from hf_latent_bridge import LearningCurve, SharedSpace, Translator, TranslatorChoice
     from hf_latent_bridge.data.chunks import PairSource
     from hf_latent_bridge.encoders.base import EncoderLike
 
@@ -103,63 +103,29 @@ def migrate(args: argparse.Namespace) -> Result:
         return {"done": done}, done
     if args.translator is None:
         raise ValueError("--translator is needed: the repo or folder of a fitted translator")
-    if args.gradual:
-        return _migrate_gradually(args)
     if args.queries_only:
         return _serve_queries(args)
-    translator = bridge.AutoTranslator.from_pretrained(
-        args.translator, device="cpu", **_where(args)
-    )
-    bank = inputs.read_bank(args)
-    folding: dict[str, Any] = {
-        "hubness": args.hubness,
-        "bank": bank,
-        "n_neighbors": args.n_neighbors,
-    }
+    what: Any
+    plan: Callable[..., Any]
+    move: Callable[..., Any]
+    found: Any
+    if args.gradual:
+        what = bridge.SharedSpace.from_pretrained(args.translator, device="cpu", **_where(args))
+        plan, move = bridge.plan_gradual_migration, bridge.migrate_gradually
+        how: dict[str, Any] = {"view": args.view}
+    else:
+        what = bridge.AutoTranslator.from_pretrained(args.translator, device="cpu", **_where(args))
+        plan, move = bridge.plan_migration, bridge.migrate
+        how = {"hubness": args.hubness, "bank": inputs.read_bank(args)}
+        how["n_neighbors"] = args.n_neighbors
     if args.dry_run:
-        plan = bridge.plan_migration(
-            translator,
-            args.source,
-            args.target,
-            **folding,
-            text_field=args.text_field,
-            price_per_million_tokens=args.price,
-            timeout=args.timeout,
-        )
-        return plan.to_dict(), str(plan)
-    moved = bridge.migrate(
-        translator,
-        args.source,
-        args.target,
-        **folding,
-        alias=args.alias,
-        serve_dir=args.serve_dir,
-        batch_size=args.batch_size,
-        state_dir=args.state_dir,
-        timeout=args.timeout,
-        progress=args.progress,
-    )
-    return moved.to_dict(), str(moved)
-
-
-def _migrate_gradually(args: argparse.Namespace) -> Result:
-    """Moves the vectors of a store into a shared space."""
-    from hf_latent_bridge import SharedSpace, migrate_gradually
-
-    space = SharedSpace.from_pretrained(args.translator, device="cpu", **_where(args))
-    moved = migrate_gradually(
-        space,
-        args.source,
-        args.target,
-        view=args.view,
-        alias=args.alias,
-        serve_dir=args.serve_dir,
-        batch_size=args.batch_size,
-        state_dir=args.state_dir,
-        timeout=args.timeout,
-        progress=args.progress,
-    )
-    return moved.to_dict(), str(moved)
+        how |= {"text_field": args.text_field, "price_per_million_tokens": args.price}
+        found = plan(what, args.source, args.target, **how, timeout=args.timeout)
+    else:
+        running = ("alias", "serve_dir", "batch_size", "state_dir", "progress")
+        how |= {name: getattr(args, name) for name in running}
+        found = move(what, args.source, args.target, **how, timeout=args.timeout)
+    return found.to_dict(), str(found)
 
 
 def _serve_queries(args: argparse.Namespace) -> Result:
@@ -167,7 +133,7 @@ def _serve_queries(args: argparse.Namespace) -> Result:
     from hf_latent_bridge import AutoTranslator, serve_queries
     from hf_latent_bridge.cli import judged
 
-    judged.check_reports(args.report, (".md", ".json"))
+    judged.check_reports(args.report)
     into_old = AutoTranslator.from_pretrained(args.translator, device="cpu", **_where(args))
     quality = judged.compare(args, into_old)
     served = serve_queries(
@@ -342,6 +308,8 @@ def evaluate(args: argparse.Namespace) -> Result:
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
     from hf_latent_bridge.atomic import check_writable
 
+    if args.create_pr and not args.push:
+        raise ValueError("--create-pr is for --push")
     if args.subfolder and (args.push or args.save):
         raise ValueError("--save and --push are for a translator with a repo or folder of its own")
     if args.push and translator.repo_id is None:
@@ -389,13 +357,14 @@ def fit(args: argparse.Namespace) -> Result:
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
     source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
-    curve = None
-    if given_type is not None and args.until_retention is not None:
-        translator, curve = growing.fit_until(args, given_type, (source, target), pairs)
+    curve: LearningCurve | None = None
+    if args.until_retention is not None:
+        wanted = given_type or inputs.read_choice(args, pairs)
+        curve = growing.fit_until(args, wanted, (source, target), pairs)
+        translator = curve.translator
     else:
         anchors = inputs.choose(args, pairs, source)
-        queries = inputs.read_queries(args)
-        anchors = inputs.with_queries(args, anchors, queries, (source, target))
+        anchors = inputs.with_queries(args, anchors, inputs.read_queries(args), (source, target))
         translator = _fit(
             given_type or inputs.read_choice(args, anchors), source, target, anchors, args
         )

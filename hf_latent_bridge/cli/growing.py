@@ -8,7 +8,7 @@ from hf_latent_bridge.cli import inputs
 from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import LearningCurve, Pairs, Translator
+    from hf_latent_bridge import LearningCurve, Pairs, Translator, TranslatorChoice
     from hf_latent_bridge.data.streams import StreamedPairs
     from hf_latent_bridge.encoders.base import EncoderLike
 
@@ -18,25 +18,26 @@ _JUDGES = 500  # queries of a log that judge, at most half of it; the others are
 
 def fit_until(
     args: argparse.Namespace,
-    translator: "Translator",
+    translator: "Translator | TranslatorChoice",
     encoders: "Sequence[EncoderLike | None]",
     pairs: "Pairs | StreamedPairs",
-) -> "tuple[Translator, LearningCurve]":
+) -> "LearningCurve":
     """Fits on ever more of the pairs that the arguments name.
 
     Raises:
-        InvalidPairsError: A stream, or too few pairs.
+        InvalidPairsError: A stream, too few pairs, or too few queries.
     """
     from hf_latent_bridge import Pairs, learning_curve
 
     if not isinstance(pairs, Pairs):
         raise InvalidPairsError("--until-retention needs pairs that can be counted, not --stream")
-    corpus, rest = pairs.split(max(1, min(args.held_out, len(pairs) // 3)), seed=args.seed)
+    n_held_out = min(args.held_out or inputs.HELD_OUT, len(pairs) // 3)
+    corpus, rest = pairs.split(max(1, n_held_out), seed=args.seed)
     anchors = inputs.choose(args, rest, encoders[0])
     stored = args.text_field is not None and args.target_vectors is not None
     translates = args.translates or ("queries" if stored else "corpus")
     asked: Any
-    if log := inputs.read_queries(args):
+    if (log := inputs.read_queries(args)) is not None:
         judges, others = _shared_out(log, args.seed)
         sides = ("target",) if translates == "corpus" else inputs.SIDES
         asked = inputs.query_pairs(args, judges, encoders, sides)
@@ -45,7 +46,7 @@ def fit_until(
         raise InvalidPairsError(f"pairs to fit on and to hold out are needed, got {len(pairs)}")
     else:
         asked, corpus = corpus.split(len(corpus) // 2, seed=args.seed)
-    curve = learning_curve(
+    return learning_curve(
         translator,
         encoders[0],
         encoders[1],
@@ -61,7 +62,6 @@ def fit_until(
         translates=translates,
         score=args.score,
     )
-    return translator, curve
 
 
 def kept(curve: "LearningCurve") -> dict[str, Any]:
@@ -85,12 +85,13 @@ def facts(curve: "LearningCurve") -> dict[str, Any]:
     }
 
 
-def _shared_out(queries: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+def _shared_out(log: "inputs.QueryLog", seed: int) -> "tuple[inputs.QueryLog, inputs.QueryLog]":
     """Queries that judge, and those that are anchors."""
     import numpy as np
 
-    if len(queries) < 4:
-        raise InvalidPairsError(f"--queries needs at least 4 different queries, got {len(queries)}")
-    order = np.random.default_rng(seed).permutation(len(queries)).tolist()
-    cut = min(_JUDGES, len(queries) // 2)
-    return [queries[i] for i in order[:cut]], [queries[i] for i in order[cut:]]
+    n = len(log)
+    if n < 4:
+        raise InvalidPairsError(f"at least 4 different queries are needed, got {n}")
+    order = np.random.default_rng(seed).permutation(n).tolist()
+    cut = min(_JUDGES, n // 2)
+    return log.select(order[:cut]), log.select(order[cut:])

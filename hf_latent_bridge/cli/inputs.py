@@ -1,8 +1,8 @@
 """What `fit` and `evaluate` work on: the pairs and encoders that the arguments name."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -27,6 +27,7 @@ _LOADERS = {
     ".parquet": "parquet",
     ".txt": "text",
 }
+HELD_OUT = 1000  # pairs that --until-retention searches, where no number is given
 _POOL = 4  # rows of a store for each anchor that is chosen from them
 
 
@@ -121,23 +122,41 @@ def check_choice(args: argparse.Namespace) -> None:
         raise ValueError("--decoder is for --objective classification")
     if by_class and not (args.decoder or args.label_column):
         raise ValueError("--objective classification needs --label-column or --decoder")
-    if args.queries is None and args.queries_column is not None:
-        raise ValueError("--queries-column is a column of --queries")
-    if args.until_retention is not None:
-        _check_until(args)
+    check_queries(args)
+    _check_until(args)
+    if args.label_column and not (by_class or args.anchors == "balanced"):
+        raise ValueError("--label-column is for --anchors balanced or --objective classification")
+    if args.precomputed and has_vectors(args):
+        raise ValueError("--precomputed is for columns of --dataset, and vectors were given")
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
     if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
         raise ValueError("--anchors balanced needs --label-column, and no --deduplicate")
 
 
+_WITHOUT_UNTIL = {
+    "bank_size": "fit once more with --max-pairs at the number of pairs that it finds; encoders "
+    "from the Hub encode no item twice",
+    "bad_rows_file": "fit once more with --max-pairs at the number of pairs that it finds",
+    "checkpoint_dir": "started again it fits from the first pairs, but encoders from the Hub "
+    "encode no item twice",
+    "stream": "its pairs are counted and taken in a random order: download them, or leave "
+    "--until-retention out",
+    "label_column": "the pairs are taken in an order of their own: choose for another objective, "
+    "or by --decoder",
+}
+
+
 def _check_until(args: argparse.Namespace) -> None:
-    if args.type == "auto":
-        raise ValueError("--until-retention fits one type again and again: name it by --type")
-    unused = ("bank_size", "checkpoint_dir", "bad_rows_file", "stream")
-    for name in unused:
+    if args.until_retention is None:
+        for name in ("score", "held_out", "translates"):
+            if getattr(args, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} is for --until-retention")
+        return
+    for name, instead in _WITHOUT_UNTIL.items():
         if getattr(args, name):
-            raise ValueError(f"leave --{name.replace('_', '-')} out with --until-retention")
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} does not go with --until-retention: {instead}")
 
 
 def load_items(name: str, split: str | None) -> Any:
@@ -160,14 +179,84 @@ def load_items(name: str, split: str | None) -> Any:
     return datasets.load_dataset(kind, data_files=str(path), split="train", **how)
 
 
-def read_queries(args: argparse.Namespace) -> list[str]:
-    """The texts of `--queries`, each once; none without it.
+@dataclass(frozen=True)
+class QueryLog:
+    """Queries that are anchors.
+
+    Attributes:
+        texts: What encoders read; None where the latents of both sides are given.
+        latents: By side, where they are given.
+    """
+
+    texts: Sequence[str] | None
+    latents: "Mapping[str, Array]"
+
+    def __len__(self) -> int:
+        return len(next(iter(self.latents.values())) if self.texts is None else self.texts)
+
+    def select(self, rows: Sequence[int]) -> "QueryLog":
+        """Those at these places."""
+        texts = None if self.texts is None else [self.texts[row] for row in rows]
+        return QueryLog(texts, {side: x[list(rows)] for side, x in self.latents.items()})
+
+
+def check_queries(args: argparse.Namespace) -> None:
+    """Refuses queries of which a side is missing, before anything is read.
 
     Raises:
-        InvalidPairsError: No such column, or a text that is missing or empty.
+        ValueError: Says what is needed.
     """
+    given = [side for side in SIDES if getattr(args, f"queries_{side}_vectors") is not None]
+    if args.queries is None and args.queries_column is not None:
+        raise ValueError("--queries-column is a column of --queries")
+    if args.queries is None and not given:
+        return
+    for side in given:
+        if not is_given(args, side):
+            raise ValueError(
+                f"--queries-{side}-vectors goes with --{side}-vectors: the {side} items are "
+                "encoded here, and so are the queries"
+            )
+    for side in SIDES:
+        unnamed = is_given(args, side) and getattr(args, side) is None
+        if side not in given and (args.queries is None or unnamed):
+            raise ValueError(
+                f"queries are anchors only where both encoders have seen them: the {side} side's "
+                f"latents of them are missing. Name the {side} encoder by --{side} and the texts "
+                f"by --queries, or give the latents by --queries-{side}-vectors"
+            )
+
+
+def read_queries(args: argparse.Namespace) -> QueryLog | None:
+    """The queries, each once; None where none are named.
+
+    Raises:
+        InvalidPairsError: No such column, a text that is missing or empty, or another number of
+            latents than of texts.
+    """
+    latents = {
+        side: read_vectors(path)
+        for side in SIDES
+        if (path := getattr(args, f"queries_{side}_vectors")) is not None
+    }
+    sizes = {f"--queries-{side}-vectors": len(x) for side, x in latents.items()}
     if args.queries is None:
-        return []
+        if not latents:
+            return None
+        kept, texts = list(range(min(sizes.values()))), None
+    else:
+        texts = _query_texts(args)
+        sizes["--queries"] = len(texts)
+        kept = _usable(args, texts)
+    if len(set(sizes.values())) > 1:
+        raise InvalidPairsError(f"row i of all must be the same query, got rows: {sizes}")
+    log = QueryLog(texts, latents).select(kept)
+    if not len(log):
+        raise InvalidPairsError(f"{args.queries or next(iter(sizes))} has no queries")
+    return log
+
+
+def _query_texts(args: argparse.Namespace) -> list[Any]:
     column = args.queries_column or "text"
     data = load_items(args.queries, None)
     if column not in data.column_names:
@@ -176,19 +265,24 @@ def read_queries(args: argparse.Namespace) -> list[str]:
             f"got {column!r}"
         )
     texts: list[Any] = data[column][:]
-    bad = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+    return texts
+
+
+def _usable(args: argparse.Namespace, texts: Sequence[Any]) -> list[int]:
+    """Where texts come for the first time; blank lines of a text file are none."""
+    bad = {row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()}
     if bad and args.on_bad_row == "stop" and not args.queries.endswith(".txt"):
         raise InvalidPairsError(
-            f"{args.queries}: row {bad[0]} has no {column}: mend it, or pass --on-bad-row skip"
+            f"{args.queries}: row {min(bad)} has no text: mend it, or pass --on-bad-row skip"
         )
-    left_out = set(bad)
-    return list(dict.fromkeys(text for row, text in enumerate(texts) if row not in left_out))
+    first = {text: row for row, text in reversed([*enumerate(texts)]) if row not in bad}
+    return sorted(first.values())
 
 
 def with_queries(
     args: argparse.Namespace,
     pairs: "Pairs | StreamedPairs",
-    queries: Sequence[str],
+    queries: QueryLog | None,
     encoders: "Sequence[EncoderLike | None]",
 ) -> "Pairs | StreamedPairs":
     """The pairs, followed by queries as both encoders see them; as they are without queries.
@@ -198,17 +292,17 @@ def with_queries(
     """
     from hf_latent_bridge import Pairs
 
-    if not queries:
+    if queries is None:
         return pairs
     if not isinstance(pairs, Pairs):
-        raise ValueError("--queries are added to pairs that can be counted, not to --stream")
+        raise ValueError("queries are added to pairs that can be counted, not to --stream")
     source, target = query_pairs(args, queries, encoders)
     return pairs + Pairs(source, target)
 
 
 def query_pairs(
     args: argparse.Namespace,
-    queries: Sequence[str],
+    queries: QueryLog,
     encoders: "Sequence[EncoderLike | None]",
     sides: Sequence[str] = SIDES,
 ) -> "tuple[Any, Any]":
@@ -216,12 +310,9 @@ def query_pairs(
 
     Args:
         args: The arguments of `fit`.
-        queries: Texts.
+        queries: Texts, latents, or both.
         encoders: Of the source and the target; None where latents are given.
         sides: Which sides are needed; the others are None.
-
-    Raises:
-        ValueError: A side's latents are given, and no encoder is named that encodes queries.
     """
     from hf_latent_bridge.encoders.base import encode
 
@@ -229,17 +320,16 @@ def query_pairs(
     for side, encoder in zip(SIDES, encoders, strict=True):
         if side not in sides:
             continue
-        if encoder is not None:
-            found[side] = list(queries)
+        if side in queries.latents:
+            found[side] = queries.latents[side]
             continue
-        if getattr(args, side) is None:
-            raise ValueError(
-                f"--queries are encoded by both encoders: name the {side} encoder by --{side}, or "
-                "leave --queries out"
-            )
+        texts = list(queries.texts or [])
+        if encoder is not None:
+            found[side] = texts
+            continue
         own = {name: getattr(args, f"{side}_{name}") for name in ("revision", "modality")}
         loaded = cached_encoder(args, getattr(args, side), max_length=args.max_length, **own)
-        latents = encode(loaded, list(queries), batch_size=args.batch_size)
+        latents = encode(loaded, texts, batch_size=args.batch_size)
         found[side] = latents.float().cpu().numpy()
     return found["source"], found["target"]
 
@@ -373,7 +463,8 @@ def _pool_size(args: argparse.Namespace) -> int | None:
     if args.max_pairs is None:
         return None
     chosen = getattr(args, "anchors", "uniform") != "uniform" or getattr(args, "deduplicate", False)
-    held_out = args.held_out if getattr(args, "until_retention", None) is not None else 0
+    until = getattr(args, "until_retention", None) is not None
+    held_out = (args.held_out or HELD_OUT) if until else 0
     return int(args.max_pairs) * (_POOL if chosen else 1) + held_out
 
 

@@ -116,8 +116,12 @@ def check_way(args: argparse.Namespace) -> None:
         raise ValueError("--gradual needs --old-view and --new-view, two views of the shared space")
     if any(named) and not args.gradual:
         raise ValueError("--old-view and --new-view are for --gradual")
-    if args.gradual and (args.hubness or args.slice_column or args.translates != "corpus"):
-        raise ValueError("--hubness, --slice-column and --translates do not go with --gradual")
+    if args.gradual and (
+        args.hubness or args.bank or args.slice_column or args.translates != "corpus"
+    ):
+        raise ValueError(
+            "--hubness, --bank, --slice-column and --translates do not go with --gradual"
+        )
 
 
 def judge_gradual(args: argparse.Namespace, space: "SharedSpace") -> "GradualReport":
@@ -129,6 +133,7 @@ def judge_gradual(args: argparse.Namespace, space: "SharedSpace") -> "GradualRep
     settings: dict[str, Any] = {
         "old": args.old_view,
         "new": args.new_view,
+        "score": args.score,
         "k": args.k,
         "pass_at": args.pass_at,
         "warn_at": args.warn_at,
@@ -174,7 +179,7 @@ def check_migration(args: argparse.Namespace) -> None:
     judging = [f"{part}{how}" for part in PARTS for how in ("", "_old_vectors", "_new_vectors")]
     given = [name for name in (*judging, "into_new", "relevance") if getattr(args, name)]
     if args.queries_only:
-        others = ("target", "gradual", "hubness", "alias", "dry_run", "rollback")
+        others = ("target", "gradual", "view", "hubness", "bank", "alias", "dry_run", "rollback")
         wrong = [name for name in others if getattr(args, name)]
         if wrong or not args.serve_dir:
             raise ValueError(
@@ -188,8 +193,11 @@ def check_migration(args: argparse.Namespace) -> None:
         raise ValueError("a target is needed, the URL of the new vectors")
     if args.gradual and args.view is None and not args.rollback:
         raise ValueError("--gradual needs --view, the view of the space that the vectors are of")
-    if args.gradual and (args.dry_run or args.hubness):
-        raise ValueError("--dry-run and --hubness are for a plain migration, not for --gradual")
+    if args.gradual and (args.hubness or args.bank):
+        raise ValueError("--hubness and --bank are for a plain migration, not for --gradual")
+    costs = [name for name in ("text_field", "price") if getattr(args, name) is not None]
+    if costs and not args.dry_run:
+        raise ValueError(f"{_flags(costs)}: only with --dry-run")
     if args.view is not None and not args.gradual:
         raise ValueError("--view is for --gradual, the view that the old vectors are of")
 
@@ -245,9 +253,7 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
     )
 
 
-def check_reports(
-    paths: Sequence[str], suffixes: Sequence[str] = (".md", ".json", ".html")
-) -> None:
+def check_reports(paths: Sequence[str]) -> None:
     """Refuses reports that are not written, before anything is encoded.
 
     Raises:
@@ -255,19 +261,17 @@ def check_reports(
         FileNotFoundError: No such folder.
     """
     for path in map(Path, paths):
-        if path.suffix not in suffixes:
-            known = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
-            raise ValueError(f"--report must end in {known}, got {path.name}")
+        if path.suffix not in (".md", ".json", ".html"):
+            raise ValueError(f"--report must end in .md, .json or .html, got {path.name}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {path.parent} for --report")
 
 
 def write_report(report: "GateReport | GradualReport | DirectionReport", path: Path) -> None:
     """Writes a report in the format of its file's suffix."""
-    from hf_latent_bridge import DirectionReport
     from hf_latent_bridge.atomic import write_atomic
 
-    if path.suffix == ".html" and not isinstance(report, DirectionReport):
+    if path.suffix == ".html":
         content = report.to_html()
     elif path.suffix == ".json":
         content = json.dumps(report.to_dict(), indent=2) + "\n"

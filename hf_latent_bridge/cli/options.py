@@ -215,6 +215,13 @@ def _add_choice(pairs: Group) -> None:
         help="further anchors: a file with a query a line, or a .jsonl, .csv or .parquet file; "
         "both encoders encode each query once",
     )
+    for side in ("source", "target"):
+        pairs.add_argument(
+            f"--queries-{side}-vectors",
+            metavar="FILE",
+            help=f"their latents by the {side} encoder, row by row, where those of the pairs are "
+            "given too and no encoder is at hand; both sides' without --queries",
+        )
     pairs.add_argument(
         "--queries-column", metavar="COLUMN", help="with the queries (default: text)"
     )
@@ -234,7 +241,6 @@ def _add_choice(pairs: Group) -> None:
     pairs.add_argument(
         "--held-out",
         type=_positive,
-        default=1000,
         metavar="N",
         help="with --until-retention: pairs that are searched and not fitted on; half of them ask, "
         "where there are no --queries (default: 1000, or a third of the pairs)",
@@ -630,7 +636,7 @@ def _add_queries_only(command: Command) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write what was measured here too, as .md or .json; may be repeated",
+        help="write what was measured here too, as .md, .json or .html; may be repeated",
     )
 
 

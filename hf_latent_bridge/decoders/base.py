@@ -1,6 +1,7 @@
 """What a decoder is, and how any estimator or callable of the user's becomes one."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -215,9 +216,9 @@ def check_top_k(top_k: int | None) -> int:
     """
     if top_k is None:
         return 1
-    if type(top_k) is not int or top_k < 1:
+    if not isinstance(top_k, Integral) or isinstance(top_k, bool) or top_k < 1:
         raise DecoderError(f"top_k must be an integer >= 1 or None, got {top_k!r}")
-    return top_k
+    return int(top_k)
 
 
 def _count(results: Any) -> int | None:

@@ -237,7 +237,9 @@ def fit_head(
     return Head(layers.float(), known, space or SpaceSpec(x.shape[1]))
 
 
-def _encode_labels(labels: Sequence[Any], n: int) -> tuple[list[Label], Tensor]:
+def _encode_labels(labels: Any, n: int) -> tuple[list[Label], Tensor]:
+    if getattr(labels, "ndim", 1) != 1:
+        raise DecoderError(f"labels must have one dimension, got shape {tuple(labels.shape)}")
     plain = [getattr(label, "item", lambda label=label: label)() for label in labels]
     if len(plain) != n:
         raise DecoderError(f"a head needs one label per row, {n} here, got {len(plain)}")

@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hf_latent_bridge.data.load import load_pairs
 from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
 from hf_latent_bridge.decoders.search import METRICS, Metric, find_search
 from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
-from hf_latent_bridge.errors import ConfigError, DecoderError, WeightsError
+from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError, WeightsError
 from hf_latent_bridge.files import check_fields, check_sizes, parse_json
 from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.hubness import (
@@ -23,11 +23,12 @@ from hf_latent_bridge.hubness import (
     fold_queries,
     neighbor_similarity,
 )
-from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.latents import Latents, as_tensor, unit_rows
 from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator
 
 ITEMS_NAME = "items.jsonl"
+_SMALLEST, _LARGEST = 1e-12, 1e15  # beyond, squares and sums of products may leave float32
 
 
 class LatentIndex(Component):
@@ -194,17 +195,18 @@ class LatentIndex(Component):
             InvalidLatentsError: Another width than the index's, NaN or infinity.
             DecoderError: Not one item per vector, or the index corrects for hubs and has no bank.
         """
-        new = check_latents(vectors, self.space, like=self._vectors).detach()
-        if isinstance(items, str) or len(items) != len(new):
+        new = self._check(vectors)
+        found = items.tolist() if isinstance(items, np.ndarray | Tensor) else list(items)
+        if isinstance(items, str) or len(found) != len(new):
             raise DecoderError(
                 f"an index needs one item per vector: got {len(new)} vectors and "
-                f"{'one text' if isinstance(items, str) else len(items)} items"
+                f"{'one text' if isinstance(items, str) else len(found)} items"
             )
         if not len(new):
             return self
         similarity = torch.cat([self._similarity, self._similarity_of(new)])
         self._hold(torch.cat([self._vectors, new]), similarity)
-        self._items = (*self._items, *items)
+        self._items = (*self._items, *found)
         self._came_from(None, None)  # the repo holds fewer vectors
         return self
 
@@ -220,11 +222,11 @@ class LatentIndex(Component):
             top_k: How many to find; all where there are fewer.
 
         Raises:
-            InvalidLatentsError: Another width, NaN or infinity.
+            InvalidLatentsError: Another width, NaN, infinity, or too large or small for the metric.
             DecoderError: `top_k` is less than 1.
         """
         k = min(check_top_k(top_k), len(self))
-        x = check_latents(queries, self.space, like=self._vectors).detach()
+        x = self._check(queries)
         if len(x) == 0:
             return []
         if self._hubness:
@@ -246,6 +248,18 @@ class LatentIndex(Component):
     def __len__(self) -> int:
         return len(self.items)
 
+    def _check(self, latents: Latents) -> Tensor:
+        """Latents like the vectors, of a size that the metric can compare in float32."""
+        x = check_latents(latents, self.space, like=self._vectors).detach()
+        largest = float(x.abs().max()) if x.numel() else 0.0
+        if self._metric != "cosine" and largest and not _SMALLEST <= largest <= _LARGEST:
+            raise InvalidLatentsError(
+                f"a search by {self._metric!r} needs latents up to {_SMALLEST:g} to {_LARGEST:g} "
+                f"in size, got up to {largest:.2g}: multiply all of them by one constant, or "
+                'search by metric="cosine"'
+            )
+        return x
+
     def _to_bank(self, bank: Latents | Translator) -> Tensor:
         """The bank as unit rows like the vectors."""
         if isinstance(bank, Translator):
@@ -261,7 +275,7 @@ class LatentIndex(Component):
                 f"n_neighbors must be from 1 to {len(rows)}, the size of the bank, got "
                 f"{self._n_neighbors}"
             )
-        return normalize(rows, dim=1)
+        return unit_rows(rows)
 
     def _similarity_of(self, vectors: Tensor) -> Tensor:
         """Each vector's r, (n,), by the bank; nothing where no correction is made."""

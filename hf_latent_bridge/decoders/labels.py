@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
 from hf_latent_bridge.files import check_fields
 from hf_latent_bridge.hub.published import Component
-from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.spaces import SpaceSpec
 
 
@@ -62,9 +61,8 @@ class LabelDecoder(Component):
             InvalidLatentsError: Another width, NaN or infinity.
             DecoderError: `top_k` is less than 1.
         """
-        normalize = torch.nn.functional.normalize
-        x = normalize(check_latents(latents, self.space, like=self.vectors), dim=1)
-        return rank_labels(x @ normalize(self.vectors, dim=1).mT, self.labels, top_k)
+        x = unit_rows(check_latents(latents, self.space, like=self.vectors))
+        return rank_labels(x @ unit_rows(self.vectors).mT, self.labels, top_k)
 
     def _params(self) -> dict[str, Any]:
         return {"labels": list(self.labels)}

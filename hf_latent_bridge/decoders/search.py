@@ -7,10 +7,10 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hf_latent_bridge.errors import DecoderError
 from hf_latent_bridge.extras import require
+from hf_latent_bridge.latents import unit_rows
 
 Metric = Literal["cosine", "dot", "euclidean"]
 METRICS: tuple[Metric, ...] = ("cosine", "dot", "euclidean")
@@ -179,7 +179,7 @@ def _search_block(
 
 
 def _cosine(queries: Tensor, vectors: Tensor) -> Tensor:
-    return normalize(queries) @ normalize(vectors).mT
+    return unit_rows(queries) @ unit_rows(vectors).mT
 
 
 def _minus_distance(queries: Tensor, vectors: Tensor) -> Tensor:
@@ -195,5 +195,5 @@ _SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _plain(vectors: Tensor, metric: Metric) -> Any:
-    scaled = normalize(vectors) if metric == "cosine" else vectors
+    scaled = unit_rows(vectors) if metric == "cosine" else vectors
     return scaled.float().cpu().contiguous().numpy()

@@ -35,6 +35,7 @@ from hf_latent_bridge.selection import (
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Grid, Translator, methods
 from hf_latent_bridge.translators.spectral import SpectralTranslator
+from hf_latent_bridge.vectors.columns import read_rows
 
 MAX_HELD_OUT = 2000
 _FEWEST = 3  # held-out pairs in a fold
@@ -228,7 +229,7 @@ class TranslatorChoice:
         if self.labels is not None and len(self.labels) != len(x):
             raise InvalidLatentsError(f"{len(x)} pairs need as many labels, got {len(self.labels)}")
         rows = smallest(priorities(np.arange(len(x)), self.seed), self.max_held_out)
-        labels = None if self.labels is None else [self.labels[row] for row in rows.tolist()]
+        labels = None if self.labels is None else list(read_rows(self.labels, rows))
         kept = torch.from_numpy(rows)
         return HeldOut.of((x[kept], y[kept]), rows, labels)
 

@@ -13,8 +13,13 @@ from torch import Tensor
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
-from hf_latent_bridge.errors import InvalidPairsError, RankWarning, UnrelatedPairsWarning
+from hf_latent_bridge.errors import (
+    InvalidPairsError,
+    SelectionWarning,
+    UnrelatedPairsWarning,
+)
 from hf_latent_bridge.evaluation import all_latents
+from hf_latent_bridge.fitting.choice import TranslatorChoice
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.fitting.fit import without_noise
 from hf_latent_bridge.fitting.processes import Processes
@@ -60,6 +65,7 @@ class LearningCurve:
         score: Which score's retention is followed.
         until_retention: What was to be reached.
         report: The gate's report on the last fit.
+        translator: The last fit.
     """
 
     points: Sequence[CurvePoint]
@@ -68,6 +74,7 @@ class LearningCurve:
     score: str
     until_retention: float | None
     report: GateReport
+    translator: Translator
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -105,7 +112,7 @@ def shown(curve: Mapping[str, Any]) -> str:
 
 
 def learning_curve(
-    translator: Translator,
+    translator: Translator | TranslatorChoice | Literal["auto"],
     source: EncoderLike | SpaceSpec | None,
     target: EncoderLike | SpaceSpec | None,
     pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
@@ -129,7 +136,9 @@ def learning_curve(
     fitted on; `gate_latents` judges each fit on them. The last point leaves `translator` fitted.
 
     Args:
-        translator: The translator to fit; earlier pairs are forgotten.
+        translator: The translator to fit; earlier pairs are forgotten. A `TranslatorChoice` for the
+            best of several, or "auto" for the best ranking of all: chosen again at each point, for
+            which the latents of all pairs are kept in memory.
         source: Encoder of the source side; if its items are latents: their space or None.
         target: The same for the target side.
         pairs: From `load_pairs`, or two lists or arrays of equal length. Not a stream.
@@ -154,7 +163,10 @@ def learning_curve(
         InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows, or another dim than before.
         ProcessError: Several processes run; a curve is the work of one.
-        ValueError: A parameter out of range.
+        ValueError: A parameter out of range, or a choice by labels.
+
+    Warns:
+        SelectionWarning: The last choice rests on few pairs, or is on the edge of what was tried.
     """
     started = perf_counter()
     if until_retention is not None:
@@ -163,7 +175,7 @@ def learning_curve(
         settings.setdefault("pass_at", until_retention)
         settings.setdefault("warn_at", min(0.9, until_retention))
     grown = _Grown(
-        translator,
+        TranslatorChoice() if isinstance(translator, str) else translator,
         (Side("source", source), Side("target", target)),
         {
             "batch_size": batch_size,
@@ -178,16 +190,17 @@ def learning_curve(
     asked, searched = grown.judged(queries, corpus, held)
     points: list[CurvePoint] = []
     for step in _steps(fitted_on, start):
+        fitted = grown.add(step)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnrelatedPairsWarning)  # which the reason tells
-            warnings.simplefilter("ignore", RankWarning)  # few pairs determine no map
-            grown.add(step)
-            report = gate_latents(translator, queries=asked, corpus=searched, seed=seed, **settings)
+            report = gate_latents(fitted, queries=asked, corpus=searched, seed=seed, **settings)
         kept = report.retention[report.decides]
         points.append(CurvePoint(grown.n_pairs, kept, perf_counter() - started))
-        reason = _why_stop(points, report, until_retention, translator)
+        reason = _why_stop(points, report, until_retention, fitted)
         if reason:
             break
+    for doubt in grown.doubts:
+        warnings.warn(doubt, stacklevel=2)
     return LearningCurve(
         points=points,
         reached=None
@@ -197,39 +210,70 @@ def learning_curve(
         score=report.decides,
         until_retention=until_retention,
         report=report,
+        translator=fitted,
     )
 
 
 @dataclass
 class _Grown:
-    """A translator and the moments of the pairs so far."""
+    """What is fitted, and the moments of the pairs so far, or for a choice the pairs themselves."""
 
-    translator: Translator
+    translator: Translator | TranslatorChoice
     sides: tuple[Side, Side]
     options: dict[str, Any]
     progress: bool
     n_pairs: int = 0
     folds: list[PairedMoments | None] = field(default_factory=list)
+    latents: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    doubts: list[Warning | str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if isinstance(self.translator, TranslatorChoice) and self.translator.labels is not None:
+            raise ValueError(
+                "a learning curve takes the pairs in an order of its own, to which labels do not "
+                "belong: choose by a decoder or for another objective"
+            )
         if Processes.current().share.count > 1:
             raise InvalidPairsError("a learning curve is the work of one process: start only one")
 
-    def add(self, pairs: Pairs) -> None:
-        """Encodes further pairs and solves with all so far."""
+    def add(self, pairs: Pairs) -> Translator:
+        """Encodes further pairs, and fits on all so far."""
         x, y, _ = self._encode(pairs, "learning curve")
-        if not self.folds:
-            self.translator.begin(x)
-            self.folds = [None] * self.translator.n_folds
-        new = self.translator.fold_moments(x.double(), y.double(), start=self.n_pairs)
-        self.folds = [a + b if a and b else a or b for a, b in zip(self.folds, new, strict=True)]
+        dims = x.shape[1], y.shape[1]
+        spaces = [side.space(dim) for side, dim in zip(self.sides, dims, strict=True)]
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("ignore")  # few pairs determine no map, as the curve shows
+            warnings.simplefilter("always", SelectionWarning)
+            if isinstance(self.translator, TranslatorChoice):
+                fitted = self._choose(self.translator, x, y, spaces)
+            else:
+                fitted = self._sum(self.translator, x, y, spaces)
+        self.doubts = [one.message for one in told if isinstance(one.message, SelectionWarning)]
         self.n_pairs += len(x)
+        fitted.to(dtype=torch.float32)
+        fitted.dataset_ = pairs.dataset
+        return fitted
+
+    def _sum(
+        self, translator: Translator, x: Tensor, y: Tensor, spaces: list[SpaceSpec]
+    ) -> Translator:
+        """Adds the moments of further pairs, and solves."""
+        if not self.folds:
+            translator.begin(x)
+            self.folds = [None] * translator.n_folds
+        new = translator.fold_moments(x.double(), y.double(), start=self.n_pairs)
+        self.folds = [a + b if a and b else a or b for a, b in zip(self.folds, new, strict=True)]
         folds = [without_noise(fold) for fold in self.folds if fold is not None]
-        dims = self.translator.dims_of(folds[0])
-        source, target = (side.space(dim) for side, dim in zip(self.sides, dims, strict=True))
-        self.translator.fit_moments(folds, source=source, target=target)
-        self.translator.to(dtype=torch.float32)
-        self.translator.dataset_ = pairs.dataset
+        translator.fit_moments(folds, source=spaces[0], target=spaces[1])
+        return translator
+
+    def _choose(
+        self, choice: TranslatorChoice, x: Tensor, y: Tensor, spaces: list[SpaceSpec]
+    ) -> Translator:
+        """Chooses among the candidates on all pairs so far."""
+        self.latents.append((x, y))
+        every = (torch.cat(side) for side in zip(*self.latents, strict=True))
+        return choice.fit(*every, source=spaces[0], target=spaces[1])
 
     def judged(self, queries: Any, corpus: Any, held: Pairs | None) -> tuple[Latent, Latent]:
         """Latents of queries and corpus, from what was given or set apart."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar, Unpack, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from hf_latent_bridge.selection import N_FOLDS
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.shared_space import SharedSpace
+from hf_latent_bridge.vectors.columns import read_rows
 
 # Share of variance that is a network's rounding, not a direction. Mean-pooled layer norms, for
 # example, leave all latents in a hyperplane; products in float64 would take the noise for signal.
@@ -224,9 +226,13 @@ class _Fit:
     ) -> "_Fit":
         if isinstance(translator, Translator):
             return cls(pairs, [translator], None)
-        if isinstance(translator, str) and translator != "auto":
-            raise ValueError(f"fit a translator, a TranslatorChoice or 'auto', got {translator!r}")
-        choice = TranslatorChoice() if isinstance(translator, str) else translator
+        auto = isinstance(translator, str) and translator == "auto"
+        choice = TranslatorChoice() if auto else translator
+        if not isinstance(choice, TranslatorChoice):
+            raise ValueError(
+                "fit a translator such as OrthoTranslator(), a TranslatorChoice or 'auto', got "
+                f"{translator!r:.60}"
+            )
         if choice.labels is not None:
             known = len(pairs) if isinstance(pairs, Pairs) else "streamed"
             if known != len(choice.labels):
@@ -285,10 +291,10 @@ class _Fit:
         if self.choice is None or self.choice.labels is None:
             return None
         numbers = self.pairs.rows if isinstance(self.pairs, Pairs) else None
-        if numbers is None:
-            return [self.choice.labels[row] for row in rows.tolist()]
-        place = {row: number for number, row in enumerate(numbers.tolist())}
-        return [self.choice.labels[place[row]] for row in rows.tolist()]
+        if numbers is not None:
+            place = {row: number for number, row in enumerate(numbers.tolist())}
+            rows = np.array([place[row] for row in rows.tolist()])
+        return list(read_rows(self.choice.labels, rows))
 
 
 def _by_translator(moments: Mapping[str, PairedMoments]) -> list[list[PairedMoments]]:

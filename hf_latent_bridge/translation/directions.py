@@ -17,10 +17,11 @@ from hf_latent_bridge.gating import (
     as_matrix,
     bootstrap_draws,
     check_sizes,
-    deciding,
+    finest,
     first_k,
     interval_of,
     markdown_table,
+    page_of,
     retention_of,
     search_scores,
     shown_interval,
@@ -54,6 +55,7 @@ class DirectionReport:
         k: How many results count.
         n_queries: Number of queries.
         n_items: Number of items in the corpus.
+        decides: The score by which the ways are compared.
     """
 
     choice: Direction
@@ -63,6 +65,12 @@ class DirectionReport:
     k: int
     n_queries: int
     n_items: int
+    decides: str
+
+    @property
+    def names(self) -> list[str]:
+        """The scores."""
+        return list(self.retention[AGAIN])
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -77,22 +85,26 @@ class DirectionReport:
             "k": self.k,
             "n_queries": self.n_queries,
             "n_items": self.n_items,
+            "decides": self.decides,
         }
 
     def to_markdown(self) -> str:
         """The report as a page."""
-        names = list(self.retention[AGAIN])
         rows = [
             [
                 way,
-                *(f"{scores[name].translated:.3f}" for name in names),
-                shown_interval(deciding(scores, judged=self.judged)[1]),
+                *(f"{scores[name].translated:.3f}" for name in self.names),
+                shown_interval(scores[self.decides]),
             ]
             for way, scores in self.retention.items()
         ]
         told = f"{self.n_queries:,} queries, {self.n_items:,} items."
-        table = markdown_table(["way", *names, "kept"], rows)
-        return f"# Translate the {self.choice}\n\n{self.reason}\n\n{told}\n\n{table}\n"
+        table = markdown_table(["way", *self.names, f"{self.decides} kept"], rows)
+        return f"# Translate the {self.choice}\n\n{self.reason}.\n\n{told}\n\n{table}\n"
+
+    def to_html(self) -> str:
+        """The report as a page that needs no other file."""
+        return page_of(self, "directions_page.html")
 
     def __str__(self) -> str:
         return self.to_markdown().rstrip()
@@ -159,11 +171,11 @@ def compare_directions(
         for way in searches
     }
     judged = relevance is not None
-    name, _ = deciding(retention[ITEMS], judged=judged)
+    name = finest(retention[ITEMS])
     choice, reason = _choose(scores[ITEMS][name] - scores[QUERIES][name], draws, name)
     chosen = scores[ITEMS if choice == "items" else QUERIES][name]
     reason += _beside_old(scores[OLD][name] - chosen, draws)
-    return DirectionReport(choice, reason, retention, judged, k, n, len(new_c))
+    return DirectionReport(choice, reason, retention, judged, k, n, len(new_c), name)
 
 
 def _check_directions(into_new: Translator, into_old: Translator) -> None:

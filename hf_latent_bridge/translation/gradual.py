@@ -13,7 +13,13 @@ from hf_latent_bridge.evaluation import check_space
 from hf_latent_bridge.fitting.encoding import Side
 from hf_latent_bridge.latents import Array
 from hf_latent_bridge.translation.journal import Journal
-from hf_latent_bridge.translation.migration import Migration, MigrationJob, opened
+from hf_latent_bridge.translation.migration import (
+    Migration,
+    MigrationJob,
+    MigrationPlan,
+    opened,
+    plan_conversion,
+)
 from hf_latent_bridge.translation.moving import VIEW, Conversion
 from hf_latent_bridge.translation.pipeline import progress_bar
 from hf_latent_bridge.translation.serving import Route, Serving
@@ -75,6 +81,46 @@ def migrate_gradually(
         conversion = Conversion(translator, view=view)
         job = MigrationJob(conversion, old, new, notes, alias, serving, serve_dir)
         return job.run(batch_size, begun, progress=progress)
+
+
+def plan_gradual_migration(
+    space: SharedSpace,
+    source: str,
+    target: str,
+    *,
+    view: str,
+    text_field: str | None = None,
+    price_per_million_tokens: float | None = None,
+    timeout: float = TIMEOUT,
+) -> MigrationPlan:
+    """Says what `migrate_gradually` would do, from a sample of rows; writes nothing.
+
+    Args:
+        space: A fitted shared space.
+        source: URL of the old vectors.
+        target: URL of the new collection.
+        view: The view of the space that the old vectors are of.
+        text_field: As for `plan_migration`: what encoding everything again would cost, now or
+            little by little.
+        price_per_million_tokens: As for `plan_migration`.
+        timeout: Seconds for one request to a store.
+
+    Raises:
+        KeyError: The space has no such view.
+        StoreError: As for `plan_migration`; also where the target is another vector of the same
+            rows, or the rows have a field of the name `latent_bridge_view`.
+        InvalidLatentsError: Vectors of another width than the view's.
+        ValueError: A price without a text field.
+    """
+    conversion = Conversion(space.translator(view), view=view)
+    return plan_conversion(
+        lambda _: conversion,
+        source,
+        target,
+        text_field=text_field,
+        price_per_million_tokens=price_per_million_tokens,
+        timeout=timeout,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_latent_bridge.atomic import open_atomic
 from hf_latent_bridge.data.items import Array
-from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.errors import InvalidLatentsError, StoreError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.translation.moving import Conversion
@@ -68,13 +68,17 @@ class IndexFile:
     def write(self, target: Path, conversion: Conversion, size: int, *, progress: bool) -> None:
         """Writes an index of the same kind with translated rows, which appears when it is whole.
 
+        A target that holds these rows already, as a killed migration leaves it, stays.
+
         Raises:
-            StoreError: The target is there, or does not give back what was written.
+            StoreError: The target holds something else, or does not give back what was written.
             InvalidLatentsError: Vectors of another width than the translator's source.
         """
-        if target.exists():
-            raise StoreError(f"{target} is there already: name another file")
         import faiss
+
+        there = target.exists()
+        if there and not _has_shape(target, self.n, conversion.dim):
+            raise _taken(target)
 
         inner, ids = self._empty(conversion), self._reader.ids
         whole = inner if ids is None else faiss.IndexIDMap2(inner)
@@ -86,8 +90,16 @@ class IndexFile:
                 else:
                     whole.add_with_ids(vectors, ids[block.first : block.first + len(vectors)])
                 bar.update(len(vectors))
+        if there:
+            if not _holds(target, inner, ids, size):
+                raise _taken(target)
+            return
         _save(whole, target)
-        _check(inner, ids, target, size)
+        if not _holds(target, inner, ids, size):
+            target.unlink()
+            raise StoreError(
+                f"{target} does not give back what was written, and was removed: try again"
+            )
 
     def _empty(self, conversion: Conversion) -> Any:
         """An index like this one without rows; an inverted file is trained on translated ones."""
@@ -137,22 +149,27 @@ def _save(index: Any, target: Path) -> None:
         library.write_index(index, library.PyCallbackIOWriter(stream.write))
 
 
-def _check(index: Any, ids: Array | None, target: Path, size: int) -> None:
-    """Compares all rows of the file with those that were written.
+def _taken(target: Path) -> StoreError:
+    return StoreError(f"{target} is there already, and holds other rows: name another file")
 
-    Raises:
-        StoreError: They differ; the file is removed.
-    """
-    found = IndexReader(VectorSource(str(target)))
+
+def _has_shape(path: Path, n: int, dim: int) -> bool:
+    """Whether a file is an index of so many rows of this width."""
+    try:
+        found = IndexReader(VectorSource(str(path)))
+    except InvalidLatentsError:
+        return False
+    return (found.n, found.dim) == (n, dim)
+
+
+def _holds(path: Path, index: Any, ids: Array | None, size: int) -> bool:
+    """Whether a file holds all rows of an index, with the same ids."""
+    found = IndexReader(VectorSource(str(path)))
     same = found.n == index.ntotal and np.array_equal(_or_empty(found.ids), _or_empty(ids))
     for block in found.blocks(size=size) if same else ():
         wanted = index.reconstruct_n(block.first, len(block.vectors))
         same = same and np.array_equal(block.vectors, wanted)
-    if not same:
-        target.unlink()
-        raise StoreError(
-            f"{target} does not give back what was written, and was removed: try again"
-        )
+    return same
 
 
 def _or_empty(ids: Array | None) -> Array:

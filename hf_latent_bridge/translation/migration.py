@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hf_latent_bridge.translation.moving import VIEW, Conversion, Move, convert
 from hf_latent_bridge.translation.serving import Route, Serving, route_to
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
-from hf_latent_bridge.vectors.stores.registry import TIMEOUT, open_collection
+from hf_latent_bridge.vectors.stores.registry import TIMEOUT, address, open_collection
 
 _CHARACTERS_PER_TOKEN = 4
 
@@ -85,6 +85,7 @@ class MigrationPlan:
         seconds: Time to read and translate all, from a sample; the store's writing comes on top.
         tokens: Estimated tokens in all texts, from a sample; None without a text field.
         price: What encoding those again would cost; None without a price.
+        target_rows: Rows that the target holds already; None where it is not there yet.
     """
 
     source: str
@@ -96,6 +97,7 @@ class MigrationPlan:
     seconds: float
     tokens: int | None = None
     price: float | None = None
+    target_rows: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -111,6 +113,11 @@ class MigrationPlan:
         if self.tokens is not None:
             cost = "" if self.price is None else f", {self.price:,.2f} at the price given"
             lines.append(f"encoding again would take about {self.tokens:,} tokens{cost}")
+        if self.target_rows is not None:
+            lines.append(
+                f"{self.target} is there already with {self.target_rows:,} rows: an unfinished "
+                "migration from here goes on, and any other collection is refused"
+            )
         return "\n".join([*lines, "nothing was written"])
 
 
@@ -280,19 +287,43 @@ def plan_migration(
         timeout: Seconds for one request to a store.
 
     Raises:
-        StoreError: No such collection, or no such text field.
+        StoreError: No such collection, no such text field, or source and target are the same.
         InvalidLatentsError: Vectors of another width than the translator's source.
+        ValueError: A price without a text field.
     """
     if (paths := _index_paths(source, target)) is not None:
-        if text_field is not None:
-            raise ValueError("a FAISS file holds no texts: leave --text-field out")
+        if text_field is not None or price_per_million_tokens is not None:
+            raise ValueError("a FAISS file holds no texts: leave --text-field and --price out")
         index = IndexFile(paths[0])
         conversion = Conversion.of(translator, index.metric, hubness, bank, n_neighbors)
         return _plan_index(index, target, conversion, source)
+    return plan_conversion(
+        lambda metric: Conversion.of(translator, metric, hubness, bank, n_neighbors),
+        source,
+        target,
+        text_field=text_field,
+        price_per_million_tokens=price_per_million_tokens,
+        timeout=timeout,
+    )
+
+
+def plan_conversion(
+    conversion_by: Callable[[Metric], Conversion],
+    source: str,
+    target: str,
+    *,
+    text_field: str | None,
+    price_per_million_tokens: float | None,
+    timeout: float,
+) -> MigrationPlan:
+    """What it would be to convert all rows; `conversion_by` gets the metric of the store."""
+    if price_per_million_tokens is not None and text_field is None:
+        raise ValueError("a price is for the tokens of a text field (--text-field): name one")
     with open_collection(source, timeout=timeout) as old:
         layout, rows = old.layout(), old.count()
-        conversion = Conversion.of(translator, layout.metric, hubness, bank, n_neighbors)
+        conversion = conversion_by(layout.metric)
         _check_width(conversion, layout, old)
+        there = _rows_there(conversion, old, target, timeout)
         begun = time.perf_counter()
         sample = next(old.scan(1000), Records([], np.empty((0, layout.dim)), []))
         convert(conversion, sample, old)
@@ -301,10 +332,19 @@ def plan_migration(
         price = None
         if tokens is not None and price_per_million_tokens is not None:
             price = tokens / 1e6 * price_per_million_tokens
-        dim = conversion.dim
-        return MigrationPlan(
-            str(old.url), target, rows, layout.dim, dim, rows * dim * 4, seconds, tokens, price
-        )
+        size = rows * conversion.dim * 4
+        dims = layout.dim, conversion.dim
+        return MigrationPlan(str(old.url), target, rows, *dims, size, seconds, tokens, price, there)
+
+
+def _rows_there(conversion: Conversion, old: Collection, target: str, timeout: float) -> int | None:
+    """How many rows the target holds; None where it is not there, and nothing is made."""
+    url = address(target)
+    if url.local and not Path(url.path).exists():
+        return None
+    with open_collection(target, timeout=timeout) as new:
+        _check_apart(conversion, old, new)
+        return new.count() if new.exists() else None
 
 
 def roll_back_migration(
@@ -357,11 +397,29 @@ def opened(source: str, target: str, timeout: float) -> Iterator[tuple[Collectio
     with open_collection(source, timeout=timeout) as old:
         old.layout()
         with open_collection(target, create=True, timeout=timeout) as new:
-            if (old.url.container, old.url.vector) == (new.url.container, new.url.vector):
-                raise StoreError(
-                    f"source and target are the same, {old.url}: name another collection or vector"
-                )
+            _check_two(old, new)
             yield old, new
+
+
+def _check_two(old: Collection, new: Collection) -> None:
+    if (old.url.container, old.url.vector) == (new.url.container, new.url.vector):
+        raise StoreError(
+            f"source and target are the same, {old.url}: name another collection or vector"
+        )
+
+
+def _check_apart(conversion: Conversion, old: Collection, new: Collection) -> None:
+    """Refuses a target that cannot hold what the source's rows become.
+
+    Raises:
+        StoreError: The source itself, or for a shared space another vector of the same rows.
+    """
+    _check_two(old, new)
+    if old.url.container == new.url.container and conversion.view is not None:
+        raise StoreError(
+            "items of a new encoder have no old vector, so a shared space needs a collection "
+            f"of its own: name another one than {new.url.name!r}"
+        )
 
 
 def _index_paths(source: str, target: str) -> tuple[Path, Path] | None:
@@ -432,13 +490,8 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
             "target"
         )
     if not there:
-        same = old.url.container == new.url.container
-        if same and conversion.view is not None:
-            raise StoreError(
-                "items of a new encoder have no old vector, so a shared space needs a collection "
-                f"of its own: name another one than {new.url.name!r}"
-            )
-        if not same:
+        _check_apart(conversion, old, new)
+        if old.url.container != new.url.container:
             old.check_copy(new)
         notes.save(conversion=facts)
         new.create(wanted, old, [] if conversion.view is None else [VIEW])

@@ -23,7 +23,7 @@ from hf_latent_bridge.files import (
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import check_save_directory
 from hf_latent_bridge.hubness import Metric, fold_queries
-from hf_latent_bridge.latents import as_tensor
+from hf_latent_bridge.latents import as_tensor, unit_rows
 from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator
 
@@ -329,7 +329,7 @@ class TranslatedEncoder:
         latents = self._latents(method, [items] if single else items, batch_size, bar, own)
         vectors = self.carry(latents)
         if unit:
-            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            vectors = unit_rows(vectors)
         if single:
             vectors = vectors[0]
         return vectors if tensor else vectors.float().cpu().numpy()

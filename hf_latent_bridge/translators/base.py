@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self, Unpack, overload
 import torch
 from huggingface_hub import CommitInfo
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.devices import as_device
@@ -31,7 +30,7 @@ from hf_latent_bridge.files import (
 )
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
-from hf_latent_bridge.latents import Array, Latents, as_tensor
+from hf_latent_bridge.latents import Array, Latents, as_tensor, unit_rows
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import Selection
 from hf_latent_bridge.spaces import SpaceSpec
@@ -445,7 +444,7 @@ class Translator(TranslatorEstimator, Published):
             raise ValueError(f"size must be at least 1, got {size}: drop_bank removes a bank")
         rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:size]
         bank = as_tensor(self.transform(x[rows.sort().values.to(x.device)]))
-        self._query_bank = normalize(bank.to(self.map_.device, self.map_.dtype), dim=1)
+        self._query_bank = unit_rows(bank.to(self.map_.device, self.map_.dtype))
         self._came_from(None, None)  # the repo does not hold this bank
         return self
 
@@ -472,6 +471,11 @@ class Translator(TranslatorEstimator, Published):
                 scales its results to unit norm.
         """
         self._require_fit()
+        if not isinstance(self.map_, LatentMap) or self.map_.norms_target:
+            raise InvalidLatentsError(
+                "the shift can be taken out of one affine map, with no norm after it: a "
+                f"{type(self).__name__} has another map, {type(self.map_).__name__}, or norm"
+            )
         if mean is None:
             if self.moments_ is None:
                 raise NotFittedError(
@@ -484,17 +488,11 @@ class Translator(TranslatorEstimator, Published):
                 f"the mean must be ({self.target_.dim},) and not zero, got "
                 f"{tuple(direction.shape)} with norm {float(direction.norm()):g}"
             )
-        direction = normalize(direction, dim=0)
+        direction = unit_rows(direction)
         weight = torch.eye(len(direction), dtype=torch.float64) - direction.outer(direction)
         dtype = self.map_.dtype
         without = LatentMap(weight.to(dtype), torch.zeros(len(direction), dtype=dtype))
-        found = self.map_.then(without)
-        if not isinstance(found, LatentMap):
-            raise InvalidLatentsError(
-                "the shift can be taken out of one affine map, with no norm after it: "
-                f"{self!r} has {found}"
-            )
-        self._maps = {"fitted": found}
+        self._maps = {"fitted": self.map_.then(without)}
         self.dataset_ = {**self.dataset_, "shift_removed": True}
         self._came_from(None, None)  # the repo does not hold this map
         return self

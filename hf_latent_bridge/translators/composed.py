@@ -8,10 +8,10 @@ from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.files import check_fields, check_sizes
+from hf_latent_bridge.latents import unit_rows
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
 from hf_latent_bridge.spaces import SpaceSpec, check_meet
@@ -67,7 +67,7 @@ class ComposedTranslator(Translator, translator_type="composed"):
         self.dataset_, self.metrics_ = {}, {}
         if (bank := translators[0].query_bank_) is not None:
             rest = [translator.transform for translator in translators[1:]]
-            self._query_bank = normalize(reduce(lambda rows, step: step(rows), rest, bank), dim=1)
+            self._query_bank = unit_rows(reduce(lambda rows, step: step(rows), rest, bank))
         return self
 
     @classmethod

@@ -27,9 +27,10 @@ from hf_latent_bridge.latents import (
     as_targets,
     as_tensor,
     check_finite,
-    check_norms,
     check_translated,
+    check_unit,
     like,
+    unit_rows,
 )
 from hf_latent_bridge.metrics import clearly_related, look_shuffled, r2_score
 from hf_latent_bridge.moments import PairedMoments
@@ -261,11 +262,9 @@ class TranslatorEstimator(abc.ABC):
                 "Reshape your data to (n, d), one row per item"
             )
         if self.unit_norm in ("source", "both"):
-            check_norms(source)
-            source = torch.nn.functional.normalize(source, dim=-1)
+            source = unit_rows(source)
         if self.unit_norm in ("target", "both"):
-            check_norms(target)
-            target = torch.nn.functional.normalize(target, dim=-1)
+            target = unit_rows(target)
         return source, target
 
     def begin(self, X: Latents) -> None:
@@ -583,8 +582,6 @@ class TranslatorEstimator(abc.ABC):
                 f"latents must be one vector (d,) or a matrix (n, d), got shape {tuple(x.shape)}"
             )
         self._check_width(x.shape[-1], space)
-        if getattr(self, "unit_norm", "none") in ("source", "both"):  # some types have no choice
-            check_norms(x)
         return x
 
     def _check_width(self, dim: int, space: SpaceSpec) -> None:
@@ -642,7 +639,11 @@ def _translated(map_: Map, x: Tensor) -> Tensor:
     """The translations of latents, if both are finite."""
     if not isinstance(map_, LatentMap):  # an affine map makes NaN of what is not finite
         check_finite(x)
-    return check_translated(map_.forward(x), x)
+    rows = unit_rows(x.to(map_.dtype)) if map_.norms_source else x
+    result = check_translated(map_.forward(rows).to(x.dtype), x)
+    if map_.norms_target:
+        check_unit(result, rows)
+    return result
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError, NotInvertibleError
-from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Scaling, Solution, is_flat, solve_kernel_ridge
 from hf_latent_bridge.spaces import SpaceSpec
@@ -118,6 +118,8 @@ class KernelMap(Map):
                 )
             self.register_buffer(name, tensors[name].detach())
         self.unit_norm: UnitNorm = unit_norm
+        self.norms_source = unit_norm in ("source", "both")
+        self.norms_target = unit_norm in ("target", "both")
 
     @staticmethod
     def shapes(source_dim: int, n_landmarks: int, target_dim: int) -> dict[str, tuple[int, ...]]:
@@ -146,11 +148,11 @@ class KernelMap(Map):
             (..., target_dim), in the dtype of `x`.
         """
         rows = x.reshape(-1, x.shape[-1]).to(self.weight.dtype)
-        if self.unit_norm in ("source", "both"):
+        if self.norms_source:
             rows = normalize(rows, dim=1)
         base = Landmarks(self.shift, self.inverse_scale, self.landmarks, self.sharpness)
         mapped = torch.addmm(self.bias, base.similarities(rows), self.weight)
-        if self.unit_norm in ("target", "both"):
+        if self.norms_target:
             mapped = normalize(mapped, dim=1)
         return mapped.reshape(*x.shape[:-1], self.target_dim).to(x.dtype)
 
@@ -350,7 +352,7 @@ class KernelTranslator(Translator, translator_type="kernel"):
             return  # pair_moments refuses it
         check_finite(x)
         if self.unit_norm in ("source", "both"):
-            x = normalize(x, dim=1)
+            x = unit_rows(x)
         self._landmarks = Landmarks.draw(
             x,
             int(self.n_landmarks),

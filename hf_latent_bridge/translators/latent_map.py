@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 from jaxtyping import Float
@@ -26,10 +26,14 @@ class Map(nn.Module, abc.ABC):
     Attributes:
         source_dim: Width of the latents it takes.
         target_dim: Width of the latents it gives.
+        norms_source: Whether rows are scaled to unit norm first.
+        norms_target: Whether rows are scaled to unit norm last.
     """
 
     source_dim: int
     target_dim: int
+    norms_source: bool = False
+    norms_target: bool = False
 
     @abc.abstractmethod
     def forward(self, x: Float[Tensor, "*n d_source"]) -> Float[Tensor, "*n d_target"]:
@@ -103,8 +107,6 @@ class LatentMap(Map):
     Attributes:
         weight: (source_dim, target_dim).
         bias: (target_dim,).
-        norms_source: Whether rows are scaled to unit norm before the affine map.
-        norms_target: Whether rows are scaled to unit norm after it.
     """
 
     weight: Tensor
@@ -156,14 +158,18 @@ class LatentMap(Map):
         Returns:
             (..., target_dim), in the dtype of `x`.
         """
-        weight = self.weight
-        rows = x.to(weight.dtype)
+        # looked up as attributes of a module, they take as long as a tenth of a small product
+        weight, bias = self._tensors()
+        rows = x if x.dtype == weight.dtype else x.to(weight.dtype)
         if self.norms_source:
             rows = normalize(rows, dim=-1)
-        mapped = linear(rows, weight.mT, self.bias)
+        if rows.ndim == 2:
+            mapped = torch.addmm(bias, rows, weight)
+        else:
+            mapped = linear(rows, weight.mT, bias)
         if self.norms_target:
             mapped = normalize(mapped, dim=-1)
-        return mapped.to(x.dtype)
+        return mapped if mapped.dtype == x.dtype else mapped.to(x.dtype)
 
     def inverse(self) -> "LatentMap":
         """The Moore-Penrose inverse, x = (y - bias) @ weight⁺, with the two norms swapped.
@@ -208,6 +214,10 @@ class LatentMap(Map):
         right = (vh[:rank] * columns).to(self.dtype).contiguous()
         return thin_map(left, right, self.bias, self.unit_norm)
 
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        buffers = cast(dict[str, Tensor], self._buffers)
+        return buffers["weight"], buffers["bias"]
+
     def moved(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Self:
@@ -229,6 +239,7 @@ class MapChain(Map):
         for number, step in enumerate(steps):
             self.add_module(str(number), step)
         self.source_dim, self.target_dim = steps[0].source_dim, steps[-1].target_dim
+        self.norms_source, self.norms_target = steps[0].norms_source, steps[-1].norms_target
 
     @property
     def steps(self) -> tuple[Map, ...]:

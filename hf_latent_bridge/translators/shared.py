@@ -6,10 +6,10 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hf_latent_bridge.canonical import ALPHAS, CanonicalProblem, held_out_information
 from hf_latent_bridge.errors import ConfigError
+from hf_latent_bridge.latents import Latents, as_targets, unit_rows
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import N_FOLDS, Selection
 from hf_latent_bridge.solvers import Solution
@@ -148,6 +148,18 @@ class SharedTranslator(Translator, translator_type="shared"):
         dim = found.n_axes if self.dim == "auto" else self.dim
         return type(self)(dim=dim, alpha=found.best, shrink=self.shrink), None
 
+    def score(self, X: Latents, y: Latents) -> float:
+        """R² of both sides in the shared space: of the source's vectors against the target's.
+
+        Args:
+            X: Source latents, (n, d_source).
+            y: Target latents, (n, d_target).
+
+        Raises:
+            InvalidLatentsError: Wrong shapes, NaN or infinity.
+        """
+        return super().score(X, self.transform_target(as_targets(y)))
+
     @property
     def pair_spaces_(self) -> tuple[SpaceSpec, SpaceSpec]:
         """The spaces of both sides of the pairs, those of the two encoders."""
@@ -231,4 +243,4 @@ class SharedTranslator(Translator, translator_type="shared"):
 
 
 def _into(latents: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return normalize(torch.addmm(bias.to(latents), latents, weight.to(latents)), dim=1)
+    return unit_rows(torch.addmm(bias.to(latents), latents, weight.to(latents)))

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self, Unpack, overload
 
@@ -31,11 +31,13 @@ from hf_latent_bridge.errors import (
     InUseError,
     InvalidLatentsError,
     NotFittedError,
+    RankWarning,
     SolverError,
     UnrelatedPairsWarning,
     WeightsError,
 )
 from hf_latent_bridge.files import (
+    CARD_NAME,
     CONFIG_NAME,
     FORMAT_VERSION,
     WEIGHTS_NAME,
@@ -46,7 +48,7 @@ from hf_latent_bridge.files import (
 from hf_latent_bridge.growth import Growth, grow_pairs, match_unpaired
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published
-from hf_latent_bridge.latents import Latents, as_tensor, like
+from hf_latent_bridge.latents import Latents, as_tensor, check_finite, like
 from hf_latent_bridge.metrics import look_shuffled
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
@@ -55,6 +57,7 @@ from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
 _TRIES = 10
+_FILES = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME)
 _NAME = re.compile(r"\w[\w.-]*")
 _VIEW_FIELDS = {
     "view": str,
@@ -312,9 +315,10 @@ class SharedSpace(Published):
             ValueError: A parameter out of range, or a name that cannot be a folder.
 
         Warns:
+            RankWarning: One of several views varies in so few directions that it limits the axes.
             UnrelatedPairsWarning: Two views agree no more than on shuffled items.
         """
-        sets = [views] if isinstance(views, Mapping) else list(views)
+        sets = _sets(views)
         order = list(dict.fromkeys(name for one in sets for name in one))
         total: list[dict[tuple[str, str], PairedMoments]] = []
         for one in sets or [{}]:
@@ -402,7 +406,7 @@ class SharedSpace(Published):
             There is one fold where neither `alpha` nor `dim` is "auto".
         """
         self.check(views)
-        tensors = {name: as_tensor(latents) for name, latents in views.items()}
+        tensors = {name: _matrix(latents, name) for name, latents in views.items()}
         lengths = {name: len(x) for name, x in tensors.items()}
         if len(set(lengths.values())) > 1:
             raise InvalidLatentsError(f"views need equal numbers of rows, got {lengths}")
@@ -425,6 +429,7 @@ class SharedSpace(Published):
             spaces: Which encoder's latents they are, by view, for the configs.
 
         Warns:
+            RankWarning: One of several views varies in so few directions that it limits the axes.
             UnrelatedPairsWarning: Two views agree no more than on shuffled items.
         """
         self._check_params()
@@ -434,14 +439,16 @@ class SharedSpace(Published):
         information = held_out_information(folds, alphas) if self._chooses else None
         alpha = information.best if information else alphas[0]
         dim = information.n_axes if information and self.dim == "auto" else int(self.dim)
-        solved = CanonicalProblem.from_moments(moments).solve(alpha=alpha, dim=dim)
+        problem = CanonicalProblem.from_moments(moments)
+        solved = problem.solve(alpha=alpha, dim=dim)
         sources = _sources(solved, spaces or {})
         _warn_of_unrelated(moments)
+        _warn_of_narrow(problem, self.dim)
         self.params_ = {
             "dim": dim,
             "alpha": alpha,
             "shrink": float(self.shrink),
-            "n_folds": self.n_folds,
+            "n_folds": int(self.n_folds),
         }
         self.information_, self.alpha_ = information, alpha
         self.dataset_, self.fit_summary_, self._when_saved = {}, None, None
@@ -678,7 +685,7 @@ class SharedSpace(Published):
             value = getattr(self, name)
             if name == "dim" and value == "auto":
                 continue
-            if type(value) is not int or value < least:
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
         if self.alpha != "auto" and not (
             isinstance(self.alpha, Real) and 0 < self.alpha < float("inf")
@@ -716,6 +723,41 @@ def _fetch(name_or_path: str | Path, options: client.HubOptions) -> client.Fetch
         if fetched.commit is not None:
             options = {**options, "revision": fetched.commit}
     raise InUseError(f"{name_or_path} was changed again and again: load it later")
+
+
+def _sets(
+    views: Mapping[str, Latents] | Sequence[Mapping[str, Latents]],
+) -> list[Mapping[str, Latents]]:
+    """The sets of items, each of the views that have seen them.
+
+    Raises:
+        InvalidLatentsError: They are not latents by view.
+    """
+    sets = [views] if isinstance(views, Mapping) else list(views)
+    for one in sets:
+        if not isinstance(one, Mapping):
+            raise InvalidLatentsError(
+                'views must be latents by name, {"a": X, "b": Y}, or a list of such sets of items, '
+                f"got {type(views).__name__} of {type(one).__name__}"
+            )
+    return sets
+
+
+def _matrix(latents: Latents, view: str) -> Tensor:
+    """The latents of a view, (n, d), if they are finite.
+
+    Raises:
+        InvalidLatentsError: Names the view.
+    """
+    try:
+        x = as_tensor(latents)
+        if x.ndim != 2:
+            raise InvalidLatentsError(f"latents must be a matrix (n, d), got {tuple(x.shape)}")
+        if x.numel():
+            check_finite(x)
+    except InvalidLatentsError as error:
+        raise InvalidLatentsError(f"view {view!r}: {error}") from error
+    return x
 
 
 def _moments(
@@ -767,6 +809,19 @@ def _warn_of_unrelated(moments: ViewMoments) -> None:
             )
 
 
+def _warn_of_narrow(problem: CanonicalProblem, dim: int | Literal["auto"]) -> None:
+    ranks = {name: len(spectrum.values) for name, spectrum in problem.spectra.items()}
+    narrow, second, *others = sorted(ranks, key=ranks.__getitem__)
+    without = ranks[second] if dim == "auto" else min(dim, ranks[second])
+    if others and ranks[narrow] < without:
+        warnings.warn(
+            f"view {narrow!r} varies in {ranks[narrow]} directions, so the space has no more axes; "
+            f"without that view it could have {without}",
+            RankWarning,
+            stacklevel=3,
+        )
+
+
 def _warn_of_growth(growth: Growth, n_unpaired: int) -> None:
     if n_unpaired and not growth.confirmed:
         warnings.warn(
@@ -790,6 +845,11 @@ def _check_names(names: Iterable[str]) -> list[str]:
             raise ValueError(
                 "a view's name is also its folder: letters, digits, '_', '-' and '.' are "
                 f"possible, got {name!r}"
+            )
+        if name in _FILES or sum(name.lower() == other.lower() for other in checked) > 1:
+            raise ValueError(
+                f"a view's name is also its folder, beside {', '.join(_FILES)}, and differs from "
+                f"others in more than case: got {name!r} in {checked}"
             )
     return checked
 

@@ -115,6 +115,9 @@ def read_rows(column: Sequence[Any], rows: Rows) -> Items:
     index = as_index(rows)
     if isinstance(column, np.ndarray):
         return np.asarray(column[index])
+    if hasattr(column, "iloc"):  # pandas, which would look rows up by their labels
+        values = column.iloc[index].to_numpy()
+        return values if values.ndim == 2 else list(values)
     if isinstance(index, slice):
         return list(column[index])
     return [column[int(row)] for row in rows]

@@ -1,30 +1,25 @@
 """Spoils each request of loads and pushes in turn, in every way that a bad network does.
 
 The jobs are those of tests/helpers/network_jobs.py, the faults those of faulty_proxy.py beside it.
-All of them take about an hour.
+All of them take about an hour. The result of each job and fault is kept in the cache folder, so a
+run that was interrupted goes on.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from common import ROOT, Table
+from common import Kept, Table
 from experiments.results_page import write_section
 
-HELPERS = ROOT / "tests" / "helpers"
-PAGE = ROOT / "docs" / "reliability.md"
+from benchmarks.reliability import PAGE, harness
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what is tried."""
     parser.add_argument("--jobs", nargs="*", help="names of jobs (default: all)")
     parser.add_argument("--faults", nargs="*", help="names of faults (default: all)")
+    parser.add_argument("--again", action="store_true", help="also what is kept from earlier runs")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
 
 
@@ -48,20 +43,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def reports(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What the harness says of each job and fault, from a process of its own."""
-    from local_hub import LocalHub
-
-    command = [sys.executable, str(HELPERS / "network_jobs.py")]
-    command += [json.dumps(options.jobs or []), json.dumps(options.faults or [])]
-    with LocalHub() as hub, tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, **hub.environment(Path(home)), "OMP_NUM_THREADS": "1"}
-        environment["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, text=True
-        ) as process:
-            for line in process.stdout or ():
-                report = json.loads(line)
-                print(f"{report['job']}, {report['fault']}: {len(report['wrong'])} wrong")
+    """What the harness says of each job and fault, now or in an earlier run."""
+    kept = Kept("network")
+    with harness("network_jobs.py") as (jobs, faults, ask):
+        for job in options.jobs or jobs:
+            found = {
+                fault: None if options.again else kept.read(job, fault)
+                for fault in options.faults or faults
+            }
+            yield from filter(None, found.values())
+            missing = [fault for fault, report in found.items() if report is None]
+            for report in ask(job, missing) if missing else ():
+                print(job, report["fault"], *report["wrong"], sep="; ", flush=True)
+                kept.write(report, job, report["fault"])
                 yield report
-    if process.returncode:
-        raise RuntimeError(f"the harness ended with {process.returncode}")

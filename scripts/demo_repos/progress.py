@@ -1,8 +1,10 @@
 """Says what is being made, how far it is and how long it takes, on the console and to the page."""
 
 import json
+import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from typing import IO, Any
 
 _BAR = 20
 _EVERY = 15.0  # seconds between two lines, where the console keeps each
+_TICK = 5.0  # seconds between two looks at a task that counts no items
 _TRUSTED = 60.0  # seconds for which the expected times are believed
 
 
@@ -35,6 +38,31 @@ class Progress:
         self._expected, self._file, self._console = expected, file, console or sys.stderr
         self._clock, self._start, self._said = clock, clock(), float("-inf")
         self._done = self._base = self._share = 0.0
+        self._began, self._counts, self._lock = clock(), False, threading.Lock()
+
+    @contextmanager
+    def ticking(self, seconds: float = _TICK) -> Iterator[None]:
+        """Within the block, time moves tasks on that count no items, such as a training."""
+        ended = threading.Event()
+
+        def run() -> None:
+            while not ended.wait(seconds):
+                self.tick()
+
+        clock = threading.Thread(target=run, daemon=True)
+        clock.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            clock.join(60)
+
+    def tick(self) -> None:
+        """Moves a task that counts no items on by the time it has taken, never to its end."""
+        if self._share and not self._counts:
+            passed = (self._clock() - self._began) / self._share
+            self._done = self._base + self._share * (1 - math.exp(-passed))
+        self._tell()
 
     @contextmanager
     def part(self, seconds: float, repos: Sequence[str]) -> Iterator[None]:
@@ -50,10 +78,12 @@ class Progress:
         """Begins something within a part."""
         self._done = max(self._done, self._base + self._share)
         self.now, self._base, self._share = now, self._done, seconds
+        self._began, self._counts = self._clock(), False
         self._tell(always=True)
 
     def each(self, items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
         """The items of a task, some at a time; counts those that came back."""
+        self._counts = True
         for start in range(0, len(items), size):
             yield items[start : start + size]
             self._done = self._base + self._share * min(1.0, (start + size) / len(items))
@@ -79,8 +109,11 @@ class Progress:
         return f"about {minutes:.0f} minutes left" if minutes >= 1.5 else "about a minute left"
 
     def _tell(self, *, always: bool = False) -> None:
-        if not self._expected:
-            return
+        if self._expected:
+            with self._lock:
+                self._write(always)
+
+    def _write(self, always: bool) -> None:
         if self._file is not None:
             status = {"percent": self.percent, "now": self.now, "left": self.left}
             half = self._file.with_suffix(".new")

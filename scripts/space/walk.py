@@ -19,7 +19,7 @@ _OF_GRADIO = {  # part of an element's HTML -> why it is let pass
     'class="toast-header': "a notice's header is a button with a button inside",
 }
 _MOMENT = 300  # ms
-_ERROR = "[data-testid=status-tracker]:visible .error"
+_ERROR = "[data-testid=status-tracker]:visible .error, section[role=alert]:visible"
 _NOTICES = """
 window.errors = [];
 new MutationObserver(changes => changes.forEach(({addedNodes}) => addedNodes.forEach(node => {

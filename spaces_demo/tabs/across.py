@@ -5,8 +5,9 @@ from typing import Any
 import gradio as gr
 import look
 import numpy as np
-from limits import ENCODING, Unpublished, answering, check_text
+from limits import ENCODING, Unpublished, check_text
 from repos import Repos
+from results import Results
 
 from hf_latent_bridge import LatentIndex, SharedSpace
 
@@ -68,14 +69,14 @@ def build(repos: Repos) -> None:
         look.ranked, ("MPNet itself", "MiniLM, translated", "MiniLM, untranslated")
     )
     asking = [look.ranked(f"{name} asks", "one index of both encoders") for name in VIEWS]
-    outputs = [own, translated, untranslated, times, *asking]
+    results = Results(own, translated, untranslated, times, *asking)
 
-    @answering
     def search(query: str) -> tuple[Ranked | Facts, ...]:
         found = search_across(repos, query)
         return (*found, *search_shared(repos, query, {hit["row"] for hit in found[0]["found"]}))
 
-    look.examples(EXAMPLES, query, outputs, search)
+    results.examples(EXAMPLES, query, search, **ENCODING)
+    results.notice.render()
     times.render()
     with gr.Row():
         for ranking in (own, translated, untranslated):
@@ -84,7 +85,8 @@ def build(repos: Repos) -> None:
     with gr.Row():
         for ranking in asking:
             ranking.render()
-    gr.on([button.click, query.submit], search, query, outputs, api_name="search", **ENCODING)
+    results.on([button.click, query.submit], search, query, **ENCODING)
+    results.endpoint(search, query, **ENCODING)
     look.code(CODE.format(namespace=repos.settings.namespace))
 
 

@@ -216,7 +216,8 @@ def test_inverse_transform_is_least_squares_from_a_narrower_space(affine):
 def test_normalized_translations_have_unit_norm_and_ignore_the_norm_of_the_source(translator):
     fitted = translator.set_params(unit_norm="both").fit(X, Y)
     np.testing.assert_allclose(np.linalg.norm(fitted.transform(X), axis=1), 1.0)
-    np.testing.assert_allclose(fitted.transform(7 * X), fitted.transform(X))
+    for size in (7, 1e-200, 1e200):
+        np.testing.assert_allclose(fitted.transform(size * X), fitted.transform(X))
     if fitted.affine:
         np.testing.assert_allclose(np.linalg.norm(fitted.inverse_transform(Y), axis=1), 1.0)
 

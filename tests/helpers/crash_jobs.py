@@ -1,27 +1,32 @@
 """The jobs that write files: a new one is entered here, and tried like the others."""
 
+import contextlib
 import hashlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import faiss
+import huggingface_hub
 import numpy as np
 import torch
-from crashes import PATIENCE, Job
+from crashes import PATIENCE, REQUEST, Job, nothing
 from store_places import content, filled
 
 from hf_latent_bridge import (
     AutoTranslator,
     CachedEncoder,
     Head,
+    KernelTranslator,
     LatentIndex,
     LinearTranslator,
     SharedSpace,
     SpaceSpec,
+    fit_shared_space,
     fit_translator,
     load_moments,
     load_pairs,
@@ -48,10 +53,11 @@ ROWS = 60
 
 
 def job(name: str, promise: str, **options: Any) -> Callable[[type], type]:
-    """Enters a class with `start`, `run` and `read` into the registry."""
+    """Enters a class with `start`, `run`, `read` and perhaps `ready` into the registry."""
 
     def enter(cls: type) -> type:
-        parts = {part: getattr(cls, part) for part in ("start", "run", "read")}
+        names = ("start", "run", "read", "ready")
+        parts = {part: getattr(cls, part) for part in names if hasattr(cls, part)}
         JOBS[name] = Job(name, promise, **parts, **options)
         return cls
 
@@ -65,6 +71,12 @@ def rows(variant: int, n: int = ROWS, dim: int = 4) -> np.ndarray:
 def fitted(variant: int) -> LinearTranslator:
     x = rows(variant)
     return LinearTranslator().fit(x, x @ rows(variant + 100, 4, 3))
+
+
+def views(variant: int) -> dict[str, np.ndarray]:
+    """What three encoders make of the same items."""
+    x, noise = rows(variant), rows(variant + 1)
+    return {"a": x + noise / 9, "b": x @ rows(3, 4, 4), "c": x[:, ::-1] + noise / 5}
 
 
 def digest(*parts: Any) -> str:
@@ -85,14 +97,11 @@ def translator_in(folder: Path, **options: Any) -> str | None:
     return digest(found.map_.weight, found.map_.bias, *facts)
 
 
-def nothing(folder: Path) -> None:
-    pass
-
-
 _FOLDER = "the old files or the new ones, also for readers meanwhile"
+_READ = ("*.json", "*.jsonl", "*.safetensors")  # of a saved folder; its card is for people
 
 
-@job("save_pretrained, new folder", _FOLDER)
+@job("save into a new folder", _FOLDER, own=_READ)
 class SaveNew:
     start = nothing
 
@@ -103,34 +112,32 @@ class SaveNew:
         return translator_in(folder / "map") if (folder / "map").exists() else None
 
 
-@job("save_pretrained, over an old one", _FOLDER)
+@job("save over an old one: a translator", _FOLDER, own=_READ)
 class SaveOver(SaveNew):
     def start(folder):
         fitted(OLD).save_pretrained(folder / "map")
 
 
-@job("evaluate --save", "the old results or the new ones, beside the same map")
+@job("evaluate --save", "the old results or the new ones, beside the same map", own=_READ)
 class SaveResults(SaveOver):
     def run(folder, variant):
         save_results(folder / "map", {"translated": {"cosine": variant / 10}, "n_pairs": 7})
 
 
-@job("save a shared space over an old one", "all views are of one save")
+@job("save over an old one: a shared space", _FOLDER, own=_READ)
 class SaveShared:
     def start(folder):
         SaveShared.run(folder, OLD)
 
     def run(folder, variant):
-        x, noise = rows(variant), rows(variant + 1)
-        views = {"a": x + noise / 9, "b": x @ rows(3, 4, 4), "c": x[:, ::-1] + noise / 5}
-        SharedSpace(dim=3, alpha=0.1).fit(views).save_pretrained(folder / "space")
+        SharedSpace(dim=3, alpha=0.1).fit(views(variant)).save_pretrained(folder / "space")
 
     def read(folder):
         space = SharedSpace.from_pretrained(folder / "space", device="cpu")
         return digest(*(view.map_.weight for view in space.views_.values()), space.n_pairs_)
 
 
-@job("save a head over an old one", _FOLDER)
+@job("save over an old one: a head", _FOLDER, own=_READ)
 class SaveHead:
     def start(folder):
         SaveHead.run(folder, OLD)
@@ -147,7 +154,7 @@ class SaveHead:
         return digest(head(torch.from_numpy(rows(1))), head.labels, head.space)
 
 
-@job("save an index over an old one", "vectors and items are of one save")
+@job("save over an old one: an index", _FOLDER, own=_READ)
 class SaveIndex:
     def start(folder):
         SaveIndex.run(folder, OLD)
@@ -161,7 +168,38 @@ class SaveIndex:
         return digest(index.vectors, index.items, index.metric, index.space)
 
 
-@job("save a stitched model over an old one", _FOLDER)
+@job("save over an old one: an index with a bank of queries", _FOLDER, own=_READ)
+class SaveIndexWithBank(SaveIndex):
+    def start(folder):
+        SaveIndexWithBank.run(folder, OLD)
+
+    def run(folder, variant):
+        options = {"hubness": "csls", "bank": rows(variant + 1), "n_neighbors": 3}
+        LatentIndex(rows(variant), list(range(ROWS)), SpaceSpec(4), **options).save_pretrained(
+            folder / "index"
+        )
+
+    def read(folder):
+        index = LatentIndex.from_pretrained(folder / "index", device="cpu")
+        return digest(index.vectors, index.items, index.bank, index(rows(3)))
+
+
+@job("save over an old one: a kernel translator with its bank", _FOLDER, own=_READ)
+class SaveKernel:
+    def start(folder):
+        SaveKernel.run(folder, OLD)
+
+    def run(folder, variant):
+        x = rows(variant)
+        translator = KernelTranslator(n_landmarks=5).fit(x, x @ rows(variant + 100, 4, 3))
+        translator.keep_bank(x, size=9).save_pretrained(folder / "map")
+
+    def read(folder):
+        translator = AutoTranslator.from_pretrained(folder / "map", device="cpu")
+        return digest(translator.transform(rows(3)), translator.query_bank_)
+
+
+@job("save over an old one: a stitched model", _FOLDER, own=_READ)
 class SaveStitched:
     def start(folder):
         SaveStitched.run(folder, OLD)
@@ -197,6 +235,7 @@ class SaveMoments:
     "fit with checkpoints, and save",
     "goes on where it was killed; the map is that of a whole run, bit by bit",
     refuses=True,
+    own=("/map/*.json", "/map/*.safetensors"),
 )
 class Fit:
     def start(folder):
@@ -222,6 +261,32 @@ class Fit:
 
     def read(folder):
         return translator_in(folder / "map")
+
+
+@job(
+    "fit a shared space with checkpoints, and save",
+    "goes on where it was killed; the space is that of a whole run, bit by bit",
+    refuses=True,
+    own=("/space/*.json", "/space/*.safetensors"),
+)
+class FitShared:
+    def start(folder):
+        SaveShared.run(folder, OLD)
+
+    def run(folder, variant):
+        space = fit_shared_space(
+            dict.fromkeys("abc"),
+            views(variant),
+            dim=3,
+            alpha=0.1,
+            chunk_size=10,
+            checkpoint_dir=folder / "checkpoint",
+            checkpoint_every=20,
+        )
+        space.save_pretrained(folder / "space")
+
+    def read(folder):
+        return SaveShared.read(folder)
 
 
 class Counted:
@@ -260,7 +325,7 @@ class Cache:
         return "right"
 
 
-def _translate(suffix: str) -> None:
+def _translate(suffix: str, how: str) -> None:
     class Translate:
         def start(folder):
             np.save(folder / "in.npy", rows(0))
@@ -298,7 +363,7 @@ def _translate(suffix: str) -> None:
             return variant
 
     promise = "the old file or the new one, with its own manifest; an earlier run is gone on with"
-    job(f"translate to {suffix}", promise, refuses=True, checked=False)(Translate)
+    job(f"{how}: {suffix}", promise, refuses=True, own=())(Translate)
 
 
 def _weights_of(variant: int) -> str:
@@ -308,18 +373,17 @@ def _weights_of(variant: int) -> str:
 
 
 for known in FORMATS.values():
-    of_writers = {id(writer): suffix for suffix, writer in reversed(known.writers.items())}
-    for suffix in reversed(of_writers.values()):  # once for each of them
-        _translate(suffix)
+    of_writers = {id(w): (suffix, w) for suffix, w in reversed(known.writers.items())}
+    for suffix, writer in reversed(of_writers.values()):  # once for each of them
+        _translate(
+            suffix, "translate, rows in place" if writer.header else "translate, put together"
+        )
 
 
-@job(
-    "push_to_hub",
-    "one commit or none; the repo and this machine's cache hold the old map or the new one",
-    same=False,
-    refuses=True,
-    checked=False,
-)
+_PUSH = "one commit or none; the repo and this machine's cache hold the old map or the new one"
+
+
+@job("push to a new repo", _PUSH, same=False, refuses=True, unfinished=())
 class Push:
     """Each run has a repo of its own, for a folder that is made anew does not empty the Hub."""
 
@@ -328,7 +392,8 @@ class Push:
 
     def run(folder, variant):
         Push.cached(folder)
-        fitted(variant).push_to_hub(Push.name(folder), token="hf_alice")
+        with _counted_requests(folder):
+            fitted(variant).push_to_hub(Push.name(folder), token="hf_alice")
 
     def read(folder):
         Push.cached(folder)
@@ -341,6 +406,25 @@ class Push:
         import huggingface_hub.constants
 
         huggingface_hub.constants.HF_HUB_CACHE = str(folder / "hub")
+
+
+@job("push over an old one", _PUSH, same=False, refuses=True, unfinished=())
+class PushOver(Push):
+    def ready(folder):
+        Push.run(folder, OLD)
+
+
+@contextlib.contextmanager
+def _counted_requests(folder: Path) -> Iterator[None]:
+    """Within the block, each request to the Hub is an event, and each answer."""
+    hooks = huggingface_hub.get_session().event_hooks
+    before = {kind: list(hooks[kind]) for kind in hooks}
+    for kind in hooks:
+        hooks[kind].append(lambda _: sys.audit(REQUEST, str(folder)))
+    try:
+        yield
+    finally:
+        hooks.update(before)
 
 
 def _migrate(scheme: str) -> None:
@@ -394,7 +478,42 @@ def _migrate(scheme: str) -> None:
                 register(replace(known, scheme=name, collection=_watched(known.collection)))
 
     promise = "the old rows as they were, the new ones whole before they are served; a run goes on"
-    job(f"migrate in {scheme}", promise, same=False, refuses=True, checked=False)(Migrate)
+    options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",)}
+    job(f"migrate in {scheme}", promise, same=False, refuses=True, **options)(Migrate)
+
+
+@job(
+    "migrate a FAISS file",
+    "the old file as it was; the new one appears when it is whole, and then is served",
+    refuses=True,
+    own=("/serve/*",),
+)
+class MigrateIndex:
+    def start(folder):
+        index = faiss.IndexFlatIP(4)
+        index.add(rows(0))
+        faiss.write_index(index, str(folder / "old.faiss"))
+
+    def run(folder, variant):
+        old, new = (str(folder / f"{age}.faiss") for age in ("old", "new"))
+        migrate(fitted(variant), old, new, batch_size=20, serve_dir=folder / "serve")
+
+    def read(folder):
+        """Which translator's rows there are, and whose are served."""
+        found = {}
+        for variant in (1, 2):
+            weight = fitted(variant).map_.weight
+            if (folder / "new.faiss").exists():
+                got = faiss.read_index(str(folder / "new.faiss")).reconstruct_n(0, ROWS)
+                if np.allclose(got, fitted(variant).transform(rows(0)), atol=1e-5):
+                    found["rows"] = variant
+            if (folder / "serve" / "config.json").exists():
+                route = Serving.load(folder / "serve").routes["old"]
+                if torch.equal(route.translator.map_.weight.cpu(), weight):
+                    found["served"] = variant
+        if found.get("served") not in (None, found.get("rows")):
+            raise RuntimeError(f"the rows are not those that are served: {found}")
+        return found.get("served")
 
 
 def _watched(kind: type[Collection]) -> type[Collection]:

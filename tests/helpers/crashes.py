@@ -11,18 +11,36 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hf_latent_bridge.errors import LatentBridgeError
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.utime"}
-PATIENCE = 120  # seconds for one run of a job
+REQUEST = "hf_latent_bridge.request"  # an event of the jobs that talk to the Hub
+PATIENCE = 240  # seconds for a few runs of a job
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 LIMITS = (0, 1, 100, 300, 1000, 2000, 5000, 20_000)
+STATES = 12  # moments of a kill after which bits are flipped
+TOGETHER = 25  # states that one copy of the process looks at
+DISKS = {"full disk": errno.ENOSPC, "read-only disk": errno.EROFS}
+KINDS = (
+    "killed",
+    *DISKS,
+    "small files",
+    "two at once",
+    "flipped bits",
+    "flipped midway",
+)
+
+T = TypeVar("T")
+
+
+def nothing(folder: Path) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -30,15 +48,17 @@ class Job:
     """Something that writes files, and what must be true whatever happens to it.
 
     Attributes:
-        name: What it does.
+        name: What it does; jobs with the same words before a colon share a row of the table.
         promise: What is promised to its user, for the documentation.
         start: Puts the files into a folder that are there before.
         run: Does the job there, in its first or second variant.
         read: What a reader finds there, as JSON values; must equal that before or after.
+        ready: Makes, for each copy of the folder, what cannot be copied.
         same: Whether a second run gives the same bytes, and nothing else is left.
         goes_on: Whether the job ends well though the disk fails.
         refuses: Whether two of them at once may be refused.
-        checked: Whether this library reads what the job leaves, and finds single bits that differ.
+        own: Patterns of the files of a finished run that this library reads again and checks.
+        unfinished: The same of a killed run; None for all that it leaves and a whole run does not.
     """
 
     name: str
@@ -46,10 +66,12 @@ class Job:
     start: Callable[[Path], None]
     run: Callable[[Path, int], None]
     read: Callable[[Path], Any]
+    ready: Callable[[Path], None] = nothing
     same: bool = True
     goes_on: bool = False
     refuses: bool = False
-    checked: bool = True
+    own: tuple[str, ...] = ("*",)
+    unfinished: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,14 +103,20 @@ def launched(work: Callable[[], Any]) -> tuple[int, int]:
     if pid:
         os.close(write)
         return pid, read
+    content = json.dumps(facts_of(work)).encode()
+    with contextlib.suppress(BaseException):
+        while content:
+            content = content[os.write(write, content) :]
+    os._exit(0)
+
+
+def facts_of(work: Callable[[], Any]) -> dict[str, Any]:
+    """What some work returns or raises, as an `Outcome` has it."""
     try:
-        facts: dict[str, Any] = {"value": work()}
+        return {"value": work()}
     except BaseException as error:
         refused = isinstance(error, LatentBridgeError | OSError)
-        facts = {"error": f"{type(error).__name__}: {error}", "refused": refused}
-    with contextlib.suppress(BaseException):
-        os.write(write, json.dumps(facts).encode())
-    os._exit(0)
+        return {"error": f"{type(error).__name__}: {error}", "refused": refused}
 
 
 def collected(pid: int, read: int) -> Outcome:
@@ -111,12 +139,21 @@ class Events:
 
     def __init__(self, folder: Path, at: int, act: Callable[[str], None], *, changes: bool) -> None:
         self._folder, self._at, self._act, self._changes = str(folder), at, act, changes
-        self.count = 0
+        self.count, self._over = 0, False
         sys.addaudithook(self._hook)
 
+    def stop(self) -> None:
+        """From now on nothing is counted; a hook cannot be removed."""
+        self._over = True
+
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
+        if self._over:
+            return
         if event == "open":
             if self._changes and not (args[2] or 0) & WRITES:
+                return
+        elif event == REQUEST:
+            if self._changes:
                 return
         elif event not in CHANGES:
             return
@@ -146,9 +183,10 @@ class Trial:
 
     def __init__(self, job: Job, root: Path) -> None:
         self.job, self.folder, self._clean = job, root / "work", root / "start"
+        self._aside = root / "aside"
         self.problems: list[str] = []
-        self.runs = 0
         self._clean.mkdir(parents=True)
+        self._aside.mkdir()
         self._demand(forked(lambda: job.start(self._clean)), "the start")
         self.before = self._read_after(None)
         self.after, self.trees = {}, {}
@@ -156,8 +194,8 @@ class Trial:
             self.after[variant] = self._read_after(variant)
             self.trees[variant] = tree(self.folder)
 
-    def events(self, *, changes: bool) -> int:
-        """How many events a whole run has."""
+    def events(self, *, changes: bool) -> range:
+        """The numbers of a whole run's events."""
 
         def counted() -> int:
             events = Events(self.folder, sys.maxsize, die, changes=changes)
@@ -167,41 +205,46 @@ class Trial:
         self._fresh()
         outcome = forked(counted)
         self._demand(outcome, "a counted run")
-        return int(outcome.value or 0)
+        return range(1, int(outcome.value or 0) + 1)
 
-    def killed_at(self, event: int) -> None:
-        """Ends the job with SIGKILL at an event."""
-        self._disturbed(
-            f"killed at event {event}", lambda: Events(self.folder, event, die, changes=False)
-        )
+    def killed_at(self, events: Sequence[int]) -> None:
+        """Ends the job with SIGKILL at each of these events, and looks at what is left."""
+        for batch in _batches(events):
+            for number, event in enumerate(batch):
+                self._killed(event)
+                self.folder.rename(self._aside / str(number))
 
-    def disk_fails_at(self, event: int, number: int) -> None:
-        """Lets every change fail from an event on."""
-        self._disturbed(
-            f"{errno.errorcode[number]} from change {event} on",
-            lambda: Events(self.folder, event, fail_with(number), changes=True),
-        )
+            def look(n: int = len(batch)) -> list[dict[str, Any]]:
+                return [self._look_at(number) for number in range(n)]
 
-    def files_limited_to(self, size: int) -> None:
-        """Lets no file grow beyond some bytes."""
-        self._disturbed(
-            f"files of at most {size} bytes",
-            lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY)),
-        )
+            found = forked(look)
+            self._demand(found, f"a look at what is left of runs killed at {batch}")
+            for event, facts in zip(batch, found.value, strict=True):
+                self._note(f"killed at event {event}", *self._wrong(facts))
+
+    def disk_fails_at(self, events: Sequence[int], number: int) -> None:
+        """Lets every change fail, starting at each of these events."""
+        code = errno.errorcode[number]
+        self._disturbed({f"{code} from change {at} on": self._full(at, number) for at in events})
+
+    def files_limited_to(self, sizes: Sequence[int]) -> None:
+        """Lets no file grow beyond each of these sizes in bytes."""
+        self._disturbed({f"files of at most {size} bytes": _limited(size) for size in sizes})
 
     def two_at_once(self) -> None:
         """Runs both variants at the same moment, with a reader all the while."""
-        self.runs += 1
         self._fresh()
         start = time.monotonic() + 0.05
+        until, ended = os.pipe()
 
         def run(variant: int) -> None:
             time.sleep(max(0, start - time.monotonic()))
             self.job.run(self.folder, variant)
 
         def read() -> list[Any]:
-            found, end = [], start + 0.4
-            while time.monotonic() < end:
+            os.close(ended)
+            found: list[Any] = []
+            while not select.select([until], [], [], 0)[0]:
                 state = self.job.read(self.folder)
                 if state not in found:
                     found.append(state)
@@ -210,7 +253,9 @@ class Trial:
         reader = launched(read)
         runs = [launched(lambda v=variant: run(v)) for variant in (1, 2)]
         outcomes = [collected(*each) for each in runs]
+        os.close(ended)
         seen = collected(*reader)
+        os.close(until)
         allowed = [self.before, *self.after.values()]
         if seen.error or [state for state in seen.value if state not in allowed]:
             self._note("two at once", f"a reader found {seen}")
@@ -225,54 +270,158 @@ class Trial:
         if self.job.same and tree(self.folder) not in self.trees.values():
             self._note("two at once", self._difference())
 
-    def flipped(self, draws: list[float]) -> int:
-        """Flips bits of the files that a run leaves; returns how many were refused."""
-        refused = 0
+    def flipped(self, draws: Sequence[float]) -> int | None:
+        """Flips bits of the files that a run leaves, one at a time, and reads them.
+
+        Returns:
+            How many were refused; None where nothing is read again.
+        """
         self._read_after(1)
-        files = sorted(p for p in self.folder.rglob("*") if p.is_file())
-        whole = [(path, path.read_bytes()) for path in files]
-        total = sum(len(content) for _, content in whole)
-        for draw in draws:
-            self.runs += 1
-            position, at = int(draw * total * 8), 0
-            while position >= len(whole[at][1]) * 8:
-                position -= len(whole[at][1]) * 8
-                at += 1
-            path, content = whole[at]
-            damaged = bytearray(content)
-            damaged[position // 8] ^= 1 << position % 8
-            path.write_bytes(damaged)
-            state = forked(lambda: self.job.read(self.folder))
-            path.write_bytes(content)
-            refused += state.refused
-            if not state.refused and state.value != self.after[1]:
-                where = f"{path.relative_to(self.folder)}, bit {position}"
-                self._note(f"a flipped bit in {where}", f"reads as {state}")
+        whole = tree(self.folder)
+        files = {path: whole[path] for path in matching(whole, self.job.own)}
+        if not files:
+            return None
+
+        def look(draw: float) -> tuple[bool, str]:
+            where = flip(self.folder, files, draw)
+            state = Outcome(**facts_of(lambda: self.job.read(self.folder)))
+            put_back(self.folder, whole)
+            wrong = not state.refused and (state.error or state.value != self.after[1])
+            return state.refused, f"a flipped bit in {where}: reads as {state}" if wrong else ""
+
+        return self._looked(look, draws)
+
+    def flipped_midway(self, draws: Sequence[float]) -> int | None:
+        """Flips bits of the files that killed runs leave, one at a time; reads them and goes on.
+
+        Returns:
+            How many were refused; None where a killed run leaves nothing that is read again.
+        """
+        moments = [at for at in _spread(self.events(changes=False)) if self._left_at(at)]
+        if not moments:
+            return None
+        shares = (draws[number :: len(moments)] for number in range(len(moments)))
+        return sum(map(self._flipped_after, moments, shares))
+
+    def _flipped_after(self, event: int, draws: Sequence[float]) -> int:
+        files, state = self._left_at(event), tree(self.folder)
+
+        def look(draw: float) -> tuple[bool, str]:
+            put_back(self.folder, state)
+            where = flip(self.folder, files, draw)
+            facts = self._look()
+            refused = Outcome(**facts["state"]).refused or Outcome(**facts["again"]).refused
+            problems = "; ".join(self._wrong(facts, may_refuse=True))
+            says = f"killed at event {event}, a flipped bit in {where}: {problems}"
+            return refused, says if problems else ""
+
+        return self._looked(look, draws)
+
+    def _left_at(self, event: int) -> dict[str, bytes]:
+        """Kills a run at an event; the files it leaves that the next one reads."""
+        self._killed(event)
+        found = tree(self.folder)
+        names = matching(found, self.job.unfinished or ("*",))
+        if self.job.unfinished is None:
+            names = [name for name in names if name not in self.trees[1].keys() | self._start]
+        elif not self.job.unfinished:
+            return {}
+        return {name: found[name] for name in names if found[name]}
+
+    @property
+    def _start(self) -> set[str]:
+        return set(tree(self._clean))
+
+    def _looked(self, look: Callable[[float], tuple[bool, str]], draws: Sequence[float]) -> int:
+        refused = 0
+        for batch in _batches(draws):
+            found = forked(lambda part=batch: [look(draw) for draw in part])
+            if found.error or not found.ended:
+                self._note("bits", f"the reader ended with {found}, at one of {batch}")
+            for was_refused, problem in found.value or []:
+                refused += was_refused
+                if problem:
+                    self._note("bits", problem)
         return refused
 
-    def _disturbed(self, what: str, disturb: Callable[[], object]) -> None:
-        self.runs += 1
-        self._fresh()
+    def _killed(self, event: int) -> None:
+        """Starts anew, and kills a run at an event."""
 
         def run() -> None:
-            disturb()
+            Events(self.folder, event, die, changes=False)
             self.job.run(self.folder, 1)
 
+        self._fresh()
         outcome = forked(run)
-        if outcome.error and not outcome.refused:
-            self._note(what, f"ended with {outcome.error}")
-        if outcome.error and self.job.goes_on:
-            self._note(what, f"did not go on: {outcome.error}")
-        if outcome.error and not (str(self.folder) in outcome.error and "; " in outcome.error):
-            self._note(what, f"names no file, or not what to do: {outcome.error}")
-        state = forked(lambda: self.job.read(self.folder))
-        if state.error or state.value not in (self.before, self.after[1]):
-            self._note(what, f"was left as {state}, before it was {self.before}")
-        again = forked(lambda: self.job.run(self.folder, 1))
+        if outcome.error:
+            self._note(f"killed at event {event}", f"ended before with {outcome.error}")
+
+    @contextlib.contextmanager
+    def _full(self, event: int, number: int) -> Iterator[None]:
+        events = Events(self.folder, event, fail_with(number), changes=True)
+        try:
+            yield
+        finally:
+            events.stop()
+
+    def _disturbed(self, ways: Mapping[str, contextlib.AbstractContextManager[None]]) -> None:
+        """Runs the job, disturbed in each of these ways, and looks at what is left."""
+
+        def tried(names: Sequence[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+            for name in names:
+                self._fresh()
+                with ways[name]:
+                    ended = facts_of(lambda: self.job.run(self.folder, 1))
+                yield {**ended, "value": None}, self._look()
+
+        for batch in _batches(list(ways)):
+            found = forked(lambda names=batch: list(tried(names)))
+            self._demand(found, f"runs with {batch}")
+            for what, (ended, facts) in zip(batch, found.value, strict=True):
+                self._note(what, *self._wrong_end(Outcome(**ended)), *self._wrong(facts))
+
+    def _wrong_end(self, outcome: Outcome) -> list[str]:
+        """What must not be of how a run with a failing disk ended."""
+        if not outcome.error:
+            return []
+        wrong = [] if outcome.refused else [f"ended with {outcome.error}"]
+        if self.job.goes_on:
+            wrong.append(f"did not go on: {outcome.error}")
+        if not (str(self.folder) in outcome.error and "; " in outcome.error):
+            wrong.append(f"names no file, or not what to do: {outcome.error}")
+        return wrong
+
+    def _look_at(self, number: int) -> dict[str, Any]:
+        (self._aside / str(number)).rename(self.folder)
+        facts = self._look()
+        shutil.rmtree(self.folder)
+        return facts
+
+    def _look(self) -> dict[str, Any]:
+        """What a reader finds, how another run ends, what a reader finds then, and what differs."""
+        state = facts_of(lambda: self.job.read(self.folder))
+        again = facts_of(lambda: self.job.run(self.folder, 1))
+        facts = {"state": state, "again": {**again, "value": None}, "differs": "", "then": {}}
+        if "error" not in again:
+            facts["then"] = facts_of(lambda: self.job.read(self.folder))
+            same = not self.job.same or tree(self.folder) == self.trees[1]
+            facts["differs"] = "" if same else self._difference()
+        return facts
+
+    def _wrong(self, facts: dict[str, Any], *, may_refuse: bool = False) -> list[str]:
+        """What must not be of what `_look` has seen."""
+        state, again = Outcome(**facts["state"]), Outcome(**facts["again"])
+        wrong = []
+        if state.error and not (may_refuse and state.refused):
+            wrong.append(f"reading ended with {state.error}")
+        elif not state.error and state.value not in (self.before, self.after[1]):
+            wrong.append(f"was left as {state.value}, before it was {self.before}")
         if again.error:
-            self._note(what, f"cannot be run again: {again.error}")
-        elif self.job.same and tree(self.folder) != self.trees[1]:
-            self._note(what, f"after another run {self._difference()}")
+            return wrong if may_refuse and again.refused else [*wrong, f"again: {again.error}"]
+        then = Outcome(**facts["then"])
+        if then.error or then.value != self.after[1]:
+            wrong.append(f"another run leaves {then}")
+        return wrong + ([f"after another run {facts['differs']}"] if facts["differs"] else [])
 
     def _difference(self) -> str:
         found, expected = tree(self.folder), self.trees[1]
@@ -290,13 +439,33 @@ class Trial:
     def _fresh(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(self._clean, self.folder)
+        if self.job.ready is not nothing:
+            self._demand(forked(lambda: self.job.ready(self.folder)), "getting ready")
 
     def _demand(self, outcome: Outcome, what: str) -> None:
         if outcome.error or not outcome.ended:
             raise RuntimeError(f"{self.job.name}: {what} failed: {outcome}")
 
-    def _note(self, when: str, what: str) -> None:
-        self.problems.append(f"{self.job.name}, {when}: {what}"[:1000])
+    def _note(self, when: str, *wrong: str) -> None:
+        self.problems += [f"{self.job.name}, {when}: {what}"[:1000] for what in wrong]
+
+
+@contextlib.contextmanager
+def _limited(size: int) -> Iterator[None]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER))
+
+
+def _spread(events: range) -> list[int]:
+    """Some of the events, as far from each other as they can be."""
+    return sorted({events[len(events) * part // STATES] for part in range(STATES)})
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -309,59 +478,126 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
+def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """The files among the names of a tree that one of the patterns matches."""
+    return [
+        name
+        for name in names
+        if not name.endswith("/") and any(fnmatch(f"/{name}", pattern) for pattern in patterns)
+    ]
+
+
+def flip(folder: Path, files: Mapping[str, bytes], draw: float) -> str:
+    """Flips one bit of these files on disk; returns which.
+
+    Args:
+        folder: Where they are.
+        files: Their names and contents.
+        draw: Which bit of all, from 0 to 1.
+    """
+    position = int(draw * sum(map(len, files.values())) * 8)
+    at = iter(files)
+    while position >= len(files[name := next(at)]) * 8:
+        position -= len(files[name]) * 8
+    damaged = bytearray(files[name])
+    damaged[position // 8] ^= 1 << position % 8
+    (folder / name).write_bytes(damaged)
+    return f"{name}, bit {position}"
+
+
+def put_back(folder: Path, wanted: Mapping[str, bytes]) -> None:
+    """Gives the files of a folder their contents back, and removes all others."""
+    found = tree(folder)
+    for name in sorted(found.keys() - wanted.keys(), reverse=True):
+        (folder / name).rmdir() if name.endswith("/") else (folder / name).unlink()
+    for name, content in wanted.items():
+        if name.endswith("/"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        elif found.get(name) != content:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of everything is tried.
+
+    Attributes:
+        sample: How many events of each kind; None for every one.
+        rounds: How often two are started at once.
+        flips: How many bits of the files of finished runs are flipped.
+        midway: The same of unfinished runs.
+        seed: Chooses events and bits.
+    """
+
+    sample: int | None = None
+    rounds: int = 50
+    flips: int = 1000
+    midway: int = 1000
+    seed: int = 0
+
+
+def try_kind(trial: Trial, kind: str, effort: Effort) -> dict[str, Any]:
+    """Tries a job in one way.
+
+    Returns:
+        How many runs there were, None where there can be none; how many were refused, of those
+        with flipped bits; and the problems.
+    """
+    draw = random.Random(f"{effort.seed} {kind}")
+    trial.problems.clear()
+
+    def sample(events: Sequence[int]) -> list[int]:
+        return sorted(draw.sample(events, min(effort.sample or len(events), len(events))))
+
+    runs, refused = 0, None
+    if kind == "killed":
+        trial.killed_at(events := sample(trial.events(changes=False)))
+        runs = len(events)
+    elif kind in DISKS:
+        trial.disk_fails_at(events := sample(trial.events(changes=True)), DISKS[kind])
+        runs = len(events)
+    elif kind == "small files":
+        trial.files_limited_to(sizes := sample(LIMITS))
+        runs = len(sizes)
+    elif kind == "two at once":
+        for _ in range(effort.rounds):
+            trial.two_at_once()
+        runs = effort.rounds
+    else:
+        finished = kind == "flipped bits"
+        number = effort.flips if finished else effort.midway
+        draws = [draw.random() for _ in range(number)]
+        refused = trial.flipped(draws) if finished else trial.flipped_midway(draws)
+        runs = 0 if refused is None else number
+    return {"kind": kind, "runs": runs, "refused": refused, "problems": list(trial.problems)}
+
+
 def try_job(
-    job: Job, root: Path, *, sample: int | None, rounds: int, flips: int, seed: int = 0
-) -> dict[str, Any]:
-    """Tries a job in every way.
+    job: Job, root: Path, effort: Effort, kinds: Sequence[str] = KINDS
+) -> Iterator[dict[str, Any]]:
+    """Tries a job in several ways; yields a report of each, see `try_kind`.
 
     Args:
         job: The job.
         root: An empty folder.
-        sample: How many events to try of each kind; None for every one.
-        rounds: How often two are started at once.
-        flips: How many bits to flip.
-        seed: Chooses events and bits.
-
-    Returns:
-        The number of runs of each kind, and the problems found.
+        effort: How much of everything.
+        kinds: Which ways.
     """
-    draw = random.Random(seed)
-    trial = Trial(job, root)
-    counts = {}
-
-    def count(kind: str, runs: Iterable[Callable[[], object]]) -> None:
-        before = trial.runs
-        for run in runs:
-            run()
-        counts[kind] = trial.runs - before
-
-    def events(*, changes: bool) -> list[int]:
-        every = range(1, trial.events(changes=changes) + 1)
-        return sorted(draw.sample(every, min(sample or len(every), len(every))))
-
-    count("killed", (partial(trial.killed_at, at) for at in events(changes=False)))
-    for kind, number in (("full disk", errno.ENOSPC), ("read-only disk", errno.EROFS)):
-        times = events(changes=True)
-        count(kind, (partial(trial.disk_fails_at, at, number) for at in times))
-    sizes = LIMITS if sample is None else draw.sample(LIMITS, min(sample, len(LIMITS)))
-    count("small files", (partial(trial.files_limited_to, size) for size in sizes))
-    count("two at once", [trial.two_at_once] * rounds)
-    flips = flips if job.checked else 0
-    refused = trial.flipped([draw.random() for _ in range(flips)])
-    return {
-        "job": job.name,
-        "promise": job.promise,
-        **counts,
-        "flipped bits": flips,
-        "of these refused": refused,
-        "problems": trial.problems,
-    }
+    facts = {"job": job.name, "promise": job.promise}
+    try:
+        trial = Trial(job, root)
+        for kind in kinds:
+            yield {**facts, **try_kind(trial, kind, effort)}
+    except RuntimeError as error:
+        yield {**facts, "kind": "", "runs": 0, "refused": None, "problems": [str(error)]}
 
 
 def main() -> None:
-    """Tries jobs as each line of stdin says, `[names, options]`; prints a line of JSON for each.
+    """Tries jobs as each line of stdin says, `[name, kinds, effort]`.
 
-    No names are all of them. What a job would import by itself is imported here, once.
+    Prints the names of the jobs and the kinds; then a line of JSON for each kind,
+    and an empty one when the job is done. What a job would import by itself is imported here, once.
     """
     import importlib
     import tempfile
@@ -374,14 +610,14 @@ def main() -> None:
     for library in ("h5py", "jinja2", "pandas", "pyarrow.feather", "pyarrow.parquet"):
         importlib.import_module(library)
     torch.set_num_threads(1)  # a copy of a process has none of its threads
-    for names, options in map(json.loads, sys.stdin):
-        for name in names or JOBS:
-            with tempfile.TemporaryDirectory() as root:
-                try:
-                    report = try_job(JOBS[name], Path(root), **options)
-                except RuntimeError as error:
-                    report = {"job": name, "problems": [str(error)]}
-            print(json.dumps(report), flush=True)
+    with tempfile.TemporaryDirectory() as folder:  # what is read or compiled once is kept
+        JOBS["save over an old one: a translator"].start(Path(folder))
+    print(json.dumps([list(JOBS), KINDS]), flush=True)
+    for name, kinds, effort in map(json.loads, sys.stdin):
+        with tempfile.TemporaryDirectory() as root:
+            for report in try_job(JOBS[name], Path(root), Effort(**effort), kinds):
+                print(json.dumps(report), flush=True)
+        print(flush=True)
 
 
 if __name__ == "__main__":

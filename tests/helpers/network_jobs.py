@@ -325,27 +325,33 @@ def _wrong(job: Job, what: Any, result: Any, tried: Tried) -> str:
     return ""
 
 
-def main(names: list[str], faults: list[str]) -> None:
-    """Prints what each fault at each request of each job led to, a line of JSON for each fault."""
+def try_fault(name: str, proxy: FaultyProxy, fault: str, requests: int) -> dict[str, Any]:
+    """What a fault at each request of a job led to."""
+    tried = {k: attempt(name, proxy, k, fault) for k in range(1, requests + 1)}
+    wrong = [f"{name}, {fault}, request {k}: {one.wrong}" for k, one in tried.items() if one.wrong]
+    done = sum(one.outcome == "done" for one in tried.values())
+    return {"job": name, "fault": fault, "requests": requests, "done": done, "wrong": wrong}
+
+
+def main() -> None:
+    """Tries jobs as each line of stdin says, `[name, faults]`.
+
+    Prints the names of all jobs and faults; then a line of JSON for each fault, and an empty one
+    when the job is done.
+    """
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     pause = time.sleep
     time.sleep = lambda seconds: pause(min(seconds, 0.001))
+    print(json.dumps([list(JOBS), list(FAULTS)]), flush=True)
     with FaultyProxy() as proxy:
-        for name in names or list(JOBS):
-            requests = range(1, count(name, proxy) + 1)
-            for fault in faults or list(FAULTS):
-                tried = [attempt(name, proxy, k, fault) for k in requests]
-                wrong = [
-                    f"{name}, {fault}, request {k}: {one.wrong}"
-                    for k, one in zip(requests, tried, strict=True)
-                    if one.wrong
-                ]
-                line = {"job": name, "fault": fault, "requests": len(requests), "wrong": wrong}
-                line["done"] = sum(one.outcome == "done" for one in tried)
-                print(json.dumps(line), flush=True)
+        for name, faults in map(json.loads, sys.stdin):
+            requests = count(name, proxy)
+            for fault in faults:
+                print(json.dumps(try_fault(name, proxy, fault, requests)), flush=True)
+            print(flush=True)
     os._exit(0)  # threads may still wait for the proxy
 
 
 if __name__ == "__main__":
-    main(*map(json.loads, sys.argv[1:]))
+    main()

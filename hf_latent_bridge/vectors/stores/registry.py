@@ -12,7 +12,7 @@ from hf_latent_bridge.vectors.stores.milvus import MilvusCollection
 from hf_latent_bridge.vectors.stores.postgres import PostgresCollection
 from hf_latent_bridge.vectors.stores.qdrant import QdrantCollection
 from hf_latent_bridge.vectors.stores.sqlite import SqliteCollection
-from hf_latent_bridge.vectors.stores.url import parse_url, scheme_of
+from hf_latent_bridge.vectors.stores.url import StoreUrl, parse_url, scheme_of
 
 TIMEOUT = 60.0  # seconds for one request to a store
 
@@ -80,15 +80,28 @@ def open_collection(
         StoreError: There is no such file or folder.
         StoreUnavailableError: The store cannot be reached.
     """
-    store = STORES.get(scheme_of(url) or "")
-    if store is None:
-        raise InvalidNameError(f"a store is named by a URL ({addressable()}), got {url!r}")
-    kind = store.collection
-    parsed = parse_url(url, params=kind.params, embedded=kind.embedded)
+    store, parsed = _store_of(url), address(url)
     require(store.extra, *store.needs, purpose=f"a {store.scheme} URL")
     if parsed.local and not create and not Path(parsed.path).exists():
         raise StoreError(f"{parsed}: there is no {parsed.path}")
-    return kind(parsed, timeout=timeout)
+    return store.collection(parsed, timeout=timeout)
+
+
+def address(url: str) -> StoreUrl:
+    """The parts of a store's URL; connects to nothing.
+
+    Raises:
+        InvalidNameError: Not the URL of a known store.
+    """
+    kind = _store_of(url).collection
+    return parse_url(url, params=kind.params, embedded=kind.embedded)
+
+
+def _store_of(url: str) -> VectorStore:
+    store = STORES.get(scheme_of(url) or "")
+    if store is None:
+        raise InvalidNameError(f"a store is named by a URL ({addressable()}), got {url!r}")
+    return store
 
 
 register(

@@ -5,10 +5,11 @@ from typing import Any
 import gradio as gr
 import look
 from gradio.context import Context
-from limits import ENCODING, answering, check_picture, picture_upload
+from limits import ENCODING, check_picture, picture_upload
 from methods import methods
 from PIL import Image
 from repos import Repos
+from results import Results
 
 from tabs.autoencoders.reconstruction import (
     ANCHORS,
@@ -47,41 +48,41 @@ def build(repos: Repos) -> None:
             "pixels", label="or upload one", height=200, scale=1, min_width=220
         )
     method, anchors = _settings()
-    shown = _gallery("Drawn, and the mean squared error", None, "large")
     facts = look.facts()
+    drawn = _gallery("Drawn, and the mean squared error", None, "large", render=False)
+    results = Results(drawn, facts)
+    results.notice.render()
+    drawn.render()
     facts.render()
-    outputs = [shown, facts]
 
-    @answering
-    def fill() -> list[Image.Image]:
-        return choose_items(repos)
+    def fill() -> list[Any]:
+        return [choose_items(repos), *[gr.skip()] * len(results.shown)]
 
-    @answering
     def reconstruct(picture: str | None, method: str, anchors: float) -> tuple[Shown, Facts]:
         return reconstruct_by_each(repos, check_picture(picture), method, anchors)
 
-    @answering
     def pick(event: gr.SelectData, method: str, anchors: float) -> tuple[Image.Image, Shown, Facts]:
         item = choose_items(repos)[event.index]
         return item, *reconstruct_by_each(repos, item, method, anchors)
 
-    @answering
     def repeat(picture: str | None, method: str, anchors: float) -> Any:
         if picture is None:
             return gr.skip(), gr.skip()
-        return reconstruct_by_each(repos, check_picture(picture), method, anchors)
+        return reconstruct(picture, method, anchors)
 
-    private: dict[str, Any] = {"api_visibility": "private", **ENCODING}
     inputs = [picture, method, anchors]
     if isinstance(tab := Context.block, gr.Tab):  # nothing is loaded before someone looks
-        tab.select(fill, None, items, show_progress="hidden", **private)
-    items.select(pick, [method, anchors], [picture, *outputs], **private)
-    gr.on([method.input, anchors.release], repeat, inputs, outputs, **private)
-    picture.upload(reconstruct, inputs, outputs, api_name="reconstruct", **ENCODING)
+        results.on(tab.select, fill, None, [items], show_progress="hidden", **ENCODING)
+    results.on(items.select, pick, [method, anchors], [picture], **ENCODING)
+    results.on([method.input, anchors.release], repeat, inputs, **ENCODING)
+    results.on(picture.upload, reconstruct, inputs, **ENCODING)
+    results.endpoint(reconstruct, inputs, **ENCODING)
     look.code(CODE.format(namespace=repos.settings.namespace))
 
 
-def _gallery(label: str, height: int | None, size: str = "small") -> gr.Gallery:
+def _gallery(
+    label: str, height: int | None, size: str = "small", *, render: bool = True
+) -> gr.Gallery:
     return gr.Gallery(
         label=label,
         height=height,
@@ -92,6 +93,7 @@ def _gallery(label: str, height: int | None, size: str = "small") -> gr.Gallery:
         buttons=[],
         elem_classes=["pixels", size],
         scale=3,
+        render=render,
     )
 
 

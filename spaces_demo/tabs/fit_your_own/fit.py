@@ -9,7 +9,7 @@ from typing import Any
 import look
 import numpy as np
 import numpy.typing as npt
-from limits import FAILED, Refusal, check_choice, check_number
+from limits import Refusal, check_choice, check_number
 from methods import methods
 
 from hf_latent_bridge import (
@@ -217,12 +217,6 @@ def summary(method: Method, found: Fit, clock: Clock) -> dict[str, Any]:
         "notes": [EXPLAINED],
         "scores": scores,
     }
-
-
-def failure(sentence: str) -> dict[str, Any]:
-    """What the tab shows in place of a report."""
-    empty: dict[str, Any] = {name: [] for name in ("columns", "rows", "notes")}
-    return {"title": FAILED, "note": "", "warnings": [sentence], **empty}
 
 
 def _cell(value: float | None, spread: str = "") -> dict[str, str]:

@@ -40,8 +40,10 @@ def push(archive: str | None, repo_id: str, token: str, private: bool) -> list[d
     Raises:
         Refusal: Nothing is fitted, no valid token, a token that may not write, a repo that exists.
     """
-    if archive is None or not Path(archive).is_file():
+    if archive is None:
         raise Refusal("There is nothing to push yet: fit a translator first.")
+    if not Path(archive).is_file():
+        raise Refusal("Your translator was deleted, as all are after an hour: please fit it again.")
     check_repo_id(repo_id, "new repo")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token.strip()):
         raise Refusal("This is not a token of the Hub: one starts with hf_ and has no spaces.")

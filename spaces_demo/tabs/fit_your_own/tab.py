@@ -8,17 +8,19 @@ from typing import Any
 import gradio as gr
 import look
 import numpy as np
-from limits import FAILED, FITTING, Refusal, answering, refused
+from limits import FITTING, Refusal, answering
 from methods import methods
 from repos import Repos
+from results import Results
 
 from hf_latent_bridge.encoders.modality import MODALITIES
 from hf_latent_bridge.encoders.text import TEXT
+from hf_latent_bridge.errors import LatentBridgeError
 from hf_latent_bridge.vectors.formats import plain_suffixes
-from tabs.fit_your_own.fit import Method, failure
+from tabs.fit_your_own.fit import Method
 from tabs.fit_your_own.items import MAX_ANCHORS, Hub, Side, Table
 from tabs.fit_your_own.publish import push
-from tabs.fit_your_own.runs import Result, fit_on_items, fit_on_vectors
+from tabs.fit_your_own.runs import Facts, Result, estimate_fit, fit_on_items, fit_on_vectors
 
 EXAMPLES = {
     "ortho on 100 pairs": ["ortho", 0.1, 100],
@@ -43,6 +45,10 @@ INVITATION = (
     "One click on an example above fits the two encoders of this Space on news. Fits run one at a "
     "time; your place in the queue is shown here."
 )
+VECTORS = (
+    "Source vectors (.npy, .jsonl, .csv, ...; 20 MB)",
+    "Target vectors (row by row the same items)",
+)
 SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 TARGET = "sentence-transformers/all-mpnet-base-v2"
 
@@ -59,18 +65,21 @@ def build(repos: Repos) -> None:
         method = gr.Dropdown(list(methods()), value="ortho", label="Method")
         penalised = [name for name, kind in methods().items() if "alpha" in kind.get_params()]
         told = f"Alpha, the ridge penalty ({', '.join(penalised)})"
-        alpha = gr.Number(0.1, minimum=0, label=told, step=0.1)
-        anchors = gr.Number(100, minimum=20, precision=0, label="Anchors (pairs to fit on)")
+        alpha = gr.Number(0.1, label=told, step=0.1)
+        anchors = gr.Number(100, precision=0, label="Anchors (pairs to fit on)")
     how = [method, alpha, anchors]
     report, archive = look.scores("Nothing fitted yet", INVITATION), gr.State(None)
     download = gr.DownloadButton("Download the translator", interactive=False, render=False)
-    outputs = [report, download, archive]
-    event: dict[str, Any] = {"outputs": outputs, "show_progress_on": report, **FITTING}
+    vectors = [gr.File(label=label, render=False, **vector_file()) for label in VECTORS]
+    cost = tell_cost(vectors, how, estimate_fit)
+    results = Results(report, download, archive)
     with gr.Tabs():
         with gr.Tab("Items"):
-            _items_form(repos, hub, how, event)
+            _items_form(repos, hub, how, results)
         with gr.Tab("Vectors"):
-            _vectors_form(repos, how, event)
+            _vectors_form(repos, vectors, how, results)
+            cost.render()
+    results.notice.render()
     report.render()
     download.render()
     with gr.Accordion("Push it to the Hub", open=False):
@@ -85,7 +94,7 @@ def build(repos: Repos) -> None:
     look.code(CODE.format(namespace=repos.settings.namespace, source=SOURCE, target=TARGET))
 
 
-def _items_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -> None:
+def _items_form(repos: Repos, hub: Hub, how: list[Any], results: Results) -> None:
     kinds, encoders, columns, uploads = zip(*map(_side_form, ("Source", "Target")), strict=True)
     with gr.Row():
         dataset = gr.Textbox(repos.settings.repo_id("demo-news"), label="Dataset (repo id)")
@@ -93,7 +102,6 @@ def _items_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -
         table = gr.File(label="Or a csv with these columns (5 MB)", file_types=[".csv"], height=150)
     inputs = [*kinds, *encoders, dataset, split, *columns, table, *uploads, *how]
 
-    @answering
     def fit_items(  # noqa: PLR0917
         source_modality: str,
         target_modality: str,
@@ -119,14 +127,11 @@ def _items_form(repos: Repos, hub: Hub, how: list[Any], event: dict[str, Any]) -
         return fit_on_items(hub, sides, Table(dataset, split, table), how, progress)
 
     button = gr.Button("Fit on items", variant="primary")
-    shown = _offer(button, fit_items, inputs, event)
-    look.examples(
-        list(EXAMPLES.values()),
-        how,
-        function=shown,
-        inputs=inputs,
-        labels=list(EXAMPLES),
-        **event,
+    event: dict[str, Any] = {"show_progress_on": results.shown[0], **FITTING}
+    results.on(button.click, fit_items, inputs, **event)
+    results.endpoint(fit_items, inputs, **event)
+    results.examples(
+        list(EXAMPLES.values()), how, fit_items, inputs=inputs, labels=list(EXAMPLES), **event
     )
 
     def known(*modalities: str) -> list[Any]:
@@ -167,14 +172,12 @@ def _choices(hub: Hub, modality: str, side: int) -> Any:
     return gr.update(choices=known, value=known[min(side, len(known) - 1)] if known else None)
 
 
-def _vectors_form(repos: Repos, how: list[Any], event: dict[str, Any]) -> None:
-    kind: dict[str, Any] = {"file_types": plain_suffixes(), "height": 150, "min_width": 320}
+def _vectors_form(repos: Repos, files: list[gr.File], how: list[Any], results: Results) -> None:
     with gr.Row():
-        source = gr.File(label="Source vectors (.npy, .jsonl, .csv, ...; 20 MB)", **kind)
-        target = gr.File(label="Target vectors (row by row the same items)", **kind)
-    inputs = [source, target, *how]
+        for file in files:
+            file.render()
+    inputs = [*files, *how]
 
-    @answering
     def fit_vectors(  # noqa: PLR0917
         source: str,
         target: str,
@@ -185,33 +188,59 @@ def _vectors_form(repos: Repos, how: list[Any], event: dict[str, Any]) -> None:
     ) -> Result:
         return fit_on_vectors(source, target, Method(method, alpha, anchors), progress)
 
-    @answering
-    def news_vectors() -> list[str]:
-        return list(news_files(repos))
+    def fit_news(
+        method: str,
+        alpha: float,
+        anchors: int,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> list[Any]:
+        files = news_files(repos)
+        return [*files, *fit_vectors(*files, method, alpha, anchors, progress)]
 
     with gr.Row():
         button = gr.Button("Fit on vectors", variant="primary")
         sample = gr.Button("Try the vectors of 1,000 news articles")
-    shown = _offer(button, fit_vectors, inputs, event)
-    loaded = sample.click(news_vectors, None, [source, target], api_visibility="private")
-    loaded.success(shown, inputs, api_visibility="private", **event)
+    event: dict[str, Any] = {"show_progress_on": results.shown[0], **FITTING}
+    results.on(button.click, fit_vectors, inputs, **event)
+    results.on(sample.click, fit_news, how, files, **event)
+    results.endpoint(fit_vectors, inputs, **event)
 
 
-def _offer(
-    button: gr.Button, fit: Callable[..., Result], inputs: list[Any], event: dict[str, Any]
-) -> Callable[..., Any]:
-    """Fits at a click; a failure takes the place of the report and of the translator.
+def vector_file() -> dict[str, Any]:
+    """Options of an upload that takes a file of vectors."""
+    return {"file_types": plain_suffixes(), "height": 150, "min_width": 320}
 
-    The API has an endpoint of its own, which raises an error instead.
+
+def tell_cost(files: list[gr.File], settings: list[Any], estimate: Callable[..., Facts]) -> gr.HTML:
+    """Says what the work will take as soon as both files are there, before it starts.
+
+    Args:
+        files: Uploads of vectors.
+        settings: Further components that it depends on.
+        estimate: Takes both files and the settings; raises if they cannot be taken.
 
     Returns:
-        The function of the click.
+        The facts, not rendered yet; none where the work's own button says why not.
     """
-    shown = refused(fit, lambda sentence: (failure(sentence), None, None))
-    gr.Button(visible=False).click(fit, inputs, api_name=fit.__name__, **event)
-    private: dict[str, Any] = {"api_name": f"{fit.__name__}_click", "api_visibility": "private"}
-    button.click(shown, inputs, **private, **event)
-    return shown
+
+    def tell(source: str | None, target: str | None, *given: Any) -> Facts:
+        try:
+            return estimate(source, target, *given) if source and target else []
+        except (Refusal, LatentBridgeError):
+            return []
+
+    cost = look.facts()
+    gr.on(
+        [component.change for component in (*files, *settings)],
+        answering(tell),
+        [*files, *settings],
+        cost,
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="always_last",
+        concurrency_limit=2,
+    )
+    return cost
 
 
 def news_files(repos: Repos) -> tuple[str, str]:
@@ -238,18 +267,17 @@ def _push_form(archive: gr.State) -> gr.Button:
         private = gr.Checkbox(True, label="Private")
     button = gr.Button("Push", interactive=False)
     pushed = look.facts()
+    results = Results(pushed)
+    results.notice.render()
     pushed.render()
 
-    @answering
     def push_translator(
         archive: str | None, repo_id: str, token: str, private: bool = True
     ) -> list[dict[str, str]]:
         return push(archive, repo_id, token, private)
 
     inputs = [archive, repo_id, token, private]
-    endpoint = gr.Button(visible=False)
-    endpoint.click(push_translator, inputs, pushed, api_name="push_translator", **PUSHING)
-    shown = refused(push_translator, lambda sentence: [{"name": FAILED, "value": sentence}])
-    event = button.click(shown, inputs, pushed, api_visibility="private", **PUSHING)
+    results.endpoint(push_translator, inputs, **PUSHING)
+    event = results.on(button.click, push_translator, inputs, **PUSHING)
     event.then(lambda: "", None, token, api_visibility="private", show_progress="hidden")
     return button

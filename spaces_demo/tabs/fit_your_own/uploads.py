@@ -5,15 +5,17 @@ import io
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from limits import Refusal
+from limits import Refusal, check_upload
 
 from hf_latent_bridge import Pairs, load_pairs
+from hf_latent_bridge.data.items import Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
 from hf_latent_bridge.latents import as_tensor
 from hf_latent_bridge.vectors.formats import plain_suffixes
@@ -27,42 +29,53 @@ MAX_FILES = 2_000
 MAX_TOTAL = 100 * 2**20  # bytes of a side's files
 
 
-def measure_vectors(source: str | None, target: str | None) -> tuple[int, int, int]:
-    """Rows and both widths of two files of vectors; no number is read.
+@dataclass(frozen=True)
+class VectorFiles:
+    """Two files of vectors, row by row the same items; no number is read yet.
 
-    Raises:
-        Refusal: Too large, too wide, or of a format that is not plain.
-        LatentBridgeError: No two matrices with as many rows, or a damaged file.
+    Attributes:
+        source: The file of the vectors to map from.
+        target: The file of the vectors to map to.
+        stored: Their rows.
     """
-    with _opened(source, target) as (files, stored):
-        widths = [
-            _width(file, column)
-            for file, column in zip(files, (stored.source, stored.target), strict=True)
-        ]
-        return len(stored), widths[0], widths[1]
 
+    source: Path
+    target: Path
+    stored: Pairs
 
-def read_vectors(source: str | None, target: str | None) -> Pairs:
-    """The rows of two files of vectors, (n, d) each, in memory.
+    def measure(self) -> tuple[int, int, int]:
+        """Rows and both widths.
 
-    Header and size are checked before any number is read.
+        Raises:
+            Refusal: Too wide, or no two matrices.
+            LatentBridgeError: A damaged file.
+        """
+        d_source, d_target = (_width(file, column) for file, column in self._columns())
+        return len(self.stored), d_source, d_target
 
-    Raises:
-        Refusal: As `measure_vectors`, or rows with NaN.
-        LatentBridgeError: No two matrices with as many rows, or a damaged file.
-    """
-    with _opened(source, target) as (files, stored):
-        columns = list(zip(files, (stored.source, stored.target), strict=True))
-        for file, column in columns:
-            _width(file, column)
-        return Pairs(*(_matrix(file, column) for file, column in columns))
+    def read(self) -> Pairs:
+        """All rows, (n, d) each, in memory.
+
+        Raises:
+            Refusal: As `measure`, or rows with NaN.
+            LatentBridgeError: A damaged file.
+        """
+        self.measure()
+        return Pairs(*(_matrix(file, column) for file, column in self._columns()))
+
+    def _columns(self) -> list[tuple[Path, Any]]:
+        return [(self.source, self.stored.source), (self.target, self.stored.target)]
 
 
 @contextmanager
-def _opened(source: str | None, target: str | None) -> Iterator[tuple[list[Path], Pairs]]:
-    """Both files as copies of this job's own.
+def vector_files(source: str | None, target: str | None) -> Iterator[VectorFiles]:
+    """Two files of vectors, as copies of this job's own.
 
     Gradio keeps one file for all visitors who send the same bytes, and touches it each time.
+
+    Raises:
+        Refusal: None there, too large, too many rows, or of a format that is not plain.
+        LatentBridgeError: No two matrices with as many rows, or a damaged file.
     """
     files = [_vector_file(source, "source"), _vector_file(target, "target")]
     with TemporaryDirectory() as folder:
@@ -73,7 +86,18 @@ def _opened(source: str | None, target: str | None) -> Iterator[tuple[list[Path]
         stored = load_pairs((own[0], own[1]))
         if len(stored) > MAX_ROWS:
             raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
-        yield files, stored
+        yield VectorFiles(own[0], own[1], stored)
+
+
+def read_vectors(source: str | None, target: str | None) -> Pairs:
+    """The rows of two files of vectors, (n, d) each, in memory.
+
+    Raises:
+        Refusal: As `vector_files` and `VectorFiles.read`.
+        LatentBridgeError: No two matrices with as many rows, or a damaged file.
+    """
+    with vector_files(source, target) as files:
+        return files.read()
 
 
 def _matrix(file: Path, column: Any) -> Any:
@@ -94,11 +118,11 @@ def check_files(files: Sequence[str]) -> None:
     """Refuses more files of items, or larger ones, than are read here.
 
     Raises:
-        Refusal: There are more than 2,000, or they have more than 100 MB.
+        Refusal: There are more than 2,000, one is gone, or they have more than 100 MB.
     """
     if len(files) > MAX_FILES:
         raise Refusal(f"Up to {MAX_FILES:,} files are read; these are {len(files):,}.")
-    total = sum(Path(file).stat().st_size for file in files)
+    total = sum(check_upload(file).stat().st_size for file in files)
     if total > MAX_TOTAL:
         raise Refusal(
             f"The files have {total / 2**20:,.1f} MB; {MAX_TOTAL // 2**20} MB are the most here."
@@ -111,7 +135,7 @@ def read_table(path: str, source: str, target: str) -> Pairs:
     Raises:
         Refusal: Too large, no UTF-8, no csv, or without these columns.
     """
-    file = Path(path)
+    file = check_upload(path)
     _check_size(file, MAX_TABLE)
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -139,7 +163,7 @@ def _width(file: Path, column: Any) -> int:
     except LatentBridgeError:
         raise
     except (ValueError, IndexError):
-        raise Refusal(f"{file.name} holds no matrix: its rows are not all of one width.") from None
+        raise Refusal(f"{file.name} holds no matrix: {_flaw(column[:])}.") from None
     if not 1 <= width <= MAX_WIDTH:
         raise Refusal(
             f"{file.name} is {width:,} wide; vectors may have 1 to {MAX_WIDTH:,} columns."
@@ -147,10 +171,21 @@ def _width(file: Path, column: Any) -> int:
     return width
 
 
+def _flaw(rows: Any) -> str:
+    """Why rows make no matrix, with the first row to blame."""
+    for row, vector in enumerate(rows):
+        if isinstance(vector, Unreadable):
+            return f"row {row:,} {vector.reason}"
+        if np.shape(vector) != np.shape(rows[0]):
+            widths = " and ".join(f"{np.size(each):,}" for each in (rows[0], vector))
+            return f"rows 0 and {row:,} are {widths} wide"
+    return "its rows are not all of one width"
+
+
 def _vector_file(path: str | None, side: str) -> Path:
     if not path:
         raise Refusal(f"Please upload a file of {side} vectors.")
-    file = Path(path)
+    file = check_upload(path)
     _check_size(file, MAX_VECTORS)
     if file.suffix.lower() not in plain_suffixes():
         taken = ", ".join(plain_suffixes())

@@ -7,6 +7,7 @@ import look
 from gradio.events import api
 from limits import ENCODING, answering
 from repos import Repos
+from results import Results
 
 from tabs.look_inside import inspection
 from tabs.look_inside.inspection import Numbers, inspect_repo
@@ -82,12 +83,11 @@ def build(repos: Repos) -> None:
     facts = look.facts()
     spectrum, cosines, projection = _plots()
     plots, items = (gr.Column(visible=False, render=False) for _ in range(2))
-    outputs = [report, facts, spectrum, cosines, projection, plots, items]
+    results = Results(report, facts, spectrum, cosines, projection, plots, items)
 
     def drawn(numbers: Numbers) -> list[Any]:
         return [gr.update(visible=True), gr.update(visible=bool(numbers["n_items"]))]
 
-    @answering
     def draw(repo_id: str) -> tuple[Any, ...]:
         numbers = inspect_repo(repos, repo_id)
         frames = (_spectrum(numbers), _cosines(numbers), _projection(numbers))
@@ -97,7 +97,8 @@ def build(repos: Repos) -> None:
     def inspect_translator(repo_id: str) -> dict[str, Any]:
         return inspect_repo(repos, repo_id)
 
-    look.examples(own, repo_id, outputs, draw)
+    results.examples(own, repo_id, draw, **ENCODING)
+    results.notice.render()
     report.render()
     facts.render()
     plots.render()
@@ -110,8 +111,7 @@ def build(repos: Repos) -> None:
         cosines.render()
         gr.Markdown(f"### {inspection.SHOWN} items in the plane in which the target spreads most")
         projection.render()
-    private: dict[str, Any] = {"api_visibility": "private", **ENCODING}
-    gr.on([button.click, repo_id.submit], draw, repo_id, outputs, **private)
+    results.on([button.click, repo_id.submit], draw, repo_id, **ENCODING)
     api(
         inspect_translator,
         api_name="inspect_translator",

@@ -10,14 +10,15 @@ from typing import Any
 import look
 import numpy as np
 from gradio.utils import get_upload_folder
-from limits import FAILED, Refusal, check_number
+from limits import Refusal, check_number
 from methods import label, methods
 
 from hf_latent_bridge import LearningCurve, Pairs, Translator, learning_curve, translate_file
 from hf_latent_bridge.vectors.formats import writer_of
-from tabs.fit_your_own.fit import LEAST, Method, check_cost, expected_seconds
+from tabs.fit_your_own.fit import LEAST, Method, Rows, check_cost, expected_seconds
 from tabs.fit_your_own.publish import save
-from tabs.fit_your_own.uploads import measure_vectors, read_vectors
+from tabs.fit_your_own.runs import Facts, size_facts
+from tabs.fit_your_own.uploads import VectorFiles, vector_files
 
 LEAST_ROWS = 100
 HELD_OUT = 1_000
@@ -96,19 +97,15 @@ class Migrated:
     page: str
 
 
-def estimate(source: str | None, target: str | None, method: Method) -> list[dict[str, str]]:
+def estimate(source: str | None, target: str | None, method: Method) -> Facts:
     """What the files hold, and how long their migration takes here; before anything is read.
 
     Raises:
         Refusal: They cannot be taken, or it would take too long.
     """
-    rows, d_source, d_target = _measured(source, target)
-    return [
-        {"name": "rows", "value": f"{rows:,}"},
-        {"name": "from", "value": f"{d_source:,} wide"},
-        {"name": "to", "value": f"{d_target:,} wide"},
-        {"name": "takes", "value": _told(method, rows, d_source, d_target)},
-    ]
+    with vector_files(source, target) as files:
+        sizes = _measured(files)
+    return size_facts(*sizes, _told(method, *sizes))
 
 
 def migrate(
@@ -128,19 +125,21 @@ def migrate(
         LatentBridgeError: A damaged file.
     """
     start = time.monotonic()
-    rows, *dims = _measured(source, target)
-    told = _told(method, rows, *dims)
-    progress(None, desc="Reading the vectors")
-    pairs = read_vectors(source, target)
-    progress(None, desc=f"Fitting on more and more pairs, {told}")
-    translator = methods()[method.name]
-    curve = _curve(translator, pairs, method.anchors)
-    progress(None, desc="Translating the vectors")
-    folder = Path(get_upload_folder())
-    vectors, page = _write(str(source), translator, curve, folder)
+    translator, folder = methods()[method.name], Path(get_upload_folder())
+    with vector_files(source, target) as files:
+        told = _told(method, *_measured(files))
+        progress(None, desc="Reading the vectors")
+        pairs = files.read()
+        progress(None, desc=f"Fitting on more and more pairs, {told}")
+        checked = pairs.select(_different(pairs))
+        curve = _curve(translator, checked, method.anchors)
+        progress(None, desc="Translating the vectors")
+        vectors, page = _write(files.source, translator, curve, folder)
     archive = save(translator, None, folder)
     speed = _rows_per_second(translator, np.asarray(pairs.source))
     report = summary(curve, label(translator), store.costs(curve.points[-1].n_pairs, speed))
+    if repeated := len(pairs) - len(checked):
+        report["note"] += f" {repeated:,} rows repeat others, and tell nothing new."
     report["note"] += f" {len(pairs):,} rows translated; all in {time.monotonic() - start:.1f} s."
     return Migrated(report, vectors, archive, page)
 
@@ -153,7 +152,7 @@ def summary(curve: LearningCurve, method: str, costs: list[Numbers]) -> Numbers:
         "verdict": gate.verdict,
         "note": f"{method}, fitted on {curve.points[-1].n_pairs:,} pairs; {gate.n_queries:,} "
         f"queries and {gate.n_items:,} items were held out.",
-        "reasons": [f"{verdict}: {text}." for verdict, text in gate.reasons],
+        "reasons": [f"{verdict}: {text}{_stop(text)}" for verdict, text in gate.reasons],
         "warnings": [],
         "points": [
             {
@@ -174,12 +173,6 @@ def summary(curve: LearningCurve, method: str, costs: list[Numbers]) -> Numbers:
     }
 
 
-def failure(sentence: str) -> Numbers:
-    """What the tab shows in place of a report."""
-    empty: Numbers = {name: [] for name in ("reasons", "points", "costs", "notes")}
-    return {"title": FAILED, "note": "", "verdict": "", "warnings": [sentence], **empty}
-
-
 def duration(seconds: float) -> str:
     """A time as people say it: "3.2 hours"."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
@@ -188,8 +181,8 @@ def duration(seconds: float) -> str:
     return f"{max(seconds, 1):,.0f} s"
 
 
-def _measured(source: str | None, target: str | None) -> tuple[int, int, int]:
-    rows, d_source, d_target = measure_vectors(source, target)
+def _measured(files: VectorFiles) -> tuple[int, int, int]:
+    rows, d_source, d_target = files.measure()
     if rows < LEAST_ROWS:
         raise Refusal(
             f"A migration needs at least {LEAST_ROWS} rows, a third of them to check it; the "
@@ -210,6 +203,25 @@ def _told(method: Method, rows: int, d_source: int, d_target: int) -> str:
     return check_cost(pairs, d_source, d_target, more=solving)
 
 
+def _different(pairs: Pairs) -> Rows:
+    """Positions of the rows that repeat no earlier one, on either side.
+
+    An item that was fitted on must not come again among those that check the fit.
+
+    Raises:
+        Refusal: Too few.
+    """
+    sides = (np.asarray(pairs.source), np.asarray(pairs.target))
+    source, target = (np.unique(side, axis=0, return_index=True)[1] for side in sides)
+    rows: Rows = np.intersect1d(source, target)
+    if len(rows) < LEAST_ROWS:
+        raise Refusal(
+            f"A migration needs at least {LEAST_ROWS} different rows on both sides; of these "
+            f"{len(pairs):,}, {len(source):,} and {len(target):,} are different."
+        )
+    return rows
+
+
 def _curve(translator: Translator, pairs: Pairs, most: int) -> LearningCurve:
     """Fits on up to so many of two thirds of the rows; the others ask for one another."""
     order = np.random.default_rng(0).permutation(len(pairs))
@@ -228,13 +240,12 @@ def _curve(translator: Translator, pairs: Pairs, most: int) -> LearningCurve:
 
 
 def _write(
-    source: str, translator: Translator, curve: LearningCurve, folder: Path
+    source: Path, translator: Translator, curve: LearningCurve, folder: Path
 ) -> tuple[str, str]:
     """The translated file, with ids and other columns where it has room, and the gate's page."""
     own = Path(tempfile.mkdtemp(dir=folder))
-    name = Path(source).name
     vectors = own / (
-        f"translated{Path(source).suffix.lower()}" if _keeps(name) else "translated.npy"
+        f"translated{source.suffix.lower()}" if _keeps(source.name) else "translated.npy"
     )
     translate_file(translator, source, vectors, dtype="float32")
     vectors.with_name(f"{vectors.name}.manifest.json").unlink(missing_ok=True)
@@ -257,6 +268,10 @@ def _rows_per_second(translator: Translator, rows: np.ndarray) -> float:
     start = time.perf_counter()
     translator.transform(block)
     return TIMED / (time.perf_counter() - start)
+
+
+def _stop(text: str) -> str:
+    return "" if text.endswith(("?", "!", ".")) else "."
 
 
 def _cell(value: str, spread: str = "") -> dict[str, str]:

@@ -4,14 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import look
-from limits import FITTING, answering, refused
+from limits import FITTING
 from methods import methods
 from repos import Repos
+from results import Results
 
-from hf_latent_bridge.vectors.formats import plain_suffixes
 from tabs.fit_your_own.fit import Method
-from tabs.fit_your_own.tab import news_files
-from tabs.migrate.migration import Migrated, Numbers, Store, estimate, failure, migrate
+from tabs.fit_your_own.runs import Facts
+from tabs.fit_your_own.tab import news_files, tell_cost, vector_file
+from tabs.migrate import migration
+from tabs.migrate.migration import Migrated, Numbers, Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -72,21 +74,24 @@ def build(repos: Repos) -> None:
     )
     files, how, store = _forms()
     button = gr.Button("Migrate", variant="primary")
-    told, report = (
-        look.facts(),
-        gr.HTML(INVITATION, html_template=REPORT, min_height=120, js_on_load=None, render=False),
+    report = gr.HTML(
+        INVITATION, html_template=REPORT, min_height=120, js_on_load=None, render=False
     )
     plot = _plot()
     shown = gr.Column(visible=False, render=False)
     downloads = [
         gr.DownloadButton(f"Download {what}", interactive=False, render=False) for what in DOWNLOADS
     ]
-    inputs, outputs = [*files, *how, *store], [report, *downloads]
-    on_page = [*outputs, plot, shown]
+    inputs = [*files, *how, *store]
+
+    def estimate(old: str, new: str, method: str, pairs: int) -> Facts:
+        return migration.estimate(old, new, Method(method, ALPHA, pairs))
+
+    cost = tell_cost(files, how, estimate)
+    results = Results(report, *downloads, plot, shown)
     event: dict[str, Any] = {"show_progress_on": report, **FITTING}
 
-    @answering
-    def migrate_vectors(  # noqa: PLR0917
+    def migrate(  # noqa: PLR0917
         old: str,
         new: str,
         method: str,
@@ -98,48 +103,39 @@ def build(repos: Repos) -> None:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Answer:
         chosen = Method(method, ALPHA, pairs)
-        return _answer(migrate(old, new, chosen, Store(items, tokens, price, rate), progress))
-
-    def example(*given: Any) -> list[Any]:
-        old, new = news_files(repos)
-        return [old, new, *click(old, new, *given)]
-
-    def failed(sentence: str) -> list[Any]:
-        nothing = [gr.update(value=None, interactive=False)] * len(downloads)
-        return [failure(sentence), *nothing, None, gr.update(visible=False)]
+        store = Store(items, tokens, price, rate)
+        return _answer(migration.migrate(old, new, chosen, store, progress))
 
     def drawn(*given: Any) -> list[Any]:
-        report, *files = migrate_vectors(*given)
+        report, *files = migrate(*given)
         ready = [gr.update(value=file, interactive=True) for file in files]
         return [report, *ready, _points(report), gr.update(visible=True)]
 
-    click = refused(drawn, failed)
-    try_one = refused(
-        answering(example), lambda sentence: [gr.skip(), gr.skip(), *failed(sentence)]
-    )
-    try_one.__name__ = "migrate_news"
-    look.examples(
+    def example(*given: Any) -> list[Any]:
+        files = news_files(repos)
+        return [*files, *drawn(*files, *given)]
+
+    results.examples(
         list(EXAMPLES.values()),
         how,
-        [*files, *on_page],
-        try_one,
+        example,
         inputs=[*how, *store],
+        filled=files,
         labels=list(EXAMPLES),
         **event,
     )
-    _place(told, report, shown, plot, downloads)
-    gr.Button(visible=False).click(migrate_vectors, inputs, outputs, api_name="migrate", **event)
-    button.click(click, inputs, on_page, api_visibility="private", **event)
-    _tell_cost(told, files, how)
+    results.notice.render()
+    _place(cost, report, shown, plot, downloads)
+    results.on(button.click, drawn, inputs, **event)
+    results.endpoint(migrate, inputs, [report, *downloads], **event)
     look.code(CODE)
 
 
 def _forms() -> tuple[list[Any], list[Any], list[Any]]:
     """The files; method and pairs; what is said of the store."""
-    kind: dict[str, Any] = {"file_types": plain_suffixes(), "height": 150, "min_width": 320}
     with gr.Row():
-        old = gr.File(label="Old model's vectors (.npy, .csv, ...; 20 MB)", **kind)
-        new = gr.File(label="New model's, of the same items", **kind)
+        old = gr.File(label="Old model's vectors (.npy, .csv, ...; 20 MB)", **vector_file())
+        new = gr.File(label="New model's, of the same items", **vector_file())
     with gr.Row():
         method = gr.Dropdown(list(methods()), value="spectral", label="Method", min_width=150)
         pairs = gr.Number(5_000, precision=0, label="Pairs at most")
@@ -167,9 +163,9 @@ def _plot() -> gr.LinePlot:
 
 
 def _place(
-    told: gr.HTML, report: gr.HTML, shown: gr.Column, plot: gr.LinePlot, downloads: list[Any]
+    cost: gr.HTML, report: gr.HTML, shown: gr.Column, plot: gr.LinePlot, downloads: list[Any]
 ) -> None:
-    told.render()
+    cost.render()
     report.render()
     shown.render()
     with shown:
@@ -178,28 +174,6 @@ def _place(
     with gr.Row():
         for download in downloads:
             download.render()
-
-
-def _tell_cost(told: gr.HTML, files: list[Any], how: list[Any]) -> None:
-    """Says what it will take as soon as both files are there."""
-
-    @answering
-    def told_of(old: str | None, new: str | None, method: str, pairs: int) -> Any:
-        if not (old and new):
-            return []
-        return estimate(old, new, Method(method, ALPHA, pairs))
-
-    said = refused(told_of, lambda sentence: [{"name": "cannot be taken:", "value": sentence}])
-    gr.on(
-        [*(file.change for file in files), *(setting.change for setting in how)],
-        said,
-        [*files, *how],
-        told,
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="always_last",
-        concurrency_limit=2,
-    )
 
 
 def _answer(done: Migrated) -> Answer:

@@ -5,9 +5,10 @@ from typing import Any
 import gradio as gr
 import look
 from gradio.context import Context
-from limits import ENCODING, MAX_TEXT, Refusal, answering, check_picture, picture_upload
+from limits import ENCODING, MAX_TEXT, check_picture, picture_upload
 from PIL import Image
 from repos import Repos
+from results import Results
 
 from tabs.pictures import retrieval
 from tabs.pictures.retrieval import Bars, Facts, Ranked, Shown
@@ -46,25 +47,8 @@ def build(repos: Repos) -> None:
         "titles, often wrong but far above chance. All that is searched comes from folders that "
         "the fit has not seen."
     )
-    notice = gr.Markdown()
     _text_to_pictures(repos)
-    samples = _picture_to_texts(repos)
-
-    def fill() -> tuple[Shown, str]:
-        try:
-            return retrieval.choose_pictures(repos), ""
-        except Refusal as refusal:
-            return [], str(refusal.message)
-
-    if isinstance(tab := Context.block, gr.Tab):  # nothing is loaded before someone looks
-        tab.select(
-            answering(fill),
-            None,
-            [samples, notice],
-            show_progress="hidden",
-            api_visibility="private",
-            **ENCODING,
-        )
+    _picture_to_texts(repos)
     look.code(CODE.format(namespace=repos.settings.namespace))
 
 
@@ -80,26 +64,20 @@ def _text_to_pictures(repos: Repos) -> None:
         button = gr.Button("Find pictures", variant="primary", scale=1, min_width=120)
     found = _gallery("Pictures found, with title and cosine", 4, 660, render=False)
     facts = look.facts()
+    results = Results(found, facts)
 
-    @answering
     def find_pictures(text: str) -> tuple[Shown, Facts]:
         return retrieval.find_by_text(repos, text)
 
-    outputs = [found, facts]
-    look.examples(EXAMPLES, query, outputs, find_pictures)
+    results.examples(EXAMPLES, query, find_pictures, **ENCODING)
+    results.notice.render()
     facts.render()
     found.render()
-    gr.on(
-        [button.click, query.submit],
-        find_pictures,
-        query,
-        outputs,
-        api_name="find_pictures",
-        **ENCODING,
-    )
+    results.on([button.click, query.submit], find_pictures, query, **ENCODING)
+    results.endpoint(find_pictures, query, **ENCODING)
 
 
-def _picture_to_texts(repos: Repos) -> gr.Gallery:
+def _picture_to_texts(repos: Repos) -> None:
     with gr.Row(equal_height=True):
         samples = _gallery("Pick a picture", 6, 380)
         picture = picture_upload(label="or upload one", height=380, scale=1, min_width=220)
@@ -116,39 +94,41 @@ def _picture_to_texts(repos: Repos) -> gr.Gallery:
         button = gr.Button("Label", variant="primary", scale=1, min_width=120)
     facts, times = look.facts(), look.facts()
     captions, bars = look.ranked("Captions"), look.bars("Your labels", height=480)
+    results = Results(captions, facts, bars, times)
+    results.notice.render()
     facts.render()
     times.render()
     with gr.Row():
         captions.render()
         bars.render()
 
-    @answering
     def find_captions(picture: str | None) -> tuple[Ranked, Facts]:
         return retrieval.find_by_picture(repos, check_picture(picture))
 
-    @answering
     def label_picture(picture: str | None, labels: str) -> tuple[Bars, Facts]:
         return retrieval.label_picture(repos, check_picture(picture), labels)
 
-    @answering
+    def see(picture: str | None, labels: str) -> tuple[Ranked, Facts, Bars, Facts]:
+        return *find_captions(picture), *label_picture(picture, labels)
+
+    def label(picture: str | None, labels: str) -> list[Any]:
+        return [gr.skip(), gr.skip(), *label_picture(picture, labels)]
+
     def pick(event: gr.SelectData, labels: str) -> tuple[Image.Image, Ranked, Facts, Bars, Facts]:
         item, _ = retrieval.choose_pictures(repos)[event.index]
         found = retrieval.find_by_picture(repos, item)
         return item, *found, *retrieval.label_picture(repos, item, labels)
 
-    outputs: list[Any] = [captions, facts]
-    picture.upload(find_captions, picture, outputs, api_name="find_captions", **ENCODING)
-    gr.on(
-        [button.click, labels.submit, picture.upload],
-        label_picture,
-        [picture, labels],
-        [bars, times],
-        api_name="label_picture",
-        **ENCODING,
-    )
-    shown = [picture, *outputs, bars, times]
-    samples.select(pick, labels, shown, api_visibility="private", **ENCODING)
-    return samples
+    def fill() -> list[Any]:
+        return [retrieval.choose_pictures(repos), *[gr.skip()] * len(results.shown)]
+
+    results.endpoint(find_captions, picture, [captions, facts], **ENCODING)
+    results.endpoint(label_picture, [picture, labels], [bars, times], **ENCODING)
+    results.on(picture.upload, see, [picture, labels], **ENCODING)
+    results.on([button.click, labels.submit], label, [picture, labels], **ENCODING)
+    results.on(samples.select, pick, labels, [picture], **ENCODING)
+    if isinstance(tab := Context.block, gr.Tab):  # nothing is loaded before someone looks
+        results.on(tab.select, fill, None, [samples], show_progress="hidden", **ENCODING)
 
 
 def _gallery(label: str, columns: int, height: int, *, render: bool = True) -> gr.Gallery:

@@ -4,9 +4,10 @@ from typing import Any
 
 import gradio as gr
 import look
-from limits import ENCODING, MAX_TEXT, answering
+from limits import ENCODING, MAX_TEXT
 from methods import label, methods
 from repos import Repos
+from results import Results
 
 from tabs.stitching.classification import ANCHORS, READERS, Bars, Facts, classify_by_each
 
@@ -51,35 +52,28 @@ def build(repos: Repos) -> None:
     inputs = [text, reader, method, anchors]
     shown = [look.bars(title, height=330) for title in ("Native", "Stitched", "Untranslated")]
     times = look.facts()
-    outputs = [*shown, times]
+    results = Results(*shown, times)
 
-    @answering
     def classify(
         text: str, reader: str, method: str, anchors: int
     ) -> tuple[Bars, Bars, Bars, Facts]:
         return classify_by_each(repos, text, reader, method, anchors)
 
-    @answering
     def repeat(text: str, reader: str, method: str, anchors: int) -> Any:
         if not text:
-            return tuple(gr.skip() for _ in outputs)
+            return [gr.skip()] * len(results.shown)
         return classify_by_each(repos, text, reader, method, anchors)
 
-    look.examples([[example, None, None, None] for example in EXAMPLES], inputs, outputs, classify)
+    results.examples([[text, None, None, None] for text in EXAMPLES], inputs, classify, **ENCODING)
+    results.notice.render()
     times.render()
     with gr.Row():
         for bars in shown:
             bars.render()
-    gr.on([button.click, text.submit], classify, inputs, outputs, api_name="classify", **ENCODING)
-    gr.on(
-        [setting.input for setting in (reader, method, anchors)],
-        repeat,
-        inputs,
-        outputs,
-        trigger_mode="always_last",
-        api_visibility="private",
-        **ENCODING,
-    )
+    results.on([button.click, text.submit], classify, inputs, **ENCODING)
+    settings = [setting.input for setting in (reader, method, anchors)]
+    results.on(settings, repeat, inputs, trigger_mode="always_last", **ENCODING)
+    results.endpoint(classify, inputs, **ENCODING)
     look.code(CODE.format(namespace=repos.settings.namespace))
 
 
