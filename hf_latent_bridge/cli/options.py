@@ -241,7 +241,6 @@ def _add_choice(pairs: Group) -> None:
     pairs.add_argument(
         "--held-out",
         type=_positive,
-        default=1000,
         metavar="N",
         help="with --until-retention: pairs that are searched and not fitted on; half of them ask, "
         "where there are no --queries (default: 1000, or a third of the pairs)",
