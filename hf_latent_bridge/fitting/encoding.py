@@ -31,6 +31,7 @@ from hf_latent_bridge.errors import (
     LatentBridgeError,
 )
 from hf_latent_bridge.latents import as_tensor
+from hf_latent_bridge.moments import few_threads
 from hf_latent_bridge.spaces import SpaceSpec
 
 OnBadRow = Literal["stop", "skip"]
@@ -317,7 +318,7 @@ class EncodingLoop:
         bad = {
             index: chunk.bad_row(index, side.name, side.not_finite)
             for side, z in zip(self.sides[: len(latents)], latents, strict=True)
-            if not bool(z.sum().isfinite())
+            if not _is_finite(z)
             for index in (~z.isfinite().all(1)).nonzero().flatten().tolist()
         }
         if bad and self.on_bad_row == "stop":
@@ -326,6 +327,12 @@ class EncodingLoop:
 
 
 _SKIP = "skip bad rows with on_bad_row='skip'"
+
+
+def _is_finite(z: Tensor) -> bool:
+    """Whether the sum of latents is finite, in one pass on one thread."""
+    with few_threads(z.device.type, z.numel()):
+        return bool(z.sum().isfinite())
 
 
 def _lane_of(side: Side) -> str:
