@@ -6,6 +6,8 @@ PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 # one worker a core, each with one thread for its products
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup
 test test-fast test-stores test-engines: export OMP_NUM_THREADS ?= 1
+# compiled once, not by each of the processes that the tests start
+test test-fast test-stores test-engines: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: quickstart demo test test-fast test-stores test-engines check format docs setup
 

@@ -399,7 +399,9 @@ def check_views(moments: ViewMoments) -> list[str]:
         raise InvalidLatentsError(f"each two views have one key, got {sorted(moments)}")
     for pair, m in moments.items():
         if not m.has_full_syy:
-            raise InvalidLatentsError(f"moments of {pair} hold only the diagonal of Syy: sum all")
+            raise InvalidLatentsError(
+                f"moments of {pair} hold only the diagonal of Syy: sum them with full_syy=True"
+            )
     for name in names:
         widths = {len(mean) for _, mean, _ in _sides(name, moments)}
         if len(widths) > 1:

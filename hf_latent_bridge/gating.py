@@ -4,6 +4,7 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.composed import check_translator
 
 Verdict = Literal["pass", "warn", "fail"]
 Translates = Literal["corpus", "queries"]
@@ -354,6 +356,7 @@ def gate_latents(
             items that are not there.
         ValueError: A parameter out of range, or no bank for "csls".
     """
+    check_translator(translator)
     searches = _searches(translator, queries, corpus, translates)
     if translator.target_translator_ is None:
         searches |= _unshifted(searches, translates)
@@ -475,6 +478,9 @@ def _searches(
         )
     if target_q is None or target_c is None:
         raise InvalidLatentsError("queries and corpus must be given by the target encoder")
+    for source, target, what in ((source_q, target_q, "queries"), (source_c, target_c, "corpus")):
+        if source is not None:
+            _check_rows(source, target, what, translator)
     translated = as_tensor(translator.transform(given)).float().to(target_q.device)
     dim = translator.pair_spaces_[1].dim
     if dim != target_c.shape[1] or target_q.shape[1] != target_c.shape[1]:
@@ -484,11 +490,9 @@ def _searches(
         )
     searches = {"native": (target_q, target_c)}
     if translates == "corpus":
-        _check_equal(given, target_c, "corpus")
         searches["translated"] = (_placed(translator, target_q), translated)
         raw = (target_q, given)
     else:
-        _check_equal(given, target_q, "queries")
         searches["translated"] = (translated, _placed(translator, target_c))
         raw = (given, target_c)
     if source_q is not None and source_c is not None:
@@ -550,19 +554,27 @@ def as_matrix(latents: Latents) -> Tensor:
     """Latents (n, d) in float32.
 
     Raises:
-        InvalidLatentsError: Not a matrix, NaN or infinity.
+        InvalidLatentsError: Not a matrix, NaN or infinity, or all rows are equal.
     """
     tensor = as_tensor(latents).detach().float()
     if tensor.ndim != 2:
         raise InvalidLatentsError(f"latents must be a matrix, got shape {tuple(tensor.shape)}")
     check_finite(tensor)
+    if len(tensor) > 1 and torch.equal(tensor[0], tensor[1]) and bool((tensor == tensor[0]).all()):
+        raise InvalidLatentsError(
+            f"all {len(tensor):,} latents are equal, so nothing can be ranked: mend the encoder"
+        )
     return tensor
 
 
-def _check_equal(source: Tensor, target: Tensor, what: str) -> None:
+def _check_rows(source: Tensor, target: Tensor, what: str, translator: Translator) -> None:
     if len(source) != len(target):
         raise InvalidLatentsError(
             f"both encoders must give the same {what}, got {len(source)} and {len(target)} rows"
+        )
+    if source.shape[1] != (dim := translator.source_.dim):
+        raise InvalidLatentsError(
+            f"the source's latents must be {dim} wide, got {source.shape[1]} ({what})"
         )
 
 
@@ -579,8 +591,8 @@ def check_sizes(
         ValueError: `k` is less than 1.
     """
     n, m = len(native[0]), len(native[1])
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    if not isinstance(k, Integral) or k < 1:
+        raise ValueError(f"k must be an integer of at least 1, got {k}")
     if n < 2 or m <= k:
         raise InvalidPairsError(
             f"at least 2 queries and more than {k} items are needed, got {n} and {m}"

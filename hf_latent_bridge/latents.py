@@ -44,7 +44,7 @@ def check_kind(latents: object) -> None:
     Raises:
         InvalidLatentsError: Sparse, masked, quantised or nested latents, or without values.
     """
-    if type(latents) is np.ndarray:
+    if type(latents) is np.ndarray or (type(latents) is Tensor and not _describe_layout(latents)):
         return
     if not isinstance(latents, Tensor) and hasattr(latents, "toarray"):
         raise InvalidLatentsError(
@@ -96,7 +96,7 @@ def like(result: Tensor, given: Tensor) -> Tensor: ...
 def like(result: Tensor, given: Array) -> Array: ...
 def like(result: Tensor, given: Latents) -> Latents:
     """`result` as a tensor if `given` was one, else as a NumPy array."""
-    return result if isinstance(given, Tensor) else result.detach().cpu().numpy()
+    return result if isinstance(given, Tensor) else result.numpy(force=True)
 
 
 def check_finite(x: Tensor) -> None:
@@ -116,7 +116,7 @@ def check_finite(x: Tensor) -> None:
 
 def _is_finite(x: Tensor) -> bool:
     """Whether no value is NaN or infinite; where only the sum is infinite, each is looked at."""
-    return math.isfinite(x.detach().sum().item()) or bool(x.isfinite().all())
+    return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
 
 
 def unit_rows(x: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ def _as_array(latents: Any) -> Array:
         raise InvalidLatentsError(
             f"{what}: pass list(X)" if isinstance(latents, Iterator) else what
         )
-    return _stack(array) if array.dtype == object else array
+    return _stack(array) if array.dtype.kind == "O" else array
 
 
 def _stack(cells: Array) -> Array:
@@ -213,13 +213,13 @@ def _stack(cells: Array) -> Array:
 
 
 def _as_floats(array: Array) -> Array:
-    kind = array.dtype.kind
+    dtype, kind = array.dtype, array.dtype.kind
+    if kind == "f" and dtype.itemsize <= 8 and dtype.isnative:
+        return array
     if kind == "c":
         raise InvalidLatentsError("Complex data not supported: latents must be real numbers")
     if kind in "bSUMmV" or (kind == "O" and any(isinstance(v, str | bytes) for v in array.flat)):
-        raise InvalidLatentsError(f"latents must be numbers, got an array of {array.dtype}")
-    if kind == "f" and array.dtype.itemsize <= 8 and array.dtype.isnative:
-        return array
+        raise InvalidLatentsError(f"latents must be numbers, got an array of {dtype}")
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -251,7 +251,7 @@ def _describe_dtype(tensor: Tensor) -> str:
 
 
 def _share(array: Array) -> Tensor:
-    if any(stride < 0 for stride in array.strides):
+    if min(array.strides) < 0:
         array = np.ascontiguousarray(array)
     if array.flags.writeable:
         return torch.from_numpy(array)

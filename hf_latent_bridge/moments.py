@@ -15,6 +15,7 @@ from hf_latent_bridge.latents import Latents, as_tensor
 
 _WORK_TO_SHARE = 2**30  # floating-point operations, some 10 ms of one core
 _SWAPPED = {"source": "target", "target": "source"}
+_ROUNDING = 1e-3  # of a sum of squares, more than float32 products lose
 _SMALLEST = 1e-12  # a side whose largest value is below loses its products, and its cosines
 
 
@@ -107,10 +108,10 @@ class PairedMoments:
         x, y = as_tensor(x), as_tensor(y)
         _check_pair(x, y)
         sums = _Sums(x, y, full_sxx=full_sxx, full_syy=full_syy)
-        with _full_precision(x.device.type), _few_threads(x.device.type, sums.work):
+        with _full_precision(x.device.type), few_threads(x.device.type, sums.work):
             for start in range(0, len(x), sums.rows):
                 sums.add(x[start : start + sums.rows], y[start : start + sums.rows])
-        found: dict[str, Any] = sums.centred(len(x))
+            found: dict[str, Any] = sums.centred(len(x))
         moments = cls(n=len(x), eps=torch.finfo(sums.dtype).eps, **found)
         if not moments.isfinite():
             raise InvalidLatentsError(_describe_non_finite(x, y))
@@ -159,12 +160,26 @@ class PairedMoments:
         return self._combine(other, 1)
 
     def __sub__(self, other: "PairedMoments") -> "PairedMoments":
-        """Moments of the pairs of `self` without those of `other`, which must be among them."""
+        """Moments of the pairs of `self` without those of `other`, which must be among them.
+
+        Raises:
+            InvalidLatentsError: They are not: no pair is left, or a variance is negative.
+        """
         if other.n >= self.n:
             raise InvalidLatentsError(
                 f"cannot take {other.n} pairs out of {self.n}: at least one pair must be left"
             )
-        return self._combine(other, -1)
+        rest = self._combine(other, -1)
+        for left, whole in (
+            (rest.sxx_diagonal, self.sxx_diagonal),
+            (rest.syy_diagonal, self.syy_diagonal),
+        ):
+            if bool((left < -_ROUNDING * whole).any()):
+                raise InvalidLatentsError(
+                    f"cannot take {other.n} pairs out of {self.n}: they are not among them, for "
+                    "the others would have a negative variance"
+                )
+        return rest
 
     def _combine(self, other: "PairedMoments", sign: int) -> "PairedMoments":
         mine, theirs = ([tuple(t.shape) for t in m.to_tensors().values()] for m in (self, other))
@@ -285,7 +300,8 @@ class _Sums:
         size = (min(len(x), self.rows), d)
         self.work = 2 * size[0] * self._d_x * d  # floating-point operations of a block
         self._z = torch.empty(size, dtype=self.dtype, device=x.device)
-        first = [t[: self._slice].to(self.dtype).mean(0) for t in (x, y)]
+        with few_threads(x.device.type, self.work):
+            first = [t[: self._slice].to(self.dtype).mean(0) for t in (x, y)]
         self._shift_x, self._shift_y = first
         where: Any = {
             "dtype": torch.float64,
@@ -431,10 +447,14 @@ def _full_precision(device_type: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _few_threads(device_type: str, work: int) -> Iterator[None]:
+def few_threads(device_type: str, work: int) -> Iterator[None]:
     """Keeps a little work on one thread.
 
     On a busy machine two threads wait for each other longer than the work takes.
+
+    Args:
+        device_type: Where the work is done; only the CPU has threads.
+        work: Floating-point operations.
     """
     before = torch.get_num_threads()
     if device_type != "cpu" or before == 1 or work >= _WORK_TO_SHARE:

@@ -215,6 +215,28 @@ def test_a_flipped_bit_anywhere_in_a_checkpoint_is_noticed(tmp_path):
     assert all("delete it" in message for message in refused)
 
 
+@pytest.mark.parametrize(
+    "lost", ["identity", "after", "rows", "bad_rows", "moments", "samples", "a tensor", "all", "n"]
+)
+def test_a_checkpoint_that_lacks_something_is_refused_though_its_hash_is_right(lost, tmp_path):
+    fit_to_the_end(tmp_path)
+    path = tmp_path / "fit-0-of-1.safetensors"
+    tensors = unseal(path.read_bytes(), str(path))
+    facts = json.loads(tensors.pop("state").numpy().tobytes())
+    if lost == "a tensor":
+        del tensors[next(iter(tensors))]
+    elif lost == "all":
+        facts = [facts]
+    elif lost == "n":
+        facts["moments"] = {name: numbers[1:] for name, numbers in facts["moments"].items()}
+    else:
+        del facts[lost]
+    state = torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8)
+    path.write_bytes(seal({**tensors, "state": state}))
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint of a fit.*: delete it"):
+        fit_to_the_end(tmp_path)
+
+
 def test_a_second_fit_on_the_same_checkpoint_is_refused_at_once(tmp_path):
     def encode(items):
         with pytest.raises(InUseError, match="another process is writing"):

@@ -199,6 +199,7 @@ class TestEvaluate:
     ):
         wanted = ["--dataset", "alice/none", "--source-column", "text"]
         assert "use --save" in refusal("evaluate", saved, *wanted, "--push")
+        assert "--create-pr is for --push" in refusal("evaluate", saved, *wanted, "--create-pr")
         AutoTranslator.from_pretrained(saved).push_to_hub(repo_id)
         assert "use --push" in refusal("evaluate", repo_id, *wanted, "--save")
 

@@ -109,8 +109,8 @@ def test_a_report_is_json_markdown_and_a_page(world):
 @pytest.mark.parametrize(
     ("change", "error", "wanted"),
     [
-        ({"queries": (np.ones((5, 24)), np.ones((4, 32)))}, InvalidLatentsError, "got 5 and 4"),
-        ({"k": 0}, ValueError, "k must be at least 1"),
+        ({"queries": (np.eye(5, 24), np.eye(4, 32))}, InvalidLatentsError, "got 5 and 4"),
+        ({"k": 0}, ValueError, "k must be an integer of at least 1"),
     ],
 )
 def test_bad_input_is_refused(world, change, error, wanted):

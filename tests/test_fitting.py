@@ -202,6 +202,12 @@ def test_items_that_are_no_texts_are_refused_with_their_place():
         fit_translator(OrthoTranslator(), encoder, encoder, (numbers, NUMBERS), chunk_size=20)
 
 
+@pytest.mark.parametrize("given", ["ortho", OrthoTranslator, np.eye(9)])
+def test_what_is_not_a_translator_is_refused_with_advice(given):
+    with pytest.raises(ValueError, match=r"fit a translator such as OrthoTranslator\(\)"):
+        fit_translator(given, None, None, (np.eye(9), np.eye(9)))
+
+
 def test_a_refused_fit_leaves_the_translator_as_it_was():
     translator = fit_translator(OrthoTranslator(), vectors(3), vectors(3), (NUMBERS, NUMBERS))
     before = translator.map_.weight.clone()

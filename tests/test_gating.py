@@ -326,7 +326,8 @@ def test_it_says_how_many_queries_would_show_it():
     [
         ({"score": "auc"}, ValueError, "score must be one of"),
         ({"k": 300}, InvalidPairsError, "more than 300 items"),
-        ({"k": 0}, ValueError, "k must be at least 1"),
+        ({"k": 0}, ValueError, "k must be an integer of at least 1"),
+        ({"k": 2.5}, ValueError, "k must be an integer of at least 1"),
         ({"slices": ["a"]}, InvalidPairsError, "one for each of 120 queries, got 1"),
         ({"relevance": {0: {0: 1}, 500: {1: 1}}}, InvalidPairsError, "query 500"),
         ({"relevance": {0: {0: 1}, 1: {}}}, InvalidPairsError, "query 1 needs"),
@@ -357,6 +358,25 @@ def test_latents_that_are_not_finite_or_of_another_width_are_refused(world):
         gate_latents(world.fitted(), queries=(None, world.queries[1][:, 1:]), corpus=world.corpus)
     with pytest.raises(InvalidLatentsError, match="300 and 299 rows"):
         gate_latents(world.fitted(), queries=world.queries, corpus=(source, target[1:]))
+    asking, asked = world.queries
+    with pytest.raises(InvalidLatentsError, match="119 and 120 rows"):
+        gate_latents(world.fitted(), queries=(asking[1:], asked), corpus=world.corpus)
+    with pytest.raises(InvalidLatentsError, match="24 wide, got 23"):
+        gate_latents(world.fitted(), queries=(asking[:, 1:], asked), corpus=world.corpus)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_encoder_that_gives_the_same_for_all_items_is_named(world, side):
+    corpus = [
+        latents if number != side else latents * 0 for number, latents in enumerate(world.corpus)
+    ]
+    with pytest.raises(InvalidLatentsError, match="all 300 latents are equal"):
+        gate_latents(world.fitted(), queries=world.queries, corpus=tuple(corpus))
+
+
+def test_what_is_not_a_translator_is_refused(world):
+    with pytest.raises(TypeError, match="a translator comes from"):
+        gate_latents("me/map", queries=world.queries, corpus=world.corpus)
 
 
 # The command ------------------------------------------------------------------------------

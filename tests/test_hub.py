@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+import warm
 from huggingface_hub import get_session, hf_hub_download
 from huggingface_hub.errors import RevisionNotFoundError
 from processes import finished
@@ -163,7 +164,7 @@ class TestPushAndLoad:
             x = np.eye(4, dtype=np.float32)
             print(json.dumps([t.transform(x).tolist() for t in loaded]))
         """
-        results = json.loads(python(code).stdout)
+        results = json.loads(warm.finished("-c", textwrap.dedent(code)).stdout)
         expected = [fourth, fourth, other, translator, translator, third]
         for result, one in zip(results, expected, strict=True):
             np.testing.assert_array_equal(

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import tiny_models
 import torch
+import warm
 from comparing import alike, same
-from processes import finished
 
 from hf_latent_bridge import LatentIndex, SpaceSpec, load_decoder, load_encoder, stitch
 from hf_latent_bridge.decoders.search import METRICS, SEARCHES, register_search, search_exactly
@@ -111,7 +111,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 index.search(torch.randn(1_000, 4))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
-    assert int(finished([sys.executable, "-c", code]).stdout) < 300  # all scores would take 763 MiB
+    assert int(warm.finished("-c", code).stdout) < 300  # all scores would take 763 MiB
 
 
 def test_near_neighbours_far_from_the_origin_are_told_apart_by_distance():

@@ -1,8 +1,6 @@
 """A live store is moved to a new model beside the old one, killed, gone on with and rolled back."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -10,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import PATIENCE, Process, finished
+import warm
+from processes import PATIENCE
 from store_places import content, filled, rows
 
 from hf_latent_bridge import (
@@ -30,6 +29,7 @@ from hf_latent_bridge.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from hf_latent_bridge.files import seal_json
 from hf_latent_bridge.hubness import fold_items
 from hf_latent_bridge.translation.journal import Journal
 from hf_latent_bridge.vectors.stores.base import Layout, Records
@@ -218,22 +218,44 @@ def test_a_dry_run_names_rows_without_the_text(url, translator):
         plan_migration(translator, url, f"{url}-new", text_field="body")
 
 
+# a migration that hangs after 160 rows
+HANGING = """
+import sys, time
+from pathlib import Path
+from hf_latent_bridge import AutoTranslator, migrate
+
+folder, url, state, hanging = sys.argv[1:]
+translator, done = AutoTranslator.from_pretrained(folder), []
+transform = translator.transform
+
+
+def hang_after_160_rows(vectors):
+    if sum(done) >= 160:
+        Path(hanging).touch()
+        time.sleep(600)
+    done.append(len(vectors))
+    return transform(vectors)
+
+
+translator.transform = hang_after_160_rows
+migrate(translator, url, f"{url}-new", batch_size=20, state_dir=state)
+"""
+
+
 @pytest.mark.slow
 def test_a_killed_migration_goes_on_and_equals_one_that_was_not(tmp_path, translator, state):
     url = filled(f"qdrant:{tmp_path}/db/docs", rows(400))
     translator.save_pretrained(tmp_path / "map")
-    command = [sys.executable, "-m", "hf_latent_bridge", "migrate", url, f"{url}-new"]
-    command += ["--translator", str(tmp_path / "map"), "--state-dir", str(state)]
-    command += ["--batch-size", "20"]
-    written = tmp_path / "db" / "collection" / "docs-new" / "storage.sqlite"
-    with Process(command, stderr=subprocess.PIPE) as running:
+    with warm.Warm("-c", HANGING, tmp_path / "map", url, state, tmp_path / "hanging") as running:
         limit = time.monotonic() + PATIENCE
-        while not (written.exists() and written.stat().st_size > 50_000):
-            assert running.poll() is None, running.stderr.read()
+        while not (tmp_path / "hanging").exists():
+            assert running.poll() is None
             assert time.monotonic() < limit
             time.sleep(0.01)
         running.kill()
-    moved = json.loads(finished([*command, "--json"]).stdout)
+    command = ["migrate", url, f"{url}-new", "--translator", tmp_path / "map"]
+    command += ["--state-dir", state, "--batch-size", 20, "--json"]
+    moved = json.loads(warm.finished("-m", "hf_latent_bridge", *command).stdout)
     assert moved["rows"] == 400
     assert 0 < moved["written"] < 400
     migrate(translator, url, f"{url}-whole", state_dir=state)
@@ -308,6 +330,19 @@ def test_a_flipped_bit_in_the_journal_is_noticed(url, translator, state):
             migrate(translator, url, f"{url}-new", state_dir=state)
     journal.write_bytes(whole)
     assert migrate(translator, url, f"{url}-new", state_dir=state).written == 0
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"conversion": {}}, {"conversion": 1}, {"alias": "docs"}, {"another": 1}]
+)
+def test_a_journal_that_holds_something_else_is_refused(facts, url, translator, state):
+    migrate(translator, url, f"{url}-new", state_dir=state)
+    (journal,) = state.glob("*.json")
+    content = json.loads(journal.read_text())
+    del content["sha256"]
+    journal.write_bytes(seal_json({**content, "facts": facts}))
+    with pytest.raises(CheckpointError, match=r"does not hold the facts .*delete .*docs-new"):
+        migrate(translator, url, f"{url}-new", state_dir=state)
 
 
 # Bad input --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import warm
-from processes import PATIENCE, finished
+from processes import PATIENCE
 from tiny_models import sentence_repo, text_dataset
 
 from hf_latent_bridge.fitting.processes import Processes
@@ -137,8 +137,7 @@ def test_processes_that_accelerate_has_not_joined_are_refused():
         "os.environ['WORLD_SIZE'] = '2'\n"
         "from hf_latent_bridge.fitting.processes import Processes; Processes.current()"
     )
-    command = [sys.executable, "-c", code]
-    done = finished(command, check=False)
+    done = warm.finished("-c", code, check=False)
     assert "ProcessError: 2 processes were started, but Accelerate joined 1" in done.stderr
 
 

@@ -13,9 +13,9 @@ from processes import Process
 
 SCRIPT = Path(crashes.__file__)
 QUICK = (
-    "save_pretrained, over an old one",
+    "save over an old one: a translator",
     "fit with checkpoints, and save",
-    "translate to .jsonl",
+    "translate, put together: .jsonl",
 )
 
 
@@ -43,7 +43,7 @@ def tried():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_a_job_that_is_disturbed_leaves_the_old_or_the_new_and_can_be_run_again(tried, name):
-    found = tried(name, sample=3, rounds=2, flips=20)
+    found = tried(name, sample=3, rounds=2, flips=20, midway=20)
     assert [problem for report in found.values() for problem in report["problems"]] == []
     assert [found[kind]["runs"] for kind in ("killed", "full disk", "two at once")] == [3, 3, 2]
     assert found["flipped midway"]["runs"] == 20
@@ -52,7 +52,7 @@ def test_a_job_that_is_disturbed_leaves_the_old_or_the_new_and_can_be_run_again(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(crash_jobs.JOBS.keys() - set(QUICK)))
 def test_so_does_every_other_job(tried, name):
-    found = tried(name, sample=1, rounds=1, flips=4)
+    found = tried(name, sample=1, rounds=1, flips=4, midway=4)
     assert found.keys() == set(crashes.KINDS)
     assert [problem for report in found.values() for problem in report["problems"]] == []
 
@@ -97,6 +97,6 @@ def test_a_job_that_goes_on_with_a_damaged_note_is_found_out(tmp_path):
 
     naive = crashes.Job("naive", "nothing", crashes.nothing, run, read)
     trial = crashes.Trial(naive, tmp_path / "root")
-    report = crashes.try_kind(trial, "flipped midway", crashes.Effort(flips=20))
+    report = crashes.try_kind(trial, "flipped midway", crashes.Effort(midway=20))
     assert report["runs"] == 20
     assert any("another run leaves" in problem for problem in report["problems"])

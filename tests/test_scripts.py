@@ -23,9 +23,9 @@ def test_the_first_line_of_a_file_says_why_it_exists(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*COMMANDS, "demo", "quickstart"])
-def test_a_script_loads_no_client_of_the_hub_before_it_is_told_which_hub(name):
-    code = f"import sys, {name}; print('huggingface_hub' in sys.modules)"
+def test_no_script_loads_a_client_of_the_hub_before_it_is_told_which_hub():
+    names = ", ".join([*COMMANDS, "demo", "quickstart"])
+    code = f"import sys, {names}; print('huggingface_hub' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT / "scripts",

@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import vector_files
+import warm
 from processes import finished
 from vector_files import X
 
@@ -213,7 +214,7 @@ def test_memory_holds_a_block_and_not_the_file(tmp_path):
         "print(sum(len(block.vectors) for block in reader.blocks()))\n"
         "print(len(reader.read(np.arange(0, 200_000, 400))), (peak() - before) / 1024)\n"
     )
-    out = finished([sys.executable, "-c", code, tmp_path / "x.npy"]).stdout.split()
+    out = warm.finished("-c", code, tmp_path / "x.npy").stdout.split()
     assert out[:2] == ["200000", "500"]
     assert float(out[2]) < 100
 

@@ -28,13 +28,13 @@ latent-bridge fit-shared --view minilm=sentence-transformers/all-MiniLM-L6-v2 \\
       --dataset fancyzhx/ag_news --split train --column text --max-pairs 1000 --output shared""",
     "translate": "latent-bridge translate me/minilm-to-mpnet minilm.npy mpnet.npy",
     "gate": """\
-latent-bridge gate --translator me/minilm-to-mpnet --queries questions.jsonl \
+latent-bridge gate --translator me/minilm-to-mpnet --queries questions.jsonl \\
       --corpus documents.jsonl --relevance qrels.tsv --report gate.html""",
     "migrate": """\
-latent-bridge migrate qdrant:./store/docs qdrant:./store/docs-mpnet \
+latent-bridge migrate qdrant:./store/docs qdrant:./store/docs-mpnet \\
       --translator me/minilm-to-mpnet --alias search""",
     "re-encode": """\
-latent-bridge re-encode qdrant:./store/docs-shared --space me/shared --view mpnet \
+latent-bridge re-encode qdrant:./store/docs-shared --space me/shared --view mpnet \\
       --max-rows 10000""",
     "push": "latent-bridge push minilm-to-mpnet me/minilm-to-mpnet --private",
     "cache": "latent-bridge cache clear --encoder sentence-transformers/all-MiniLM-L6-v2",

@@ -308,6 +308,8 @@ def evaluate(args: argparse.Namespace) -> Result:
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
     from hf_latent_bridge.atomic import check_writable
 
+    if args.create_pr and not args.push:
+        raise ValueError("--create-pr is for --push")
     if args.subfolder and (args.push or args.save):
         raise ValueError("--save and --push are for a translator with a repo or folder of its own")
     if args.push and translator.repo_id is None:

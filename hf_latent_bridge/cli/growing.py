@@ -31,7 +31,8 @@ def fit_until(
 
     if not isinstance(pairs, Pairs):
         raise InvalidPairsError("--until-retention needs pairs that can be counted, not --stream")
-    corpus, rest = pairs.split(max(1, min(args.held_out, len(pairs) // 3)), seed=args.seed)
+    n_held_out = min(args.held_out or inputs.HELD_OUT, len(pairs) // 3)
+    corpus, rest = pairs.split(max(1, n_held_out), seed=args.seed)
     anchors = inputs.choose(args, rest, encoders[0])
     stored = args.text_field is not None and args.target_vectors is not None
     translates = args.translates or ("queries" if stored else "corpus")

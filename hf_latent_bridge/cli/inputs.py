@@ -27,6 +27,7 @@ _LOADERS = {
     ".parquet": "parquet",
     ".txt": "text",
 }
+HELD_OUT = 1000  # pairs that --until-retention searches, where no number is given
 _POOL = 4  # rows of a store for each anchor that is chosen from them
 
 
@@ -122,8 +123,11 @@ def check_choice(args: argparse.Namespace) -> None:
     if by_class and not (args.decoder or args.label_column):
         raise ValueError("--objective classification needs --label-column or --decoder")
     check_queries(args)
-    if args.until_retention is not None:
-        _check_until(args)
+    _check_until(args)
+    if args.label_column and not (by_class or args.anchors == "balanced"):
+        raise ValueError("--label-column is for --anchors balanced or --objective classification")
+    if args.precomputed and has_vectors(args):
+        raise ValueError("--precomputed is for columns of --dataset, and vectors were given")
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
     if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
@@ -144,6 +148,11 @@ _WITHOUT_UNTIL = {
 
 
 def _check_until(args: argparse.Namespace) -> None:
+    if args.until_retention is None:
+        for name in ("score", "held_out", "translates"):
+            if getattr(args, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} is for --until-retention")
+        return
     for name, instead in _WITHOUT_UNTIL.items():
         if getattr(args, name):
             flag = name.replace("_", "-")
@@ -454,7 +463,8 @@ def _pool_size(args: argparse.Namespace) -> int | None:
     if args.max_pairs is None:
         return None
     chosen = getattr(args, "anchors", "uniform") != "uniform" or getattr(args, "deduplicate", False)
-    held_out = args.held_out if getattr(args, "until_retention", None) is not None else 0
+    until = getattr(args, "until_retention", None) is not None
+    held_out = (args.held_out or HELD_OUT) if until else 0
     return int(args.max_pairs) * (_POOL if chosen else 1) + held_out
 
 

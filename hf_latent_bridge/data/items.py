@@ -66,7 +66,9 @@ class Screen:
         if not self._latents:
             return _found([_reason(item) for item in items])
         vectors = items if _is_matrix(items) else [_vector(item) for item in items]
-        if self._dim is None:
+        if self._dim is None and isinstance(vectors, np.ndarray):
+            self._dim = vectors.shape[1]
+        elif self._dim is None:
             dims = Counter(len(vector) for vector in vectors if isinstance(vector, np.ndarray))
             self._dim = dims.most_common(1)[0][0] if dims else None
         if isinstance(vectors, np.ndarray) and vectors.shape[1] == self._dim:
@@ -81,7 +83,7 @@ class Screen:
         return None if np.isfinite(vector).all() else NON_FINITE
 
 
-def as_matrix(items: Items) -> Array:
+def stacked(items: Items) -> Array:
     """Screened latents as one matrix (n, d)."""
     if isinstance(items, np.ndarray):
         return items

@@ -16,7 +16,7 @@ from hf_latent_bridge.data.chunks import ChunkNumber
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
-from hf_latent_bridge.files import check_fields, parse_json, seal, unseal
+from hf_latent_bridge.files import check_fields, parse_config, seal, unseal
 from hf_latent_bridge.fitting.encoding import EncodedChunk, Side
 from hf_latent_bridge.fitting.samples import RowSample
 from hf_latent_bridge.moments import PairedMoments
@@ -233,7 +233,7 @@ def _read(path: Path) -> tuple[dict[str, Any], FitState]:
     """The identity of the fit, and how far it had come."""
     try:
         tensors = unseal(path.read_bytes(), str(path))
-        facts = parse_json(tensors.pop("state").numpy().tobytes(), str(path))
+        facts = parse_config(tensors.pop("state").numpy().tobytes(), str(path))
         check_fields(facts, _FACTS, "state")
         return facts["identity"], _to_fit_state(facts, tensors)
     except (KeyError, TypeError, ValueError) as error:

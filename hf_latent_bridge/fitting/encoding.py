@@ -21,7 +21,7 @@ from hf_latent_bridge.data.chunks import (
     PairSource,
     Share,
 )
-from hf_latent_bridge.data.items import NON_FINITE, BadRow, Screen, as_matrix
+from hf_latent_bridge.data.items import NON_FINITE, BadRow, Screen, stacked
 from hf_latent_bridge.encoders.base import BatchSize, Encoder, EncoderLike, encode, space_of
 from hf_latent_bridge.encoders.batching import prefetch
 from hf_latent_bridge.errors import (
@@ -31,6 +31,7 @@ from hf_latent_bridge.errors import (
     LatentBridgeError,
 )
 from hf_latent_bridge.latents import as_tensor
+from hf_latent_bridge.moments import few_threads
 from hf_latent_bridge.spaces import SpaceSpec
 
 OnBadRow = Literal["stop", "skip"]
@@ -98,7 +99,7 @@ class Side:
         if self.encoder is not None and not isinstance(self.encoder, SpaceSpec):
             latents = encode(self.encoder, list(items), batch_size=batch_size).detach()
         else:
-            latents = as_tensor(as_matrix(items)).to(device, non_blocking=True)
+            latents = as_tensor(stacked(items)).to(device, non_blocking=True)
         dim = latents.shape[1]
         if isinstance(self.encoder, SpaceSpec) and dim != self.encoder.dim:
             raise InvalidLatentsError(
@@ -317,7 +318,7 @@ class EncodingLoop:
         bad = {
             index: chunk.bad_row(index, side.name, side.not_finite)
             for side, z in zip(self.sides[: len(latents)], latents, strict=True)
-            if not bool(z.sum().isfinite())
+            if not _is_finite(z)
             for index in (~z.isfinite().all(1)).nonzero().flatten().tolist()
         }
         if bad and self.on_bad_row == "stop":
@@ -326,6 +327,12 @@ class EncodingLoop:
 
 
 _SKIP = "skip bad rows with on_bad_row='skip'"
+
+
+def _is_finite(z: Tensor) -> bool:
+    """Whether the sum of latents is finite, in one pass on one thread."""
+    with few_threads(z.device.type, z.numel()):
+        return bool(z.sum().isfinite())
 
 
 def _lane_of(side: Side) -> str:

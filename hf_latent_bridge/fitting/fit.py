@@ -226,9 +226,13 @@ class _Fit:
     ) -> "_Fit":
         if isinstance(translator, Translator):
             return cls(pairs, [translator], None)
-        if isinstance(translator, str) and translator != "auto":
-            raise ValueError(f"fit a translator, a TranslatorChoice or 'auto', got {translator!r}")
-        choice = TranslatorChoice() if isinstance(translator, str) else translator
+        auto = isinstance(translator, str) and translator == "auto"
+        choice = TranslatorChoice() if auto else translator
+        if not isinstance(choice, TranslatorChoice):
+            raise ValueError(
+                "fit a translator such as OrthoTranslator(), a TranslatorChoice or 'auto', got "
+                f"{translator!r:.60}"
+            )
         if choice.labels is not None:
             known = len(pairs) if isinstance(pairs, Pairs) else "streamed"
             if known != len(choice.labels):

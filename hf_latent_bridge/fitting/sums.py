@@ -22,7 +22,7 @@ from hf_latent_bridge.fitting.checkpoints import Checkpoint, FitState, add_state
 from hf_latent_bridge.fitting.encoding import EncodedChunk, EncodingLoop, OnBadRow, Side, located
 from hf_latent_bridge.fitting.processes import Processes
 from hf_latent_bridge.fitting.samples import RowSample
-from hf_latent_bridge.moments import PairedMoments
+from hf_latent_bridge.moments import PairedMoments, few_threads
 from hf_latent_bridge.names import check_name
 
 # Named moments of a batch, from the latents of each side and the number of its first row.
@@ -252,11 +252,11 @@ class MomentSums:
         device = encoders[0] if encoders else self.device
         # MPS has no float64
         dtype = torch.float32 if device.type == "mps" else self._options.gemm_dtype
+        with few_threads(device.type, sum(z.numel() for z in encoded.latents)):
+            latents = [z.to(device, dtype) for z in encoded.latents]
         with located(encoded.chunk):
-            return batch_moments(
-                [z.to(device, dtype) for z in encoded.latents],
-                encoded.chunk.number.index * self.loop.chunk_size,
-            )
+            first = encoded.chunk.number.index * self.loop.chunk_size
+            return batch_moments(latents, first)
 
 
 def _add_samples(states: Sequence[FitState]) -> dict[str, RowSample]:

@@ -15,6 +15,8 @@ from hf_latent_bridge.files import seal_json, unseal_json
 from hf_latent_bridge.vectors.stores.base import Collection
 
 _FIELDS = {"source": str, "target": str, "library_version": str, "facts": dict}
+_CONVERSION = {"translator", "folding", "view"}
+_ALIAS = {"alias", "alias_before"}
 
 
 @dataclass
@@ -73,7 +75,9 @@ class Journal:
 
     def _read(self) -> None:
         try:
-            self.facts = unseal_json(self.path.read_bytes(), _FIELDS, str(self.path))["facts"]
+            facts = unseal_json(self.path.read_bytes(), _FIELDS, str(self.path))["facts"]
+            _check_facts(facts, self.path)
+            self.facts = facts
         except FileNotFoundError:
             return
         except ConfigError as error:
@@ -81,3 +85,11 @@ class Journal:
                 f"{error}; {self.urls['source']} is as it was: delete {self.urls['target']} with "
                 "the store's own client and this file, and start again"
             ) from error
+
+
+def _check_facts(facts: dict[str, Any], path: Path) -> None:
+    """Refuses what `MigrationJob` does not note, such as the facts of another version."""
+    conversion = facts.get("conversion")
+    known = isinstance(conversion, dict) and conversion.keys() == _CONVERSION
+    if not known or facts.keys() - {"conversion"} not in (set(), _ALIAS):
+        raise ConfigError(f"{path} does not hold the facts of a migration, got {sorted(facts)}")

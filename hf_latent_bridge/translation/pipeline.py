@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from functools import partial
 from itertools import repeat
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ from hf_latent_bridge.translation.job import Job, Watch
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.reader import Block, VectorReader
 from hf_latent_bridge.vectors.writers import Result, has_columns, write_to
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 _AHEAD = 2
 _READ = 2**22
@@ -219,7 +223,7 @@ def translate_ranges(job: Job, n: int, *, progress: bool = False) -> None:
         LatentBridgeError: The error of the first process that failed; the others are stopped.
         ProcessError: A process was killed, or none makes progress.
     """
-    context = multiprocessing.get_context("spawn")
+    context = _copies_of_one()
     job = replace(job, translator=copy.copy(job.translator).to("cpu"))  # where the rows are
     runs: list[_Run] = []
     try:
@@ -237,6 +241,19 @@ def translate_ranges(job: Job, n: int, *, progress: bool = False) -> None:
             process.kill()
             process.join(_GRACE_SECONDS)
             receiver.close()
+
+
+def _copies_of_one() -> "ForkServerContext | SpawnContext":
+    """The way to start processes: on Linux, as copies of one that has loaded this file.
+
+    That one is started anew, without the threads and GPUs of this process, and loads torch for all.
+    Elsewhere, where a copy may fail in the libraries of the system, each is started anew.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # nothing where one is running already
+    return context
 
 
 def wait_for_others(job: Job, n: int) -> None:
@@ -286,6 +303,9 @@ def _raise_failure(receiver: Connection, process: BaseProcess, job: Job) -> None
 
 def _work(job: Job, rank: int, sender: Connection) -> None:
     """Does one range and sends the error that ended it, or None."""
+    from tqdm.auto import tqdm
+
+    tqdm.set_lock(threading.RLock())  # one for several processes outlives those that are killed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.processes))
     error: Exception | None = None

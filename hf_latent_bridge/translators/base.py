@@ -471,6 +471,11 @@ class Translator(TranslatorEstimator, Published):
                 scales its results to unit norm.
         """
         self._require_fit()
+        if not isinstance(self.map_, LatentMap) or self.map_.norms_target:
+            raise InvalidLatentsError(
+                "the shift can be taken out of one affine map, with no norm after it: a "
+                f"{type(self).__name__} has another map, {type(self.map_).__name__}, or norm"
+            )
         if mean is None:
             if self.moments_ is None:
                 raise NotFittedError(
@@ -487,13 +492,7 @@ class Translator(TranslatorEstimator, Published):
         weight = torch.eye(len(direction), dtype=torch.float64) - direction.outer(direction)
         dtype = self.map_.dtype
         without = LatentMap(weight.to(dtype), torch.zeros(len(direction), dtype=dtype))
-        found = self.map_.then(without)
-        if not isinstance(found, LatentMap):
-            raise InvalidLatentsError(
-                "the shift can be taken out of one affine map, with no norm after it: "
-                f"{self!r} has {found}"
-            )
-        self._maps = {"fitted": found}
+        self._maps = {"fitted": self.map_.then(without)}
         self.dataset_ = {**self.dataset_, "shift_removed": True}
         self._came_from(None, None)  # the repo does not hold this map
         return self

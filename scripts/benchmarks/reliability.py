@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", nargs="*", help="names of jobs (default: all)")
     parser.add_argument("--kinds", nargs="*", help="ways to disturb them (default: all)")
     parser.add_argument("--sample", type=positive, help="events of each kind (default: every one)")
-    parser.add_argument("--rounds", type=positive, default=50, help="of two at once (default: 50)")
     parser.add_argument(
-        "--flips", type=positive, default=1000, help="bits of each row of the table (default: 1000)"
+        "--rounds", type=positive, default=50, help="of two at once, of each row (default: 50)"
+    )
+    parser.add_argument(
+        "--flips", type=positive, default=1000, help="bits of each job, or, midway, of each row"
     )
     parser.add_argument("--again", action="store_true", help="also what is kept from earlier runs")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
@@ -55,12 +57,11 @@ def reports(options: argparse.Namespace) -> Iterator[Report]:
     """What the harness says of each job and kind, now or in an earlier run."""
     kept = Kept("reliability")
     with harness("crashes.py") as (jobs, kinds, ask):
-        members = Counter(jobs.values())
+        sharing = Counter(map(row_of, jobs))
         for job in options.jobs or jobs:
-            flips = -(-options.flips // members[jobs[job]])
-            effort = {"sample": options.sample, "rounds": options.rounds, "flips": flips}
+            effort = efforts(options, sharing[row_of(job)])
             found = {
-                kind: None if options.again else kept.read(job, kind, effort)
+                kind: None if options.again else kept.read(*key(job, kind, effort))
                 for kind in options.kinds or kinds
             }
             yield from filter(None, found.values())
@@ -69,8 +70,32 @@ def reports(options: argparse.Namespace) -> Iterator[Report]:
                 print(
                     job, report["kind"], report["runs"], *report["problems"], sep="; ", flush=True
                 )
-                kept.write(report, job, report["kind"], effort)
+                kept.write(report, *key(job, report["kind"], effort))
                 yield report
+
+
+def efforts(options: argparse.Namespace, sharing: int) -> dict[str, Any]:
+    """How often what is tried of a job.
+
+    Jobs that share a row do the same with other content, so they share two numbers.
+    """
+    return {
+        "sample": options.sample,
+        "rounds": max(min(options.rounds, 10), -(-options.rounds // sharing)),
+        "flips": options.flips,
+        "midway": -(-options.flips // sharing),
+    }
+
+
+def row_of(job: str) -> str:
+    """The row of the table that a job is in."""
+    return job.partition(": ")[0]
+
+
+def key(job: str, kind: str, effort: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Under what a result is kept."""
+    counted = {"two at once": "rounds", "flipped bits": "flips", "flipped midway": "midway"}
+    return job, kind, effort[counted.get(kind, "sample")]
 
 
 @contextmanager
@@ -112,7 +137,7 @@ def table(found: Sequence[Report]) -> Table:
     made = Table(["job", "what is promised", *kinds, "problems"])
     rows: dict[str, list[Report]] = {}
     for report in found:
-        rows.setdefault(report["row"], []).append(report)
+        rows.setdefault(row_of(report["job"]), []).append(report)
     for row, of_row in rows.items():
         cells = [cell([report for report in of_row if report["kind"] == kind]) for kind in kinds]
         problems = sum(len(report["problems"]) for report in of_row)
@@ -131,7 +156,5 @@ def cell(of_kind: Sequence[Report]) -> str:
 
 def title(row: str, of_row: Sequence[Report]) -> str:
     """The name of a row, with what differs between its jobs."""
-    jobs = dict.fromkeys(report["job"] for report in of_row)
-    if len(jobs) == 1:
-        return row
-    return f"{row}: {', '.join(job.rpartition(' ')[2] for job in jobs)}"
+    members = dict.fromkeys(report["job"].removeprefix(row) for report in of_row)
+    return row + ", ".join(members).replace(", : ", ", ")

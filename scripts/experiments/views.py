@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,7 @@ TASKS = {
 }
 
 
+@cache
 def digit_views() -> tuple[Views, Views]:
     """1,200 digits to train and 597 to test, as two small autoencoders see them."""
     from sklearn.datasets import load_digits

@@ -31,6 +31,8 @@ from hf_latent_bridge import (
     load_moments,
     load_pairs,
     migrate,
+    migrate_gradually,
+    re_encode,
     save_moments,
     stitch,
     translate_file,
@@ -79,6 +81,10 @@ def views(variant: int) -> dict[str, np.ndarray]:
     return {"a": x + noise / 9, "b": x @ rows(3, 4, 4), "c": x[:, ::-1] + noise / 5}
 
 
+def shared(variant: int) -> SharedSpace:
+    return SharedSpace(dim=3, alpha=0.1).fit(views(variant))
+
+
 def digest(*parts: Any) -> str:
     total = hashlib.sha256()
     for part in parts:
@@ -101,7 +107,7 @@ _FOLDER = "the old files or the new ones, also for readers meanwhile"
 _READ = ("*.json", "*.jsonl", "*.safetensors")  # of a saved folder; its card is for people
 
 
-@job("save_pretrained, new folder", _FOLDER, own=_READ)
+@job("save into a new folder", _FOLDER, own=_READ)
 class SaveNew:
     start = nothing
 
@@ -112,7 +118,7 @@ class SaveNew:
         return translator_in(folder / "map") if (folder / "map").exists() else None
 
 
-@job("save_pretrained, over an old one", _FOLDER, own=_READ)
+@job("save over an old one: a translator", _FOLDER, own=_READ)
 class SaveOver(SaveNew):
     def start(folder):
         fitted(OLD).save_pretrained(folder / "map")
@@ -124,20 +130,20 @@ class SaveResults(SaveOver):
         save_results(folder / "map", {"translated": {"cosine": variant / 10}, "n_pairs": 7})
 
 
-@job("save a shared space over an old one", "all views are of one save", own=_READ)
+@job("save over an old one: a shared space", _FOLDER, own=_READ)
 class SaveShared:
     def start(folder):
         SaveShared.run(folder, OLD)
 
     def run(folder, variant):
-        SharedSpace(dim=3, alpha=0.1).fit(views(variant)).save_pretrained(folder / "space")
+        shared(variant).save_pretrained(folder / "space")
 
     def read(folder):
         space = SharedSpace.from_pretrained(folder / "space", device="cpu")
         return digest(*(view.map_.weight for view in space.views_.values()), space.n_pairs_)
 
 
-@job("save a head over an old one", _FOLDER, own=_READ)
+@job("save over an old one: a head", _FOLDER, own=_READ)
 class SaveHead:
     def start(folder):
         SaveHead.run(folder, OLD)
@@ -154,7 +160,7 @@ class SaveHead:
         return digest(head(torch.from_numpy(rows(1))), head.labels, head.space)
 
 
-@job("save an index over an old one", "vectors and items are of one save", own=_READ)
+@job("save over an old one: an index", _FOLDER, own=_READ)
 class SaveIndex:
     def start(folder):
         SaveIndex.run(folder, OLD)
@@ -168,7 +174,7 @@ class SaveIndex:
         return digest(index.vectors, index.items, index.metric, index.space)
 
 
-@job("save an index with a bank of queries over an old one", _FOLDER, own=_READ)
+@job("save over an old one: an index with a bank of queries", _FOLDER, own=_READ)
 class SaveIndexWithBank(SaveIndex):
     def start(folder):
         SaveIndexWithBank.run(folder, OLD)
@@ -184,7 +190,7 @@ class SaveIndexWithBank(SaveIndex):
         return digest(index.vectors, index.items, index.bank, index(rows(3)))
 
 
-@job("save a kernel translator with its bank over an old one", _FOLDER, own=_READ)
+@job("save over an old one: a kernel translator with its bank", _FOLDER, own=_READ)
 class SaveKernel:
     def start(folder):
         SaveKernel.run(folder, OLD)
@@ -199,7 +205,7 @@ class SaveKernel:
         return digest(translator.transform(rows(3)), translator.query_bank_)
 
 
-@job("save a stitched model over an old one", _FOLDER, own=_READ)
+@job("save over an old one: a stitched model", _FOLDER, own=_READ)
 class SaveStitched:
     def start(folder):
         SaveStitched.run(folder, OLD)
@@ -325,7 +331,7 @@ class Cache:
         return "right"
 
 
-def _translate(suffix: str, row: str) -> None:
+def _translate(suffix: str, how: str) -> None:
     class Translate:
         def start(folder):
             np.save(folder / "in.npy", rows(0))
@@ -363,8 +369,7 @@ def _translate(suffix: str, row: str) -> None:
             return variant
 
     promise = "the old file or the new one, with its own manifest; an earlier run is gone on with"
-    options = {"refuses": True, "own": (), "row": row}
-    job(f"translate to {suffix}", promise, **options)(Translate)
+    job(f"{how}: {suffix}", promise, refuses=True, own=())(Translate)
 
 
 def _weights_of(variant: int) -> str:
@@ -443,19 +448,19 @@ def _migrate(scheme: str) -> None:
             places = {"state_dir": folder / "state", "serve_dir": folder / "serve"}
             migrate(fitted(variant), url, f"{url}-new", batch_size=20, **places)
 
-        def read(folder):
+        def read(folder, translator=fitted):
             """Which translator's rows are served; the old rows must be there as they were."""
             Migrate.watched()
             end = time.monotonic() + PATIENCE
             while True:  # a folder of Qdrant can be open in one process at a time
                 try:
-                    return Migrate.served(folder)
+                    return Migrate.served(folder, translator)
                 except StoreError as error:
                     if "already accessed" not in str(error) or time.monotonic() > end:
                         raise
                 time.sleep(0.01)
 
-        def served(folder):
+        def served(folder, translator):
             old = content(Migrate.url(folder))
             vectors = np.stack([old[row][0] for row in range(ROWS)])
             if not np.allclose(_unit(vectors), _unit(rows(0)), atol=1e-5):
@@ -464,7 +469,7 @@ def _migrate(scheme: str) -> None:
                 return None
             found = content(Serving.load(folder / "serve").url)
             for variant in (1, 2):
-                wanted = fitted(variant).transform(rows(0))
+                wanted = translator(variant).transform(rows(0))
                 got = np.stack([found[row][0] for row in range(ROWS)])
                 if len(found) == ROWS and np.allclose(_unit(got), _unit(wanted), atol=1e-5):
                     return variant
@@ -478,9 +483,51 @@ def _migrate(scheme: str) -> None:
             if (name := f"watched-{scheme}") not in STORES:
                 register(replace(known, scheme=name, collection=_watched(known.collection)))
 
+    class Gradual(Migrate):
+        def run(folder, variant):
+            Migrate.watched()
+            url = Migrate.url(folder)
+            places = {"state_dir": folder / "state", "serve_dir": folder / "serve"}
+            migrate_gradually(shared(variant), url, f"{url}-new", view="a", batch_size=20, **places)
+
+        def read(folder):
+            return Migrate.read(folder, lambda variant: shared(variant).translator("a"))
+
+    class EncodeAgain(Gradual):
+        """In any order, and any part of it: each row is by the encoder that it names."""
+
+        def start(folder):
+            Gradual.start(folder)
+            Gradual.run(folder, 1)
+
+        def run(folder, variant):
+            Migrate.watched()
+            texts = {f"item {row}": row for row in range(ROWS)}
+
+            def encode(items):
+                return views(1)["b"][[texts[item] for item in items]]
+
+            re_encode(shared(1), f"{Migrate.url(folder)}-new", encode, view="b")
+
+        def read(folder):
+            Migrate.watched()
+            found = content(f"{Migrate.url(folder)}-new")
+            wanted = {"a": rows(0), "b": views(1)["b"]}
+            for row, (vector, payload) in found.items():
+                view = payload["latent_bridge_view"]
+                expected = shared(1).translator(view).transform(wanted[view][row : row + 1])
+                if not np.allclose(_unit(vector[None]), _unit(expected), atol=1e-5):
+                    raise RuntimeError(f"row {row} is not by the encoder that it names, {view}")
+            return len(found)
+
     promise = "the old rows as they were, the new ones whole before they are served; a run goes on"
     options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",)}
     job(f"migrate in {scheme}", promise, same=False, refuses=True, **options)(Migrate)
+    if scheme == "sqlite":
+        job(f"migrate gradually in {scheme}", promise, same=False, refuses=True, **options)(Gradual)
+        promise = "each row is by the encoder that it names, and a run goes on"
+        options = {"own": (), "unfinished": ()}
+        job(f"encode again in {scheme}", promise, same=False, refuses=True, **options)(EncodeAgain)
 
 
 @job(

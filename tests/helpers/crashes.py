@@ -24,7 +24,7 @@ REQUEST = "hf_latent_bridge.request"  # an event of the jobs that talk to the Hu
 PATIENCE = 240  # seconds for a few runs of a job
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 LIMITS = (0, 1, 100, 300, 1000, 2000, 5000, 20_000)
-STATES = 12  # moments of a kill after which bits are flipped
+STATES = 12  # moments of a kill after which bits are flipped, at most
 TOGETHER = 25  # states that one copy of the process looks at
 DISKS = {"full disk": errno.ENOSPC, "read-only disk": errno.EROFS}
 KINDS = (
@@ -48,7 +48,7 @@ class Job:
     """Something that writes files, and what must be true whatever happens to it.
 
     Attributes:
-        name: What it does.
+        name: What it does; jobs with the same words before a colon share a row of the table.
         promise: What is promised to its user, for the documentation.
         start: Puts the files into a folder that are there before.
         run: Does the job there, in its first or second variant.
@@ -59,7 +59,6 @@ class Job:
         refuses: Whether two of them at once may be refused.
         own: Patterns of the files of a finished run that this library reads again and checks.
         unfinished: The same of a killed run; None for all that it leaves and a whole run does not.
-        row: The row of the documentation's table, which several jobs may share; "" for the name.
     """
 
     name: str
@@ -73,7 +72,6 @@ class Job:
     refuses: bool = False
     own: tuple[str, ...] = ("*",)
     unfinished: tuple[str, ...] | None = None
-    row: str = ""
 
 
 @dataclass(frozen=True)
@@ -299,7 +297,8 @@ class Trial:
         Returns:
             How many were refused; None where a killed run leaves nothing that is read again.
         """
-        moments = [at for at in _spread(self.events(changes=False)) if self._left_at(at)]
+        spread = _spread(self.events(changes=False), min(STATES, len(draws)))
+        moments = [at for at in spread if self._left_at(at)]
         if not moments:
             return None
         shares = (draws[number :: len(moments)] for number in range(len(moments)))
@@ -465,9 +464,9 @@ def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER))
 
 
-def _spread(events: range) -> list[int]:
-    """Some of the events, as far from each other as they can be."""
-    return sorted({events[len(events) * part // STATES] for part in range(STATES)})
+def _spread(events: range, number: int) -> list[int]:
+    """So many of the events, as far from each other and from both ends as they can be."""
+    return sorted({events[len(events) * part // (number + 1)] for part in range(1, number + 1)})
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -527,13 +526,15 @@ class Effort:
     Attributes:
         sample: How many events of each kind; None for every one.
         rounds: How often two are started at once.
-        flips: How many bits are flipped.
+        flips: How many bits of the files of finished runs are flipped.
+        midway: The same of unfinished runs.
         seed: Chooses events and bits.
     """
 
     sample: int | None = None
     rounds: int = 50
     flips: int = 1000
+    midway: int = 1000
     seed: int = 0
 
 
@@ -565,9 +566,11 @@ def try_kind(trial: Trial, kind: str, effort: Effort) -> dict[str, Any]:
             trial.two_at_once()
         runs = effort.rounds
     else:
-        flips = trial.flipped if kind == "flipped bits" else trial.flipped_midway
-        refused = flips([draw.random() for _ in range(effort.flips)])
-        runs = 0 if refused is None else effort.flips
+        finished = kind == "flipped bits"
+        number = effort.flips if finished else effort.midway
+        draws = [draw.random() for _ in range(number)]
+        refused = trial.flipped(draws) if finished else trial.flipped_midway(draws)
+        runs = 0 if refused is None else number
     return {"kind": kind, "runs": runs, "refused": refused, "problems": list(trial.problems)}
 
 
@@ -582,7 +585,7 @@ def try_job(
         effort: How much of everything.
         kinds: Which ways.
     """
-    facts = {"job": job.name, "row": job.row or job.name, "promise": job.promise}
+    facts = {"job": job.name, "promise": job.promise}
     try:
         trial = Trial(job, root)
         for kind in kinds:
@@ -594,7 +597,7 @@ def try_job(
 def main() -> None:
     """Tries jobs as each line of stdin says, `[name, kinds, effort]`.
 
-    Prints the names of the jobs with their rows, and the kinds; then a line of JSON for each kind,
+    Prints the names of the jobs and the kinds; then a line of JSON for each kind,
     and an empty one when the job is done. What a job would import by itself is imported here, once.
     """
     import importlib
@@ -609,8 +612,8 @@ def main() -> None:
         importlib.import_module(library)
     torch.set_num_threads(1)  # a copy of a process has none of its threads
     with tempfile.TemporaryDirectory() as folder:  # what is read or compiled once is kept
-        JOBS["save_pretrained, over an old one"].start(Path(folder))
-    print(json.dumps([{job.name: job.row or job.name for job in JOBS.values()}, KINDS]), flush=True)
+        JOBS["save over an old one: a translator"].start(Path(folder))
+    print(json.dumps([list(JOBS), KINDS]), flush=True)
     for name, kinds, effort in map(json.loads, sys.stdin):
         with tempfile.TemporaryDirectory() as root:
             for report in try_job(JOBS[name], Path(root), Effort(**effort), kinds):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 PATIENCE = 240  # seconds; no test waits longer for a process
 GRACE = 20
@@ -26,6 +27,11 @@ def finished(command, *, check=True, timeout=PATIENCE, **options):
     """Runs a process to its end; returns it with its output as text."""
     pipes = {"capture_output": True, "text": True}
     return subprocess.run(command, check=check, timeout=timeout, **pipes, **options)
+
+
+def hang(*_):
+    """Work that is not done before a test gives up; other processes find it here."""
+    time.sleep(PATIENCE)
 
 
 def torchrun(count, *arguments):
