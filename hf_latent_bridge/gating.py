@@ -68,7 +68,10 @@ class Thresholds:
         passing = self.passing if pass_at is None else pass_at
         limits = Thresholds(passing, min(self.warning, passing) if warn_at is None else warn_at)
         if not 0 <= limits.warning <= limits.passing <= 1:
-            raise ValueError(f"0 <= warn_at <= pass_at <= 1 is needed, got {limits}")
+            raise ValueError(
+                f"0 <= warn_at <= pass_at <= 1 is needed, got warn_at={limits.warning:g} and "
+                f"pass_at={limits.passing:g}"
+            )
         return limits
 
 
@@ -784,7 +787,7 @@ def judge_order(
     """Scores of the order among the results, which can hold a pass back and fail nothing."""
     k = decides.rpartition("@")[2]
     for name, kept in retention.items():
-        if name in (decides, f"overlap@{k}") or kept.mean >= limits.warning:
+        if k == "1" or name == decides or kept.mean >= limits.warning:
             continue
         yield (
             "warn",

@@ -168,6 +168,12 @@ def test_a_store_whose_queries_are_translated_is_not_folded(world):
         gate_latents(world.fitted(), hubness="csls", queries=world.queries, corpus=world.corpus)
 
 
+def test_a_search_for_one_result_has_no_order(world):
+    given = {"queries": world.queries, "corpus": world.corpus, "relevance": world.relevance}
+    report = gate_latents(world.fitted(OrthoTranslator()), **given, k=1)
+    assert not any("in another order" in text for _, text in report.reasons)
+
+
 def test_few_queries_only_warn(world):
     some = tuple(side[:20] for side in world.queries)
     report = gate_latents(world.fitted(), queries=some, corpus=world.corpus)
@@ -454,11 +460,19 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
         ("--report=gate.pdf", ".md, .json or .html"),
         ("--queries=a.jsonl", "needs --queries and --corpus, or"),
         ("--relevance=bad.tsv", "line 2: a query, an item and a gain"),
+        ("--slice-column=lang", "--slice-column is a column of --queries"),
+        ("--queries-source-vectors=nan.npy", "nan.npy: NaN or infinity in 1 of 120 rows, first in"),
+        ("--queries-source-vectors=few.npy", "the same queries, got 5 and 120 rows"),
+        ("--pass-at=1.5", "got warn_at=0.9 and pass_at=1.5"),
     ],
 )
 def test_the_command_refuses(files, change, wanted, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.tsv").write_text("0 0 1\n1 1 1 1 1\n")
+    rows = np.load("queries-source.npy")
+    np.save("few.npy", rows[:5])
+    rows[7, 3] = np.nan
+    np.save("nan.npy", rows)
     assert main([*files, change]) == 1
     assert wanted in capsys.readouterr().err
 
