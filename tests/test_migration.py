@@ -1,6 +1,7 @@
 """A live store is moved to a new model beside the old one, killed, gone on with and rolled back."""
 
 import json
+import sqlite3
 import threading
 import time
 import uuid
@@ -87,6 +88,26 @@ def test_new_vectors_can_stand_beside_the_old_ones_in_the_same_rows(tmp_path, tr
     with open_collection(old) as one, open_collection(new) as other:
         assert one.count() == 25
         assert not other.exists()
+
+
+@pytest.mark.parametrize("target", ["docs?vector=new", "copy?vector=new"])
+def test_a_column_of_blobs_becomes_one_of_the_same_or_of_another_table(
+    target, tmp_path, translator, state
+):
+    url, vectors = f"sqlite:{tmp_path}/file.db", rows(25).vectors
+    with sqlite3.connect(tmp_path / "file.db") as database:
+        database.execute("CREATE TABLE docs (id INTEGER PRIMARY KEY, emb BLOB, text TEXT)")
+        made = [(i, v.astype("<f4").tobytes(), f"t{i}") for i, v in enumerate(vectors)]
+        database.executemany("INSERT INTO docs VALUES (?, ?, ?)", made[:-1])
+    old, new = f"{url}/docs?vector=emb", f"{url}/{target}"
+    assert migrate(translator, old, new, state_dir=state).written == 24
+    with sqlite3.connect(tmp_path / "file.db") as database:
+        database.execute("INSERT INTO docs (id, emb, text) VALUES (?, ?, ?)", made[-1])
+    assert migrate(translator, old, new, state_dir=state).written == 1
+    expected, found = translator.transform(vectors), content(new)
+    np.testing.assert_allclose([found[i][0] for i in range(25)], expected, atol=1e-5)
+    assert found[7][1]["text"] == "t7"
+    assert content(old)[7][1]["text"] == "t7"
 
 
 def test_other_vectors_of_the_rows_are_not_left_behind(tmp_path, translator, state):

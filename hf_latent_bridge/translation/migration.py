@@ -499,7 +499,7 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
             old.check_copy(new)
         notes.save(conversion=facts)
         new.create(wanted, old, [] if conversion.view is None else [VIEW])
-    elif new.layout().dim != wanted.dim:
+    elif new.layout().dim not in (0, wanted.dim):
         raise StoreError(f"{new.url} is {new.layout().dim} wide, {wanted.dim} is needed")
     return there
 
