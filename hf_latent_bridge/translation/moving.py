@@ -13,7 +13,8 @@ from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translation.job import describe_translator
 from hf_latent_bridge.translation.pipeline import progress_bar
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.beside import Beside
 
 VIEW = "latent_bridge_view"  # field of the payload that names the view a vector came from
 
@@ -121,7 +122,7 @@ class Move:
         written = 0
         with self._bar("translate") as bar:
             for records in self._converted():
-                self._new.write(records)
+                self._new.insert(records)
                 written += len(records.ids)
                 bar.update(len(records.ids))
         return written
@@ -129,13 +130,18 @@ class Move:
     def rest(self) -> int:
         """Moves the rows that the target lacks; for one that an earlier run has begun to fill."""
         written = 0
-        self._new.index_keys()
         with self._bar("translate") as bar:
-            for records in self._old.scan(self._size, payloads=not self._same):
-                there = self._new.present(records.ids)
-                lacking = [i for i, key in enumerate(records.ids) if key not in there]
+            self._new.index_keys()
+            done, beside = None, self._beside(vectors=False, payloads=False)
+            for page in self._old.scan(self._size, vectors=False, payloads=False):
+                if beside.lacking(page.ids):
+                    break
+                done = Place(len(page.ids) + (done.rows if done else 0), page.ids[-1])
+                bar.update(len(page.ids))
+            for records in self._old.scan(self._size, payloads=not self._same, after=done):
+                lacking = beside.lacking(records.ids)
                 if lacking:
-                    self._new.write(_some(self._convert(records), lacking))
+                    self._new.insert(self._convert(_some(records, lacking)))
                 written += len(lacking)
                 bar.update(len(records.ids))
         return written
@@ -163,22 +169,23 @@ class Move:
         """Removes rows of the target that the source no longer has."""
         if self._same:
             return 0
-        removed, view = 0, self._conversion.view
-        for records in self._new.scan(self._size, vectors=False, payloads=view is not None):
-            there = self._old.present(records.ids)
-            ours = self._is_ours(records)
-            gone = [key for key, own in zip(records.ids, ours, strict=True) if own]
-            gone = [key for key in gone if key not in there]
-            if gone:
-                self._new.delete(gone)
-            removed += len(gone)
-        return removed
+        view, gone = self._conversion.view, list[Key]()
+        beside = Beside(self._old, self._size, vectors=False, payloads=False)
+        with self._bar("compare") as bar:
+            for records in self._new.scan(self._size, vectors=False, payloads=view is not None):
+                ours = self._is_ours(records)
+                gone += [records.ids[row] for row in beside.lacking(records.ids) if ours[row]]
+                bar.update(len(records.ids))
+        for first in range(0, len(gone), self._size):
+            self._new.delete(gone[first : first + self._size])
+        return len(gone)
 
     def _pass(self) -> Settled:
         written = replaced = checked = 0
         with self._bar("compare") as bar:
+            beside = self._beside(payloads=not self._same)
             for records in self._converted():
-                lacking, differing = self._compare(records)
+                lacking, differing = self._compare(records, beside.rows(records.ids))
                 if wrong := lacking + differing:
                     self._write_again(_some(records, wrong))
                 written += len(lacking)
@@ -187,9 +194,19 @@ class Move:
                 bar.update(len(records.ids))
         return Settled(written, replaced, checked)
 
-    def _compare(self, wanted: Records) -> tuple[list[int], list[int]]:
+    def _beside(self, *, vectors: bool = True, payloads: bool) -> Beside:
+        """The target's rows; those of the source that lack the new vector are not among them."""
+        how = {"vectors": vectors, "payloads": payloads, "by_keys": self._same}
+        return Beside(self._new, self._size, **how)
+
+    def _compare(self, wanted: Records, found: Records) -> tuple[list[int], list[int]]:
         """Which rows the target lacks, and which it holds with another vector or payload."""
-        found = self._new.fetch(wanted.ids, payloads=not self._same)
+        if (
+            found.ids == wanted.ids
+            and found.payloads == wanted.payloads
+            and not _differ(_vectors(found), _vectors(wanted), self._layout).any()
+        ):
+            return [], []
         place = {key: row for row, key in enumerate(found.ids)}
         lacking = [i for i, key in enumerate(wanted.ids) if key not in place]
         there = [i for i, key in enumerate(wanted.ids) if key in place]
@@ -213,7 +230,8 @@ class Move:
 
     def _write_again(self, records: Records) -> None:
         self._new.write(records)
-        lacking, differing = self._compare(records)
+        found = self._new.fetch(records.ids, payloads=not self._same)
+        lacking, differing = self._compare(records, found)
         if wrong := lacking + differing:
             raise StoreError(
                 f"{self._new.url}: row {records.ids[wrong[0]]!r} is not what was written: does the "

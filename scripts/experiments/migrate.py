@@ -1,53 +1,63 @@
 """Moves a full vector store to a new model, kills it twice, and says what search keeps.
 
-In each store: MiniLM's vectors are put there with their texts, `latent-bridge migrate` writes
-MPNet's beside them, gets SIGKILL after a third and two thirds of the rows, and goes on. Rows per
-second stand beside a bare copy in the same run: the same reads and writes of vectors of the same
-widths by the store's own client, with nothing translated or compared, half of it before and half
-after. Seconds are CPU time, of the client and of a server if there is one, so that they do not
-depend on what else the machine does; a store that waits for its disk takes longer.
+In each store: the old model's vectors are put there with their texts, `latent-bridge migrate`
+writes MPNet's beside them, gets SIGKILL after a third and two thirds of the rows, and goes on.
+Beside it stands a bare copy in the same run: the same rows read and written by the same client in
+batches of the same size, with vectors as wide as the new ones, and nothing translated, compared or
+killed; half of it before and half after. Seconds are CPU time, of the client and of a server if
+there is one, so that they do not depend on what else the machine does; a store that waits for its
+disk takes longer.
 
-Real rows are articles of BBC News and posts of 20 newsgroups; where more are asked for, they come
-again with a little noise, so that no two rows are equal. The gate judges headlines that look for
-their articles among all articles; those articles and headlines were not fitted on. Encoding again
-is measured on a sample, and extrapolated.
+The rows are articles of BBC News and then the passages of `experiments.passages`, no two of them
+equal. The gate judges headlines that look for their articles among all articles; those articles and
+headlines were not fitted on. Encoding again is measured on a sample, and extrapolated.
+
+What a store has shown is kept, so that stores can be measured one at a time, each with as many rows
+as it can take; `--write` writes the table of all into the documentation.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from common import MAX_LENGTH, MPNET, Table, embedded_hub, positive, say
+from assets.cache import cache_root
+from common import MAX_LENGTH, MPNET, ROOT, Table, embedded_hub, positive, say
 from torch import Tensor
 
 from experiments.killed_migration import Run, cpu_seconds, run_killed
-from experiments.results_page import PAGE, Section
-from experiments.store_urls import installed, servers_of, url_in
+from experiments.passages import ASSETS as PASSAGES
+from experiments.passages import read_passages
+from experiments.results_page import PAGE, Section, write_section
+from experiments.store_urls import TITLES, installed, servers_of, url_in
+from experiments.views import encode
 
 if TYPE_CHECKING:
     from hf_latent_bridge import GateReport, Translator
     from hf_latent_bridge.vectors.stores.base import Records
 
-ROWS, QUICK_ROWS = 100_000, 3000
-BATCH, QUICK_BATCH = 1000, 100
-NOISE = 0.05  # of a row that is there already, relative to its length
+ROWS, QUICK_ROWS = 100_000, 800
+BATCHES, LEAST = 100, 50  # batches a run, rows a batch: a kill costs one
 SAMPLE = 32  # texts that are encoded again
-ASSETS = ("minilm", "mpnet", "bbc-news", "20newsgroups")
+OLD = ("MiniLM", "WordLlama")
+ASSETS = ("minilm", "wordllama", "mpnet", "bbc-news", *PASSAGES)
+README, GUIDE = ROOT / "README.md", ROOT / "docs" / "migrating.md"
 
 
 @dataclass(frozen=True)
 class Material:
-    """Rows that both encoders have seen, and what is asked of them.
+    """Rows that the old encoder has seen, the first of them also the new one, and queries.
 
     Attributes:
+        name: Of the old encoder.
         texts: Of the rows, (n,).
         old: Their vectors by the old encoder, (n, d_old).
         new: The first ones by the new one, (m, d_new), m <= n.
@@ -56,6 +66,7 @@ class Material:
         encode: The new encoder.
     """
 
+    name: str
     texts: list[str]
     old: Tensor
     new: Tensor
@@ -64,22 +75,14 @@ class Material:
     encode: Callable[[list[str]], object]
 
     def records(self, scheme: str, rows: int, size: int) -> "Iterator[Records]":
-        """Rows of a collection: each real one, then the same with noise, until there are enough."""
+        """The rows as a store gets them."""
         from hf_latent_bridge.vectors.stores.base import Records
 
-        drawn = np.random.default_rng(0)
         for first in range(0, rows, size):
-            numbers = np.arange(first, min(first + size, rows))
-            here = numbers % len(self.texts)
-            vectors = self.old.numpy()[here]
-            noise = drawn.standard_normal(vectors.shape, np.float32)
-            noise *= NOISE / np.sqrt(vectors.shape[1]) * (numbers >= len(self.texts))[:, None]
-            vectors = vectors + noise * np.linalg.norm(vectors, axis=1, keepdims=True)
-            payloads = [
-                {"text": self.texts[i], "copy": int(n)}
-                for i, n in zip(here, numbers // len(self.texts), strict=True)
-            ]
-            yield Records([key(scheme, n) for n in numbers.tolist()], vectors, payloads)
+            last = min(first + size, rows)
+            payloads: list[dict[str, Any]] = [{"text": text} for text in self.texts[first:last]]
+            ids = [key(scheme, number) for number in range(first, last)]
+            yield Records(ids, self.old[first:last].numpy(), payloads)
 
     def gate(self, old: Tensor) -> "GateReport":
         """Judges the translator on old vectors as a store gives them back."""
@@ -101,63 +104,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.add_argument("--rows", type=positive, help=f"in each store (default {ROWS:,})")
     parser.add_argument(
+        "--old", choices=OLD, default=OLD[0], help=f"the old model (default {OLD[0]})"
+    )
+    parser.add_argument(
         "--stores",
-        nargs="+",
+        nargs="*",
         metavar="STORE",
         help="schemes (default: all whose client is installed)",
     )
     parser.add_argument("--folder", help="where the stores are put (default: the system's)")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--quick", action="store_true", help="in seconds, on digits, with no Hub")
-    mode.add_argument("--write", action="store_true", help="write the table to docs/results.md")
+    mode.add_argument(
+        "--write", action="store_true", help="write what all stores have shown into README and docs"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints a row for each store; returns the exit code."""
     rows = options.rows or (QUICK_ROWS if options.quick else ROWS)
-    size = QUICK_BATCH if options.quick else BATCH
+    kept = None if options.quick else cache_root() / "migrate" / options.old
     with contextlib.nullcontext() if options.quick else embedded_hub(ASSETS):
-        schemes = options.stores or installed()
+        schemes = installed() if options.stores is None else options.stores
         if missing := sorted(set(schemes) - set(installed())):
             print(
                 f"error: needed stores out of {', '.join(installed())}, which are installed; "
                 f"got {', '.join(missing)}"
             )
             return 1
-        material = digits() if options.quick else articles()
-    section = compare(material, schemes, rows, size, options.folder)
-    if options.write:
-        section.write(options.command_line, page=PAGE)
+        material = None
+        if schemes:
+            material = digits(rows) if options.quick else articles(options.old, rows)
+    if material is not None:
+        shown = measure_all(material, schemes, rows, options.folder, kept)
+        print(f"\n{table_of(shown)}")
+    if options.write and kept is not None:
+        write_pages(kept, options)
     return 0
 
 
-def compare(
-    material: Material, schemes: list[str], rows: int, size: int, folder: str | None
-) -> Section:
-    """Migrates in each store, and prints one table of all."""
-    section, rate = Section("migrate"), material.encoding_again()
-    header = [
-        "store",
-        "rows",
-        "CPU s",
-        "rows/s",
-        "bare copy, rows/s",
-        "share",
-        "comparing, s",
-        "retention",
-        "encoding again, s",
-    ]
-    table = Table(header)
+def measure_all(
+    material: "Material", schemes: list[str], rows: int, folder: str | None, kept: Path | None
+) -> list["Shown"]:
+    """Migrates in each store; what it has shown is also kept in a folder, a file a store."""
+    shown, rate = [], material.encoding_again()
     for scheme in schemes:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             say(f"{scheme}: {rows:,} rows")
-            table.add(
-                scheme, Migrated.measure(scheme, material, rows, size, Path(place)).cells(rate)
-            )
-            print(table.rows[-1], flush=True)
-    widths = f"{material.old.shape[1]} to {material.new.shape[1]} wide"
-    section.add(f"{widths}, {len(material.texts):,} real rows, killed twice: moving a store", table)
-    return section
+            migrated = Migrated.measure(scheme, material, rows, Path(place))
+        shown.append(migrated.shown(scheme, rate))
+        print(shown[-1], flush=True)
+        if kept is not None:
+            kept.mkdir(parents=True, exist_ok=True)
+            (kept / f"{scheme}.json").write_text(json.dumps(asdict(shown[-1])), encoding="utf-8")
+    return shown
 
 
 @dataclass(frozen=True)
@@ -177,23 +177,16 @@ class Migrated:
     report: "GateReport"
 
     @classmethod
-    def measure(
-        cls, scheme: str, material: Material, rows: int, size: int, place: Path
-    ) -> "Migrated":
+    def measure(cls, scheme: str, material: Material, rows: int, place: Path) -> "Migrated":
         """Fills a store, and moves it with two kills between two halves of a bare copy.
 
         Raises:
             RuntimeError: Rows are missing at the end.
         """
-        url, dim = url_in(scheme, place), material.new.shape[1]
+        url, dim, size = url_in(scheme, place), material.new.shape[1], max(LEAST, rows // BATCHES)
         fill(url, material.records(scheme, rows, size), material.old.shape[1])
         material.translator.save_pretrained(place / "translator")
-        command = [
-            url,
-            url_in(scheme, place, "docs-new"),
-            "--translator",
-            str(place / "translator"),
-        ]
+        command = [url, url_in(scheme, place, "docs-new"), "--translator", f"{place}/translator"]
         command += ["--state-dir", str(place / "state"), "--batch-size", str(size)]
         servers = servers_of(scheme)
         half: dict[str, Any] = {"rows": rows // 2, "size": size, "servers": servers}
@@ -207,22 +200,102 @@ class Migrated:
         real = min(rows, len(material.new))
         return cls(rows, runs, copying, material.gate(read_back(url, scheme, real, size)))
 
-    def cells(self, encoding_rate: float) -> list[str]:
-        """The cells of its row; `encoding_rate` is of the new encoder, in texts per CPU second."""
-        moving, kept = (
+    def shown(self, scheme: str, encoding_rate: float) -> "Shown":
+        """Its numbers; `encoding_rate` is of the new encoder, in texts per CPU second."""
+        kept = next(iter(self.report.retention.values()))
+        return Shown(
+            scheme,
+            self.rows,
             sum(run.moving for run in self.runs),
-            next(iter(self.report.retention.values())),
+            self.copying,
+            self.runs[-1].comparing,
+            (kept.mean, kept.lower, kept.upper),
+            encoding_rate,
         )
-        return [
-            f"{self.rows:,}",
-            f"{moving:,.1f}",
-            f"{self.rows / moving:,.0f}",
-            f"{self.rows / self.copying:,.0f}",
-            f"{self.copying / moving:.0%}",
-            f"{self.runs[-1].comparing:,.1f}",
-            f"{kept.mean:.3f} [{kept.lower:.3f}, {kept.upper:.3f}]",
-            f"{self.rows / encoding_rate:,.0f}",
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is kept of a migration.
+
+    Attributes:
+        scheme: The store's.
+        rows: How many it holds.
+        moving: CPU seconds in which the rows were moved, both kills included.
+        copying: CPU seconds of the bare copy.
+        comparing: CPU seconds in which all rows were read back and compared.
+        recall: Retention of recall@10, with its interval.
+        encoding: Texts per CPU second of the new encoder.
+    """
+
+    scheme: str
+    rows: int
+    moving: float
+    copying: float
+    comparing: float
+    recall: tuple[float, float, float]
+    encoding: float
+
+    @property
+    def retention(self) -> str:
+        """As text, in the tables."""
+        mean, lower, upper = (f"{value:.3f}".removeprefix("0") for value in self.recall)
+        return f"{mean} [{lower}, {upper}]"
+
+    @property
+    def title(self) -> str:
+        """The store's name in tables."""
+        return TITLES.get(self.scheme, self.scheme)
+
+    def share(self, seconds: float) -> str:
+        """How fast this was beside the bare copy."""
+        return f"{self.copying / seconds:.0%}".replace("%", " %")
+
+
+def table_of(shown: Sequence[Shown]) -> Table:
+    """All numbers, with a last row for encoding again."""
+    table = Table(
+        [
+            "store",
+            "rows",
+            "moving, CPU s",
+            "rows/s",
+            "bare copy, rows/s",
+            "share",
+            "comparing, s",
+            "share with it",
+            "retention",
         ]
+    )
+    for one in shown:
+        cells = [f"{one.rows:,}", f"{one.moving:,.1f}", f"{one.rows / one.moving:,.0f}"]
+        cells += [f"{one.rows / one.copying:,.0f}", one.share(one.moving), f"{one.comparing:,.1f}"]
+        table.add(one.title, [*cells, one.share(one.moving + one.comparing), one.retention])
+    rate, rows = sorted(one.encoding for one in shown)[len(shown) // 2], max(s.rows for s in shown)
+    again = [f"{rows:,}", f"{rows / rate:,.0f}", f"{rate:,.0f}", "", "", "", "", "1"]
+    table.add("encoding again", again)
+    return table
+
+
+def short_table(shown: Sequence[Shown]) -> Table:
+    """The table of the README."""
+    table = Table(["store", "rows", "rows/s", "of a bare copy", "recall kept"])
+    for one in shown:
+        rate = f"{one.rows / one.moving:,.0f}"
+        table.add(one.title, [f"{one.rows:,}", rate, one.share(one.moving), one.retention])
+    return table
+
+
+def write_pages(kept: Path, options: argparse.Namespace) -> None:
+    """Writes what the stores have shown into the results, the guide and the README."""
+    shown = [Shown(**json.loads(path.read_text())) for path in sorted(kept.glob("*.json"))]
+    shown.sort(key=lambda one: (-one.rows, one.title))
+    title = f"{options.old} to MPNet, killed twice: moving a store"
+    section = Section("migrate")
+    section.add(title, table_of(shown))
+    section.write(options.command_line, page=PAGE)
+    write_section(GUIDE, "migrate table", table_of(shown).to_markdown())
+    write_section(README, "migrate table", short_table(shown).to_markdown())
 
 
 def key(scheme: str, number: int) -> int | str:
@@ -278,40 +351,40 @@ def read_back(url: str, scheme: str, rows: int, size: int) -> Tensor:
     return torch.from_numpy(np.stack([found[key(scheme, i)] for i in range(rows)]))
 
 
-def articles() -> Material:
-    """Articles as MiniLM and MPNet see them, and posts; headlines look for the articles."""
-    from quality.data import load, read_bbc, read_newsgroups
+def articles(old: str, rows: int) -> Material:
+    """Articles as both models see them, then passages; headlines look for the articles."""
+    from quality.data import LIMITED, TEXT, load, read_bbc
 
     from hf_latent_bridge import AffineTranslator, load_encoder
 
-    bbc, news = load("bbc", ["MiniLM", "MPNet"]), load("20newsgroups", ["MiniLM"])
-    fitted, rows, asked = [], [], []
-    for articles in bbc.sides.values():
-        if articles.asking is None:
-            raise RuntimeError("BBC News has headlines")
-        fitted.append(torch.cat([articles.pool, articles.asking.pool]))
-        rows.append(torch.cat([articles.test, articles.pool]))
-        asked.append(articles.asking.test)
-    posts = news.sides["MiniLM"]
-    old = torch.cat([rows[0], posts.test, posts.pool])
-    texts = [
-        t
-        for source in (read_bbc(), read_newsgroups())
-        for t in [*source.items[-source.n_test :], *source.items[: -source.n_test]]
+    sides = load("bbc", [old, "MPNet"]).sides
+    source, bbc = TEXT[old], read_bbc()
+    passages = read_passages(max(0, rows - len(bbc.items)))
+    limit = MAX_LENGTH if source in LIMITED else None
+    encoders = [
+        load_encoder(source, max_length=limit),
+        load_encoder(MPNET, max_length=MAX_LENGTH),
     ]
-    translator = AffineTranslator(alpha=0.03).fit(*fitted)
-    encoder = load_encoder(MPNET, max_length=MAX_LENGTH)
+    fitted, seen, asked = [], [], []
+    for side in (sides[old], sides["MPNet"]):
+        if side.asking is None:
+            raise RuntimeError("BBC News has headlines")
+        fitted.append(torch.cat([side.pool, side.asking.pool]))
+        seen.append(torch.cat([side.test, side.pool]))
+        asked.append(side.asking.test)
+    whole = [*bbc.items[-bbc.n_test :], *bbc.items[: -bbc.n_test]]
     return Material(
-        [" ".join(t.split())[:300] for t in texts],
         old,
-        rows[1],
+        [*(" ".join(text.split())[:300] for text in whole), *passages],
+        torch.cat([seen[0], encode(encoders[0], passages)]) if passages else seen[0],
+        seen[1],
         (asked[0], asked[1]),
-        translator,
-        encoder.encode,
+        AffineTranslator(alpha=0.03).fit(*fitted),
+        encoders[1].encode,
     )
 
 
-def digits() -> Material:
+def digits(rows: int) -> Material:
     """Digits as pixels, and as random features of them; noisy ones look for the clean ones."""
     from sklearn.datasets import load_digits
 
@@ -324,10 +397,13 @@ def digits() -> Material:
     def encode(rows: Tensor) -> Tensor:
         return torch.tanh(rows @ weight)
 
-    fitted, held = pixels[:900], pixels[900:]
-    asked = held[:200] + 0.05 * torch.randn(200, pixels.shape[1], generator=drawn)
+    fitted, held = pixels[:900], pixels[900 : 900 + rows]
+    if len(held) < rows:
+        raise ValueError(f"needed {rows:,} rows, there are {len(pixels) - 900:,} digits")
+    asked = held[:200] + 0.05 * torch.randn(held[:200].shape, generator=drawn)
     translator = LinearTranslator().fit(fitted, encode(fitted))
     return Material(
+        "digits",
         [f"digit {i}" for i in range(len(held))],
         held,
         encode(held),

@@ -11,6 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+TITLES = {
+    "chroma": "Chroma",
+    "lancedb": "LanceDB",
+    "milvus": "Milvus Lite",
+    "postgresql": "PostgreSQL",
+    "qdrant": "Qdrant, a folder",
+    "sqlite": "SQLite",
+}
+
 
 def installed() -> list[str]:
     """Schemes of the stores whose client is installed."""

@@ -20,7 +20,7 @@ from hf_latent_bridge.errors import InvalidPairsError, StoreError
 from hf_latent_bridge.hubness import csls_scores, fold_queries, neighbor_similarity
 from hf_latent_bridge.translation.moving import VIEW
 from hf_latent_bridge.vectors.formats import open_vectors
-from hf_latent_bridge.vectors.stores.base import Layout
+from hf_latent_bridge.vectors.stores.base import Layout, Place
 from hf_latent_bridge.vectors.stores.registry import STORES, open_collection
 
 pytestmark = pytest.mark.parametrize("scheme", INSTALLED)
@@ -57,6 +57,25 @@ def test_a_scan_gives_each_row_once_whatever_the_batch(scheme, url):
             batches = [batch.ids for batch in collection.scan(size)]
             assert max(map(len, batches)) <= size
             assert sorted(key for batch in batches for key in batch) == rows(25, scheme=scheme).ids
+
+
+def test_a_scan_goes_on_behind_another(url):
+    with open_collection(url) as collection:
+        whole = [key for batch in collection.scan(25) for key in batch.ids]
+        for rows_before in (1, 7, 24, 25):
+            after = Place(rows_before, whole[rows_before - 1])
+            rest = [key for batch in collection.scan(6, after=after) for key in batch.ids]
+            assert rest == whole[rows_before:]
+
+
+def test_rows_that_are_not_there_are_inserted(scheme, url):
+    with open_collection(url) as collection:
+        collection.insert(rows(3, seed=9, first=30, scheme=scheme))
+        assert collection.count() == 28
+    wanted = rows(3, seed=9, first=30, scheme=scheme)
+    found = content(url)
+    assert [found[i][1] for i in wanted.ids] == wanted.payloads
+    np.testing.assert_allclose([found[i][0] for i in wanted.ids], wanted.vectors, atol=1e-6)
 
 
 def test_the_layout_says_width_and_metric(url):

@@ -31,6 +31,18 @@ class Records(NamedTuple):
     payloads: list[dict[str, Any]] | None = None
 
 
+class Place(NamedTuple):
+    """How far a scan has come.
+
+    Attributes:
+        rows: How many rows it has given.
+        key: The last of them.
+    """
+
+    rows: int
+    key: Key
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a collection keeps its vectors.
@@ -55,11 +67,13 @@ class Collection(abc.ABC):
     Attributes:
         params: What its URLs may have behind the `?` besides `vector`.
         embedded: Whether a URL without a host names a file or folder.
+        quick_keys: Whether rows are found by their keys faster than they are read in order.
         url: Where it is.
     """
 
     params: ClassVar[tuple[str, ...]] = ()
     embedded: ClassVar[bool] = True
+    quick_keys: ClassVar[bool] = False
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
         """Connects to the store, unless this process has a connection to it already.
@@ -106,8 +120,17 @@ class Collection(abc.ABC):
         """How many rows have this vector."""
 
     @abc.abstractmethod
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
-        """All rows, at most `size` at a time, in an order that only writing changes."""
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
+        """All rows, at most `size` at a time, in an order that only writing changes.
+
+        Args:
+            size: Rows at a time.
+            vectors: Read their vectors.
+            payloads: Read their payloads.
+            after: Where to begin: how far another scan has come; None for the first row.
+        """
 
     @abc.abstractmethod
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
@@ -135,6 +158,10 @@ class Collection(abc.ABC):
     @abc.abstractmethod
     def write(self, records: Records) -> None:
         """Adds or replaces rows; of rows without payloads the vectors alone."""
+
+    def insert(self, records: Records) -> None:
+        """Adds rows that are not there, which some stores do faster than replacing them."""
+        self.write(records)
 
     def index_keys(self) -> None:
         """Makes rows quick to find by key; for a collection that is about to be asked for all."""

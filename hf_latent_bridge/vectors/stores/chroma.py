@@ -9,7 +9,7 @@ import numpy as np
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import LatentBridgeError, StoreError
 from hf_latent_bridge.hubness import Metric
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
 _SPACES = {metric: space for space, metric in _METRICS.items()}
@@ -58,9 +58,11 @@ class ChromaCollection(Collection):
         """How many rows there are."""
         return int(self._ask(lambda c: c.count()))
 
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
         """Pages through the rows in the order of their insertion."""
-        start = 0
+        start = 0 if after is None else after.rows
         while True:
             records = self._get(vectors, payloads, limit=size, offset=start)
             if not records.ids:

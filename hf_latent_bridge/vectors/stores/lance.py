@@ -1,6 +1,5 @@
 """LanceDB: a column of vectors in a table in a folder, keyed by its column `id`."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -9,11 +8,11 @@ import numpy as np
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, packed, unpacked
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
 _NAMES = {metric: name for name, metric in _METRICS.items()}
-_PAYLOAD = "payload"
 T = TypeVar("T")
 
 
@@ -64,13 +63,16 @@ class LanceCollection(Collection):
         """Rows in which the column is not null."""
         return int(self._ask(lambda t: t.count_rows(f"{_quoted(self._column)} IS NOT NULL")))
 
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
         """Streams the table at its version of now."""
         names = self._names(vectors, payloads)
-        query = self._ask(lambda t: t.search().select(names))
+        first = 0 if after is None else after.rows
+        query = self._ask(lambda t: t.search().select(names).offset(first))
         for batch in self._ask(lambda _: query.to_batches(size)):
-            for first in range(0, batch.num_rows, size):
-                yield self._records(batch.slice(first, size), vectors, payloads)
+            for row in range(0, batch.num_rows, size):
+                yield self._records(batch.slice(row, size), vectors, payloads)
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Filters by the column of keys."""
@@ -106,14 +108,33 @@ class LanceCollection(Collection):
             return
         if isinstance(like, LanceCollection) and like._is_there():
             others = [f for f in like._schema() if f.name != like._column]
-            if {f.name for f in others} != {like._key, _PAYLOAD}:
+            if not is_json({f.name for f in others} - {like._key}):
                 others += [pa.field(name, pa.string()) for name in fields]
         else:
-            others = [pa.field(self._key, pa.int64()), pa.field(_PAYLOAD, pa.string())]
+            others = [pa.field(self._key, pa.int64()), pa.field(PAYLOAD, pa.string())]
         self.client.create_table(self.url.name, schema=pa.schema([*others, field]))
+
+    def insert(self, records: Records) -> None:
+        """Appends rows, without the merge that reads the whole column of keys."""
+        if records.payloads is None:
+            self.write(records)
+        else:
+            rows = self._as_arrow(records)
+            self._ask(lambda table: table.add(rows))
 
     def write(self, records: Records) -> None:
         """Merges rows by their keys; of rows without payloads the vectors alone."""
+        rows = self._as_arrow(records)
+
+        def merge(table: Any) -> Any:
+            into = table.merge_insert(self._key).when_matched_update_all()
+            if records.payloads is not None:
+                into = into.when_not_matched_insert_all()
+            return into.execute(rows)
+
+        self._ask(merge)
+
+    def _as_arrow(self, records: Records) -> Any:
         import pyarrow as pa
 
         schema = self._schema()
@@ -126,15 +147,7 @@ class LanceCollection(Collection):
         flat = np.ascontiguousarray(records.vectors, np.float32)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
         arrays[self._column] = vectors.cast(schema.field(self._column).type)
-        table = pa.table(arrays)
-
-        def merge(target: Any) -> Any:
-            into = target.merge_insert(self._key).when_matched_update_all()
-            if records.payloads is not None:
-                into = into.when_not_matched_insert_all()
-            return into.execute(table)
-
-        self._ask(merge)
+        return pa.table(arrays)
 
     def index_keys(self) -> None:
         """Adds an index on the column of keys, without which each question reads the table."""
@@ -203,13 +216,12 @@ class LanceCollection(Collection):
         return Records(
             batch.column(self._key).to_pylist(),
             decode_vectors(_whole(batch.column(self._column)), None) if vectors else None,
-            None if rows is None else [_as_payload(row) for row in rows],
+            None if rows is None else [unpacked(row) for row in rows],
         )
 
     def _as_columns(self, payload: dict[str, Any], schema: Any) -> dict[str, Any]:
-        if set(schema.names) == {self._key, self._column, _PAYLOAD}:
-            return {_PAYLOAD: json.dumps(payload)}
-        return payload
+        names = set(schema.names) - {self._key, self._column}
+        return {PAYLOAD: packed(payload)} if is_json(names) else payload
 
     def _ask(self, request: Callable[[Any], T]) -> T:
         """The answer of the table; LanceDB's errors in this library's words."""
@@ -222,13 +234,6 @@ class LanceCollection(Collection):
 def _whole(column: Any) -> Any:
     """A column as one array; that of a table is in chunks."""
     return column.combine_chunks() if hasattr(column, "combine_chunks") else column
-
-
-def _as_payload(row: dict[str, Any]) -> dict[str, Any]:
-    if set(row) == {_PAYLOAD} and isinstance(row[_PAYLOAD], str):
-        payload: dict[str, Any] = json.loads(row[_PAYLOAD])
-        return payload
-    return row
 
 
 def _quoted(name: str) -> str:

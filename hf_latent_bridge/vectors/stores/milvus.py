@@ -1,5 +1,6 @@
 """Milvus: a vector field of a collection, in a Milvus Lite file or on a server."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -10,7 +11,7 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
 
 _METRICS: dict[str, Metric] = {"COSINE": "cosine", "IP": "dot", "L2": "euclidean"}
 _NAMES = {metric: name for name, metric in _METRICS.items()}
@@ -26,6 +27,7 @@ class MilvusCollection(Collection):
     """
 
     params: ClassVar[tuple[str, ...]] = ("https",)
+    quick_keys: ClassVar[bool] = True  # Milvus Lite looks at every row for each page of a scan
 
     def _connect(self, timeout: float) -> Any:
         from pymilvus import MilvusClient
@@ -68,11 +70,16 @@ class MilvusCollection(Collection):
         rows = self._query(filter="", output_fields=["count(*)"])
         return int(rows[0]["count(*)"])
 
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
         """Goes through the rows in the order of their keys."""
         fields = self._fields_read(vectors, payloads)
+        behind = "" if after is None else f"{self._key} > {json.dumps(after.key)}"
         pages = self._ask(
-            lambda c: c.query_iterator(self.url.name, batch_size=size, output_fields=fields)
+            lambda c: c.query_iterator(
+                self.url.name, batch_size=size, filter=behind, output_fields=fields
+            )
         )
         try:
             while rows := self._told(pages.next):
@@ -129,15 +136,23 @@ class MilvusCollection(Collection):
         index.add_index(self._column, index_type="AUTOINDEX", metric_type=_NAMES[layout.metric])
         self._ask(lambda c: c.create_collection(self.url.name, schema=schema, index_params=index))
 
+    def insert(self, records: Records) -> None:
+        """Inserts rows, with no search for rows to replace."""
+        rows = self._rows(records)
+        self._ask(lambda c: c.insert(self.url.name, rows))
+
     def write(self, records: Records) -> None:
         """Upserts rows."""
-        vectors = np.asarray(records.vectors, np.float32).tolist()
-        payloads = records.payloads or [{} for _ in records.ids]
-        rows = [
-            {**payload, self._key: key, self._column: vector}
-            for key, vector, payload in zip(records.ids, vectors, payloads, strict=True)
-        ]
+        rows = self._rows(records)
         self._ask(lambda c: c.upsert(self.url.name, rows))
+
+    def _rows(self, records: Records) -> list[dict[str, Any]]:
+        key, vectors = self._key, np.asarray(records.vectors, np.float32).tolist()
+        payloads = records.payloads or [{} for _ in records.ids]
+        return [
+            {**payload, key: of_row, self._column: vector}
+            for of_row, vector, payload in zip(records.ids, vectors, payloads, strict=True)
+        ]
 
     def delete(self, ids: Sequence[Key]) -> None:
         """Deletes rows."""

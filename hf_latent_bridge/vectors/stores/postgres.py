@@ -10,12 +10,12 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, unpacked
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
 _OPERATORS: dict[Metric, str] = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
 _DTYPES = {"vector": "float32", "halfvec": "float16"}
-_PAYLOAD = "payload"
 
 
 class PostgresCollection(Collection):
@@ -87,18 +87,18 @@ class PostgresCollection(Collection):
         sql = f"SELECT count(*) FROM {self._table} WHERE {self._vector} IS NOT NULL"
         return int(self._ask(sql)[0][0])
 
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
         """Pages through the primary key."""
-        after: list[Any] = []
+        last = [] if after is None else [str(after.key)]
         while True:
-            where = f"WHERE t.{self._key} > %s::{self._key_type}" if after else ""
-            rows = self._select(
-                f"{where} ORDER BY t.{self._key} LIMIT %s", [*after, size], payloads
-            )
+            where = f"WHERE t.{self._key} > %s::{self._key_type}" if last else ""
+            rows = self._select(f"{where} ORDER BY t.{self._key} LIMIT %s", [*last, size], payloads)
             if not rows:
                 return
             yield self._records(rows, vectors, payloads)
-            after = [str(rows[-1][0])]
+            last = [str(rows[-1][0])]
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Selects rows by their keys."""
@@ -128,7 +128,7 @@ class PostgresCollection(Collection):
         if self._types():
             self._ask(f"ALTER TABLE {self._table} ADD COLUMN {self._vector} {kind}")
         elif isinstance(like, PostgresCollection) and like._types():
-            if like._types().keys() - {like._key_name, like._column} == {_PAYLOAD}:
+            if is_json(like._types().keys() - {like._key_name, like._column}):
                 fields = ()
             self._run(
                 [
@@ -141,32 +141,34 @@ class PostgresCollection(Collection):
             )
         else:
             self._ask(
-                f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, {_quoted(_PAYLOAD)} jsonb, "
+                f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, {_quoted(PAYLOAD)} jsonb, "
                 f"{self._vector} {kind})"
             )
 
     def write(self, records: Records) -> None:
         """Upserts rows; updates the column alone where there are no payloads."""
-        vectors = [_text(vector) for vector in np.asarray(records.vectors, np.float32)]
+        vectors = _vectors(np.asarray(records.vectors, np.float32))
+        types, key = self._types(), self._key_name
+        beside = f"unnest(%s::text[], %b::vector[]) d(k, v) WHERE %s = d.k::{types[key]}"
         if records.payloads is None:
             self._ask(
-                f"UPDATE {self._table} t SET {self._vector} = d.v::vector FROM "
-                "unnest(%s::text[], %s::text[]) d(k, v) "
-                f"WHERE t.{self._key} = d.k::{self._key_type}",
+                f"UPDATE {self._table} t SET {self._vector} = d.v FROM "
+                + beside.replace("WHERE %s", f"WHERE t.{_quoted(key)}"),
                 [_texts(records.ids), vectors],
             )
             return
-        columns = list(self._types())
-        rows = [
-            {**self._as_columns(payload), self._key_name: key, self._column: vector}
-            for key, payload, vector in zip(records.ids, records.payloads, vectors, strict=True)
-        ]
+        others = [name for name in types if name not in (key, self._column)]
+        columns = ", ".join(map(_quoted, [key, *others, self._column]))
+        read = ", ".join(f"r.{_quoted(name)}" for name in [key, *others])
+        kept = [{PAYLOAD: p} for p in records.payloads] if is_json(others) else records.payloads
+        rows = [{**row, key: of_row} for of_row, row in zip(records.ids, kept, strict=True)]
+        replaced = (f"{_quoted(n)} = EXCLUDED.{_quoted(n)}" for n in [*others, self._column])
         self._ask(
-            f"INSERT INTO {self._table} ({', '.join(map(_quoted, columns))}) SELECT "
-            f"{', '.join(f'r.{_quoted(name)}' for name in columns)} FROM "
-            f"jsonb_populate_recordset(NULL::{self._table}, %s::jsonb) r ON CONFLICT ({self._key}) "
-            f"DO UPDATE SET {', '.join(f'{_quoted(n)} = EXCLUDED.{_quoted(n)}' for n in columns)}",
-            [json.dumps(rows)],
+            f"INSERT INTO {self._table} ({columns}) SELECT {read}, d.v FROM "
+            f"jsonb_populate_recordset(NULL::{self._table}, %s::jsonb) r, "
+            + beside.replace("WHERE %s", f"WHERE r.{_quoted(key)}")
+            + f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {', '.join(replaced)}",
+            [json.dumps(rows), _texts(records.ids), vectors],
         )
 
     def delete(self, ids: Sequence[Key]) -> None:
@@ -271,18 +273,8 @@ class PostgresCollection(Collection):
         return Records(
             [_as_key(row[0]) for row in rows],
             stacked([_array(row[1]) for row in rows]) if vectors else None,
-            [self._as_payload(row[2]) for row in rows] if payloads else None,
+            [unpacked(row[2]) for row in rows] if payloads else None,
         )
-
-    def _as_payload(self, columns: dict[str, Any]) -> dict[str, Any]:
-        if set(columns) == {_PAYLOAD} and isinstance(columns[_PAYLOAD], dict):
-            payload: dict[str, Any] = columns[_PAYLOAD]
-            return payload
-        return columns
-
-    def _as_columns(self, payload: dict[str, Any]) -> dict[str, Any]:
-        others = set(self._types()) - {self._key_name, self._column}
-        return {_PAYLOAD: payload} if others == {_PAYLOAD} else payload
 
     def _ask(self, sql: str, parameters: list[Any] | None = None) -> list[Any]:
         """The rows that a query gives."""
@@ -315,6 +307,12 @@ def _texts(ids: Sequence[Key]) -> list[str]:
 
 def _text(vector: Any) -> str:
     return "[" + ",".join(map(repr, vector.tolist())) + "]"
+
+
+def _vectors(rows: Array) -> list[Any]:
+    from pgvector import Vector
+
+    return [Vector(row) for row in rows]
 
 
 def _as_key(value: Any) -> Key:

@@ -13,7 +13,7 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records, unwritten
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records, unwritten
 from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 _METRICS: dict[str, Metric] = {"Cosine": "cosine", "Dot": "dot", "Euclid": "euclidean"}
@@ -70,11 +70,15 @@ class QdrantCollection(Collection):
         found = self._ask(lambda c: c.count(self.url.name, count_filter=has, exact=True))
         return int(found.count)
 
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
         """Scrolls through the points in the order of their ids."""
-        offset: Any = None
+        offset: Any = None if after is None else after.key
         while True:
             points, offset = self._scroll(offset, size, vectors, payloads)
+            if after is not None and points and points[0].id == after.key:
+                points = points[1:]  # a scroll begins with the point that it is given
             if points:
                 yield self._records(points, vectors, payloads)
             if offset is None:

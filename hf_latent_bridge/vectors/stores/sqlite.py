@@ -1,6 +1,5 @@
 """SQLite: a vector column of a sqlite-vec table, or a column of float32 blobs of any table."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -11,12 +10,13 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records, unwritten
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records, unwritten
+from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, packed, unpacked
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "l2": "euclidean"}
 _VECTOR = re.compile(r"\b(\w+)\s+(?:float|f32)\s*\[(\d+)\]([^,)]*)", re.IGNORECASE)
-_KEY = re.compile(r"\b(\w+)\s+(?:integer|text)\s+primary\s+key", re.IGNORECASE)
-_PAYLOAD = "payload"
+_KEY = re.compile(r"\b(\w+)\s+(integer|text)\s+primary\s+key", re.IGNORECASE)
+_CACHE = 1 << 16  # KiB of pages: sqlite-vec walks through chunks of 1,024 vectors at every row
 
 
 class SqliteCollection(Collection):
@@ -37,6 +37,7 @@ class SqliteCollection(Collection):
         except apsw.Error as error:
             raise unwritten(self.url, error) from error
         client.set_busy_timeout(round(timeout * 1000))
+        client.execute(f"PRAGMA cache_size = -{_CACHE}")
         client.enable_load_extension(True)
         client.load_extension(sqlite_vec.loadable_path())
         client.enable_load_extension(False)
@@ -51,7 +52,7 @@ class SqliteCollection(Collection):
         return self._sql() is not None and self._column in self._columns()
 
     def layout(self) -> Layout:
-        """From the definition of a vec0 table; of blobs, from the first."""
+        """From the definition of a vec0 table; of blobs, from the first, if there is one."""
         sql = self._sql()
         if sql is None:
             raise StoreError(f"{self.url}: there is no table {self.url.name!r}")
@@ -68,6 +69,8 @@ class SqliteCollection(Collection):
             f"SELECT length({self._vector}) FROM {self._table} WHERE {self._vector} IS NOT NULL "
             "LIMIT 1"
         )
+        if not rows and not self._is_virtual:
+            return Layout(0, "cosine")
         if not rows or self._is_virtual or rows[0][0] % 4:
             raise StoreError(f"{self.url}: {self._column!r} holds no vectors of float32")
         return Layout(rows[0][0] // 4, "cosine")
@@ -77,17 +80,17 @@ class SqliteCollection(Collection):
         where = "" if self._is_virtual else f"WHERE {self._vector} IS NOT NULL"
         return int(self._ask(f"SELECT count(*) FROM {self._table} {where}")[0][0])
 
-    def scan(self, size: int, *, vectors: bool = True, payloads: bool = True) -> Iterator[Records]:
+    def scan(
+        self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
+    ) -> Iterator[Records]:
         """Pages through the keys."""
-        after: list[Any] = []
+        last = None if after is None else after.key
         while True:
-            where = f"WHERE {self._key} > ?" if after else ""
-            rest = f"{where} ORDER BY {self._key} LIMIT ?"
-            records = self._select(rest, [*after, size], vectors, payloads)
+            records = self._page(last, size, vectors, payloads)
             if not records.ids:
                 return
             yield records
-            after = [records.ids[-1]]
+            last = records.ids[-1]
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Selects rows by their keys."""
@@ -125,23 +128,33 @@ class SqliteCollection(Collection):
         if not isinstance(like, SqliteCollection) or (sql := like._sql()) is None:
             metric = "cosine" if layout.metric == "cosine" else "l2"
             column = f"{self._column} float[{layout.dim}] distance_metric={metric}"
-            made = f"vec0(id integer primary key, {column}, +{_PAYLOAD} text)"
+            made = f"vec0(id integer primary key, {column}, +{PAYLOAD} text)"
             self._ask(f"CREATE VIRTUAL TABLE {self._table} USING {made}")
             return
         is_vec0 = "virtual table" in sql.lower()
         head, _, body = sql.partition("(")
         head = re.sub(r"(TABLE\s+)\S+", rf"\g<1>{self._table}", head, flags=re.IGNORECASE)
-        wider = rf"\g<1>{self._column}\g<2>{layout.dim}]"
-        body = re.sub(
-            rf"(\b)\"?{re.escape(like._column)}\"?(\s+(?:float|f32)\s*\[)\d+\]", wider, body
-        )
-        if like._others() == [_PAYLOAD]:
+        column = rf"\"?\b{re.escape(like._column)}\b\"?(\s+"
+        if is_vec0:
+            wider = rf"{self._column}\g<1>{layout.dim}]"
+            body = re.sub(rf"{column}(?:float|f32)\s*\[)\d+\]", wider, body)
+        else:
+            named = rf"{self._vector}\g<1>"
+            body = re.sub(rf"{column}BLOB\b)", named, body, count=1, flags=re.IGNORECASE)
+        if is_json(like._others()):
             fields = ()
         more = "".join(f", {'+' if is_vec0 else ''}{name} text" for name in fields)
         self._ask(f"{head}({body.rstrip().removesuffix(')')}{more})")
 
+    def insert(self, records: Records) -> None:
+        """Adds rows, with no search for rows to replace."""
+        self._write(records, replaced=[])
+
     def write(self, records: Records) -> None:
         """Replaces rows in one transaction; of rows without payloads the vectors alone."""
+        self._write(records, replaced=records.ids)
+
+    def _write(self, records: Records, *, replaced: Sequence[Key]) -> None:
         vectors = [row.tobytes() for row in np.asarray(records.vectors, "<f4")]
         if records.payloads is None:
             sql = f"UPDATE {self._table} SET {self._vector} = ? WHERE {self._key} = ?"
@@ -149,17 +162,16 @@ class SqliteCollection(Collection):
             return
         columns = self._others()
         names = ", ".join([self._key, self._vector, *map(_quoted, columns)])
-        marks = ", ".join("?" * (2 + len(columns)))
         rows = [
             [key, vector, *self._values(payload, columns)]
             for key, vector, payload in zip(records.ids, vectors, records.payloads, strict=True)
         ]
-        self._run(records.ids, f"INSERT INTO {self._table} ({names}) VALUES ({marks})", rows)
+        marks = _marks(rows[0]) if rows else ""
+        self._run(replaced, f"INSERT INTO {self._table} ({names}) VALUES ({marks})", rows)
 
     def delete(self, ids: Sequence[Key]) -> None:
         """Deletes rows."""
-        marks = ", ".join("?" * len(ids))
-        self._ask(f"DELETE FROM {self._table} WHERE {self._key} IN ({marks})", list(ids))
+        self._ask(f"DELETE FROM {self._table} WHERE {self._key} IN ({_marks(ids)})", list(ids))
 
     def drop(self, *, whole: bool) -> None:
         """Drops the table, or this column."""
@@ -196,6 +208,11 @@ class SqliteCollection(Collection):
         return keys[0] if len(keys) == 1 else "rowid"
 
     @property
+    def _has_text_keys(self) -> bool:
+        found = _KEY.search(self._sql() or "")
+        return found is not None and found[2].lower() == "text"
+
+    @property
     def _key(self) -> str:
         return _quoted(self._key_name)
 
@@ -213,8 +230,24 @@ class SqliteCollection(Collection):
         return [name for name in self._columns() if name not in (self._key_name, self._column)]
 
     def _among(self, ids: Sequence[Key]) -> str:
-        where = f"WHERE {self._key} IN ({', '.join('?' * len(ids))})"
+        where = f"WHERE {self._key} IN ({_marks(ids)})"
         return where if self._is_virtual else f"{where} AND {self._vector} IS NOT NULL"
+
+    def _page(self, last: Key | None, size: int, vectors: bool, payloads: bool) -> Records:
+        """The rows after a key.
+
+        A vec0 table looks at all its rows for that, but sqlite-vec lists their numbers in order in
+        a table of its own.
+        """
+        behind = [] if last is None else [last]
+        if not self._is_virtual or self._has_text_keys:
+            where = f"WHERE {self._key} > ?" if behind else ""
+            rest = f"{where} ORDER BY {self._key} LIMIT ?"
+            return self._select(rest, [*behind, size], vectors, payloads)
+        where = "WHERE rowid > ?" if behind else ""
+        listed = f"SELECT rowid FROM {_quoted(self.url.name + '_rowids')} {where}"
+        ids = [row[0] for row in self._ask(f"{listed} ORDER BY rowid LIMIT ?", [*behind, size])]
+        return self._select(self._among(ids), ids, vectors, payloads)
 
     def _select(self, rest: str, parameters: list[Any], vectors: bool, payloads: bool) -> Records:
         others = self._others()
@@ -225,14 +258,14 @@ class SqliteCollection(Collection):
         return Records(
             [row[0] for row in rows],
             stacked([_array(row[1]) for row in rows]) if vectors else None,
-            [_payload(dict(zip(others, row[first:], strict=True))) for row in rows]
+            [unpacked(dict(zip(others, row[first:], strict=True))) for row in rows]
             if payloads
             else None,
         )
 
     def _values(self, payload: dict[str, Any], columns: list[str]) -> list[Any]:
-        if columns == [_PAYLOAD]:
-            return [json.dumps(payload)]
+        if is_json(columns):
+            return [packed(payload)]
         return [payload.get(name) for name in columns]
 
     def _run(self, ids: Sequence[Key], sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -270,11 +303,8 @@ def _array(blob: Any) -> Any:
     return None if blob is None else np.frombuffer(blob, "<f4")
 
 
-def _payload(row: dict[str, Any]) -> dict[str, Any]:
-    if set(row) == {_PAYLOAD} and isinstance(row[_PAYLOAD], str):
-        content: dict[str, Any] = json.loads(row[_PAYLOAD])
-        return content
-    return row
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _quoted(name: str) -> str:
