@@ -24,6 +24,9 @@ Objective = Literal["reconstruction", "counterpart", "ranking", "classification"
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking", "classification")
 
 N_FOLDS = 5
+N_ERRORS = 2.0
+"""By how many standard errors a candidate must be ahead of the first one, if scores are coarse."""
+_COARSE: tuple[Objective, ...] = ("ranking", "classification")
 N_NEIGHBORS = 10
 _FEW_PAIRS = 100
 ALPHAS = tuple(float(f"{10 ** (3 - 8 * i / 59):.6g}") for i in range(60))
@@ -55,10 +58,9 @@ class Selection:
         objective: What the scores are. "reconstruction": R². "counterpart": mean reciprocal rank
             of the same item. "ranking": overlap of the nearest with those of the target's own
             latent. "classification": share of the other classes that the right one is ahead of.
-        trials: All candidates, the simplest first.
+        trials: All candidates, in the order in which they were given.
         chosen: Index of the one that was fitted. It has the highest score; for "ranking" and
-            "classification" it is, of those within one standard error of the highest, the one
-            with the best mean reciprocal rank or R².
+            "classification" the first one is kept unless another is clearly ahead of it.
         chance: Score of the chosen one where held-out counterparts are shuffled.
         n_folds: Number of folds.
         n_held_out: Held-out pairs behind the scores, over all folds.
@@ -197,21 +199,20 @@ def select(
     scores: Float[Tensor, "trials pairs"],
     chances: Float[Tensor, "trials folds"],
     n_held_out: int,
-    *,
-    second: Float[Tensor, " trials"] | None = None,
 ) -> Selection:
     """Makes the choice, and keeps what it was made from.
 
-    Overlaps and answers of a head are coarse: with few pairs the best of many candidates is the
-    luckiest. Where `second` is given, it decides among those that are level with the best.
+    For "reconstruction" and "counterpart" the best score wins. Overlaps and answers of a head are
+    coarse: with few pairs the best of many candidates is the luckiest. For these the first
+    candidate is kept unless another is ahead of it on the same pairs by more than `N_ERRORS`
+    standard errors of the difference; of those, the one with the most to spare is taken.
 
     Args:
         objective: What the scores are.
-        candidates: Type and parameters of each candidate, the simplest first.
+        candidates: Type and parameters of each candidate; the first is the one to keep in doubt.
         scores: Score of each candidate on each held-out pair, or on each fold.
         chances: Mean score on each fold with the held-out counterparts shuffled.
         n_held_out: Held-out pairs behind the scores.
-        second: For each candidate the mean of a finer score.
 
     Raises:
         SolverError: A score is not finite.
@@ -222,9 +223,11 @@ def select(
             "equal, or wild; add pairs, or look at them"
         )
     means, errors = scores.mean(1), standard_error(scores)
-    level = torch.zeros_like(means) if second is None else errors[means.argmax()]
-    among = means >= means.max() - level
-    chosen = int(torch.where(among, means if second is None else second, -torch.inf).argmax())
+    merits = means
+    if objective in _COARSE:
+        ahead = scores - scores[0]
+        merits = ahead.mean(1) - N_ERRORS * standard_error(ahead)
+    chosen = int(merits.argmax())
     rows = zip(candidates, means.tolist(), errors.tolist(), strict=True)
     trials = tuple(Trial(kind, params, score, error) for (kind, params), score, error in rows)
     chance = float(chances[chosen].mean())
@@ -331,6 +334,9 @@ def select_ridge(
 ) -> Selection:
     """Chooses ridge regression's penalty by held-out R², from fold moments alone.
 
+    The best penalty on the sum over pairs hardly depends on their number, the best one on their
+    mean does. So a fold's fit, on fewer pairs, has the penalty on the sum that all pairs will have.
+
     Args:
         folds: Moments of disjoint sets of pairs.
         scaling: Coordinates in which the penalty applies.
@@ -340,9 +346,10 @@ def select_ridge(
         InvalidLatentsError: There are fewer than two folds.
         SolverError: The latents of a fold are all equal.
     """
-    alphas = ridge_alphas(ridge_path(reduce(add, folds), scaling))
+    whole = reduce(add, folds)
+    alphas = ridge_alphas(ridge_path(whole, scaling))
     found = [
-        ridge_r2(ridge_path(rest, scaling), alphas, fold)
+        ridge_r2(ridge_path(rest, scaling), [alpha * whole.n / rest.n for alpha in alphas], fold)
         for rest, fold in zip(training_folds(folds), folds, strict=True)
     ]
     scores, chances = (torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True))
@@ -405,11 +412,12 @@ def doubts(selection: Selection, n_pairs: int, widest: int) -> list[str]:
             f"{n_pairs:,} pairs are fewer than twice the larger width ({widest}): the choice may "
             "change with other pairs"
         )
-    simplest, choice = selection.trials[0], selection.choice
-    if n_pairs < _FEW_PAIRS and choice.score - simplest.score <= choice.error:
+    rotations = [trial for trial in selection.trials if trial.translator_type == "ortho"]
+    plain, choice = [*rotations, selection.trials[0]][0], selection.choice
+    if n_pairs < _FEW_PAIRS and choice.score - plain.score <= choice.error:
         found.append(
-            f"with so few nothing is clearly better than {simplest.translator_type} "
-            f"({choice.score:.3f} ± {choice.error:.3f} for {simplest.score:.3f}): give more pairs, "
+            f"with so few nothing is clearly better than {plain.translator_type} "
+            f"({choice.score:.3f} ± {choice.error:.3f} for {plain.score:.3f}): give more pairs, "
             "or let them grow by SharedSpace.fit_growing"
         )
     return found

@@ -76,9 +76,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=7860, help="port of the app (default: 7860)")
     port = parser.parse_args().port
-    if not is_free(port):
-        print(f"demo: port {port} is in use: stop what runs there or pass --port", file=sys.stderr)
-        return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_demo(port) as (url, app, progress):
@@ -99,9 +96,14 @@ def running_demo(port: int) -> Iterator[tuple[str, "subprocess.Popen[bytes]", "P
     """The embedded Hub, yet to be filled, and the app.
 
     Yields the app's address and process, and the progress for `fill_hub`, which the page shows.
+
+    Raises:
+        AssetError: The port is in use, or the app does not start.
     """
     from demo_repos.progress import Progress
 
+    if not is_free(port):  # Gradio would take another one
+        raise AssetError(f"port {port} is in use: stop what runs there or pass --port")
     with embedded_hub(), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "progress.json"
         waiting = [name for part in PARTS for name in part.repos]

@@ -180,6 +180,11 @@ def test_an_item_that_is_no_text_is_refused_with_its_index(folder, item):
         loaded(folder()).encode(["a dog", item])
 
 
+def test_half_of_a_surrogate_pair_is_refused_with_its_index():
+    with pytest.raises(InvalidPairsError, match="item 1 holds half of a surrogate pair"):
+        loaded(bert_folder()).encode(["whole \U0001f600", "half \ud83d"])
+
+
 @pytest.mark.parametrize("texts", [[""], ["a dog", ""]])
 def test_a_text_without_tokens_is_refused_instead_of_encoding_padding(texts):
     with pytest.raises(InvalidPairsError, match="'' holds nothing to encode"):

@@ -9,6 +9,8 @@ from pathlib import Path
 import crash_jobs
 import crashes
 import pytest
+from benchmarks import reliability
+from common import Kept
 from processes import Process
 
 SCRIPT = Path(crashes.__file__)
@@ -100,3 +102,28 @@ def test_a_job_that_goes_on_with_a_damaged_note_is_found_out(tmp_path):
     report = crashes.try_kind(trial, "flipped midway", crashes.Effort(midway=20))
     assert report["runs"] == 20
     assert any("another run leaves" in problem for problem in report["problems"])
+
+
+def test_jobs_that_share_a_row_are_added_up_and_what_does_not_apply_is_a_dash():
+    def report(job, kind, runs, refused=None, problems=()):
+        return locals() | {"promise": "promised"}
+
+    found = [
+        report("save: a map", "killed", 3),
+        report("save: a map", "full disk", 0),
+        report("save: a map", "flipped bits", 1000, refused=999),
+        report("save: a head", "killed", 4, problems=["lost"]),
+        report("save: a head", "full disk", 0),
+        report("save: a head", "flipped bits", 1000, refused=1000),
+    ]
+    (row,) = reliability.table(found).rows
+    assert row[:2] == ["save: a map, a head", "promised"]
+    assert row[2:] == ["7", "-", "2,000 (1,999 refused)", "1"]
+
+
+def test_a_result_is_kept_until_something_else_is_tried(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENT_BRIDGE_CACHE", str(tmp_path))
+    Kept("tried").write({"runs": 3}, "a job", "killed", None)
+    assert Kept("tried").read("a job", "killed", None) == {"runs": 3}
+    assert Kept("tried").read("a job", "killed", 10) is None
+    assert len(list((tmp_path / "tried").iterdir())) == 1

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
+    KernelTranslator,
     LinearTranslator,
     LOrthoTranslator,
     OrthoTranslator,
@@ -45,6 +46,7 @@ from hf_latent_bridge.files import read_config
 from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
+    N_ERRORS,
     N_FOLDS,
     r2_from_moments,
     ridge_alphas,
@@ -83,13 +85,13 @@ def test_the_curve_of_ridge_equals_scikit_learns_grid_search_on_the_same_folds(s
     x, y = latents()
     selection = select_ridge(folds_of(x, y), scaling)
     split = PredefinedSplit(np.arange(N) % N_FOLDS)
-    per_pair = N - N // N_FOLDS  # scikit-learn's penalty is on the sum over pairs
     alphas = [trial.params["alpha"] for trial in selection.trials]
     scale = {"with_std": scaling == "standard"}
     model = TransformedTargetRegressor(
         make_pipeline(StandardScaler(**scale), Ridge()), transformer=StandardScaler(**scale)
     )
-    grid = {"regressor__ridge__alpha": [per_pair * alpha for alpha in alphas]}
+    # scikit-learn's penalty is on the sum over pairs: in a fold that which all pairs will have
+    grid = {"regressor__ridge__alpha": [N * alpha for alpha in alphas]}
     search = GridSearchCV(model, grid, cv=split, scoring=VARIANCE_WEIGHTED).fit(x, y)
     assert len(alphas) == 60
     scores, errors = ([getattr(t, name) for t in selection.trials] for name in ("score", "error"))
@@ -102,8 +104,7 @@ def test_the_curve_of_ridge_equals_scikit_learns_grid_search_on_the_same_folds(s
 def test_the_best_penalty_is_the_one_of_ridge_cv():
     x, y = latents()
     selection = select_ridge(folds_of(x, y), "center")
-    per_pair = N - N // N_FOLDS
-    alphas = [per_pair * trial.params["alpha"] for trial in selection.trials]
+    alphas = [N * trial.params["alpha"] for trial in selection.trials]
     split = PredefinedSplit(np.arange(N) % N_FOLDS)
     reference = RidgeCV(alphas, cv=split, scoring=VARIANCE_WEIGHTED).fit(x, y)
     assert reference.alpha_ == alphas[selection.chosen]
@@ -142,28 +143,31 @@ def test_the_fold_moments_of_the_others_are_those_of_their_pairs():
             assert torch.allclose(tensor, direct.to_tensors()[name], atol=1e-8), name
 
 
-def test_the_best_mean_is_chosen_and_of_equal_ones_the_simplest():
+@pytest.mark.parametrize("objective", ["reconstruction", "counterpart"])
+def test_the_best_mean_is_chosen_and_of_equal_ones_the_first(objective):
     scores = torch.tensor([[0.1, 0.3], [0.5, 0.4], [0.4, 0.5], [0.9, -0.1]])
     names = [(kind, {}) for kind in ("ortho", "affine", "spectral", "linear")]
-    found = select("ranking", names, scores, torch.zeros(4, 2), 2)
+    found = select(objective, names, scores, torch.zeros(4, 2), 2)
     assert found.choice.translator_type == "affine"
     assert found.choice.score == pytest.approx(0.45)
     assert found.choice.error == pytest.approx(np.std([0.5, 0.4], ddof=1) / np.sqrt(2))
 
 
-def test_a_finer_score_decides_among_those_that_are_level_with_the_best():
+@pytest.mark.parametrize("objective", ["ranking", "classification"])
+def test_the_first_candidate_is_kept_unless_another_is_clearly_ahead_on_the_same_pairs(objective):
     draw = np.random.default_rng(0)
+    chosen = set()
     for _ in range(200):
-        scores = draw.normal(size=(7, 5)) * 0.3 + draw.normal(size=(7, 1)) * 0.3
-        finer = draw.normal(size=7)
+        scores = 0.3 * draw.normal(size=(7, 20)) + 0.1 * draw.normal(size=(7, 1))
         names = [("ortho", {"number": number}) for number in range(7)]
-        found = select(
-            "ranking", names, torch.tensor(scores), torch.zeros(7, 2), 5, second=torch.tensor(finer)
-        )
-        best = scores.mean(1).argmax()
-        least = scores[best].mean() - np.std(scores[best], ddof=1) / np.sqrt(5)
-        level = [number for number in range(7) if scores[number].mean() >= least]
-        assert found.chosen == max(level, key=lambda number: finer[number])
+        found = select(objective, names, torch.tensor(scores), torch.zeros(7, 2), 20)
+        spare = [0.0]
+        for row in scores[1:]:
+            ahead = row - scores[0]
+            spare.append(ahead.mean() - N_ERRORS * np.std(ahead, ddof=1) / np.sqrt(20))
+        assert found.chosen == np.argmax(spare)
+        chosen.add(found.chosen)
+    assert chosen == set(range(7))
 
 
 def test_auto_takes_the_chosen_penalty_and_says_how():
@@ -388,9 +392,7 @@ def test_scores_equal_those_of_a_loop_that_fits_every_candidate_on_every_fold(ob
                 {"y": y[rows], "labels": [labels[i] for i in np.flatnonzero(rows)]}
                 for rows in (folds == fold, folds != fold)
             )
-            fitted = type(candidate)(**candidate.get_params()).fit(
-                x[folds != fold], y[folds != fold]
-            )
+            fitted = candidate.on_part(0.8).fit(x[folds != fold], y[folds != fold])
             predicted = fitted.transform(x[folds == fold])
             scores.append(BRUTE_FORCE[objective](predicted, own, others, None))
         expected.append(np.mean(scores))
@@ -430,7 +432,7 @@ def test_shuffled_pairs_score_as_the_record_says_of_chance(objective):
     folds = np.arange(len(x)) % N_FOLDS
     draw, winner, scores = np.random.default_rng(0), AMONG[found.chosen], []
     for fold in range(N_FOLDS):
-        fitted = type(winner)(**winner.get_params()).fit(x[folds != fold], y[folds != fold])
+        fitted = winner.on_part(0.8).fit(x[folds != fold], y[folds != fold])
         rows = np.flatnonzero(folds == fold)
         predicted, rest = fitted.transform(x[rows]), np.flatnonzero(folds != fold)
         head = fit_head(y[rest], [labels[i] for i in rest])
@@ -498,6 +500,14 @@ def test_float32_and_tensors_choose_as_float64_and_arrays():
     np.testing.assert_allclose(*scores, atol=0.01)
 
 
+@pytest.mark.parametrize("translator", [AffineTranslator(alpha=0.2), KernelTranslator(alpha=0.2)])
+def test_on_some_of_the_pairs_a_penalty_has_the_same_weight_in_the_sum(translator):
+    part = translator.on_part(0.8)
+    assert (part.alpha, translator.alpha) == (0.25, 0.2)
+    assert {**part.get_params(), "alpha": 0.2} == translator.get_params()
+    assert OrthoTranslator().on_part(0.8).get_params() == OrthoTranslator().get_params()
+
+
 def test_a_type_that_offers_parameters_is_among_the_candidates_after_simpler_ones(monkeypatch):
     monkeypatch.setattr("hf_latent_bridge.translators.base.TRANSLATORS", dict(TRANSLATORS))
 
@@ -509,10 +519,12 @@ def test_a_type_that_offers_parameters_is_among_the_candidates_after_simpler_one
 
     offered = candidates()
     kinds = list(dict.fromkeys(one.translator_type for one in offered))
-    assert (kinds[0], kinds[-1]) == ("ortho", "mine")
+    assert (kinds[:2], kinds[-1]) == (["spectral", "ortho"], "mine")
+    assert len({repr(one) for one in offered}) == len(offered)
     assert [one.scaling for one in offered if isinstance(one, Mine)] == ["center", "none"]
-    full = [one for one in offered if isinstance(one, AffineTranslator) and one.rank is None]
-    assert [one.alpha for one in full] == ["auto", *ALPHAS]
+    for objective, tried in (("ranking", ALPHAS[::4]), ("reconstruction", ALPHAS)):
+        ridge = [one for one in candidates(objective) if isinstance(one, AffineTranslator)]
+        assert [one.alpha for one in ridge if one.rank is None] == ["auto", *tried]
 
 
 REFUSED = {

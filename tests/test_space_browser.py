@@ -1,6 +1,7 @@
 """The Space in a real browser: every tab, at one width light and at the other dark."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ pytestmark = [
     pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed"),
 ]
 
+FITTED = re.compile(r"fitted on 1\d\d pairs")
 TABS = (
     "Across models",
     "Zero-shot stitching",
@@ -83,7 +85,7 @@ def test_a_failed_migration_leaves_nothing_of_the_last_one_and_says_why(browser,
     for download in downloads:
         expect(download).to_be_disabled()
     panel.get_by_role("button", name="all pairs").click()
-    panel.get_by_text("fitted on 160 pairs").wait_for()
+    panel.get_by_text(FITTED).wait_for()
     expect(panel.get_by_text("takes about")).to_be_visible()
     expect(panel.get_by_role("heading", name="by the number of pairs")).to_be_visible()
     for download in downloads:
@@ -91,7 +93,7 @@ def test_a_failed_migration_leaves_nothing_of_the_last_one_and_says_why(browser,
     panel.get_by_label("Items in your store").fill("0")
     panel.get_by_role("button", name="Migrate").click()
     panel.get_by_text("The number of items must be a whole number from 1").wait_for()
-    expect(panel.get_by_text("fitted on 160 pairs")).to_have_count(0)
+    expect(panel.get_by_text(FITTED)).to_have_count(0)
     expect(panel.get_by_role("heading", name="by the number of pairs")).to_be_hidden()
     for download in downloads:
         expect(download).to_be_disabled()
@@ -182,3 +184,25 @@ def test_a_failed_fit_leaves_nothing_of_the_last_one_and_says_why(browser, space
     expect(download).to_be_disabled()
     expect(push).to_be_disabled()
     page.close()
+
+
+def test_a_tab_without_a_result_invites_to_an_example_and_shows_no_empty_frame(browser, space):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(space.src)
+    titles = {
+        "Look inside": "Nothing opened yet",
+        "Fit your own": "Nothing fitted yet",
+        "Migrate": "Nothing migrated yet",
+    }
+    for tab, title in titles.items():
+        page.get_by_role("tab", name=tab).click()
+        panel = page.get_by_role("tabpanel").filter(visible=True).first
+        expect(panel.get_by_role("heading", name=title)).to_be_visible()
+        expect(panel.get_by_text("One click on an example above")).to_be_visible()
+        expect(panel.locator(EXAMPLE).first).to_be_visible()
+        expect(panel.locator(EMPTY).filter(visible=True)).to_have_count(0)
+    page.close()
+
+
+EXAMPLE = "button.gallery-item:visible, tr.tr-body:visible"
+EMPTY = '[aria-label="Empty value"], .vega-embed'

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from repos import Repos
+from space import attack as space_attack
 from space_repos import running_space
 from tabs.fit_your_own import disk, items
 from tiny_models import bert_repo
@@ -30,15 +32,25 @@ def test_the_encoders_used_longest_ago_make_room(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_encoder_that_a_visitor_names_is_kept_outside_hf_home(repos, tmp_path):
-    from huggingface_hub import constants, scan_cache_dir
+def test_encoders_that_visitors_name_do_not_fill_hf_home_nor_the_disk(repos, tmp_path):
+    from huggingface_hub import constants
+
+    def in_hf_home():
+        return space_attack.disk(Path(constants.HF_HOME))
 
     hub = items.Hub(Repos(repos.settings))
-    hub._disk = disk.VisitorCache(tmp_path)
-    named = bert_repo(hidden=20, seed=31)
-    assert hub.encoder(named, TEXT).space.dim == 20
-    assert named not in {repo.repo_id for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos}
-    assert list(tmp_path.rglob("model.safetensors"))
+    hub._disk = disk.VisitorCache(tmp_path, most=1)  # byte: the one used last, and no other
+    hub.encoders()  # loads the Space's own translators
+    named = [bert_repo(hidden=20, seed=seed) for seed in (31, 32, 33)]
+    before = in_hf_home()
+    kept = []
+    for repo_id in named:
+        assert hub.encoder(repo_id, TEXT).space.dim == 20
+        kept.append(space_attack.disk(tmp_path))
+    assert in_hf_home() == before
+    assert len(list(tmp_path.rglob("model.safetensors"))) == 1
+    assert kept[0] > 0
+    assert max(kept) < 2 * min(kept)
 
 
 def test_uploads_beyond_the_limit_are_refused_until_the_hour_is_over(monkeypatch):

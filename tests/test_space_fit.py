@@ -414,6 +414,14 @@ def test_a_fit_is_told_how_long_it_takes(files):
     assert fit.check_cost(5_000, 1536, 1536) == "about 19 s"
 
 
+def test_what_a_fit_takes_is_told_before_it_starts(files, tmp_path):
+    facts = {each["name"]: each["value"] for each in runs.estimate_fit(*map(str, files), *HOW)}
+    assert facts == {"rows": "120", "from": "12 wide", "to": "16 wide", "takes": "about 1 s"}
+    few = str(saved(tmp_path / "few.npy", np.zeros((30, 4), "float16")))
+    with pytest.raises(Refusal, match="at least 40 pairs"):
+        runs.estimate_fit(few, few, *HOW)
+
+
 def test_encoding_that_would_take_too_long_is_stopped_after_its_first_chunk(encoders):
     encoder, calls = load_encoder(encoders[0]), []
     encode = encoder.encode

@@ -233,3 +233,10 @@ def test_a_file_that_was_deleted_meanwhile_is_said_to_be_gone(space):
         for name, values in requests.items():
             refusal = target.ask(name, values).refusal
             assert "is no longer here, as what you send is deleted after an hour" in refusal
+
+
+def test_half_of_a_character_is_said_to_be_one(space):
+    with Target(space.src.rstrip("/"), "") as target:
+        for name, more in {"/search": [], "/classify": ["MiniLM", "ortho", 25]}.items():
+            refusal = target.ask(name, ["a dog \ud800", *more]).refusal
+            assert "holds half of a surrogate pair" in refusal

@@ -8,7 +8,7 @@ from results import NOTICE, Results
 from space.walk import chromium, find_chromium
 
 PATIENCE = 120_000  # ms
-QUIET = {"load_example", "known", "look", "lambda"}  # they fill forms, and cannot fail
+QUIET = {"load_example", "known", "tell", "look", "lambda"}  # they fill forms, and cannot fail
 
 
 def events(space):

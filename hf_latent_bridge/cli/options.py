@@ -64,7 +64,7 @@ def add_fit(command: Command) -> None:
             metavar="MODALITY",
             help="what it encodes, where it can do several, as CLIP: %(choices)s",
         )
-    encoders.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
+    _add_max_length(encoders)
     _add_choice(_add_pairs(command, "fit on a sample of N pairs"))
     _add_rows(command)
     method = command.add_argument_group("translator")
@@ -136,23 +136,12 @@ def add_fit_shared(command: Command) -> None:
         help="a view's latents of further items, in any order: pairs among those of two views are "
         "found, starting from the few of --view-vectors, or (experimental) from none",
     )
-    views.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
+    _add_max_length(views)
     items = command.add_argument_group("items")
-    items.add_argument("--dataset", metavar="REPO", help="Hub dataset or folder")
-    items.add_argument(
-        "--name", action="append", help="its configuration; may be repeated to read several"
-    )
-    items.add_argument("--split", help="such as train")
-    items.add_argument("--dataset-revision", metavar="REV", help="branch, tag or commit of it")
-    items.add_argument("--stream", action="store_true", help="read once, without downloading first")
+    _add_dataset(items)
     items.add_argument("--column", help="what the encoders read")
-    items.add_argument(
-        "--max-pairs", type=_positive, metavar="N", help="fit on a sample of N items"
-    )
-    items.add_argument("--seed", type=int, default=0, help="seeds the sample (default: 0)")
-    items.add_argument(
-        "--deduplicate", action="store_true", help="leave out items that came before"
-    )
+    _add_sample(items, "fit on a sample of N items")
+    _add_deduplicate(items)
     space = command.add_argument_group("space")
     space.add_argument(
         "--dim",
@@ -206,9 +195,7 @@ def _add_choice(pairs: Group) -> None:
         metavar="COLUMN",
         help="classes for --anchors balanced and --objective classification",
     )
-    pairs.add_argument(
-        "--deduplicate", action="store_true", help="leave out pairs that came before"
-    )
+    _add_deduplicate(pairs)
     pairs.add_argument(
         "--queries",
         metavar="LOG",
@@ -236,7 +223,7 @@ def _add_choice(pairs: Group) -> None:
         "--score",
         metavar="NAME",
         help="with --until-retention: of which score, such as first@10, how often the native first "
-        "result stays among ten (default: first_mrr@10, its reciprocal rank)",
+        "result stays among ten (default: near@10, how near the best of ten is)",
     )
     pairs.add_argument(
         "--held-out",
@@ -443,30 +430,10 @@ def add_gate(command: Command) -> None:
     command.add_argument(
         "--translator", required=True, metavar="REPO", help="translator: repo id or folder"
     )
-    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    _add_revision(command)
     for part, what in (("queries", "what is asked"), ("corpus", "what is searched, or a sample")):
         group = command.add_argument_group(f"{part}: {what}")
-        group.add_argument(
-            f"--{part}",
-            metavar="DATA",
-            help="items that both encoders encode: a Hub dataset, or a .jsonl, .csv or .parquet "
-            "file",
-        )
-        group.add_argument(f"--{part}-split", metavar="SPLIT", help="split of a Hub dataset")
-        group.add_argument(
-            f"--{part}-column", default="text", metavar="COLUMN", help="(default: text)"
-        )
-        group.add_argument(
-            f"--{part}-id-column",
-            metavar="COLUMN",
-            help="ids, as --relevance names them (default: the number of the row, from 0)",
-        )
-        for side in ("source", "target"):
-            group.add_argument(
-                f"--{part}-{side}-vectors",
-                metavar="FILE",
-                help=f"latents by the {side} encoder, in place of items ({{formats}})",
-            )
+        _add_searched(group, part, ("source", "target"))
     gradual = command.add_argument_group("a shared index, encoded again little by little")
     gradual.add_argument(
         "--gradual",
@@ -489,20 +456,14 @@ def add_gate(command: Command) -> None:
         help="judge the folded form, as `migrate --hubness csls` writes it",
     )
     _add_bank(judging, "for --hubness csls")
-    judging.add_argument(
-        "--relevance",
-        metavar="FILE",
-        help="judgements: lines of query, item and gain, or qrels of TREC; without, the native "
-        "ranking is the yardstick",
-    )
+    _add_judgements(judging)
     judging.add_argument("--slice-column", metavar="COLUMN", help="of --queries: shown apart")
     judging.add_argument(
         "--score",
         metavar="NAME",
-        help="which score decides, such as recall@10, or first@10 without judgements (default: the "
-        "worst, without judgements first_mrr@10)",
+        help="which score decides alone, such as mrr@10, or first@10 without judgements (default: "
+        "recall@10, which low nDCG and reciprocal rank hold back, and near@10 without)",
     )
-    judging.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
     judging.add_argument(
         "--pass-at",
         type=float,
@@ -513,16 +474,8 @@ def add_gate(command: Command) -> None:
         "--warn-at",
         type=float,
         metavar="SHARE",
-        help="mean retention below which it fails (default: 0.9, without judgements 0.5)",
+        help="mean retention below which it fails (default: 0.9, without judgements 0.8)",
     )
-    judging.add_argument(
-        "--report",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="write it here too, as .md, .json or .html; may be repeated",
-    )
-    judging.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     _add_running(command)
 
 
@@ -535,7 +488,7 @@ def add_migrate(command: Command) -> None:
         help="URL of the new ones: another collection, or ?vector=NEW in the same one",
     )
     command.add_argument("--translator", metavar="REPO", help="translator: repo id or folder")
-    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    _add_revision(command)
     add_force_download(command)
     command.add_argument(
         "--alias", metavar="NAME", help="the store's alias that is to name the new collection"
@@ -590,13 +543,7 @@ def add_migrate(command: Command) -> None:
         help="where it is noted which target a migration has made (default: "
         "latent-bridge/migrations in the folder HF_HOME)",
     )
-    running.add_argument(
-        "--timeout",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="for one request to a store (default: 60)",
-    )
+    _add_timeout(running)
 
 
 def _add_queries_only(command: Command) -> None:
@@ -616,19 +563,38 @@ def _add_queries_only(command: Command) -> None:
         "--corpus",
     )
     for part in ("queries", "corpus"):
+        _add_searched(group, part, ("old", "new"))
+    _add_judgements(group)
+
+
+def _add_searched(group: Group, part: str, encoders: tuple[str, str]) -> None:
+    group.add_argument(
+        f"--{part}",
+        metavar="DATA",
+        help="items that both encoders encode: a Hub dataset, or a .jsonl, .csv or .parquet file",
+    )
+    group.add_argument(f"--{part}-split", metavar="SPLIT", help="split of a Hub dataset")
+    group.add_argument(f"--{part}-column", default="text", metavar="COLUMN", help="(default: text)")
+    group.add_argument(
+        f"--{part}-id-column",
+        metavar="COLUMN",
+        help="ids, as --relevance names them (default: the number of the row, from 0)",
+    )
+    for encoder in encoders:
         group.add_argument(
-            f"--{part}", metavar="DATA", help="items that both encoders encode, as for `gate`"
+            f"--{part}-{encoder}-vectors",
+            metavar="FILE",
+            help=f"latents by the {encoder} encoder, in place of items: a file as `fit` reads it",
         )
-        group.add_argument(f"--{part}-split", metavar="SPLIT", help="split of a Hub dataset")
-        group.add_argument(f"--{part}-column", default="text", metavar="COLUMN", help="(text)")
-        group.add_argument(f"--{part}-id-column", metavar="COLUMN", help="ids for --relevance")
-        for age in ("old", "new"):
-            group.add_argument(
-                f"--{part}-{age}-vectors",
-                metavar="FILE",
-                help=f"latents by the {age} encoder, in place of items",
-            )
-    group.add_argument("--relevance", metavar="FILE", help="judgements, as for `gate`")
+
+
+def _add_judgements(group: Group) -> None:
+    group.add_argument(
+        "--relevance",
+        metavar="FILE",
+        help="judgements: lines of query, item and gain, or qrels of TREC; without, the native "
+        "ranking is the yardstick",
+    )
     group.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
     group.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     group.add_argument(
@@ -636,7 +602,7 @@ def _add_queries_only(command: Command) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write what was measured here too, as .md, .json or .html; may be repeated",
+        help="write it here too, as .md, .json or .html; may be repeated",
     )
 
 
@@ -644,14 +610,12 @@ def add_re_encode(command: Command) -> None:
     """Options of `re-encode`."""
     command.add_argument("target", help="URL of the collection that `migrate --gradual` has made")
     command.add_argument("--space", required=True, metavar="REPO", help="its shared space")
-    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    _add_revision(command)
     command.add_argument("--view", required=True, metavar="NAME", help="view of the new encoder")
     command.add_argument(
         "--encoder", metavar="REPO", help="the encoder (default: the one that the space names)"
     )
-    command.add_argument(
-        "--max-length", type=_positive, metavar="N", help="cut texts at so many tokens"
-    )
+    _add_max_length(command)
     chosen = command.add_argument_group("which items")
     chosen.add_argument(
         "--field", default="text", help="field of the payload with the item (default: text)"
@@ -661,6 +625,10 @@ def add_re_encode(command: Command) -> None:
     )
     chosen.add_argument("--max-rows", type=_positive, metavar="N", help="at most so many")
     running = _add_running(command)
+    _add_timeout(running)
+
+
+def _add_timeout(running: Group) -> None:
     running.add_argument(
         "--timeout",
         type=float,
@@ -692,7 +660,7 @@ def add_info(command: Command) -> None:
 def add_translator(command: Command) -> None:
     """Which translator."""
     command.add_argument("translator", help="translator: repo id or folder")
-    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
+    _add_revision(command)
     command.add_argument(
         "--subfolder", metavar="DIR", help="its folder, such as the name of a shared space's view"
     )
@@ -700,14 +668,7 @@ def add_translator(command: Command) -> None:
 
 def _add_pairs(command: Command, sample: str) -> Group:
     pairs = command.add_argument_group("pairs")
-    pairs.add_argument("--dataset", metavar="REPO", help="Hub dataset or folder")
-    pairs.add_argument(
-        "--name",
-        action="append",
-        help="its configuration, where it has several; may be repeated to read several",
-    )
-    pairs.add_argument("--split", help="such as train")
-    pairs.add_argument("--dataset-revision", metavar="REV", help="branch, tag or commit of it")
+    _add_dataset(pairs)
     pairs.add_argument(
         "--also",
         action="append",
@@ -715,7 +676,6 @@ def _add_pairs(command: Command, sample: str) -> Group:
         metavar="REPO",
         help="a further dataset with the same columns and split; may be repeated",
     )
-    pairs.add_argument("--stream", action="store_true", help="read once, without downloading first")
     pairs.add_argument(
         "--source-column",
         metavar="COLUMN",
@@ -760,9 +720,37 @@ def _add_pairs(command: Command, sample: str) -> Group:
             help=f"{whose}: what integers in a file of vectors are multiplied by, or binary for "
             "bits packed in bytes",
         )
-    pairs.add_argument("--max-pairs", type=_positive, metavar="N", help=sample)
-    pairs.add_argument("--seed", type=int, default=0, help="seeds all that is random (default: 0)")
+    _add_sample(pairs, sample)
     return pairs
+
+
+def _add_dataset(group: Group) -> None:
+    group.add_argument("--dataset", metavar="REPO", help="Hub dataset or folder")
+    group.add_argument(
+        "--name",
+        action="append",
+        help="its configuration, where it has several; may be repeated to read several",
+    )
+    group.add_argument("--split", help="such as train")
+    group.add_argument("--dataset-revision", metavar="REV", help="branch, tag or commit of it")
+    group.add_argument("--stream", action="store_true", help="read once, without downloading first")
+
+
+def _add_sample(group: Group, sample: str) -> None:
+    group.add_argument("--max-pairs", type=_positive, metavar="N", help=sample)
+    group.add_argument("--seed", type=int, default=0, help="seeds all that is random (default: 0)")
+
+
+def _add_deduplicate(group: Group) -> None:
+    group.add_argument("--deduplicate", action="store_true", help="leave out what came before")
+
+
+def _add_max_length(group: Command | Group) -> None:
+    group.add_argument("--max-length", type=_positive, metavar="N", help="cut texts at N tokens")
+
+
+def _add_revision(command: Command) -> None:
+    command.add_argument("--revision", metavar="REV", help="its branch, tag or commit")
 
 
 def add_force_download(command: Command | Group) -> None:

@@ -1,6 +1,7 @@
 """Texts as a modality, and transformers text models pooled over their tokens."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,14 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     return states[torch.arange(len(states), device=states.device), chosen]
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HALF = "holds half of a surrogate pair, which is no Unicode text"
+
+
+def _is_half(text: str) -> bool:
+    return not text.isascii() and _SURROGATE.search(text) is not None
+
+
 class Text(Modality):
     """Texts: strings that a tokenizer splits."""
 
@@ -92,7 +101,8 @@ class Text(Modality):
         """The items as a list, if they are strings.
 
         Raises:
-            InvalidPairsError: One text instead of a list, or an item that is not a text.
+            InvalidPairsError: One text instead of a list, an item that is not a text, or one that
+                holds half of a surrogate pair.
         """
         if isinstance(items, str):
             raise InvalidPairsError("encode takes a list of texts, got one text: wrap it in a list")
@@ -100,6 +110,8 @@ class Text(Modality):
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise InvalidPairsError(f"item {row} must be a text, got {type(text).__name__}")
+            if _is_half(text):
+                raise InvalidPairsError(f"item {row} {_HALF}")
         return texts
 
     def digest(self, item: Any) -> bytes:
@@ -130,7 +142,9 @@ class Text(Modality):
         return len(item)
 
     def flaw(self, item: Any) -> str | None:
-        """An empty text cannot be encoded."""
+        """An empty text cannot be encoded, nor one that holds half of a surrogate pair."""
+        if _is_half(item):
+            return _HALF
         return None if item.strip() else "is an empty text"
 
     def batches(

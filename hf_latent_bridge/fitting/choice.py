@@ -34,11 +34,14 @@ from hf_latent_bridge.selection import (
 )
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Grid, Translator, methods
+from hf_latent_bridge.translators.spectral import SpectralTranslator
 from hf_latent_bridge.vectors.columns import read_rows
 
 MAX_HELD_OUT = 2000
 _FEWEST = 3  # held-out pairs in a fold
 _ITEMS_PER_NEIGHBOR = 50
+_EVERY = 4  # of a path of penalties, where each costs a search
+_PATH = 20  # values that make a path
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +51,21 @@ class Judged:
     Attributes:
         scores: Of each held-out pair, (n,); of the fold, (1,), where there are moments alone.
         chance: Their mean if the counterparts were shuffled.
-        second: A finer score of each pair, to choose among candidates that are level; None for
-            none.
     """
 
     scores: Tensor
     chance: float
-    second: Tensor | None = None
 
 
 Judge = Callable[[Tensor, Tensor], Judged]  # of queries and items, their counterparts first
 
 
 def candidates(objective: Objective = "ranking", *, shared: bool = True) -> list[Translator]:
-    """All that the registered types offer for a selection, the simplest first.
+    """All that the registered types offer for a selection.
+
+    The first is a map that does well everywhere, to keep in doubt; the others follow from the
+    simplest on. Of a path of penalties every fourth is tried, but all by reconstruction, where
+    moments make them cheap.
 
     Args:
         objective: What the map is for. Those that move the target's latents, too, are offered for
@@ -71,12 +75,19 @@ def candidates(objective: Objective = "ranking", *, shared: bool = True) -> list
     known = methods(moving=shared and objective == "counterpart")
     offered = [kind for kind in known.values() if kind.grid is not None]
     offered.sort(key=lambda kind: (kind.complexity, kind.translator_type))
-    return [
+    found = [
         kind.from_params(dict(zip(grid, values, strict=True)))
         for kind in offered
         for grid in _grids(kind)
-        for values in product(*grid.values())
+        for values in product(*(_thinned(tried, objective) for tried in grid.values()))
     ]
+    safe = SpectralTranslator(alpha=3.0, gamma=0.5)
+    return [safe, *(one for one in found if repr(one) != repr(safe))]
+
+
+def _thinned(tried: Sequence[Any], objective: Objective) -> Sequence[Any]:
+    fine = objective == "reconstruction" or len(tried) < _PATH
+    return tried if fine else tried[::_EVERY]
 
 
 def _grids(kind: type[Translator]) -> tuple[Grid, ...]:
@@ -123,7 +134,8 @@ class TranslatorChoice:
     Attributes:
         objective: "reconstruction", "counterpart", "ranking" or "classification", as for
             `select_translator`.
-        among: Candidates, the simplest first; None for those that all registered types offer.
+        among: Candidates, first the one to keep in doubt; None for those that all registered types
+            offer.
         labels: The class of each pair, for "classification".
         decoder: What reads the target's latents, for "classification".
         max_held_out: At most so many pairs are kept to be scored.
@@ -168,7 +180,7 @@ class TranslatorChoice:
             )
 
     def candidates(self) -> list[Translator]:
-        """The candidates, the simplest first."""
+        """The candidates, first the one to keep in doubt."""
         if self.among is None:
             return candidates(self.objective, shared=self.shared)
         return [copy.copy(candidate) for candidate in self.among]
@@ -258,7 +270,6 @@ class TranslatorChoice:
             torch.stack([torch.cat([judged.scores for judged in row]) for row in rows]),
             torch.tensor([[judged.chance for judged in row] for row in rows]).double(),
             n_held_out,
-            second=_second(rows),
         )
         _warn(selection, groups[0].n_pairs, groups[0].widest)
         winner = tried[selection.chosen]
@@ -330,11 +341,12 @@ class _Group:
         """How each candidate does on a fold, fitted on the others."""
         fold, kind = self.folds[number], type(self.tried[0])
         rest = self.whole - fold
+        tried = [one.on_part(rest.n / self.whole.n) for one in self.tried]
         if held_out is None:
-            for score, chance in kind.held_out_r2(self.tried, rest, fold):
+            for score, chance in kind.held_out_r2(tried, rest, fold):
                 yield Judged(torch.tensor([score], dtype=torch.float64), chance)
         else:
-            for queries, items in kind.searches(self.tried, rest, held_out.x, held_out.index):
+            for queries, items in kind.searches(tried, rest, held_out.x, held_out.index):
                 yield held_out.judge(queries, items)
 
 
@@ -385,8 +397,8 @@ def select_translator(
 
     Pairs are dealt to five folds, one by one. Each candidate is fitted on four of them and scored
     on the fifth; the best one is fitted on all pairs. Where the score is coarse, for ranking and
-    classification, those within one standard error of the best are level, and the mean reciprocal
-    rank or R² decides among them. The same data give the same choice.
+    classification, the first candidate is kept unless another is clearly ahead of it on the same
+    pairs. The same data give the same choice.
 
     Args:
         X: Source latents, (n, d_source).
@@ -397,7 +409,8 @@ def select_translator(
             "ranking": the nearest of them are those that the target's own latent finds, one in
             fifty and at most 10. "classification": a head of the target puts the right label
             before the others, or any other decoder gives it.
-        among: Candidates, the simplest first; None for those that all registered types offer.
+        among: Candidates, first the one to keep in doubt; None for those that all registered types
+            offer, of which that is `SpectralTranslator(alpha=3, gamma=0.5)`.
         labels: The class of each pair, for "classification". Without a decoder, a head is fitted
             on the native target latents of the other folds.
         decoder: What reads the target's latents, for "classification": from `load_decoder`, a
@@ -453,14 +466,6 @@ def _changed(candidate: Translator) -> dict[str, Any]:
     return {k: v for k, v in candidate.get_params().items() if v != defaults[k]}
 
 
-def _second(rows: Sequence[Sequence[Judged]]) -> Tensor | None:
-    """For each candidate the mean of the finer score over all folds."""
-    finer = [[judged.second for judged in row if judged.second is not None] for row in rows]
-    if not all(finer):
-        return None
-    return torch.stack([torch.cat(parts).double().mean() for parts in finer])
-
-
 def _counterpart(queries: Tensor, items: Tensor) -> Judged:
     """Searches items that hold the counterparts first, and the other held-out pairs after."""
     by_chance = (1 / torch.arange(1, len(items) + 1, dtype=torch.float64)).mean()
@@ -481,8 +486,7 @@ def _ranking(own: Tensor, index: Tensor) -> Judge:
         found = neighbors(queries, items, k)
         counts = torch.bincount(found.flatten(), minlength=len(items)).double()
         by_chance = float(counts @ often) / (k * n * n)
-        ranks = reciprocal_ranks(queries, items).cpu()
-        return Judged(overlaps(found, native).cpu(), by_chance, ranks)
+        return Judged(overlaps(found, native).cpu(), by_chance)
 
     return judge
 
@@ -493,14 +497,13 @@ def _classification(own: HeldOut, others: HeldOut, decoder: Any) -> Judge:
     reader = as_decoder(decoder)
     true = _answers(reader, own.y) if own.labels is None else [_plain(v) for v in own.labels]
 
-    def judge(queries: Tensor, items: Tensor) -> Judged:
-        near = -(queries - items[: len(queries)]).square().sum(1).cpu()
+    def judge(queries: Tensor, _: Tensor) -> Judged:
         if isinstance(reader, Head) and set(true) <= set(reader.labels):
-            return Judged(*_ahead_of_others(reader, queries, true), near)
+            return Judged(*_ahead_of_others(reader, queries, true))
         found = _answers(reader, queries)
         hits = [float(a == b) for a, b in zip(found, true, strict=True)]
         by_chance = sum(found.count(label) * true.count(label) for label in set(true))
-        return Judged(torch.tensor(hits, dtype=torch.float64), by_chance / len(true) ** 2, near)
+        return Judged(torch.tensor(hits, dtype=torch.float64), by_chance / len(true) ** 2)
 
     return judge
 

@@ -518,6 +518,14 @@ class TranslatorEstimator(abc.ABC):
         """
         return ((predicted, y) for predicted in cls.predictions(candidates, moments, x))
 
+    def on_part(self, share: float) -> Self:
+        """The translator to fit on some of the pairs, to tell how this one would do on all.
+
+        Args:
+            share: The pairs to fit on, as a share of all; above 0.
+        """
+        return self
+
     def settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection | None]:
         """This translator with a value for each parameter that is "auto", and how it was chosen.
 

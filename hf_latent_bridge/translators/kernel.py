@@ -1,5 +1,6 @@
 """A map that is not affine: ridge regression on the similarities to some landmarks."""
 
+import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -234,6 +235,16 @@ class KernelTranslator(Translator, translator_type="kernel"):
         self.n_landmarks = n_landmarks
         self.bandwidth = bandwidth
         self.random_state = random_state
+
+    def on_part(self, share: float) -> Self:
+        """With the penalty on the sum over pairs that all will have, and the same landmarks.
+
+        Args:
+            share: The pairs to fit on, as a share of all; above 0.
+        """
+        part = copy.copy(self)
+        part.alpha = float(self.alpha) / share
+        return part
 
     def choose_landmarks(self, X: Latents) -> Self:
         """Keeps source latents from which the coming fits draw their landmarks.

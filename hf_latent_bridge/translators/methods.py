@@ -130,6 +130,14 @@ class AffineTranslator(Translator, translator_type="affine"):
         selection = select_ridge(folds, self.scaling, self.translator_type)
         return type(self)(**{**self.get_params(), **selection.choice.params}), selection
 
+    def on_part(self, share: float) -> Self:
+        """With the penalty on the sum over pairs that all of them will have.
+
+        Args:
+            share: The pairs to fit on, as a share of all; above 0.
+        """
+        return type(self)(**{**self.get_params(), "alpha": float(self.alpha) / share})
+
     @classmethod
     def held_out_r2(
         cls, candidates: Sequence[Self], moments: PairedMoments, held_out: PairedMoments

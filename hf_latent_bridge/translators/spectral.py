@@ -34,8 +34,9 @@ class SpectralTranslator(Translator, translator_type="spectral"):
     """
 
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = (
-        {"alpha": (3.0, 1.0, 0.3, 0.1, 0.03), "gamma": (0.25, 0.5, 0.75)},
-        {"scaling": ("center", "none"), "alpha": (1.0, 0.1), "gamma": (0.25, 0.5)},
+        {"alpha": (30.0, 10.0, 3.0, 1.0, 0.3), "gamma": (0.25, 0.5, 0.75)},
+        {"scaling": ("center",), "alpha": (10.0, 3.0, 1.0, 0.1), "gamma": (0.25, 0.5, 0.75)},
+        {"scaling": ("none",), "alpha": (1.0, 0.1), "gamma": (0.25, 0.5)},
     )
     complexity: ClassVar[int] = 2
 

@@ -35,7 +35,9 @@ def run(options: argparse.Namespace) -> int:
     table = Table(["fault", *jobs])
     for fault, row in cells.items():
         table.add(fault, [row.get(job, "") for job in jobs])
-    markdown = f"`{options.command_line}`\n\n{table.to_markdown()}\n\nWrong: {len(wrong)}."
+    markdown = (
+        f"`{options.command_line}`\n\n{table.to_markdown()}\n\nWrong afterwards: {len(wrong)}."
+    )
     print(markdown, *wrong, sep="\n")
     if options.write:
         write_section(PAGE, "network", markdown)

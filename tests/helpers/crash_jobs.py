@@ -31,6 +31,8 @@ from hf_latent_bridge import (
     load_moments,
     load_pairs,
     migrate,
+    migrate_gradually,
+    re_encode,
     save_moments,
     stitch,
     translate_file,
@@ -77,6 +79,10 @@ def views(variant: int) -> dict[str, np.ndarray]:
     """What three encoders make of the same items."""
     x, noise = rows(variant), rows(variant + 1)
     return {"a": x + noise / 9, "b": x @ rows(3, 4, 4), "c": x[:, ::-1] + noise / 5}
+
+
+def shared(variant: int) -> SharedSpace:
+    return SharedSpace(dim=3, alpha=0.1).fit(views(variant))
 
 
 def digest(*parts: Any) -> str:
@@ -130,7 +136,7 @@ class SaveShared:
         SaveShared.run(folder, OLD)
 
     def run(folder, variant):
-        SharedSpace(dim=3, alpha=0.1).fit(views(variant)).save_pretrained(folder / "space")
+        shared(variant).save_pretrained(folder / "space")
 
     def read(folder):
         space = SharedSpace.from_pretrained(folder / "space", device="cpu")
@@ -442,19 +448,19 @@ def _migrate(scheme: str) -> None:
             places = {"state_dir": folder / "state", "serve_dir": folder / "serve"}
             migrate(fitted(variant), url, f"{url}-new", batch_size=20, **places)
 
-        def read(folder):
+        def read(folder, translator=fitted):
             """Which translator's rows are served; the old rows must be there as they were."""
             Migrate.watched()
             end = time.monotonic() + PATIENCE
             while True:  # a folder of Qdrant can be open in one process at a time
                 try:
-                    return Migrate.served(folder)
+                    return Migrate.served(folder, translator)
                 except StoreError as error:
                     if "already accessed" not in str(error) or time.monotonic() > end:
                         raise
                 time.sleep(0.01)
 
-        def served(folder):
+        def served(folder, translator):
             old = content(Migrate.url(folder))
             vectors = np.stack([old[row][0] for row in range(ROWS)])
             if not np.allclose(_unit(vectors), _unit(rows(0)), atol=1e-5):
@@ -463,7 +469,7 @@ def _migrate(scheme: str) -> None:
                 return None
             found = content(Serving.load(folder / "serve").url)
             for variant in (1, 2):
-                wanted = fitted(variant).transform(rows(0))
+                wanted = translator(variant).transform(rows(0))
                 got = np.stack([found[row][0] for row in range(ROWS)])
                 if len(found) == ROWS and np.allclose(_unit(got), _unit(wanted), atol=1e-5):
                     return variant
@@ -477,9 +483,51 @@ def _migrate(scheme: str) -> None:
             if (name := f"watched-{scheme}") not in STORES:
                 register(replace(known, scheme=name, collection=_watched(known.collection)))
 
+    class Gradual(Migrate):
+        def run(folder, variant):
+            Migrate.watched()
+            url = Migrate.url(folder)
+            places = {"state_dir": folder / "state", "serve_dir": folder / "serve"}
+            migrate_gradually(shared(variant), url, f"{url}-new", view="a", batch_size=20, **places)
+
+        def read(folder):
+            return Migrate.read(folder, lambda variant: shared(variant).translator("a"))
+
+    class EncodeAgain(Gradual):
+        """In any order, and any part of it: each row is by the encoder that it names."""
+
+        def start(folder):
+            Gradual.start(folder)
+            Gradual.run(folder, 1)
+
+        def run(folder, variant):
+            Migrate.watched()
+            texts = {f"item {row}": row for row in range(ROWS)}
+
+            def encode(items):
+                return views(1)["b"][[texts[item] for item in items]]
+
+            re_encode(shared(1), f"{Migrate.url(folder)}-new", encode, view="b")
+
+        def read(folder):
+            Migrate.watched()
+            found = content(f"{Migrate.url(folder)}-new")
+            wanted = {"a": rows(0), "b": views(1)["b"]}
+            for row, (vector, payload) in found.items():
+                view = payload["latent_bridge_view"]
+                expected = shared(1).translator(view).transform(wanted[view][row : row + 1])
+                if not np.allclose(_unit(vector[None]), _unit(expected), atol=1e-5):
+                    raise RuntimeError(f"row {row} is not by the encoder that it names, {view}")
+            return len(found)
+
     promise = "the old rows as they were, the new ones whole before they are served; a run goes on"
     options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",)}
     job(f"migrate in {scheme}", promise, same=False, refuses=True, **options)(Migrate)
+    if scheme == "sqlite":
+        job(f"migrate gradually in {scheme}", promise, same=False, refuses=True, **options)(Gradual)
+        promise = "each row is by the encoder that it names, and a run goes on"
+        options = {"own": (), "unfinished": ()}
+        job(f"encode again in {scheme}", promise, same=False, refuses=True, **options)(EncodeAgain)
 
 
 @job(

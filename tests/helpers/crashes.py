@@ -24,7 +24,7 @@ REQUEST = "hf_latent_bridge.request"  # an event of the jobs that talk to the Hu
 PATIENCE = 240  # seconds for a few runs of a job
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 LIMITS = (0, 1, 100, 300, 1000, 2000, 5000, 20_000)
-STATES = 12  # moments of a kill after which bits are flipped
+STATES = 12  # moments of a kill after which bits are flipped, at most
 TOGETHER = 25  # states that one copy of the process looks at
 DISKS = {"full disk": errno.ENOSPC, "read-only disk": errno.EROFS}
 KINDS = (
@@ -297,7 +297,8 @@ class Trial:
         Returns:
             How many were refused; None where a killed run leaves nothing that is read again.
         """
-        moments = [at for at in _spread(self.events(changes=False)) if self._left_at(at)]
+        spread = _spread(self.events(changes=False), min(STATES, len(draws)))
+        moments = [at for at in spread if self._left_at(at)]
         if not moments:
             return None
         shares = (draws[number :: len(moments)] for number in range(len(moments)))
@@ -463,9 +464,9 @@ def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER))
 
 
-def _spread(events: range) -> list[int]:
-    """Some of the events, as far from each other as they can be."""
-    return sorted({events[len(events) * part // STATES] for part in range(STATES)})
+def _spread(events: range, number: int) -> list[int]:
+    """So many of the events, as far from each other and from both ends as they can be."""
+    return sorted({events[len(events) * part // (number + 1)] for part in range(1, number + 1)})
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -10,11 +10,12 @@ from hf_latent_bridge import Pairs
 from tabs.fit_your_own.fit import Clock, Fit, Method, check_cost, fit, split, summary, wanted_rows
 from tabs.fit_your_own.items import Hub, Progress, Side, Table, check_items, encode
 from tabs.fit_your_own.publish import save
-from tabs.fit_your_own.uploads import read_vectors
+from tabs.fit_your_own.uploads import read_vectors, vector_files
 
 NAMES = ("source", "target")
 
 Result = tuple[dict[str, Any], str, str]
+Facts = list[dict[str, str]]
 
 
 def fit_on_vectors(
@@ -62,10 +63,38 @@ def fit_on_items(
     return _answer(method, fit(method, held, clock, (spaces[0], spaces[1])), clock)
 
 
+def estimate_fit(
+    source: str | None, target: str | None, method: str, alpha: float, anchors: int
+) -> Facts:
+    """What two files of vectors hold, and how long a fit on them takes; before any is read.
+
+    Raises:
+        Refusal: They cannot be taken, or it would take too long.
+        LatentBridgeError: A damaged file.
+    """
+    with vector_files(source, target) as files:
+        sizes = files.measure()
+    return size_facts(*sizes, _told(Method(method, alpha, anchors), *sizes))
+
+
+def size_facts(rows: int, d_source: int, d_target: int, takes: str) -> Facts:
+    """The sizes of two files of vectors, and how long the work on them takes."""
+    return [
+        {"name": "rows", "value": f"{rows:,}"},
+        {"name": "from", "value": f"{d_source:,} wide"},
+        {"name": "to", "value": f"{d_target:,} wide"},
+        {"name": "takes", "value": takes},
+    ]
+
+
+def _told(method: Method, rows: int, d_source: int, d_target: int) -> str:
+    anchors, _ = split(rows, method.anchors)
+    return check_cost(len(anchors), d_source, d_target)
+
+
 def _announce(latents: Pairs, method: Method, progress: Progress) -> None:
-    anchors, _ = split(len(latents), method.anchors)
     (d_source, d_target) = (np.shape(side)[1] for side in (latents.source, latents.target))
-    took = check_cost(len(anchors), d_source, d_target)
+    took = _told(method, len(latents), d_source, d_target)
     progress(None, desc=f"Fitting and evaluating, {took}")
 
 

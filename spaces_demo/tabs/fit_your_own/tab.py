@@ -1,24 +1,26 @@
 """Fit your own: the forms that take a visitor's items or vectors, and the result."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import look
 import numpy as np
-from limits import FITTING, Refusal
+from limits import FITTING, Refusal, answering
 from methods import methods
 from repos import Repos
 from results import Results
 
 from hf_latent_bridge.encoders.modality import MODALITIES
 from hf_latent_bridge.encoders.text import TEXT
+from hf_latent_bridge.errors import LatentBridgeError
 from hf_latent_bridge.vectors.formats import plain_suffixes
 from tabs.fit_your_own.fit import Method
 from tabs.fit_your_own.items import MAX_ANCHORS, Hub, Side, Table
 from tabs.fit_your_own.publish import push
-from tabs.fit_your_own.runs import Result, fit_on_items, fit_on_vectors
+from tabs.fit_your_own.runs import Facts, Result, estimate_fit, fit_on_items, fit_on_vectors
 
 EXAMPLES = {
     "ortho on 100 pairs": ["ortho", 0.1, 100],
@@ -43,6 +45,10 @@ INVITATION = (
     "One click on an example above fits the two encoders of this Space on news. Fits run one at a "
     "time; your place in the queue is shown here."
 )
+VECTORS = (
+    "Source vectors (.npy, .jsonl, .csv, ...; 20 MB)",
+    "Target vectors (row by row the same items)",
+)
 SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 TARGET = "sentence-transformers/all-mpnet-base-v2"
 
@@ -64,12 +70,15 @@ def build(repos: Repos) -> None:
     how = [method, alpha, anchors]
     report, archive = look.scores("Nothing fitted yet", INVITATION), gr.State(None)
     download = gr.DownloadButton("Download the translator", interactive=False, render=False)
+    vectors = [gr.File(label=label, render=False, **vector_file()) for label in VECTORS]
+    cost = tell_cost(vectors, how, estimate_fit)
     results = Results(report, download, archive)
     with gr.Tabs():
         with gr.Tab("Items"):
             _items_form(repos, hub, how, results)
         with gr.Tab("Vectors"):
-            _vectors_form(repos, how, results)
+            _vectors_form(repos, vectors, how, results)
+            cost.render()
     results.notice.render()
     report.render()
     download.render()
@@ -163,12 +172,11 @@ def _choices(hub: Hub, modality: str, side: int) -> Any:
     return gr.update(choices=known, value=known[min(side, len(known) - 1)] if known else None)
 
 
-def _vectors_form(repos: Repos, how: list[Any], results: Results) -> None:
-    kind: dict[str, Any] = {"file_types": plain_suffixes(), "height": 150, "min_width": 320}
+def _vectors_form(repos: Repos, files: list[gr.File], how: list[Any], results: Results) -> None:
     with gr.Row():
-        source = gr.File(label="Source vectors (.npy, .jsonl, .csv, ...; 20 MB)", **kind)
-        target = gr.File(label="Target vectors (row by row the same items)", **kind)
-    inputs = [source, target, *how]
+        for file in files:
+            file.render()
+    inputs = [*files, *how]
 
     def fit_vectors(  # noqa: PLR0917
         source: str,
@@ -194,8 +202,45 @@ def _vectors_form(repos: Repos, how: list[Any], results: Results) -> None:
         sample = gr.Button("Try the vectors of 1,000 news articles")
     event: dict[str, Any] = {"show_progress_on": results.shown[0], **FITTING}
     results.on(button.click, fit_vectors, inputs, **event)
-    results.on(sample.click, fit_news, how, [source, target], **event)
+    results.on(sample.click, fit_news, how, files, **event)
     results.endpoint(fit_vectors, inputs, **event)
+
+
+def vector_file() -> dict[str, Any]:
+    """Options of an upload that takes a file of vectors."""
+    return {"file_types": plain_suffixes(), "height": 150, "min_width": 320}
+
+
+def tell_cost(files: list[gr.File], settings: list[Any], estimate: Callable[..., Facts]) -> gr.HTML:
+    """Says what the work will take as soon as both files are there, before it starts.
+
+    Args:
+        files: Uploads of vectors.
+        settings: Further components that it depends on.
+        estimate: Takes both files and the settings; raises if they cannot be taken.
+
+    Returns:
+        The facts, not rendered yet; none where the work's own button says why not.
+    """
+
+    def tell(source: str | None, target: str | None, *given: Any) -> Facts:
+        try:
+            return estimate(source, target, *given) if source and target else []
+        except (Refusal, LatentBridgeError):
+            return []
+
+    cost = look.facts()
+    gr.on(
+        [component.change for component in (*files, *settings)],
+        answering(tell),
+        [*files, *settings],
+        cost,
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="always_last",
+        concurrency_limit=2,
+    )
+    return cost
 
 
 def news_files(repos: Repos) -> tuple[str, str]:

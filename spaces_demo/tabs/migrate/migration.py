@@ -17,6 +17,7 @@ from hf_latent_bridge import LearningCurve, Pairs, Translator, learning_curve, t
 from hf_latent_bridge.vectors.formats import writer_of
 from tabs.fit_your_own.fit import LEAST, Method, Rows, check_cost, expected_seconds
 from tabs.fit_your_own.publish import save
+from tabs.fit_your_own.runs import Facts, size_facts
 from tabs.fit_your_own.uploads import VectorFiles, vector_files
 
 LEAST_ROWS = 100
@@ -96,20 +97,15 @@ class Migrated:
     page: str
 
 
-def estimate(source: str | None, target: str | None, method: Method) -> list[dict[str, str]]:
+def estimate(source: str | None, target: str | None, method: Method) -> Facts:
     """What the files hold, and how long their migration takes here; before anything is read.
 
     Raises:
         Refusal: They cannot be taken, or it would take too long.
     """
     with vector_files(source, target) as files:
-        rows, d_source, d_target = _measured(files)
-    return [
-        {"name": "rows", "value": f"{rows:,}"},
-        {"name": "from", "value": f"{d_source:,} wide"},
-        {"name": "to", "value": f"{d_target:,} wide"},
-        {"name": "takes", "value": _told(method, rows, d_source, d_target)},
-    ]
+        sizes = _measured(files)
+    return size_facts(*sizes, _told(method, *sizes))
 
 
 def migrate(

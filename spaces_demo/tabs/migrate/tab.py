@@ -9,9 +9,9 @@ from methods import methods
 from repos import Repos
 from results import Results
 
-from hf_latent_bridge.vectors.formats import plain_suffixes
 from tabs.fit_your_own.fit import Method
-from tabs.fit_your_own.tab import news_files
+from tabs.fit_your_own.runs import Facts
+from tabs.fit_your_own.tab import news_files, tell_cost, vector_file
 from tabs.migrate import migration
 from tabs.migrate.migration import Migrated, Numbers, Store
 
@@ -74,9 +74,8 @@ def build(repos: Repos) -> None:
     )
     files, how, store = _forms()
     button = gr.Button("Migrate", variant="primary")
-    told, report = (
-        look.facts(),
-        gr.HTML(INVITATION, html_template=REPORT, min_height=120, js_on_load=None, render=False),
+    report = gr.HTML(
+        INVITATION, html_template=REPORT, min_height=120, js_on_load=None, render=False
     )
     plot = _plot()
     shown = gr.Column(visible=False, render=False)
@@ -84,8 +83,12 @@ def build(repos: Repos) -> None:
         gr.DownloadButton(f"Download {what}", interactive=False, render=False) for what in DOWNLOADS
     ]
     inputs = [*files, *how, *store]
-    cost = Results(told)
-    results = Results(report, *downloads, plot, shown, cost.notice)
+
+    def estimate(old: str, new: str, method: str, pairs: int) -> Facts:
+        return migration.estimate(old, new, Method(method, ALPHA, pairs))
+
+    cost = tell_cost(files, how, estimate)
+    results = Results(report, *downloads, plot, shown)
     event: dict[str, Any] = {"show_progress_on": report, **FITTING}
 
     def migrate(  # noqa: PLR0917
@@ -106,7 +109,7 @@ def build(repos: Repos) -> None:
     def drawn(*given: Any) -> list[Any]:
         report, *files = migrate(*given)
         ready = [gr.update(value=file, interactive=True) for file in files]
-        return [report, *ready, _points(report), gr.update(visible=True), gr.skip()]
+        return [report, *ready, _points(report), gr.update(visible=True)]
 
     def example(*given: Any) -> list[Any]:
         files = news_files(repos)
@@ -125,16 +128,14 @@ def build(repos: Repos) -> None:
     _place(cost, report, shown, plot, downloads)
     results.on(button.click, drawn, inputs, **event)
     results.endpoint(migrate, inputs, [report, *downloads], **event)
-    _tell_cost(cost, files, how)
     look.code(CODE)
 
 
 def _forms() -> tuple[list[Any], list[Any], list[Any]]:
     """The files; method and pairs; what is said of the store."""
-    kind: dict[str, Any] = {"file_types": plain_suffixes(), "height": 150, "min_width": 320}
     with gr.Row():
-        old = gr.File(label="Old model's vectors (.npy, .csv, ...; 20 MB)", **kind)
-        new = gr.File(label="New model's, of the same items", **kind)
+        old = gr.File(label="Old model's vectors (.npy, .csv, ...; 20 MB)", **vector_file())
+        new = gr.File(label="New model's, of the same items", **vector_file())
     with gr.Row():
         method = gr.Dropdown(list(methods()), value="spectral", label="Method", min_width=150)
         pairs = gr.Number(5_000, precision=0, label="Pairs at most")
@@ -162,10 +163,9 @@ def _plot() -> gr.LinePlot:
 
 
 def _place(
-    cost: Results, report: gr.HTML, shown: gr.Column, plot: gr.LinePlot, downloads: list[Any]
+    cost: gr.HTML, report: gr.HTML, shown: gr.Column, plot: gr.LinePlot, downloads: list[Any]
 ) -> None:
-    cost.notice.render()
-    cost.shown[0].render()
+    cost.render()
     report.render()
     shown.render()
     with shown:
@@ -174,24 +174,6 @@ def _place(
     with gr.Row():
         for download in downloads:
             download.render()
-
-
-def _tell_cost(cost: Results, files: list[Any], how: list[Any]) -> None:
-    """Says what it will take as soon as both files are there."""
-
-    def tell(old: str | None, new: str | None, method: str, pairs: int) -> Any:
-        if not (old and new):
-            return []
-        return migration.estimate(old, new, Method(method, ALPHA, pairs))
-
-    cost.on(
-        [given.change for given in (*files, *how)],
-        tell,
-        [*files, *how],
-        show_progress="hidden",
-        trigger_mode="always_last",
-        concurrency_limit=2,
-    )
 
 
 def _answer(done: Migrated) -> Answer:
