@@ -390,6 +390,8 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
     [
         ("--report=gate.pdf", ".md, .json or .html"),
         ("--queries=a.jsonl", "needs --queries and --corpus, or"),
+        ("--slice-column=lang", "--slice-column is of --queries and --corpus"),
+        ("--corpus-split=test", "--corpus-split is of --queries and --corpus"),
         ("--relevance=bad.tsv", "line 2: a query, an item and a gain"),
     ],
 )
