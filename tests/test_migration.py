@@ -376,8 +376,11 @@ def test_the_old_and_the_new_vectors_must_differ(url, translator, state):
 
 def test_a_collection_of_another_width_is_refused(tmp_path, url, translator, state):
     wide = filled(f"qdrant:{tmp_path}/db/wide", rows(3, 5))
-    with pytest.raises(InvalidLatentsError, match=r"wide: .*5.*4|wide: .*4.*5"):
+    with pytest.raises(InvalidLatentsError, match=r"wide is 5 wide.*dim=4"):
         migrate(translator, wide, f"{url}-new", state_dir=state)
+    other_way = filled(f"qdrant:{tmp_path}/db/other", rows(3, translator.target_.dim))
+    with pytest.raises(InvalidLatentsError, match="one is needed that leads from the stored"):
+        migrate(translator, other_way, f"{url}-new", state_dir=state)
     with open_collection(f"{url}-new") as target:
         assert not target.exists()
 

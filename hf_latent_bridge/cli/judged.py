@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_latent_bridge.cli import inputs
-from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 
 if TYPE_CHECKING:
     from hf_latent_bridge import (
@@ -306,7 +306,13 @@ def _matrix(path: str) -> "Array":
     blocks = [block.vectors for block in open_vectors(path).blocks()]
     if not blocks:
         raise InvalidPairsError(f"{path} has no rows")
-    return np.concatenate(blocks)
+    rows: Array = np.concatenate(blocks)
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise InvalidLatentsError(
+            f"{path}: NaN or infinity in {len(bad):,} of {len(rows):,} rows, first in row {bad[0]}"
+        )
+    return rows
 
 
 def _items(args: argparse.Namespace, part: str) -> Judged:

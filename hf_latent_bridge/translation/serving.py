@@ -90,7 +90,7 @@ class Serving:
         """
         files = self._files()
         with exclusive(Path(folder)) as save:
-            check_save_directory(folder, files)
+            check_save_directory(folder, files, self._config())
             save(files)
 
     def check(self, folder: str | Path) -> None:
@@ -100,7 +100,7 @@ class Serving:
             ForeignFileError: The folder holds files of someone else with these names.
             OSError: It cannot be written.
         """
-        check_save_directory(folder, self._files())
+        check_save_directory(folder, self._files(), self._config())
         with exclusive(Path(folder)):
             pass
 
