@@ -182,13 +182,13 @@ def gate_gradual(
         k: How many results count.
         score: As for `gate_latents`.
         pass_at: The lower end of the 95 % interval must reach it at every share; None for 0.95.
-        warn_at: The mean must reach it at every share; None for 0.9, and for 0.5 without
+        warn_at: The mean must reach it at every share; None for 0.9, and for 0.8 without
             judgements.
         n_bootstrap: Draws of the queries for the intervals.
         seed: Seeds the draws, and the order in which items are encoded again.
 
     Raises:
-        KeyError: The space has no such view.
+        UnknownNameError: The space has no such view.
         InvalidLatentsError: Wrong shapes, NaN or infinity.
         InvalidPairsError: Too few queries or items, or judgements that do not fit them.
         ValueError: A parameter out of range.
@@ -203,7 +203,7 @@ def gate_gradual(
     fresh = {share: order < round(share * len(order)) for share in shares}
     best = {"native": first_k(asked[1], held[1], k=k), "old": first_k(asked[0], held[0], k=k)}
     best |= _found(space, (old, new), asked, held, fresh, k=k)
-    scores = search_scores(best, relevance, k)
+    scores = search_scores(best, (asked[1], held[1]), relevance, k)
     n = len(relevance) if relevance else len(asked[1])
     draws = bootstrap_draws(n, n_bootstrap, seed)
     steps = []
@@ -221,7 +221,7 @@ def gate_gradual(
     worst = min(asked_by_new, key=lambda step: step.retention[decides].mean)
     reasons = [
         *judge_retention(decides, worst.retention[decides], limits, n, judged=judged),
-        *(judge_order(decides, worst.retention, limits) if score is None else ()),
+        *(judge_order(decides, worst.retention, limits) if judged and score is None else ()),
     ]
     reasons = [
         (verdict, f"at worst, {worst.share:.0%} encoded again: {text}") for verdict, text in reasons

@@ -20,7 +20,16 @@ from hf_latent_bridge import (
 )
 from hf_latent_bridge.cli import main
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, NotFittedError
-from hf_latent_bridge.gating import first_k, overlap, ranking_scores
+from hf_latent_bridge.gating import (
+    Retention,
+    Thresholds,
+    first_k,
+    judge_number,
+    judge_retention,
+    nearness,
+    overlap,
+    ranking_scores,
+)
 from hf_latent_bridge.hubness import csls_scores, neighbor_similarity
 
 pytestmark = [
@@ -68,7 +77,7 @@ def test_a_good_map_passes_without_judgements_and_says_what_that_means(world):
     report = gate_latents(world.fitted(), queries=world.queries, corpus=world.corpus)
     assert report.verdict == "pass", str(report)
     assert report.retention["overlap@10"].native == 1
-    assert any("how alike" in text for _, text in report.reasons)
+    assert any("no judgements were given" in text for _, text in report.reasons)
 
 
 def test_queries_alone_can_be_translated(world):
@@ -157,6 +166,12 @@ def test_a_store_whose_queries_are_translated_is_not_folded(world):
         gate_latents(reverse, translates="queries", hubness="csls", **swapped)
     with pytest.raises(ValueError, match="keeps none"):
         gate_latents(world.fitted(), hubness="csls", queries=world.queries, corpus=world.corpus)
+
+
+def test_a_search_for_one_result_has_no_order(world):
+    given = {"queries": world.queries, "corpus": world.corpus, "relevance": world.relevance}
+    report = gate_latents(world.fitted(OrthoTranslator()), **given, k=1)
+    assert not any("in another order" in text for _, text in report.reasons)
 
 
 def test_few_queries_only_warn(world):
@@ -250,12 +265,66 @@ def test_without_judgements_the_scores_are_those_of_the_native_first_result(worl
     first = first_k(*(torch.from_numpy(z[1]) for z in (world.queries, world.corpus)), k=1)
     gains = {query: {int(item): 1.0} for query, item in enumerate(first[:, 0])}
     judged = gate_latents(translator, **given, relevance=gains)
-    assert alone.decides == "first@10"
+    assert alone.decides == "near@10"
     assert alone.retention["first_mrr@10"] == judged.retention["mrr@10"]
     assert alone.retention["first@10"] == judged.retention["recall@10"]
     named = gate_latents(translator, **given, relevance=gains, score="mrr@10")
     assert named.decides == "mrr@10"
     assert any(text.startswith("mrr@10 is") for _, text in named.reasons)
+
+
+def test_nearness_is_one_for_the_native_first_item_and_nothing_for_an_average_one():
+    queries = torch.tensor([[1.0, 0.0]])
+    angles = torch.tensor([0.1, 0.5, 1.0, 2.0])
+    items = torch.stack([angles.cos(), angles.sin()], dim=1)
+    usual = float(angles.cos().mean())
+    found = torch.tensor([[0, 3], [1, 2], [3, 3]])
+    near = nearness(found, torch.zeros(3, 1, dtype=int), queries.expand(3, 2), items)
+    share = (np.cos(0.5) - usual) / (np.cos(0.1) - usual)
+    assert near.tolist() == pytest.approx([1, share**2, 0], abs=1e-6)
+
+
+def test_an_independent_encoder_that_is_as_good_passes_without_judgements(world):
+    """What a search keeps that knows as much, though its rankings are others."""
+    rng = np.random.default_rng(7)
+    again = tuple(z + 0.1 * z.std() * rng.normal(size=z.shape) for z in
+                  (world.queries[1], world.corpus[1]))  # fmt: skip
+    same = OrthoTranslator(scaling="none").fit(np.eye(32), np.eye(32))
+    report = gate_latents(
+        same, queries=(again[0], world.queries[1]), corpus=(again[1], world.corpus[1])
+    )
+    assert report.retention["near@10"].lower >= 0.95
+    assert report.retention["overlap@10"].mean < 0.95
+
+
+def test_an_order_that_is_lost_holds_a_pass_back(world):
+    """The native first item is among ten others that stand before it."""
+    relevance = {query: {query: 1.0} for query in range(120)}
+    rng = np.random.default_rng(0)
+    target = world.corpus[1]
+    crowd = np.repeat(target[:120], 5, 0) + 0.01 * rng.normal(size=(600, 32))
+    corpus = np.concatenate([target, crowd])
+    noisy = corpus + np.r_[0.3 * rng.normal(size=(300, 32)), np.zeros((600, 32))]
+    same = OrthoTranslator(scaling="none").fit(np.eye(32), np.eye(32))
+    given = {"queries": (target[:120], target[:120]), "corpus": (noisy, corpus)}
+    report = gate_latents(same, **given, relevance=relevance)
+    assert report.retention["recall@10"].lower >= 0.95
+    assert report.retention["mrr@10"].mean < 0.9
+    assert report.verdict != "pass"
+    assert any("are in another order" in text for _, text in report.reasons)
+    alone = gate_latents(same, **given, relevance=relevance, score="recall@10")
+    assert not any("are in another order" in text for _, text in alone.reasons)
+
+
+def test_it_says_how_many_queries_would_show_it():
+    kept = Retention(1.0, 0.97, 0.97, 0.93, 1.0)
+    limits = Thresholds(0.95, 0.9)
+    ((verdict, told),) = judge_retention("recall@10", kept, limits, 100, judged=True)
+    assert verdict == "warn"
+    assert "about 400 such queries" in told
+    assert not list(judge_number(72, limits))
+    ((_, told),) = judge_number(71, limits)
+    assert "0.95 can be shown by 72" in told
 
 
 @pytest.mark.parametrize(
@@ -390,12 +459,21 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
     [
         ("--report=gate.pdf", ".md, .json or .html"),
         ("--queries=a.jsonl", "needs --queries and --corpus, or"),
+        ("--slice-column=lang", "--slice-column is of --queries and --corpus"),
+        ("--corpus-split=test", "--corpus-split is of --queries and --corpus"),
         ("--relevance=bad.tsv", "line 2: a query, an item and a gain"),
+        ("--queries-source-vectors=nan.npy", "nan.npy: NaN or infinity in 1 of 120 rows, first in"),
+        ("--queries-source-vectors=few.npy", "the same queries, got 5 and 120 rows"),
+        ("--pass-at=1.5", "got warn_at=0.9 and pass_at=1.5"),
     ],
 )
 def test_the_command_refuses(files, change, wanted, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.tsv").write_text("0 0 1\n1 1 1 1 1\n")
+    rows = np.load("queries-source.npy")
+    np.save("few.npy", rows[:5])
+    rows[7, 3] = np.nan
+    np.save("nan.npy", rows)
     assert main([*files, change]) == 1
     assert wanted in capsys.readouterr().err
 

@@ -91,7 +91,7 @@ def test_a_report_is_json_markdown_and_a_page(world):
     assert page.startswith("# PASS")
     assert "| 50% by b | a |" in page
     html = report.to_html()
-    assert "first@10 kept, with the marks" in html
+    assert "near@10 kept, with the marks" in html
     assert html.count("<svg") == 10
 
 

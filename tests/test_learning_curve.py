@@ -176,7 +176,7 @@ def test_a_curve_is_json_and_a_table(world):
     told = json.loads(json.dumps(curve.to_dict(), allow_nan=False))
     assert [point["n_pairs"] for point in told["points"]] == [p.n_pairs for p in curve.points]
     assert told["gate"]["verdict"] in ("pass", "warn", "fail")
-    assert str(curve).startswith("| pairs | retention of first@10 |")
+    assert str(curve).startswith("| pairs | retention of near@10 |")
 
 
 def test_moments_of_steps_add_to_those_of_all(world):

@@ -1,6 +1,7 @@
 """A live store is moved to a new model beside the old one, killed, gone on with and rolled back."""
 
 import json
+import sqlite3
 import threading
 import time
 import uuid
@@ -87,6 +88,26 @@ def test_new_vectors_can_stand_beside_the_old_ones_in_the_same_rows(tmp_path, tr
     with open_collection(old) as one, open_collection(new) as other:
         assert one.count() == 25
         assert not other.exists()
+
+
+@pytest.mark.parametrize("target", ["docs?vector=new", "copy?vector=new"])
+def test_a_column_of_blobs_becomes_one_of_the_same_or_of_another_table(
+    target, tmp_path, translator, state
+):
+    url, vectors = f"sqlite:{tmp_path}/file.db", rows(25).vectors
+    with sqlite3.connect(tmp_path / "file.db") as database:
+        database.execute("CREATE TABLE docs (id INTEGER PRIMARY KEY, emb BLOB, text TEXT)")
+        made = [(i, v.astype("<f4").tobytes(), f"t{i}") for i, v in enumerate(vectors)]
+        database.executemany("INSERT INTO docs VALUES (?, ?, ?)", made[:-1])
+    old, new = f"{url}/docs?vector=emb", f"{url}/{target}"
+    assert migrate(translator, old, new, state_dir=state).written == 24
+    with sqlite3.connect(tmp_path / "file.db") as database:
+        database.execute("INSERT INTO docs (id, emb, text) VALUES (?, ?, ?)", made[-1])
+    assert migrate(translator, old, new, state_dir=state).written == 1
+    expected, found = translator.transform(vectors), content(new)
+    np.testing.assert_allclose([found[i][0] for i in range(25)], expected, atol=1e-5)
+    assert found[7][1]["text"] == "t7"
+    assert content(old)[7][1]["text"] == "t7"
 
 
 def test_other_vectors_of_the_rows_are_not_left_behind(tmp_path, translator, state):
@@ -355,8 +376,11 @@ def test_the_old_and_the_new_vectors_must_differ(url, translator, state):
 
 def test_a_collection_of_another_width_is_refused(tmp_path, url, translator, state):
     wide = filled(f"qdrant:{tmp_path}/db/wide", rows(3, 5))
-    with pytest.raises(InvalidLatentsError, match=r"wide: .*5.*4|wide: .*4.*5"):
+    with pytest.raises(InvalidLatentsError, match=r"wide is 5 wide.*dim=4"):
         migrate(translator, wide, f"{url}-new", state_dir=state)
+    other_way = filled(f"qdrant:{tmp_path}/db/other", rows(3, translator.target_.dim))
+    with pytest.raises(InvalidLatentsError, match="one is needed that leads from the stored"):
+        migrate(translator, other_way, f"{url}-new", state_dir=state)
     with open_collection(f"{url}-new") as target:
         assert not target.exists()
 

@@ -198,3 +198,16 @@ def test_a_folder_of_someone_else_is_refused_before_a_row_is_moved(tmp_path, tra
         )
     with open_collection(f"{url}-new") as new:
         assert not new.exists()
+
+
+def test_a_translator_is_not_written_over_by_the_record_nor_the_record_by_it(tmp_path, translator):
+    url = filled(f"qdrant:{tmp_path}/db/docs", rows(9))
+    translator.save_pretrained(tmp_path / "map")
+    before = (tmp_path / "map" / "config.json").read_bytes()
+    given = {"state_dir": tmp_path / "state"}
+    with pytest.raises(ForeignFileError, match="states translator_type"):
+        migrate(translator, url, f"{url}-new", serve_dir=tmp_path / "map", **given)
+    assert (tmp_path / "map" / "config.json").read_bytes() == before
+    migrate(translator, url, f"{url}-new", serve_dir=tmp_path / "serve", **given)
+    with pytest.raises(ForeignFileError, match="states serving_type"):
+        translator.save_pretrained(tmp_path / "serve")

@@ -73,6 +73,19 @@ def test_the_time_left_follows_the_speed_so_far(work):
     assert progress.left == "about a minute left"
 
 
+def test_the_time_left_follows_a_task_that_is_slower_than_what_came_before(work):
+    progress, clock, _, _ = work
+    with progress.part(300, []):  # was there already
+        pass
+    assert progress.left == "about 5 minutes left"
+    progress.task("encoding", 300)
+    for _ in progress.each(list(range(10)), 1):
+        clock.now += 120.0
+        if clock.now == 600.0:
+            break
+    assert progress.left == "about 11 minutes left"
+
+
 def test_a_task_that_counts_nothing_moves_on_with_the_time_and_never_to_its_end(work):
     progress, clock, status, console = work
     with progress.part(300, []):

@@ -349,7 +349,7 @@ def fit(args: argparse.Namespace) -> Result:
     from hf_latent_bridge.hub.published import check_save_directory
 
     given_type = None if args.type == "auto" else _new_translator(args.type, args.param)
-    check_save_directory(args.output)
+    check_save_directory(args.output, config={"translator_type": args.type})
     check_writable(Path(args.output))
     inputs.check_choice(args)
     inputs.check_encoders(args)

@@ -164,10 +164,13 @@ def load_items(name: str, split: str | None) -> Any:
 
     Raises:
         InvalidPairsError: A file of another kind.
+        FileNotFoundError: There is no such file.
     """
     from hf_latent_bridge.vectors.datasets import load_dataset
 
     path = Path(name)
+    if path.suffix in _LOADERS and not path.exists():
+        raise FileNotFoundError(f"there is no file {name}")
     if not path.is_file():
         return load_dataset(name, split)[0]
     if path.suffix not in _LOADERS:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_latent_bridge.cli import inputs
-from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 
 if TYPE_CHECKING:
     from hf_latent_bridge import (
@@ -48,6 +48,9 @@ class Judged:
     slices: Sequence[str] | None = None
 
 
+_OF_ITEMS = ("split", "id_column")
+
+
 def has_vectors(args: argparse.Namespace) -> bool:
     """Whether latents are given, in place of items to encode.
 
@@ -59,6 +62,10 @@ def has_vectors(args: argparse.Namespace) -> bool:
     if all(items) and not any(vectors):
         return False
     if all(vectors) and not any(items):
+        of_items = ("slice_column", *(f"{part}_{what}" for part in PARTS for what in _OF_ITEMS))
+        if unread := [name for name in of_items if getattr(args, name, None) is not None]:
+            flag = unread[0].replace("_", "-")
+            raise ValueError(f"--{flag} is of --queries and --corpus, and vectors were given")
         return True
     raise ValueError(
         "a gate needs --queries and --corpus, or --queries-target-vectors and "
@@ -299,7 +306,13 @@ def _matrix(path: str) -> "Array":
     blocks = [block.vectors for block in open_vectors(path).blocks()]
     if not blocks:
         raise InvalidPairsError(f"{path} has no rows")
-    return np.concatenate(blocks)
+    rows: Array = np.concatenate(blocks)
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise InvalidLatentsError(
+            f"{path}: NaN or infinity in {len(bad):,} of {len(rows):,} rows, first in row {bad[0]}"
+        )
+    return rows
 
 
 def _items(args: argparse.Namespace, part: str) -> Judged:

@@ -223,7 +223,7 @@ def _add_choice(pairs: Group) -> None:
         "--score",
         metavar="NAME",
         help="with --until-retention: of which score, such as first@10, how often the native first "
-        "result stays among ten (default: first_mrr@10, its reciprocal rank)",
+        "result stays among ten (default: near@10, how near the best of ten is)",
     )
     pairs.add_argument(
         "--held-out",
@@ -415,7 +415,7 @@ def add_translate(command: Command) -> None:
     )
     running.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=600.0,
         metavar="SECONDS",
         help="end with an error after so long without progress (default: 600)",
@@ -461,8 +461,8 @@ def add_gate(command: Command) -> None:
     judging.add_argument(
         "--score",
         metavar="NAME",
-        help="which score decides, such as recall@10, or first@10 without judgements (default: the "
-        "worst, without judgements first_mrr@10)",
+        help="which score decides alone, such as mrr@10, or first@10 without judgements (default: "
+        "recall@10, which low nDCG and reciprocal rank hold back, and near@10 without)",
     )
     judging.add_argument(
         "--pass-at",
@@ -474,7 +474,7 @@ def add_gate(command: Command) -> None:
         "--warn-at",
         type=float,
         metavar="SHARE",
-        help="mean retention below which it fails (default: 0.9, without judgements 0.5)",
+        help="mean retention below which it fails (default: 0.9, without judgements 0.8)",
     )
     _add_running(command)
 
@@ -631,7 +631,7 @@ def add_re_encode(command: Command) -> None:
 def _add_timeout(running: Group) -> None:
     running.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=60.0,
         metavar="SECONDS",
         help="for one request to a store (default: 60)",
@@ -824,6 +824,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
+    return seconds
 
 
 def _positive_or_auto(text: str) -> int | Literal["auto"]:

@@ -173,7 +173,6 @@ def learning_curve(
         if not 0 < until_retention <= 1:
             raise ValueError(f"until_retention must be above 0, at most 1, got {until_retention}")
         settings.setdefault("pass_at", until_retention)
-        settings.setdefault("warn_at", min(0.9, until_retention))
     grown = _Grown(
         TranslatorChoice() if isinstance(translator, str) else translator,
         (Side("source", source), Side("target", target)),

@@ -20,8 +20,10 @@ from hf_latent_bridge.files import (
     WEIGHTS_NAME,
     check_kind,
     is_our_config,
+    parse_config,
     parse_tensors,
     parse_text,
+    stated_types,
     to_files,
     to_json,
 )
@@ -91,7 +93,7 @@ class Published(abc.ABC):
         check_save_directory(save_directory)
         config, files = self._content()
         with exclusive(Path(save_directory)) as save:
-            existing = check_save_directory(save_directory, files)
+            existing = check_save_directory(save_directory, files, config)
             card = merge_card(existing or self._card, render_card(config, owner=type(self)))
             save({**files, CARD_NAME: card.encode()})
         self._let_go()
@@ -170,19 +172,24 @@ class Published(abc.ABC):
 
 
 def check_save_directory(
-    save_directory: str | Path, names: Iterable[str] = (CONFIG_NAME, WEIGHTS_NAME)
+    save_directory: str | Path,
+    names: Iterable[str] = (CONFIG_NAME, WEIGHTS_NAME),
+    config: Mapping[str, Any] | None = None,
 ) -> str | None:
     """The text of the earlier card in a folder that can be saved into; None if there is none.
 
     Args:
         save_directory: The folder.
         names: Files that will be written there, besides the card.
+        config: The config that will be written, of which the fields that state a type count; None
+            for one that is not known yet.
 
     Raises:
         InvalidNameError: The name is empty, or not a text or path.
         NotADirectoryError: A file has this name.
-        ForeignFileError: The folder holds a README.md that is not a card of this library, or one of
-            the files without a config of this library beside it.
+        ForeignFileError: The folder holds a README.md that is not a card of this library, one of
+            the files without a config of this library beside it, or something of another type,
+            such as a head where a translator is to be saved.
         ConfigError: The README.md is not UTF-8.
     """
     check_name(save_directory, wanted="a folder to save into")
@@ -198,14 +205,34 @@ def check_save_directory(
             f"{folder / CARD_NAME} is not a card of {LIBRARY_NAME}, so nothing was saved: choose "
             "another folder, or move that file away"
         )
-    for name, config in config_of.items():
+    _check_type(folder, found.get(CONFIG_NAME, b""), config)
+    for name, beside in config_of.items():
         there = name in found or (folder / name).is_dir()
-        if there and not is_our_config(found.get(config, b"")):
+        if there and not is_our_config(found.get(beside, b"")):
             raise ForeignFileError(
                 f"{folder / name} was not written by {LIBRARY_NAME}, so nothing was saved: choose "
                 "another folder, or move that file away"
             )
     return card
+
+
+def _check_type(folder: Path, there: bytes, config: Mapping[str, Any] | None) -> None:
+    """Refuses to write over something of another type, such as a head over a translator.
+
+    Raises:
+        ForeignFileError: Says what is there.
+    """
+    if config is None or not is_our_config(there):
+        return
+    before = parse_config(there, CONFIG_NAME)
+    kinds, kinds_before = (
+        {key for key in each if key.endswith("_type")} for each in (config, before)
+    )
+    if kinds and kinds_before and not kinds & kinds_before:
+        raise ForeignFileError(
+            f"{folder / CONFIG_NAME} states {stated_types(before)}, so nothing was saved: choose "
+            "another folder"
+        )
 
 
 def _check_ours(

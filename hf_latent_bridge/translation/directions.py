@@ -160,7 +160,7 @@ def compare_directions(
         OLD: (old_q, old_c),
     }
     best = {way: first_k(*search, k=k) for way, search in searches.items()}
-    scores = search_scores({**best, "native": best[AGAIN]}, relevance, k)
+    scores = search_scores({**best, "native": best[AGAIN]}, (new_q, new_c), relevance, k)
     n = len(relevance) if relevance else len(new_q)
     draws = bootstrap_draws(n, n_bootstrap, seed)
     retention = {

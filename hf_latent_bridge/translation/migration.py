@@ -58,7 +58,7 @@ class Migration:
     def __str__(self) -> str:
         rate = f" ({self.written / self.seconds:,.0f} rows/s)" if self.written else ""
         lines = [
-            f"{self.rows:,} rows in {self.target}",
+            f"{self.rows:,} {'row' if self.rows == 1 else 'rows'} in {self.target}",
             f"{self.written:,} written now in {self.seconds:,.1f} s{rate}; "
             f"{self.checked:,} read back and compared",
         ]
@@ -112,7 +112,7 @@ class MigrationPlan:
             f"about {self.seconds:,.0f} s to read and translate, and the store's time to write",
         ]
         if self.tokens is not None:
-            cost = "" if self.price is None else f", {self.price:,.2f} at the price given"
+            cost = "" if self.price is None else f", {_shown(self.price)} at the price given"
             lines.append(f"encoding again would take about {self.tokens:,} tokens{cost}")
         if self.target_rows is not None:
             lines.append(
@@ -120,6 +120,10 @@ class MigrationPlan:
                 "migration from here goes on, and any other collection is refused"
             )
         return "\n".join([*lines, "nothing was written"])
+
+
+def _shown(price: float) -> str:
+    return "less than 0.01" if 0 < price < 0.01 else f"{price:,.2f}"
 
 
 def migrate(
@@ -500,7 +504,7 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
             old.check_copy(new)
         notes.save(conversion=facts)
         new.create(wanted, old, [] if conversion.view is None else [VIEW])
-    elif new.layout().dim != wanted.dim:
+    elif new.layout().dim not in (0, wanted.dim):
         raise StoreError(f"{new.url} is {new.layout().dim} wide, {wanted.dim} is needed")
     return there
 
@@ -565,10 +569,20 @@ def _check_width(conversion: Conversion, layout: Layout, old: Collection) -> Non
         raise InvalidLatentsError(
             f"{old.url} stores {layout.dtype}: the vectors' own floats are needed"
         )
-    try:
-        conversion.vectors(np.empty((0, layout.dim), np.float32))
-    except InvalidLatentsError as error:
-        raise InvalidLatentsError(f"{old.url}: {error}") from error
+    source, target = conversion.translator.source_, conversion.translator.target_
+    if source.dim == layout.dim:
+        return
+    if target.dim == layout.dim:
+        hint = "one is needed that leads from the stored vectors"
+    else:
+        hint = (
+            "are the vectors of another model, or cut to fewer dimensions? Fit a translator from "
+            "these very vectors (fit --source-vectors)"
+        )
+    raise InvalidLatentsError(
+        f"{old.url} is {layout.dim} wide, and the translator leads from {source} to {target}: "
+        f"{hint}"
+    )
 
 
 def _tokens(sample: Records, text_field: str, rows: int, old: Collection) -> int:

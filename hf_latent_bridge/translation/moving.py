@@ -132,7 +132,7 @@ class Move:
         written = 0
         with self._bar("translate") as bar:
             self._new.index_keys()
-            done, beside = None, Beside(self._new, self._size, vectors=False, payloads=False)
+            done, beside = None, self._beside(vectors=False, payloads=False)
             for page in self._old.scan(self._size, vectors=False, payloads=False):
                 if beside.lacking(page.ids):
                     break
@@ -183,7 +183,7 @@ class Move:
     def _pass(self) -> Settled:
         written = replaced = checked = 0
         with self._bar("compare") as bar:
-            beside = Beside(self._new, self._size, payloads=not self._same)
+            beside = self._beside(payloads=not self._same)
             for records in self._converted():
                 lacking, differing = self._compare(records, beside.rows(records.ids))
                 if wrong := lacking + differing:
@@ -193,6 +193,11 @@ class Move:
                 checked += len(records.ids)
                 bar.update(len(records.ids))
         return Settled(written, replaced, checked)
+
+    def _beside(self, *, vectors: bool = True, payloads: bool) -> Beside:
+        """The target's rows; those of the source that lack the new vector are not among them."""
+        how = {"vectors": vectors, "payloads": payloads, "by_keys": self._same}
+        return Beside(self._new, self._size, **how)
 
     def _compare(self, wanted: Records, found: Records) -> tuple[list[int], list[int]]:
         """Which rows the target lacks, and which it holds with another vector or payload."""

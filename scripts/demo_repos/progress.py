@@ -14,7 +14,8 @@ from typing import IO, Any
 _BAR = 20
 _EVERY = 15.0  # seconds between two lines, where the console keeps each
 _TICK = 5.0  # seconds between two looks at a task that counts no items
-_TRUSTED = 60.0  # seconds for which the expected times are believed
+_TRUSTED = 60.0  # seconds for which the expected times, and then those so far, are believed
+_SKIPPED = 4  # times as fast as expected: this was there already
 
 
 class Progress:
@@ -36,9 +37,10 @@ class Progress:
     ) -> None:
         self.now, self.waiting = "starting", list(waiting)
         self._expected, self._file, self._console = expected, file, console or sys.stderr
-        self._clock, self._start, self._said = clock, clock(), float("-inf")
+        self._clock, self._said = clock, float("-inf")
         self._done = self._base = self._share = 0.0
         self._began, self._counts, self._lock = clock(), False, threading.Lock()
+        self._pace = 1.0  # seconds that a second of expected work took before this task
 
     @contextmanager
     def ticking(self, seconds: float = _TICK) -> Iterator[None]:
@@ -69,7 +71,8 @@ class Progress:
         """A part of the work that makes some repos, and was expected to take so long."""
         start = self._done
         yield
-        self._base = self._done = start + seconds
+        self._done = start + seconds
+        self._settle()
         self._share = 0.0
         self.waiting = [name for name in self.waiting if name not in repos]
         self._tell(always=True)
@@ -77,8 +80,8 @@ class Progress:
     def task(self, now: str, seconds: float = 0.0) -> None:
         """Begins something within a part."""
         self._done = max(self._done, self._base + self._share)
-        self.now, self._base, self._share = now, self._done, seconds
-        self._began, self._counts = self._clock(), False
+        self._settle()
+        self.now, self._share, self._counts = now, seconds, False
         self._tell(always=True)
 
     def each(self, items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -103,10 +106,19 @@ class Progress:
 
     @property
     def left(self) -> str:
-        """How long it still takes, from the speed so far."""
-        speed = (self._done + _TRUSTED) / (self._clock() - self._start + _TRUSTED)
-        minutes = max(0.0, self._expected - self._done) / speed / 60
+        """How long it still takes, from the speed so far, above all that of this task."""
+        minutes = max(0.0, self._expected - self._done) * self._speed() / 60
         return f"about {minutes:.0f} minutes left" if minutes >= 1.5 else "about a minute left"
+
+    def _speed(self) -> float:
+        """Seconds that a second of expected work takes; what is skipped makes it no faster."""
+        passed = self._clock() - self._began
+        done = min(self._done - self._base, _SKIPPED * passed)
+        return (passed + _TRUSTED * self._pace) / (done + _TRUSTED)
+
+    def _settle(self) -> None:
+        """Ends a task: the next one is expected to be as fast."""
+        self._pace, self._began, self._base = self._speed(), self._clock(), self._done
 
     def _tell(self, *, always: bool = False) -> None:
         if self._expected:

@@ -358,6 +358,7 @@ def report(
         crowd(target, 4, 1.0)  # loads what is loaded once
         before = memory(pid), disk(folder)
         replies = attack(target, most=most)
+        between = memory(pid)  # encoders were loaded that the quick requests had not needed
         seen = crowd(target, clients, seconds)
     problems = [reply.problem for reply in replies if reply.problem]
     problems += [f"{count} times {kind}" for kind, count in seen.items() if kind not in ANSWERS]
@@ -374,9 +375,8 @@ def report(
     print(f"  hostile requests                 {len(replies):6,} ({refused:,} refused)")
     for kind, count in sorted(seen.items()):
         print(f"  {clients} clients for {seconds:.0f} s, {kind:15} {count:6,}")
-    print(
-        f"  memory before and after          {before[0] / 2**20:,.0f} MB {after[0] / 2**20:,.0f} MB"
-    )
+    memories = " MB, ".join(f"{n / 2**20:,.0f}" for n in (before[0], between, after[0]))
+    print(f"  memory before, after the requests and after the clients: {memories} MB")
     print(
         f"  disk before and after            {before[1] / 2**20:,.1f} MB {after[1] / 2**20:,.1f} MB"
     )

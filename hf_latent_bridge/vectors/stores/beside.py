@@ -22,9 +22,23 @@ class Beside:
     """
 
     def __init__(
-        self, collection: Collection, size: int, *, vectors: bool = True, payloads: bool = True
+        self,
+        collection: Collection,
+        size: int,
+        *,
+        vectors: bool = True,
+        payloads: bool = True,
+        by_keys: bool = False,
     ) -> None:
-        """Begins at the first row; `size`, `vectors` and `payloads` are as for a scan."""
+        """Begins at the first row.
+
+        Args:
+            collection: Whose rows are looked for.
+            size: As for a scan.
+            vectors: As for a scan.
+            payloads: As for a scan.
+            by_keys: Ask for all rows by their keys, as where some may lack this vector.
+        """
         self._collection, self._size = collection, size
         self._vectors, self._payloads = vectors, payloads
         self._scan = collection.scan(size, vectors=vectors, payloads=payloads)
@@ -32,7 +46,8 @@ class Beside:
         self._pages: deque[tuple[int, Records]] = deque()  # with the question it was read for
         self._places: dict[Key, tuple[Records, int]] = {}
         self._open: set[Key] = set()  # read, and not asked for yet
-        self._ended, self._whole = collection.quick_keys, not collection.quick_keys
+        self._ended = by_keys or collection.quick_keys
+        self._whole = not self._ended
 
     def lacking(self, ids: Sequence[Key]) -> list[int]:
         """Which of some rows are not there."""

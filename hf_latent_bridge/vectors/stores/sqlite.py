@@ -52,7 +52,7 @@ class SqliteCollection(Collection):
         return self._sql() is not None and self._column in self._columns()
 
     def layout(self) -> Layout:
-        """From the definition of a vec0 table; of blobs, from the first."""
+        """From the definition of a vec0 table; of blobs, from the first, if there is one."""
         sql = self._sql()
         if sql is None:
             raise StoreError(f"{self.url}: there is no table {self.url.name!r}")
@@ -69,6 +69,8 @@ class SqliteCollection(Collection):
             f"SELECT length({self._vector}) FROM {self._table} WHERE {self._vector} IS NOT NULL "
             "LIMIT 1"
         )
+        if not rows and not self._is_virtual:
+            return Layout(0, "cosine")
         if not rows or self._is_virtual or rows[0][0] % 4:
             raise StoreError(f"{self.url}: {self._column!r} holds no vectors of float32")
         return Layout(rows[0][0] // 4, "cosine")
@@ -132,10 +134,13 @@ class SqliteCollection(Collection):
         is_vec0 = "virtual table" in sql.lower()
         head, _, body = sql.partition("(")
         head = re.sub(r"(TABLE\s+)\S+", rf"\g<1>{self._table}", head, flags=re.IGNORECASE)
-        wider = rf"\g<1>{self._column}\g<2>{layout.dim}]"
-        body = re.sub(
-            rf"(\b)\"?{re.escape(like._column)}\"?(\s+(?:float|f32)\s*\[)\d+\]", wider, body
-        )
+        column = rf"\"?\b{re.escape(like._column)}\b\"?(\s+"
+        if is_vec0:
+            wider = rf"{self._column}\g<1>{layout.dim}]"
+            body = re.sub(rf"{column}(?:float|f32)\s*\[)\d+\]", wider, body)
+        else:
+            named = rf"{self._vector}\g<1>"
+            body = re.sub(rf"{column}BLOB\b)", named, body, count=1, flags=re.IGNORECASE)
         if is_json(like._others()):
             fields = ()
         more = "".join(f", {'+' if is_vec0 else ''}{name} text" for name in fields)
@@ -242,6 +247,8 @@ class SqliteCollection(Collection):
         where = "WHERE rowid > ?" if behind else ""
         listed = f"SELECT rowid FROM {_quoted(self.url.name + '_rowids')} {where}"
         ids = [row[0] for row in self._ask(f"{listed} ORDER BY rowid LIMIT ?", [*behind, size])]
+        if not (vectors or payloads):
+            return Records(list(ids))
         return self._select(self._among(ids), ids, vectors, payloads)
 
     def _select(self, rest: str, parameters: list[Any], vectors: bool, payloads: bool) -> Records:
