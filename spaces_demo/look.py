@@ -50,7 +50,11 @@ CSS = """
 .result ul { margin: .5rem 0 0; padding-left: 1.2rem; }
 .result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
   border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
-.preparing progress { width: 100%; height: .6rem; accent-color: var(--color-accent); }
+.preparing progress { width: 100%; height: .6rem; appearance: none; border: 0;
+  border-radius: .3rem; overflow: hidden; background: var(--border-color-primary); }
+.preparing progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.preparing progress::-webkit-progress-value { background: var(--color-accent); }
+.preparing progress::-moz-progress-bar { background: var(--color-accent); }
 .pixels img { image-rendering: pixelated; width: 100%; height: 100%; object-fit: contain; }
 .pixels .grid-wrap, .tiles .grid-wrap { padding-top: 2.2rem; }
 :is(.pixels, .tiles) .thumbnail-lg { display: flex; flex-direction: column; height: 100%;
@@ -75,6 +79,7 @@ label:has(input[type=radio]:focus-visible), .wrap:has(> .wrap-inner input:focus-
 .facts b { font-weight: 600; }
 @media (max-width: 640px) {
   .row:has(.result) { flex-direction: column; }
+  .encoder .wrap-inner input { font-size: .7rem !important; }
   .tiles .grid-container {
     grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)) !important;
   }

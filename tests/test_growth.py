@@ -61,6 +61,7 @@ def test_each_item_is_in_one_pair_at_most():
         assert len(rows.unique()) == len(rows)
 
 
+@pytest.mark.slow
 def test_the_order_of_the_unpaired_rows_does_not_matter():
     given, (x, y), _ = unpaired()
     again = np.random.default_rng(5).permutation(len(x))
@@ -72,6 +73,7 @@ def test_the_order_of_the_unpaired_rows_does_not_matter():
     assert one.recovery == other.recovery
 
 
+@pytest.mark.slow
 def test_growth_from_unrelated_latents_is_not_confirmed():
     given, _, _ = unpaired()
     growth = grow_pairs(*given, *unrelated())
@@ -79,6 +81,7 @@ def test_growth_from_unrelated_latents_is_not_confirmed():
     assert "they are look-alikes" in str(growth)
 
 
+@pytest.mark.slow
 def test_growth_from_shuffled_pairs_is_not_confirmed():
     given, others, _ = unpaired()
     assert not grow_pairs(given[0], np.roll(given[1], 1, axis=0), *others).confirmed
@@ -97,6 +100,7 @@ def look_alikes(n=300, seed=3):
     return (x[:n], y[:n]), (x[n : 2 * n], y[2 * n :])
 
 
+@pytest.mark.slow
 def test_look_alikes_are_told_by_the_given_pairs_that_they_make_harder_to_find():
     given, others = look_alikes()
     growth = grow_pairs(*given, *others)
@@ -205,6 +209,7 @@ def test_where_everything_is_paired_it_is_the_plain_fit():
     assert grown.dataset_ == {"given_pairs": 500, "found_pairs": 0}
 
 
+@pytest.mark.slow
 def test_pairs_that_cannot_be_trusted_are_left_out_with_a_warning():
     given, _, _ = unpaired()
     views = {"a": given[0], "b": given[1]}

@@ -171,6 +171,7 @@ def test_an_index_of_moved_items_answers_moved_queries(fitted):
     assert right == found(fitted.transform(X[TEST]), fitted.transform_target(Y[TEST]))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_a_choice_by_counterparts_takes_it_and_may_be_told_not_to():
     chosen = select_translator(X[TRAIN], Y[TRAIN], objective="counterpart")
@@ -184,6 +185,7 @@ def test_a_choice_by_counterparts_takes_it_and_may_be_told_not_to():
         assert not select_translator(X[TRAIN], Y[TRAIN], objective=objective).moves_target
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_a_choice_over_chunks_is_that_on_arrays():
     choice = TranslatorChoice("counterpart")

@@ -279,10 +279,10 @@ def table_of(shown: Sequence[Shown]) -> Table:
 
 def short_table(shown: Sequence[Shown]) -> Table:
     """The table of the README."""
-    table = Table(["store", "rows", "rows/s", "of a bare copy", "recall kept"])
+    table = Table(["store", "rows", "rows/s", "of a bare copy"])
     for one in shown:
         rate = f"{one.rows / one.moving:,.0f}"
-        table.add(one.title, [f"{one.rows:,}", rate, one.share(one.moving), one.retention])
+        table.add(one.title, [f"{one.rows:,}", rate, one.share(one.moving)])
     return table
 
 
@@ -311,7 +311,7 @@ def fill(url: str, batches: "Iterator[Records]", dim: int) -> None:
     with open_collection(url, create=True) as collection:
         collection.create(Layout(dim, "cosine"), collection)
         for records in batches:
-            collection.write(records)
+            collection.insert(records)
 
 
 def bare_copy(
@@ -328,7 +328,7 @@ def bare_copy(
         for records in old.scan(size):
             vectors: Any = np.asarray(records.vectors)
             repeats = -(-dim // vectors.shape[1])
-            new.write(records._replace(vectors=np.tile(vectors, repeats)[:, :dim]))
+            new.insert(records._replace(vectors=np.tile(vectors, repeats)[:, :dim]))
             done += len(records.ids)
             if done >= rows:
                 break

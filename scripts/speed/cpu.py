@@ -160,14 +160,19 @@ def transform(scale: Scale) -> Iterator[Contest]:
 def ridge(scale: Scale) -> Iterator[Contest]:
     """The penalty by cross-validation, against scikit-learn and isotrieve."""
     from hf_latent_bridge import AffineTranslator
-    from speed.rivals import isotrieve_ridge, sklearn_ridge_cv
+    from speed.rivals import isotrieve_ridge, sklearn_ridge_cv, sklearn_ridge_folds
 
     n = 1_000 if scale.quick else 20_000
     x, y = pairs(n, *((16, 24) if scale.quick else WIDTHS))
-    works: dict[str, Work] = {"AffineTranslator": lambda: AffineTranslator(alpha="auto").fit(x, y)}
-    works |= _found(sklearn_ridge_cv(x, y), isotrieve_ridge(x, y))
-    wanted = [Wanted(30, name) for name in list(works)[1:]]
-    yield Contest(f"{n:,} pairs", works, wanted, most=3)
+    ours: dict[str, Work] = {"AffineTranslator": lambda: AffineTranslator(alpha="auto").fit(x, y)}
+    rivals = _found(sklearn_ridge_cv(x, y), isotrieve_ridge(x, y))
+    wanted = [Wanted(30, name) for name in rivals]
+    yield Contest(f"{n:,} pairs", ours | rivals, wanted, most=3)
+    rivals = _found(sklearn_ridge_folds(x, y))
+    wanted = [Wanted(30, name) for name in rivals]
+    yield Contest(
+        f"{n:,} pairs, RidgeCV in folds", ours | rivals, wanted, most=3, once=list(rivals)
+    )
 
 
 @row("100,000 stored vectors, MiniLM to MPNet")

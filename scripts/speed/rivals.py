@@ -71,6 +71,16 @@ def sklearn_ridge_cv(x: Tensor, y: Tensor) -> Named:
     return "RidgeCV, leaving one out", lambda: RidgeCV(alphas).fit(x.numpy(), y.numpy())
 
 
+def sklearn_ridge_folds(x: Tensor, y: Tensor) -> Named:
+    """RidgeCV of scikit-learn over the same penalties and as many folds as here."""
+    if not importlib.util.find_spec("sklearn"):
+        return None
+    from sklearn.linear_model import RidgeCV
+
+    alphas = np.array(ALPHAS) * len(x)
+    return "RidgeCV, 5 folds", lambda: RidgeCV(alphas, cv=5).fit(x.numpy(), y.numpy())
+
+
 def isotrieve_ridge(x: Tensor, y: Tensor) -> Named:
     """Ridge of isotrieve, with the penalty that it chooses."""
     if not importlib.util.find_spec("isotrieve"):

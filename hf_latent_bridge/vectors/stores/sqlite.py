@@ -247,6 +247,8 @@ class SqliteCollection(Collection):
         where = "WHERE rowid > ?" if behind else ""
         listed = f"SELECT rowid FROM {_quoted(self.url.name + '_rowids')} {where}"
         ids = [row[0] for row in self._ask(f"{listed} ORDER BY rowid LIMIT ?", [*behind, size])]
+        if not (vectors or payloads):
+            return Records(list(ids))
         return self._select(self._among(ids), ids, vectors, payloads)
 
     def _select(self, rest: str, parameters: list[Any], vectors: bool, payloads: bool) -> Records:
