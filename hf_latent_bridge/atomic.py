@@ -119,6 +119,17 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
             partial.unlink(missing_ok=True)
 
 
+def clear_atomic(path: Path) -> None:
+    """Removes what a killed `open_atomic` has left beside a file.
+
+    Raises:
+        OSError: Nothing can be written there; names the file.
+        InUseError: Another process has been writing it for too long.
+    """
+    with writing(path), locked(path.with_name(f".{path.name}.lock"), path):
+        path.with_name(f".{path.name}.partial").unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Puts `content` at `path` in one step.
 

@@ -45,6 +45,12 @@ class UnknownTranslatorError(ConfigError):
     """A `translator_type` that is not in the registry."""
 
 
+class UnknownNameError(LatentBridgeError, KeyError):
+    """A view or an encoder of a name that is not there."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole message
+
+
 class FormatVersionError(ConfigError):
     """A repo written by a newer version of the library, in a format this one cannot read."""
 

@@ -188,7 +188,7 @@ def gate_gradual(
         seed: Seeds the draws, and the order in which items are encoded again.
 
     Raises:
-        KeyError: The space has no such view.
+        UnknownNameError: The space has no such view.
         InvalidLatentsError: Wrong shapes, NaN or infinity.
         InvalidPairsError: Too few queries or items, or judgements that do not fit them.
         ValueError: A parameter out of range.

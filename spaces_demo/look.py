@@ -79,6 +79,7 @@ label:has(input[type=radio]:focus-visible), .wrap:has(> .wrap-inner input:focus-
 .facts b { font-weight: 600; }
 @media (max-width: 640px) {
   .row:has(.result) { flex-direction: column; }
+  .encoder .wrap-inner input { font-size: .7rem !important; }
   .tiles .grid-container {
     grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)) !important;
   }

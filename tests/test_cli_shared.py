@@ -112,6 +112,7 @@ def test_two_views_are_evaluated_against_each_other(facts, tmp_path):
         (["--view", "a=x", "--view-vectors", "a=y.npy"], "view 'a' has an encoder and a file"),
         (["--view-vectors", "a=x.npy", "--dataset", "me/x"], "or all of them from --view-vectors"),
         (["--view", "a=x", "--view", "b=y"], "--dataset is needed"),
+        (["--view-vectors", "a=x.npy", "--split", "test"], "--split is for --view and --dataset"),
         (["--view", "a=x", "--dataset", "me/x"], "--column is needed, or --view-column a=COLUMN"),
         (
             ["--view", "a=x", "--dataset", "me/x", "--view-column", "b=text"],
@@ -121,6 +122,12 @@ def test_two_views_are_evaluated_against_each_other(facts, tmp_path):
 )
 def test_views_that_do_not_go_together_are_refused(options, message, refusal, tmp_path):
     assert message in refusal("fit-shared", *options, "--output", tmp_path / "space")
+
+
+def test_a_view_that_is_not_there_is_named_with_those_that_are(refusal, files, facts, tmp_path):
+    facts("fit-shared", *files, "--dim", 4, "--output", tmp_path / "space")
+    command = ["re-encode", "sqlite:x.db/docs", "--space", tmp_path / "space", "--view", "z"]
+    assert "there is no view 'z': the space joins ['a', " in refusal(*command)
 
 
 def test_a_view_keeps_no_results_of_its_own(refusal, files, facts, tmp_path):

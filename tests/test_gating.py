@@ -459,8 +459,9 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
     [
         ("--report=gate.pdf", ".md, .json or .html"),
         ("--queries=a.jsonl", "needs --queries and --corpus, or"),
+        ("--slice-column=lang", "--slice-column is of --queries and --corpus"),
+        ("--corpus-split=test", "--corpus-split is of --queries and --corpus"),
         ("--relevance=bad.tsv", "line 2: a query, an item and a gain"),
-        ("--slice-column=lang", "--slice-column is a column of --queries"),
         ("--queries-source-vectors=nan.npy", "nan.npy: NaN or infinity in 1 of 120 rows, first in"),
         ("--queries-source-vectors=few.npy", "the same queries, got 5 and 120 rows"),
         ("--pass-at=1.5", "got warn_at=0.9 and pass_at=1.5"),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hf_latent_bridge import LinearTranslator, migrate, plan_migration
-from hf_latent_bridge.errors import InvalidLatentsError, StoreError
+from hf_latent_bridge.errors import InUseError, InvalidLatentsError, StoreError
 from hf_latent_bridge.vectors.formats import open_vectors
 
 N, OLD, NEW = 500, 8, 12
@@ -99,6 +99,28 @@ def test_a_migration_that_was_killed_before_its_last_step_is_finished(
     migrate(translator, source, str(target), serve_dir=tmp_path / "serve")
     assert (tmp_path / "serve" / "config.json").exists()
     assert target.read_bytes() == before
+
+
+def test_a_second_migration_into_the_same_file_is_refused_at_once(
+    old, translator, tmp_path, monkeypatch
+):
+    source, target = saved(tmp_path / "old.faiss", old), str(tmp_path / "new.faiss")
+    transform, refusals = type(translator).transform, []
+
+    def meet(self, chunk):
+        if len(chunk):
+            with monkeypatch.context() as patch:
+                patch.setattr(type(translator), "transform", transform)
+                with pytest.raises(InUseError) as error:
+                    migrate(translator, source, target)
+            refusals.append(str(error.value))
+        return transform(self, chunk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(translator), "transform", meet)
+        migrate(translator, source, target)
+    assert "another process is writing" in refusals[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"old.faiss", "new.faiss"}
 
 
 def test_rows_of_another_translator_are_not_taken_for_the_own_ones(old, translator, tmp_path):

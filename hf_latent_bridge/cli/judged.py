@@ -48,6 +48,9 @@ class Judged:
     slices: Sequence[str] | None = None
 
 
+_OF_ITEMS = ("split", "id_column")
+
+
 def has_vectors(args: argparse.Namespace) -> bool:
     """Whether latents are given, in place of items to encode.
 
@@ -59,8 +62,10 @@ def has_vectors(args: argparse.Namespace) -> bool:
     if all(items) and not any(vectors):
         return False
     if all(vectors) and not any(items):
-        if args.slice_column is not None:
-            raise ValueError("--slice-column is a column of --queries, and vectors were given")
+        of_items = ("slice_column", *(f"{part}_{what}" for part in PARTS for what in _OF_ITEMS))
+        if unread := [name for name in of_items if getattr(args, name, None) is not None]:
+            flag = unread[0].replace("_", "-")
+            raise ValueError(f"--{flag} is of --queries and --corpus, and vectors were given")
         return True
     raise ValueError(
         "a gate needs --queries and --corpus, or --queries-target-vectors and "

@@ -415,7 +415,7 @@ def add_translate(command: Command) -> None:
     )
     running.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=600.0,
         metavar="SECONDS",
         help="end with an error after so long without progress (default: 600)",
@@ -631,7 +631,7 @@ def add_re_encode(command: Command) -> None:
 def _add_timeout(running: Group) -> None:
     running.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=60.0,
         metavar="SECONDS",
         help="for one request to a store (default: 60)",
@@ -824,6 +824,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
+    return seconds
 
 
 def _positive_or_auto(text: str) -> int | Literal["auto"]:

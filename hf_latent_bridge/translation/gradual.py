@@ -65,7 +65,7 @@ def migrate_gradually(
         progress: Show a bar.
 
     Raises:
-        KeyError: The space has no such view.
+        UnknownNameError: The space has no such view.
         StoreError: As for `migrate`; also if the target is another vector of the same rows, for
             new items have no old vector, or the rows have a field of that name.
         StoreUnavailableError: A store cannot be reached, or went away: start again.
@@ -106,7 +106,7 @@ def plan_gradual_migration(
         timeout: Seconds for one request to a store.
 
     Raises:
-        KeyError: The space has no such view.
+        UnknownNameError: The space has no such view.
         StoreError: As for `plan_migration`; also where the target is another vector of the same
             rows, or the rows have a field of the name `latent_bridge_view`.
         InvalidLatentsError: Vectors of another width than the view's.
@@ -188,7 +188,7 @@ def re_encode(
         progress: Show a bar.
 
     Raises:
-        KeyError: The space has no such view.
+        UnknownNameError: The space has no such view.
         SpaceMismatchError: The encoder is not the view's.
         StoreError: Not a collection of this width, rows that are not there, or rows without the
             field.

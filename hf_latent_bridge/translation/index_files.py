@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge.atomic import open_atomic
+from hf_latent_bridge.atomic import clear_atomic, open_atomic
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import InvalidLatentsError, StoreError
 from hf_latent_bridge.extras import require
@@ -93,6 +93,7 @@ class IndexFile:
         if there:
             if not _holds(target, inner, ids, size):
                 raise _taken(target)
+            clear_atomic(target)
             return
         _save(whole, target)
         if not _holds(target, inner, ids, size):

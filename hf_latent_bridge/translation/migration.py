@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_latent_bridge.atomic import locked, writing
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreError
 from hf_latent_bridge.hubness import Hubness, Metric
 from hf_latent_bridge.latents import Latents
@@ -475,9 +476,13 @@ def _write_index(
     serving, folder = served
     if folder is not None:
         serving.check(folder)
-    index.write(target, conversion, size, progress=progress)
-    if folder is not None:
-        serving.save(folder)
+    claim = target.with_name(f".{target.name}.claim")
+    with contextlib.ExitStack() as held:
+        with writing(target):
+            held.enter_context(locked(claim, target, patience=0))
+        index.write(target, conversion, size, progress=progress)
+        if folder is not None:
+            serving.save(folder)
 
 
 def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Journal) -> bool:

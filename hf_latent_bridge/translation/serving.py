@@ -11,7 +11,7 @@ from torch import Tensor
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.atomic import exclusive
 from hf_latent_bridge.encoders.base import BatchSize, Encoder, check_encoder, encode
-from hf_latent_bridge.errors import ConfigError, EncoderError
+from hf_latent_bridge.errors import ConfigError, EncoderError, UnknownNameError
 from hf_latent_bridge.files import (
     CONFIG_NAME,
     FORMAT_VERSION,
@@ -228,12 +228,12 @@ class TranslatedEncoder:
             RepoNotFoundError: There is no such folder or repo.
             ConfigError: The folder is damaged, or holds something else.
             WeightsError: A translator is not the one that was saved.
-            KeyError: `asks` is not one of the encoders that may ask.
+            UnknownNameError: `asks` is not one of the encoders that may ask.
             SpaceMismatchError: The encoder is another than the one that was recorded.
         """
         serving = Serving.load(pretrained_model_name_or_path, **options)
         if asks not in serving.routes:
-            raise KeyError(f"asks must be one of {list(serving.routes)}, got {asks!r}")
+            raise UnknownNameError(f"asks must be one of {list(serving.routes)}, got {asks!r}")
         route = serving.routes[asks]
         if isinstance(encoder, Encoder):
             check_meet(("encoder", encoder.space), (f"route {asks!r}", route.space))

@@ -33,6 +33,7 @@ from hf_latent_bridge.errors import (
     NotFittedError,
     RankWarning,
     SolverError,
+    UnknownNameError,
     UnrelatedPairsWarning,
     WeightsError,
 )
@@ -502,7 +503,7 @@ class SharedSpace(Published):
 
         Raises:
             NotFittedError: Nothing was fitted yet.
-            KeyError: There is no such view.
+            UnknownNameError: There is no such view.
         """
         source = self._view(view)
         return source if to is None else self._pair(source, self._view(to))
@@ -526,7 +527,7 @@ class SharedSpace(Published):
             (n, d_items + 1).
 
         Raises:
-            KeyError: There is no such view.
+            UnknownNameError: There is no such view.
             InvalidLatentsError: Another width than the view's, NaN or infinity.
         """
         asking, stored = self._view(view), self._view(items)
@@ -548,7 +549,7 @@ class SharedSpace(Published):
             (n, d_view + 1): the latents, and half of the sum of r²b² / (1 - r²).
 
         Raises:
-            KeyError: There is no such view.
+            UnknownNameError: There is no such view.
             InvalidLatentsError: Another width than the view's, NaN or infinity.
         """
         stored, rho = self._view(view), self._correlations(queries, view)
@@ -560,7 +561,9 @@ class SharedSpace(Published):
     def _view(self, name: str) -> SharedViewTranslator:
         self._require_fit()
         if name not in self.views_:
-            raise KeyError(f"there is no view {name!r}: the space joins {list(self.views_)}")
+            raise UnknownNameError(
+                f"there is no view {name!r}: the space joins {list(self.views_)}"
+            )
         return self.views_[name]
 
     def _correlations(self, one: str, other: str, *, shrunk: bool = True) -> Tensor:

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", nargs="*", help="names of jobs (default: all)")
     parser.add_argument("--faults", nargs="*", help="names of faults (default: all)")
     parser.add_argument("--again", action="store_true", help="also what is kept from earlier runs")
+    parser.add_argument("--report", action="store_true", help="only show what is kept")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
 
 
@@ -55,7 +56,7 @@ def reports(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             }
             yield from filter(None, found.values())
             missing = [fault for fault, report in found.items() if report is None]
-            for report in ask(job, missing) if missing else ():
+            for report in ask(job, missing) if missing and not options.report else ():
                 print(job, report["fault"], *report["wrong"], sep="; ", flush=True)
                 kept.write(report, job, report["fault"])
                 yield report

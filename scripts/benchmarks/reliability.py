@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flips", type=positive, default=1000, help="bits of each job, or, midway, of each row"
     )
     parser.add_argument("--again", action="store_true", help="also what is kept from earlier runs")
+    parser.add_argument("--report", action="store_true", help="only show what is kept")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
 
 
@@ -66,7 +67,7 @@ def reports(options: argparse.Namespace) -> Iterator[Report]:
             }
             yield from filter(None, found.values())
             missing = [kind for kind, report in found.items() if report is None]
-            for report in ask(job, missing, effort) if missing else ():
+            for report in ask(job, missing, effort) if missing and not options.report else ():
                 print(
                     job, report["kind"], report["runs"], *report["problems"], sep="; ", flush=True
                 )
@@ -146,7 +147,9 @@ def table(found: Sequence[Report]) -> Table:
 
 
 def cell(of_kind: Sequence[Report]) -> str:
-    """How often a kind was tried, and how often the answer was a refusal."""
+    """How often a kind was tried, and how often the answer was a refusal; empty if it was not."""
+    if not of_kind:
+        return ""
     runs = sum(report["runs"] for report in of_kind)
     refused = [report["refused"] for report in of_kind if report["refused"] is not None]
     if not runs:

@@ -521,7 +521,7 @@ def _migrate(scheme: str) -> None:
             return len(found)
 
     promise = "the old rows as they were, the new ones whole before they are served; a run goes on"
-    options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",)}
+    options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",), "slow": scheme == "qdrant"}
     job(f"migrate in {scheme}", promise, same=False, refuses=True, **options)(Migrate)
     if scheme == "sqlite":
         job(f"migrate gradually in {scheme}", promise, same=False, refuses=True, **options)(Gradual)
@@ -551,14 +551,14 @@ class MigrateIndex:
         found = {}
         for variant in (1, 2):
             weight = fitted(variant).map_.weight
-            if (folder / "new.faiss").exists():
-                got = faiss.read_index(str(folder / "new.faiss")).reconstruct_n(0, ROWS)
-                if np.allclose(got, fitted(variant).transform(rows(0)), atol=1e-5):
-                    found["rows"] = variant
             if (folder / "serve" / "config.json").exists():
                 route = Serving.load(folder / "serve").routes["old"]
                 if torch.equal(route.translator.map_.weight.cpu(), weight):
                     found["served"] = variant
+        for variant in (1, 2) if (folder / "new.faiss").exists() else ():
+            got = faiss.read_index(str(folder / "new.faiss")).reconstruct_n(0, ROWS)
+            if np.allclose(got, fitted(variant).transform(rows(0)), atol=1e-5):
+                found["rows"] = variant
         if found.get("served") not in (None, found.get("rows")):
             raise RuntimeError(f"the rows are not those that are served: {found}")
         return found.get("served")

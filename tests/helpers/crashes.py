@@ -58,6 +58,7 @@ class Job:
         goes_on: Whether the job ends well though the disk fails.
         refuses: Whether two of them at once may be refused.
         own: Patterns of the files of a finished run that this library reads again and checks.
+        slow: Whether a tenth of the rounds and flips must do.
         unfinished: The same of a killed run; None for all that it leaves and a whole run does not.
     """
 
@@ -70,6 +71,7 @@ class Job:
     same: bool = True
     goes_on: bool = False
     refuses: bool = False
+    slow: bool = False
     own: tuple[str, ...] = ("*",)
     unfinished: tuple[str, ...] | None = None
 
@@ -551,7 +553,7 @@ def try_kind(trial: Trial, kind: str, effort: Effort) -> dict[str, Any]:
     def sample(events: Sequence[int]) -> list[int]:
         return sorted(draw.sample(events, min(effort.sample or len(events), len(events))))
 
-    runs, refused = 0, None
+    runs, refused, share = 0, None, 10 if trial.job.slow else 1
     if kind == "killed":
         trial.killed_at(events := sample(trial.events(changes=False)))
         runs = len(events)
@@ -562,12 +564,12 @@ def try_kind(trial: Trial, kind: str, effort: Effort) -> dict[str, Any]:
         trial.files_limited_to(sizes := sample(LIMITS))
         runs = len(sizes)
     elif kind == "two at once":
-        for _ in range(effort.rounds):
+        runs = -(-effort.rounds // share)
+        for _ in range(runs):
             trial.two_at_once()
-        runs = effort.rounds
     else:
         finished = kind == "flipped bits"
-        number = effort.flips if finished else effort.midway
+        number = -(-(effort.flips if finished else effort.midway) // share)
         draws = [draw.random() for _ in range(number)]
         refused = trial.flipped(draws) if finished else trial.flipped_midway(draws)
         runs = 0 if refused is None else number

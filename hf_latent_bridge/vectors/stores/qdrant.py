@@ -264,7 +264,7 @@ def _client(url: StoreUrl, timeout: float) -> Any:
     if not url.host:
         with writing(Path(url.path)):
             Path(url.path).mkdir(parents=True, exist_ok=True)
-        return QdrantClient(path=url.path, force_disable_check_same_thread=True)
+            return QdrantClient(path=url.path, force_disable_check_same_thread=True)
     host, _, port = url.host.partition(":")
     secure = url.params.get("https", "") in ("1", "true")
     key = os.environ.get("QDRANT_API_KEY")

@@ -153,6 +153,7 @@ def _side_form(name: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.File
             choices=[],
             scale=3,
             min_width=260,
+            elem_classes="encoder",  # whose long name a phone shows whole
         )
         column = gr.Textbox(
             "" if same else "text", label=f"{name} column{same}", scale=2, min_width=200
