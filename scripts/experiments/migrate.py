@@ -296,7 +296,7 @@ def write_pages(kept: Path, options: argparse.Namespace) -> None:
     section.add(title, table_of(shown))
     section.write(options.command_line, page=PAGE)
     write_section(GUIDE, "migrate table", table_of(shown).to_markdown())
-    write_section(README, "migrate table", short_table(shown).to_markdown())
+    write_section(README, "migrate table", short_table(shown).to_markdown().replace(" | ", "|"))
 
 
 def key(scheme: str, number: int) -> int | str:
