@@ -282,7 +282,8 @@ def short_table(shown: Sequence[Shown]) -> Table:
     table = Table(["store", "rows", "rows/s", "of a bare copy"])
     for one in shown:
         rate = f"{one.rows / one.moving:,.0f}"
-        table.add(one.title, [f"{one.rows:,}", rate, one.share(one.moving)])
+        share = one.share(one.moving).replace(" ", "")
+        table.add(one.title, [f"{one.rows:,}", rate, share])
     return table
 
 

@@ -1,15 +1,19 @@
-"""Chroma: collections in a folder, with metadata and a document a row."""
+"""Chroma: collections in a folder or on a server, with metadata and a document a row."""
 
+import os
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from hf_latent_bridge.data.items import Array
-from hf_latent_bridge.errors import LatentBridgeError, StoreError
+from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
 _SPACES = {metric: space for space, metric in _METRICS.items()}
@@ -19,22 +23,44 @@ T = TypeVar("T")
 
 
 class ChromaCollection(Collection):
-    """A collection; the payload is its metadata, and the document as `document`."""
+    """A collection; the payload is its metadata, and the document as `document`.
+
+    A server's token is taken from the environment variable CHROMA_TOKEN. A path in the URL of a
+    server names the database.
+    """
+
+    params: ClassVar[tuple[str, ...]] = ("https",)
 
     def _connect(self, timeout: float) -> Any:
-        return _told(self._client, self.url)
+        make = self._folder if self.url.local else lambda: self._server(timeout)
+        return _told(make, self.url)
 
-    def _client(self) -> Any:
+    def _folder(self) -> Any:
         import chromadb
 
-        if not self.url.local:
-            raise StoreError(
-                f"{self.url}: Chroma is read from its folder (chroma:./folder/name); its client "
-                "waits for a server without end"
-            )
         Path(self.url.path).mkdir(parents=True, exist_ok=True)
         settings = chromadb.Settings(anonymized_telemetry=False)
         return chromadb.PersistentClient(path=self.url.path, settings=settings)
+
+    def _server(self, timeout: float) -> Any:
+        import chromadb
+
+        host, _, port = self.url.host.partition(":")
+        token = os.environ.get("CHROMA_TOKEN")
+        client = _in_time(
+            lambda: chromadb.HttpClient(
+                host=host,
+                port=int(port or 8000),
+                ssl=self.url.params.get("https", "") in ("1", "true"),
+                headers={"Authorization": f"Bearer {token}"} if token else None,
+                settings=chromadb.Settings(anonymized_telemetry=False),
+                database=self.url.path or chromadb.DEFAULT_DATABASE,
+            ),
+            timeout,
+            self.url,
+        )
+        client._server._session.timeout = timeout  # Chroma's own requests wait without end
+        return client
 
     @staticmethod
     def _disconnect(client: Any) -> None:
@@ -156,13 +182,43 @@ class ChromaCollection(Collection):
         return _told(lambda: request(self._found()), self.url)
 
 
-def _told(request: Callable[[], T], url: Any) -> T:
+def _in_time(make: Callable[[], T], timeout: float, url: StoreUrl) -> T:
+    """What `make` gives, or its error, within some seconds.
+
+    Raises:
+        StoreUnavailableError: It took longer.
+    """
+    made: queue.Queue[tuple[T | None, Exception | None]] = queue.Queue()
+
+    def work() -> None:
+        try:
+            made.put((make(), None))
+        except Exception as error:
+            made.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        result, error = made.get(timeout=timeout)
+    except queue.Empty as late:
+        raise StoreUnavailableError(f"{url} did not answer within {timeout:g} s") from late
+    if result is None:
+        raise error or StoreUnavailableError(f"{url} gave no client")
+    return result
+
+
+def _told(request: Callable[[], T], url: StoreUrl) -> T:
     """The answer to a request; Chroma's errors in this library's words."""
+    import httpx
     from chromadb.errors import ChromaError
 
     try:
         return request()
-    except LatentBridgeError:
-        raise
+    except httpx.HTTPError as error:
+        raise StoreUnavailableError(
+            f"{url} did not answer ({type(error).__name__}: {error}): is the server running?"
+        ) from error
     except (ChromaError, ValueError, TypeError) as error:
-        raise StoreError(f"{url}: {' '.join(str(error).split())[:200]}") from error
+        told = " ".join(str(error).split())[:200]
+        if "Could not connect" in told:
+            raise StoreUnavailableError(f"{url}: {told}") from error
+        raise StoreError(f"{url}: {told}") from error

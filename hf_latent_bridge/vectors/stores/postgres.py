@@ -94,7 +94,9 @@ class PostgresCollection(Collection):
         last = [] if after is None else [str(after.key)]
         while True:
             where = f"WHERE t.{self._key} > %s::{self._key_type}" if last else ""
-            rows = self._select(f"{where} ORDER BY t.{self._key} LIMIT %s", [*last, size], payloads)
+            rows = self._select(
+                f"{where} ORDER BY t.{self._key} LIMIT %s", [*last, size], vectors, payloads
+            )
             if not rows:
                 return
             yield self._records(rows, vectors, payloads)
@@ -103,7 +105,7 @@ class PostgresCollection(Collection):
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Selects rows by their keys."""
         where = f"WHERE t.{self._key} = ANY(%s::{self._key_type}[]) AND {self._vector} IS NOT NULL"
-        return self._records(self._select(where, [_texts(ids)], payloads), True, payloads)
+        return self._records(self._select(where, [_texts(ids)], True, payloads), True, payloads)
 
     def present(self, ids: Sequence[Key]) -> set[Key]:
         """Selects the keys alone."""
@@ -263,10 +265,11 @@ class PostgresCollection(Collection):
                     return metric
         return "cosine"
 
-    def _select(self, rest: str, parameters: list[Any], payloads: bool) -> list[Any]:
+    def _select(self, rest: str, parameters: list[Any], vectors: bool, payloads: bool) -> list[Any]:
+        vector = f"t.{self._vector}" if vectors else "NULL"
         kept = "to_jsonb(t) - %s - %s" if payloads else "NULL"
         names = [self._key_name, self._column] if payloads else []
-        sql = f"SELECT t.{self._key}, t.{self._vector}, {kept} FROM {self._table} t {rest}"
+        sql = f"SELECT t.{self._key}, {vector}, {kept} FROM {self._table} t {rest}"
         return self._ask(sql, [*names, *parameters])
 
     def _records(self, rows: list[Any], vectors: bool, payloads: bool) -> Records:
