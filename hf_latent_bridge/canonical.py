@@ -128,14 +128,19 @@ class CanonicalProblem:
     def solve(self, *, alpha: float, dim: int) -> dict[str, CanonicalView]:
         """The first axes of the shared space, the best correlated first.
 
+        Their signs do not depend on how the moments were summed: the largest weight of each axis
+        in the view whose name sorts first is positive.
+
         Args:
             alpha: Penalty in (C + alpha I)^(-1/2), relative to a mean variance of 1; above 0.
             dim: Number of axes; fewer where a view varies in fewer directions.
         """
         limit = _LARGEST[len(self.spectra) == 2]
-        found = {}
-        for name, (axes, rho) in self.axes(alpha=alpha, dim=dim).items():
-            s = self.spectra[name]
+        found, blocks = {}, self.axes(alpha=alpha, dim=dim)
+        first = min(self.spectra)
+        signs = _signs(self.spectra[first].vectors @ blocks[first][0])
+        for name, (unsigned, rho) in blocks.items():
+            s, axes = self.spectra[name], unsigned * signs
             roots = (s.values + alpha).sqrt()[:, None]
             found[name] = CanonicalView(
                 mean=s.mean,
@@ -212,6 +217,12 @@ def _two(crosses: Mapping[tuple[str, str], Tensor], dim: int) -> dict[str, tuple
     v = (short.mT @ u) * torch.where(found, 1 / rho, 0.0)
     rho = rho * found
     return {a: (u if wide else v, rho), b: (v if wide else u, rho)}
+
+
+def _signs(columns: Float[Tensor, "d k"]) -> Float[Tensor, " k"]:
+    """The sign of each column's largest value."""
+    largest = columns.gather(0, columns.abs().argmax(0, keepdim=True))[0]
+    return torch.where(largest < 0, -1.0, 1.0).to(columns)
 
 
 def _pseudo_inverse(matrix: Float[Tensor, "r k"]) -> Float[Tensor, "k r"]:
