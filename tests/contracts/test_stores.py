@@ -1,5 +1,9 @@
 """Every registered vector store whose client is installed keeps the same promises."""
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from store_places import INSTALLED, content, filled, key, rows, url_in
@@ -138,6 +142,23 @@ def test_a_collection_that_is_not_there_is_named(scheme, url):
     missing = url.replace("docs", "other")
     with pytest.raises(StoreError, match="other"), open_collection(missing) as collection:
         collection.layout()
+
+
+@pytest.mark.slow
+def test_a_store_that_is_open_elsewhere_is_read_or_refused_in_words(
+    scheme, url, translator, tmp_path
+):
+    translator.save_pretrained(tmp_path / "map")
+    command = [sys.executable, "-m", "hf_latent_bridge", "translate", str(tmp_path / "map"), url]
+    with open_collection(url):
+        done = subprocess.run(
+            [*command, str(tmp_path / "new.npy")], capture_output=True, text=True, timeout=120
+        )
+    if done.returncode:
+        told = r"latent-bridge: error: .* (one process at a time|another instance).*\n"
+        assert re.fullmatch(told, done.stderr)
+    else:
+        assert np.load(tmp_path / "new.npy").shape == (25, 6)
 
 
 def test_its_rows_are_read_as_those_of_a_file(scheme, url):

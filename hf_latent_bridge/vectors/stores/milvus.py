@@ -1,6 +1,7 @@
 """Milvus: a vector field of a collection, in a Milvus Lite file or on a server."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -33,11 +34,27 @@ class MilvusCollection(Collection):
         from pymilvus import MilvusClient
 
         if self.url.local:
-            return self._told(lambda: MilvusClient(uri=self.url.path))
+            return self._open_file(MilvusClient)
         scheme = "https" if self.url.params.get("https", "") in ("1", "true") else "http"
         token = os.environ.get("MILVUS_TOKEN", "")
         address = f"{scheme}://{self.url.host}"
         return self._told(lambda: MilvusClient(uri=address, token=token, timeout=timeout))
+
+    def _open_file(self, connect: Callable[..., Any]) -> Any:
+        """A client of Milvus Lite, which logs a traceback and keeps the reason to itself."""
+        from pymilvus.exceptions import MilvusException
+
+        logger = logging.getLogger("milvus_lite.server_manager")
+        before, logger.disabled = logger.disabled, True
+        try:
+            return connect(uri=self.url.path)
+        except MilvusException as error:
+            raise StoreUnavailableError(
+                f"{self.url} cannot be opened: a file of Milvus Lite can be open in one process at "
+                "a time, and stays open until that process ends; or it is not a file of Milvus Lite"
+            ) from error
+        finally:
+            logger.disabled = before
 
     @staticmethod
     def _disconnect(client: Any) -> None:
