@@ -298,10 +298,11 @@ def test_the_format_page_names_every_kind_of_decoder_with_its_files_and_params(t
         *fit_autoencoder(np.zeros((2, 1, 8, 8), np.uint8), widths=(4,), epochs=1),
     ]
     assert {part.kind for part in parts} == DECODERS.keys()
-    for part in parts:
-        part.save_pretrained(tmp_path / part.kind)
-        config = json.loads((tmp_path / part.kind / "config.json").read_text())
-        files = [path.name for path in (tmp_path / part.kind).iterdir()]
+    for number, part in enumerate(parts):
+        folder = tmp_path / str(number)
+        part.save_pretrained(folder)
+        config = json.loads((folder / "config.json").read_text())
+        files = [path.name for path in folder.iterdir()]
         for name in (part.kind_key, part.kind, *config["params"], *files):
             assert f"`{name}`" in page
     for name in (*_FIELDS, *FIELDS):

@@ -117,16 +117,16 @@ def _check(args: argparse.Namespace, views: Mapping[str, str], vectors: Mapping[
             "views come from --view and --dataset, or all of them from --view-vectors: save the "
             "latents of the other encoders as files first"
         )
-    of_items = ("column", "name", "split", "dataset_revision", "stream", "max_length")
-    unread = [name for name in of_items if getattr(args, name)]
-    if unread and (vectors or args.grow):
-        flag = unread[0].replace("_", "-")
-        raise ValueError(f"--{flag} is for --view and --dataset, and latents were given")
     if args.grow and (views or args.dataset):
         raise ValueError(
             "--grow takes latents: save those of both views as files, and give the known pairs by "
             "--view-vectors"
         )
+    of_items = ("column", "name", "split", "dataset_revision", "stream", "max_length")
+    unread = [name for name in of_items if getattr(args, name)]
+    if unread and (vectors or args.grow):
+        flag = unread[0].replace("_", "-")
+        raise ValueError(f"--{flag} is for --view and --dataset, and latents were given")
     if args.grow and (args.max_pairs or args.checkpoint_dir):
         raise ValueError("--grow holds all latents in memory: leave out what is for a stream")
     if not vectors and not args.dataset and not args.grow:

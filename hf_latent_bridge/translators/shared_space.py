@@ -444,7 +444,7 @@ class SharedSpace(Published):
         solved = problem.solve(alpha=alpha, dim=dim)
         sources = _sources(solved, spaces or {})
         _warn_of_unrelated(moments)
-        _warn_of_narrow(problem, self.dim)
+        _warn_of_narrow(problem, self.dim, dim)
         self.params_ = {
             "dim": dim,
             "alpha": alpha,
@@ -812,11 +812,11 @@ def _warn_of_unrelated(moments: ViewMoments) -> None:
             )
 
 
-def _warn_of_narrow(problem: CanonicalProblem, dim: int | Literal["auto"]) -> None:
+def _warn_of_narrow(problem: CanonicalProblem, asked: int | Literal["auto"], dim: int) -> None:
     ranks = {name: len(spectrum.values) for name, spectrum in problem.spectra.items()}
     narrow, second, *others = sorted(ranks, key=ranks.__getitem__)
-    without = ranks[second] if dim == "auto" else min(dim, ranks[second])
-    if others and ranks[narrow] < without:
+    without = ranks[second] if asked == "auto" else min(asked, ranks[second])
+    if others and ranks[narrow] <= dim and ranks[narrow] < without:
         warnings.warn(
             f"view {narrow!r} varies in {ranks[narrow]} directions, so the space has no more axes; "
             f"without that view it could have {without}",

@@ -355,10 +355,11 @@ def report(
     """
     caught = trap()
     with Target(url, f"http://127.0.0.1:{caught.server_address[1]}") as target:
-        crowd(target, 4, 1.0)  # loads what is loaded once
+        for name, parameters in target.endpoints().items():  # loads what is loaded once
+            target.ask(name, [_plausible(target, parameter) for parameter in parameters])
         before = memory(pid), disk(folder)
         replies = attack(target, most=most)
-        between = memory(pid)  # encoders were loaded that the quick requests had not needed
+        between = memory(pid)
         seen = crowd(target, clients, seconds)
     problems = [reply.problem for reply in replies if reply.problem]
     problems += [f"{count} times {kind}" for kind, count in seen.items() if kind not in ANSWERS]

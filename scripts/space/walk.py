@@ -8,7 +8,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 WIDTHS = {"phone": (390, 844), "desk": (1440, 900)}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -125,6 +133,7 @@ def find_chromium() -> str | None:
 def chromium() -> Iterator[Browser]:
     """A headless browser."""
     with sync_playwright() as playwright:
+        expect.set_options(timeout=1000 * _SECONDS)
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         yield browser
         browser.close()
