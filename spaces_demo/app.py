@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "3")  # a silent Hub is given u
 import gradio as gr
 import look
 import preparing
-from limits import MAX_UPLOAD, Refusal
+from limits import MAX_UPLOAD, MAX_VISITORS, Refusal
 from repos import Repos
 from settings import Settings
 from starlette.middleware import Middleware
@@ -80,6 +80,7 @@ def launch_options() -> dict[str, Any]:
         "show_error": True,
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
+        "state_session_capacity": MAX_VISITORS,
     }
 
 

@@ -18,6 +18,7 @@ MAX_NAME = 200  # characters of a column, a split or a repo
 MAX_SENTENCE = 600
 MAX_TEXT = 2_000  # characters
 MAX_UPLOAD = "20mb"
+MAX_VISITORS = 200  # remembered at once, about half a megabyte each; those seen last
 MAX_PIXELS = 2**24
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 ENCODING: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "encode"}  # quick answers

@@ -42,6 +42,7 @@ def test_a_visitor_walks_through_every_tab(browser, space, size, dark):
 
 def test_a_search_needs_no_mouse(browser, space):
     page = browser.new_page()
+    page.set_default_timeout(120_000)
     page.goto(space.src)
     query = page.get_by_label("Query").first
     query.wait_for()
@@ -59,6 +60,7 @@ def test_a_search_needs_no_mouse(browser, space):
 @pytest.mark.parametrize("width", [390, 768, 1280])
 def test_each_tab_is_where_a_finger_can_reach_it(browser, space, width):
     page = browser.new_page(viewport={"width": width, "height": 844})
+    page.set_default_timeout(120_000)
     page.goto(space.src)
     page.get_by_role("tab").first.wait_for()
     page.wait_for_timeout(1000)
@@ -75,6 +77,7 @@ def test_each_tab_is_where_a_finger_can_reach_it(browser, space, width):
 
 def test_a_failed_migration_leaves_nothing_of_the_last_one_and_says_why(browser, space):
     page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(120_000)
     page.goto(space.src)
     page.get_by_role("tab", name="Migrate").click()
     panel = page.get_by_role("tabpanel").filter(visible=True).first
@@ -109,6 +112,7 @@ def pixels_of(page, box, colour):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_ring_around_what_has_the_keyboard_is_seen(browser, space, dark):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(120_000)
     page.goto(f"{space.src}?__theme={'dark' if dark else 'light'}")
     kinds = {
         "Across models": ("Query", "Search"),
@@ -164,6 +168,7 @@ def on_top(element):
 
 def test_a_failed_fit_leaves_nothing_of_the_last_one_and_says_why(browser, space):
     page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(120_000)
     page.goto(space.src)
     page.get_by_role("tab", name="Fit your own").click()
     page.get_by_role("tab", name="Vectors").click()
@@ -188,6 +193,7 @@ def test_a_failed_fit_leaves_nothing_of_the_last_one_and_says_why(browser, space
 
 def test_a_tab_without_a_result_invites_to_an_example_and_shows_no_empty_frame(browser, space):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(120_000)
     page.goto(space.src)
     titles = {
         "Look inside": "Nothing opened yet",
