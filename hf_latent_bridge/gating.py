@@ -675,7 +675,7 @@ def nearness(
     Both are cosines by the target encoder less their mean over all items. The ratio is squared: by
     that much it agreed best with what relevance judgements say of recall.
     """
-    queries, items = (torch.nn.functional.normalize(x.double(), dim=1) for x in (queries, items))
+    queries, items = (unit_rows(x.double()) for x in (queries, items))
     usual = queries @ items.mean(0)
     got, whole = (
         torch.stack([(queries * items[column]).sum(1) for column in numbers.to(items.device).T])

@@ -83,7 +83,7 @@ class Screen:
         return None if np.isfinite(vector).all() else NON_FINITE
 
 
-def stacked(items: Items) -> Array:
+def screened_matrix(items: Items) -> Array:
     """Screened latents as one matrix (n, d)."""
     if isinstance(items, np.ndarray):
         return items

@@ -75,7 +75,7 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_HALF = "holds half of a surrogate pair, which is no Unicode text"
+_HALF = "holds half of a surrogate pair, so it is not Unicode text"
 
 
 def _is_half(text: str) -> bool:

@@ -21,7 +21,7 @@ from hf_latent_bridge.data.chunks import (
     PairSource,
     Share,
 )
-from hf_latent_bridge.data.items import NON_FINITE, BadRow, Screen, stacked
+from hf_latent_bridge.data.items import NON_FINITE, BadRow, Screen, screened_matrix
 from hf_latent_bridge.encoders.base import BatchSize, Encoder, EncoderLike, encode, space_of
 from hf_latent_bridge.encoders.batching import prefetch
 from hf_latent_bridge.errors import (
@@ -99,7 +99,7 @@ class Side:
         if self.encoder is not None and not isinstance(self.encoder, SpaceSpec):
             latents = encode(self.encoder, list(items), batch_size=batch_size).detach()
         else:
-            latents = as_tensor(stacked(items)).to(device, non_blocking=True)
+            latents = as_tensor(screened_matrix(items)).to(device, non_blocking=True)
         dim = latents.shape[1]
         if isinstance(self.encoder, SpaceSpec) and dim != self.encoder.dim:
             raise InvalidLatentsError(

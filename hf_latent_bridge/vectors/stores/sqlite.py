@@ -249,7 +249,8 @@ class SqliteCollection(Collection):
         ids = [row[0] for row in self._ask(f"{listed} ORDER BY rowid LIMIT ?", [*behind, size])]
         if not (vectors or payloads):
             return Records(list(ids))
-        return self._select(self._among(ids), ids, vectors, payloads)
+        rest = f"{self._among(ids)} ORDER BY {self._key}"
+        return self._select(rest, ids, vectors, payloads)
 
     def _select(self, rest: str, parameters: list[Any], vectors: bool, payloads: bool) -> Records:
         others = self._others()

@@ -1,5 +1,6 @@
 """Fit your own: the forms that take a visitor's items or vectors, and the result."""
 
+import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -130,8 +131,19 @@ def _items_form(repos: Repos, hub: Hub, how: list[Any], results: Results) -> Non
     event: dict[str, Any] = {"show_progress_on": results.shown[0], **FITTING}
     results.on(button.click, fit_items, inputs, **event)
     results.endpoint(fit_items, inputs, **event)
+
+    @functools.wraps(fit_items)
+    def fit_example(*given: Any) -> Result:
+        """Clicked before the page has filled in the encoders, it takes those that will be there."""
+        kinds, encoders, rest = given[:2], given[2:4], given[4:]
+        own = [
+            encoder or _own(hub, kind, side)
+            for side, (kind, encoder) in enumerate(zip(kinds, encoders, strict=True))
+        ]
+        return fit_items(*kinds, *own, *rest)
+
     results.examples(
-        list(EXAMPLES.values()), how, fit_items, inputs=inputs, labels=list(EXAMPLES), **event
+        list(EXAMPLES.values()), how, fit_example, inputs=inputs, labels=list(EXAMPLES), **event
     )
 
     def known(*modalities: str) -> list[Any]:
@@ -167,10 +179,16 @@ def _side_form(name: str) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.File
 def _choices(hub: Hub, modality: str, side: int) -> Any:
     """The Space's own encoders of a modality, one of them chosen."""
     try:
-        known = hub.encoders().get(modality, [])
+        known, chosen = hub.encoders().get(modality, []), _own(hub, modality, side)
     except Refusal:  # the Hub is away: a visitor can still type an id
-        known = []
-    return gr.update(choices=known, value=known[min(side, len(known) - 1)] if known else None)
+        known, chosen = [], ""
+    return gr.update(choices=known, value=chosen or None)
+
+
+def _own(hub: Hub, modality: str, side: int) -> str:
+    """The Space's own encoder for a side; empty if it has none of this modality."""
+    known = hub.encoders().get(modality, [])
+    return known[min(side, len(known) - 1)] if known else ""
 
 
 def _vectors_form(repos: Repos, files: list[gr.File], how: list[Any], results: Results) -> None:
