@@ -28,7 +28,7 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         gamma: Exponent of the singular values, from 0 (rotation) to 1 (ridge).
         scale: Multiply the map by the scalar that least squares gives.
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
-            "center" or "none".
+            "pareto" (divided by the root of the deviation only), "center" or "none".
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
