@@ -68,7 +68,7 @@ class AffineTranslator(Translator, translator_type="affine"):
     suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = (
         {"alpha": (1.0, 0.1), "rank": (16, 64)},
-        {"scaling": ("center",), "alpha": ("auto",)},
+        {"scaling": ("pareto", "center"), "alpha": ("auto",)},
         {"alpha": ALPHAS},
     )
     complexity: ClassVar[int] = 1
