@@ -67,8 +67,8 @@ def render_card(
         template = "component_card.md"
         data, facts = _component_data(config, repo_id), _component_facts(config, owner, repo_id)
     data.tags = [*(data.tags or []), *tags]
-    facts = data.to_dict() | {"repo_id": repo_id or _LOCAL_PATH, **facts}
-    card = ModelCard(_template(template).render(card_data=data.to_yaml(), **facts))
+    facts = {"card_data": data.to_yaml(), "repo_id": repo_id or _LOCAL_PATH, **facts}
+    card = ModelCard(_template(template).render(facts))
     return f"{str(card).rstrip()}\n"
 
 
@@ -77,7 +77,8 @@ def _template(name: str) -> "jinja2.Template":
     """A template of this folder, compiled once: that takes longer than all the rest of a save."""
     import jinja2
 
-    return jinja2.Template(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return jinja2.Environment().from_string(text)
 
 
 def is_foreign(card: str) -> bool:
