@@ -22,6 +22,9 @@ SAMPLE = [
     ("push over an old one", 4, "404", "refused"),
     ("push results", 8, "damage", "refused"),
     ("info", 2, "429", "done"),
+    ("search", 2, "truncate", "done"),
+    ("search", 2, "cut short", "refused"),
+    ("search", 1, "401", "refused"),
 ]
 IN_THE_SLOW_LANE = ("lose the answer", "damage", "500")
 ENCODERS = ("load an encoder (transformers)", "load an encoder (sentence-transformers)")
@@ -35,9 +38,11 @@ def impatient(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def proxy():
+def proxy(hub):
+    usual, hub.store.page_size = hub.store.page_size, 2
     with FaultyProxy() as proxy:
         yield proxy
+    hub.store.page_size = usual
 
 
 @pytest.mark.parametrize(("job", "k", "fault", "outcome"), SAMPLE)

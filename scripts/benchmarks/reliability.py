@@ -113,6 +113,7 @@ def harness(script: str) -> Iterator[tuple[Any, Any, Callable[..., Iterator[Repo
 
     command, pipe = [sys.executable, str(HELPERS / script)], subprocess.PIPE
     with LocalHub() as hub, tempfile.TemporaryDirectory() as home:
+        hub.store.page_size = 2
         environment = {**os.environ, **QUIET, **hub.environment(Path(home))}
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "scripts")}
         with subprocess.Popen(
