@@ -1,10 +1,11 @@
 """Writes model cards from configs and merges them into text that people wrote."""
 
+import functools
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -13,6 +14,9 @@ from hf_latent_bridge._version import LIBRARY_NAME
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.metrics import NAMES
 from hf_latent_bridge.selection import Selection
+
+if TYPE_CHECKING:
+    import jinja2
 
 _BEGIN = "<!-- begin: written by hf-latent-bridge"
 _GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
@@ -63,11 +67,18 @@ def render_card(
         template = "component_card.md"
         data, facts = _component_data(config, repo_id), _component_facts(config, owner, repo_id)
     data.tags = [*(data.tags or []), *tags]
-    path = str(Path(__file__).with_name(template))
-    card = ModelCard.from_template(
-        data, template_path=path, repo_id=repo_id or _LOCAL_PATH, **facts
-    )
+    facts = {"card_data": data.to_yaml(), "repo_id": repo_id or _LOCAL_PATH, **facts}
+    card = ModelCard(_template(template).render(facts))
     return f"{str(card).rstrip()}\n"
+
+
+@functools.cache
+def _template(name: str) -> "jinja2.Template":
+    """A template of this folder, compiled once: that takes longer than all the rest of a save."""
+    import jinja2
+
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return jinja2.Environment().from_string(text)
 
 
 def is_foreign(card: str) -> bool:
