@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
+import warm
 import write_docs
 from huggingface_hub import ModelCard
 from processes import PATIENCE, Process, finished
@@ -487,11 +488,10 @@ class TestUsage:
 @pytest.mark.slow
 class TestProcesses:
     def test_a_refusal_is_one_line_and_exit_1(self):
-        with process("info", "alice/none") as run:
-            out, err = run.communicate(timeout=PATIENCE)
-        assert (run.returncode, out) == (1, "")
-        assert len(err.splitlines()) == 1, err
-        assert err.startswith("latent-bridge: error: no repo 'alice/none' on http://")
+        run = warm.finished("-m", "hf_latent_bridge", "info", "alice/none", check=False)
+        assert (run.returncode, run.stdout) == (1, "")
+        assert len(run.stderr.splitlines()) == 1, run.stderr
+        assert run.stderr.startswith("latent-bridge: error: no repo 'alice/none' on http://")
 
     def test_the_installed_command_works(self, saved):
         command = [Path(sys.executable).with_name("latent-bridge"), "info", saved, "--json"]

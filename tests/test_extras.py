@@ -49,6 +49,7 @@ CALLS = {
             "bridge.fit_head(x, [0, 1, 0])",
             "bridge.load_decoder('FOLDER')",
             "bridge.fit_autoencoder([b'picture'])",
+            "bridge.fit_translator(bridge.OrthoTranslator(), None, None, (x, x))",
             "bridge.as_decoder(type('Estimator', (), {'predict': 1, 'get_params': 1})())",
         ],
     ),
@@ -76,6 +77,7 @@ def answers_without(modules, calls, **environment):
 
 @pytest.mark.slow
 def test_each_call_names_its_extra_before_it_asks_the_hub(tmp_path):
+    """Also one that needs it for several processes alone, as these are one of two."""
     (tmp_path / "a.h5").write_bytes(b"")
     config = {"architectures": ["BertForSequenceClassification"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -85,15 +87,8 @@ def test_each_call_names_its_extra_before_it_asks_the_hub(tmp_path):
         for extra, (_, calls) in CALLS.items()
         for call in calls
     }
-    for code, answer in answers_without(blocked, list(extras)).items():
+    for code, answer in answers_without(blocked, list(extras), WORLD_SIZE="2").items():
         assert f'pip install "hf-latent-bridge[{extras[code]}]"' in answer, (code, answer)
-
-
-@pytest.mark.slow
-def test_several_processes_name_the_extra_of_accelerate():
-    calls = ["bridge.fit_translator(bridge.OrthoTranslator(), None, None, (x, x))"]
-    (answer,) = answers_without(["accelerate"], calls, WORLD_SIZE="2").values()
-    assert 'needs accelerate: pip install "hf-latent-bridge[encoders]"' in answer
 
 
 def test_what_is_installed_is_let_through_and_the_error_is_an_import_error():
