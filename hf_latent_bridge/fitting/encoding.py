@@ -30,7 +30,7 @@ from hf_latent_bridge.errors import (
     InvalidLatentsError,
     LatentBridgeError,
 )
-from hf_latent_bridge.latents import as_tensor
+from hf_latent_bridge.latents import all_finite, as_tensor
 from hf_latent_bridge.moments import few_threads
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -335,7 +335,7 @@ class EncodingLoop:
         bad = {
             index: chunk.bad_row(index, side.name, side.not_finite)
             for side, z in zip(self.sides[: len(latents)], latents, strict=True)
-            if not _is_finite(z)
+            if not _all_finite(z)
             for index in (~z.isfinite().all(1)).nonzero().flatten().tolist()
         }
         if bad and self.on_bad_row == "stop":
@@ -346,10 +346,9 @@ class EncodingLoop:
 _SKIP = "skip bad rows with on_bad_row='skip'"
 
 
-def _is_finite(z: Tensor) -> bool:
-    """Whether the sum of latents is finite, in one pass on one thread."""
+def _all_finite(z: Tensor) -> bool:
     with few_threads(z.device.type, z.numel()):
-        return bool(z.sum().isfinite())
+        return all_finite(z)
 
 
 def _lane_of(side: Side) -> str:
