@@ -70,6 +70,14 @@ def test_no_file_of_an_encoder_is_left_out(proxy, job):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("job", ENCODERS)
+def test_a_hub_that_asks_to_be_left_alone_is_given_up_and_the_encoder_named(proxy, job):
+    for k in range(1, count(job, proxy) + 1):
+        tried = attempt(job, proxy, k, "503, Retry-After: 86400")
+        assert not tried.wrong, (k, tried.message)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["silence", "silence after acting", "drip"])
 @pytest.mark.parametrize("job", ["load", "push to a new repo"])
 def test_no_wait_is_endless(proxy, job, fault):

@@ -502,7 +502,9 @@ class TestProcesses:
         """Interrupted while a Hub that never answers is waited for."""
         with socket.create_server(("127.0.0.1", 0)) as silent:
             endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-            with process("info", "alice/x", env=os.environ | {"HF_ENDPOINT": endpoint}) as run:
+            command = ["-m", "hf_latent_bridge", "info", "alice/x"]
+            environment = os.environ | {"HF_ENDPOINT": endpoint}
+            with warm.Warm(*command, env=environment, loaded=warm.BASE) as run:
                 connection, _ = silent.accept()
                 run.send_signal(signal.SIGINT)
                 out, err = run.communicate(timeout=PATIENCE)

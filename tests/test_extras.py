@@ -2,18 +2,19 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
+import warm
 
 from hf_latent_bridge.errors import LatentBridgeError, MissingExtraError
 from hf_latent_bridge.extras import require
 
 # A Hub that refuses every connection: a call that asks it first fails with another error.
-NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "PYTHONWARNINGS": "ignore"}
+NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
 SCRIPT = """
-import json, sys, traceback
+import json, sys, warnings
+
+warnings.simplefilter("ignore")
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
@@ -64,15 +65,8 @@ CALLS = {
 def answers_without(modules, calls, **environment):
     """What each call raises in a process that cannot import the modules."""
     script = SCRIPT.replace("BLOCKED", repr(modules)).replace("CALLS", repr(calls))
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, **NO_HUB, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    environment = os.environ | NO_HUB | environment
+    return json.loads(warm.finished("-c", script, env=environment, loaded=warm.BASE).stdout)
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="*", help="ways to disturb them (default: all)")
     parser.add_argument("--sample", type=positive, help="events of each kind (default: every one)")
     parser.add_argument(
-        "--rounds", type=positive, default=50, help="of two at once, of each row (default: 50)"
+        "--rounds", type=positive, default=50, help="of two at once, of each job (default: 50)"
     )
     parser.add_argument(
         "--flips", type=positive, default=1000, help="bits of each job, or, midway, of each row"
@@ -78,11 +78,11 @@ def reports(options: argparse.Namespace) -> Iterator[Report]:
 def efforts(options: argparse.Namespace, sharing: int) -> dict[str, Any]:
     """How often what is tried of a job.
 
-    Jobs that share a row do the same with other content, so they share two numbers.
+    Jobs that share a row do the same with other content, so they share the flips midway.
     """
     return {
         "sample": options.sample,
-        "rounds": max(min(options.rounds, 10), -(-options.rounds // sharing)),
+        "rounds": options.rounds,
         "flips": options.flips,
         "midway": -(-options.flips // sharing),
     }
