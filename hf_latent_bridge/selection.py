@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
-from statistics import NormalDist
 from typing import Any, Literal, Self
 
 import torch
@@ -200,7 +199,8 @@ def errors_by_luck(n_others: int) -> float:
     Args:
         n_others: How many are compared with the first one.
     """
-    return NormalDist().inv_cdf(1 - RISK / max(1, n_others))
+    chance = torch.tensor(1 - RISK / max(1, n_others), dtype=torch.float64)
+    return float(torch.special.ndtri(chance))
 
 
 def select(
