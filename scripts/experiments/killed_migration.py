@@ -1,4 +1,4 @@
-"""Runs `latent-bridge migrate` in a terminal of its own, kills it on the way, and times it."""
+"""Runs `latent-bridge migrate` or `translate` in a terminal, kills it on the way, and times it."""
 
 import contextlib
 import json
@@ -10,12 +10,33 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 SILENCE = 600  # seconds after which a migration that says nothing is given up
 _BAR = re.compile(rb"(translate|compare): [^\r]*? (\d+)/\d+ \[")
+
+
+class Spent(NamedTuple):
+    """Seconds that something took.
+
+    Attributes:
+        cpu: CPU time of its processes, which does not depend on what else the machine does.
+        clock: By the clock.
+    """
+
+    cpu: float = 0.0
+    clock: float = 0.0
+
+    def plus(self, other: Self) -> "Spent":
+        """Both, one after the other."""
+        return Spent(self.cpu + other.cpu, self.clock + other.clock)
+
+    def since(self, begun: Self) -> "Spent":
+        """From one point in time to this one."""
+        return Spent(self.cpu - begun.cpu, self.clock - begun.clock)
 
 
 @dataclass(frozen=True)
@@ -24,15 +45,20 @@ class Run:
 
     Attributes:
         result: What it printed, as JSON; None if it was killed.
-        moving: CPU seconds between its first row and its last.
-        comparing: CPU seconds in which it compared source and target.
+        moving: Between its first row and its last.
+        comparing: While it compared source and target.
         moved: How far it was, in rows of the source.
     """
 
     result: dict[str, Any] | None
-    moving: float
-    comparing: float
+    moving: Spent
+    comparing: Spent
     moved: int
+
+
+def now(*pids: int) -> Spent:
+    """What processes have spent, and the clock; for a difference."""
+    return Spent(cpu_seconds(*pids), time.perf_counter())
 
 
 def cpu_seconds(*pids: int) -> float:
@@ -58,7 +84,7 @@ def run_killed(
     """Starts a migration, kills it with SIGKILL as soon as it has moved so many rows, and again.
 
     Args:
-        command: Arguments of `latent-bridge migrate`.
+        command: Arguments of `latent-bridge`.
         stops: After how many rows each run is killed; one more run goes to the end.
         servers: Ids of processes that work for it.
 
@@ -76,29 +102,29 @@ def _run(command: Sequence[str], stop: int | None, servers: Sequence[int]) -> Ru
     ours, theirs = pty.openpty()  # it shows bars in terminals only
     termios.tcsetwinsize(theirs, (24, 100))
     environment = {**os.environ, "TQDM_MININTERVAL": "0"}
-    whole = [sys.executable, "-m", "hf_latent_bridge", "migrate", *command, "--json"]
+    whole = [sys.executable, "-m", "hf_latent_bridge", *command, "--json"]
     with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
         os.close(theirs)
         times, moved, said = _follow(process, ours, stop, servers)
         printed = process.stdout.read() if process.stdout else b""
     os.close(ours)
     if process.returncode not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"migrate ended with {process.returncode}: {said.decode()[-2000:]}")
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {said.decode()[-2000:]}")
     result = json.loads(printed) if process.returncode == 0 else None
     return Run(result, _span(times["translate"]), _span(times["compare"]), moved)
 
 
 def _follow(
     process: subprocess.Popen[bytes], terminal: int, stop: int | None, servers: Sequence[int]
-) -> tuple[dict[str, list[float]], int, bytes]:
-    """The CPU time whenever a bar moved, the rows moved, and the last that was said."""
-    times: dict[str, list[float]] = {"translate": [], "compare": []}
+) -> tuple[dict[str, list[Spent]], int, bytes]:
+    """The time whenever a bar moved, the rows moved, and the last that was said."""
+    times: dict[str, list[Spent]] = {"translate": [], "compare": []}
     moved, said = 0, b""
     while part := _read(terminal):
         said = (said + part)[-5000:]
-        now = cpu_seconds(process.pid, *servers)
+        spent = now(process.pid, *servers)
         for doing, rows in _BAR.findall(said):
-            times[doing.decode()].append(now)
+            times[doing.decode()].append(spent)
             moved = int(rows) if doing == b"translate" else moved
         if stop is not None and moved >= stop:
             process.kill()
@@ -121,5 +147,5 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def _span(times: Sequence[float]) -> float:
-    return times[-1] - times[0] if times else 0.0
+def _span(times: Sequence[Spent]) -> Spent:
+    return times[-1].since(times[0]) if times else Spent()
