@@ -126,23 +126,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints a row for each store; returns the exit code."""
     kept = None if options.quick else cache_root() / "migrate" / options.old
-    known = [*installed(), *FILES]
-    kinds = known if options.stores is None else options.stores
-    if missing := sorted(set(kinds) - set(known)):
-        print(
-            f"error: needed stores out of {', '.join(known)}, which are installed; "
-            f"got {', '.join(missing)}"
-        )
-        return 1
-    counts = {kind: options.rows or rows_in(kind, quick=options.quick) for kind in kinds}
-    if kept is not None and not options.again:
-        counts = {kind: rows for kind, rows in counts.items() if not is_kept(kept, kind, rows)}
-    if counts:
-        with contextlib.nullcontext() if options.quick else embedded_hub(ASSETS):
+    with contextlib.nullcontext() if options.quick else embedded_hub(ASSETS):
+        known = [*installed(), *FILES]
+        kinds = known if options.stores is None else options.stores
+        if missing := sorted(set(kinds) - set(known)):
+            print(
+                f"error: needed stores out of {', '.join(known)}, which are installed; "
+                f"got {', '.join(missing)}"
+            )
+            return 1
+        counts = {kind: options.rows or rows_in(kind, quick=options.quick) for kind in kinds}
+        if kept is not None and not options.again:
+            counts = {kind: rows for kind, rows in counts.items() if not is_kept(kept, kind, rows)}
+        if counts:
             most = max(counts.values())
             material = digits(most) if options.quick else articles(options.old, most)
             shown = measure_all(material, counts, options.folder, kept)
-        print(f"\n{table_of(shown)}")
+            print(f"\n{table_of(shown)}")
     if options.write and kept is not None:
         write_pages(kept, options)
     return 0
