@@ -10,33 +10,12 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 SILENCE = 600  # seconds after which a migration that says nothing is given up
 _BAR = re.compile(rb"(translate|compare): [^\r]*? (\d+)/\d+ \[")
-
-
-class Spent(NamedTuple):
-    """Seconds that something took.
-
-    Attributes:
-        cpu: CPU time of its processes, which does not depend on what else the machine does.
-        clock: By the clock.
-    """
-
-    cpu: float = 0.0
-    clock: float = 0.0
-
-    def plus(self, other: Self) -> "Spent":
-        """Both, one after the other."""
-        return Spent(self.cpu + other.cpu, self.clock + other.clock)
-
-    def since(self, begun: Self) -> "Spent":
-        """From one point in time to this one."""
-        return Spent(self.cpu - begun.cpu, self.clock - begun.clock)
 
 
 @dataclass(frozen=True)
@@ -45,20 +24,15 @@ class Run:
 
     Attributes:
         result: What it printed, as JSON; None if it was killed.
-        moving: Between its first row and its last.
-        comparing: While it compared source and target.
+        moving: CPU seconds between its first row and its last.
+        comparing: CPU seconds in which it compared source and target.
         moved: How far it was, in rows of the source.
     """
 
     result: dict[str, Any] | None
-    moving: Spent
-    comparing: Spent
+    moving: float
+    comparing: float
     moved: int
-
-
-def now(*pids: int) -> Spent:
-    """What processes have spent, and the clock; for a difference."""
-    return Spent(cpu_seconds(*pids), time.perf_counter())
 
 
 def cpu_seconds(*pids: int) -> float:
@@ -116,15 +90,15 @@ def _run(command: Sequence[str], stop: int | None, servers: Sequence[int]) -> Ru
 
 def _follow(
     process: subprocess.Popen[bytes], terminal: int, stop: int | None, servers: Sequence[int]
-) -> tuple[dict[str, list[Spent]], int, bytes]:
-    """The time whenever a bar moved, the rows moved, and the last that was said."""
-    times: dict[str, list[Spent]] = {"translate": [], "compare": []}
+) -> tuple[dict[str, list[float]], int, bytes]:
+    """The CPU time whenever a bar moved, the rows moved, and the last that was said."""
+    times: dict[str, list[float]] = {"translate": [], "compare": []}
     moved, said = 0, b""
     while part := _read(terminal):
         said = (said + part)[-5000:]
-        spent = now(process.pid, *servers)
+        now = cpu_seconds(process.pid, *servers)
         for doing, rows in _BAR.findall(said):
-            times[doing.decode()].append(spent)
+            times[doing.decode()].append(now)
             moved = int(rows) if doing == b"translate" else moved
         if stop is not None and moved >= stop:
             process.kill()
@@ -147,5 +121,5 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def _span(times: Sequence[Spent]) -> Spent:
-    return times[-1].since(times[0]) if times else Spent()
+def _span(times: Sequence[float]) -> float:
+    return times[-1] - times[0] if times else 0.0

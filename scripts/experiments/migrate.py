@@ -5,9 +5,8 @@ migrate` writes MPNet's beside them, gets SIGKILL after a third and two thirds o
 on (`latent-bridge translate` where it is a file other than FAISS's). Beside it stands a bare copy
 in the same run: the same rows read and written by the same client in batches of the same size, with
 vectors as wide as the new ones, and nothing translated, compared or killed; half of it before and
-half after. Rows per second are of CPU time, of the client and of a server if there is one, so that
-they do not depend on what else the machine does; the share of the bare copy stands there by the
-clock too.
+half after. Seconds are CPU time, of the client and of a server if there is one, so that they do not
+depend on what else the machine does; a store that waits for its disk takes longer.
 
 The rows are articles of BBC News and then the passages of `experiments.passages`, no two of them
 equal. The gate judges headlines that look for their articles among all articles; those articles and
@@ -34,7 +33,7 @@ from assets.cache import cache_root
 from common import MAX_LENGTH, MPNET, ROOT, Table, embedded_hub, positive, say
 from torch import Tensor
 
-from experiments.killed_migration import Run, Spent, run_killed
+from experiments.killed_migration import Run, run_killed
 from experiments.passages import ASSETS as PASSAGES
 from experiments.passages import read_passages
 from experiments.places import FILES, Place, Rows, place_of
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
 ROWS, QUICK_ROWS = 100_000, 800
 FEWER = {"milvus": 20_000, "qdrant": 20_000}  # whose clients' test modes get slower with the rows
 BATCHES, LEAST = 100, 50  # batches a run, rows a batch: a kill costs one
+TICK = 0.01  # seconds, of which CPU time is a multiple
 SAMPLE = 32  # texts that are encoded again
 OLD = ("MiniLM", "WordLlama")
 ASSETS = ("minilm", "wordllama", "mpnet", "bbc-news", *PASSAGES)
@@ -188,13 +188,13 @@ class Migrated:
     Attributes:
         rows: How many it holds.
         runs: The processes, all but the last killed.
-        copying: What the bare copy of as many rows took.
+        copying: CPU seconds of the bare copy of as many rows.
         report: The gate's.
     """
 
     rows: int
     runs: list[Run]
-    copying: Spent
+    copying: float
     report: "GateReport"
 
     @classmethod
@@ -214,21 +214,18 @@ class Migrated:
         result = runs[-1].result or {}
         if not place.whole(result, rows):
             raise RuntimeError(f"needed {rows:,} rows, {command[0]} says {result}")
-        both, share = before.plus(after), rows / (copied + again)
-        copying = Spent(both.cpu * share, both.clock * share)
+        copying = (before + after) * rows / (copied + again)
         old = torch.from_numpy(place.read(min(rows, len(material.new)), size))
         return cls(rows, runs, copying, material.gate(old))
 
     def shown(self, scheme: str, encoding_rate: float) -> "Shown":
         """Its numbers; `encoding_rate` is of the new encoder, in texts per CPU second."""
-        kept, moving = next(iter(self.report.retention.values())), Spent()
-        for run in self.runs:
-            moving = moving.plus(run.moving)
+        kept = next(iter(self.report.retention.values()))
         return Shown(
             scheme,
             self.rows,
-            moving,
-            self.copying,
+            max(TICK, sum(run.moving for run in self.runs)),
+            max(TICK, self.copying),
             self.runs[-1].comparing,
             (kept.mean, kept.lower, kept.upper),
             encoding_rate,
@@ -242,18 +239,18 @@ class Shown:
     Attributes:
         scheme: The store's.
         rows: How many it holds.
-        moving: While the rows were moved, both kills included.
-        copying: The bare copy.
-        comparing: While all rows were read back and compared.
+        moving: CPU seconds in which the rows were moved, both kills included.
+        copying: CPU seconds of the bare copy.
+        comparing: CPU seconds in which all rows were read back and compared.
         recall: Retention of recall@10, with its interval.
         encoding: Texts per CPU second of the new encoder.
     """
 
     scheme: str
     rows: int
-    moving: Spent
-    copying: Spent
-    comparing: Spent
+    moving: float
+    copying: float
+    comparing: float
     recall: tuple[float, float, float]
     encoding: float
 
@@ -269,24 +266,13 @@ class Shown:
         return TITLES.get(self.scheme, self.scheme)
 
     def share(self, seconds: float) -> str:
-        """How fast something was beside the bare copy, by CPU time."""
-        return _percent(self.copying.cpu / seconds)
-
-    @property
-    def share_by_clock(self) -> str:
-        """How fast the move was beside the bare copy, by the clock."""
-        return _percent(self.copying.clock / self.moving.clock)
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")
+        """How fast this was beside the bare copy."""
+        return f"{self.copying / seconds:.0%}".replace("%", " %")
 
 
 def read_shown(path: Path) -> Shown:
     """What an earlier run has kept."""
-    held = json.loads(path.read_text(encoding="utf-8"))
-    spent = {name: Spent(*held[name]) for name in ("moving", "copying", "comparing")}
-    return Shown(**{**held, **spent})
+    return Shown(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def table_of(shown: Sequence[Shown]) -> Table:
@@ -299,20 +285,17 @@ def table_of(shown: Sequence[Shown]) -> Table:
             "rows/s",
             "bare copy, rows/s",
             "share",
-            "by the clock",
             "comparing, s",
             "share with it",
             "retention",
         ]
     )
     for one in shown:
-        moving, comparing = one.moving.cpu, one.comparing.cpu
-        cells = [f"{one.rows:,}", f"{moving:,.1f}", f"{one.rows / moving:,.0f}"]
-        cells += [f"{one.rows / one.copying.cpu:,.0f}", one.share(moving), one.share_by_clock]
-        cells += [f"{comparing:,.1f}", one.share(moving + comparing), one.retention]
-        table.add(one.title, cells)
+        cells = [f"{one.rows:,}", f"{one.moving:,.1f}", f"{one.rows / one.moving:,.0f}"]
+        cells += [f"{one.rows / one.copying:,.0f}", one.share(one.moving), f"{one.comparing:,.1f}"]
+        table.add(one.title, [*cells, one.share(one.moving + one.comparing), one.retention])
     rate, rows = sorted(one.encoding for one in shown)[len(shown) // 2], max(s.rows for s in shown)
-    again = [f"{rows:,}", f"{rows / rate:,.0f}", f"{rate:,.0f}", *[""] * 5, "1"]
+    again = [f"{rows:,}", f"{rows / rate:,.0f}", f"{rate:,.0f}", *[""] * 4, "1"]
     table.add("encoding again", again)
     return table
 
@@ -321,8 +304,8 @@ def short_table(shown: Sequence[Shown]) -> Table:
     """The table of the README."""
     table = Table(["store", "rows", "rows/s", "of a bare copy"])
     for one in shown:
-        rate = f"{one.rows / one.moving.cpu:,.0f}"
-        share = one.share(one.moving.cpu).replace(" ", "")
+        rate = f"{one.rows / one.moving:,.0f}"
+        share = one.share(one.moving).replace(" ", "")
         table.add(one.title, [f"{one.rows:,}", rate, share])
     return table
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -160,6 +161,18 @@ def test_a_store_that_is_open_elsewhere_is_read_or_refused_in_words(
         assert re.fullmatch(told, done.stderr)
     else:
         assert np.load(tmp_path / "new.npy").shape == (25, 6)
+
+
+@pytest.mark.slow
+def test_rows_that_another_process_has_put_there_are_read(scheme, tmp_path):
+    url = url_in(scheme, tmp_path)
+    filling = get_context("spawn").Process(target=filled, args=(url, rows(5, scheme=scheme)))
+    filling.start()
+    filling.join(120)
+    assert filling.exitcode == 0
+    assert sorted(content(url)) == rows(5, scheme=scheme).ids
+    with open_collection(url) as collection:
+        assert collection.count() == 5
 
 
 def test_its_rows_are_read_as_those_of_a_file(scheme, url):

@@ -18,6 +18,7 @@ _METRICS: dict[str, Metric] = {"COSINE": "cosine", "IP": "dot", "L2": "euclidean
 _NAMES = {metric: name for name, metric in _METRICS.items()}
 _VECTORS = range(100, 110)  # pymilvus' DataTypes of vectors
 _FLOATS = {101: "float32", 102: "float16", 103: "bfloat16"}
+_LOADING = 600.0  # seconds for a server to load a collection into memory
 _STRONG = "Strong"
 _READ = {"consistency_level": _STRONG}  # a server else answers without the rows just written
 T = TypeVar("T")
@@ -259,9 +260,9 @@ class MilvusCollection(Collection):
         )
 
     def _load(self) -> None:
-        """Loads a collection of a file, none of which is when the file is opened."""
-        if self.url.local and not self._is_loaded:
-            self._ask(lambda c: c.load_collection(self.url.name))
+        """Loads the collection, as none is when a file is opened or a server has just started."""
+        if not self._is_loaded:
+            self._ask(lambda c: c.load_collection(self.url.name, timeout=_LOADING))
             self._is_loaded = True
 
     def _query(self, **asked: Any) -> list[Any]:
