@@ -58,6 +58,8 @@ from hf_latent_bridge.gradual_gating import gate_gradual as gate_gradual
 from hf_latent_bridge.growth import Growth as Growth
 from hf_latent_bridge.growth import grow_pairs as grow_pairs
 from hf_latent_bridge.growth import match_unpaired as match_unpaired
+from hf_latent_bridge.hub.discovery import TranslatorInfo as TranslatorInfo
+from hf_latent_bridge.hub.discovery import search_translators as search_translators
 from hf_latent_bridge.integrations.sentence_transformers import (
     to_sentence_transformer as to_sentence_transformer,
 )

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from numbers import Real
 from typing import Any, overload
 
@@ -105,7 +106,7 @@ def check_finite(x: Tensor) -> None:
     Raises:
         InvalidLatentsError: Names the first bad row.
     """
-    if _is_finite(x):
+    if all_finite(x):
         return
     rows = (~x.isfinite()).reshape(-1, x.shape[-1]).any(1).nonzero()
     raise InvalidLatentsError(
@@ -114,9 +115,16 @@ def check_finite(x: Tensor) -> None:
     )
 
 
-def _is_finite(x: Tensor) -> bool:
-    """Whether no value is NaN or infinite; where only the sum is infinite, each is looked at."""
-    return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
+def all_finite(*tensors: Tensor) -> bool:
+    """Whether no value is NaN or infinite; a GPU is waited for only once.
+
+    Where only the sum of all is infinite, each is looked at.
+
+    Args:
+        tensors: At least one, all on one device.
+    """
+    total = reduce(torch.add, (tensor.sum() for tensor in tensors))
+    return math.isfinite(total.item()) or all(bool(t.isfinite().all()) for t in tensors)
 
 
 def unit_rows(x: Tensor) -> Tensor:
@@ -143,7 +151,7 @@ def check_translated(result: Tensor, given: Tensor) -> Tensor:
     Raises:
         InvalidLatentsError: The latents hold NaN or infinity, or the translations overflow.
     """
-    if _is_finite(result):
+    if all_finite(result):
         return result
     check_finite(given)
     largest = float(given.detach().abs().max())

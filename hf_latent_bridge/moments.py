@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, WeightsError
-from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.latents import Latents, all_finite, as_tensor
 
 _WORK_TO_SHARE = 2**30  # floating-point operations, some 10 ms of one core
 _SWAPPED = {"source": "target", "target": "source"}
@@ -25,15 +25,15 @@ class _Blocking(NamedTuple):
     Attributes:
         slice_rows: Most rows that are multiplied in the precision of the latents, before float64
             takes over.
-        panel: Columns of a symmetric product that are multiplied at once.
         most: Bytes of the rows that are multiplied at once, where that is more than 4,096 rows.
         strip: Bytes of the rows that are shifted and summed at once.
+        parts: Into so many the sum of a column is cut; rows are filled up with zeros.
     """
 
     slice_rows: int
-    panel: int
     most: int
     strip: int
+    parts: int
 
     def rows(self, row_bytes: int) -> tuple[int, int]:
         """Rows of a slice, and of a block of slices."""
@@ -43,9 +43,10 @@ class _Blocking(NamedTuple):
 
 
 _ROWS = 4096
-_ON_CPU = _Blocking(slice_rows=_ROWS, panel=256, most=2**24, strip=2**21)
-# only large products fill a GPU
-_ELSEWHERE = _Blocking(slice_rows=65_536, panel=2**30, most=2**28, strip=2**26)
+_PANEL = 256  # columns of a symmetric product that are multiplied at once
+_ON_CPU = _Blocking(slice_rows=_ROWS, most=2**24, strip=2**21, parts=1)
+# only large products fill a GPU; its cache holds no strip, and it sums long columns in a buffer
+_ELSEWHERE = _Blocking(slice_rows=65_536, most=2**28, strip=2**62, parts=64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +154,7 @@ class PairedMoments:
 
     def isfinite(self) -> bool:
         """Whether every value is finite."""
-        return all(bool(t.isfinite().all()) for t in self.to_tensors().values())
+        return all_finite(*self.to_tensors().values())
 
     def __add__(self, other: "PairedMoments") -> "PairedMoments":
         """Moments of both sets of pairs together."""
@@ -294,14 +295,14 @@ class _Sums:
         blocking = _ON_CPU if x.device.type == "cpu" else _ELSEWHERE
         row_bytes = d * self.dtype.itemsize
         self._slice, self.rows = blocking.rows(row_bytes)
-        self._panel, self._strip = blocking.panel, blocking.strip // row_bytes + 1
+        self._strip, self._parts = blocking.strip // row_bytes + 1, blocking.parts
         # columns whose squares no product holds
         self._squared = slice(self._d_x if full_sxx else 0, self._d_x if full_syy else d)
-        size = (min(len(x), self.rows), d)
+        size = (self._filled(min(len(x), self.rows)), d)
         self.work = 2 * size[0] * self._d_x * d  # floating-point operations of a block
         self._z = torch.empty(size, dtype=self.dtype, device=x.device)
         with few_threads(x.device.type, self.work):
-            first = [t[: self._slice].to(self.dtype).mean(0) for t in (x, y)]
+            first = [t[:_ROWS].to(self.dtype).mean(0) for t in (x, y)]
         self._shift_x, self._shift_y = first
         where: Any = {
             "dtype": torch.float64,
@@ -321,16 +322,20 @@ class _Sums:
 
     def _shifted(self, x: Tensor, y: Tensor) -> Tensor:
         """The rows less their shift, summed strip by strip while they are in the cache."""
-        z = self._z[: len(x)]
+        z = self._z[: self._filled(len(x))]
+        z[len(x) :] = 0
         for start in range(0, len(x), self._strip):
             rows = slice(start, start + self._strip)
             strip = z[rows]
-            torch.sub(x[rows], self._shift_x, out=strip[:, : self._d_x])
-            torch.sub(y[rows], self._shift_y, out=strip[:, self._d_x :])
-            self._sum += strip.sum(0).to(self._sum.device)
-            squares = strip[:, self._squared].square().sum(0)
+            torch.sub(x[rows], self._shift_x, out=strip[: len(x) - start, : self._d_x])
+            torch.sub(y[rows], self._shift_y, out=strip[: len(x) - start, self._d_x :])
+            sums, squares = _column_sums(strip.view(-1, self._parts, strip.shape[1]), self._squared)
+            self._sum += sums.to(self._sum.device)
             self._squares[self._squared] += squares.to(self._sum.device)
         return z
+
+    def _filled(self, n: int) -> int:
+        return -(-n // self._parts) * self._parts
 
     def _panels(self) -> Iterator[tuple[slice, slice]]:
         """The blocks of the products that are multiplied: their rows and columns."""
@@ -338,7 +343,7 @@ class _Sums:
         if not self._full_sxx:
             yield slice(0, self._d_x), slice(self._d_x, d)
         first = 0 if self._full_sxx else self._d_x
-        count = -(-(height - first) // self._panel)
+        count = -(-(height - first) // _PANEL)
         edges = [first + (height - first) * k // count for k in range(count + 1)] if count else []
         for start, end in pairwise(edges):
             yield slice(start, end), slice(start, d)
@@ -356,6 +361,17 @@ class _Sums:
             "sxy": products[:d_x, d_x:].contiguous(),
             "syy": _mirrored(products[d_x:, d_x:]) if self._full_syy else squares[d_x:],
         }
+
+
+def _column_sums(parts: Tensor, squared: slice) -> tuple[Tensor, Tensor]:
+    """The sum of each column, and of the squares of some, from rows in parts (n, parts, d)."""
+    chosen = parts[..., squared]
+    if parts.device.type == "cpu":
+        squares = chosen.square().sum(0)
+    else:  # without writing the squares
+        norms: Tensor = torch.linalg.vector_norm(chosen, dim=0)
+        squares = norms.square()
+    return parts.sum(0).sum(0), squares.sum(0)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
@@ -396,15 +412,13 @@ def _check_pair(x: Tensor, y: Tensor) -> None:
 
 def _check_magnitude(x: Tensor, y: Tensor, moments: PairedMoments) -> None:
     m = moments
-    for name, latents, mean, products in (
-        ("source", x, m.mean_x, m.sxx_diagonal),
-        ("target", y, m.mean_y, m.syy_diagonal),
-    ):
-        if (
-            float((products / m.n + mean.square()).max()) > _SMALLEST**2
-        ):  # the largest is no smaller
-            continue
-        largest = float(latents.abs().max())
+    squares = [  # the largest mean square of a column; the largest square is no smaller
+        (products / m.n + mean.square()).max()
+        for mean, products in ((m.mean_x, m.sxx_diagonal), (m.mean_y, m.syy_diagonal))
+    ]
+    sides = ("source", x), ("target", y)
+    for (name, latents), square in zip(sides, torch.stack(squares).tolist(), strict=True):
+        largest = float(latents.abs().max()) if square <= _SMALLEST**2 else 1.0
         if 0 < largest < _SMALLEST:
             raise InvalidLatentsError(
                 f"the {name} latents are at most {largest:.1g} in size, so small that their "

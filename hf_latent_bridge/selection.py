@@ -80,15 +80,15 @@ class Selection:
 
     @property
     def edge(self) -> str | None:
-        """The penalty that was chosen, if it is the first or last of those tried; else None."""
+        """The penalty that was chosen, if it is the first or last of its curve; else None.
+
+        A candidate that is kept in doubt is not chosen for its penalty.
+        """
         choice = self.choice
-        if "alpha" not in choice.params:
+        kept_in_doubt = self.objective in _COARSE and self.chosen == 0
+        if kept_in_doubt or "alpha" not in choice.params:
             return None
-        tried = {
-            trial.params["alpha"]
-            for trial in self.trials
-            if trial.translator_type == choice.translator_type and "alpha" in trial.params
-        }
+        tried = {trial.params["alpha"] for trial in self.curve() if "alpha" in trial.params}
         alpha = choice.params["alpha"]
         on_edge = len(tried) > 2 and alpha in (min(tried), max(tried))
         return f"alpha={alpha:.3g}" if on_edge else None
@@ -330,7 +330,11 @@ def ridge_alphas(path: RidgePath) -> list[float]:
 
 
 def select_ridge(
-    folds: Sequence[PairedMoments], scaling: Scaling, translator_type: str = "affine"
+    folds: Sequence[PairedMoments],
+    scaling: Scaling,
+    translator_type: str = "affine",
+    *,
+    relative: bool = False,
 ) -> Selection:
     """Chooses ridge regression's penalty by held-out R², from fold moments alone.
 
@@ -341,6 +345,7 @@ def select_ridge(
         folds: Moments of disjoint sets of pairs.
         scaling: Coordinates in which the penalty applies.
         translator_type: The type that the record names.
+        relative: Whether the record's penalties are relative to the mean variance of the source.
 
     Raises:
         InvalidLatentsError: There are fewer than two folds.
@@ -353,7 +358,8 @@ def select_ridge(
         for rest, fold in zip(training_folds(folds), folds, strict=True)
     ]
     scores, chances = (torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True))
-    candidates = [(translator_type, {"alpha": alpha}) for alpha in alphas]
+    named = ALPHAS if relative else alphas
+    candidates = [(translator_type, {"alpha": alpha}) for alpha in named]
     n_held_out = sum(fold.n for fold in folds)
     return select("reconstruction", candidates, scores, chances, n_held_out)
 

@@ -4,7 +4,7 @@ Names and estimators follow Maiorca et al., "Latent Space Translation via Semant
 (NeurIPS 2023, arXiv 2311.00664), section 3; rows are latents, so a map is y = x @ weight + bias.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +16,10 @@ from torch import Tensor
 from hf_latent_bridge.errors import SolverError
 from hf_latent_bridge.moments import PairedMoments
 
-Scaling = Literal["standard", "center", "none"]
-SCALINGS: tuple[Scaling, ...] = ("standard", "center", "none")
+Scaling = Literal["standard", "pareto", "center", "none"]
+SCALINGS: tuple[Scaling, ...] = ("standard", "pareto", "center", "none")
+DIVISORS: Mapping[Scaling, float] = {"standard": 0.5, "pareto": 0.25}
+"""The power of a column's variance by which it is divided; Pareto: van den Berg et al. (2006)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +60,8 @@ class Problem:
 
         Args:
             moments: The pairs' moments.
-            scaling: "standard" for mean 0 and standard deviation 1, "center" for mean 0, "none"
-                for the latents as they are.
+            scaling: "standard" for mean 0 and standard deviation 1, "pareto" for mean 0 and the
+                root of the deviation, "center" for mean 0, "none" for the latents as they are.
             full_sxx: Whether all of C is needed, not just its diagonal.
 
         Raises:
@@ -78,9 +80,9 @@ class Problem:
         def squared(values: Tensor) -> Tensor:
             return torch.outer(values, values) if full_sxx else values.square()
 
-        if scaling == "standard":
-            scale_x = torch.where(flat_x, 1.0, variance_x.clamp(min=0).sqrt())
-            scale_y = torch.where(flat_y, 1.0, variance_y.clamp(min=0).sqrt())
+        if scaling in DIVISORS:
+            scale_x = torch.where(flat_x, 1.0, variance_x.clamp(min=0) ** DIVISORS[scaling])
+            scale_y = torch.where(flat_y, 1.0, variance_y.clamp(min=0) ** DIVISORS[scaling])
             c, k = c / squared(scale_x), k / torch.outer(scale_x, scale_y)
         elif scaling == "none":
             c, k = c + squared(shift_x), k + torch.outer(shift_x, shift_y)
@@ -265,10 +267,10 @@ class Spectrum:
         return self.problem.solution(self.weight(gamma, scale=scale), rank, full)
 
 
-def solve_kernel_ridge(
-    moments: PairedMoments, gram: Float[Tensor, "m m"], *, alpha: float
-) -> Solution:
-    """Ridge in the Nyström features of some landmarks (Williams & Seeger 2001).
+def kernel_ridge(
+    moments: PairedMoments, gram: Float[Tensor, "m m"], alphas: Sequence[float]
+) -> Iterator[Solution]:
+    """Ridge in the Nyström features of some landmarks (Williams & Seeger 2001), by penalty.
 
     The features are the similarities to the landmarks, whitened by the landmarks' own; similarities
     that the others determine are left out.
@@ -276,7 +278,7 @@ def solve_kernel_ridge(
     Args:
         moments: Of similarities (n, m), and the target.
         gram: Similarities of the landmarks, (m, m).
-        alpha: Penalty relative to the total variance of the features; above 0.
+        alphas: Penalties relative to the total variance of the features; above 0.
     """
     problem = Problem.from_moments(moments, "center")
     values, vectors = torch.linalg.eigh(gram)
@@ -285,9 +287,10 @@ def solve_kernel_ridge(
     c = whiten.mT @ problem.c @ whiten
     values, vectors = torch.linalg.eigh(c)
     axes = whiten @ vectors
-    penalty = alpha * values.sum().clamp(min=torch.finfo(values.dtype).tiny)
-    w = axes @ ((axes.mT @ problem.k) / (values.clamp(min=0) + penalty)[:, None])
-    return problem.solution(w, len(w), len(w))
+    projected, total = axes.mT @ problem.k, values.sum().clamp(min=_TINY)
+    for alpha in alphas:
+        w = axes @ (projected / (values.clamp(min=0) + alpha * total)[:, None])
+        yield problem.solution(w, len(w), len(w))
 
 
 _GRAM_NOISE = 1e-10

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hf_latent_bridge"
 WIDTH = 90
 SECTIONS = {
-    "Translators": "translators",
+    "Translators": "translators hub",
     "Fit and evaluate": "fitting evaluation gating gradual_gating translation",
     "Encoders and pairs": "encoders data vectors",
     "Decoders and stitching": "decoders stitching autoencoder",

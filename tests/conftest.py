@@ -142,8 +142,7 @@ def space(repos: "Repos", space_log: Path) -> "Iterator[Client]":
     from gradio_client import Client
     from space_repos import running_space
 
-    patient = {"HF_HUB_DOWNLOAD_TIMEOUT": "10"}  # seconds; this machine may be busy
-    with running_space(repos.settings.namespace, space_log, **patient) as address:
+    with running_space(repos.settings.namespace, space_log) as address:
         client = Client(address, verbose=False, analytics_enabled=False)
         yield client
         client.close()

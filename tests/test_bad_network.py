@@ -22,6 +22,9 @@ SAMPLE = [
     ("push over an old one", 4, "404", "refused"),
     ("push results", 8, "damage", "refused"),
     ("info", 2, "429", "done"),
+    ("search", 2, "truncate", "done"),
+    ("search", 2, "cut short", "refused"),
+    ("search", 1, "401", "refused"),
 ]
 IN_THE_SLOW_LANE = ("lose the answer", "damage", "500")
 ENCODERS = ("load an encoder (transformers)", "load an encoder (sentence-transformers)")
@@ -35,9 +38,11 @@ def impatient(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def proxy():
+def proxy(hub):
+    usual, hub.store.page_size = hub.store.page_size, 2
     with FaultyProxy() as proxy:
         yield proxy
+    hub.store.page_size = usual
 
 
 @pytest.mark.parametrize(("job", "k", "fault", "outcome"), SAMPLE)
@@ -62,6 +67,14 @@ def test_no_file_of_an_encoder_is_left_out(proxy, job):
     for k in range(1, count(job, proxy) + 1):
         tried = attempt(job, proxy, k, "503")
         assert (tried.outcome, tried.wrong) == ("done", ""), (k, tried.message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ENCODERS)
+def test_a_hub_that_asks_to_be_left_alone_is_given_up_and_the_encoder_named(proxy, job):
+    for k in range(1, count(job, proxy) + 1):
+        tried = attempt(job, proxy, k, "503, Retry-After: 86400")
+        assert not tried.wrong, (k, tried.message)
 
 
 @pytest.mark.slow

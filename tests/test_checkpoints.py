@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
+import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import killed_fit
@@ -10,11 +13,19 @@ import numpy as np
 import pytest
 import torch
 import warm
+from datasets import IterableDataset
 from huggingface_hub import snapshot_download
 from processes import ON_CPUS
 from tiny_models import sentence_repo
 
-from hf_latent_bridge import LinearTranslator, OrthoTranslator, fit_translator, load_encoder
+from hf_latent_bridge import (
+    KernelTranslator,
+    LinearTranslator,
+    OrthoTranslator,
+    fit_translator,
+    load_encoder,
+    load_pairs,
+)
 from hf_latent_bridge.errors import CheckpointError, InUseError, InvalidPairsError
 from hf_latent_bridge.files import seal, unseal
 from hf_latent_bridge.fitting.checkpoints import side_identity
@@ -148,6 +159,105 @@ def test_an_encoder_of_a_folder_is_known_by_its_weights_and_precision(change, tm
     assert [name for name in before if before[name] != identity()[name]] == [change]
 
 
+class Killed(BaseException):
+    """Stands for a signal in the middle of a fit."""
+
+
+class KilledFit:
+    """A fit on a .npy file that is killed after 60 of its 100 pairs, and goes on.
+
+    Attributes:
+        path: The file with the source latents.
+        summary: What the last fit says of itself.
+    """
+
+    def __init__(self, folder, kind=LinearTranslator):
+        self.path, self._folder, self._kind = folder / "x.npy", folder, kind
+        x, noise = vectors()
+        self._y = list(x @ np.ones((3, 4)) + 0.1 * noise)
+        np.save(self.path, x)
+        self._left = 6
+        with pytest.raises(Killed):
+            self.go_on()
+        self._left = 1000
+
+    def encode(self, items):
+        self._left -= 1
+        if self._left < 0:
+            raise Killed
+        return np.stack(items)
+
+    def fit(self, **options):
+        pairs = load_pairs((str(self.path), self._y))
+        fitted = fit_translator(self._kind(), None, self.encode, pairs, chunk_size=10, **options)
+        self.summary = fitted.fit_summary_
+        return fitted.map_.weight
+
+    def go_on(self):
+        return self.fit(checkpoint_dir=self._folder / "checkpoint", checkpoint_every=20)
+
+    def change(self, row):
+        """Adds 1 to a row in place, and puts the time of the file back."""
+        before = self.path.stat()
+        array = np.load(self.path, mmap_mode="r+")
+        array[row] += 1
+        array.flush()
+        del array
+        os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("row", [0, 59])
+def test_a_file_whose_summed_rows_were_changed_in_secret_is_refused(row, tmp_path):
+    fit = KilledFit(tmp_path)
+    fit.change(row)
+    with pytest.raises(CheckpointError, match=r"the first 60 pairs are not those .* changed since"):
+        fit.go_on()
+
+
+def test_a_change_of_rows_that_were_not_read_yet_mixes_nothing(tmp_path):
+    fit = KilledFit(tmp_path)
+    fit.change(60)
+    found = fit.go_on()
+    assert (fit.summary.n_read, fit.summary.n_resumed) == (40, 60)
+    assert torch.equal(found, fit.fit())
+
+
+def test_a_file_that_was_copied_elsewhere_and_back_is_gone_on_with(tmp_path):
+    fit = KilledFit(tmp_path)
+    shutil.copy2(fit.path, tmp_path / "copy.npy")
+    os.replace(tmp_path / "copy.npy", fit.path)
+    found = fit.go_on()
+    assert (fit.summary.n_read, fit.summary.n_resumed) == (40, 60)
+    assert torch.equal(found, fit.fit())
+
+
+def test_what_a_map_was_shown_before_the_sums_must_be_there_too(tmp_path):
+    fit = KilledFit(tmp_path, partial(KernelTranslator, n_landmarks=20))
+    fit.change(99)  # which is not in the sums, but in the sample that landmarks are chosen from
+    with pytest.raises(CheckpointError, match="changed since"):
+        fit.go_on()
+
+
+def test_a_stream_that_gives_other_rows_than_before_is_refused(tmp_path):
+    x, noise = vectors()
+
+    def stream(shift, bad):
+        for row, (a, b) in enumerate(zip(x + shift, x @ np.ones((3, 4)) + noise, strict=True)):
+            yield {"a": a.tolist(), "b": (b * np.nan if row == bad else b).tolist()}
+
+    def fit(shift, bad=None):
+        data = IterableDataset.from_generator(stream, gen_kwargs={"shift": shift, "bad": bad})
+        pairs = load_pairs(data, source="a", target="b")
+        options = {"chunk_size": 10, "checkpoint_dir": tmp_path, "checkpoint_every": 20}
+        return fit_translator(LinearTranslator(), None, None, pairs, **options)
+
+    with pytest.raises(InvalidPairsError, match="row 55"):
+        fit(0.0, bad=55)
+    with pytest.raises(CheckpointError, match="changed since"):
+        fit(1.0)
+    assert fit(0.0).fit_summary_.n_resumed == 40
+
+
 def test_another_number_of_processes_is_refused(tmp_path):
     stopped(tmp_path)
     (tmp_path / "fit-0-of-1.safetensors").rename(tmp_path / "fit-0-of-2.safetensors")
@@ -216,7 +326,20 @@ def test_a_flipped_bit_anywhere_in_a_checkpoint_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "lost", ["identity", "after", "rows", "bad_rows", "moments", "samples", "a tensor", "all", "n"]
+    "lost",
+    [
+        "identity",
+        "after",
+        "rows",
+        "bad_rows",
+        "moments",
+        "samples",
+        "checksum",
+        "stamps",
+        "a tensor",
+        "all",
+        "n",
+    ],
 )
 def test_a_checkpoint_that_lacks_something_is_refused_though_its_hash_is_right(lost, tmp_path):
     fit_to_the_end(tmp_path)

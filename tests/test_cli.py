@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
+import warm
 import write_docs
 from huggingface_hub import ModelCard
 from processes import PATIENCE, Process, finished
@@ -487,11 +488,10 @@ class TestUsage:
 @pytest.mark.slow
 class TestProcesses:
     def test_a_refusal_is_one_line_and_exit_1(self):
-        with process("info", "alice/none") as run:
-            out, err = run.communicate(timeout=PATIENCE)
-        assert (run.returncode, out) == (1, "")
-        assert len(err.splitlines()) == 1, err
-        assert err.startswith("latent-bridge: error: no repo 'alice/none' on http://")
+        run = warm.finished("-m", "hf_latent_bridge", "info", "alice/none", check=False)
+        assert (run.returncode, run.stdout) == (1, "")
+        assert len(run.stderr.splitlines()) == 1, run.stderr
+        assert run.stderr.startswith("latent-bridge: error: no repo 'alice/none' on http://")
 
     def test_the_installed_command_works(self, saved):
         command = [Path(sys.executable).with_name("latent-bridge"), "info", saved, "--json"]
@@ -502,7 +502,9 @@ class TestProcesses:
         """Interrupted while a Hub that never answers is waited for."""
         with socket.create_server(("127.0.0.1", 0)) as silent:
             endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-            with process("info", "alice/x", env=os.environ | {"HF_ENDPOINT": endpoint}) as run:
+            command = ["-m", "hf_latent_bridge", "info", "alice/x"]
+            environment = os.environ | {"HF_ENDPOINT": endpoint}
+            with warm.Warm(*command, env=environment, loaded=warm.BASE) as run:
                 connection, _ = silent.accept()
                 run.send_signal(signal.SIGINT)
                 out, err = run.communicate(timeout=PATIENCE)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_models
 import warm
-from processes import PATIENCE, finished
+from processes import PATIENCE
 from tiny_images import clip_repo, pictures
 
 import hf_latent_bridge
@@ -124,7 +124,7 @@ def test_vectors_of_any_model_are_fitted_and_evaluated_without_a_network(files, 
     )
     words = [[str(word) for word in command] for command in commands]
     code = f"from hf_latent_bridge.cli import main; print([main(words) for words in {words}])"
-    done = finished([sys.executable, "-c", code], env=alone)
+    done = warm.finished("-c", code, env=alone, loaded=warm.BASE)
     assert done.stdout.endswith("\n[0, 0]\n")
     fitted = AutoTranslator.from_pretrained(tmp_path / "out", device="cpu")
     assert fitted.source_ == SpaceSpec(X.shape[1], repo_id=named[1])

@@ -1,12 +1,11 @@
 """Pairs: the right columns of the right commit, sampled fairly, with errors that say where."""
 
 import json
-import sys
 
 import numpy as np
 import pandas
 import pytest
-from processes import finished
+import warm
 from tiny_models import commit_of, text_dataset, text_dataset_repo
 
 from hf_latent_bridge import VectorSource, load_pairs
@@ -134,7 +133,7 @@ def test_lists_and_mappings_need_no_datasets_package():
         "from hf_latent_bridge import load_pairs\n"
         "print(len(load_pairs((['a'], ['b']))), len(load_pairs({'t': ['a']}, source='t')))"
     )
-    done = finished([sys.executable, "-c", code])
+    done = warm.finished("-c", code, loaded=warm.BASE)
     assert done.stdout == "1 1\n"
 
 

@@ -3,16 +3,15 @@
 import sys
 from pathlib import Path
 
+import warm
 import write_docs
-from processes import finished
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_generated_pages_and_blocks_are_up_to_date():
     """In a process of its own: tests may have registered types that the library does not have."""
-    command = [sys.executable, ROOT / "scripts/write_docs.py", "--check"]
-    done = finished(command, check=False)
+    done = warm.finished(ROOT / "scripts/write_docs.py", "--check", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -31,9 +30,8 @@ def test_the_tree_has_every_file_with_its_first_line():
         if path.stem == "__init__" and path.parent == write_docs.PACKAGE:
             continue
         name = f"{path.parent.name}/" if path.stem == "__init__" else path.name
-        assert any(
-            line.split()[0] == name and line.endswith(write_docs.first_line(path)) for line in lines
-        ), path
+        first = write_docs.first_line(path)
+        assert any(line.split()[0] == name and line.endswith(first) for line in lines), path
 
 
 def test_the_api_page_has_every_public_name_once():

@@ -5,15 +5,14 @@ import json
 import os
 import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm
 from comparing import close
-from processes import finished
 from tiny_models import (
     TEXTS,
     bert_folder,
@@ -67,8 +66,9 @@ def copy_of(folder, tmp_path):
 
 def run(code, **environment):
     """Runs code in a process of its own; returns what it prints."""
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", **environment}
-    done = finished([sys.executable, "-c", code], env=environment, check=False)
+    code = f"import warnings; warnings.simplefilter('ignore')\n{code}"
+    environment = os.environ | environment
+    done = warm.finished("-c", code, env=environment, check=False, loaded=warm.BASE)
     return done.stdout + done.stderr
 
 

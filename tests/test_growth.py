@@ -32,9 +32,16 @@ def unpaired(n=500, seed=0):
     return (x[:GIVEN], y[:GIVEN]), (x[GIVEN:], y[GIVEN:][order]), order
 
 
-def unrelated(n=500):
+def unrelated(n=150):
     """The first view of some items, the second of others."""
     return (two_views(n)[0], two_views(n, seed=9)[1])
+
+
+@pytest.fixture(scope="module")
+def grown():
+    """Pairs grown from a few given ones, and which row is which."""
+    given, others, order = unpaired()
+    return grow_pairs(*given, *others), order
 
 
 def recall(space, x, y):
@@ -42,9 +49,8 @@ def recall(space, x, y):
     return ((a @ b.T).argmax(1) == np.arange(len(x))).mean()
 
 
-def test_nearly_all_pairs_are_found_from_a_few():
-    given, others, order = unpaired()
-    growth = grow_pairs(*given, *others)
+def test_nearly_all_pairs_are_found_from_a_few(grown):
+    growth, order = grown
     right = order[growth.rows_y.numpy()] == growth.rows_x.numpy()
     assert growth.converged
     assert growth.confirmed
@@ -54,18 +60,17 @@ def test_nearly_all_pairs_are_found_from_a_few():
     assert growth.agreement[-1] >= 0.98
 
 
-def test_each_item_is_in_one_pair_at_most():
-    given, others, _ = unpaired()
-    growth = grow_pairs(*given, *others)
+def test_each_item_is_in_one_pair_at_most(grown):
+    growth, _ = grown
     for rows in (growth.rows_x, growth.rows_y):
         assert len(rows.unique()) == len(rows)
 
 
 @pytest.mark.slow
-def test_the_order_of_the_unpaired_rows_does_not_matter():
+def test_the_order_of_the_unpaired_rows_does_not_matter(grown):
     given, (x, y), _ = unpaired()
     again = np.random.default_rng(5).permutation(len(x))
-    one, other = grow_pairs(*given, x, y), grow_pairs(*given, x[again], y)
+    one, other = grown[0], grow_pairs(*given, x[again], y)
     assert {*zip(one.rows_x.tolist(), one.rows_y.tolist(), strict=True)} == {
         *zip(again[other.rows_x.numpy()].tolist(), other.rows_y.tolist(), strict=True)
     }
@@ -83,7 +88,7 @@ def test_growth_from_unrelated_latents_is_not_confirmed():
 
 @pytest.mark.slow
 def test_growth_from_shuffled_pairs_is_not_confirmed():
-    given, others, _ = unpaired()
+    given, others, _ = unpaired(150)
     assert not grow_pairs(given[0], np.roll(given[1], 1, axis=0), *others).confirmed
 
 
@@ -101,15 +106,14 @@ def look_alikes(n=300, seed=3):
 
 
 @pytest.mark.slow
-def test_look_alikes_are_told_by_the_given_pairs_that_they_make_harder_to_find():
+def test_look_alikes_are_told_by_the_given_pairs_that_they_make_harder_to_find(grown):
     given, others = look_alikes()
     growth = grow_pairs(*given, *others)
     assert growth.hurts
     assert growth.gain < -2 * growth.gain_error
     assert not growth.confirmed
     assert "they are look-alikes" in str(growth)
-    given, others, _ = unpaired()
-    right = grow_pairs(*given, *others)
+    right, _ = grown
     assert right.gain > 2 * right.gain_error
     assert not right.hurts
 
@@ -134,9 +138,9 @@ def test_growth_that_has_not_settled_says_so():
 
 @pytest.mark.slow
 def test_with_no_pair_given_clusters_are_a_start():
-    x, y = two_views(800)
-    order = np.random.default_rng(1).permutation(800)
-    growth = match_unpaired(x, y[order], n_clusters=20)
+    x, y = two_views(300)
+    order = np.random.default_rng(1).permutation(300)
+    growth = match_unpaired(x, y[order], n_clusters=20, n_starts=5)
     right = order[growth.rows_y.numpy()] == growth.rows_x.numpy()
     assert growth.confirmed == (right.mean() > 0.9)
 

@@ -5,7 +5,6 @@ import os
 import re
 import socket
 import stat
-import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ import torch
 import warm
 from huggingface_hub import get_session, hf_hub_download
 from huggingface_hub.errors import RevisionNotFoundError
-from processes import finished
 from safetensors.torch import save as to_safetensors
 from stuck_server import COMMIT, StuckServer, answer
 from warm import Warm
@@ -95,8 +93,9 @@ def refused(error, call, *arguments, **keywords):
 
 def python(code, check=True, **environment):
     """Run code in another process that uses the same embedded Hub."""
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    return finished(command, check=check, env=os.environ | environment)
+    environment = os.environ | environment
+    code = textwrap.dedent(code)
+    return warm.finished("-c", code, check=check, env=environment, loaded=warm.BASE)
 
 
 @pytest.fixture
@@ -1089,15 +1088,12 @@ class TestASilentHub:
 
     def test_the_command_line_gives_up_in_one_line(self, tmp_path):
         with StuckServer() as server:
-            run = finished(
-                [sys.executable, "-m", "hf_latent_bridge", "info", "alice/x"],
+            here = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), **LIMITS}
+            run = warm.finished(
+                *("-m", "hf_latent_bridge", "info", "alice/x"),
                 check=False,
-                env={
-                    **os.environ,
-                    "HF_ENDPOINT": server.url,
-                    "HF_HOME": str(tmp_path),
-                    **LIMITS,
-                },
+                env=os.environ | here,
+                loaded=warm.BASE,
             )
         assert run.returncode == 1
         (line,) = run.stderr.splitlines()

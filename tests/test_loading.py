@@ -8,7 +8,7 @@ import pytest
 import tiny_classifiers
 import tiny_images
 import torch
-from processes import finished
+import warm
 from tiny_models import TEXTS, bert_folder, push_folder, sentence_folder
 
 from hf_latent_bridge import (
@@ -103,7 +103,7 @@ found = {{kind: test_loading.latents(kind, repo, **offline) for kind, repo in {r
 torch.save(found, {str(tmp_path / "found.pt")!r})
 """
     closed = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
-    finished([sys.executable, "-c", code], env=closed)
+    warm.finished("-c", code, env=closed, loaded=warm.BASE)
     torch.testing.assert_close(torch.load(tmp_path / "found.pt"), expected)
 
 
@@ -187,7 +187,7 @@ pairs = load_pairs({repo_id!r}, split="train", source="text", cache_dir={str(tmp
 print(pairs.fingerprint(), *pairs.source)
 """
     closed = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
-    found = finished([sys.executable, "-c", code], env=closed).stdout.strip()
+    found = warm.finished("-c", code, env=closed, loaded=warm.BASE).stdout.strip()
     assert found == " ".join([pairs.fingerprint(), *TEXTS]).strip()
 
 

@@ -152,7 +152,13 @@ class TestMetadata:
     def test_it_names_library_task_and_tags(self, data):
         assert data.library_name == "hf-latent-bridge"
         assert data.pipeline_tag == "feature-extraction"
-        assert data.tags == ["latent-translation", "translator:ortho", "news"]
+        assert data.tags == [
+            "latent-translation",
+            "translator:ortho",
+            "source_encoder:alice/a",
+            "target_encoder:alice/b",
+            "news",
+        ]
 
     def test_it_names_both_encoders_and_the_dataset(self, data):
         assert data.base_model == ["alice/a", "alice/b"]
@@ -273,6 +279,8 @@ class TestPeoplesEdits:
         assert edit(change).data.tags == [
             "latent-translation",
             "translator:linear",
+            "source_encoder:alice/a",
+            "target_encoder:alice/b",
             "news",
             "medical",
         ]

@@ -21,6 +21,7 @@ pytestmark = [
 ]
 FITS = list(fit_cases.FITS)
 COUNTS = [2, 3]
+outcome = functools.cache(fit_cases.outcome)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def alone():
     """A case in this process, with one thread as in the others: float32 encoders round by it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield fit_cases.outcome
+    yield outcome
     torch.set_num_threads(threads)
 
 

@@ -500,12 +500,25 @@ def test_float32_and_tensors_choose_as_float64_and_arrays():
     np.testing.assert_allclose(*scores, atol=0.01)
 
 
-@pytest.mark.parametrize("translator", [AffineTranslator(alpha=0.2), KernelTranslator(alpha=0.2)])
-def test_on_some_of_the_pairs_a_penalty_has_the_same_weight_in_the_sum(translator):
+@pytest.mark.parametrize("kind", [AffineTranslator, SpectralTranslator, KernelTranslator])
+def test_on_some_of_the_pairs_a_penalty_has_the_same_weight_in_the_sum(kind):
+    translator = kind(alpha=0.2)
     part = translator.on_part(0.8)
     assert (part.alpha, translator.alpha) == (0.25, 0.2)
     assert {**part.get_params(), "alpha": 0.2} == translator.get_params()
     assert OrthoTranslator().on_part(0.8).get_params() == OrthoTranslator().get_params()
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+@pytest.mark.parametrize("scaling", ["standard", "pareto", "center"])
+def test_the_spectral_penalty_that_is_chosen_is_that_of_ridge(scaling):
+    x, y = latents()
+    ridge = AffineTranslator(alpha="auto", scaling=scaling).fit(x * 3, y)
+    plain = SpectralTranslator(alpha="auto", gamma=1.0, scale=False, scaling=scaling).fit(x * 3, y)
+    np.testing.assert_allclose(plain.transform(x), ridge.transform(x), atol=1e-5)
+    scores = ([trial.score for trial in one.selection_.trials] for one in (plain, ridge))
+    np.testing.assert_allclose(*scores)
+    assert plain.params_["alpha"] in ALPHAS
 
 
 def test_a_type_that_offers_parameters_is_among_the_candidates_after_simpler_ones(monkeypatch):
@@ -524,7 +537,7 @@ def test_a_type_that_offers_parameters_is_among_the_candidates_after_simpler_one
     assert [one.scaling for one in offered if isinstance(one, Mine)] == ["center", "none"]
     for objective, tried in (("ranking", ALPHAS[::4]), ("reconstruction", ALPHAS)):
         ridge = [one for one in candidates(objective) if isinstance(one, AffineTranslator)]
-        assert [one.alpha for one in ridge if one.rank is None] == ["auto", *tried]
+        assert [one.alpha for one in ridge if one.rank is None] == ["auto", "auto", *tried]
 
 
 REFUSED = {

@@ -189,7 +189,7 @@ def test_ortho_maps_directions_that_no_pair_shows_to_zero():
 
 
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
-@pytest.mark.parametrize("scaling", ["standard", "center", "none"])
+@pytest.mark.parametrize("scaling", ["standard", "pareto", "center", "none"])
 @pytest.mark.parametrize(
     "kind", [LinearTranslator, AffineTranslator, LOrthoTranslator, OrthoTranslator]
 )
@@ -265,6 +265,14 @@ def test_noise_of_products_grows_with_the_root_of_the_width():
         solution = solve(problem)
         assert (solution.rank, solution.full_rank) == (50, d)
         assert (solution.weight[50:] == 0).all()
+
+
+@pytest.mark.parametrize("kind", [OrthoTranslator, LinearTranslator, SpectralTranslator])
+def test_pareto_scaling_is_the_fit_on_latents_divided_by_the_roots_of_their_deviations(kind):
+    x, y = pairs(d_x=6, d_y=5)
+    root_x, root_y = np.sqrt(x.std(0)), np.sqrt(y.std(0))
+    by_hand = kind(scaling="center").fit(x / root_x, y / root_y).transform(x / root_x) * root_y
+    np.testing.assert_allclose(kind(scaling="pareto").fit(x, y).transform(x), by_hand, rtol=1e-9)
 
 
 def test_standard_scaling_makes_the_units_of_a_column_irrelevant():

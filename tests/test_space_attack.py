@@ -15,7 +15,7 @@ def test_hostile_input_is_refused_in_plain_words_and_leaves_nothing(repos, tmp_p
     pid, folder = tmp_path / "pid", tmp_path / "visitors"
     folder.mkdir()
     plugin = f"import os, pathlib; pathlib.Path({str(pid)!r}).write_text(str(os.getpid()))"
-    environment = {"GRADIO_TEMP_DIR": str(folder), "HF_HUB_DOWNLOAD_TIMEOUT": "10"}
+    environment = {"GRADIO_TEMP_DIR": str(folder)}
     log = tmp_path / "log.txt"
     with running_space(repos.settings.namespace, log, plugin=plugin, **environment) as address:
         process = int(pid.read_text())

@@ -149,7 +149,7 @@ def preparing(repos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("preparing")
     file = folder / "progress.json"
     file.write_text(json.dumps(MAKING))
-    environment = {"LATENT_BRIDGE_PROGRESS": str(file), "HF_HUB_DOWNLOAD_TIMEOUT": "10"}
+    environment = {"LATENT_BRIDGE_PROGRESS": str(file)}
     with running_space(repos.settings.namespace, folder / "log.txt", **environment) as address:
         yield address, file
 

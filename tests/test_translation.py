@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -478,6 +479,71 @@ def test_a_changed_input_is_not_resumed(translator, interrupted, save):
         translate_file(translator, source, target, **SMALL)
     translate_file(translator, source, target, resume=False)
     np.testing.assert_allclose(np.load(target), translator.transform(rows(20) + 1), rtol=1e-4)
+
+
+def change_in_place(path, row):
+    """Adds 1 to a row of a .npy file, and puts the time of its last change back."""
+    before = path.stat()
+    array = np.load(path, mmap_mode="r+")
+    array[row] += 1
+    array.flush()
+    del array
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("row", [0, 14])
+def test_what_was_read_of_an_input_and_changed_in_secret_is_not_resumed(
+    translator, interrupted, row
+):
+    source, target = interrupted
+    change_in_place(source, row)
+    with pytest.raises(CheckpointError, match=r"the first 15 rows .* were changed since"):
+        translate_file(translator, source, target, **SMALL)
+    translate_file(translator, source, target, resume=False)
+    np.testing.assert_array_equal(np.load(target), translator.transform(np.load(source)))
+
+
+def test_a_change_of_what_was_not_read_yet_mixes_nothing(translator, interrupted):
+    source, target = interrupted
+    change_in_place(source, 15)
+    translate_file(translator, source, target, **SMALL)
+    np.testing.assert_allclose(
+        np.load(target), translator.transform(np.load(source)), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_an_input_that_was_copied_elsewhere_and_back_is_resumed(
+    translator, interrupted, monkeypatch, tmp_path
+):
+    source, target = interrupted
+    shutil.copy2(source, tmp_path / "copy.npy")
+    os.replace(tmp_path / "copy.npy", source)
+    seen, transform = [], type(translator).transform
+
+    def count(self, block):
+        seen.append(len(block))
+        return transform(self, block)
+
+    monkeypatch.setattr(type(translator), "transform", count)
+    translate_file(translator, source, target, **SMALL)
+    assert sum(seen) == 5
+    translate_file(translator, source, tmp_path / "whole.npy", **SMALL)
+    assert target.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_a_change_in_secret_while_it_is_read_is_noticed(translator, save, tmp_path, monkeypatch):
+    source = save(rows(20))
+    transform = type(translator).transform
+
+    def change(self, chunk):
+        if len(chunk):
+            change_in_place(source, 0)
+        return transform(self, chunk)
+
+    monkeypatch.setattr(type(translator), "transform", change)
+    with pytest.raises(InvalidLatentsError, match="changed while it was read"):
+        translate_file(translator, source, tmp_path / "out.npy")
+    assert not list(tmp_path.glob("*out.npy*"))
 
 
 def test_another_translator_is_not_resumed(translator, interrupted):

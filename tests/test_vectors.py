@@ -13,7 +13,6 @@ import pyarrow.parquet
 import pytest
 import vector_files
 import warm
-from processes import finished
 from vector_files import X
 
 from hf_latent_bridge import VectorSource, load_pairs
@@ -376,8 +375,8 @@ def test_a_base_install_reads_what_needs_no_package(tmp_path):
         "from hf_latent_bridge import load_pairs\n"
         "print(*{len(load_pairs((path, path))) for path in sys.argv[1:]})"
     )
-    command = [sys.executable, "-c", code, *(tmp_path / name for name in names)]
-    assert finished(command).stdout == "60\n"
+    words = ["-c", code, *(tmp_path / name for name in names)]
+    assert warm.finished(*words, loaded=warm.BASE).stdout == "60\n"
 
 
 def test_a_changed_file_is_another(tmp_path):

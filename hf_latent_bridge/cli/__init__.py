@@ -37,6 +37,9 @@ latent-bridge migrate qdrant:./store/docs qdrant:./store/docs-mpnet \\
 latent-bridge re-encode qdrant:./store/docs-shared --space me/shared --view mpnet \\
       --max-rows 10000""",
     "push": "latent-bridge push minilm-to-mpnet me/minilm-to-mpnet --private",
+    "search": """\
+latent-bridge search --source sentence-transformers/all-MiniLM-L6-v2 \\
+      --target sentence-transformers/all-mpnet-base-v2""",
     "cache": "latent-bridge cache clear --encoder sentence-transformers/all-MiniLM-L6-v2",
     "info": "latent-bridge info me/minilm-to-mpnet --revision v1",
 }
@@ -158,6 +161,11 @@ _COMMANDS: dict[str, tuple[_Verb, Callable[[options.Command], object], str]] = {
         commands.push,
         options.add_push,
         "publish a saved translator or shared space on the Hub",
+    ),
+    "search": (
+        commands.search,
+        options.add_search,
+        "find translators on the Hub by the encoders that they join",
     ),
     "cache": (
         commands.cache,

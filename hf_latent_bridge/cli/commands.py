@@ -204,6 +204,15 @@ def _load(place: str, **options: Any) -> "Translator | SharedSpace":
     return kind.from_pretrained(place, device="cpu", **options)
 
 
+def search(args: argparse.Namespace) -> Result:
+    """Finds translators on the Hub."""
+    from hf_latent_bridge import search_translators
+
+    found = search_translators(args.source, args.target, author=args.author, limit=args.limit)
+    text = "\n".join(map(str, found)) or "no translator found"
+    return {"translators": [one.to_dict() for one in found]}, text
+
+
 def cache(args: argparse.Namespace) -> Result:
     """Says what latents are kept on disk, or deletes them."""
     from hf_latent_bridge import cache_info, clear_cache

@@ -651,6 +651,16 @@ def add_push(command: Command) -> None:
     )
 
 
+def add_search(command: Command) -> None:
+    """Options of `search`."""
+    for side in ("source", "target"):
+        command.add_argument(f"--{side}", metavar="REPO", help=f"{side} encoder (default: any)")
+    command.add_argument("--author", metavar="NAME", help="who published them (default: anyone)")
+    command.add_argument(
+        "--limit", type=_positive, default=100, metavar="N", help="how many at most (default: 100)"
+    )
+
+
 def add_info(command: Command) -> None:
     """Options of `info`."""
     add_translator(command)

@@ -7,12 +7,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from hf_latent_bridge.data.items import BadRow, Items
+from hf_latent_bridge.data.items import BadRow, Items, checksum
 
 CHUNK_SIZE = 1024
 _CHUNK_OF_LATENTS = 16_384  # reading and adding take less time for each pair
 
 Rows = npt.NDArray[np.int64]  # row numbers
+Stamps = list[tuple[int, ...]]
 
 
 @dataclass(frozen=True, order=True)
@@ -61,6 +62,12 @@ class Chunk:
         """The chunk with some of its pairs."""
         columns = {name: _pick(items, indices) for name, items in self.columns.items()}
         return Chunk(self.number, self.rows[indices], columns, self.sharded)
+
+    def checksum(self, before: int = 0) -> int:
+        """CRC-32 of all items, going on from that of the chunks before."""
+        for items in self.columns.values():
+            before = checksum(items, before)
+        return before
 
     def __str__(self) -> str:
         shard = f" of shard {self.number.shard}" if self.sharded else ""
@@ -111,6 +118,13 @@ class PairSource(Protocol):
 
     def fingerprint(self) -> str:
         """Equal for equal pairs in the same order; a resumed fit compares it."""
+
+    def stamps(self) -> Stamps | None:
+        """What changes when a file that is read is written; None where that cannot be known.
+
+        Empty where the fingerprint says all about the content. A resumed fit reads again what it
+        had read, and compares, unless all stamps are as they were.
+        """
 
     def chunks(
         self, size: int, *, share: Share = EVERYTHING, after: ChunkNumber | None = None

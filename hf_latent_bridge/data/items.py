@@ -1,6 +1,7 @@
 """Items of a column, and the reasons why one of them cannot be used."""
 
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -96,6 +97,18 @@ def digest(item: Any) -> bytes:
         return _hash(item.tobytes())
     modality = modality_of_item(item)
     return _hash(repr(item).encode()) if modality is None else modality.digest(item)
+
+
+def checksum(items: Items, before: int = 0) -> int:
+    """CRC-32 of items in their order, going on from `before`, that of the items read so far.
+
+    It tells versions of a file apart and takes a small part of the time in which rows are summed
+    or translated, as a cryptographic hash would not.
+    """
+    if not isinstance(items, np.ndarray) or items.dtype.hasobject:
+        return zlib.crc32(b"".join(map(digest, items)), before)
+    kind = zlib.crc32(f"{items.dtype.str} {items.shape}".encode(), before)
+    return zlib.crc32(np.ascontiguousarray(items).reshape(-1).view(np.uint8).data, kind)
 
 
 def _hash(content: bytes) -> bytes:

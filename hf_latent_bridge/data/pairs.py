@@ -16,12 +16,19 @@ from hf_latent_bridge.data.chunks import (
     PairSource,
     Rows,
     Share,
+    Stamps,
 )
 from hf_latent_bridge.data.items import Screen, digest
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.latents import check_kind
-from hf_latent_bridge.vectors.columns import Concatenation, fingerprint, read_rows, select
+from hf_latent_bridge.vectors.columns import (
+    Concatenation,
+    fingerprint,
+    read_rows,
+    select,
+    stamps_of,
+)
 
 
 class _Table(abc.ABC):
@@ -146,6 +153,10 @@ class _Table(abc.ABC):
             rows = "all" if self.rows is None else digest(self.rows).hex()
             return f"{len(self)} {json.dumps(self.dataset, sort_keys=True)} {rows}"
         return " ".join(map(fingerprint, self.columns.values()))
+
+    def stamps(self) -> Stamps | None:
+        """Those of the files of vectors among the columns."""
+        return [] if "revision" in self.dataset else stamps_of(self.columns.values())
 
     def chunks(
         self, size: int, *, share: Share = EVERYTHING, after: ChunkNumber | None = None

@@ -14,6 +14,7 @@ from hf_latent_bridge.data.chunks import (
     ChunkNumber,
     Rows,
     Share,
+    Stamps,
 )
 from hf_latent_bridge.data.pairs import Pairs, Views, combined_record
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
@@ -135,6 +136,11 @@ class _Stream:
         return json.dumps(
             [self.dataset, [str(shard.features) for shard in self.shards]], sort_keys=True
         )
+
+    def stamps(self) -> Stamps | None:
+        """None for a stream of unknown content: not of a Hub commit."""
+        parts = self.dataset.get("parts", [self.dataset])
+        return [] if all("revision" in part for part in parts) else None
 
     def chunks(
         self, size: int, *, share: Share = EVERYTHING, after: ChunkNumber | None = None

@@ -129,7 +129,8 @@ def _load_whole(options: LoadOptions) -> ModelEncoder:
         return encoder
 
     try:
-        return patiently(attempt)
+        with client.naming(options.name):
+            return patiently(attempt)
     except LatentBridgeError:
         raise
     except Exception as error:  # loaders raise anything, AssertionError and RuntimeError included

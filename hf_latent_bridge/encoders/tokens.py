@@ -56,12 +56,13 @@ class _FastTokens:
             self._backend.no_truncation()
         else:
             self._backend.enable_truncation(limit, direction=tokenizer.truncation_side)
-        self._enough = _CHARACTERS * (limit or 0) if tokenizer.truncation_side == "right" else 0
+        self._limit = limit or 0
+        self._enough = _CHARACTERS * self._limit if tokenizer.truncation_side == "right" else 0
         self._padding = tokenizer.pad_token_id or 0
         self._example = example
 
     def __call__(self, texts: list[str]) -> dict[str, Any]:
-        ids = [one.ids for one in self._encoded(texts)]
+        ids = self._ids(texts)
         lengths = np.array([len(row) for row in ids])
         mask = np.arange(lengths.max()) < lengths[:, None]
         input_ids = np.full(mask.shape, self._padding)
@@ -74,19 +75,21 @@ class _FastTokens:
             for name, value in self._example.items()
         }
 
-    def _encoded(self, texts: list[str]) -> list[Any]:
+    def _ids(self, texts: list[str]) -> list[list[int]]:
         """Tokens of texts; of a long text's beginning alone where that fills the limit."""
         starts = [self._start(text) for text in texts]
-        found: list[Any] = self._backend.encode_batch_fast(starts)
+        found = self._encoded(starts)
         again = [
             row
-            for row, one in enumerate(found)
-            if len(starts[row]) < len(texts[row]) and not one.overflowing
+            for row, ids in enumerate(found)
+            if len(starts[row]) < len(texts[row]) and len(ids) < self._limit
         ]
-        whole = self._backend.encode_batch_fast([texts[row] for row in again])
-        for row, one in zip(again, whole, strict=True):
-            found[row] = one
+        for row, ids in zip(again, self._encoded([texts[row] for row in again]), strict=True):
+            found[row] = ids
         return found
+
+    def _encoded(self, texts: list[str]) -> list[list[int]]:
+        return [one.ids for one in self._backend.encode_batch_fast(texts)]
 
     def _start(self, text: str) -> str:
         end = text.rfind(" ", 0, self._enough) if 0 < self._enough < len(text) else -1

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from hf_latent_bridge.atomic import check_writable, locked, write_atomic, writing
-from hf_latent_bridge.data.chunks import ChunkNumber
+from hf_latent_bridge.data.chunks import ChunkNumber, Stamps
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.encoders.base import Encoder
 from hf_latent_bridge.errors import CheckpointError, InvalidPairsError
@@ -35,6 +35,8 @@ class FitState:
         bad_rows: The pairs that were skipped.
         resumed_rows: How many of `rows` an earlier run had read.
         samples: Latents of some of the pairs, by what they are kept for.
+        checksum: CRC-32 of the pairs read; 0 where the fit's identity is of their content.
+        stamps: Those of the files that they were read from.
     """
 
     moments: dict[str, PairedMoments] = field(default_factory=dict)
@@ -43,11 +45,14 @@ class FitState:
     bad_rows: list[BadRow] = field(default_factory=list)
     resumed_rows: int = 0
     samples: dict[str, RowSample] = field(default_factory=dict)
+    checksum: int = 0
+    stamps: Stamps = field(default_factory=list)
 
     def add(self, encoded: EncodedChunk, moments: Mapping[str, PairedMoments]) -> None:
         """Adds a chunk and the moments of its usable pairs, under any names."""
         self.after = encoded.chunk.number
         self.rows += encoded.n_read
+        self.checksum = encoded.checksum
         self.bad_rows.extend(encoded.bad_rows)
         self.samples = {name: part.with_chunk(encoded) for name, part in self.samples.items()}
         for name, part in moments.items():
@@ -117,6 +122,19 @@ class Checkpoint:
                 return state
         return FitState()
 
+    def check_read_again(self, state: FitState, checksum: int) -> None:
+        """Compares the checksum of what was read again with that of what is in the sums.
+
+        Raises:
+            CheckpointError: It is another one.
+        """
+        if checksum != state.checksum:
+            raise CheckpointError(
+                f"the first {state.rows:,} pairs are not those that the checkpoint in "
+                f"{self._folder} has summed: they were changed since, though the size and time of "
+                "their file are the same. Put it back, or delete the folder to start again"
+            )
+
     def save_if_due(self, state: FitState) -> None:
         """Saves the state if enough pairs were read since the last save."""
         if state.rows - self._saved_rows >= self._every:
@@ -151,6 +169,8 @@ class Checkpoint:
             "after": [state.after.shard, state.after.index] if state.after else [],
             "rows": state.rows,
             "bad_rows": [bad.to_dict() for bad in state.bad_rows],
+            "checksum": state.checksum,
+            "stamps": state.stamps,
         }
         facts["moments"] = {name: [m.n, m.eps] for name, m in state.moments.items()}
         tensors = {
@@ -226,6 +246,8 @@ _FACTS = {
     "bad_rows": list,
     "moments": dict,
     "samples": dict,
+    "checksum": int,
+    "stamps": list,
 }
 
 
@@ -264,4 +286,6 @@ def _to_fit_state(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Fi
         bad_rows=[BadRow(**bad) for bad in facts["bad_rows"]],
         resumed_rows=facts["rows"],
         samples=samples,
+        checksum=facts["checksum"],
+        stamps=[tuple(stamp) for stamp in facts["stamps"]],
     )

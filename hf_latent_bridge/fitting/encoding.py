@@ -30,7 +30,7 @@ from hf_latent_bridge.errors import (
     InvalidLatentsError,
     LatentBridgeError,
 )
-from hf_latent_bridge.latents import as_tensor
+from hf_latent_bridge.latents import all_finite, as_tensor
 from hf_latent_bridge.moments import few_threads
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -123,21 +123,24 @@ class EncodedChunk:
         latents: Latents (n, d) of each side for these pairs; empty if no pair is usable.
         bad_rows: Why the other pairs were skipped.
         n_read: Number of pairs read, usable or not.
+        checksum: CRC-32 of all pairs read up to here, where the loop takes it.
     """
 
     chunk: Chunk
     latents: tuple[Tensor, ...]
     bad_rows: list[BadRow]
     n_read: int
+    checksum: int = 0
 
 
 @dataclass(frozen=True)
 class _Screened:
-    """A chunk without its unusable pairs, why these were left out, and how many pairs it had."""
+    """A chunk without its unusable pairs, why these were left out, and what it was before."""
 
     usable: Chunk
     bad_rows: list[BadRow]
     n_read: int
+    checksum: int
 
 
 class _Lane:
@@ -187,6 +190,7 @@ class EncodingLoop:
         device: Where to put latents that are read; None for where they are.
         ahead: Read the next chunks, and encode each side, in threads of their own. None for where
             an encoder, or `device`, is a GPU, which then need not wait for any of it.
+        checksums: Take a checksum of what is read.
         seconds: Time spent, by step; of several threads together.
     """
 
@@ -199,6 +203,7 @@ class EncodingLoop:
     progress: bool = False
     device: torch.device | None = None
     ahead: bool | None = None
+    checksums: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -211,7 +216,12 @@ class EncodingLoop:
             self.ahead = any(device is not None and device.type == "cuda" for device in devices)
 
     def run(
-        self, share: Share = EVERYTHING, *, after: ChunkNumber | None = None, n_done: int = 0
+        self,
+        share: Share = EVERYTHING,
+        *,
+        after: ChunkNumber | None = None,
+        n_done: int = 0,
+        checksum: int = 0,
     ) -> Generator[EncodedChunk]:
         """Yields the chunks of a process, encoded.
 
@@ -219,6 +229,7 @@ class EncodingLoop:
             share: Which chunks are this process's.
             after: The last chunk of an earlier run; None to start with the first.
             n_done: Pairs that the earlier run has read, for the progress bar.
+            checksum: That of the pairs that the earlier run has read.
 
         Raises:
             BadRowError: An unusable row, or a latent that is not finite, if `on_bad_row` is "stop";
@@ -236,7 +247,9 @@ class EncodingLoop:
             disable=not self.progress or share.rank != 0,
         )
         with bar:
-            chunks = self._screened(self.pairs.chunks(self.chunk_size, share=share, after=after))
+            chunks = self._screened(
+                self.pairs.chunks(self.chunk_size, share=share, after=after), checksum
+            )
             for encoded in self._ahead(chunks) if self.ahead else map(self._encoded, chunks):
                 yield encoded
                 bar.update(encoded.n_read)
@@ -250,15 +263,18 @@ class EncodingLoop:
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + perf_counter() - start
 
-    def _screened(self, chunks: Iterator[Chunk]) -> Iterator["_Screened"]:
+    def _screened(self, chunks: Iterator[Chunk], checksum: int) -> Iterator["_Screened"]:
         """The chunks without their unusable pairs."""
         while True:
             with self.timing("reading"):
                 chunk = next(chunks, None)
                 if chunk is None:
                     return
+                if self.checksums:
+                    checksum = chunk.checksum(checksum)
                 bad_rows = self._unusable(chunk)
-            yield _Screened(_without(chunk, bad_rows), list(bad_rows.values()), len(chunk))
+            usable = _without(chunk, bad_rows)
+            yield _Screened(usable, list(bad_rows.values()), len(chunk), checksum)
 
     def _ahead(self, chunks: Iterator["_Screened"]) -> Iterator[EncodedChunk]:
         """The chunks, encoded; the next ones are read and encoded while the last one is used."""
@@ -300,7 +316,8 @@ class EncodingLoop:
             finite = torch.tensor([i not in not_finite for i in range(len(chunk.usable))])
             latents = [z[finite.to(z.device)] for z in latents]
         skipped = [*chunk.bad_rows, *not_finite.values()]
-        return EncodedChunk(kept, tuple(latents) if len(kept) else (), skipped, chunk.n_read)
+        usable = tuple(latents) if len(kept) else ()
+        return EncodedChunk(kept, usable, skipped, chunk.n_read, chunk.checksum)
 
     def _unusable(self, chunk: Chunk) -> dict[int, BadRow]:
         """The pairs of a chunk with an unusable item, by their index."""
@@ -318,7 +335,7 @@ class EncodingLoop:
         bad = {
             index: chunk.bad_row(index, side.name, side.not_finite)
             for side, z in zip(self.sides[: len(latents)], latents, strict=True)
-            if not _is_finite(z)
+            if not _all_finite(z)
             for index in (~z.isfinite().all(1)).nonzero().flatten().tolist()
         }
         if bad and self.on_bad_row == "stop":
@@ -329,10 +346,9 @@ class EncodingLoop:
 _SKIP = "skip bad rows with on_bad_row='skip'"
 
 
-def _is_finite(z: Tensor) -> bool:
-    """Whether the sum of latents is finite, in one pass on one thread."""
+def _all_finite(z: Tensor) -> bool:
     with few_threads(z.device.type, z.numel()):
-        return bool(z.sum().isfinite())
+        return all_finite(z)
 
 
 def _lane_of(side: Side) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from itertools import takewhile
 from operator import add
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -147,6 +148,7 @@ class MomentSums:
             on_bad_row=self._options.on_bad_row,
             progress=self._options.progress,
             device=self.device,
+            checksums=options.checkpoint_dir is not None and pairs.stamps() != [],
         )
         self._processes = Processes.current()
         self._checkpoint = self._open_checkpoint(what)
@@ -214,9 +216,12 @@ class MomentSums:
         with checkpoint.claimed() if checkpoint else nullcontext():
             state = checkpoint.load() if checkpoint else FitState()
             state.samples = self._samples | state.samples
-            if first_look is not None:
-                self._look(*first_look)
-            for encoded in self.loop.run(share, after=state.after, n_done=state.rows):
+            shown = 0 if first_look is None else self._look(*first_look)
+            if checkpoint and self.loop.checksums:
+                self._check_read(checkpoint, state, shown)
+            for encoded in self.loop.run(
+                share, after=state.after, n_done=state.rows, checksum=state.checksum
+            ):
                 with self.loop.timing("moments"):
                     state.add(encoded, self._moments(encoded, batch_moments))
                 if checkpoint:
@@ -227,16 +232,39 @@ class MomentSums:
                 checkpoint.finish(state)
         return state.on_cpu()
 
-    def _look(self, size: int, show: Callable[[Tensor], None]) -> None:
+    def _check_read(self, checkpoint: Checkpoint, state: FitState, shown: int) -> None:
+        """Makes sure that what an earlier run has read is still there.
+
+        Its name, size and time are compared already. It is read again if a file has been touched
+        since, which may be a move or a copy, or if nobody knows.
+
+        Raises:
+            CheckpointError: It was changed.
+        """
+        stamps, after = self.loop.pairs.stamps(), state.after
+        if after is None:
+            state.checksum = shown
+        elif stamps is None or stamps != state.stamps:
+            chunks = self.loop.pairs.chunks(self.loop.chunk_size, share=self._processes.share)
+            for chunk in takewhile(lambda chunk: chunk.number <= after, chunks):
+                shown = chunk.checksum(shown)
+            checkpoint.check_read_again(state, shown)
+        state.stamps = stamps or []
+
+    def _look(self, size: int, show: Callable[[Tensor], None]) -> int:
+        """Shows the first latents; returns the checksum of what was read for it."""
         pairs = self.loop.pairs
         if size and isinstance(pairs, Pairs):
             pairs = pairs.sample(size)
         first = replace(self.loop, pairs=pairs, sides=self.loop.sides[:1], progress=False)
         found: list[Tensor] = []
+        checksum = 0
         with closing(first.run()) as chunks:
             while sum(map(len, found)) < size and (encoded := next(chunks, None)) is not None:
                 found += encoded.latents
+                checksum = encoded.checksum
         show(torch.cat(found)[:size] if found else torch.empty(0, 1))
+        return checksum
 
     def _moments(
         self, encoded: EncodedChunk, batch_moments: BatchMoments

@@ -1,10 +1,11 @@
 """Writes model cards from configs and merges them into text that people wrote."""
 
+import functools
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -13,6 +14,9 @@ from hf_latent_bridge._version import LIBRARY_NAME
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.metrics import NAMES
 from hf_latent_bridge.selection import Selection
+
+if TYPE_CHECKING:
+    import jinja2
 
 _BEGIN = "<!-- begin: written by hf-latent-bridge"
 _GENERATED = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?<!-- end -->", re.DOTALL)
@@ -33,7 +37,10 @@ _LABELS = {  # in the order of a card
     "matched_by": "matched by",
     "shift_removed": "without the direction of the mean, for search alone",
 }
-_TYPE_TAG = "translator:"
+CARD_TAG = "latent-translation"
+TYPE_TAG = "translator:"
+SIDE_TAGS = {"source": "source_encoder:", "target": "target_encoder:"}
+_WRITTEN_TAGS = (TYPE_TAG, *SIDE_TAGS.values())
 _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -60,11 +67,18 @@ def render_card(
         template = "component_card.md"
         data, facts = _component_data(config, repo_id), _component_facts(config, owner, repo_id)
     data.tags = [*(data.tags or []), *tags]
-    path = str(Path(__file__).with_name(template))
-    card = ModelCard.from_template(
-        data, template_path=path, repo_id=repo_id or _LOCAL_PATH, **facts
-    )
+    facts = {"card_data": data.to_yaml(), "repo_id": repo_id or _LOCAL_PATH, **facts}
+    card = ModelCard(_template(template).render(facts))
     return f"{str(card).rstrip()}\n"
+
+
+@functools.cache
+def _template(name: str) -> "jinja2.Template":
+    """A template of this folder, compiled once: that takes longer than all the rest of a save."""
+    import jinja2
+
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return jinja2.Environment().from_string(text)
 
 
 def is_foreign(card: str) -> bool:
@@ -132,17 +146,22 @@ def _detail(key: str, value: Any) -> str:
 def _repo_ids(dataset: Mapping[str, Any]) -> list[str]:
     """The Hub datasets of a record, each once."""
     names = [part.get("repo_id") for part in dataset.get("parts", [dataset])]
-    return list(dict.fromkeys(name for name in names if _is_repo_id(name)))
+    return list(dict.fromkeys(name for name in names if is_repo_id(name)))
 
 
 def _translator_data(config: Mapping[str, Any]) -> ModelCardData:
-    named = (config[side].get("repo_id") for side in ("source", _target(config)))
-    base_models = list(dict.fromkeys(name for name in named if _is_repo_id(name)))
+    named = {
+        side: name
+        for side, field in (("source", "source"), ("target", _target(config)))
+        if is_repo_id(name := config[field].get("repo_id"))
+    }
+    base_models = list(dict.fromkeys(named.values()))
+    sides = [f"{SIDE_TAGS[side]}{name}" for side, name in named.items()]
     results = list(_eval_results(config["metrics"]))
     return ModelCardData(
         library_name=LIBRARY_NAME,
         pipeline_tag="feature-extraction",
-        tags=["latent-translation", f"{_TYPE_TAG}{config['translator_type']}"],
+        tags=[CARD_TAG, f"{TYPE_TAG}{config['translator_type']}", *sides],
         base_model=base_models or None,
         base_model_relation="adapter" if base_models else None,
         datasets=_repo_ids(config["dataset"]) or None,
@@ -222,11 +241,11 @@ def _made_of(config: Mapping[str, Any]) -> list[str]:
 
 def _space_data(config: Mapping[str, Any]) -> ModelCardData:
     named = (view.get("repo_id") for view in config["views"].values())
-    base_models = list(dict.fromkeys(name for name in named if _is_repo_id(name)))
+    base_models = list(dict.fromkeys(name for name in named if is_repo_id(name)))
     return ModelCardData(
         library_name=LIBRARY_NAME,
         pipeline_tag="feature-extraction",
-        tags=["latent-translation", f"space:{config['space_type']}"],
+        tags=[CARD_TAG, f"space:{config['space_type']}"],
         base_model=base_models or None,
         datasets=_repo_ids(config["dataset"]) or None,
         base_model_relation="adapter" if base_models else None,
@@ -255,11 +274,11 @@ def _curve(information: Mapping[str, Any]) -> str:
 def _component_data(config: Mapping[str, Any], repo_id: str | None) -> ModelCardData:
     spaces = (config[name] for name in ("space", "encoder", "decoder") if name in config)
     named = [space.get("repo_id") for space in spaces]
-    base_models = list(dict.fromkeys(n for n in named if _is_repo_id(n) and n != repo_id))
+    base_models = list(dict.fromkeys(n for n in named if is_repo_id(n) and n != repo_id))
     kind = next(f"{key.removesuffix('_type')}:{config[key]}" for key in config if "_type" in key)
     return ModelCardData(
         library_name=LIBRARY_NAME,
-        tags=["latent-translation", kind],
+        tags=[CARD_TAG, kind],
         base_model=base_models or None,
     )
 
@@ -345,7 +364,7 @@ def _parse(card: str) -> ModelCard:
 
 def _joined_tags(old: Any, new: Sequence[str]) -> list[str]:
     known = [old] if isinstance(old, str) else old or []
-    return list(dict.fromkeys([*new, *(t for t in known if not str(t).startswith(_TYPE_TAG))]))
+    return list(dict.fromkeys([*new, *(t for t in known if not str(t).startswith(_WRITTEN_TAGS))]))
 
 
 def _values(card: ModelCard) -> dict[str, Any]:
@@ -353,7 +372,8 @@ def _values(card: ModelCard) -> dict[str, Any]:
     return values
 
 
-def _is_repo_id(name: Any) -> TypeGuard[str]:
+def is_repo_id(name: Any) -> TypeGuard[str]:
+    """Whether a name can be that of a repo."""
     return isinstance(name, str) and _REPO_ID.fullmatch(name) is not None
 
 

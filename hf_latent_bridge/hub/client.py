@@ -136,12 +136,8 @@ def clear_errors(
     """
     _check_token(token)
     try:
-        with bounded_waits():
+        with naming(repo_id), bounded_waits():
             yield
-    except HubUnavailableError as error:
-        if repo_id in str(error):
-            raise
-        raise type(error)(f"{repo_id!r}: {error}") from error
     except LatentBridgeError:
         raise
     except Exception as error:
@@ -152,6 +148,17 @@ def clear_errors(
         if meaning is None:
             raise
         raise meaning from error
+
+
+@contextlib.contextmanager
+def naming(repo_id: str) -> Iterator[None]:
+    """Within the block, a Hub that is given up is given up for this repo, which the error names."""
+    try:
+        yield
+    except HubUnavailableError as error:
+        if repo_id in str(error):
+            raise
+        raise type(error)(f"{repo_id!r}: {error}") from error
 
 
 def _meaning(error: Exception, repo_id: str, revision: str | None) -> LatentBridgeError | None:

@@ -210,6 +210,7 @@ def _result_of(job: Job, reader: VectorReader) -> TranslatedFile:
 
 def _publish(job: Job, reader: VectorReader, description: dict[str, Any]) -> None:
     """Puts the output and its manifest in place."""
+    reader.check_unchanged()
     if reader.identity() != job.facts["input"]:
         raise InvalidLatentsError(f"{job.input.path} was changed while it was read: start again")
     result = _result_of(job, reader)

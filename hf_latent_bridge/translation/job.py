@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,29 @@ from hf_latent_bridge.vectors.opening import is_compressed
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource
 from hf_latent_bridge.vectors.writers import Writer
 
-_STATE = {"facts": dict, "done": int, "sha256_of_rows": str}
+_STATE = {
+    "facts": dict,
+    "done": int,
+    "sha256_of_rows": str,
+    "crc32_of_input": int,
+    "stamps": list,
+}
+
+
+class Noted(NamedTuple):
+    """How far a process is.
+
+    Attributes:
+        done: Rows of its range that it has written.
+        written: Their SHA-256.
+        read: CRC-32 of the rows of the input that they were made of.
+        stamps: Those of the input when it was opened.
+    """
+
+    done: int
+    written: str
+    read: int
+    stamps: list[tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -169,10 +191,13 @@ class Job:
         state = self._read(self.state_path(rank))
         return None if state is None or not self.part.exists() else int(state["done"])
 
-    def digest(self, rank: int) -> str | None:
-        """The SHA-256 of the rows that a process has written; None if it has not begun."""
+    def noted(self, rank: int) -> Noted | None:
+        """How far a process is; None if it has not begun."""
         state = self._read(self.state_path(rank))
-        return None if state is None else str(state["sha256_of_rows"])
+        if state is None:
+            return None
+        stamps = [tuple(stamp) for stamp in state["stamps"]]
+        return Noted(state["done"], state["sha256_of_rows"], state["crc32_of_input"], stamps)
 
     def unfinished(self, n: int) -> list[int]:
         """The processes that have not written all of their range."""
@@ -183,15 +208,15 @@ class Job:
             if (self.done(rank) or 0) < stop - start
         ]
 
-    def note(self, rank: int, done: int, digest: str) -> None:
-        """Records, whole or not at all, that the first `done` rows of a range are written.
-
-        Args:
-            rank: The process.
-            done: The number of rows.
-            digest: Their SHA-256.
-        """
-        state = {"facts": self.facts, "done": done, "sha256_of_rows": digest}
+    def note(self, rank: int, noted: Noted) -> None:
+        """Records, whole or not at all, how many rows of a process's range are written."""
+        state = {
+            "facts": self.facts,
+            "done": noted.done,
+            "sha256_of_rows": noted.written,
+            "crc32_of_input": noted.read,
+            "stamps": noted.stamps,
+        }
         with writing(self.output):
             write_atomic(self.state_path(rank), seal_json(state))
 

@@ -23,15 +23,16 @@ import numpy as np
 import torch
 
 from hf_latent_bridge.atomic import writing
-from hf_latent_bridge.data.items import Array
+from hf_latent_bridge.data.items import Array, checksum
 from hf_latent_bridge.errors import (
     BadRowError,
+    CheckpointError,
     InvalidLatentsError,
     LatentBridgeError,
     ProcessError,
 )
 from hf_latent_bridge.latents import check_finite
-from hf_latent_bridge.translation.job import Job, Watch
+from hf_latent_bridge.translation.job import Job, Noted, Watch
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.reader import Block, VectorReader
 from hf_latent_bridge.vectors.writers import Result, has_columns, write_to
@@ -58,27 +59,27 @@ def translate_range(
     Raises:
         BadRowError: A bad row, named by its number.
         InvalidLatentsError: The translations overflow.
-        CheckpointError: An unfinished run of another job is there.
+        CheckpointError: An unfinished run of another job is there, or of an earlier input.
         TimeoutError: No rows could be read for `job.timeout` seconds.
     """
     reader = reader or open_vectors(job.input)
     start, stop = job.range_of(rank, reader.n or 0)
     bar = progress_bar(stop - start, progress and rank == 0)
-    with bar, _Part(job, rank, start) as part, ThreadPoolExecutor(1) as writer:
-        done = part.saved
+    with bar, _Part(job, rank, start, reader) as part, ThreadPoolExecutor(1) as writer:
+        done, read = part.saved, part.read
         blocks = ahead(reader.blocks(start + done, stop, job.chunk_size), timeout=job.timeout)
         bar.update(done)
         writes: list[Future[None]] = []
         for block in blocks:
-            rows = translate_block(job, block)
+            rows, read = translate_block(job, block), checksum(block.vectors, read)
             while len(writes) >= _AHEAD:
                 writes.pop(0).result()
             done = block.first + len(rows) - start
-            writes.append(writer.submit(part.write, rows, block.first, done))
+            writes.append(writer.submit(part.write, rows, block.first, done, read))
             bar.update(len(rows))
         for write in writes:
             write.result()
-        part.checkpoint(stop - start)
+        part.checkpoint(stop - start, read)
 
 
 def translate_block(job: Job, block: Block) -> Array:
@@ -163,29 +164,55 @@ class _Part(AbstractContextManager["_Part"]):
 
     Attributes:
         saved: Rows of the range that an earlier run or a checkpoint has noted.
+        read: CRC-32 of the rows of the input that they were made of.
     """
 
-    def __init__(self, job: Job, rank: int, start: int) -> None:
-        self._job, self._rank = job, rank
+    def __init__(self, job: Job, rank: int, start: int, reader: VectorReader) -> None:
+        self._job, self._rank, self._stamps = job, rank, reader.stamps()
         self._row_bytes = job.dim * np.dtype(job.dtype).itemsize
         self._offset = len(job.header(0) or b"")
-        self._digest, self.saved = hashlib.sha256(), job.done(rank) or 0
+        noted = job.noted(rank) if job.done(rank) else None
+        self._digest, self.saved = hashlib.sha256(), noted.done if noted else 0
         with writing(job.output):
             self._file = os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666)
-        self._read_again(start)
-        job.note(rank, self.saved, self._digest.hexdigest())
+        if noted is not None:
+            self._check_written(start, noted)
+        self.read = noted.read if noted and self.saved else 0
+        if noted is not None and self.saved and self._stamps not in ([], noted.stamps):
+            self._check_read(start, reader)
+        self._note()
 
-    def _read_again(self, start: int) -> None:
+    def _check_written(self, start: int, noted: Noted) -> None:
         """Checks the rows of an earlier run; none counts if they are damaged."""
         position = self._offset + start * self._row_bytes
         end = position + self.saved * self._row_bytes
         while content := os.pread(self._file, min(_READ, end - position), position):
             self._digest.update(content)
             position += len(content)
-        if self.saved and self._digest.hexdigest() != self._job.digest(self._rank):
+        if self._digest.hexdigest() != noted.written:
             self._digest, self.saved = hashlib.sha256(), 0
 
-    def write(self, rows: Array, first: int, done: int) -> None:
+    def _check_read(self, start: int, reader: VectorReader) -> None:
+        """Reads again what an earlier run has read, from a file that was touched since.
+
+        Its name, size and time are compared already; it may have been moved or copied.
+
+        Raises:
+            CheckpointError: The rows are others.
+        """
+        job, found = self._job, 0
+        blocks = reader.blocks(start, start + self.saved, job.chunk_size)
+        for block in ahead(blocks, timeout=job.timeout):
+            found = checksum(block.vectors, found)
+        if found != self.read:
+            raise CheckpointError(
+                f"an unfinished translation into {job.output} cannot be resumed: the first "
+                f"{self.saved:,} rows that it read of {job.input.path} were changed since, though "
+                "the name, size and time are the same; put them back, or start over with "
+                "resume=False (--restart)"
+            )
+
+    def write(self, rows: Array, first: int, done: int, read: int) -> None:
         """Writes rows at their place; notes it where a checkpoint is due."""
         content = rows.reshape(-1).view(np.uint8).data
         self._digest.update(content)
@@ -195,14 +222,18 @@ class _Part(AbstractContextManager["_Part"]):
                 written = os.pwrite(self._file, content, position)
                 content, position = content[written:], position + written
         if done - self.saved >= self._job.checkpoint_every:
-            self.checkpoint(done)
+            self.checkpoint(done, read)
 
-    def checkpoint(self, done: int) -> None:
+    def checkpoint(self, done: int, read: int) -> None:
         """Syncs what was written, then notes it."""
         with writing(self._job.output):
             os.fdatasync(self._file)
-        self._job.note(self._rank, done, self._digest.hexdigest())
-        self.saved = done
+        self.saved, self.read = done, read
+        self._note()
+
+    def _note(self) -> None:
+        noted = Noted(self.saved, self._digest.hexdigest(), self.read, self._stamps or [])
+        self._job.note(self._rank, noted)
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)

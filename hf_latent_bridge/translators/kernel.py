@@ -4,6 +4,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from numbers import Integral, Real
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -15,7 +16,7 @@ from torch.nn.functional import normalize
 from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError, NotInvertibleError
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import Scaling, Solution, is_flat, solve_kernel_ridge
+from hf_latent_bridge.solvers import DIVISORS, Scaling, Solution, is_flat, kernel_ridge
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Grid, Translator, TranslatorConfig
 from hf_latent_bridge.translators.latent_map import Map, UnitNorm, check_unit_norm
@@ -53,9 +54,7 @@ class Landmarks:
         x = x.detach().to("cpu" if x.device.type == "mps" else x.device, torch.float64)
         mean, variance = x.mean(0), x.var(0, correction=0)
         flat = is_flat(variance, mean)
-        scale = (
-            torch.where(flat, 1.0, variance.sqrt()) if scaling == "standard" else mean.new_ones(())
-        )
+        scale = torch.where(flat, 1.0, variance ** DIVISORS.get(scaling, 0.0))
         shift = torch.zeros_like(mean) if scaling == "none" else mean
         inverse_scale = torch.where(flat, 0.0, scale.reciprocal())
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
@@ -199,7 +198,8 @@ class KernelTranslator(Translator, translator_type="kernel"):
         n_landmarks: How many; as many as there are latents to draw from where those are fewer.
         bandwidth: Width of the Gaussian relative to the median distance of two landmarks.
         random_state: Seeds the draw of landmarks; an integer.
-        scaling: Of the source before it is brought to unit norm: "standard", "center" or "none".
+        scaling: Of the source before it is brought to unit norm: "standard", "pareto", "center" or
+            "none".
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
@@ -391,21 +391,32 @@ class KernelTranslator(Translator, translator_type="kernel"):
         as_fitted._landmarks = self._fitted_landmarks
         return as_fitted
 
+    @classmethod
+    def _solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+        """The map of each candidate; those with the same landmarks share a decomposition."""
+        for landmarks, same in groupby(candidates, lambda one: one._known_landmarks()):
+            base = landmarks.to(moments.sxx)
+            gram = ((base.rows @ base.rows.mT - 1) * base.sharpness).exp()
+            yield from kernel_ridge(moments, gram, [float(one.alpha) for one in same])
+
     def _solve(self, moments: PairedMoments) -> Solution:
-        base = self._known_landmarks().to(moments.sxx)
-        gram = ((base.rows @ base.rows.mT - 1) * base.sharpness).exp()
-        return solve_kernel_ridge(moments, gram, alpha=float(self.alpha))
+        (solution,) = self._solutions([self], moments)
+        return solution
 
     @classmethod
     def predictions(
         cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
     ) -> Iterator[Tensor]:
         """As for any type, by way of the similarities."""
-        for candidate in candidates:
-            yield candidate._learn_map(moments).moved(x.device, x.dtype)(x)
+        solutions = cls._solutions(candidates, moments)
+        for candidate, solution in zip(candidates, solutions, strict=True):
+            yield candidate._as_map(solution, moments).moved(x.device, x.dtype)(x)
 
     def _learn_map(self, moments: PairedMoments) -> Map:
-        solution, base = self._solve(moments), self._known_landmarks().to(moments.sxx)
+        return self._as_map(self._solve(moments), moments)
+
+    def _as_map(self, solution: Solution, moments: PairedMoments) -> Map:
+        base = self._known_landmarks().to(moments.sxx)
         tensors = {
             "shift": base.shift,
             "inverse_scale": base.inverse_scale,

@@ -59,7 +59,8 @@ class AffineTranslator(Translator, translator_type="affine"):
         lr: Adam's learning rate.
         random_state: Seeds Adam's start; an integer.
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
-            "center" or "none"; the closed form has an intercept in any case.
+            "pareto" (divided by the root of the deviation only), "center" or "none";
+            the closed form has an intercept in any case.
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
@@ -67,7 +68,7 @@ class AffineTranslator(Translator, translator_type="affine"):
     suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = (
         {"alpha": (1.0, 0.1), "rank": (16, 64)},
-        {"scaling": ("center",), "alpha": ("auto",)},
+        {"scaling": ("pareto", "center"), "alpha": ("auto",)},
         {"alpha": ALPHAS},
     )
     complexity: ClassVar[int] = 1
@@ -238,7 +239,8 @@ class LinearTranslator(Translator, translator_type="linear"):
 
     Args:
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
-            "center", or "none" for a map through the origin.
+            "pareto" (divided by the root of the deviation only), "center", or "none"
+            for a map through the origin.
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
@@ -258,7 +260,7 @@ class LOrthoTranslator(Translator, translator_type="l_ortho"):
 
     Args:
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
-            "center" or "none".
+            "pareto" (divided by the root of the deviation only), "center" or "none".
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """
@@ -281,7 +283,8 @@ class OrthoTranslator(Translator, translator_type="ortho"):
             which brings back spreads that differ from column to column (the diagonal scaling of
             Drift-Adapter, 2025). The map is then no rotation.
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
-            "center" or "none"; the map stays orthogonal only in scaled coordinates.
+            "pareto" (divided by the root of the deviation only), "center" or "none";
+            the map stays orthogonal only in scaled coordinates.
         unit_norm: Sides whose latents are scaled to unit L2 norm: "none", "source", "target" or
             "both".
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge.data.chunks import Rows
+from hf_latent_bridge.data.chunks import Rows, Stamps
 from hf_latent_bridge.data.items import Items, digest
 from hf_latent_bridge.vectors.reader import VectorReader, join
 
@@ -27,6 +27,10 @@ class Column(Sequence[Any]):
     @abc.abstractmethod
     def fingerprint(self) -> str:
         """Equal for equal content."""
+
+    def stamps(self) -> Stamps | None:
+        """Those of the files that are read; empty where the fingerprint is of the content."""
+        return []
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -56,6 +60,10 @@ class Selection(Column):
         """Equal for equal rows of an equal column."""
         return _hash([fingerprint(self.column).encode(), self.rows.tobytes()])
 
+    def stamps(self) -> Stamps | None:
+        """Those of the column."""
+        return stamps_of([self.column])
+
 
 @dataclass(frozen=True)
 class Concatenation(Column):
@@ -82,6 +90,10 @@ class Concatenation(Column):
         """Equal for equal columns."""
         return _hash(fingerprint(column).encode() for column in self.columns)
 
+    def stamps(self) -> Stamps | None:
+        """Those of all columns."""
+        return stamps_of(self.columns)
+
 
 @dataclass(frozen=True)
 class VectorColumn(Column):
@@ -106,6 +118,10 @@ class VectorColumn(Column):
         """Equal for a file that was not changed since, read alike."""
         source = replace(self.reader.source, token=None)
         return f"{source} {json.dumps(self.reader.identity(), sort_keys=True)}"
+
+    def stamps(self) -> Stamps | None:
+        """Those of the file or files when they were opened."""
+        return self.reader.stamps()
 
 
 def read_rows(column: Sequence[Any], rows: Rows) -> Items:
@@ -149,6 +165,14 @@ def fingerprint(column: Sequence[Any]) -> str:
         digest(block) if isinstance(block, np.ndarray) else b"".join(map(digest, block))
         for block in blocks
     )
+
+
+def stamps_of(columns: Iterable[Sequence[Any]]) -> Stamps | None:
+    """The stamps of the files that columns read; None where one cannot be known."""
+    found = [column.stamps() for column in columns if isinstance(column, Column)]
+    if None in found:
+        return None
+    return [stamp for stamps in found for stamp in stamps or []]
 
 
 def _hash(parts: Iterable[bytes]) -> str:

@@ -151,6 +151,10 @@ class VectorReader(abc.ABC):
         """JSON values that change when the rows do."""
         return file_identity(Path(self.source.path))
 
+    def stamps(self) -> list[tuple[int, ...]] | None:
+        """The stamp of each file; empty where `identity` is of the content, None for neither."""
+        return [] if self.stamp is None else [self.stamp]
+
     def blocks(
         self, start: int = 0, stop: int | None = None, size: int = 8192, *, payload: bool = False
     ) -> Iterator[Block]:
@@ -194,7 +198,7 @@ class VectorReader(abc.ABC):
         if self.stamp is not None and file_stamp(Path(self.source.path)) != self.stamp:
             raise InvalidLatentsError(
                 f"{self.source.path} was changed while it was read: start again, when nobody "
-                "writes it any longer"
+                "writes, renames or links it any longer"
             )
 
     def _matrix(self, vectors: Items, first: int) -> Array:
@@ -310,14 +314,15 @@ def file_identity(path: Path) -> dict[str, Any]:
 def file_stamp(path: Path) -> tuple[int, ...]:
     """What changes when a file is written or replaced.
 
-    A second change within one tick of the file system's clock would not show in it, so a file that
-    was written just now is stamped a moment later.
+    One of the times is that of its inode, which nobody can put back; it changes with the file's
+    name, links and permissions, too. A second change within one tick of the file system's clock
+    would not show in it, so a file that was written just now is stamped a moment later.
     """
     stat = path.stat()
-    if 0 <= time.time_ns() - stat.st_mtime_ns < _TICK:
+    if 0 <= time.time_ns() - stat.st_ctime_ns < _TICK:
         time.sleep(_TICK / 1e9)
         stat = path.stat()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 @contextlib.contextmanager

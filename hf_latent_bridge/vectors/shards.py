@@ -46,6 +46,11 @@ class ShardsReader(VectorReader):
         name = Path(self.source.path).name
         return {"folder": name, "shards": [shard.identity() for shard in self._shards]}
 
+    def stamps(self) -> list[tuple[int, ...]] | None:
+        """The stamps of all files."""
+        found = [shard.stamps() for shard in self._shards]
+        return [stamp for stamps in found for stamp in stamps or []]
+
     def check_unchanged(self) -> None:
         """Refuses files that are others than were opened."""
         for shard in self._shards:

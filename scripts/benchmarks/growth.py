@@ -38,9 +38,12 @@ def run(options: argparse.Namespace) -> int:
     from quality.data import SOURCES, load
 
     warnings.simplefilter("ignore")
-    for name in options.data:
-        with embedded_hub(ASSETS):
-            data = load(name, list(dict.fromkeys(e for pair in CASES[name] for e in pair)))
+    with embedded_hub(ASSETS):
+        loaded = {
+            name: load(name, list(dict.fromkeys(e for pair in CASES[name] for e in pair)))
+            for name in options.data
+        }
+    for name, data in loaded.items():
         for one, other in CASES[name]:
             a, b = data.sides[one], data.sides[other]
             pool, test = (a.pool.float(), b.pool.float()), (a.test.float(), b.test.float())

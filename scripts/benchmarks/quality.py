@@ -11,10 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import embedded_hub, positive
+from common import positive
 from experiments.results_page import Section
 from quality.cells import ANCHORS, Store, all_cells
-from quality.data import SOURCES, Data, digits, load
+from quality.data import SOURCES, Data, digits, load_all
 from quality.methods import methods
 from quality.report import add_tables, plot
 from quality.rivals import missing
@@ -50,9 +50,7 @@ def run(options: argparse.Namespace) -> int:
             add_tables(Section(SECTION), "Digits", "digits", store.read())
         return 0
     if not options.report:
-        for name in options.data:
-            with embedded_hub(SOURCES[name].assets):
-                data = load(name, options.encoders)
+        for name, data in load_all(options.data, options.encoders).items():
             fill(Store(name), data, anchors=options.anchors, draws=options.draws)
     report(options)
     return 0

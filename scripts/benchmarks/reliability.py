@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="*", help="ways to disturb them (default: all)")
     parser.add_argument("--sample", type=positive, help="events of each kind (default: every one)")
     parser.add_argument(
-        "--rounds", type=positive, default=50, help="of two at once, of each row (default: 50)"
+        "--rounds", type=positive, default=50, help="of two at once, of each job (default: 50)"
     )
     parser.add_argument(
         "--flips", type=positive, default=1000, help="bits of each job, or, midway, of each row"
@@ -78,11 +78,11 @@ def reports(options: argparse.Namespace) -> Iterator[Report]:
 def efforts(options: argparse.Namespace, sharing: int) -> dict[str, Any]:
     """How often what is tried of a job.
 
-    Jobs that share a row do the same with other content, so they share two numbers.
+    Jobs that share a row do the same with other content, so they share the flips midway.
     """
     return {
         "sample": options.sample,
-        "rounds": max(min(options.rounds, 10), -(-options.rounds // sharing)),
+        "rounds": options.rounds,
         "flips": options.flips,
         "midway": -(-options.flips // sharing),
     }
@@ -113,6 +113,7 @@ def harness(script: str) -> Iterator[tuple[Any, Any, Callable[..., Iterator[Repo
 
     command, pipe = [sys.executable, str(HELPERS / script)], subprocess.PIPE
     with LocalHub() as hub, tempfile.TemporaryDirectory() as home:
+        hub.store.page_size = 2
         environment = {**os.environ, **QUIET, **hub.environment(Path(home))}
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "scripts")}
         with subprocess.Popen(

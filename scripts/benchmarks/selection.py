@@ -6,8 +6,10 @@ the rivals (the paper's four, ridge by generalised cross-validation, latentis, i
 Drift-Adapter's three) are scored on the same test items, which no fit has
 seen. In each cell the best rival is picked by its test scores. The choice is ahead of it or behind
 if it is so by more than one standard error of the paired difference, over the test items. Beside
-the choice: the best score on the same held-out pairs, and the map that is kept in doubt. Each draw
-is kept in the cache folder, so that a run that was interrupted goes on. In the end the CPU time of
+the choice: the best score on the same held-out pairs, and the map that is kept in doubt; for
+classes also the choice when it is given the target's head. Each draw is kept in the cache folder,
+the rivals apart from the choice: a run that was interrupted goes on, and `--again` computes the
+choice alone. `--turned` takes each two encoders the other way round. In the end the CPU time of
 choosing ridge's penalty from fold moments, and of scikit-learn's RidgeCV on the same folds.
 """
 
@@ -22,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from assets.cache import cache_root
-from common import Table, embedded_hub, positive, show
+from common import Table, positive, show
 from experiments.methods import draw_anchors
+from experiments.results_page import Section
 from numpy.typing import NDArray
-from quality.data import SOURCES, Data, load
+from quality.data import SOURCES, Data, load_all
 from quality.methods import ridge_gcv
 from quality.rivals import found as rivals
 from torch import Tensor
@@ -38,7 +41,9 @@ Fit = Callable[[Tensor, Tensor], Callable[[Tensor], Tensor]]
 Values = NDArray[np.float64]
 OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart", "ranking", "classification")
 AUTO, BEST, FIRST = "auto", "best score", "kept in doubt"
-RULES = (AUTO, BEST, FIRST)
+WITH_HEAD = "auto, head given"
+RULES = (AUTO, WITH_HEAD, BEST, FIRST)
+SECTION = "selection"
 RIDGE = "ridge .1"  # ours, and no rival
 ENCODERS = {
     "bbc": ("MiniLM", "MPNet", "WordLlama", "Tokenlearn"),
@@ -85,29 +90,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--anchors", nargs="+", type=positive, default=[100, 300, 1000])
     parser.add_argument("--draws", type=positive, default=3, help="draws of anchors (default 3)")
+    parser.add_argument("--turned", action="store_true", help="each two encoders the other way")
+    parser.add_argument("--again", action="store_true", help="compute the choice anew")
     parser.add_argument("--report", action="store_true", help="compute nothing, show what is kept")
+    parser.add_argument("--write", action="store_true", help="write docs/results.md")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the tables; returns the exit code."""
     warnings.simplefilter("ignore")
     if not options.report:
-        for name in options.data:
-            with embedded_hub(SOURCES[name].assets):
-                data = load(name, ENCODERS[name])
+        loaded = load_all(options.data, ENCODERS)
+        for draw in range(options.draws):
             for size in options.anchors:
-                fill(data, size, options.draws)
-        print(f"\n{cpu_seconds(data)}", flush=True)
-    kept = [cell for name in options.data for cell in read(name, options.anchors)]
-    for objective in OBJECTIVES:
-        print(f"\nBy {objective}\n\n{table(kept, objective).to_markdown()}\n")
-        print("\n".join(summary(kept, objective)), flush=True)
+                for data in loaded.values():
+                    fill(data, size, draw, turned=options.turned, again=options.again)
+        print(f"\n{cpu_seconds(next(iter(loaded.values())))}", flush=True)
+    report(options)
     return 0
 
 
-def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+def report(options: argparse.Namespace) -> None:
+    """Prints the tables of all kept cells, and writes them if asked."""
+    section = Section(SECTION)
+    by_way = {
+        way: [cell for name in options.data for cell in read(name, options.anchors, turned=turned)]
+        for way, turned in (("the rule was decided on these", False), ("held out", True))
+    }
+    by_way = {way: cells for way, cells in by_way.items() if cells}
+    section.add("Ahead / level / behind the best rival", counts(by_way))
+    for way, cells in by_way.items():
+        for objective in OBJECTIVES:
+            section.add(f"By {objective}, {way}", table(cells, objective))
+            print("\n".join(summary(cells, objective)), flush=True)
+    if options.write:
+        section.write("python scripts/benchmark.py selection --write")
+
+
+def pairs(names: Sequence[str], *, turned: bool = False) -> list[tuple[str, str]]:
     """Each encoder as the source once, and as the target once."""
-    return list(zip(names, [*names[1:], names[0]], strict=True))
+    ring = list(zip(names, [*names[1:], names[0]], strict=True))
+    back = [(target, source) for source, target in ring]
+    return [pair for pair in back if pair not in ring] if turned else ring
 
 
 def folder(name: str) -> Path:
@@ -117,43 +141,68 @@ def folder(name: str) -> Path:
     return path
 
 
-def fill(data: Data, size: int, draws: int) -> None:
-    """Computes the draws that are not kept yet."""
-    for draw in range(draws):
-        for source, target in pairs(list(data.sides)):
-            path = folder(data.name) / f"{source}-{target}-{size}-{draw}.npz"
-            if path.exists() or size > len(data.pool_labels):
+def fill(data: Data, size: int, draw: int, *, turned: bool, again: bool) -> None:
+    """Computes of one draw what is not kept yet, or the choice in any case."""
+    if size > len(data.pool_labels):
+        return
+    for source, target in pairs(list(data.sides), turned=turned):
+        for part, compute in (("rivals", rival_scores), ("choice", choice_scores)):
+            path = folder(data.name) / f"{source}-{target}-{size}-{draw}.{part}.npz"
+            if path.exists() and not (again and part == "choice"):
                 continue
             start = time.process_time()
-            np.savez_compressed(path, **one_draw(data, source, target, size, draw))
+            found = compute(data, source, target, drawn(data, size, draw))
+            np.savez_compressed(path, **found)
             print(f"{time.process_time() - start:5.0f} s  {data.name} {path.stem}", flush=True)
 
 
-def one_draw(data: Data, source: str, target: str, size: int, draw: int) -> dict[str, Any]:
-    """The score of each test item by objective and method, and what was chosen."""
-    from hf_latent_bridge import select_translator
-    from hf_latent_bridge.translators.base import translator_class
+def drawn(data: Data, size: int, draw: int) -> Tensor:
+    """The anchors' rows in the pool."""
+    return draw_anchors(len(data.pool_labels), size, seed=draw)
 
-    picked = draw_anchors(len(data.pool_labels), size, seed=draw)
-    x, y = (data.sides[name].pool[picked] for name in (source, target))
-    labels = [data.pool_labels[row] for row in picked.tolist()]
+
+def rival_scores(data: Data, source: str, target: str, rows: Tensor) -> dict[str, Any]:
+    """The score of each test item by objective and rival."""
+    x, y = (data.sides[name].pool[rows] for name in (source, target))
     test_x, test_y = data.sides[source].test, data.sides[target].test
     predicted = {name: fit(x, y)(test_x) for name, fit in all_rivals().items()}
+    return {
+        f"{objective}|{name}": scorer(data, target, objective)(queries, test_y)
+        for objective in OBJECTIVES
+        for name, queries in predicted.items()
+    }
+
+
+def choice_scores(data: Data, source: str, target: str, rows: Tensor) -> dict[str, Any]:
+    """The score of each test item by objective and rule, and what was chosen."""
     found: dict[str, Any] = {}
     for objective in OBJECTIVES:
         score = scorer(data, target, objective)
-        for name, queries in predicted.items():
-            found[f"{objective}|{name}"] = score(queries, test_y)
-        given = labels if objective == "classification" else None
-        one = select_translator(x, y, objective=objective, labels=given)
-        found[f"{objective}|{AUTO}"] = score(one.transform(test_x), one.transform_target(test_y))
-        found[f"{objective}|{AUTO}|choice"] = f"{one.translator_type} {_changed(one)}"
-        for rule, trial in others(one.selection_):
-            again = translator_class(trial.translator_type).from_params(trial.params).fit(x, y)
-            found[f"{objective}|{rule}"] = score(
-                again.transform(test_x), again.transform_target(test_y)
-            )
+        for rule, one in chosen_maps(data, source, target, rows, objective):
+            x, y = (data.sides[source].test, data.sides[target].test)
+            found[f"{objective}|{rule}"] = score(one.transform(x), one.transform_target(y))
+            if rule == AUTO:
+                found[f"{objective}|{AUTO}|choice"] = f"{one.translator_type} {_changed(one)}"
     return found
+
+
+def chosen_maps(
+    data: Data, source: str, target: str, rows: Tensor, objective: "Objective"
+) -> "Iterator[tuple[str, Translator]]":
+    """What each rule chooses on these anchors, fitted on all of them."""
+    from hf_latent_bridge import select_translator
+    from hf_latent_bridge.translators.base import translator_class
+
+    x, y = (data.sides[name].pool[rows] for name in (source, target))
+    labels = [data.pool_labels[row] for row in rows.tolist()]
+    given = labels if objective == "classification" else None
+    one = select_translator(x, y, objective=objective, labels=given)
+    yield AUTO, one
+    if given:
+        head = data.head(target)
+        yield WITH_HEAD, select_translator(x, y, objective=objective, labels=given, decoder=head)
+    for rule, trial in others(one.selection_):
+        yield rule, translator_class(trial.translator_type).from_params(trial.params).fit(x, y)
 
 
 def others(selection: "Selection | None") -> "Iterator[tuple[str, Trial]]":
@@ -223,14 +272,15 @@ def _changed(chosen: "Translator") -> str:
     return ", ".join(f"{k}={show(v) if isinstance(v, float) else v}" for k, v in params.items())
 
 
-def read(name: str, sizes: Sequence[int]) -> Iterator[Cell]:
+def read(name: str, sizes: Sequence[int], *, turned: bool) -> Iterator[Cell]:
     """The cells of a data set that are kept."""
-    for source, target in pairs(ENCODERS[name]):
+    for source, target in pairs(ENCODERS[name], turned=turned):
         for size in sizes:
-            paths = sorted(folder(name).glob(f"{source}-{target}-{size}-*.npz"))
-            if not paths:
+            choices = sorted(folder(name).glob(f"{source}-{target}-{size}-*.choice.npz"))
+            both = [(p.with_name(p.name.replace("choice", "rivals")), p) for p in choices]
+            draws = [{**np.load(a), **np.load(b)} for a, b in both if a.exists()]
+            if not draws:
                 continue
-            draws = [dict(np.load(path)) for path in paths]
             values: dict[str, dict[str, Values]] = {objective: {} for objective in OBJECTIVES}
             chosen: dict[str, list[str]] = {objective: [] for objective in OBJECTIVES}
             for key in draws[0]:
@@ -244,7 +294,7 @@ def read(name: str, sizes: Sequence[int]) -> Iterator[Cell]:
 
 def table(cells: Sequence[Cell], objective: str) -> Table:
     """A row for each data set and number of anchors: means over the cells, the best in bold."""
-    names = list(cells[0].values[objective]) if cells else []
+    names = list(cells[0].values[objective])
     result = Table(["data, anchors", *names])
     for data, size in dict.fromkeys((cell.data, cell.anchors) for cell in cells):
         same = [cell for cell in cells if (cell.data, cell.anchors) == (data, size)]
@@ -254,23 +304,39 @@ def table(cells: Sequence[Cell], objective: str) -> Table:
     return result
 
 
+def counts(by_way: Mapping[str, Sequence[Cell]]) -> Table:
+    """In how many cells each rule is ahead of the best rival, level with it and behind it."""
+    result = Table(["objective", *(h for way in by_way for h in (way, "mean", "worst"))])
+    for objective in OBJECTIVES:
+        for rule in RULES:
+            row: list[str] = []
+            for cells in by_way.values():
+                if rule in cells[0].values[objective]:
+                    row += standing(cells, objective, rule)
+            if row:
+                result.add(f"{objective}, {rule}", row)
+    return result
+
+
+def standing(cells: Sequence[Cell], objective: str, rule: str) -> list[str]:
+    """Cells ahead / level / behind, the mean difference and the worst one."""
+    ahead = [cell.ahead(objective, rule) for cell in cells]
+    won = sum(mean > error for mean, error in ahead)
+    lost = sum(mean < -error for mean, error in ahead)
+    means = [mean for mean, _ in ahead]
+    level = len(cells) - won - lost
+    return [f"{won} / {level} / {lost}", f"{np.mean(means):+.4f}", f"{min(means):+.4f}"]
+
+
 def summary(cells: Sequence[Cell], objective: str) -> Iterator[str]:
-    """In how many cells a choice is ahead, which are lost, and what was chosen how often."""
-    for rule in RULES[::-1]:
-        ahead = [(cell, *cell.ahead(objective, rule)) for cell in cells]
-        lost = [one for one in ahead if one[1] < -one[2]]
-        won = sum(mean > error for _, mean, error in ahead)
-        means = [mean for _, mean, _ in ahead]
-        yield (
-            f"{rule}: of {len(cells)} cells ahead of the best rival by more than one standard "
-            f"error in {won}, level in {len(cells) - won - len(lost)}, behind in {len(lost)}; in "
-            f"the mean by {np.mean(means):+.4f}, in the worst cell by {min(means):+.4f}"
-        )
-    for cell, mean, error in lost:
-        yield (
-            f"  behind: {cell.data}, {cell.pair}, {cell.anchors:,}: {mean:+.4f} ± {error:.4f} "
-            f"({cell.best_rival(objective)}; chosen: {'; '.join(cell.chosen[objective])})"
-        )
+    """Which cells the choice loses, and what was chosen how often."""
+    for cell in cells:
+        mean, error = cell.ahead(objective)
+        if mean < -error:
+            yield (
+                f"  behind: {cell.data}, {cell.pair}, {cell.anchors:,}: {mean:+.4f} ± {error:.4f} "
+                f"({cell.best_rival(objective)}; chosen: {'; '.join(cell.chosen[objective])})"
+            )
     kinds = Counter(c.split(" ")[0] for cell in cells for c in cell.chosen[objective])
     yield "chosen: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
 

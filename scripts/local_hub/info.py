@@ -34,9 +34,8 @@ def list_repos(store: Store, request: Request) -> Reply:
     infos = [info for info in infos if _matches(info, request)]
     order = request.option("sort")
     infos.sort(key=lambda info: info.get(order, info["lastModified"]), reverse=True)
-    return page_reply(
-        request, [_shown(info, request) for info in infos], int(request.option("limit", "1000"))
-    )
+    size = int(request.option("limit", str(store.page_size)))
+    return page_reply(request, [_shown(info, request) for info in infos], size)
 
 
 def _shown(info: dict[str, Any], request: Request) -> dict[str, Any]:

@@ -25,7 +25,13 @@ class User:
 
 
 class Store:
-    """The repos, saved after each change; one process at a time may hold the folder."""
+    """The repos, saved after each change; one process at a time may hold the folder.
+
+    Attributes:
+        page_size: Repos in a page of a list, where a client asks for no other number.
+    """
+
+    page_size = 1000
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from common import MAX_LENGTH, MINILM, MPNET
+from common import MAX_LENGTH, MINILM, MPNET, embedded_hub
 from experiments.views import SAMPLE_SEED, digit_views, encode
 from torch import Tensor
 
@@ -237,6 +237,21 @@ def load(name: str, encoders: Sequence[str] | None = None) -> Data:
         sides[encoder] = Side(latents[:cut_at], latents[cut_at:], asking)
     labels = items.labels
     return Data(name, source.title, sides, labels[:cut_at], labels[cut_at:], source.query)
+
+
+def load_all(
+    names: Sequence[str], encoders: Sequence[str] | Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Data]:
+    """Several data sets by name, from one run of the embedded Hub.
+
+    Args:
+        names: Keys of `SOURCES`.
+        encoders: Names of encoders, or these by data set; None for all.
+    """
+    wanted = encoders if isinstance(encoders, Mapping) else dict.fromkeys(names, encoders)
+    assets = dict.fromkeys(asset for name in names for asset in SOURCES[name].assets)
+    with embedded_hub(list(assets)):
+        return {name: load(name, wanted[name]) for name in names}
 
 
 def _encode(repo: str, items: Sequence[Any], *, queries: bool = False) -> Tensor:

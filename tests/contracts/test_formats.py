@@ -1,5 +1,6 @@
 """Every format of vectors is fitted, evaluated and translated alike."""
 
+import os
 import re
 import shutil
 
@@ -67,13 +68,16 @@ def test_a_file_gives_the_fit_evaluation_and_translation_of_its_rows(case, folde
 
 @pytest.mark.parametrize("case", READ, ids=str)
 def test_a_file_that_is_written_while_a_fit_reads_it_is_noticed(case, folder, tmp_path):
+    """Though its size, inode and time are as before."""
     path = tmp_path / case.name
     copy = shutil.copytree if (folder / case.name).is_dir() else shutil.copy
     copy(folder / case.name, path)
 
     def encode(items):
         file = max(path.rglob("*")) if path.is_dir() else path
+        before = file.stat()
         file.write_bytes(file.read_bytes())
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
         return np.stack(items)
 
     y = list(counterparts(expected(case).astype(np.float32)))

@@ -1,12 +1,11 @@
 """Every registered vector store whose client is installed keeps the same promises."""
 
 import re
-import subprocess
-import sys
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
+import warm
 from store_places import INSTALLED, content, filled, key, rows, url_in
 
 from hf_latent_bridge import (
@@ -151,11 +150,9 @@ def test_a_store_that_is_open_elsewhere_is_read_or_refused_in_words(
     scheme, url, translator, tmp_path
 ):
     translator.save_pretrained(tmp_path / "map")
-    command = [sys.executable, "-m", "hf_latent_bridge", "translate", str(tmp_path / "map"), url]
+    command = ["-m", "hf_latent_bridge", "translate", tmp_path / "map", url, tmp_path / "new.npy"]
     with open_collection(url):
-        done = subprocess.run(
-            [*command, str(tmp_path / "new.npy")], capture_output=True, text=True, timeout=120
-        )
+        done = warm.finished(*command, check=False)
     if done.returncode:
         told = r"latent-bridge: error: .* (one process at a time|another instance).*\n"
         assert re.fullmatch(told, done.stderr)

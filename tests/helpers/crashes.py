@@ -58,7 +58,7 @@ class Job:
         goes_on: Whether the job ends well though the disk fails.
         refuses: Whether two of them at once may be refused.
         own: Patterns of the files of a finished run that this library reads again and checks.
-        slow: Whether a tenth of the rounds and flips must do.
+        slow: Whether a tenth of the flips must do.
         unfinished: The same of a killed run; None for all that it leaves and a whole run does not.
     """
 
@@ -564,7 +564,7 @@ def try_kind(trial: Trial, kind: str, effort: Effort) -> dict[str, Any]:
         trial.files_limited_to(sizes := sample(LIMITS))
         runs = len(sizes)
     elif kind == "two at once":
-        runs = -(-effort.rounds // share)
+        runs = effort.rounds
         for _ in range(runs):
             trial.two_at_once()
     else:

@@ -276,6 +276,7 @@ def through(proxy: FaultyProxy) -> Iterator[None]:
             follow_redirects=True,
             timeout=None,
             trust_env=False,
+            verify=False,  # the embedded Hub has no certificate, and to load all others takes long
         )
 
     set_client_factory(factory)

@@ -29,11 +29,13 @@ from hf_latent_bridge import (
     OrthoTranslator,
     SpaceSpec,
     Translator,
+    TranslatorInfo,
     cli,
     load_encoder,
     load_pairs,
+    search_translators,
 )
-from hf_latent_bridge.errors import LatentBridgeError
+from hf_latent_bridge.errors import LatentBridgeError, RepoNotFoundError
 from hf_latent_bridge.hub.published import push_results
 
 TOKEN = "hf_alice"
@@ -42,6 +44,7 @@ SILENT = ("silence", "silence after acting", "drip")  # faults that a job waits 
 _numbers = itertools.count(1)
 
 
+@functools.cache
 def fitted(seed: int = 0) -> Translator:
     """A translator from width 4 to width 3; each seed gives another map."""
     rng = np.random.default_rng(seed)
@@ -183,6 +186,29 @@ def _info(where: tuple[str, Path]) -> None:
 
 
 JOBS["info"] = Job(_new_cache, _info, lambda where, _: _info(where))
+
+
+@functools.cache
+def _searched_for() -> str:
+    """An encoder with four translators of one map, of which the Hub gives two in a page."""
+    encoder = f"acme/encoder-{next(_numbers)}"
+    for _ in range(4):
+        translator = fitted(1)
+        translator.source_ = SpaceSpec(4, modality="text", repo_id=encoder)
+        translator.push_to_hub(_new_id())
+    return encoder
+
+
+def _check_search(encoder: str, found: list[TranslatorInfo] | None) -> None:
+    """A list has no hash: if a bit of it is another one, a name or an encoder may be, too."""
+    for one in found or ():
+        with contextlib.suppress(RepoNotFoundError):
+            assert same(AutoTranslator.from_pretrained(one.repo_id), fitted(1)), "a wrong map"
+    assert found is None or 3 <= len(found) <= 4, "translators are left out"
+    assert len(search_translators(encoder)) == 4, "a poisoned cache"
+
+
+JOBS["search"] = Job(lambda _: _searched_for(), search_translators, _check_search)
 
 
 @functools.cache

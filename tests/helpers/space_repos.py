@@ -6,8 +6,6 @@ The fixtures `repos` and `space` of conftest.py are built on it.
 import functools
 import os
 import re
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ import numpy as np
 import space_encoders
 import tiny_models
 import torch
+from warm import BASE, DEMO, Warm
 
 NAMESPACE = "acme"
 ANIMALS = {"dog", "cat", "bird"}
@@ -191,6 +190,7 @@ def running_space(
 ) -> Iterator[str]:
     """The Space in a process of its own, as on the Hub; gives its address.
 
+    With an endpoint of its own, the process loads all that reads settings of the Hub anew.
     Gradio leaves event loops unclosed, which would fail the tests in their own process.
 
     Args:
@@ -199,24 +199,14 @@ def running_space(
         plugin: Python that runs before the app, such as one that registers something.
         environment: More variables of its process.
     """
-    environment |= {"LATENT_BRIDGE_NAMESPACE": namespace, "PYTHONUNBUFFERED": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(APP.parent), *sys.path])
     code = f"{plugin}\nimport runpy\nrunpy.run_path({str(APP)!r}, run_name='__main__')"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code] if plugin else [sys.executable, str(APP)],
-            env=os.environ | environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
+    loaded = BASE if "HF_ENDPOINT" in environment else DEMO
+    environment = os.environ | environment | {"LATENT_BRIDGE_NAMESPACE": namespace}
+    with Warm("-c", code, env=environment, loaded=loaded, log=log) as process:
         yield _address(process, log)
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+def _address(process: Warm, log: Path) -> str:
     for _ in range(3000):
         if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
             return found[0]

@@ -257,6 +257,9 @@ class StoreReader(VectorReader):
         """The URL and the number of rows."""
         return {"store": str(self._collection.url), "rows": self.n}
 
+    def stamps(self) -> None:
+        """A store does not say when its rows were changed."""
+
     def parts(
         self, start: int, stop: int | None, size: int, *, payload: bool = False
     ) -> Iterator[Part]:
