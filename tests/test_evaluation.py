@@ -302,7 +302,7 @@ def test_a_translator_that_was_not_fitted_is_refused():
         evaluate(OrthoTranslator(), *encoders(), (["a dog"], ["ein hund"]))
     with pytest.raises(NotFittedError, match="not fitted"):
         evaluate_latents(OrthoTranslator(), normal(5, 2), normal(5, 2))
-    with pytest.raises(TypeError, match="a translator comes from .* got str 'ortho'"):
+    with pytest.raises(TypeError, match=r"a translator comes from .* got str 'ortho'"):
         evaluate_latents("ortho", normal(5, 2), normal(5, 2))
 
 
