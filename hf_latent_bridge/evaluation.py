@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_latent_bridge import metrics
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, EVERYTHING, PairSource
+from hf_latent_bridge.data.items import plain_labels
 from hf_latent_bridge.data.pairs import as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, SpaceMismatchError
@@ -426,8 +427,10 @@ def evaluate_latents(
     Raises:
         InvalidLatentsError: Wrong shapes, NaN or infinity.
         InvalidPairsError: Not one label for each pair.
+        NotFittedError: The translator is not fitted.
         ValueError: A number is less than 1, `hubness` without a bank or a bank without `hubness`.
     """
+    check_translator(translator)
     correction = _correction(translator, hubness, bank, n_neighbors)
     return _evaluate(
         translator,
@@ -563,7 +566,7 @@ def _classes(labels: Sequence[Hashable] | None, n: int) -> Tensor:
     if len(labels) != n:
         raise InvalidPairsError(f"labels must be one for each of {n} pairs, got {len(labels)}")
     known: dict[Hashable, int] = {}
-    return torch.tensor([known.setdefault(label, len(known)) for label in labels])
+    return torch.tensor([known.setdefault(one, len(known)) for one in plain_labels(labels)])
 
 
 def all_latents(loop: EncodingLoop, max_streamed: int) -> tuple[Tensor, Tensor, int]:

@@ -100,6 +100,12 @@ def test_blocks_of_any_size_find_the_same(metric):
     torch.testing.assert_close(small_scores, scores)
 
 
+def test_where_there_are_fewer_vectors_than_asked_for_all_are_found():
+    queries, vectors = torch.tensor(QUERIES), torch.tensor(VECTORS[:3], dtype=torch.float32)
+    for found in search_exactly(queries, vectors, 9, "cosine"):
+        assert found.shape == (len(queries), 3)
+
+
 @pytest.mark.slow
 def test_a_search_never_holds_all_scores_at_once():
     code = """

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_latent_bridge.autoencoder import train
+from hf_latent_bridge.data.items import plain_labels
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
 from hf_latent_bridge.extras import require
@@ -240,7 +241,7 @@ def fit_head(
 def _encode_labels(labels: Any, n: int) -> tuple[list[Label], Tensor]:
     if getattr(labels, "ndim", 1) != 1:
         raise DecoderError(f"labels must have one dimension, got shape {tuple(labels.shape)}")
-    plain = [getattr(label, "item", lambda label=label: label)() for label in labels]
+    plain = plain_labels(labels)
     if len(plain) != n:
         raise DecoderError(f"a head needs one label per row, {n} here, got {len(plain)}")
     if len({type(label) for label in plain}) > 1 or type(plain[0]) not in (str, int):

@@ -363,9 +363,9 @@ def _translate(suffix: str, how: str) -> None:
             else:
                 raise RuntimeError(f"rows of no translator: {found[:2]}")
             manifest = folder / f"out{suffix}.manifest.json"
-            weights = _weights_of(variant)
-            if manifest.exists() and weights not in manifest.read_text():
-                raise RuntimeError(f"rows of {variant}, and the manifest of another")
+            with contextlib.suppress(FileNotFoundError):  # for a moment there is none
+                if _weights_of(variant) not in manifest.read_text():
+                    raise RuntimeError(f"rows of {variant}, and the manifest of another")
             return variant
 
     promise = "the old file or the new one, with its own manifest; an earlier run is gone on with"
