@@ -11,20 +11,19 @@ pytestmark = [
 ]
 
 
-def test_two_stores_are_moved_though_killed_twice_and_search_keeps_its_answers(capsys):
-    assert (
-        reproduce.main(["migrate", "--quick", "--rows", "700", "--stores", "sqlite", "qdrant"]) == 0
-    )
+def test_stores_and_files_are_moved_though_killed_twice_and_search_keeps_its_answers(capsys):
+    kinds = ["sqlite", "qdrant", "faiss", "npy", "parquet"]
+    assert reproduce.main(["migrate", "--quick", "--rows", "700", "--stores", *kinds]) == 0
     printed = capsys.readouterr().out
     lines = printed[printed.index("store  ") :].splitlines()[1:]
     cells = {row[0]: row[1:] for row in (re.split(r"  +", line) for line in lines)}
-    assert list(cells) == ["SQLite", "Qdrant, a folder", "encoding again"]
+    files = ["FAISS, a file", "a `.npy` file", "a Parquet file"]
+    assert list(cells) == ["SQLite", "Qdrant, a folder", *files, "encoding again"]
     del cells["encoding again"]
-    for rows, moving, rate, copied, share, comparing, with_it, retention in cells.values():
+    for rows, moving, rate, copied, *shares, comparing, with_it, retention in cells.values():
         assert rows == "700"
         assert all(re.fullmatch(r"[\d,.]+", cell) for cell in (moving, rate, copied, comparing))
-        assert share.endswith(" %")
-        assert with_it.endswith(" %")
+        assert all(share.endswith(" %") for share in (*shares, with_it))
         assert float(retention.split()[0]) > 0.9
 
 

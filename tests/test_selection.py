@@ -47,8 +47,8 @@ from hf_latent_bridge.files import read_config
 from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
-    N_ERRORS,
     N_FOLDS,
+    errors_by_luck,
     r2_from_moments,
     ridge_alphas,
     ridge_path,
@@ -166,10 +166,21 @@ def test_the_first_candidate_is_kept_unless_another_is_clearly_ahead_on_the_same
         spare = [0.0]
         for row in scores[1:]:
             ahead = row - scores[0]
-            spare.append(ahead.mean() - N_ERRORS * np.std(ahead, ddof=1) / np.sqrt(20))
+            spare.append(ahead.mean() - errors_by_luck(6) * np.std(ahead, ddof=1) / np.sqrt(20))
         assert found.chosen == np.argmax(spare)
         chosen.add(found.chosen)
     assert chosen == set(range(7))
+
+
+@pytest.mark.parametrize("n_others", [1, 30])
+def test_where_all_are_alike_luck_displaces_the_first_candidate_in_one_of_twenty_choices(n_others):
+    draw = torch.Generator().manual_seed(0)
+    names = [("ortho", {"number": number}) for number in range(n_others + 1)]
+    kept = [
+        select("ranking", names, scores, torch.zeros(n_others + 1, 2), 200).chosen == 0
+        for scores in torch.randn(400, n_others + 1, 200, generator=draw, dtype=torch.float64)
+    ]
+    assert np.mean(kept) == pytest.approx(0.95, abs=0.03)
 
 
 def test_auto_takes_the_chosen_penalty_and_says_how():

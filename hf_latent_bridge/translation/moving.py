@@ -1,5 +1,7 @@
 """The rows' way from one collection into another: moved once, then compared until both agree."""
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -238,9 +240,19 @@ class Move:
                 "store keep vectors and payloads as they are? Roll back, and choose another target"
             )
 
-    def _converted(self) -> Any:
-        for records in self._old.scan(self._size, payloads=not self._same):
-            yield self._convert(records)
+    def _converted(self) -> Iterator[Records]:
+        """All rows converted, each batch in a thread while the one before it is written.
+
+        The stores themselves are asked in one thread alone, for some clients are bound to theirs.
+        """
+        with ThreadPoolExecutor(1) as worker:
+            coming: Future[Records] | None = None
+            for records in self._old.scan(self._size, payloads=not self._same):
+                before, coming = coming, worker.submit(self._convert, records)
+                if before is not None:
+                    yield before.result()
+            if coming is not None:
+                yield coming.result()
 
     def _convert(self, records: Records) -> Records:
         vectors = convert(self._conversion, records, self._old)
@@ -291,6 +303,8 @@ def _vectors(records: Records) -> Array:
 
 def _differ(stored: Array, expected: Array, layout: Layout) -> Array:
     """Which stored vectors are not the expected ones; cosine stores may keep directions alone."""
+    if np.array_equal(stored, expected):
+        return np.zeros(len(stored), bool)
     a, b = stored.astype(np.float64), expected.astype(np.float64)
     if layout.metric == "cosine":
         a, b = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-30) for v in (a, b))

@@ -1,4 +1,4 @@
-"""Runs `latent-bridge migrate` in a terminal of its own, kills it on the way, and times it."""
+"""Runs `latent-bridge migrate` or `translate` in a terminal, kills it on the way, and times it."""
 
 import contextlib
 import json
@@ -58,7 +58,7 @@ def run_killed(
     """Starts a migration, kills it with SIGKILL as soon as it has moved so many rows, and again.
 
     Args:
-        command: Arguments of `latent-bridge migrate`.
+        command: Arguments of `latent-bridge`.
         stops: After how many rows each run is killed; one more run goes to the end.
         servers: Ids of processes that work for it.
 
@@ -76,14 +76,14 @@ def _run(command: Sequence[str], stop: int | None, servers: Sequence[int]) -> Ru
     ours, theirs = pty.openpty()  # it shows bars in terminals only
     termios.tcsetwinsize(theirs, (24, 100))
     environment = {**os.environ, "TQDM_MININTERVAL": "0"}
-    whole = [sys.executable, "-m", "hf_latent_bridge", "migrate", *command, "--json"]
+    whole = [sys.executable, "-m", "hf_latent_bridge", *command, "--json"]
     with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
         os.close(theirs)
         times, moved, said = _follow(process, ours, stop, servers)
         printed = process.stdout.read() if process.stdout else b""
     os.close(ours)
     if process.returncode not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"migrate ended with {process.returncode}: {said.decode()[-2000:]}")
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {said.decode()[-2000:]}")
     result = json.loads(printed) if process.returncode == 0 else None
     return Run(result, _span(times["translate"]), _span(times["compare"]), moved)
 

@@ -1,31 +1,31 @@
 """Moves a full vector store to a new model, kills it twice, and says what search keeps.
 
-In each store: the old model's vectors are put there with their texts, `latent-bridge migrate`
-writes MPNet's beside them, gets SIGKILL after a third and two thirds of the rows, and goes on.
-Beside it stands a bare copy in the same run: the same rows read and written by the same client in
-batches of the same size, with vectors as wide as the new ones, and nothing translated, compared or
-killed; half of it before and half after. Seconds are CPU time, of the client and of a server if
-there is one, so that they do not depend on what else the machine does; a store that waits for its
-disk takes longer.
+In each store or file: the old model's vectors are put there with their texts, `latent-bridge
+migrate` writes MPNet's beside them, gets SIGKILL after a third and two thirds of the rows, and goes
+on (`latent-bridge translate` where it is a file other than FAISS's). Beside it stands a bare copy
+in the same run: the same rows read and written by the same client in batches of the same size, with
+vectors as wide as the new ones, and nothing translated, compared or killed; half of it before and
+half after. Seconds are CPU time, of the client and of a server if there is one, so that they do not
+depend on what else the machine does; a store that waits for its disk takes longer.
 
 The rows are articles of BBC News and then the passages of `experiments.passages`, no two of them
 equal. The gate judges headlines that look for their articles among all articles; those articles and
 headlines were not fitted on. Encoding again is measured on a sample, and extrapolated.
 
-What a store has shown is kept, so that stores can be measured one at a time, each with as many rows
-as it can take; `--write` writes the table of all into the documentation.
+One command measures all stores, one after the other, and keeps what each has shown: a run that was
+interrupted goes on, and `--again` measures anew. `--write` writes the table of all into the
+documentation.
 """
 
 import argparse
 import contextlib
 import json
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,19 +33,21 @@ from assets.cache import cache_root
 from common import MAX_LENGTH, MPNET, ROOT, Table, embedded_hub, positive, say
 from torch import Tensor
 
-from experiments.killed_migration import Run, cpu_seconds, run_killed
+from experiments.killed_migration import Run, run_killed
 from experiments.passages import ASSETS as PASSAGES
 from experiments.passages import read_passages
+from experiments.places import FILES, Place, Rows, place_of
 from experiments.results_page import PAGE, Section, write_section
-from experiments.store_urls import TITLES, installed, servers_of, url_in
+from experiments.store_urls import TITLES, installed
 from experiments.views import encode
 
 if TYPE_CHECKING:
     from hf_latent_bridge import GateReport, Translator
-    from hf_latent_bridge.vectors.stores.base import Records
 
 ROWS, QUICK_ROWS = 100_000, 800
+FEWER = {"milvus": 20_000, "qdrant": 20_000}  # whose clients' test modes get slower with the rows
 BATCHES, LEAST = 100, 50  # batches a run, rows a batch: a kill costs one
+TICK = 0.01  # seconds, of which CPU time is a multiple
 SAMPLE = 32  # texts that are encoded again
 OLD = ("MiniLM", "WordLlama")
 ASSETS = ("minilm", "wordllama", "mpnet", "bbc-news", *PASSAGES)
@@ -74,15 +76,9 @@ class Material:
     translator: "Translator"
     encode: Callable[[list[str]], object]
 
-    def records(self, scheme: str, rows: int, size: int) -> "Iterator[Records]":
+    def rows(self, n: int) -> Rows:
         """The rows as a store gets them."""
-        from hf_latent_bridge.vectors.stores.base import Records
-
-        for first in range(0, rows, size):
-            last = min(first + size, rows)
-            payloads: list[dict[str, Any]] = [{"text": text} for text in self.texts[first:last]]
-            ids = [key(scheme, number) for number in range(first, last)]
-            yield Records(ids, self.old[first:last].numpy(), payloads)
+        return Rows(self.texts[:n], self.old[:n].numpy(), batch_size(n))
 
     def gate(self, old: Tensor) -> "GateReport":
         """Judges the translator on old vectors as a store gives them back."""
@@ -102,7 +98,11 @@ class Material:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument("--rows", type=positive, help=f"in each store (default {ROWS:,})")
+    parser.add_argument(
+        "--rows",
+        type=positive,
+        help=f"in each store (default {ROWS:,}; 20,000 in the test modes of Qdrant and Milvus)",
+    )
     parser.add_argument(
         "--old", choices=OLD, default=OLD[0], help=f"the old model (default {OLD[0]})"
     )
@@ -110,7 +110,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stores",
         nargs="*",
         metavar="STORE",
-        help="schemes (default: all whose client is installed)",
+        help="schemes or suffixes (default: all whose client is installed, and files)",
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="measure also what an earlier run has measured"
     )
     parser.add_argument("--folder", help="where the stores are put (default: the system's)")
     mode = parser.add_mutually_exclusive_group()
@@ -122,42 +125,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints a row for each store; returns the exit code."""
-    rows = options.rows or (QUICK_ROWS if options.quick else ROWS)
     kept = None if options.quick else cache_root() / "migrate" / options.old
     with contextlib.nullcontext() if options.quick else embedded_hub(ASSETS):
-        schemes = installed() if options.stores is None else options.stores
-        if missing := sorted(set(schemes) - set(installed())):
+        known = [*installed(), *FILES]
+        kinds = known if options.stores is None else options.stores
+        if missing := sorted(set(kinds) - set(known)):
             print(
-                f"error: needed stores out of {', '.join(installed())}, which are installed; "
+                f"error: needed stores out of {', '.join(known)}, which are installed; "
                 f"got {', '.join(missing)}"
             )
             return 1
-        material = None
-        if schemes:
-            material = digits(rows) if options.quick else articles(options.old, rows)
-    if material is not None:
-        shown = measure_all(material, schemes, rows, options.folder, kept)
-        print(f"\n{table_of(shown)}")
+        counts = {kind: options.rows or rows_in(kind, quick=options.quick) for kind in kinds}
+        if kept is not None and not options.again:
+            counts = {kind: rows for kind, rows in counts.items() if not is_kept(kept, kind, rows)}
+        if counts:
+            most = max(counts.values())
+            material = digits(most) if options.quick else articles(options.old, most)
+            shown = measure_all(material, counts, options.folder, kept)
+            print(f"\n{table_of(shown)}")
     if options.write and kept is not None:
         write_pages(kept, options)
     return 0
 
 
+def rows_in(kind: str, *, quick: bool) -> int:
+    """How many rows a store is given by default."""
+    return QUICK_ROWS if quick else FEWER.get(kind, ROWS)
+
+
+def is_kept(kept: Path, kind: str, rows: int) -> bool:
+    """Whether an earlier run has measured so many rows."""
+    path = kept / f"{kind}.json"
+    return path.exists() and read_shown(path).rows == rows
+
+
 def measure_all(
-    material: "Material", schemes: list[str], rows: int, folder: str | None, kept: Path | None
+    material: "Material", counts: Mapping[str, int], folder: str | None, kept: Path | None
 ) -> list["Shown"]:
     """Migrates in each store; what it has shown is also kept in a folder, a file a store."""
     shown, rate = [], material.encoding_again()
-    for scheme in schemes:
+    for kind, rows in counts.items():
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            say(f"{scheme}: {rows:,} rows")
-            migrated = Migrated.measure(scheme, material, rows, Path(place))
-        shown.append(migrated.shown(scheme, rate))
+            say(f"{kind}: {rows:,} rows")
+            migrated = Migrated.measure(place_of(kind, Path(place)), material, rows, Path(place))
+        shown.append(migrated.shown(kind, rate))
         print(shown[-1], flush=True)
         if kept is not None:
             kept.mkdir(parents=True, exist_ok=True)
-            (kept / f"{scheme}.json").write_text(json.dumps(asdict(shown[-1])), encoding="utf-8")
+            (kept / f"{kind}.json").write_text(json.dumps(asdict(shown[-1])), encoding="utf-8")
     return shown
+
+
+def batch_size(rows: int) -> int:
+    """How many rows are read and written at a time."""
+    return max(LEAST, rows // BATCHES)
 
 
 @dataclass(frozen=True)
@@ -177,28 +198,25 @@ class Migrated:
     report: "GateReport"
 
     @classmethod
-    def measure(cls, scheme: str, material: Material, rows: int, place: Path) -> "Migrated":
+    def measure(cls, place: Place, material: Material, rows: int, folder: Path) -> "Migrated":
         """Fills a store, and moves it with two kills between two halves of a bare copy.
 
         Raises:
             RuntimeError: Rows are missing at the end.
         """
-        url, dim, size = url_in(scheme, place), material.new.shape[1], max(LEAST, rows // BATCHES)
-        fill(url, material.records(scheme, rows, size), material.old.shape[1])
-        material.translator.save_pretrained(place / "translator")
-        command = [url, url_in(scheme, place, "docs-new"), "--translator", f"{place}/translator"]
-        command += ["--state-dir", str(place / "state"), "--batch-size", str(size)]
-        servers = servers_of(scheme)
-        half: dict[str, Any] = {"rows": rows // 2, "size": size, "servers": servers}
-        before = bare_copy(url, url_in(scheme, place, "docs-before"), dim, **half)
-        runs = run_killed(command, [rows // 3, 2 * rows // 3], servers)
-        after = bare_copy(url, url_in(scheme, place, "docs-after"), dim, **half)
+        size, dim = batch_size(rows), material.new.shape[1]
+        place.fill(material.rows(rows))
+        material.translator.save_pretrained(folder / "translator")
+        command = place.command(folder / "translator", size)
+        before, copied = place.copy("docs_before", dim, rows, size)
+        runs = run_killed(command, [rows // 3, 2 * rows // 3], place.servers)
+        after, again = place.copy("docs_after", dim, rows, size)
         result = runs[-1].result or {}
-        if (result.get("rows"), result.get("checked")) != (rows, rows):
-            raise RuntimeError(f"{scheme}: needed {rows:,} rows, the migration says {result}")
-        copying = (before + after) * rows / (rows // 2 * 2)
-        real = min(rows, len(material.new))
-        return cls(rows, runs, copying, material.gate(read_back(url, scheme, real, size)))
+        if not place.whole(result, rows):
+            raise RuntimeError(f"needed {rows:,} rows, {command[0]} says {result}")
+        copying = (before + after) * rows / (copied + again)
+        old = torch.from_numpy(place.read(min(rows, len(material.new)), size))
+        return cls(rows, runs, copying, material.gate(old))
 
     def shown(self, scheme: str, encoding_rate: float) -> "Shown":
         """Its numbers; `encoding_rate` is of the new encoder, in texts per CPU second."""
@@ -206,8 +224,8 @@ class Migrated:
         return Shown(
             scheme,
             self.rows,
-            sum(run.moving for run in self.runs),
-            self.copying,
+            max(TICK, sum(run.moving for run in self.runs)),
+            max(TICK, self.copying),
             self.runs[-1].comparing,
             (kept.mean, kept.lower, kept.upper),
             encoding_rate,
@@ -252,6 +270,11 @@ class Shown:
         return f"{self.copying / seconds:.0%}".replace("%", " %")
 
 
+def read_shown(path: Path) -> Shown:
+    """What an earlier run has kept."""
+    return Shown(**json.loads(path.read_text(encoding="utf-8")))
+
+
 def table_of(shown: Sequence[Shown]) -> Table:
     """All numbers, with a last row for encoding again."""
     table = Table(
@@ -272,7 +295,7 @@ def table_of(shown: Sequence[Shown]) -> Table:
         cells += [f"{one.rows / one.copying:,.0f}", one.share(one.moving), f"{one.comparing:,.1f}"]
         table.add(one.title, [*cells, one.share(one.moving + one.comparing), one.retention])
     rate, rows = sorted(one.encoding for one in shown)[len(shown) // 2], max(s.rows for s in shown)
-    again = [f"{rows:,}", f"{rows / rate:,.0f}", f"{rate:,.0f}", "", "", "", "", "1"]
+    again = [f"{rows:,}", f"{rows / rate:,.0f}", f"{rate:,.0f}", *[""] * 4, "1"]
     table.add("encoding again", again)
     return table
 
@@ -289,7 +312,7 @@ def short_table(shown: Sequence[Shown]) -> Table:
 
 def write_pages(kept: Path, options: argparse.Namespace) -> None:
     """Writes what the stores have shown into the results, the guide and the README."""
-    shown = [Shown(**json.loads(path.read_text())) for path in sorted(kept.glob("*.json"))]
+    shown = [read_shown(path) for path in sorted(kept.glob("*.json"))]
     shown.sort(key=lambda one: (-one.rows, one.title))
     title = f"{options.old} to MPNet, killed twice: moving a store"
     section = Section("migrate")
@@ -297,59 +320,6 @@ def write_pages(kept: Path, options: argparse.Namespace) -> None:
     section.write(options.command_line, page=PAGE)
     write_section(GUIDE, "migrate table", table_of(shown).to_markdown())
     write_section(README, "migrate table", short_table(shown).to_markdown().replace(" | ", "|"))
-
-
-def key(scheme: str, number: int) -> int | str:
-    """The id of a row: a number, or text where the store has no others."""
-    return f"{number:08}" if scheme == "chroma" else number
-
-
-def fill(url: str, batches: "Iterator[Records]", dim: int) -> None:
-    """Makes a collection of rows."""
-    from hf_latent_bridge.vectors.stores.base import Layout
-    from hf_latent_bridge.vectors.stores.registry import open_collection
-
-    with open_collection(url, create=True) as collection:
-        collection.create(Layout(dim, "cosine"), collection)
-        for records in batches:
-            collection.insert(records)
-
-
-def bare_copy(
-    url: str, copied: str, dim: int, *, rows: int, size: int, servers: Sequence[int]
-) -> float:
-    """CPU seconds for reading some rows and writing them with vectors of another width."""
-    from hf_latent_bridge.vectors.stores.base import Layout
-    from hf_latent_bridge.vectors.stores.registry import open_collection
-
-    pids = os.getpid(), *servers
-    with open_collection(url) as old, open_collection(copied, create=True) as new:
-        new.create(Layout(dim, "cosine"), old)
-        begun, done = cpu_seconds(*pids), 0
-        for records in old.scan(size):
-            vectors: Any = np.asarray(records.vectors)
-            repeats = -(-dim // vectors.shape[1])
-            new.insert(records._replace(vectors=np.tile(vectors, repeats)[:, :dim]))
-            done += len(records.ids)
-            if done >= rows:
-                break
-        seconds = cpu_seconds(*pids) - begun
-        new.drop(whole=True)
-    return seconds
-
-
-def read_back(url: str, scheme: str, rows: int, size: int) -> Tensor:
-    """The old vectors of the first rows, by their ids, as the store holds them after the move."""
-    from hf_latent_bridge.vectors.stores.registry import open_collection
-
-    found: dict[Any, Any] = {}
-    with open_collection(url) as collection:
-        for first in range(0, rows, size):
-            records = collection.fetch(
-                [key(scheme, i) for i in range(first, min(first + size, rows))]
-            )
-            found.update(zip(records.ids, np.asarray(records.vectors), strict=True))
-    return torch.from_numpy(np.stack([found[key(scheme, i)] for i in range(rows)]))
 
 
 def articles(old: str, rows: int) -> Material:

@@ -13,8 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 
 TITLES = {
     "chroma": "Chroma",
+    "faiss": "FAISS, a file",
     "lancedb": "LanceDB",
     "milvus": "Milvus Lite",
+    "npy": "a `.npy` file",
+    "parquet": "a Parquet file",
     "postgresql": "PostgreSQL",
     "qdrant": "Qdrant, a folder",
     "sqlite": "SQLite",

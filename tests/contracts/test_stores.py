@@ -1,6 +1,7 @@
 """Every registered vector store whose client is installed keeps the same promises."""
 
 import re
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from hf_latent_bridge.hubness import csls_scores, fold_queries, neighbor_similar
 from hf_latent_bridge.translation.moving import VIEW
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.stores.base import Layout, Place
-from hf_latent_bridge.vectors.stores.registry import STORES, open_collection
+from hf_latent_bridge.vectors.stores.registry import address, open_collection
 
 pytestmark = pytest.mark.parametrize("scheme", INSTALLED)
 
@@ -102,12 +103,12 @@ def test_the_store_finds_what_is_nearest(scheme, url):
 
 
 def test_a_collection_like_another_can_have_further_fields(scheme, url):
-    with open_collection(url) as old, open_collection(url.replace("docs", "docs-new")) as new:
+    with open_collection(url) as old, open_collection(url.replace("docs", "docs_new")) as new:
         new.create(Layout(6, "cosine"), old, ["mark"])
         wanted = rows(3, 6, scheme=scheme)
         marked = [{**payload, "mark": f"m{i}"} for i, payload in enumerate(wanted.payloads)]
         new.write(wanted._replace(payloads=marked))
-        found = content(url.replace("docs", "docs-new"))
+        found = content(url.replace("docs", "docs_new"))
         assert [found[key(scheme, i)][1] for i in range(3)] == marked
 
 
@@ -130,10 +131,11 @@ def test_deleted_rows_are_gone(scheme, url):
 
 
 def test_a_store_that_is_not_there_is_not_made(scheme, tmp_path):
-    if not STORES[scheme].collection.embedded:
+    url = url_in(scheme, tmp_path / "nowhere")
+    if not address(url).local:
         pytest.skip("a server")
     with pytest.raises(StoreError, match="there is no"):
-        open_collection(url_in(scheme, tmp_path / "nowhere"))
+        open_collection(url)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,6 +158,18 @@ def test_a_store_that_is_open_elsewhere_is_read_or_refused_in_words(
         assert re.fullmatch(told, done.stderr)
     else:
         assert np.load(tmp_path / "new.npy").shape == (25, 6)
+
+
+@pytest.mark.slow
+def test_rows_that_another_process_has_put_there_are_read(scheme, tmp_path):
+    url = url_in(scheme, tmp_path)
+    filling = get_context("spawn").Process(target=filled, args=(url, rows(5, scheme=scheme)))
+    filling.start()
+    filling.join(120)
+    assert filling.exitcode == 0
+    assert sorted(content(url)) == rows(5, scheme=scheme).ids
+    with open_collection(url) as collection:
+        assert collection.count() == 5
 
 
 def test_its_rows_are_read_as_those_of_a_file(scheme, url):
@@ -203,7 +217,7 @@ def test_translate_writes_its_rows_to_a_file_with_ids_and_payloads(
 
 
 def test_migrate_fills_a_new_collection_and_leaves_the_old_one(scheme, url, translator, tmp_path):
-    target = url.replace("docs", "docs-new")
+    target = url.replace("docs", "docs_new")
     before = content(url)
     moved = migrate(translator, url, target, batch_size=7, state_dir=tmp_path / "state")
     assert (moved.rows, moved.written, moved.removed, moved.checked) == (25, 25, 0, 25)
@@ -218,7 +232,7 @@ def test_migrate_fills_a_new_collection_and_leaves_the_old_one(scheme, url, tran
 
 
 def test_the_store_ranks_folded_queries_by_the_corrected_score(scheme, url, translator, tmp_path):
-    target, bank = url.replace("docs", "docs-new"), rows(30, 6, seed=4).vectors
+    target, bank = url.replace("docs", "docs_new"), rows(30, 6, seed=4).vectors
     migrate(translator, url, target, hubness="csls", bank=bank, state_dir=tmp_path / "state")
     items = translator.transform(rows(25).vectors)
     items /= np.linalg.norm(items, axis=1, keepdims=True)
@@ -233,7 +247,7 @@ def test_the_store_ranks_folded_queries_by_the_corrected_score(scheme, url, tran
 def test_migrating_again_moves_only_what_has_come_and_removes_what_has_gone(
     scheme, url, translator, tmp_path
 ):
-    target, state = url.replace("docs", "docs-new"), tmp_path / "state"
+    target, state = url.replace("docs", "docs_new"), tmp_path / "state"
     migrate(translator, url, target, state_dir=state)
     with open_collection(url) as collection:
         collection.write(rows(2, seed=5, first=100, scheme=scheme))
@@ -244,7 +258,7 @@ def test_migrating_again_moves_only_what_has_come_and_removes_what_has_gone(
 
 
 def test_old_and_new_vectors_give_one_list_while_rows_are_moved(scheme, url):
-    target, there = url.replace("docs", "docs-new"), [0, 3, 4, 8, 11, 20, 24]
+    target, there = url.replace("docs", "docs_new"), [0, 3, 4, 8, 11, 20, 24]
     moved = rows(25, 6, seed=2, scheme=scheme)
     with open_collection(url) as old, open_collection(target) as new:
         new.create(Layout(6, "cosine"), old)
@@ -261,7 +275,7 @@ def test_old_and_new_vectors_give_one_list_while_rows_are_moved(scheme, url):
 
 
 def test_a_row_that_was_replaced_is_written_again(scheme, url, translator, tmp_path):
-    target, state = url.replace("docs", "docs-new"), tmp_path / "state"
+    target, state = url.replace("docs", "docs_new"), tmp_path / "state"
     migrate(translator, url, target, state_dir=state)
     with open_collection(url) as collection:
         collection.write(rows(1, seed=5, first=3, scheme=scheme))
@@ -299,7 +313,7 @@ def test_rows_of_a_shared_space_say_which_view_they_came_from(scheme, url, tmp_p
 
 
 def test_a_migration_is_rolled_back(url, translator, tmp_path):
-    target, state = url.replace("docs", "docs-new"), tmp_path / "state"
+    target, state = url.replace("docs", "docs_new"), tmp_path / "state"
     migrate(translator, url, target, state_dir=state)
     assert "removed" in roll_back_migration(url, target, state_dir=state)
     with open_collection(url) as old, open_collection(target) as new:
@@ -310,7 +324,7 @@ def test_a_migration_is_rolled_back(url, translator, tmp_path):
 
 
 def test_a_target_of_someone_else_is_neither_written_nor_removed(scheme, url, translator, tmp_path):
-    target = url.replace("docs", "docs-new")
+    target = url.replace("docs", "docs_new")
     with open_collection(url) as old, open_collection(target) as other:
         other.create(Layout(6, "cosine"), old)
         other.write(rows(3, 6, scheme=scheme))

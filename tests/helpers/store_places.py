@@ -1,7 +1,11 @@
 """Collections to test with, in each store whose client is installed, and rows to put there."""
 
+import hashlib
+import os
+
 import numpy as np
-from experiments.store_urls import installed, url_in
+from experiments.store_urls import installed
+from experiments.store_urls import url_in as embedded_url_in
 
 from hf_latent_bridge.vectors.stores.base import Layout, Records
 from hf_latent_bridge.vectors.stores.registry import open_collection
@@ -9,6 +13,14 @@ from hf_latent_bridge.vectors.stores.registry import open_collection
 __all__ = ["INSTALLED", "content", "filled", "key", "rows", "url_in"]
 
 INSTALLED = installed()
+MILVUS = os.environ.get("MILVUS_SERVER")  # host:port of one to test on instead of files
+
+
+def url_in(scheme, folder, name="docs"):
+    """The URL of a collection of its own, on a server of Milvus where one is given."""
+    if scheme == "milvus" and MILVUS:
+        return f"milvus://{MILVUS}/{name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
+    return embedded_url_in(scheme, folder, name)
 
 
 def rows(n, dim=4, *, seed=0, first=0, scheme="qdrant"):

@@ -18,6 +18,9 @@ _METRICS: dict[str, Metric] = {"COSINE": "cosine", "IP": "dot", "L2": "euclidean
 _NAMES = {metric: name for name, metric in _METRICS.items()}
 _VECTORS = range(100, 110)  # pymilvus' DataTypes of vectors
 _FLOATS = {101: "float32", 102: "float16", 103: "bfloat16"}
+_LOADING = 600.0  # seconds for a server to load a collection into memory
+_STRONG = "Strong"
+_READ = {"consistency_level": _STRONG}  # a server else answers without the rows just written
 T = TypeVar("T")
 
 
@@ -29,6 +32,7 @@ class MilvusCollection(Collection):
 
     params: ClassVar[tuple[str, ...]] = ("https",)
     quick_keys: ClassVar[bool] = True  # Milvus Lite looks at every row for each page of a scan
+    _is_loaded = False
 
     def _connect(self, timeout: float) -> Any:
         from pymilvus import MilvusClient
@@ -38,7 +42,9 @@ class MilvusCollection(Collection):
         scheme = "https" if self.url.params.get("https", "") in ("1", "true") else "http"
         token = os.environ.get("MILVUS_TOKEN", "")
         address = f"{scheme}://{self.url.host}"
-        return self._told(lambda: MilvusClient(uri=address, token=token, timeout=timeout))
+        return self._told(
+            lambda: MilvusClient(uri=address, token=token, db_name=self.url.path, timeout=timeout)
+        )
 
     def _open_file(self, connect: Callable[..., Any]) -> Any:
         """A client of Milvus Lite, which logs a traceback and keeps the reason to itself."""
@@ -92,10 +98,11 @@ class MilvusCollection(Collection):
     ) -> Iterator[Records]:
         """Goes through the rows in the order of their keys."""
         fields = self._fields_read(vectors, payloads)
+        self._load()
         behind = "" if after is None else f"{self._key} > {json.dumps(after.key)}"
         pages = self._ask(
             lambda c: c.query_iterator(
-                self.url.name, batch_size=size, filter=behind, output_fields=fields
+                self.url.name, batch_size=size, filter=behind, output_fields=fields, **_READ
             )
         )
         try:
@@ -117,9 +124,12 @@ class MilvusCollection(Collection):
 
     def nearest(self, query: Array, k: int) -> list[Key]:
         """Searches the field."""
+        self._load()
         vector, key = np.asarray(query, np.float32).tolist(), self._key
         found = self._ask(
-            lambda c: c.search(self.url.name, data=[vector], anns_field=self._column, limit=k)
+            lambda c: c.search(
+                self.url.name, data=[vector], anns_field=self._column, limit=k, **_READ
+            )
         )
         return [hit[key] if key in hit else hit["id"] for hit in found[0]]
 
@@ -151,7 +161,12 @@ class MilvusCollection(Collection):
         schema.add_field(self._column, DataType.FLOAT_VECTOR, dim=layout.dim)
         index = self.client.prepare_index_params()
         index.add_index(self._column, index_type="AUTOINDEX", metric_type=_NAMES[layout.metric])
-        self._ask(lambda c: c.create_collection(self.url.name, schema=schema, index_params=index))
+        level = like._consistency() if isinstance(like, MilvusCollection) else _STRONG
+        self._ask(
+            lambda c: c.create_collection(
+                self.url.name, schema=schema, index_params=index, consistency_level=level
+            )
+        )
 
     def insert(self, records: Records) -> None:
         """Inserts rows, with no search for rows to replace."""
@@ -213,6 +228,12 @@ class MilvusCollection(Collection):
     def _key(self) -> str:
         return str(next(field["name"] for field in self._fields() if field.get("is_primary")))
 
+    def _consistency(self) -> Any:
+        """How fresh answers are; a server's scan has no other way to ask for what was written."""
+        if not self.exists():
+            return _STRONG
+        return self._ask(lambda c: c.describe_collection(self.url.name))["consistency_level"]
+
     def _fields(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._ask(lambda c: c.describe_collection(self.url.name))[
             "fields"
@@ -238,8 +259,15 @@ class MilvusCollection(Collection):
             beside if payloads else None,
         )
 
+    def _load(self) -> None:
+        """Loads the collection, as none is when a file is opened or a server has just started."""
+        if not self._is_loaded:
+            self._ask(lambda c: c.load_collection(self.url.name, timeout=_LOADING))
+            self._is_loaded = True
+
     def _query(self, **asked: Any) -> list[Any]:
-        return list(self._ask(lambda c: c.query(self.url.name, **asked)))
+        self._load()
+        return list(self._ask(lambda c: c.query(self.url.name, **asked, **_READ)))
 
     def _ask(self, request: Callable[[Any], T]) -> T:
         return self._told(lambda: request(self.client))
