@@ -35,7 +35,7 @@ def r2_score(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> f
     not vary.
     """
     residual = (target - predicted).square().sum()
-    total = (target - target.mean(0)).square().sum()
+    total = _centred(target).square().sum()
     return float(1 - residual / total) if total > 0 else float("nan")
 
 
@@ -331,13 +331,17 @@ def permutation_scores(
         sums += torch.stack([part.double() for part in parts])
     cosine, product, *retrieval = sums.cpu() / len(target)
     squares = (lengths.square() + target_lengths.square()).mean().cpu()
-    spread = (target - target.mean(0)).double().square().sum(1).mean().cpu()
+    spread = _centred(target).double().square().sum(1).mean().cpu()
     return _named(cosine, _r2(squares - 2 * product, spread), *retrieval)
 
 
 def p_value(scores: Float[Tensor, " draws"]) -> float:
-    """Share of pairings, the true one (first) included, that score at least as well as it."""
-    return float((scores >= scores[0]).double().mean())
+    """Share of pairings, the true one (first) included, that score at least as well as it.
+
+    NaN if there is no score.
+    """
+    reached = (scores >= scores[0]).double().mean()
+    return math.nan if scores[0].isnan() else float(reached)
 
 
 def _named(*scores: Tensor) -> dict[str, Tensor]:
@@ -346,6 +350,12 @@ def _named(*scores: Tensor) -> dict[str, Tensor]:
 
 def _r2(residual: Tensor, spread: Tensor) -> Tensor:
     return torch.where(spread > 0, 1 - residual / spread, torch.nan)
+
+
+def _centred(target: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Targets less their mean; exactly zero where all are equal, whatever rounding does."""
+    apart = target - target[:1]
+    return apart - apart.mean(0)
 
 
 def _cosines(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -357,7 +367,7 @@ def _values_of_pairs(predicted: Tensor, target: Tensor, ranks: Tensor) -> Tensor
     columns = [
         _cosines(predicted, target),
         (target - predicted).square().sum(1),
-        (target - target.mean(0)).square().sum(1),
+        _centred(target).square().sum(1),
         *(ranks <= k for k in _TOP),
         ranks.double().reciprocal(),
     ]

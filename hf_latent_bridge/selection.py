@@ -24,8 +24,8 @@ Objective = Literal["reconstruction", "counterpart", "ranking", "classification"
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking", "classification")
 
 N_FOLDS = 5
-N_ERRORS = 2.0
-"""By how many standard errors a candidate must be ahead of the first one, if scores are coarse."""
+RISK = 0.05
+"""In how many of all choices, at most, luck alone may put a candidate ahead of the first one."""
 _COARSE: tuple[Objective, ...] = ("ranking", "classification")
 N_NEIGHBORS = 10
 _FEW_PAIRS = 100
@@ -193,6 +193,16 @@ def standard_error(scores: Float[Tensor, "trials n"]) -> Float[Tensor, " trials"
     return scores.std(1) / math.sqrt(scores.shape[1])
 
 
+def errors_by_luck(n_others: int) -> float:
+    """By how many standard errors luck may put one of several candidates ahead (Bonferroni).
+
+    Args:
+        n_others: How many are compared with the first one.
+    """
+    chance = torch.tensor(1 - RISK / max(1, n_others), dtype=torch.float64)
+    return float(torch.special.ndtri(chance))
+
+
 def select(
     objective: Objective,
     candidates: Sequence[tuple[str, dict[str, Any]]],
@@ -204,8 +214,8 @@ def select(
 
     For "reconstruction" and "counterpart" the best score wins. Overlaps and answers of a head are
     coarse: with few pairs the best of many candidates is the luckiest. For these the first
-    candidate is kept unless another is ahead of it on the same pairs by more than `N_ERRORS`
-    standard errors of the difference; of those, the one with the most to spare is taken.
+    candidate is kept unless another is ahead of it on the same pairs by more standard errors of
+    the difference than `errors_by_luck`; of those, the one with the most to spare is taken.
 
     Args:
         objective: What the scores are.
@@ -226,7 +236,7 @@ def select(
     merits = means
     if objective in _COARSE:
         ahead = scores - scores[0]
-        merits = ahead.mean(1) - N_ERRORS * standard_error(ahead)
+        merits = ahead.mean(1) - errors_by_luck(len(candidates) - 1) * standard_error(ahead)
     chosen = int(merits.argmax())
     rows = zip(candidates, means.tolist(), errors.tolist(), strict=True)
     trials = tuple(Trial(kind, params, score, error) for (kind, params), score, error in rows)

@@ -1,5 +1,6 @@
 """The choice of a map and its parameters by cross-validation, compared with scikit-learn's."""
 
+import functools
 import json
 import warnings
 from functools import partial
@@ -46,8 +47,8 @@ from hf_latent_bridge.files import read_config
 from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
-    N_ERRORS,
     N_FOLDS,
+    errors_by_luck,
     r2_from_moments,
     ridge_alphas,
     ridge_path,
@@ -80,6 +81,7 @@ def folds_of(x, y):
 VARIANCE_WEIGHTED = make_scorer(r2_score, multioutput="variance_weighted")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaling", ["standard", "center"])
 def test_the_curve_of_ridge_equals_scikit_learns_grid_search_on_the_same_folds(scaling):
     x, y = latents()
@@ -164,10 +166,21 @@ def test_the_first_candidate_is_kept_unless_another_is_clearly_ahead_on_the_same
         spare = [0.0]
         for row in scores[1:]:
             ahead = row - scores[0]
-            spare.append(ahead.mean() - N_ERRORS * np.std(ahead, ddof=1) / np.sqrt(20))
+            spare.append(ahead.mean() - errors_by_luck(6) * np.std(ahead, ddof=1) / np.sqrt(20))
         assert found.chosen == np.argmax(spare)
         chosen.add(found.chosen)
     assert chosen == set(range(7))
+
+
+@pytest.mark.parametrize("n_others", [1, 30])
+def test_where_all_are_alike_luck_displaces_the_first_candidate_in_one_of_twenty_choices(n_others):
+    draw = torch.Generator().manual_seed(0)
+    names = [("ortho", {"number": number}) for number in range(n_others + 1)]
+    kept = [
+        select("ranking", names, scores, torch.zeros(n_others + 1, 2), 200).chosen == 0
+        for scores in torch.randn(400, n_others + 1, 200, generator=draw, dtype=torch.float64)
+    ]
+    assert np.mean(kept) == pytest.approx(0.95, abs=0.03)
 
 
 def test_auto_takes_the_chosen_penalty_and_says_how():
@@ -377,12 +390,18 @@ BRUTE_FORCE = {
 }
 
 
+@functools.cache
+def selection_among_these(objective):
+    x, y, labels = views()
+    given = labels if objective == "classification" else None
+    return select_translator(x, y, objective=objective, among=AMONG, labels=given).selection_
+
+
 @pytest.mark.parametrize("objective", BRUTE_FORCE)
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_scores_equal_those_of_a_loop_that_fits_every_candidate_on_every_fold(objective):
     x, y, labels = views()
-    given = labels if objective == "classification" else None
-    found = select_translator(x, y, objective=objective, among=AMONG, labels=given).selection_
+    found = selection_among_these(objective)
     folds = np.arange(len(x)) % N_FOLDS
     expected = []
     for candidate in AMONG:
@@ -407,6 +426,7 @@ def cosines(translator, x):
     return translated @ translated.T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", BRUTE_FORCE)
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_the_winner_is_fitted_on_all_pairs_and_saved_with_its_record(objective, tmp_path):
@@ -427,8 +447,7 @@ def test_the_winner_is_fitted_on_all_pairs_and_saved_with_its_record(objective, 
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_shuffled_pairs_score_as_the_record_says_of_chance(objective):
     x, y, labels = views()
-    given = labels if objective == "classification" else None
-    found = select_translator(x, y, objective=objective, among=AMONG, labels=given).selection_
+    found = selection_among_these(objective)
     folds = np.arange(len(x)) % N_FOLDS
     draw, winner, scores = np.random.default_rng(0), AMONG[found.chosen], []
     for fold in range(N_FOLDS):
@@ -601,6 +620,7 @@ def test_a_fit_chooses_as_select_translator_does_on_the_same_latents(objective):
     assert streamed.fit_summary_.n_pairs == streamed.n_pairs_ == len(x)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_auto_is_the_choice_by_ranking_among_all():
     x, y, _ = views()
@@ -680,6 +700,7 @@ def test_a_checkpoint_of_another_choice_is_refused(tmp_path):
         fit_translator(choice(seed=1), None, None, (x, y), **options)
 
 
+@pytest.mark.slow
 def test_the_card_shows_the_curve_and_the_best_of_each_type(tmp_path):
     x, y = latents()
     winner = select_translator(x, y)

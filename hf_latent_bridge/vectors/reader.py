@@ -339,6 +339,8 @@ def whole(path: object, what: str = "file of vectors") -> Iterator[None]:
     except (*_BROKEN, lzma.LZMAError) as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
+        if isinstance(error, UnicodeDecodeError):
+            raise InvalidLatentsError(f"{path} must be UTF-8: save it so ({error})") from error
         detail = " ".join(str(error).split()) or type(error).__name__
         raise InvalidLatentsError(
             f"{path} is not a whole {what}, or is damaged: {detail[:200]}"

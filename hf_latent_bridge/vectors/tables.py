@@ -4,8 +4,6 @@ import abc
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,10 +52,13 @@ class TableRows:
         import pyarrow
 
         objects: list[dict[str, Any]] = self._with(pyarrow.nulls(len(self))).to_pylist()
+        *path, last = self._keys
         for row, vector in zip(objects, vectors.tolist(), strict=True):
-            *path, last = self._keys
-            parent = reduce(getitem, path, row)
-            parent[last] = vector
+            parent: Any = row
+            for name in path:
+                parent = parent and parent[name]
+            if parent is not None:  # a struct that is null has no place for it
+                parent[last] = vector
         return objects
 
     def table(self, vectors: Array) -> Any:

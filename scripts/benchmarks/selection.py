@@ -42,6 +42,12 @@ Values = NDArray[np.float64]
 OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart", "ranking", "classification")
 AUTO, BEST, FIRST = "auto", "best score", "kept in doubt"
 WITH_HEAD = "auto, head given"
+SCORES: "Mapping[Objective, str]" = {
+    "reconstruction": "R²",
+    "counterpart": "reciprocal rank of the counterpart",
+    "ranking": "overlap@10 with the target's own neighbours",
+    "classification": "accuracy of the target's head",
+}
 RULES = (AUTO, WITH_HEAD, BEST, FIRST)
 SECTION = "selection"
 RIDGE = "ridge .1"  # ours, and no rival
@@ -115,14 +121,18 @@ def report(options: argparse.Namespace) -> None:
     section = Section(SECTION)
     by_way = {
         way: [cell for name in options.data for cell in read(name, options.anchors, turned=turned)]
-        for way, turned in (("the rule was decided on these", False), ("held out", True))
+        for way, turned in (("one way round", False), ("the other way round", True))
     }
     by_way = {way: cells for way, cells in by_way.items() if cells}
-    section.add("Ahead / level / behind the best rival", counts(by_way))
+    section.add(
+        "Ahead / level / behind the best rival of each cell, mean and worst", counts(by_way)
+    )
+    everything = [cell for cells in by_way.values() for cell in cells]
+    for objective in OBJECTIVES:
+        section.add(f"By {objective}: {SCORES[objective]}", table(everything, objective))
     for way, cells in by_way.items():
         for objective in OBJECTIVES:
-            section.add(f"By {objective}, {way}", table(cells, objective))
-            print("\n".join(summary(cells, objective)), flush=True)
+            print("\n".join([f"\n{objective}, {way}", *summary(cells, objective)]), flush=True)
     if options.write:
         section.write("python scripts/benchmark.py selection --write")
 
@@ -295,12 +305,12 @@ def read(name: str, sizes: Sequence[int], *, turned: bool) -> Iterator[Cell]:
 def table(cells: Sequence[Cell], objective: str) -> Table:
     """A row for each data set and number of anchors: means over the cells, the best in bold."""
     names = list(cells[0].values[objective])
-    result = Table(["data, anchors", *names])
+    result = Table(["data, anchors, cells", *names])
     for data, size in dict.fromkeys((cell.data, cell.anchors) for cell in cells):
         same = [cell for cell in cells if (cell.data, cell.anchors) == (data, size)]
         means = [float(np.mean([cell.values[objective][n].mean() for cell in same])) for n in names]
         shown = [f"**{m:.3f}**" if m == max(means) else f"{m:.3f}" for m in means]
-        result.add(f"{SOURCES[data].title}, {size:,}", shown)
+        result.add(f"{SOURCES[data].title}, {size:,}, {len(same)}", shown)
     return result
 
 
