@@ -1,6 +1,7 @@
 """What a translator learns: a frozen map between two latent spaces, as a torch module."""
 
 import abc
+import math
 from collections.abc import Sequence
 from typing import Literal, Self, cast
 
@@ -192,7 +193,7 @@ class LatentMap(Map):
         dtype, each apart from the others.
         """
         wide = torch.promote_types(self.dtype, torch.float32)
-        products = torch.finfo(wide).eps * max(self.weight.shape) ** 0.5
+        products = torch.finfo(wide).eps * math.sqrt(max(self.weight.shape))
         return max(products, torch.finfo(self.dtype).eps)
 
     def fold(self, after: Map) -> tuple[Map, ...]:
