@@ -169,6 +169,7 @@ def translate_file(
 def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> TranslatedFile:
     """Translates into a file; `rank` is this process's under a launcher, else None."""
     reader = open_vectors(job.input)
+    reader.check_scale()
     job = job.for_input(reader)
     if not resume:
         job.restart(rank)

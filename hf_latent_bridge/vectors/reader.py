@@ -120,6 +120,7 @@ class VectorReader(abc.ABC):
         n: Number of rows; None for a stream, which can be read once only.
         dim: Their width; None for a stream, and where there are no rows.
         dtype: Floating dtype of the rows, in native byte order.
+        integers: Whether integers are stored, which a scale turns into floats.
         stamp: The `file_stamp` of the file when it was opened; None where there is no such file.
         hop: With a row so many rows ahead, it is faster to begin anew there than to read on; None
             where that is never so.
@@ -127,6 +128,7 @@ class VectorReader(abc.ABC):
 
     hop: int | None = 64
     column: str | None = None
+    integers: bool = False
     stamp: tuple[int, ...] | None = None
     n: int | None
     dim: int | None
@@ -188,6 +190,18 @@ class VectorReader(abc.ABC):
                 self.check_unchanged()
                 yield part
         self.check_unchanged()
+
+    def check_scale(self) -> None:
+        """Refuses a scale where there is nothing to be multiplied.
+
+        Raises:
+            InvalidLatentsError: The rows hold floating numbers.
+        """
+        if self.source.scale is not None and self.n and not self.integers:
+            raise InvalidLatentsError(
+                f"{self.source.path} holds floating numbers, and a scale is for integers: leave it "
+                "out"
+            )
 
     def check_unchanged(self) -> None:
         """Refuses a file that is another one than was opened.

@@ -114,6 +114,7 @@ class TableReader(VectorReader):
         kind = np.result_type(*stored) if len(stored) > 1 else stored[0]
         where = f"{self.source.path}: column {self.field.name!r}"
         self.dtype = floating(kind, self.source.scale, where)
+        self.integers = np.dtype(kind).kind in "iu"
         dim = len(stored) if self.field.is_wide else None
         if dim is None:
             shown_rows = self.parts(0, min(n, _SAMPLE), _SAMPLE)
