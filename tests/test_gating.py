@@ -12,6 +12,7 @@ from sklearn.metrics import ndcg_score
 from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
+    KernelTranslator,
     OrthoTranslator,
     fit_translator,
     gate_latents,
@@ -544,6 +545,18 @@ def test_the_gate_says_what_the_shift_costs():
     again = gate_latents(translator.remove_shift(), **given)
     assert again.systems["translated"]["first@10"] == pytest.approx(unshifted, abs=0.02)
     assert not any("without the shift" in text for _, text in again.reasons)
+
+
+@pytest.mark.parametrize(
+    "method", [KernelTranslator(n_landmarks=30), AffineTranslator(alpha=0.1, unit_norm="target")]
+)
+def test_the_gate_does_not_advise_to_remove_a_shift_that_cannot_be_removed(method):
+    x, y = shifted()
+    translator = method.fit(x[:800], y[:800])
+    report = gate_latents(translator, queries=(None, y[800:]), corpus=(x[800:], y[800:]))
+    assert "unshifted" not in report.systems
+    with pytest.raises(InvalidLatentsError, match="can be taken out of one affine map"):
+        translator.remove_shift()
 
 
 def test_a_translator_without_shift_is_saved_and_says_so(tmp_path):

@@ -34,6 +34,7 @@ from hf_latent_bridge import (
     migrate_gradually,
     re_encode,
     save_moments,
+    serve_queries,
     stitch,
     translate_file,
 )
@@ -562,6 +563,32 @@ class MigrateIndex:
         if found.get("served") not in (None, found.get("rows")):
             raise RuntimeError(f"the rows are not those that are served: {found}")
         return found.get("served")
+
+
+@job(
+    "serve queries to a store",
+    "the old way of asking or the new one, with its translator; the store as it was",
+    own=("/serve/*",),
+)
+class ServeQueries:
+    def start(folder):
+        stored = fitted(OLD).transform(rows(0))
+        filled(ServeQueries.url(folder), Records(list(range(ROWS)), stored, [{}] * ROWS))
+        ServeQueries.run(folder, OLD)
+
+    def run(folder, variant):
+        serve_queries(fitted(variant), ServeQueries.url(folder), folder / "serve")
+
+    def read(folder):
+        """Whose translator moves the queries."""
+        translator = Serving.load(folder / "serve").routes["new"].translator
+        for variant in (OLD, 1, 2):
+            if torch.equal(translator.map_.weight.cpu(), fitted(variant).map_.weight):
+                return variant
+        raise RuntimeError("queries are moved by no translator")
+
+    def url(folder):
+        return f"sqlite:{folder}/store/docs"
 
 
 def _watched(kind: type[Collection]) -> type[Collection]:
