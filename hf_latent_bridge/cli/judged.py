@@ -192,8 +192,8 @@ def check_migration(args: argparse.Namespace) -> None:
     judging = [f"{part}{how}" for part in PARTS for how in ("", "_old_vectors", "_new_vectors")]
     given = [name for name in (*judging, "into_new", "relevance") if getattr(args, name)]
     if args.queries_only:
-        others = ("target", "gradual", "view", "hubness", "bank", "n_neighbors", "alias")
-        others += ("dry_run", "rollback", "text_field", "price")
+        others = ["target", "gradual", "view", "hubness", "bank", "n_neighbors", "alias"]
+        others += ["dry_run", "rollback", "text_field", "price"]
         wrong = [name for name in others if getattr(args, name)]
         if wrong or not args.serve_dir:
             raise ValueError(

@@ -4,6 +4,7 @@ import abc
 import contextlib
 import lzma
 import math
+import os
 import struct
 import time
 import zlib
@@ -322,7 +323,12 @@ def stacked(rows: list[Any]) -> Items:
 def file_identity(path: Path) -> dict[str, Any]:
     """Name, size and time of the last change."""
     stat = path.stat()
-    return {"name": path.name, "size": stat.st_size, "changed": stat.st_mtime_ns}
+    return {"name": name_of(path), "size": stat.st_size, "changed": stat.st_mtime_ns}
+
+
+def name_of(path: Path) -> str:
+    """A file's name as JSON can hold it, though it may not be UTF-8."""
+    return os.fsencode(path.name).decode(errors="backslashreplace")
 
 
 def file_stamp(path: Path) -> tuple[int, ...]:
