@@ -344,6 +344,7 @@ def test_two_processes_fit_what_one_fits_and_the_first_speaks(fit, tmp_path):
 # Selection --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 @pytest.mark.parametrize("objective", ["reconstruction", "counterpart", "ranking"])
 def test_auto_chooses_a_type_and_its_parameters(objective, facts, files, tmp_path):

@@ -177,6 +177,14 @@ def test_labels_of_skipped_pairs_are_refused(translator):
         evaluate(translator, None, None, (list(x), TARGETS[HELD_OUT]), **FEW, **options)
 
 
+def test_too_few_labels_are_refused_before_anything_is_encoded(translator):
+    def unused(items):
+        raise AssertionError("it was asked to encode")
+
+    with pytest.raises(InvalidPairsError, match="one for each of 4 pairs, got 3"):
+        evaluate(translator, unused, unused, (list("abcd"), list("abcd")), labels=LABELS[:3])
+
+
 def test_the_nearest_leave_the_counterpart_out_in_blocks_of_any_size():
     x, y = (torch.from_numpy(rows[:60]).float() for rows in (SOURCES, TARGETS))
     expected = ten_nearest(unit(x.numpy()) @ unit(y.numpy()).T)

@@ -363,6 +363,14 @@ def test_a_backend_of_ones_own_is_one_entry_and_travels_by_its_name(backwards, r
         register_search(backwards)(dict)
 
 
+def test_a_backend_that_finds_nothing_is_named(backwards):
+    options = {"search": backwards, "search_params": {"start": len(VECTORS)}}
+    index = LatentIndex.from_latents(VECTORS, ITEMS, **options)
+    assert index(QUERIES[:2], top_k=3) == [[], []]
+    with pytest.raises(DecoderError, match=r"'backwards' .* finds nothing for row 0"):
+        index(QUERIES[:2])
+
+
 @pytest.mark.parametrize("name", ["metric", "items", "vectors", "search_type", "search_params"])
 def test_what_an_index_was_built_from_cannot_be_replaced(name):
     index = LatentIndex.from_latents(VECTORS, ITEMS)

@@ -201,6 +201,7 @@ def test_a_choice_over_chunks_is_that_on_arrays():
     assert chunks.pair_spaces_ == (OLD, NEW)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_the_command_line_fits_translates_and_evaluates_it(tmp_path, capsys):
     for name, rows in (("old", X), ("new", Y)):

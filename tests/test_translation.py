@@ -774,6 +774,7 @@ def test_processes_of_processes_and_none_at_all_are_refused(
         translate_file(translator, source, tmp_path / "out.npy", processes=2)
 
 
+@pytest.mark.slow
 def test_processes_without_progress_are_ended_when_their_time_is_up(translator, save, tmp_path):
     translator.transform = hang
     with pytest.raises(ProcessError, match=r"noted no progress for 0\.01 seconds"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -213,7 +214,7 @@ def fit_head(
         MissingExtraError: `hidden` is None and scikit-learn is not installed.
         InvalidLatentsError: No rows, another width than the space's, NaN or infinity.
         DecoderError: Labels that are not one text or integer per row, of at least two kinds, or
-            `hidden` or `C` not positive.
+            `C` not positive, or `hidden` not a positive integer.
     """
     if hidden is None:
         require("encoders", "sklearn", purpose="fit_head(hidden=None)")
@@ -225,8 +226,10 @@ def fit_head(
         )
     check_finite(x)
     known, codes = _encode_labels(labels, len(x))
-    if not C > 0 or (hidden is not None and hidden < 1):
-        raise DecoderError(f"C and hidden must be positive, got {C!r} and {hidden!r}")
+    if not C > 0:
+        raise DecoderError(f"C must be positive, got {C!r}")
+    if hidden is not None and (not isinstance(hidden, Integral) or hidden < 1):
+        raise DecoderError(f"hidden must be None or a positive integer, got {hidden!r}")
     x = x.double().cpu()
     shift, scale = _standardise(x)
     z = (x - shift) / scale
