@@ -407,6 +407,18 @@ def svd(matrix: Float[Tensor, "a b"]) -> tuple[Tensor, Tensor, Tensor]:
     return u, s, vh
 
 
+def pseudo_inverse(matrix: Float[Tensor, "a b"], noise: float) -> Float[Tensor, "b a"]:
+    """The Moore-Penrose inverse.
+
+    Args:
+        matrix: (a, b).
+        noise: Singular values that are no larger than this share of the largest count as zero.
+    """
+    u, s, vh = svd(matrix)
+    keep = s > s[0] * noise
+    return (vh[keep].mT / s[keep]) @ u[:, keep].mT
+
+
 def _svd_by_qr_iteration(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     try:
         factors = scipy.linalg.svd(matrix.cpu().numpy(), full_matrices=False, lapack_driver="gesvd")
