@@ -21,7 +21,7 @@ from hf_latent_bridge import (
     load_encoder,
     load_pairs,
 )
-from hf_latent_bridge.cli import main
+from hf_latent_bridge.cli import judged, main
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, NotFittedError
 from hf_latent_bridge.gating import (
     Retention,
@@ -477,6 +477,8 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
         ("--queries=a.jsonl", "needs --queries and --corpus, or"),
         ("--slice-column=lang", "--slice-column is of --queries and --corpus"),
         ("--corpus-split=test", "--corpus-split is of --queries and --corpus"),
+        ("--n-neighbors=4", "--n-neighbors is for --hubness"),
+        ("--corpus-target-vectors=none.npy", "none.npy has no rows"),
         ("--relevance=bad.tsv", "line 2: a query, an item and a gain"),
         ("--queries-source-vectors=nan.npy", "nan.npy: NaN or infinity in 1 of 120 rows, first in"),
         ("--queries-source-vectors=few.npy", "the same queries, got 5 and 120 rows"),
@@ -488,9 +490,36 @@ def test_the_command_refuses(files, change, wanted, tmp_path, monkeypatch, capsy
     (tmp_path / "bad.tsv").write_text("0 0 1\n1 1 1 1 1\n")
     rows = np.load("queries-source.npy")
     np.save("few.npy", rows[:5])
+    np.save("none.npy", rows[:0])
     rows[7, 3] = np.nan
     np.save("nan.npy", rows)
     assert main([*files, change]) == 1
+    assert wanted in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("head", ["", "query item\n"])
+def test_judgements_without_gains_may_have_a_header_or_not(head, tmp_path):
+    (tmp_path / "qrels.tsv").write_text(f"{head}q1 d1\nq2 d2\n")
+    found = judged._relevance(str(tmp_path / "qrels.tsv"), ["q1", "q2"], ["d1", "d2"])
+    assert found == {0: {0: 1.0}, 1: {1: 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        (["--queries-split", "train"], "a split is of a dataset, and asked.jsonl is a file"),
+        (["--queries-source-vectors", "x.npy"], "latents by both encoders, not both"),
+    ],
+)
+def test_an_option_of_queries_that_nothing_reads_is_refused(
+    more, wanted, world, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    world.fitted().save_pretrained("map")
+    for name in ("asked", "docs"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "a"}\n')
+    command = ["gate", "--translator", "map", "--queries", "asked.jsonl", "--corpus", "docs.jsonl"]
+    assert main([*command, *more]) == 1
     assert wanted in capsys.readouterr().err
 
 
