@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hf_latent_bridge import metrics
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, EVERYTHING, PairSource
-from hf_latent_bridge.data.pairs import as_pairs
+from hf_latent_bridge.data.items import plain_labels
+from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, SpaceMismatchError
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
@@ -344,27 +345,21 @@ def evaluate(
     Raises:
         SpaceMismatchError: An encoder is not the one that the translator was fitted on.
         NotFittedError: The translator is not fitted.
-        InvalidPairsError: A bad row, no pairs, or a stream of too many.
+        InvalidPairsError: A bad row, no pairs, a stream of too many, or not one label per pair.
         InvalidLatentsError: An encoder gave NaN or infinity, or another dim.
         ValueError: `hubness` without a bank, a bank without `hubness`, or a number out of range.
     """
     check_translator(translator)
     correction = _correction(translator, hubness, bank, n_neighbors)
     sides = Side("source", source), Side("target", target)
-    check_space(sides[0], translator.source_)
     if target_translator is None:
         target_translator = translator.target_translator_
-    if target_translator is None:
-        check_space(sides[1], translator.target_)
-    else:
-        check_translator(target_translator)
-        check_space(sides[1], target_translator.source_)
-        if mismatches := translator.target_.mismatches(target_translator.target_):
-            raise SpaceMismatchError(
-                f"both translators must lead into one space: they differ in {'; '.join(mismatches)}"
-            )
+    _check_sides(sides, translator, target_translator)
+    pairs = as_pairs(pairs)
+    if labels is not None and isinstance(pairs, Pairs):
+        _check_labels(labels, len(pairs))
     loop = EncodingLoop(
-        as_pairs(pairs),
+        pairs,
         sides,
         "evaluate",
         batch_size=batch_size,
@@ -392,6 +387,22 @@ def evaluate(
         correction=correction,
         labels=labels,
     )
+
+
+def _check_sides(
+    sides: tuple[Side, Side], translator: Translator, target_translator: Translator | None
+) -> None:
+    """Refuses encoders of other spaces, and translators that do not lead into one space."""
+    check_space(sides[0], translator.source_)
+    if target_translator is None:
+        check_space(sides[1], translator.target_)
+        return
+    check_translator(target_translator)
+    check_space(sides[1], target_translator.source_)
+    if mismatches := translator.target_.mismatches(target_translator.target_):
+        raise SpaceMismatchError(
+            f"both translators must lead into one space: they differ in {'; '.join(mismatches)}"
+        )
 
 
 def evaluate_latents(
@@ -426,8 +437,10 @@ def evaluate_latents(
     Raises:
         InvalidLatentsError: Wrong shapes, NaN or infinity.
         InvalidPairsError: Not one label for each pair.
+        NotFittedError: The translator is not fitted.
         ValueError: A number is less than 1, `hubness` without a bank or a bank without `hubness`.
     """
+    check_translator(translator)
     correction = _correction(translator, hubness, bank, n_neighbors)
     return _evaluate(
         translator,
@@ -556,14 +569,18 @@ def _search(
     )
 
 
+def _check_labels(labels: Sequence[Hashable], n: int) -> None:
+    if len(labels) != n:
+        raise InvalidPairsError(f"labels must be one for each of {n} pairs, got {len(labels)}")
+
+
 def _classes(labels: Sequence[Hashable] | None, n: int) -> Tensor:
     """Labels as numbers, (n,); empty without."""
     if labels is None:
         return torch.empty(0, dtype=torch.long)
-    if len(labels) != n:
-        raise InvalidPairsError(f"labels must be one for each of {n} pairs, got {len(labels)}")
+    _check_labels(labels, n)
     known: dict[Hashable, int] = {}
-    return torch.tensor([known.setdefault(label, len(known)) for label in labels])
+    return torch.tensor([known.setdefault(one, len(known)) for one in plain_labels(labels)])
 
 
 def all_latents(loop: EncodingLoop, max_streamed: int) -> tuple[Tensor, Tensor, int]:

@@ -1,9 +1,11 @@
 """gate: may a translator be used for this search? Pass, warn or fail, with reasons."""
 
 import heapq
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +22,7 @@ from hf_latent_bridge.evaluation import all_latents, check_space
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 from hf_latent_bridge.hubness import Hubness, fold_queries
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
-from hf_latent_bridge.metrics import look_shuffled, similarity_blocks
+from hf_latent_bridge.metrics import interval_of, look_shuffled, overlaps, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translation.folding import Folding, with_bank
@@ -127,6 +129,9 @@ class GateReport:
         k: How many results count.
         n_queries: Number of queries.
         n_items: Number of items in the corpus.
+        thresholds: Which retention is enough.
+        settings: `n_bootstrap` and `seed`; where hubs were corrected for, `hubness` and
+            `n_neighbors`.
     """
 
     verdict: Verdict
@@ -239,7 +244,11 @@ def gate(
         SpaceMismatchError: An encoder is not the one that the translator was fitted on.
         InvalidPairsError: A bad row, no pairs, or a stream of too many.
         InvalidLatentsError: An encoder gave NaN or infinity, or another dim.
+        NotFittedError: The translator is not fitted.
+        TypeError: A setting that `gate_latents` does not take.
     """
+    check_translator(translator)
+    check_settings(settings)
     encoded = both_latents(
         (source, target),
         (translator.source_, translator.pair_spaces_[1]),
@@ -250,6 +259,15 @@ def gate(
         progress=progress,
     )
     return gate_latents(translator, queries=encoded[0], corpus=encoded[1], **settings)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuses settings that `gate_latents` does not take, before anything is encoded for it.
+
+    Raises:
+        TypeError: Names the first of them.
+    """
+    inspect.signature(gate_latents).bind(None, queries=None, corpus=None, **settings)
 
 
 def both_latents(
@@ -360,38 +378,36 @@ def gate_latents(
         ValueError: A parameter out of range, or no bank for "csls".
     """
     check_translator(translator)
+    judged = relevance is not None
+    limits = Thresholds.default(judged).with_limits(pass_at, warn_at)
     searches = _searches(translator, queries, corpus, translates)
-    if translator.target_translator_ is None:
-        searches |= _unshifted(searches, translates)
     if hubness is not None or bank is not None:
         _fold(searches, _folding(translator, translates, hubness, bank, n_neighbors))
     native = searches["native"]
     slices, query_ids = (None if names is None else list(names) for names in (slices, query_ids))
     check_sizes(native, relevance, k, slices=slices, query_ids=query_ids)
-    if relevance is None:
+    if not judged:
         searches |= _halves(*native, seed)
     best = {name: first_k(*search, k=k) for name, search in searches.items()}
     scores = search_scores(best, native, relevance, k)
-    limits = Thresholds.default(relevance is not None).with_limits(pass_at, warn_at)
     kept = torch.tensor(sorted(relevance)) if relevance else torch.arange(len(native[0]))
     draws = bootstrap_draws(len(kept), n_bootstrap, seed)
     retention = {
         name: retention_of(scores["native"][name], values, draws)
         for name, values in scores["translated"].items()
     }
-    decides, judged = deciding(retention, score), relevance is not None
+    decides = deciding(retention, score)
     native_score, own_score = (scores[search][decides] for search in ("native", "translated"))
     names = [] if slices is None else [str(slices[query]) for query in kept.tolist()]
     by_slice = _by_slice(native_score, own_score, names, n_bootstrap, seed)
-    reasons = [
-        *judge_retention(decides, retention[decides], limits, len(kept), judged=judged),
-        *(judge_order(decides, retention, limits) if judged and score is None else ()),
-        *_judge_baselines(scores, decides, draws, limits),
-        *_judge_translation(translator, queries, corpus, translates),
-        *judge_number(len(kept), limits),
-        *_judge_evidence(by_slice, limits, judged=judged),
-    ]
-    reasons.sort(key=lambda reason: -SEVERITY[reason[0]])
+    reasons = gravest_first(
+        judge_retention(decides, retention[decides], limits, len(kept), judged=judged),
+        judge_order(decides, retention, limits) if judged and score is None else (),
+        _judge_baselines(scores, decides, draws, limits),
+        _judge_translation(translator, searches, translates),
+        judge_number(len(kept), limits),
+        _judge_evidence(by_slice, limits, judged=judged),
+    )
     return GateReport(
         verdict=reasons[0][0],
         reasons=reasons,
@@ -421,11 +437,6 @@ def first_k(
     return torch.cat(found)
 
 
-def overlap(found: Int[Tensor, "n k"], native: Int[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """For each query the share of the native results that are among those found."""
-    return (found[:, :, None] == native[:, None, :]).any(1).double().mean(1)
-
-
 def ranking_scores(
     found: Int[Tensor, "n k"], relevance: Relevance
 ) -> dict[str, Float[Tensor, " judged"]]:
@@ -440,10 +451,10 @@ def ranking_scores(
     """
     k = found.shape[1]
     discounts = [1 / math.log2(place + 2) for place in range(k)]
-    rows = []
+    rows, lists = [], found.tolist()
     for query in sorted(relevance):
         gains = relevance[query]
-        got = [gains.get(item, 0.0) for item in found[query].tolist()]
+        got = [gains.get(item, 0.0) for item in lists[query]]
         ideal = heapq.nlargest(k, gains.values())
         hits = [place for place, gain in enumerate(got) if gain]
         rows.append(
@@ -470,21 +481,21 @@ def _searches(
     """Queries and items of each system that is compared, in one space each."""
     if translates not in ("corpus", "queries"):
         raise ValueError(f"translates must be 'corpus' or 'queries', got {translates!r}")
-    (source_q, target_q), (source_c, target_c) = (
-        tuple(None if side is None else as_matrix(side) for side in pair)
-        for pair in (queries, corpus)
+    target_q, target_c = _target_side(queries), _target_side(corpus)
+    device = target_q.device  # one encoder's latents may come from a GPU, the other's from a file
+    target_c = target_c.to(device)
+    source_q, source_c = (
+        None if source is None else as_matrix(source).to(device) for source, _ in (queries, corpus)
     )
     given = source_c if translates == "corpus" else source_q
     if given is None:
         raise InvalidLatentsError(
             f"the {translates} must be given by the source encoder too, for they are translated"
         )
-    if target_q is None or target_c is None:
-        raise InvalidLatentsError("queries and corpus must be given by the target encoder")
     for source, target, what in ((source_q, target_q, "queries"), (source_c, target_c, "corpus")):
         if source is not None:
             _check_rows(source, target, what, translator)
-    translated = as_tensor(translator.transform(given)).float().to(target_q.device)
+    translated = as_tensor(translator.transform(given)).float()
     dim = translator.pair_spaces_[1].dim
     if dim != target_c.shape[1] or target_q.shape[1] != target_c.shape[1]:
         raise InvalidLatentsError(
@@ -502,12 +513,20 @@ def _searches(
         searches["old"] = (source_q, source_c)
     if raw[0].shape[1] == raw[1].shape[1]:
         searches["untranslated"] = raw
+    if translator.can_remove_shift:
+        searches |= _unshifted(searches, translates)
     return searches
+
+
+def _target_side(pair: tuple[Latents | None, Latents | None]) -> Tensor:
+    if pair[1] is None:
+        raise InvalidLatentsError("queries and corpus must be given by the target encoder")
+    return as_matrix(pair[1])
 
 
 def _placed(translator: Translator, target: Tensor) -> Tensor:
     """Target latents where translations are compared with them."""
-    return as_tensor(translator.transform_target(target)).float().to(target.device)
+    return as_tensor(translator.transform_target(target)).float()
 
 
 def _unshifted(
@@ -518,7 +537,7 @@ def _unshifted(
     mean = searches["native"][1].mean(0)
     if not bool(mean.norm() > 0):
         return {}
-    direction = unit_rows(mean).to(items.device)
+    direction = unit_rows(mean)
     moved = items if translates == "corpus" else queries
     moved = moved - (moved @ direction)[:, None] * direction
     return {"unshifted": (queries, moved) if translates == "corpus" else (moved, items)}
@@ -659,7 +678,7 @@ def search_scores(
             f"near@{k}": nearness(found, firsts, *native),
             f"first@{k}": recall,
             f"first_mrr@{k}": mrr,
-            f"overlap@{k}": overlap(found, best["native"]),
+            f"overlap@{k}": overlaps(found, best["native"]),
         }
     return scores
 
@@ -696,13 +715,6 @@ def bootstrap_draws(n: int, n_bootstrap: int, seed: int) -> Float[Tensor, "draws
     picks = torch.randint(n, (n_bootstrap, n), generator=generator)
     counts = torch.zeros(n_bootstrap, n, dtype=torch.float64)
     return counts.scatter_add_(1, picks, torch.ones_like(counts)) / n
-
-
-def interval_of(values: Tensor) -> tuple[float, float]:
-    """The ends of the interval that holds 95 % of the draws."""
-    ends = torch.tensor([0.025, 0.975], dtype=values.dtype)
-    lower, upper = torch.quantile(values, ends).tolist()
-    return lower, upper
 
 
 def retention_of(native: Tensor, translated: Tensor, draws: Tensor) -> Retention:
@@ -743,6 +755,11 @@ def _worst(lost: Tensor, kept: Tensor, query_ids: Sequence[str] | None) -> list[
 
 
 # Reasons ----------------------------------------------------------------------------------
+
+
+def gravest_first(*judgements: Iterable[tuple[Verdict, str]]) -> list[tuple[Verdict, str]]:
+    """All reasons in one list; those of one verdict in the order in which they were given."""
+    return sorted(chain.from_iterable(judgements), key=lambda reason: -SEVERITY[reason[0]])
 
 
 def deciding(retention: Mapping[str, Retention], score: str | None = None) -> str:
@@ -806,69 +823,91 @@ def _rounded(number: float) -> int:
 def _judge_baselines(
     scores: Mapping[str, Mapping[str, Tensor]], first: str, draws: Tensor, limits: Thresholds
 ) -> Iterable[tuple[Verdict, str]]:
-    names = list(scores["translated"])
-    translated = scores["translated"][first]
+    """What the other systems tell about the translated search, each where it could be had."""
     if "untranslated" in scores:
-        plain = scores["untranslated"][first]
-        gains = (scores["translated"][name] - scores["untranslated"][name] for name in names)
-        if float(plain.mean()) > 0 and all(interval_of(draws @ gain)[0] <= 0 for gain in gains):
-            yield (
-                "fail",
-                f"the vectors do as well untranslated ({first} {float(plain.mean()):.3f}, "
-                f"translated {float(translated.mean()):.3f}): the translator adds nothing",
-            )
+        yield from _judge_untranslated(scores, first, draws)
     if "unshifted" in scores:
-        order = finest(names)
-        was, plain = (scores[search][order] for search in ("translated", "unshifted"))
-        lower, _ = interval_of(draws @ (plain - was))
-        if lower > 0:
-            yield (
-                "pass",
-                f"without the shift it would be better ({order} {float(plain.mean()):.3f}, as it "
-                f"is {float(was.mean()):.3f}): remove_shift, or fit --remove-shift",
-            )
+        yield from _judge_shift(scores, draws)
     if "unfolded" in scores:
-        plain = scores["unfolded"][first]
-        _, upper = interval_of(draws @ (translated - plain))
-        if upper < 0:
-            yield (
-                "warn",
-                f"the correction for hubs costs more than it finds ({first} without it "
-                f"{float(plain.mean()):.3f}, with it {float(translated.mean()):.3f}): leave it out",
-            )
-    if "old" in scores and float(scores["old"][first].mean()) > 0:
-        old = retention_of(scores["old"][first], translated, draws)
-        if old.upper < 1:
-            better = "is nearer to the new one" if "half" in scores else "is better"
-            yield (
-                "warn" if old.upper < limits.passing else "pass",
-                f"the old encoder by itself {better} ({first} {old.native:.3f}, translated "
-                f"{old.translated:.3f}): keep it, or encode again, if you can",
-            )
+        yield from _judge_folding(scores, first, draws)
+    if "old" in scores:
+        yield from _judge_old(scores, first, draws, limits)
     if "half" in scores:
-        name = next(name for name in names if name.startswith("first@"))
-        stable = float(scores["half"][name].mean())
-        if stable < _STABLE:
-            yield (
-                "warn",
-                f"the native ranking is not stable: by half of its dimensions its {name} is "
-                f"{stable:.3f}, so it is a poor yardstick",
-            )
+        yield from _judge_stability(scores["half"])
+
+
+def _judge_untranslated(
+    scores: Mapping[str, Mapping[str, Tensor]], first: str, draws: Tensor
+) -> Iterable[tuple[Verdict, str]]:
+    plain, translated = scores["untranslated"], scores["translated"]
+    gains = (translated[name] - plain[name] for name in translated)
+    share = float(plain[first].mean())
+    if share > 0 and all(interval_of(draws @ gain)[0] <= 0 for gain in gains):
+        yield (
+            "fail",
+            f"the vectors do as well untranslated ({first} {share:.3f}, translated "
+            f"{float(translated[first].mean()):.3f}): the translator adds nothing",
+        )
+
+
+def _judge_shift(
+    scores: Mapping[str, Mapping[str, Tensor]], draws: Tensor
+) -> Iterable[tuple[Verdict, str]]:
+    order = finest(scores["translated"])
+    was, plain = (scores[search][order] for search in ("translated", "unshifted"))
+    if interval_of(draws @ (plain - was))[0] > 0:
+        yield (
+            "pass",
+            f"without the shift it would be better ({order} {float(plain.mean()):.3f}, as it is "
+            f"{float(was.mean()):.3f}): remove_shift, or fit --remove-shift",
+        )
+
+
+def _judge_folding(
+    scores: Mapping[str, Mapping[str, Tensor]], first: str, draws: Tensor
+) -> Iterable[tuple[Verdict, str]]:
+    plain, folded = scores["unfolded"][first], scores["translated"][first]
+    if interval_of(draws @ (folded - plain))[1] < 0:
+        yield (
+            "warn",
+            f"the correction for hubs costs more than it finds ({first} without it "
+            f"{float(plain.mean()):.3f}, with it {float(folded.mean()):.3f}): leave it out",
+        )
+
+
+def _judge_old(
+    scores: Mapping[str, Mapping[str, Tensor]], first: str, draws: Tensor, limits: Thresholds
+) -> Iterable[tuple[Verdict, str]]:
+    if not float(scores["old"][first].mean()) > 0:
+        return
+    old = retention_of(scores["old"][first], scores["translated"][first], draws)
+    if old.upper < 1:
+        better = "is nearer to the new one" if "half" in scores else "is better"
+        yield (
+            "warn" if old.upper < limits.passing else "pass",
+            f"the old encoder by itself {better} ({first} {old.native:.3f}, translated "
+            f"{old.translated:.3f}): keep it, or encode again, if you can",
+        )
+
+
+def _judge_stability(half: Mapping[str, Tensor]) -> Iterable[tuple[Verdict, str]]:
+    name = next(name for name in half if name.startswith("first@"))
+    stable = float(half[name].mean())
+    if stable < _STABLE:
+        yield (
+            "warn",
+            f"the native ranking is not stable: by half of its dimensions its {name} is "
+            f"{stable:.3f}, so it is a poor yardstick",
+        )
 
 
 def _judge_translation(
-    translator: Translator,
-    queries: tuple[Latents | None, Latents],
-    corpus: tuple[Latents | None, Latents],
-    translates: Translates,
+    translator: Translator, searches: Mapping[str, tuple[Tensor, Tensor]], translates: Translates
 ) -> Iterable[tuple[Verdict, str]]:
-    source, target = corpus if translates == "corpus" else queries
-    if source is None:
-        return
-    translated = as_tensor(translator.transform(as_matrix(source))).float()
-    native = _placed(translator, as_matrix(target))
-    moments = PairedMoments.from_batch(translated, native.to(translated.device))
-    if look_shuffled(moments):
+    side = 0 if translates == "queries" else 1
+    translated = searches.get("unfolded", searches["translated"])[side]
+    native = _placed(translator, searches["native"][side])
+    if look_shuffled(PairedMoments.from_batch(translated, native)):
         yield (
             "fail",
             "translations are related to the target's own latents no more than those of shuffled "

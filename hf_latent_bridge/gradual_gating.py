@@ -1,6 +1,6 @@
 """gate_gradual: judges one index of old and new vectors, whatever share is encoded again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.gating import (
-    SEVERITY,
     Relevance,
     Retention,
     Thresholds,
@@ -19,6 +18,7 @@ from hf_latent_bridge.gating import (
     check_sizes,
     deciding,
     first_k,
+    gravest_first,
     judge_number,
     judge_order,
     judge_retention,
@@ -195,47 +195,44 @@ def gate_gradual(
     """
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ValueError(f"shares must be from 0 to 1, got {list(shares)}")
-    asked, held = _pair(queries, "queries"), _pair(corpus, "items")
-    check_sizes((asked[1], held[1]), relevance, k)
     judged = relevance is not None
     limits = Thresholds.default(judged).with_limits(pass_at, warn_at)
+    asked, held = _pair(queries, "queries"), _pair(corpus, "items")
+    check_sizes((asked[1], held[1]), relevance, k)
     order = torch.randperm(len(held[1]), generator=torch.Generator().manual_seed(seed))
     fresh = {share: order < round(share * len(order)) for share in shares}
-    best = {"native": first_k(asked[1], held[1], k=k), "old": first_k(asked[0], held[0], k=k)}
-    best |= _found(space, (old, new), asked, held, fresh, k=k)
+    best = _found(space, (old, new), asked, held, fresh, k=k)
     scores = search_scores(best, (asked[1], held[1]), relevance, k)
     n = len(relevance) if relevance else len(asked[1])
-    draws = bootstrap_draws(n, n_bootstrap, seed)
-    steps = []
-    for share, is_new in fresh.items():
-        for name in (new, old):
-            search = f"{share} {name}"
-            kept = {
-                label: retention_of(scores["native"][label], values, draws)
-                for label, values in scores[search].items()
-            }
-            old_share = float((~is_new)[best[search]].double().mean())
-            steps.append(GradualStep(share, name, kept, old_share))
+    steps = list(_steps((new, old), fresh, best, scores, bootstrap_draws(n, n_bootstrap, seed)))
     decides = deciding(steps[0].retention, score)
     asked_by_new = [step for step in steps if step.asks == new]
     worst = min(asked_by_new, key=lambda step: step.retention[decides].mean)
-    reasons = [
+    found = [
         *judge_retention(decides, worst.retention[decides], limits, n, judged=judged),
         *(judge_order(decides, worst.retention, limits) if judged and score is None else ()),
     ]
-    reasons = [
-        (verdict, f"at worst, {worst.share:.0%} encoded again: {text}") for verdict, text in reasons
-    ]
-    reasons += [*judge_number(n, limits), _judge_mixture(asked_by_new)]
-    reasons.sort(key=lambda reason: -SEVERITY[reason[0]])
-    means = {
-        name: {score: float(values.mean()) for score, values in scores[key].items()}
-        for name, key in ((new, "native"), (old, "old"))
-    }
-    sizes = n, len(held[1])
-    verdict = reasons[0][0]
+    reasons = gravest_first(
+        [(v, f"at worst, {worst.share:.0%} encoded again: {text}") for v, text in found],
+        judge_number(n, limits),
+        [_judge_mixture(asked_by_new)],
+    )
     return GradualReport(
-        verdict, reasons, steps, means, old, new, judged, k, *sizes, limits, decides
+        verdict=reasons[0][0],
+        reasons=reasons,
+        steps=steps,
+        native={
+            name: {label: float(values.mean()) for label, values in scores[own].items()}
+            for name, own in ((new, "native"), (old, "old"))
+        },
+        old=old,
+        new=new,
+        judged=judged,
+        k=k,
+        n_queries=n,
+        n_items=len(held[1]),
+        thresholds=limits,
+        decides=decides,
     )
 
 
@@ -248,18 +245,42 @@ def _found(
     *,
     k: int,
 ) -> dict[str, Tensor]:
-    """What old and new queries find in the index of each share of fresh items."""
+    """What old and new queries find in the index of each share of fresh items, and on their own."""
     maps = [space.translator(name) for name in views]
     queries, items = (
         [as_tensor(view.transform(x)).float() for view, x in zip(maps, side, strict=True)]
         for side in (asked, held)
     )
-    best = {}
+    best = {"native": first_k(asked[1], held[1], k=k), "old": first_k(asked[0], held[0], k=k)}
     for share, is_new in fresh.items():
         index = torch.where(is_new[:, None].to(items[0].device), items[1], items[0])
         for name, x in zip(views, queries, strict=True):
-            best[f"{share} {name}"] = first_k(x, index, k=k)
+            best[_search(share, name)] = first_k(x, index, k=k)
     return best
+
+
+def _search(share: float, view: str) -> str:
+    """The name of the search by a view in the index of some share of fresh items."""
+    return f"{share} {view}"
+
+
+def _steps(
+    views: tuple[str, str],
+    fresh: Mapping[float, Tensor],
+    best: Mapping[str, Tensor],
+    scores: Mapping[str, Mapping[str, Tensor]],
+    draws: Tensor,
+) -> Iterator[GradualStep]:
+    """Each share, asked by each view in turn."""
+    for share, is_new in fresh.items():
+        for view in views:
+            search = _search(share, view)
+            kept = {
+                name: retention_of(scores["native"][name], values, draws)
+                for name, values in scores[search].items()
+            }
+            old_share = float((~is_new)[best[search]].double().mean())
+            yield GradualStep(share, view, kept, old_share)
 
 
 def _pair(given: tuple[Latents, Latents], what: str) -> tuple[Tensor, Tensor]:
@@ -268,7 +289,7 @@ def _pair(given: tuple[Latents, Latents], what: str) -> tuple[Tensor, Tensor]:
         raise InvalidLatentsError(
             f"both encoders must give the same {what}, got {len(old)} and {len(new)} rows"
         )
-    return old, new
+    return old, new.to(old.device)  # one may come from a GPU, the other from a file
 
 
 def _judge_mixture(asked: Sequence[GradualStep]) -> tuple[Verdict, str]:

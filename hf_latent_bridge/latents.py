@@ -135,7 +135,7 @@ def unit_rows(x: Tensor) -> Tensor:
     """
     tiny = torch.finfo(x.dtype).tiny
     norms: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    if not bool(((norms >= _SHORTEST) & norms.isfinite()).all()):
+    if not bool(((norms >= max(_SHORTEST, tiny)) & norms.isfinite()).all()):
         largest = torch.linalg.vector_norm(x.detach(), torch.inf, dim=-1, keepdim=True)
         x = x / largest.clamp(min=tiny)
         norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -191,10 +191,7 @@ _SMALLER = "divide the latents by a constant, or pass a wider dtype"
 def _as_array(latents: Any) -> Array:
     if isinstance(latents, list | tuple):
         kinds = Tensor, np.ma.MaskedArray
-        latents = [
-            as_tensor(row).detach().cpu().double().numpy() if isinstance(row, kinds) else row
-            for row in latents
-        ]
+        latents = [_as_row(as_tensor(row)) if isinstance(row, kinds) else row for row in latents]
     try:
         array = np.asarray(latents)
     except ValueError as error:
@@ -205,6 +202,12 @@ def _as_array(latents: Any) -> Array:
             f"{what}: pass list(X)" if isinstance(latents, Iterator) else what
         )
     return _stack(array) if array.dtype.kind == "O" else array
+
+
+def _as_row(tensor: Tensor) -> Array:
+    """A tensor as an array of its own precision; NumPy has no bfloat16."""
+    wide = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    return wide.numpy(force=True)
 
 
 def _stack(cells: Array) -> Array:
@@ -259,8 +262,8 @@ def _describe_dtype(tensor: Tensor) -> str:
 
 
 def _share(array: Array) -> Tensor:
-    if min(array.strides) < 0:
-        array = np.ascontiguousarray(array)
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
+        array = np.ascontiguousarray(array)  # torch has no such strides
     if array.flags.writeable:
         return torch.from_numpy(array)
     with warnings.catch_warnings():

@@ -35,7 +35,7 @@ def r2_score(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> f
     not vary.
     """
     residual = (target - predicted).square().sum()
-    total = (target - target.mean(0)).square().sum()
+    total = _centred(target).square().sum()
     return float(1 - residual / total) if total > 0 else float("nan")
 
 
@@ -102,7 +102,12 @@ def nearest_others(
 
 def overlap(found: Int[Tensor, "n k"], wanted: Int[Tensor, "n k"]) -> float:
     """Mean share of the wanted rows that were found; NaN where none is wanted."""
-    return float((found[:, :, None] == wanted[:, None, :]).any(1).double().mean())
+    return float(overlaps(found, wanted).mean())
+
+
+def overlaps(found: Int[Tensor, "n k"], wanted: Int[Tensor, "n m"]) -> Float[Tensor, " n"]:
+    """For each query the share of the wanted rows that were found."""
+    return (found[:, :, None] == wanted[:, None, :]).any(1).double().mean(1)
 
 
 def same_class(found: Int[Tensor, "n k"], classes: Int[Tensor, " n"]) -> float:
@@ -256,7 +261,7 @@ def bootstrap_intervals(
     means = _bootstrap_means(values, n_bootstrap, seed, values_per_block)
     cosine, residual, spread, *retrieval = means.unbind(1)
     scores = _named(cosine, _r2(residual, spread), *retrieval)
-    return {name: _interval(score) for name, score in scores.items()}
+    return {name: interval_of(score) for name, score in scores.items()}
 
 
 def mean_interval(
@@ -271,7 +276,7 @@ def mean_interval(
         values_per_block: Drawn row numbers in memory at a time, at least one draw of them.
     """
     columns = values.double().cpu()[:, None]
-    return _interval(_bootstrap_means(columns, n_bootstrap, seed, values_per_block)[:, 0])
+    return interval_of(_bootstrap_means(columns, n_bootstrap, seed, values_per_block)[:, 0])
 
 
 def _bootstrap_means(values: Tensor, n_bootstrap: int, seed: int, values_per_block: int) -> Tensor:
@@ -289,7 +294,8 @@ def _bootstrap_means(values: Tensor, n_bootstrap: int, seed: int, values_per_blo
     return torch.cat(means)
 
 
-def _interval(draws: Tensor) -> tuple[float, float]:
+def interval_of(draws: Float[Tensor, " draws"]) -> tuple[float, float]:
+    """The ends of the interval that holds 95 % of the draws."""
     tail = (1 - LEVEL) / 2
     ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
     lower, upper = torch.quantile(draws, ends).tolist()
@@ -331,13 +337,17 @@ def permutation_scores(
         sums += torch.stack([part.double() for part in parts])
     cosine, product, *retrieval = sums.cpu() / len(target)
     squares = (lengths.square() + target_lengths.square()).mean().cpu()
-    spread = (target - target.mean(0)).double().square().sum(1).mean().cpu()
+    spread = _centred(target).double().square().sum(1).mean().cpu()
     return _named(cosine, _r2(squares - 2 * product, spread), *retrieval)
 
 
 def p_value(scores: Float[Tensor, " draws"]) -> float:
-    """Share of pairings, the true one (first) included, that score at least as well as it."""
-    return float((scores >= scores[0]).double().mean())
+    """Share of pairings, the true one (first) included, that score at least as well as it.
+
+    NaN if there is no score.
+    """
+    reached = (scores >= scores[0]).double().mean()
+    return math.nan if scores[0].isnan() else float(reached)
 
 
 def _named(*scores: Tensor) -> dict[str, Tensor]:
@@ -346,6 +356,12 @@ def _named(*scores: Tensor) -> dict[str, Tensor]:
 
 def _r2(residual: Tensor, spread: Tensor) -> Tensor:
     return torch.where(spread > 0, 1 - residual / spread, torch.nan)
+
+
+def _centred(target: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Targets less their mean; exactly zero where all are equal, whatever rounding does."""
+    apart = target - target[:1]
+    return apart - apart.mean(0)
 
 
 def _cosines(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -357,7 +373,7 @@ def _values_of_pairs(predicted: Tensor, target: Tensor, ranks: Tensor) -> Tensor
     columns = [
         _cosines(predicted, target),
         (target - predicted).square().sum(1),
-        (target - target.mean(0)).square().sum(1),
+        _centred(target).square().sum(1),
         *(ranks <= k for k in _TOP),
         ranks.double().reciprocal(),
     ]

@@ -112,7 +112,11 @@ def check_meet(giver: tuple[str, SpaceSpec], reader: tuple[str, SpaceSpec]) -> N
     """
     (giver_name, given), (reader_name, expected) = giver, reader
     if mismatches := given.mismatches(expected):
+        cure = ""
+        if given.repo_id and expected.repo_id and given.repo_id != expected.repo_id:
+            sides = f"{given.repo_id!r}, {expected.repo_id!r}"
+            cure = f". search_translators({sides}) finds translators in between"
         raise SpaceMismatchError(
             f"the {giver_name} gives latents of {given}, but the {reader_name} reads latents of "
-            f"{expected}: they differ in {'; '.join(mismatches)}"
+            f"{expected}: they differ in {'; '.join(mismatches)}{cure}"
         )

@@ -50,6 +50,8 @@ CSS = """
 .result ul { margin: .5rem 0 0; padding-left: 1.2rem; }
 .result .warning { margin: .4rem 0 0; padding: .4rem .6rem; border-radius: .3rem;
   border-left: 3px solid #f97316; background: var(--background-fill-secondary); }
+[data-testid=status-tracker] .progress-text { background: var(--body-background-fill);
+  padding: 0 .3rem; }
 .preparing progress { width: 100%; height: .6rem; appearance: none; border: 0;
   border-radius: .3rem; overflow: hidden; background: var(--border-color-primary); }
 .preparing progress::-webkit-progress-bar { background: var(--border-color-primary); }

@@ -49,6 +49,9 @@ def test_balanced_takes_as_many_of_each_class_as_there_can_be():
     counts = {label: sum(labels[row] == label for row in chosen) for label in "abc"}
     assert len(set(chosen)) == 20
     assert counts == {"a": 10, "b": 2, "c": 8}
+    numbers = torch.tensor(["abc".index(label) for label in labels])
+    for others in (numbers, numbers.numpy(), list(numbers)):
+        assert balanced(others, 20, 0).tolist() == chosen
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -344,6 +344,7 @@ def test_two_processes_fit_what_one_fits_and_the_first_speaks(fit, tmp_path):
 # Selection --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 @pytest.mark.parametrize("objective", ["reconstruction", "counterpart", "ranking"])
 def test_auto_chooses_a_type_and_its_parameters(objective, facts, files, tmp_path):
@@ -400,6 +401,31 @@ NOT_TOGETHER = {
         "--decoder is for --objective classification",
     ),
 }
+
+
+UNREAD = {
+    "--split": ["train"],
+    "--name": ["plain"],
+    "--dataset-revision": ["v1"],
+    "--max-length": ["9"],
+    "--source-scale": ["0.5"],
+    "--source-column": ["embedding"],
+}
+
+
+@pytest.mark.parametrize("option", UNREAD)
+def test_an_option_that_nothing_reads_is_refused(option, files, refusal, tmp_path):
+    told = refusal("fit", *files, option, *UNREAD[option], "--output", tmp_path / "out")
+    wanted = {"--source-scale": "a scale is for integers", "--source-column": "vectors alone"}
+    assert wanted.get(option, option) in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_empty_queries_are_named(files, refusal, tmp_path):
+    np.save(tmp_path / "none.npy", X[:0])
+    queries = ["--queries-source-vectors", "--queries-target-vectors"]
+    options = [word for flag in queries for word in (flag, tmp_path / "none.npy")]
+    assert "none.npy has no rows" in refusal("fit", *files, *options, "--output", tmp_path / "out")
 
 
 @pytest.mark.parametrize("what", NOT_TOGETHER)

@@ -131,6 +131,7 @@ def test_queries_of_two_services_come_as_two_files_of_vectors(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["n_pairs"] == 90
 
 
+@pytest.mark.slow
 def test_pairs_are_added_for_the_type_that_does_best(store, encoders, tmp_path, capsys):
     command = ["fit", "--source-vectors", store, "--target", encoders[1], "--text-field", "text"]
     command += ["--max-pairs", 160, "--until-retention", 0.5, "--held-out", 80, "--type", "auto"]

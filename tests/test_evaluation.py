@@ -127,6 +127,9 @@ def test_r2_is_left_out_where_targets_do_not_vary_so_that_the_report_is_json():
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert list(content["translated"]) == ["cosine", "recall@1", "recall@10", "mrr"]
     assert "r2" not in str(report)
+    equal = evaluate_latents(identity(), normal(50, 2), torch.full((50, 2), 0.1))
+    assert "r2" not in equal.to_dict()["translated"]
+    assert equal.p_value == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
@@ -297,6 +300,10 @@ def test_callables_are_scored_and_held_to_the_width():
 def test_a_translator_that_was_not_fitted_is_refused():
     with pytest.raises(NotFittedError, match="not fitted"):
         evaluate(OrthoTranslator(), *encoders(), (["a dog"], ["ein hund"]))
+    with pytest.raises(NotFittedError, match="not fitted"):
+        evaluate_latents(OrthoTranslator(), normal(5, 2), normal(5, 2))
+    with pytest.raises(TypeError, match=r"a translator comes from .* got str 'ortho'"):
+        evaluate_latents("ortho", normal(5, 2), normal(5, 2))
 
 
 def test_missing_items_are_refused_before_anything_is_encoded():

@@ -113,6 +113,13 @@ def test_labels_alone_show_the_neighbours_of_the_same_class(translator):
     assert 0 < search.plain.same_class_at_10 < search.native_same_class < 1
 
 
+def test_labels_of_an_array_or_a_tensor_are_compared_by_value(translator):
+    numbers = torch.tensor([sorted(set(LABELS)).index(label) for label in LABELS[HELD_OUT]])
+    expected = report(translator, labels=LABELS[HELD_OUT]).search
+    for labels in (numbers, numbers.numpy(), list(numbers)):
+        assert report(translator, labels=labels).search == expected
+
+
 def test_without_hubness_and_labels_the_report_is_as_ever(translator):
     assert report(translator).search is None
     assert "search" not in report(translator).to_dict()
@@ -168,6 +175,14 @@ def test_labels_of_skipped_pairs_are_refused(translator):
     options = {"labels": LABELS[HELD_OUT], "on_bad_row": "skip"}
     with pytest.raises(InvalidPairsError, match="1 pairs were skipped"):
         evaluate(translator, None, None, (list(x), TARGETS[HELD_OUT]), **FEW, **options)
+
+
+def test_too_few_labels_are_refused_before_anything_is_encoded(translator):
+    def unused(items):
+        raise AssertionError("it was asked to encode")
+
+    with pytest.raises(InvalidPairsError, match="one for each of 4 pairs, got 3"):
+        evaluate(translator, unused, unused, (list("abcd"), list("abcd")), labels=LABELS[:3])
 
 
 def test_the_nearest_leave_the_counterpart_out_in_blocks_of_any_size():

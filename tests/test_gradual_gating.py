@@ -101,6 +101,8 @@ def test_a_report_is_json_markdown_and_a_page(world):
         ({"shares": [2.0]}, ValueError, "from 0 to 1"),
         ({"old": "c"}, KeyError, "no view 'c'"),
         ({"queries": (np.eye(5, 24), np.eye(4, 32))}, InvalidLatentsError, "got 5 and 4"),
+        ({"queries": (np.eye(5, 24), np.eye(5, 31))}, InvalidLatentsError, "31 features.*32"),
+        ({"corpus": (np.eye(40, 25), np.eye(40, 32))}, InvalidLatentsError, "25 features.*24"),
         ({"corpus": (np.eye(5, 24), np.eye(5, 32))}, InvalidPairsError, "more than 10 items"),
         ({"relevance": {0: {0: 1.0}, 1: {999: 1.0}}}, InvalidPairsError, "300 items"),
         ({"pass_at": 0.5, "warn_at": 0.6}, ValueError, "warn_at <= pass_at"),

@@ -171,6 +171,7 @@ def test_more_clusters_than_items_are_refused():
 # The space -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_grown_space_finds_what_one_of_the_few_pairs_does_not(tmp_path):
     given, others, order = unpaired()
     x, y = others[0][order], others[1]

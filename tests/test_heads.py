@@ -134,9 +134,11 @@ def test_latents_that_cannot_be_learned_from_are_refused():
         fit_head(x, y)
 
 
-@pytest.mark.parametrize("options", [{"C": 0}, {"C": float("nan")}, {"hidden": 0}])
+@pytest.mark.parametrize(
+    "options", [{"C": 0}, {"C": float("nan")}, {"hidden": 0}, {"hidden": 2.5}], ids=str
+)
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(DecoderError, match="C and hidden must be positive"):
+    with pytest.raises(DecoderError, match=r"must be (None or a )?positive"):
         fit_head(*problem(), **options)
 
 
@@ -280,6 +282,12 @@ def test_a_config_that_says_something_else_is_refused(folder, changes, error, me
     rewrite(folder, **changes)
     with pytest.raises(error, match=message):
         load_decoder(folder)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_head_without_outputs_is_refused():
+    with pytest.raises(DecoderError, match="at least one output"):
+        Head(nn.Sequential(nn.Linear(6, 0)), [], SPACE)
 
 
 def test_damaged_weights_are_refused(folder):

@@ -68,3 +68,16 @@ def test_a_null_row_is_one_kind_of_error_in_a_fit_and_in_a_translation(tmp_path)
         )
     with pytest.raises(BadRowError, match="row 2 is null"):
         translate_file(OrthoTranslator().fit(y, y), tmp_path / "a.jsonl", tmp_path / "c.npy")
+
+
+@pytest.mark.parametrize("bad", ["null", "{broken", '{"id": 2}', "[0.5]"])
+def test_a_row_that_cannot_be_read_is_left_to_the_fit(bad, tmp_path):
+    json_lines(tmp_path / "a.jsonl", range(5))
+    parquet(tmp_path / "b.parquet", range(5))
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines[:2], bad, *lines[3:]]))
+    pairs = load_pairs((tmp_path / "a.jsonl", tmp_path / "b.parquet"))
+    with pytest.raises(BadRowError, match="row 2 of the source column"):
+        fit_translator(OrthoTranslator(), None, None, pairs)
+    fitted = fit_translator(OrthoTranslator(), None, None, pairs, on_bad_row="skip")
+    assert fitted.n_pairs_ == 4

@@ -100,6 +100,12 @@ def test_blocks_of_any_size_find_the_same(metric):
     torch.testing.assert_close(small_scores, scores)
 
 
+def test_where_there_are_fewer_vectors_than_asked_for_all_are_found():
+    queries, vectors = torch.tensor(QUERIES), torch.tensor(VECTORS[:3], dtype=torch.float32)
+    for found in search_exactly(queries, vectors, 9, "cosine"):
+        assert found.shape == (len(queries), 3)
+
+
 @pytest.mark.slow
 def test_a_search_never_holds_all_scores_at_once():
     code = """
@@ -355,6 +361,14 @@ def test_a_backend_of_ones_own_is_one_entry_and_travels_by_its_name(backwards, r
         LatentIndex.from_latents(VECTORS, ITEMS, search=backwards, search_params={"end": 2})
     with pytest.raises(ValueError, match="'backwards' is taken by"):
         register_search(backwards)(dict)
+
+
+def test_a_backend_that_finds_nothing_is_named(backwards):
+    options = {"search": backwards, "search_params": {"start": len(VECTORS)}}
+    index = LatentIndex.from_latents(VECTORS, ITEMS, **options)
+    assert index(QUERIES[:2], top_k=3) == [[], []]
+    with pytest.raises(DecoderError, match=r"'backwards' .* finds nothing for row 0"):
+        index(QUERIES[:2])
 
 
 @pytest.mark.parametrize("name", ["metric", "items", "vectors", "search_type", "search_params"])

@@ -66,8 +66,12 @@ NOT_LATENTS = {
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_rows_of_any_size_become_unit_rows_in_their_direction(dtype):
     finfo, direction = torch.finfo(dtype), np.array([0.25, 0.5, 1.0])
-    rows = np.outer([finfo.smallest_normal * 8, 1.0, finfo.max], direction)
-    expected = torch.tensor(direction / np.linalg.norm(direction), dtype=dtype).expand(3, 3)
+    sizes = [finfo.smallest_normal / 8, finfo.smallest_normal * 8, 1.0, finfo.max]
+    expected = torch.tensor(direction / np.linalg.norm(direction), dtype=dtype).expand(4, 3)
+    for size in sizes:
+        row = torch.tensor(size * direction, dtype=dtype)
+        torch.testing.assert_close(unit_rows(row), expected[0])
+    rows = np.outer(sizes, direction)
     torch.testing.assert_close(unit_rows(torch.tensor(rows, dtype=dtype)), expected)
     zero = torch.zeros(2, 3, dtype=dtype)
     assert torch.equal(unit_rows(zero), zero)
@@ -117,6 +121,17 @@ def test_other_numbers_become_float64(dtype):
 )
 def test_rows_are_read_however_they_are_held(rows):
     np.testing.assert_array_equal(as_tensor(rows), ROWS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_rows_that_are_tensors_keep_their_precision(dtype):
+    assert as_tensor([torch.ones(3, dtype=dtype)] * 2).dtype == dtype
+
+
+def test_a_field_of_a_structured_array_is_read():
+    records = np.zeros(2, [("latent", np.float32, 3), ("label", np.int16)])
+    records["latent"] = [[1, 2, 3], [4, 5, 6]]
+    assert as_tensor(records["latent"]).tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 @pytest.mark.parametrize(("latents", "message"), NOT_LATENTS.values(), ids=NOT_LATENTS)

@@ -12,6 +12,7 @@ import torch
 
 from hf_latent_bridge import (
     AffineTranslator,
+    KernelTranslator,
     OrthoTranslator,
     Pairs,
     TranslatorChoice,
@@ -153,14 +154,24 @@ def test_types_that_choose_their_parameters_do_so_at_each_point(world):
     assert curve.points[-1].n_pairs == 600
 
 
+def test_landmarks_are_drawn_from_all_pairs_of_a_point(world):
+    x, y = latents(world)
+    translator = KernelTranslator(n_landmarks=200)
+    curve = learning_curve(translator, None, None, (x[:900], y[:900]), held_out=300, start=50)
+    assert [point.n_pairs for point in curve.points] == [50, 100, 200, 400, 600]
+    assert translator.n_pairs_ == 600
+    assert translator.params_["n_landmarks"] == 200
+
+
+@pytest.mark.slow
 def test_the_type_that_does_best_is_chosen_at_each_point(world):
     x, y = latents(world)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)
-        curve = learning_curve("auto", None, None, (x[:900], y[:900]), held_out=300, start=300)
-    assert [point.n_pairs for point in curve.points] == [300, 600]
+        curve = learning_curve("auto", None, None, (x[:600], y[:600]), held_out=200, start=200)
+    assert [point.n_pairs for point in curve.points] == [200, 400]
     assert curve.translator.selection_.objective == "ranking"
-    assert curve.translator.n_pairs_ == 600
+    assert curve.translator.n_pairs_ == 400
 
 
 def test_a_choice_by_labels_is_refused(world):
@@ -201,6 +212,12 @@ def test_bad_input_is_refused(world, change, error, wanted):
     x, y = latents(world)
     with pytest.raises(error, match=wanted):
         learning_curve(OrthoTranslator(), None, None, (x[:900], y[:900]), **change)
+
+
+def test_with_nothing_to_judge_by_it_says_what_to_give(world):
+    x, y = latents(world)
+    with pytest.raises(InvalidPairsError, match="pass queries and corpus, or held_out"):
+        learning_curve(OrthoTranslator(), None, None, (x[:900], y[:900]), held_out=0)
 
 
 def test_a_stream_is_refused(world):

@@ -38,6 +38,15 @@ def test_a_dead_column_does_not_rule_r2():
 
 def test_r2_of_targets_that_do_not_vary_is_undefined():
     assert np.isnan(metrics.r2_score(PREDICTED[:1], TARGET[:1]))
+    for dtype in (torch.float32, torch.float64):  # in both the mean of 50 equal values is not exact
+        equal, predicted = torch.full((50, 6), 0.1, dtype=dtype), PREDICTED.to(dtype)
+        assert np.isnan(metrics.r2_score(predicted, equal))
+        scores = permutation_scores(predicted, equal, n_permutations=20, seed=0)["r2"]
+        assert scores.isnan().all()
+        assert np.isnan(p_value(scores))
+        ranks = counterpart_ranks(predicted, equal)
+        ends = bootstrap_intervals(predicted, equal, ranks, n_bootstrap=20, seed=0)["r2"]
+        assert np.isnan(ends).all()
 
 
 def test_mean_cosine_is_the_mean_diagonal_of_the_similarity_matrix():

@@ -59,6 +59,7 @@ def test_so_does_every_other_job(tried, name):
     assert [problem for report in found.values() for problem in report["problems"]] == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it forks
 def test_a_job_that_writes_in_two_steps_is_found_out(tmp_path):
     """Or the harness could not fail."""
@@ -83,6 +84,7 @@ def test_a_job_that_writes_in_two_steps_is_found_out(tmp_path):
     assert any("reads as" in problem for problem in found["flipped bits"]["problems"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it forks
 def test_a_job_that_goes_on_with_a_damaged_note_is_found_out(tmp_path):
     def run(folder, variant):

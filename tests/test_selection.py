@@ -1,5 +1,6 @@
 """The choice of a map and its parameters by cross-validation, compared with scikit-learn's."""
 
+import functools
 import json
 import warnings
 from functools import partial
@@ -80,6 +81,7 @@ def folds_of(x, y):
 VARIANCE_WEIGHTED = make_scorer(r2_score, multioutput="variance_weighted")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaling", ["standard", "center"])
 def test_the_curve_of_ridge_equals_scikit_learns_grid_search_on_the_same_folds(scaling):
     x, y = latents()
@@ -388,12 +390,18 @@ BRUTE_FORCE = {
 }
 
 
+@functools.cache
+def selection_among_these(objective):
+    x, y, labels = views()
+    given = labels if objective == "classification" else None
+    return select_translator(x, y, objective=objective, among=AMONG, labels=given).selection_
+
+
 @pytest.mark.parametrize("objective", BRUTE_FORCE)
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_scores_equal_those_of_a_loop_that_fits_every_candidate_on_every_fold(objective):
     x, y, labels = views()
-    given = labels if objective == "classification" else None
-    found = select_translator(x, y, objective=objective, among=AMONG, labels=given).selection_
+    found = selection_among_these(objective)
     folds = np.arange(len(x)) % N_FOLDS
     expected = []
     for candidate in AMONG:
@@ -418,6 +426,7 @@ def cosines(translator, x):
     return translated @ translated.T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", BRUTE_FORCE)
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_the_winner_is_fitted_on_all_pairs_and_saved_with_its_record(objective, tmp_path):
@@ -438,8 +447,7 @@ def test_the_winner_is_fitted_on_all_pairs_and_saved_with_its_record(objective, 
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_shuffled_pairs_score_as_the_record_says_of_chance(objective):
     x, y, labels = views()
-    given = labels if objective == "classification" else None
-    found = select_translator(x, y, objective=objective, among=AMONG, labels=given).selection_
+    found = selection_among_these(objective)
     folds = np.arange(len(x)) % N_FOLDS
     draw, winner, scores = np.random.default_rng(0), AMONG[found.chosen], []
     for fold in range(N_FOLDS):
@@ -612,6 +620,7 @@ def test_a_fit_chooses_as_select_translator_does_on_the_same_latents(objective):
     assert streamed.fit_summary_.n_pairs == streamed.n_pairs_ == len(x)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_auto_is_the_choice_by_ranking_among_all():
     x, y, _ = views()
@@ -691,6 +700,7 @@ def test_a_checkpoint_of_another_choice_is_refused(tmp_path):
         fit_translator(choice(seed=1), None, None, (x, y), **options)
 
 
+@pytest.mark.slow
 def test_the_card_shows_the_curve_and_the_best_of_each_type(tmp_path):
     x, y = latents()
     winner = select_translator(x, y)

@@ -128,7 +128,15 @@ def test_penalty_and_width_are_those_of_the_most_information(space):
 
 
 @pytest.mark.parametrize(
-    "params", [{"dim": 0}, {"dim": 2.5}, {"alpha": 0}, {"alpha": float("inf")}, {"shrink": 1.5}]
+    "params",
+    [
+        {"dim": 0},
+        {"dim": True},
+        {"dim": 2.5},
+        {"alpha": 0},
+        {"alpha": float("inf")},
+        {"shrink": 1.5},
+    ],
 )
 def test_parameters_out_of_range_are_refused(params):
     with pytest.raises(ValueError, match=next(iter(params))):
@@ -201,6 +209,7 @@ def test_a_choice_over_chunks_is_that_on_arrays():
     assert chunks.pair_spaces_ == (OLD, NEW)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_the_command_line_fits_translates_and_evaluates_it(tmp_path, capsys):
     for name, rows in (("old", X), ("new", Y)):

@@ -223,6 +223,14 @@ def test_one_pair_translates_to_its_counterpart():
     np.testing.assert_allclose(fitted.transform(x), y)
 
 
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+@pytest.mark.parametrize("alpha", [0.0, 1.0, "inf"])
+def test_the_spectral_family_maps_identical_source_latents_to_the_mean(alpha):
+    x, y = np.ones((5, 3)), RNG.normal(size=(5, 4))
+    translated = SpectralTranslator(alpha=alpha).fit(x, y).transform(x)
+    np.testing.assert_allclose(translated, np.tile(y.mean(0), (5, 1)))
+
+
 def test_scaling_identical_source_latents_is_refused():
     with pytest.raises(SolverError, match="vary"):
         OrthoTranslator(scale=True).fit(np.ones((5, 3)), RNG.normal(size=(5, 3)))

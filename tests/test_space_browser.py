@@ -2,9 +2,11 @@
 
 import io
 import re
+from functools import partial
 
 import numpy as np
 import pytest
+from gradio_client import handle_file
 from PIL import Image, ImageColor
 from playwright.sync_api import expect
 from space.walk import chromium, find_chromium, walk
@@ -15,6 +17,7 @@ pytestmark = [
 ]
 
 FITTED = re.compile(r"fitted on 1\d\d pairs")
+FIT = ("ortho", 0.1, 2000)  # method, alpha, anchors
 TABS = (
     "Across models",
     "Zero-shot stitching",
@@ -38,6 +41,15 @@ def test_a_visitor_walks_through_every_tab(browser, space, size, dark):
     assert found.problems == []
     assert tuple(found.texts) == TABS
     assert all(" ms" in text or " s" in text for text in found.texts.values())
+
+
+def open_tab(page, name):
+    """Clicks a tab, or its entry in the menu of a narrow page."""
+    tab = page.get_by_role("tab", name=name)
+    if not (tab.is_visible() and on_top(tab)):
+        page.locator(".overflow-menu > button").first.click()
+        tab = page.locator(".overflow-dropdown button", has_text=name)
+    tab.click()
 
 
 def test_a_search_needs_no_mouse(browser, space):
@@ -188,6 +200,43 @@ def test_a_failed_fit_leaves_nothing_of_the_last_one_and_says_why(browser, space
     expect(page.get_by_text("fitted on 100 pairs")).to_have_count(0)
     expect(download).to_be_disabled()
     expect(push).to_be_disabled()
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_visitor_sees_what_a_fit_takes_before_it_starts_and_then_the_place_in_the_queue(
+    browser, space, tmp_path, width
+):
+    draw, paths = np.random.default_rng(0), []
+    for side in ("source", "target"):
+        paths.append(tmp_path / f"{side}.npy")
+        np.save(paths[-1], draw.standard_normal((3000, 256)).astype("float16"))
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(120_000)
+    page.goto(space.src)
+    page.get_by_role("tab").first.wait_for()
+    open_tab(page, "Fit your own")
+    page.get_by_role("tab", name="Vectors").click()
+    panel = page.get_by_role("tabpanel").filter(visible=True).last
+    for path in reversed(paths):  # an upload that has its file has no place for one any more
+        panel.locator("input[type=file]").last.set_input_files(path)
+        panel.get_by_text(path.stem).first.wait_for()
+    takes = page.get_by_text(re.compile(r"^about \d+ s$"))
+    takes.wait_for()
+    takes.scroll_into_view_if_needed()
+    assert on_top(takes)
+    submit = partial(space.submit, *map(handle_file, paths), *FIT, api_name="/fit_vectors")
+    others = [submit() for _ in range(8)]
+    for _ in range(500):  # until some of them stand in the queue
+        if any(other.status().rank for other in others):
+            break
+        page.wait_for_timeout(20)
+    page.get_by_role("button", name="Fit on vectors").click()
+    place = page.get_by_text(re.compile(r"queue: \d+/\d+")).filter(visible=True).first
+    place.wait_for()
+    expect(place).to_be_in_viewport()
+    page.get_by_text("fitted on ").wait_for()
+    assert all(other.result(60) for other in others)
     page.close()
 
 

@@ -176,6 +176,7 @@ def test_an_encoder_that_the_translator_was_not_fitted_on_is_refused(target, tra
     assert "the encoder gives latents of alice/tiny-bert-12-1" in text
     assert "the translator reads latents of alice/tiny-sbert-16-0" in text
     assert "repo_id: 'alice/tiny-bert-12-1' and 'alice/tiny-sbert-16-0'" in text
+    assert "search_translators('alice/tiny-bert-12-1', 'alice/tiny-sbert-16-0') finds" in text
 
 
 @pytest.mark.parametrize(

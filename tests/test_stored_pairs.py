@@ -130,6 +130,27 @@ def test_a_bad_row_is_named_or_skipped_and_counted(kind, tmp_path):
     assert len(load_stored_pairs(path, max_pairs=39, on_bad_row="skip")) == 39
 
 
+@pytest.mark.parametrize("bad", ["null", "{broken", '{"id": 2, "text": "a"}'])
+def test_a_line_without_a_row_or_vector_is_named_or_skipped(bad, tmp_path):
+    path = json_lines(tmp_path / "rows.jsonl", objects(6))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], bad, *lines[3:]]))
+    with pytest.raises(BadRowError, match="row 2 "):
+        load_stored_pairs(path)
+    assert load_stored_pairs(path, on_bad_row="skip").rows.tolist() == [0, 1, 3, 4, 5]
+    whole = json_lines(tmp_path / "whole.jsonl", objects(6))
+    assert len(load_matched_pairs(path, whole, on_bad_row="skip")) >= 5
+
+
+def test_a_struct_that_is_null_has_no_vector(tmp_path):
+    vectors = [{"body": X[0].tolist()}, None, {"body": X[2].tolist()}]
+    rows = pa.table({"text": TEXTS[:3], "v": pa.array(vectors)})
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    with pytest.raises(BadRowError, match="row 1 has a vector that is missing"):
+        load_stored_pairs(tmp_path / "rows.parquet")
+    assert len(load_stored_pairs(tmp_path / "rows.parquet", on_bad_row="skip")) == 2
+
+
 def test_no_usable_row_is_refused(tmp_path):
     rows = [{"text": "", "vector": X[i].tolist()} for i in range(4)]
     path = json_lines(tmp_path / "rows.jsonl", rows)
@@ -178,6 +199,28 @@ def test_missing_and_repeated_ids_are_named_or_skipped(tmp_path):
     pairs = load_matched_pairs(whole, path, on_bad_row="skip")
     assert pairs.rows.tolist() == [0, 1, 3, 5]
     assert pairs.dataset["rows_skipped"] == 2
+
+
+@pytest.mark.parametrize("on_bad_row", ["stop", "skip"])
+def test_a_file_without_the_field_of_the_ids_is_told_from_one_with_a_bad_row(on_bad_row, tmp_path):
+    a = json_lines(tmp_path / "a.jsonl", objects(3))
+    np.save(tmp_path / "c.npy", X[:3])
+    with pytest.raises(InvalidPairsError, match=r"c\.npy has no field 'id' .* nothing beside"):
+        load_matched_pairs(a, tmp_path / "c.npy", id_field="id", on_bad_row=on_bad_row)
+    with pytest.raises(InvalidPairsError, match=r"a\.jsonl has no field 'key' .*'id'"):
+        load_matched_pairs(a, a, id_field="key", on_bad_row=on_bad_row)
+
+
+def test_ids_may_be_inside(tmp_path):
+    rows = [{"meta": {"id": i}, "vector": X[i].tolist()} for i in (2, 0, 1)]
+    path = json_lines(tmp_path / "a.jsonl", rows)
+    assert len(load_matched_pairs(path, path, id_field="meta.id")) == 3
+
+
+def test_stdin_is_not_matched(tmp_path):
+    a = json_lines(tmp_path / "a.jsonl", objects(3))
+    with pytest.raises(InvalidPairsError, match="stdin is read once"):
+        load_matched_pairs(a, "-", id_field="id")
 
 
 def test_ids_that_nobody_shares_or_names_are_refused(tmp_path):

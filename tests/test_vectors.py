@@ -102,6 +102,46 @@ def test_a_column_named_for_one_file_is_that_of_the_other_where_it_has_it(tmp_pa
     np.testing.assert_array_equal(pairs.source[:] / 2, pairs.target[:])
 
 
+@pytest.mark.parametrize("name", ["x.npy", "x.fbin", "x.txt", "x.jsonl", "x.json"])
+def test_a_column_of_a_file_that_has_vectors_alone_is_refused(name, tmp_path):
+    write = {
+        "x.npy": lambda path: np.save(path, X),
+        "x.fbin": vector_files.content(np.array(X.shape, "<u4").tobytes() + X.tobytes()),
+        "x.txt": lambda path: np.savetxt(path, X),
+        "x.jsonl": vector_files.lines(X.tolist()),
+        "x.json": vector_files.content(json.dumps(X.tolist())),
+    }
+    path = written(tmp_path, name, write[name])
+    assert open_vectors(path).n == len(X)
+    with pytest.raises(InvalidLatentsError, match="vectors alone, and no column 'embedding'"):
+        open_vectors(path, "embedding")
+    assert len(load_pairs((path, X), target="embedding")) == len(X)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    columns = [
+        pyarrow.array(X.tolist()),
+        pyarrow.array(range(len(X))),
+        pyarrow.array(range(len(X))),
+    ]
+    rows = pyarrow.table(columns, names=["v", "id", "id"])
+    pyarrow.parquet.write_table(rows, tmp_path / "x.parquet")
+    with pytest.raises(InvalidLatentsError, match=r"several columns are named \['id'\]: rename"):
+        open_vectors(tmp_path / "x.parquet")
+
+
+def test_a_revision_of_a_folder_of_shards_is_refused(tmp_path):
+    np.save(tmp_path / "part-0.npy", X)
+    with pytest.raises(InvalidLatentsError, match="revision are of a dataset"):
+        open_vectors(VectorSource(str(tmp_path), revision="v1"))
+
+
+def test_ids_in_front_of_the_numbers_of_a_csv_file_without_a_header_are_no_dimension(tmp_path):
+    rows = [[100 + 7 * i, *row] for i, row in enumerate(X.tolist())]
+    path = written(tmp_path, "x.csv", vector_files.cells(rows))
+    np.testing.assert_array_equal(all_rows(path), X)
+
+
 # How numbers are spelled ----------------------------------------------------------------------
 
 
@@ -229,6 +269,14 @@ def test_a_blank_line_is_a_missing_row_but_at_the_end(tmp_path):
             all_rows(path)
         first, missing, last = open_vectors(path).read(np.arange(3))
         assert (list(first), missing, list(last)) == ([1, 2], None, [3, 4])
+
+
+def test_truths_and_times_stand_beside_a_matrix_of_an_archive(tmp_path):
+    beside = {"new": np.arange(3) > 0, "day": np.array(["2024-02-29"] * 3, "M8[D]")}
+    path = written(tmp_path, "x.npz", lambda path: np.savez(path, v=NEW, **beside))
+    rows = first_payload(path).objects(NEW)
+    assert [row["new"] for row in rows] == [False, True, True]
+    assert rows[0]["day"] == "2024-02-29"
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.parquet", "x.arrow", "x.csv", "x.jsonl"])
@@ -441,6 +489,57 @@ def test_a_header_with_an_impossible_shape_is_refused(tmp_path, shape, suffix):
         file.write_bytes(gzip.compress(content) if suffix == ".npy.gz" else content)
     with pytest.raises(InvalidLatentsError, match=r"is not a whole .* or is damaged"):
         open_vectors(VectorSource(str(file)))
+
+
+def test_a_tensor_that_would_reach_into_the_next_one_is_refused(tmp_path):
+    entries = {
+        "a": {"dtype": "F32", "shape": [4, 2], "data_offsets": [0, 16]},
+        "b": {"dtype": "F32", "shape": [2, 2], "data_offsets": [16, 32]},
+    }
+    header = json.dumps(entries).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(32))
+    with pytest.raises(InvalidLatentsError, match=r"'a' of shape \[4, 2\] does not fill its bytes"):
+        open_vectors(path, "a")
+    assert open_vectors(path, "b").n == 2
+
+
+@pytest.mark.parametrize("head", [[], ["3 2"]])
+def test_a_mark_of_byte_order_is_no_part_of_a_text_file_s_first_row(head, tmp_path):
+    """Some editors put one in front of UTF-8."""
+    rows = ["0.5 1.5", "2.5 3.5", "4.5 5.5"]
+    rows = [f"w{i} {row}" for i, row in enumerate(rows)] if head else rows
+    path = tmp_path / "x.txt"
+    path.write_text("\n".join([*head, *rows]), encoding="utf-8-sig")
+    np.testing.assert_array_equal(all_rows(path), [[0.5, 1.5], [2.5, 3.5], [4.5, 5.5]])
+
+
+def test_a_text_in_another_encoding_says_which_is_needed(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes('id,text,v\n1,café,"[0.5, 1.5]"\n'.encode("latin-1"))
+    with pytest.raises(InvalidLatentsError, match=r"x\.csv must be UTF-8: save it so"):
+        open_vectors(path)
+
+
+def test_an_index_that_has_lost_digits_is_refused(tmp_path):
+    faiss = pytest.importorskip("faiss")
+    index = faiss.IndexHNSWSQ(X.shape[1], faiss.ScalarQuantizer.QT_8bit, 8)
+    index.train(X)
+    index.add(X)
+    faiss.write_index(index, str(tmp_path / "x.faiss"))
+    with pytest.raises(InvalidLatentsError, match="IndexHNSWSQ: vectors are read from indexes"):
+        open_vectors(tmp_path / "x.faiss")
+
+
+def test_an_inverted_file_whose_rows_have_no_order_is_refused(tmp_path):
+    faiss = pytest.importorskip("faiss")
+    quantizer = faiss.IndexFlatL2(X.shape[1])
+    index = faiss.IndexIVFFlat(quantizer, X.shape[1], 1)
+    index.train(X)
+    index.add_with_ids(X, np.arange(len(X)) + 100)
+    faiss.write_index(index, str(tmp_path / "x.faiss"))
+    with pytest.raises(InvalidLatentsError, match="have no order: put it in an IndexIDMap"):
+        open_vectors(tmp_path / "x.faiss")
 
 
 def test_a_file_of_brackets_is_refused(tmp_path):

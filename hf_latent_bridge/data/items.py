@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,6 +49,14 @@ class BadRow:
     def __str__(self) -> str:
         shard = "" if self.shard is None else f" of shard {self.shard}"
         return f"row {self.row}{shard} of the {self.side} column {self.reason}"
+
+
+def plain_labels(labels: Iterable[Any]) -> list[Any]:
+    """Labels as Python values: the elements of a tensor would compare by identity."""
+    if isinstance(labels, np.ndarray | torch.Tensor):
+        return list(labels.tolist())
+    scalars = np.generic | torch.Tensor
+    return [label.item() if isinstance(label, scalars) else label for label in labels]
 
 
 class Screen:

@@ -99,7 +99,6 @@ class _Scan:
 
     def __post_init__(self) -> None:
         self._screens = Screen(latents=True), Screen(latents=False)
-        self._path = steps(self.text_field)
 
     def run(self, *, progress: bool) -> None:
         """Reads all rows.
@@ -135,7 +134,7 @@ class _Scan:
 
     def _add(self, part: Part) -> None:
         beside = _objects(part)
-        texts = [self._text(row) for row in beside]
+        texts = [_value(row, self.text_field) for row in beside]
         if not self._has_field:
             self._look_for_field(beside)
         bad = self._reasons(part.vectors, texts, beside)
@@ -160,18 +159,13 @@ class _Scan:
             self.rows, self._keys = self.rows[chosen], self._keys[chosen]
             self._kept = [self._kept[i] for i in chosen.tolist()]
 
-    def _text(self, row: Any) -> Any:
-        if isinstance(row, dict) and self.text_field in row:
-            return row[self.text_field]
-        return follow(row, self._path)
-
     def _look_for_field(self, rows: Sequence[Any]) -> None:
-        self._has_field = any(self._text(row) is not None for row in rows)
+        self._has_field = any(_value(row, self.text_field) is not None for row in rows)
         if not self._has_field and self.on_bad_row == "stop" and len(rows):
             raise self._no_field(rows)
 
     def _no_field(self, rows: Sequence[Any]) -> InvalidPairsError:
-        names = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
+        names = _names(rows)
         there = f"; they have {names[:_SHOWN]}" if names else ""
         where = f"{self.reader.source.path}: none of the first {len(rows):,} rows"
         if not rows:
@@ -180,7 +174,8 @@ class _Scan:
 
     def _reasons(self, vectors: Items, texts: list[Any], rows: Sequence[Any]) -> dict[int, str]:
         """Why rows cannot be used, by their index."""
-        texts = [t if t is None or isinstance(t, str) else Unreadable(_not_text(t)) for t in texts]
+        known = (str, Unreadable, type(None))
+        texts = [t if isinstance(t, known) else Unreadable(_not_text(t)) for t in texts]
         of_vectors, of_texts = (
             screen.reasons(items)
             for screen, items in zip(self._screens, (vectors, texts), strict=True)
@@ -221,20 +216,23 @@ def load_matched_pairs(
     Args:
         source: The source vectors: a store's URL, a file, or a `VectorSource`.
         target: The target vectors.
-        id_field: The field with the ids; None for the one of the usual names that both have.
+        id_field: The field with the ids, a path such as `meta.id` for one inside; None for the one
+            of the usual names that both have.
         max_pairs: Take a uniform sample of so many rows that both have; None for all.
         seed: Seeds the sample.
         on_bad_row: "stop" at a row without an id or with that of an earlier row, or "skip" it.
 
     Raises:
         BadRowError: A missing or repeated id.
-        InvalidPairsError: No such field, or no id that both have.
+        InvalidPairsError: No such field, no id that both have, or stdin.
     """
     if on_bad_row not in ("stop", "skip"):
         raise ValueError(f"on_bad_row must be 'stop' or 'skip', got {on_bad_row!r}")
     if max_pairs is not None:
         check_size(max_pairs)
     readers = open_vectors(source), open_vectors(target)
+    if any(reader.n is None for reader in readers):
+        raise InvalidPairsError("rows are matched by reading them twice, and stdin is read once")
     name = id_field or _common_name(readers)
     sides = [_read_ids(reader, name, on_bad_row) for reader in readers]
     _, *places = np.intersect1d(
@@ -275,6 +273,7 @@ def _read_ids(reader: VectorReader, name: str, on_bad_row: OnBadRow) -> _Ids:
     """Reads the ids of a side.
 
     Raises:
+        InvalidPairsError: None of the first rows has the field.
         BadRowError: One is missing or repeated, and they are not skipped.
     """
     blocks: list[npt.NDArray[np.uint64]] = []
@@ -282,16 +281,24 @@ def _read_ids(reader: VectorReader, name: str, on_bad_row: OnBadRow) -> _Ids:
     missing: list[int] = []
     n = 0
     for part in reader.guarded(0, reader.n, _BLOCK, True):
-        keys = [row.get(name) if isinstance(row, dict) else None for row in _objects(part)]
+        rows = _objects(part)
+        found = [_value(row, name) for row in rows]
+        keys = [None if isinstance(key, Unreadable) else key for key in found]
+        if n == 0 and keys and all(key is None for key in keys):
+            there = _names(rows)[:_SHOWN] or "nothing beside its vectors"
+            raise InvalidPairsError(
+                f"{reader.source.path} has no field {name!r} by which rows could be matched: it "
+                f"has {there}"
+            )
         missing += [n + i for i, key in enumerate(keys) if key is None]
         known = [key for key in keys if key is not None]
         shown += [str(key) for key in known[: max(0, 3 - len(shown))]]
         blocks.append(np.frombuffer(b"".join(map(_code, known)), np.uint64))
         n += len(keys)
     codes = np.concatenate(blocks) if blocks else np.zeros(0, np.uint64)
-    rows = np.setdiff1d(np.arange(n), missing)
+    numbers = np.setdiff1d(np.arange(n), missing)
     _, first = np.unique(codes, return_index=True)
-    bad = dict.fromkeys(np.delete(rows, first).tolist(), f"has the {name} of an earlier row")
+    bad = dict.fromkeys(np.delete(numbers, first).tolist(), f"has the {name} of an earlier row")
     bad |= dict.fromkeys(missing, f"has no {name}")
     if bad and on_bad_row == "stop":
         row = min(bad)
@@ -300,7 +307,7 @@ def _read_ids(reader: VectorReader, name: str, on_bad_row: OnBadRow) -> _Ids:
             "on_bad_row='skip'"
         )
     first = np.sort(first)
-    return _Ids(codes[first], rows[first], len(bad), shown)
+    return _Ids(codes[first], numbers[first], len(bad), shown)
 
 
 def _column(reader: VectorReader, rows: Rows) -> Any:
@@ -323,8 +330,7 @@ def _common_name(readers: tuple[VectorReader, VectorReader]) -> str:
 
 def _first_names(reader: VectorReader) -> list[str]:
     part = next(reader.guarded(0, 1, 1, True), None)
-    rows = [] if part is None else _objects(part)
-    return [name for row in rows if isinstance(row, dict) for name in row]
+    return [] if part is None else _names(_objects(part))
 
 
 def _objects(part: Part) -> list[Any]:
@@ -332,6 +338,18 @@ def _objects(part: Part) -> list[Any]:
     if part.payload is None:
         return [{} for _ in range(len(part.vectors))]
     return list(part.payload.objects(np.empty((len(part.vectors), 0))))
+
+
+def _names(rows: Sequence[Any]) -> list[str]:
+    """The fields of rows, in the order in which they come."""
+    return list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
+
+
+def _value(row: Any, field: str) -> Any:
+    """What a row holds in a field, or at a path such as `meta.text`; None where it has none."""
+    if isinstance(row, dict) and field in row:
+        return row[field]
+    return follow(row, steps(field))
 
 
 def _id_of(row: Any) -> Any:
@@ -342,7 +360,7 @@ def _id_of(row: Any) -> Any:
 
 def _code(key: Any) -> bytes:
     """Eight bytes that tell an id from others; as text, for a CSV file knows no numbers."""
-    return hashlib.blake2b(str(key).encode(), digest_size=8).digest()
+    return hashlib.blake2b(str(key).encode(errors="surrogatepass"), digest_size=8).digest()
 
 
 def _named(row: Any, number: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.data.items import plain_labels
 from hf_latent_bridge.errors import DecoderError, InvalidLatentsError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
@@ -85,8 +86,7 @@ class EstimatorDecoder:
         scores = torch.from_numpy(getattr(self.estimator, scorer)(x))
         if scores.ndim == 1:  # the decision values of two classes
             scores = torch.stack([-scores, scores], dim=1)
-        labels = [getattr(label, "item", lambda label=label: label)() for label in classes]
-        return rank_labels(scores, labels, top_k)
+        return rank_labels(scores, plain_labels(classes), top_k)
 
     def _scorer(self) -> str | None:
         """The method that scores each class; None where votes are between pairs of classes."""

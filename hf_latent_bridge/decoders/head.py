@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_latent_bridge.autoencoder import train
+from hf_latent_bridge.data.items import plain_labels
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
 from hf_latent_bridge.extras import require
@@ -176,6 +178,8 @@ def _check_layers(layers: nn.Sequential, space: SpaceSpec) -> None:
     between = [type(layer) for layer in layers]
     if between != [nn.Linear, *[nn.ReLU, nn.Linear] * (len(linears) - 1)] or not linears:
         raise DecoderError(f"a head is made of linear layers with a ReLU between, got {layers}")
+    if linears[-1].out_features < 1:
+        raise DecoderError(f"a head needs at least one output, got {layers}")
     if linears[0].in_features != space.dim or any(layer.bias is None for layer in linears):
         raise DecoderError(
             f"a head of {space} needs {space.dim} inputs and linear layers with a bias, "
@@ -212,7 +216,7 @@ def fit_head(
         MissingExtraError: `hidden` is None and scikit-learn is not installed.
         InvalidLatentsError: No rows, another width than the space's, NaN or infinity.
         DecoderError: Labels that are not one text or integer per row, of at least two kinds, or
-            `hidden` or `C` not positive.
+            `C` not positive, or `hidden` not a positive integer.
     """
     if hidden is None:
         require("encoders", "sklearn", purpose="fit_head(hidden=None)")
@@ -224,8 +228,10 @@ def fit_head(
         )
     check_finite(x)
     known, codes = _encode_labels(labels, len(x))
-    if not C > 0 or (hidden is not None and hidden < 1):
-        raise DecoderError(f"C and hidden must be positive, got {C!r} and {hidden!r}")
+    if not C > 0:
+        raise DecoderError(f"C must be positive, got {C!r}")
+    if hidden is not None and (not isinstance(hidden, Integral) or hidden < 1):
+        raise DecoderError(f"hidden must be None or a positive integer, got {hidden!r}")
     x = x.double().cpu()
     shift, scale = _standardise(x)
     z = (x - shift) / scale
@@ -240,7 +246,7 @@ def fit_head(
 def _encode_labels(labels: Any, n: int) -> tuple[list[Label], Tensor]:
     if getattr(labels, "ndim", 1) != 1:
         raise DecoderError(f"labels must have one dimension, got shape {tuple(labels.shape)}")
-    plain = [getattr(label, "item", lambda label=label: label)() for label in labels]
+    plain = plain_labels(labels)
     if len(plain) != n:
         raise DecoderError(f"a head needs one label per row, {n} here, got {len(plain)}")
     if len({type(label) for label in plain}) > 1 or type(plain[0]) not in (str, int):

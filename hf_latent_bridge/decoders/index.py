@@ -242,8 +242,18 @@ class LatentIndex(Component):
         ]
 
     def __call__(self, latents: Latents, *, top_k: int | None = None) -> list[Any]:
-        """The nearest item of each row, or with `top_k` the list of the nearest, as `search`."""
-        return best_of(self.search(latents, check_top_k(top_k)), top_k)
+        """The nearest item of each row, or with `top_k` the list of the nearest, as `search`.
+
+        Raises:
+            DecoderError: Without `top_k`, an approximate search has found nothing for a row.
+        """
+        found = self.search(latents, check_top_k(top_k))
+        if top_k is None and not all(found):
+            raise DecoderError(
+                f"the search {self._search_type!r} with {self._search_params} finds nothing for "
+                f"row {found.index([])}: take other search_params, or search='exact'"
+            )
+        return best_of(found, top_k)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -251,8 +261,10 @@ class LatentIndex(Component):
     def _check(self, latents: Latents) -> Tensor:
         """Latents like the vectors, of a size that the metric can compare in float32."""
         x = check_latents(latents, self.space, like=self._vectors).detach()
-        largest = float(x.abs().max()) if x.numel() else 0.0
-        if self._metric != "cosine" and largest and not _SMALLEST <= largest <= _LARGEST:
+        if self._metric == "cosine" or not x.numel():
+            return x
+        largest = float(torch.linalg.vector_norm(x, torch.inf))
+        if largest and not _SMALLEST <= largest <= _LARGEST:
             raise InvalidLatentsError(
                 f"a search by {self._metric!r} needs latents up to {_SMALLEST:g} to {_LARGEST:g} "
                 f"in size, got up to {largest:.2g}: multiply all of them by one constant, or "

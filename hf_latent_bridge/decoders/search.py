@@ -157,6 +157,7 @@ def search_exactly(
             higher is always better.
         block: Queries and vectors compared at once; no more scores than that are held.
     """
+    k = min(k, len(vectors))
     empty = queries.new_empty(0, k), torch.empty(0, k, dtype=torch.long, device=queries.device)
     blocks = torch.split(queries, block[0]) if len(queries) else ()
     parts = [empty, *(_search_block(q, vectors, k, metric, block[1]) for q in blocks)]

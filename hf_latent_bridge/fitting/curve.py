@@ -15,6 +15,7 @@ from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import (
     InvalidPairsError,
+    ProcessError,
     SelectionWarning,
     UnrelatedPairsWarning,
 )
@@ -23,13 +24,12 @@ from hf_latent_bridge.fitting.choice import TranslatorChoice
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.fitting.fit import without_noise
 from hf_latent_bridge.fitting.processes import Processes
-from hf_latent_bridge.gating import GateReport, Retention, gate_latents
+from hf_latent_bridge.gating import GateReport, Retention, check_settings, gate_latents
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 
 _ENOUGH_TO_TELL = 500  # pairs from which on pairs that look shuffled end the curve
-_FEWEST_HELD_OUT = 40
 
 Latent = tuple[Tensor | None, Tensor]
 
@@ -138,7 +138,8 @@ def learning_curve(
     Args:
         translator: The translator to fit; earlier pairs are forgotten. A `TranslatorChoice` for the
             best of several, or "auto" for the best ranking of all: chosen again at each point, for
-            which the latents of all pairs are kept in memory.
+            which the latents of all pairs are kept in memory. They are also kept for a
+            `KernelTranslator`, which draws its landmarks from all pairs of a point.
         source: Encoder of the source side; if its items are latents: their space or None.
         target: The same for the target side.
         pairs: From `load_pairs`, or two lists or arrays of equal length. Not a stream.
@@ -164,6 +165,7 @@ def learning_curve(
         EncoderError: An encoder gave another number of rows, or another dim than before.
         ProcessError: Several processes run; a curve is the work of one.
         ValueError: A parameter out of range, or a choice by labels.
+        TypeError: A setting that `gate_latents` does not take.
 
     Warns:
         SelectionWarning: The last choice rests on few pairs, or is on the edge of what was tried.
@@ -173,6 +175,7 @@ def learning_curve(
         if not 0 < until_retention <= 1:
             raise ValueError(f"until_retention must be above 0, at most 1, got {until_retention}")
         settings.setdefault("pass_at", until_retention)
+    check_settings(settings)
     grown = _Grown(
         TranslatorChoice() if isinstance(translator, str) else translator,
         (Side("source", source), Side("target", target)),
@@ -233,7 +236,7 @@ class _Grown:
                 "belong: choose by a decoder or for another objective"
             )
         if Processes.current().share.count > 1:
-            raise InvalidPairsError("a learning curve is the work of one process: start only one")
+            raise ProcessError("a learning curve is the work of one process: start only one")
 
     def add(self, pairs: Pairs) -> Translator:
         """Encodes further pairs, and fits on all so far."""
@@ -257,10 +260,14 @@ class _Grown:
         self, translator: Translator, x: Tensor, y: Tensor, spaces: list[SpaceSpec]
     ) -> Translator:
         """Adds the moments of further pairs, and solves."""
+        if translator.sample_size:  # it draws from the latents it has seen, which are more now
+            x, y = self._with_earlier(x, y)
+            self.folds = []
         if not self.folds:
             translator.begin(x)
             self.folds = [None] * translator.n_folds
-        new = translator.fold_moments(x.double(), y.double(), start=self.n_pairs)
+        start = sum(fold.n for fold in self.folds if fold is not None)
+        new = translator.fold_moments(x.double(), y.double(), start=start)
         self.folds = [a + b if a and b else a or b for a, b in zip(self.folds, new, strict=True)]
         folds = [without_noise(fold) for fold in self.folds if fold is not None]
         translator.fit_moments(folds, source=spaces[0], target=spaces[1])
@@ -270,9 +277,14 @@ class _Grown:
         self, choice: TranslatorChoice, x: Tensor, y: Tensor, spaces: list[SpaceSpec]
     ) -> Translator:
         """Chooses among the candidates on all pairs so far."""
-        self.latents.append((x, y))
-        every = (torch.cat(side) for side in zip(*self.latents, strict=True))
+        every = self._with_earlier(x, y)
         return choice.fit(*every, source=spaces[0], target=spaces[1])
+
+    def _with_earlier(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Keeps the latents, and gives them with those of all earlier pairs."""
+        self.latents.append((x, y))
+        sources, targets = zip(*self.latents, strict=True)
+        return torch.cat(sources), torch.cat(targets)
 
     def judged(self, queries: Any, corpus: Any, held: Pairs | None) -> tuple[Latent, Latent]:
         """Latents of queries and corpus, from what was given or set apart."""
@@ -283,7 +295,10 @@ class _Grown:
         if asked is not None and searched is not None:
             return asked, searched
         if held is None:
-            raise InvalidPairsError("queries and a corpus are needed, or pairs to hold out")
+            raise InvalidPairsError(
+                "nothing is held out to judge the fits by: pass queries and corpus, or held_out of "
+                "at least 1 and at least 3 pairs"
+            )
         x, y, _ = self._encode(held, "held out")
         cut = len(x) // 2 if asked is None and searched is None else 0
         if searched is not None:

@@ -455,6 +455,11 @@ class Translator(TranslatorEstimator, Published):
             self._came_from(None, None)
         return self
 
+    @property
+    def can_remove_shift(self) -> bool:
+        """Whether it is one affine map with no norm after it, as `remove_shift` needs."""
+        return isinstance(self.map_, LatentMap) and not self.map_.norms_target
+
     def remove_shift(self, mean: Latents | None = None) -> Self:
         """Takes the direction of the target's mean out of the map, for search by plain cosine.
 
@@ -471,7 +476,7 @@ class Translator(TranslatorEstimator, Published):
                 scales its results to unit norm.
         """
         self._require_fit()
-        if not isinstance(self.map_, LatentMap) or self.map_.norms_target:
+        if not self.can_remove_shift:
             raise InvalidLatentsError(
                 "the shift can be taken out of one affine map, with no norm after it: a "
                 f"{type(self).__name__} has another map, {type(self.map_).__name__}, or norm"

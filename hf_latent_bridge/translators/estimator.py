@@ -162,8 +162,8 @@ class TranslatorEstimator(abc.ABC):
         if not self.moments_.has_full_sxx:
             folds = [fold and replace(fold, sxx=fold.sxx_diagonal) for fold in folds]
         dims = self.dims_of(next(fold for fold in folds if fold is not None))
-        for dim, space in zip(dims, self.pair_spaces_, strict=True):
-            self._check_width(dim, space)
+        for dim, space, name in zip(dims, self.pair_spaces_, ("X", "y"), strict=True):
+            self._check_width(dim, space, name)
         both = [
             before + fold if before and fold else before or fold
             for before, fold in zip(self._folds, folds, strict=True)
@@ -339,7 +339,7 @@ class TranslatorEstimator(abc.ABC):
             (n, d_source) or (d_source,): a tensor if `y` is a tensor, else a NumPy array.
         """
         self._require_fit()
-        latents = self._rows(y, self.target_)
+        latents = self._rows(y, self.target_, "y")
         return like(_translated(self._map_for(latents, inverse=True), latents), y)
 
     def score(self, X: Latents, y: Latents) -> float:
@@ -419,8 +419,8 @@ class TranslatorEstimator(abc.ABC):
         self._check_params()
         if len(folds) != self.n_folds:
             raise InvalidLatentsError(
-                f"{self!r} chooses by {self.n_folds} folds and needs the moments of each, got "
-                f"{len(folds)}: sum them with fold_moments"
+                f"{self!r} needs moments of the pairs in {self.n_folds} fold(s), got {len(folds)}: "
+                "sum them with fold_moments"
             )
         moments = reduce(add, (fold for fold in folds if fold is not None))
         d_source, d_target = self.dims_of(moments)
@@ -574,20 +574,20 @@ class TranslatorEstimator(abc.ABC):
         check_finite(x)
         return x
 
-    def _rows(self, latents: Latents, space: SpaceSpec) -> Tensor:
+    def _rows(self, latents: Latents, space: SpaceSpec, name: str = "X") -> Tensor:
         """Latents of a space as a tensor, which may hold NaN or infinity."""
         x = as_tensor(latents)
         if x.ndim not in (1, 2):
             raise InvalidLatentsError(
                 f"latents must be one vector (d,) or a matrix (n, d), got shape {tuple(x.shape)}"
             )
-        self._check_width(x.shape[-1], space)
+        self._check_width(x.shape[-1], space, name)
         return x
 
-    def _check_width(self, dim: int, space: SpaceSpec) -> None:
+    def _check_width(self, dim: int, space: SpaceSpec, name: str) -> None:
         if dim != space.dim:
             raise InvalidLatentsError(
-                f"X has {dim} features, but {type(self).__name__} is expecting {space.dim} "
+                f"{name} has {dim} features, but {type(self).__name__} is expecting {space.dim} "
                 f"features as input: latents of {space}"
             )
 

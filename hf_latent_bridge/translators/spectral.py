@@ -1,5 +1,6 @@
 """The family between ridge and rotation: a penalty, and an exponent on the singular values."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from numbers import Real
@@ -99,7 +100,7 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         for scaling, same in groupby(candidates, lambda one: one.scaling):
             path = RidgePath.of(Problem.from_moments(moments, scaling))
             for alpha, group in groupby(same, lambda one: float(one.alpha)):
-                spectrum = path.spectrum(alpha * path.spread)
+                spectrum = path.spectrum(alpha if math.isinf(alpha) else alpha * path.spread)
                 yield from (spectrum.solution(float(o.gamma), scale=o.scale) for o in group)
 
     def _solve(self, moments: PairedMoments) -> Solution:

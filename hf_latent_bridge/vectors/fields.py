@@ -70,6 +70,13 @@ def find_field(
     raise InvalidLatentsError(f"{where} holds {known}: name one as column, got {got}")
 
 
+def without_columns(where: object, wanted: str) -> InvalidLatentsError:
+    """The error for a column that was named in a file that has vectors alone."""
+    return InvalidLatentsError(
+        f"{where} holds vectors alone, and no column {wanted!r}: name no column for it"
+    )
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts shard-2 before shard-10."""
     pieces = re.split(r"(\d+)", name)

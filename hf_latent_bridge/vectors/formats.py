@@ -18,6 +18,7 @@ from hf_latent_bridge.vectors import (
     text,
     writers,
 )
+from hf_latent_bridge.vectors.fields import without_columns
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource, file_stamp
 from hf_latent_bridge.vectors.stores.base import StoreReader
@@ -127,6 +128,8 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
         require(known.extra, *known.needs, purpose=f"reading {path.name}")
     stamp = file_stamp(path)
     reader = known.open(source)
+    if source.column is not None and reader.column is None and reader.n:
+        raise without_columns(path, source.column)
     reader.stamp = stamp
     return reader
 
@@ -170,7 +173,7 @@ def _open_folder(source: VectorSource, folder: Path) -> VectorReader:
     if source.split is not None or source.config is not None or _is_saved(folder):
         return _open_dataset(source)
     files = shards.files_in(folder)
-    opened = [open_vectors(replace(source, path=str(file), revision=None)) for file in files]
+    opened = [open_vectors(replace(source, path=str(file))) for file in files]
     return shards.ShardsReader(source, opened)
 
 

@@ -30,7 +30,7 @@ def check_same_ids(source: VectorReader, target: VectorReader) -> None:
     if name is None:
         return
     for row, (a, b) in enumerate(zip_longest(_ids(source, name), _ids(target, name))):
-        if a != b:
+        if a != b and None not in (a, b):  # a row that cannot be read is told by who reads it
             raise InvalidPairsError(
                 f"row {row} has the {name} {a!r} in {source.source.path} and {b!r} in "
                 f"{target.source.path}: pairs need the same item in each row; sort both files by "
@@ -40,15 +40,16 @@ def check_same_ids(source: VectorReader, target: VectorReader) -> None:
 
 
 def _fields(reader: VectorReader) -> set[str]:
-    return {name for row in _objects(reader, 1) for name in row}
+    return {name for row in _objects(reader, 1) if isinstance(row, dict) for name in row}
 
 
-def _ids(reader: VectorReader, name: str) -> Iterator[str]:
-    """The ids as texts: a CSV file knows no others."""
-    return (str(row.get(name)) for row in _objects(reader, reader.n))
+def _ids(reader: VectorReader, name: str) -> Iterator[str | None]:
+    """The ids as texts, for a CSV file knows no others; None for a row that is no object."""
+    rows = _objects(reader, reader.n)
+    return (str(row.get(name)) if isinstance(row, dict) else None for row in rows)
 
 
-def _objects(reader: VectorReader, stop: int | None) -> Iterator[dict[str, Any]]:
+def _objects(reader: VectorReader, stop: int | None) -> Iterator[Any]:
     """What rows hold besides their vectors."""
     for part in reader.guarded(0, stop, _BLOCK, True):
         if part.payload is None:

@@ -18,7 +18,7 @@ from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, wh
 
 _FLAT = (b"IxFI", b"IxF2", b"IxFl")
 _HEADER = struct.Struct("<iqqq?i")  # d, ntotal, two unused, is_trained, metric_type
-_EXACT = ("Flat", "IVF", "HNSW")  # and no code that loses digits
+_EXACT = re.compile(r"Index(Flat(L2|IP|1D)?|IVFFlat(Dedup)?|HNSWFlat)\Z")
 
 
 def open_faiss(source: VectorSource) -> VectorReader:
@@ -71,7 +71,7 @@ class IndexReader(VectorReader):
         index = faiss.downcast_index(index)
         _check_exact(index, source.path)
         if isinstance(index, faiss.IndexIVF):
-            index.make_direct_map()
+            _number_rows(index, source.path)
         self.index: Any = index
         self.n, self.dim = int(index.ntotal), int(index.d)
 
@@ -107,11 +107,26 @@ def _flat_layout(stream: BinaryIO, path: Path) -> Layout:
 
 def _check_exact(index: Any, where: str) -> None:
     name = type(index).__name__
-    if "PQ" in name or "Scalar" in name or not any(kind in name for kind in _EXACT):
+    if _EXACT.match(name) is None:
         raise InvalidLatentsError(
             f"{where} is a FAISS {name}: vectors are read from indexes that keep them whole "
             "(IndexFlat, IndexIVFFlat, IndexHNSWFlat, and these inside an IndexIDMap)"
         )
+
+
+def _number_rows(index: Any, where: str) -> None:
+    """Lets an inverted file reconstruct its rows by their number.
+
+    Raises:
+        InvalidLatentsError: They have ids of their own, in no order.
+    """
+    try:
+        index.make_direct_map()
+    except RuntimeError as error:
+        raise InvalidLatentsError(
+            f"{where} is a FAISS {type(index).__name__} whose rows have ids of their own, so that "
+            "they have no order: put it in an IndexIDMap, or save its vectors and ids as a table"
+        ) from error
 
 
 def _told(error: Exception) -> str:

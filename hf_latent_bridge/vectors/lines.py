@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,7 +17,13 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors.fields import WELL_KNOWN, Field, find_field, steps
+from hf_latent_bridge.vectors.fields import (
+    WELL_KNOWN,
+    Field,
+    find_field,
+    steps,
+    without_columns,
+)
 from hf_latent_bridge.vectors.numbers import FLOAT32, is_vector_text, parse_json, scaled
 from hf_latent_bridge.vectors.opening import is_compressed, open_bytes
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, stacked, whole
@@ -24,7 +31,6 @@ from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, st
 COLUMN = "latents"
 STRIDE = 64  # rows between two places in a file that are remembered
 SAMPLE = 100  # first rows, among which one must show where the vectors are
-_BOM = b"\xef\xbb\xbf"
 _CHUNK = 2**20
 _WHOLE = 2**30  # a JSON file that holds one object is read whole, up to this size
 
@@ -49,6 +55,8 @@ class Spot:
         """The value with another vector; the rest is shared."""
         if not self.columns:
             return _replaced(value, self.keys, vector)
+        if not isinstance(value, dict):
+            return value
         others = {key: v for key, v in value.items() if key not in self.columns}
         return others | {self.name: vector}
 
@@ -110,7 +118,6 @@ class JsonReader(VectorReader):
     def __init__(self, source: VectorSource) -> None:
         super().__init__(source)
         self._spot: Spot | None = None
-        self._integers = False
 
     @abc.abstractmethod
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
@@ -123,7 +130,7 @@ class JsonReader(VectorReader):
         values = self.values(start, stop)
         while block := list(islice(values, size)):
             spot = self._spot or self._settle(block)
-            vectors = [scaled(spot.get(v), self.source.scale, self._integers) for v in block]
+            vectors = [scaled(spot.get(v), self.source.scale, self.integers) for v in block]
             yield Part(stacked(vectors), Objects(block, spot) if payload else None)
 
     def _settle(self, sample: Sequence[Any]) -> Spot:
@@ -135,8 +142,8 @@ class JsonReader(VectorReader):
             (v for row in sample if isinstance(v := self._spot.get(row), np.ndarray)), None
         )
         if first is not None:
-            self._integers = bool((first == np.round(first)).all())
-            shown = scaled(first, self.source.scale, self._integers)
+            self.integers = bool((first == np.round(first)).all())
+            shown = scaled(first, self.source.scale, self.integers)
             self.dim = len(shown) if isinstance(shown, np.ndarray) else None
         return self._spot
 
@@ -229,7 +236,7 @@ def open_json(source: VectorSource) -> JsonReader:
     """
     path = Path(source.path)
     with whole(path, "JSON file"), open_bytes(path) as stream:
-        head = stream.read(_CHUNK).removeprefix(_BOM).lstrip()
+        head = stream.read(_CHUNK).removeprefix(BOM_UTF8).lstrip()
     if head[:1] == b"[" and head[1:].lstrip()[:1] in b'[{"n]':
         return JsonArray(source)
     first, _, rest = head.partition(b"\n")
@@ -242,7 +249,7 @@ def open_json(source: VectorSource) -> JsonReader:
                 f"{path} is one JSON object of more than {_WHOLE >> 30} GiB: save its rows as "
                 "JSON lines, which are read one by one"
             )
-        document = json.loads(content.removeprefix(_BOM))
+        document = json.loads(content.removeprefix(BOM_UTF8))
     rows, column = _rows_of(document, source)
     return JsonRows(replace(source, column=column), rows)
 
@@ -261,7 +268,7 @@ def index_lines(path: Path) -> tuple[int, list[int]]:
 
 def lines_from(path: Path, places: list[int], start: int, stop: int | None) -> Iterator[bytes]:
     """The lines from `start` to `stop`, reached from a place before them."""
-    if stop is not None and start >= stop:
+    if not places or (stop is not None and start >= stop):
         return
     with open_bytes(path) as stream:
         stream.seek(places[start // STRIDE])
@@ -294,15 +301,19 @@ def _number(value: Any) -> Any:
 
 
 def _replaced(value: Any, keys: Sequence[str | int], new: Any) -> Any:
+    """A copy with something else at a path; a row without a place for it stays as it is."""
     if not keys:
         return new
+    inside = isinstance(value, dict) if isinstance(keys[0], str) else isinstance(value, list)
+    if not inside or (isinstance(keys[0], int) and keys[0] >= len(value)):
+        return value
     copied: Any = value.copy()
-    copied[keys[0]] = _replaced(value[keys[0]], keys[1:], new)
+    copied[keys[0]] = _replaced(follow(value, keys[:1]), keys[1:], new)
     return copied
 
 
 def _parsed(line: bytes) -> Any:
-    line = line.removeprefix(_BOM).strip()
+    line = line.removeprefix(BOM_UTF8).strip()
     if not line:
         return None
     try:
@@ -348,6 +359,8 @@ def _elements(stream: io.TextIOWrapper) -> Iterator[Any]:
 def _find_spot(sample: Sequence[Any], wanted: str | None, where: str) -> Spot:
     rows = [row for row in sample if isinstance(row, dict)]
     if not rows and any(isinstance(row, list | str) for row in sample):
+        if wanted is not None:
+            raise without_columns(where, wanted)
         return Spot(COLUMN)
     if not rows:
         bad = next((r.reason for r in sample if isinstance(r, Unreadable)), "is not an object")

@@ -129,6 +129,7 @@ class MatrixReader(VectorReader):
             self.dtype = np.dtype(np.float32)
         else:
             self.dtype = floating(layout.dtype, source.scale, source.path)
+            self.integers = layout.dtype.kind in "iu"
         self.dim = stored if layout.bfloat16 else width(stored, layout.dtype, source.scale)
         self.hop = self.hop if stream is None else None
 
@@ -265,7 +266,7 @@ def open_npz(source: VectorSource) -> MatrixReader:
     reader.beside = {
         other: (members[other], dtype, offset)
         for other, (shape, _, dtype, offset) in arrays.items()
-        if shape == layout.shape[:1] and dtype.kind in "iufUS"
+        if shape == layout.shape[:1] and dtype.kind in "biufUSMm"
     }
     return _turned(reader)
 
@@ -294,6 +295,8 @@ def open_safetensors(source: VectorSource) -> MatrixReader:
         bfloat16 = kind == "BF16"
         dtype = np.dtype(_SAFETENSORS[kind])
         layout = Layout((shape[0], shape[1]), dtype, 8 + length + first, bfloat16=bfloat16)
+        if layout.end != 8 + length + last:
+            raise ValueError(f"{name!r} of shape {list(layout.shape)} does not fill its bytes")
     return MatrixReader(source, layout, column=name)
 
 
@@ -440,8 +443,10 @@ def _skip(stream: BinaryIO, count: int) -> None:
 
 
 def _values(stream: BinaryIO, dtype: "np.dtype[Any]", n: int) -> list[Any]:
-    values = np.frombuffer(_exactly(stream, n * dtype.itemsize), dtype).tolist()
-    return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values]
+    values = np.frombuffer(_exactly(stream, n * dtype.itemsize), dtype)
+    if dtype.kind in "Mm":  # times, which JSON has as texts
+        values = values.astype(str)
+    return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values.tolist()]
 
 
 def _room(size: int) -> memoryview:

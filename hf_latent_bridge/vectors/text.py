@@ -1,6 +1,7 @@
 """Vectors in text: CSV and TSV, and the text of word2vec, GloVe and `numpy.savetxt`."""
 
 import csv
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
@@ -38,6 +39,7 @@ class CsvReader(JsonReader):
         super().__init__(source)
         self._file = Path(source.path)
         self.hop = None if is_compressed(self._file) else self.hop
+        self._headed = False
         with whole(source.path, "CSV file"):
             self._delimiter = _delimiter(self._file)
             self._blanks = _blanks_follow(self._file, self._delimiter)
@@ -63,6 +65,8 @@ class CsvReader(JsonReader):
             if isinstance(parse_vector(shown), np.ndarray):
                 vectors.append(str(wanted))
         numbers = [name for name in self._names if _are_numbers([row[name] for row in rows])]
+        if not self._headed and len(numbers) > 1 and _are_ids([[*row.values()] for row in rows]):
+            numbers.remove(self._names[0])
         others = [name for name in self._names if name not in numbers]
         return spot_of(find_field(where, wanted, vectors, numbers, others))
 
@@ -82,6 +86,7 @@ class CsvReader(JsonReader):
             if len(set(cells)) < len(cells):
                 twice = [name for name, count in Counter(cells).items() if count > 1]
                 raise ValueError(f"several columns are named {twice}")
+            self._headed = True
             return cells, end
         return [str(number) for number in range(len(cells))], 0
 
@@ -129,7 +134,8 @@ class TextReader(VectorReader):
         self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "text file of vectors"):
             lines, self._places = index_lines(self._file)
-            sample = list(lines_from(self._file, self._places, 0, min(lines, SAMPLE)))
+            shown = lines_from(self._file, self._places, 0, min(lines, SAMPLE))
+            sample = [line.removeprefix(BOM_UTF8) for line in shown]
             header = _word2vec_header(sample)
             self._skip = _comments(sample) if header is None else 1
             self.n = lines - self._skip
@@ -154,7 +160,7 @@ class TextReader(VectorReader):
             yield Part(vectors, Objects(tokens, Spot(VECTOR, (VECTOR,))) if wanted else None)
 
     def _parsed(self, line: bytes) -> tuple[str, Array | Unreadable | None]:
-        dim = self.dim or 0
+        line, dim = line.removeprefix(BOM_UTF8), self.dim or 0
         fields = line.rsplit(None, dim) if self._tokens else line.split()
         if not fields:
             return "", None
@@ -281,7 +287,7 @@ def _comments(sample: Sequence[bytes]) -> int:
 
 def _shape_of(sample: Sequence[bytes]) -> tuple[int | None, bool]:
     """The width of most rows, and whether a token stands before the numbers."""
-    rows = [line.split() for line in sample if line.strip()]
+    rows = [line.decode(errors="replace").split() for line in sample if line.strip()]
     if not rows:
         return None, False
     counts = [_numbers_at_end(fields) for fields in rows]
@@ -295,17 +301,17 @@ def _shape_of(sample: Sequence[bytes]) -> tuple[int | None, bool]:
     return dim, tokens
 
 
-def _numbers_at_end(fields: list[bytes]) -> int:
+def _numbers_at_end(fields: Sequence[str]) -> int:
     count = 0
     for field in reversed(fields):
-        if not _is_number(field.decode(errors="replace")):
+        if not _is_number(field):
             break
         count += 1
     return count
 
 
-def _are_ids(rows: list[list[bytes]]) -> bool:
+def _are_ids(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first numbers are whole and all different, and others are not whole."""
     first = [row[0] for row in rows]
-    fractions = any(b"." in field for row in rows for field in row[1:])
+    fractions = any("." in field for row in rows for field in row[1:])
     return fractions and len(set(first)) == len(rows) > 1 and all(f.isdigit() for f in first)

@@ -34,6 +34,7 @@ from hf_latent_bridge import (
     migrate_gradually,
     re_encode,
     save_moments,
+    serve_queries,
     stitch,
     translate_file,
 )
@@ -363,9 +364,9 @@ def _translate(suffix: str, how: str) -> None:
             else:
                 raise RuntimeError(f"rows of no translator: {found[:2]}")
             manifest = folder / f"out{suffix}.manifest.json"
-            weights = _weights_of(variant)
-            if manifest.exists() and weights not in manifest.read_text():
-                raise RuntimeError(f"rows of {variant}, and the manifest of another")
+            with contextlib.suppress(FileNotFoundError):  # for a moment there is none
+                if _weights_of(variant) not in manifest.read_text():
+                    raise RuntimeError(f"rows of {variant}, and the manifest of another")
             return variant
 
     promise = "the old file or the new one, with its own manifest; an earlier run is gone on with"
@@ -521,7 +522,7 @@ def _migrate(scheme: str) -> None:
             return len(found)
 
     promise = "the old rows as they were, the new ones whole before they are served; a run goes on"
-    options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",), "slow": scheme == "qdrant"}
+    options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",)}
     job(f"migrate in {scheme}", promise, same=False, refuses=True, **options)(Migrate)
     if scheme == "sqlite":
         job(f"migrate gradually in {scheme}", promise, same=False, refuses=True, **options)(Gradual)
@@ -562,6 +563,32 @@ class MigrateIndex:
         if found.get("served") not in (None, found.get("rows")):
             raise RuntimeError(f"the rows are not those that are served: {found}")
         return found.get("served")
+
+
+@job(
+    "serve queries to a store",
+    "the old way of asking or the new one, with its translator; the store as it was",
+    own=("/serve/*",),
+)
+class ServeQueries:
+    def start(folder):
+        stored = fitted(OLD).transform(rows(0))
+        filled(ServeQueries.url(folder), Records(list(range(ROWS)), stored, [{}] * ROWS))
+        ServeQueries.run(folder, OLD)
+
+    def run(folder, variant):
+        serve_queries(fitted(variant), ServeQueries.url(folder), folder / "serve")
+
+    def read(folder):
+        """Whose translator moves the queries."""
+        translator = Serving.load(folder / "serve").routes["new"].translator
+        for variant in (OLD, 1, 2):
+            if torch.equal(translator.map_.weight.cpu(), fitted(variant).map_.weight):
+                return variant
+        raise RuntimeError("queries are moved by no translator")
+
+    def url(folder):
+        return f"sqlite:{folder}/store/docs"
 
 
 def _watched(kind: type[Collection]) -> type[Collection]:

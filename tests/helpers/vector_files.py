@@ -388,7 +388,9 @@ REFUSED = [
         bad_row=0,
     ),
     Case(
-        "latin.csv", content("id,v\né,[1.5]\n".encode("latin-1")), refused="not a whole CSV.*utf-8"
+        "latin.csv",
+        content("id,v\né,[1.5]\n".encode("latin-1")),
+        refused="must be UTF-8: save it so",
     ),
     Case("prose.txt", content("call me\nishmael\n"), refused="do not end in numbers"),
     Case("weights.pkl", content(b"\x80"), refused=r"is not read: .*\.npy, .*\.parquet"),
