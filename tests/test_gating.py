@@ -15,7 +15,9 @@ from hf_latent_bridge import (
     KernelTranslator,
     OrthoTranslator,
     fit_translator,
+    gate,
     gate_latents,
+    learning_curve,
     load_encoder,
     load_pairs,
 )
@@ -28,10 +30,10 @@ from hf_latent_bridge.gating import (
     judge_number,
     judge_retention,
     nearness,
-    overlap,
     ranking_scores,
 )
 from hf_latent_bridge.hubness import csls_scores, neighbor_similarity
+from hf_latent_bridge.metrics import overlaps
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
@@ -235,7 +237,7 @@ def test_scores_are_those_of_a_hand_worked_case_and_of_scikit_learn():
     one = ranking_scores(torch.tensor([[4, 2, 9], [1, 2, 3]]), {0: {9: 1, 5: 1}, 1: {7: 1}})
     assert one["recall@3"].tolist() == [0.5, 0]
     assert one["mrr@3"].tolist() == [pytest.approx(1 / 3), 0]
-    same = overlap(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[4, 3, 9, 8]]))
+    same = overlaps(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[4, 3, 9, 8]]))
     assert same.tolist() == [0.5]
 
 
@@ -384,6 +386,19 @@ def test_an_encoder_that_gives_the_same_for_all_items_is_named(world, side):
 def test_what_is_not_a_translator_is_refused(world):
     with pytest.raises(TypeError, match="a translator comes from"):
         gate_latents("me/map", queries=world.queries, corpus=world.corpus)
+
+
+def test_what_the_gate_does_not_take_is_refused_before_anything_is_encoded(world):
+    def unused(items):
+        raise AssertionError("it was asked to encode")
+
+    both = (["a", "b"], ["a", "b"])
+    with pytest.raises(NotFittedError, match="not fitted"):
+        gate(OrthoTranslator(), unused, unused, queries=both, corpus=both)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pass_att'"):
+        gate(world.fitted(), unused, unused, queries=both, corpus=both, pass_att=0.9)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pass_att'"):
+        learning_curve(OrthoTranslator(), unused, unused, both, pass_att=0.9)
 
 
 # The command ------------------------------------------------------------------------------
