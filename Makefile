@@ -29,7 +29,7 @@ test-stores: .venv-stores/installed
 
 # Ray Data and Spark, which are large and take every core: one after the other
 test-engines: .venv-engines/installed
-	.venv-engines/bin/python -m pytest tests/test_engines.py
+	.venv-engines/bin/python -m pytest -o faulthandler_timeout=1800 tests/test_engines.py
 
 check: test
 	$(BIN)/ruff check

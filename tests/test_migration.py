@@ -408,7 +408,9 @@ def test_a_server_that_is_away_is_named_at_once(translator, state):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("qdrant://user:hunter2@host/docs", "has a password in it"),
+        ("qdrant://user:hunter2@host/docs", "has a password or token in it"),
+        ("qdrant://hunter2@host/docs", "has a password or token in it"),
+        ("qdrant://host/docs?api_key=hunter2", "may have .*vector.*got .*api_key"),
         ("qdrant:./folder/docs?vektor=a", "may have .*vector.*got .*vektor"),
         ("qdrant://host:6333", "must end in /name"),
         ("qdrant:docs", "without a place"),
@@ -427,7 +429,7 @@ def test_a_url_names_store_collection_and_vector():
     assert str(url) == "qdrant://localhost:6333/docs?vector=text"
     url = parse_url("qdrant:./a/b/docs")
     assert (url.host, url.path, url.name, str(url)) == ("", "./a/b", "docs", "qdrant:./a/b/docs")
-    url = parse_url("postgresql://me@db/news/articles?column=embedding")
+    url = parse_url("postgresql://me@db/news/articles?column=embedding", users=True)
     assert (url.host, url.path, url.name, url.vector) == ("me@db", "news", "articles", "embedding")
 
 

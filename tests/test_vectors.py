@@ -118,6 +118,18 @@ def test_a_column_of_a_file_that_has_vectors_alone_is_refused(name, tmp_path):
     assert len(load_pairs((path, X), target="embedding")) == len(X)
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    columns = [
+        pyarrow.array(X.tolist()),
+        pyarrow.array(range(len(X))),
+        pyarrow.array(range(len(X))),
+    ]
+    rows = pyarrow.table(columns, names=["v", "id", "id"])
+    pyarrow.parquet.write_table(rows, tmp_path / "x.parquet")
+    with pytest.raises(InvalidLatentsError, match=r"several columns are named \['id'\]: rename"):
+        open_vectors(tmp_path / "x.parquet")
+
+
 def test_a_revision_of_a_folder_of_shards_is_refused(tmp_path):
     np.save(tmp_path / "part-0.npy", X)
     with pytest.raises(InvalidLatentsError, match="revision are of a dataset"):

@@ -175,7 +175,7 @@ def migrate(
 
     Raises:
         StoreError: No such collection, a target that no migration from here has made, rows without
-            a vector, or the target does not give back what was written.
+            a vector or a key of their own, or the target does not give back what was written.
         StoreUnavailableError: A store cannot be reached, or went away: start again.
         InvalidLatentsError: Vectors of another width than the translator's source, or not finite.
         CheckpointError: The unfinished migration into this target had another translator or another
@@ -292,7 +292,8 @@ def plan_migration(
         timeout: Seconds for one request to a store.
 
     Raises:
-        StoreError: No such collection, no such text field, or source and target are the same.
+        StoreError: No such collection, no such text field, rows without a key of their own, or
+            source and target are the same.
         InvalidLatentsError: Vectors of another width than the translator's source.
         ValueError: A price without a text field.
     """
@@ -329,6 +330,7 @@ def plan_conversion(
         conversion = conversion_by(layout.metric)
         _check_width(conversion, layout, old)
         there = _rows_there(conversion, old, target, timeout)
+        old.check_keys()
         begun = time.perf_counter()
         sample = next(old.scan(1000), Records([], np.empty((0, layout.dim)), []))
         convert(conversion, sample, old)
@@ -500,6 +502,7 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
         )
     if not there:
         _check_apart(conversion, old, new)
+        old.check_keys()
         if old.url.container != new.url.container:
             old.check_copy(new)
         notes.save(conversion=facts)

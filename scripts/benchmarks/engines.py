@@ -24,7 +24,8 @@ NEEDS = {"datasets": "datasets", "Ray Data": "ray", "Spark": "pyspark"}
 WIDTHS = 768, 768
 ROWS, FEW = 100_000, 1000
 FILES = 4
-PATIENCE = 550  # seconds for one engine
+PATIENCE = 1500  # seconds for one engine; on a busy machine Ray takes minutes to start
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}  # nothing is sent anywhere
 TRANSLATE = ("-m", "hf_latent_bridge", "translate", "old-to-new")
 
 
@@ -110,7 +111,7 @@ def translated_by(engine: str, folder: Path) -> float:
             cwd=folder,
             stdout=said,
             stderr=said,
-            env={**os.environ, "PYTHONPATH": paths, "PYSPARK_PYTHON": sys.executable},
+            env={**os.environ, **QUIET, "PYTHONPATH": paths, "PYSPARK_PYTHON": sys.executable},
         ) as process,
     ):
         while process.poll() is None:

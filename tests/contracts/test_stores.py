@@ -1,6 +1,8 @@
 """Every registered vector store whose client is installed keeps the same promises."""
 
 import re
+import subprocess
+import sys
 from multiprocessing import get_context
 
 import numpy as np
@@ -321,6 +323,46 @@ def test_a_migration_is_rolled_back(url, translator, tmp_path):
         assert not new.exists()
     with pytest.raises(StoreError, match="no migration"):
         roll_back_migration(url, target, state_dir=state)
+
+
+def test_rows_that_cannot_be_told_apart_are_refused(scheme, url, translator, tmp_path):
+    if scheme not in ("lancedb", "postgresql"):
+        pytest.skip("its keys are unique")
+    with open_collection(url) as collection:
+        if scheme == "lancedb":
+            collection.insert(rows(1, seed=9, first=3))
+        else:
+            collection._ask("ALTER TABLE docs ADD COLUMN number int")
+            collection._ask("UPDATE docs SET number = id % 24")
+            url = f"{url}&id=number"
+    with pytest.raises(StoreError, match=r"must name each row.* several rows: \["):
+        migrate(translator, url, url.replace("docs", "docs_new"), state_dir=tmp_path / "state")
+    with open_collection(url.replace("docs", "docs_new")) as new:
+        assert not new.exists()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_the_migration_goes_on_when_there_is_room(scheme, tmp_path):
+    if scheme not in ("lancedb", "qdrant", "sqlite"):  # one process, which the limit holds for
+        pytest.skip("another process writes, or writes in the background")
+    x, y = rows(80, 64, seed=1).vectors, rows(80, 96, seed=1).vectors
+    OrthoTranslator().fit(x, y).save_pretrained(tmp_path / "map")
+    url = filled(url_in(scheme, tmp_path), rows(1500, 64, scheme=scheme))
+    (tmp_path / "other").mkdir()
+    target = url_in(scheme, tmp_path / "other", "docs_new")
+    before = content(url)
+    command = [sys.executable, "-m", "hf_latent_bridge", "migrate", url, target, "--quiet"]
+    command += ["--translator", str(tmp_path / "map"), "--state-dir", str(tmp_path / "state")]
+    limited = ["bash", "-c", 'ulimit -f 150; exec "$@"', "bash", *command, "--batch-size", "500"]
+    full = subprocess.run(limited, capture_output=True, text=True, timeout=300)
+    assert full.returncode == 1
+    assert re.fullmatch(
+        r"latent-bridge: error: .*docs_new cannot be read or written.*\n", full.stderr
+    )
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    after = content(url)
+    assert all(np.array_equal(after[i][0], before[i][0]) for i in before)
+    assert content(target).keys() == before.keys() == after.keys()
 
 
 def test_a_target_of_someone_else_is_neither_written_nor_removed(scheme, url, translator, tmp_path):

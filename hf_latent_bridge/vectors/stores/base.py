@@ -67,12 +67,14 @@ class Collection(abc.ABC):
     Attributes:
         params: What its URLs may have behind the `?` besides `vector`.
         embedded: Whether a URL without a host names a file or folder.
+        users: Whether its URLs may name a user.
         quick_keys: Whether rows are found by their keys faster than they are read in order.
         url: Where it is.
     """
 
     params: ClassVar[tuple[str, ...]] = ()
     embedded: ClassVar[bool] = True
+    users: ClassVar[bool] = False
     quick_keys: ClassVar[bool] = False
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
@@ -174,6 +176,22 @@ class Collection(abc.ABC):
     @abc.abstractmethod
     def drop(self, *, whole: bool) -> None:
         """Removes the collection if `whole`, else this vector of its rows alone."""
+
+    def check_keys(self) -> None:
+        """Refuses rows that cannot be told apart, where the store lets such rows in.
+
+        Raises:
+            StoreError: Rows without a key, or several with the same.
+        """
+        return
+
+    def _refuse_keys(self, column: str, keys: Sequence[Any]) -> None:
+        if keys:
+            raise StoreError(
+                f"{self.url}: the column {column!r} must name each row, and these keys are missing "
+                f"or stand in several rows: {list(keys)[:3]}; give each row a key of its own, or "
+                "name another column as ?id="
+            )
 
     @abc.abstractmethod
     def check_copy(self, target: "Collection") -> None:

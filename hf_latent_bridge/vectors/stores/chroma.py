@@ -133,7 +133,15 @@ class ChromaCollection(Collection):
         )
 
     def write(self, records: Records) -> None:
-        """Upserts rows."""
+        """Upserts rows, as many at a time as Chroma takes."""
+        most = int(self._ask(lambda _: self.client.get_max_batch_size()))
+        for first in range(0, len(records.ids), most):
+            part = slice(first, first + most)
+            vectors = np.asarray(records.vectors)[part]
+            payloads = None if records.payloads is None else records.payloads[part]
+            self._upsert(Records(records.ids[part], vectors, payloads))
+
+    def _upsert(self, records: Records) -> None:
         rows = [dict(payload) for payload in records.payloads or []]
         documents = [row.pop(_DOCUMENT, None) for row in rows]
         content = {
@@ -221,4 +229,10 @@ def _told(request: Callable[[], T], url: StoreUrl) -> T:
         told = " ".join(str(error).split())[:200]
         if "Could not connect" in told:
             raise StoreUnavailableError(f"{url}: {told}") from error
+        if url.local and "hnsw segment" in told:
+            raise StoreError(
+                f"{url} cannot be read or written ({told}): is the disk full? Chroma may have left "
+                "this collection damaged; make room, remove what a migration has made "
+                "(--rollback), and start again"
+            ) from error
         raise StoreError(f"{url}: {told}") from error

@@ -8,7 +8,14 @@ import numpy as np
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.base import (
+    Collection,
+    Key,
+    Layout,
+    Place,
+    Records,
+    unwritten,
+)
 from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, packed, unpacked
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
@@ -170,6 +177,16 @@ class LanceCollection(Collection):
         else:
             self._ask(lambda t: t.drop_columns([self._column]))
 
+    def check_keys(self) -> None:
+        """Counts the keys, for a column of LanceDB is never unique by itself."""
+        import pyarrow.compute as pc
+
+        found = self._ask(lambda t: t.search().select([self._key]).to_arrow()).column(self._key)
+        counts = pc.value_counts(found)
+        keys, times = counts.field("values"), counts.field("counts")
+        wrong = pc.or_(pc.is_null(keys), pc.greater(times, 1))
+        self._refuse_keys(self._key, keys.filter(wrong).to_pylist())
+
     def check_copy(self, target: Collection) -> None:
         """Nothing is left behind: other vector columns travel with the payload."""
 
@@ -228,6 +245,8 @@ class LanceCollection(Collection):
         try:
             return request(self.client.open_table(self.url.name))
         except (ValueError, RuntimeError, OSError) as error:
+            if "LanceError(IO)" in str(error):
+                raise unwritten(self.url, error) from error
             raise StoreError(f"{self.url}: {' '.join(str(error).split())[:200]}") from error
 
 

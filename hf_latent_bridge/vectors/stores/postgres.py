@@ -27,6 +27,7 @@ class PostgresCollection(Collection):
 
     params: ClassVar[tuple[str, ...]] = ("id", "host")
     embedded: ClassVar[bool] = False
+    users: ClassVar[bool] = True
 
     def _connect(self, timeout: float) -> Any:
         import psycopg
@@ -184,6 +185,15 @@ class PostgresCollection(Collection):
             self._ask(f"DROP TABLE {self._table}")
         else:
             self._ask(f"ALTER TABLE {self._table} DROP COLUMN {self._vector}")
+
+    def check_keys(self) -> None:
+        """Counts the keys, where the URL names a column that need not be unique."""
+        if "id" in self.url.params:
+            sql = (
+                f"SELECT {self._key} FROM {self._table} GROUP BY {self._key} "
+                f"HAVING count(*) > 1 OR {self._key} IS NULL LIMIT 3"
+            )
+            self._refuse_keys(self._key_name, [row[0] for row in self._ask(sql)])
 
     def check_copy(self, target: Collection) -> None:
         """Nothing is left behind: other vector columns travel with the payload."""

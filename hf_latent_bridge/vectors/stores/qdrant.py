@@ -272,6 +272,7 @@ def _client(url: StoreUrl, timeout: float) -> Any:
         host=host,
         port=int(port or 6333),
         https=secure,
+        prefix=url.path or None,
         api_key=key,
         timeout=max(1, round(timeout)),
         check_compatibility=False,

@@ -94,7 +94,7 @@ def address(url: str) -> StoreUrl:
         InvalidNameError: Not the URL of a known store.
     """
     kind = _store_of(url).collection
-    return parse_url(url, params=kind.params, embedded=kind.embedded)
+    return parse_url(url, params=kind.params, embedded=kind.embedded, users=kind.users)
 
 
 def _store_of(url: str) -> VectorStore:

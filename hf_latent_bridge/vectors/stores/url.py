@@ -59,25 +59,29 @@ def scheme_of(text: str) -> str | None:
     return found[1].lower() if found else None
 
 
-def parse_url(text: str, *, params: tuple[str, ...] = (), embedded: bool = True) -> StoreUrl:
+def parse_url(
+    text: str, *, params: tuple[str, ...] = (), embedded: bool = True, users: bool = False
+) -> StoreUrl:
     """Takes a URL apart.
 
     Args:
         text: The URL.
         params: What may stand behind the `?` besides `vector`.
         embedded: Whether a URL without a host names a file or folder.
+        users: Whether a user may be named before an @; elsewhere it could be a token.
 
     Raises:
-        InvalidNameError: No collection is named, a parameter is unknown, or a password is in it.
+        InvalidNameError: No collection is named, a parameter is unknown, or a password or token is
+            in it.
     """
     scheme = scheme_of(text)
     if scheme is None:
         raise InvalidNameError(f"a store's URL begins with its kind, as in qdrant:…, got {text!r}")
     parts = urlsplit(text)
-    if parts.password is not None:
+    if parts.password is not None or (parts.username is not None and not users):
         raise InvalidNameError(
-            f"the {scheme} URL has a password in it, which would end up in histories and logs: "
-            "leave it out and put it where the store's client looks for it (an environment "
+            f"the {scheme} URL has a password or token in it, which would end up in histories and "
+            "logs: leave it out and put it where the store's client looks for it (an environment "
             "variable such as PGPASSWORD or QDRANT_API_KEY)"
         )
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
