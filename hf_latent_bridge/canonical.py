@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, SolverError
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import svd
+from hf_latent_bridge.solvers import pseudo_inverse
 
 ViewMoments = Mapping[tuple[str, str], PairedMoments]
 
@@ -145,7 +145,7 @@ class CanonicalProblem:
             found[name] = CanonicalView(
                 mean=s.mean,
                 axes=s.vectors @ axes,
-                loadings=_pseudo_inverse(axes * roots) @ (roots * s.vectors.mT) * s.spread,
+                loadings=_inverted(axes * roots) @ (roots * s.vectors.mT) * s.spread,
                 variances=(axes.square() * s.values[:, None]).sum(0),
                 correlations=rho.clamp(0, limit),
             )
@@ -225,12 +225,8 @@ def _signs(columns: Float[Tensor, "d k"]) -> Float[Tensor, " k"]:
     return torch.where(largest < 0, -1.0, 1.0).to(columns)
 
 
-def _pseudo_inverse(matrix: Float[Tensor, "r k"]) -> Float[Tensor, "k r"]:
-    """The Moore-Penrose inverse, by a slower SVD where the fast one does not converge."""
-    u, s, vh = svd(matrix)
-    keep = s > s[0] * max(matrix.shape) * torch.finfo(matrix.dtype).eps
-    inverse: Tensor = (vh[keep].mT / s[keep]) @ u[:, keep].mT
-    return inverse
+def _inverted(matrix: Float[Tensor, "r k"]) -> Float[Tensor, "k r"]:
+    return pseudo_inverse(matrix, max(matrix.shape) * torch.finfo(matrix.dtype).eps)
 
 
 def _leading(matrix: Float[Tensor, "n n"], k: int) -> tuple[Tensor, Tensor]:
@@ -380,8 +376,10 @@ def add_views(parts: Sequence[ViewMoments]) -> dict[tuple[str, str], PairedMomen
     """Moments of all items of several disjoint sets.
 
     Raises:
-        InvalidLatentsError: They have different views.
+        InvalidLatentsError: There is none, or they have different views.
     """
+    if not parts:
+        raise InvalidLatentsError("moments of at least one set of items are needed, got none")
     first, *rest = parts
     total = dict(first)
     for part in rest:

@@ -35,8 +35,8 @@ class Problem:
         k: Mean of x yᵀ, (d_x, d_y).
         shift_x: (d_x,); under scaling "none" zero except for constant columns.
         shift_y: (d_y,); under scaling "none" zero except for constant columns.
-        scale_x: (d_x,), one except under scaling "standard".
-        scale_y: (d_y,), one except under scaling "standard".
+        scale_x: (d_x,), one except under scaling "standard" and "pareto".
+        scale_y: (d_y,), one except under scaling "standard" and "pareto".
         flat_x: Which source columns are constant, (d_x,).
         flat_y: Which target columns are constant, (d_y,).
         eps: Relative precision of c and k.
@@ -405,6 +405,18 @@ def svd(matrix: Float[Tensor, "a b"]) -> tuple[Tensor, Tensor, Tensor]:
     except RuntimeError:  # torch's LinAlgError
         u, s, vh = _svd_by_qr_iteration(matrix)
     return u, s, vh
+
+
+def pseudo_inverse(matrix: Float[Tensor, "a b"], noise: float) -> Float[Tensor, "b a"]:
+    """The Moore-Penrose inverse.
+
+    Args:
+        matrix: (a, b).
+        noise: Singular values that are no larger than this share of the largest count as zero.
+    """
+    u, s, vh = svd(matrix)
+    keep = s > s[0] * noise
+    return (vh[keep].mT / s[keep]) @ u[:, keep].mT
 
 
 def _svd_by_qr_iteration(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -102,6 +102,20 @@ def test_the_inverse_is_exact_when_square_and_the_pseudo_inverse_otherwise(d_x, 
         torch.testing.assert_close(affine(inverse(y)), y)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_inverse_of_a_wide_map_in_half_precision_is_that_of_its_weight(dtype):
+    turn = torch.linalg.qr(torch.randn(256, 256, generator=DRAW)).Q
+    weight = (turn * torch.linspace(0.1, 1, 256)) @ turn.mT
+    half = LatentMap(weight, torch.zeros(256)).moved(dtype=dtype)
+    back = half.inverse().weight.double()
+    torch.testing.assert_close(
+        half.weight.double() @ back, torch.eye(256).double(), atol=0.1, rtol=0
+    )
+    flat = LatentMap(weight - 0.1 * turn[:, :1] @ turn[:, :1].mT, torch.zeros(256))
+    largest = torch.linalg.matrix_norm(flat.moved(dtype=dtype).inverse().weight.double(), 2)
+    assert largest < 11  # the direction that it loses does not come back as noise
+
+
 def test_the_inverse_swaps_the_norms():
     assert [random_map(3, 3, n).inverse().unit_norm for n in ("source", "target", "both")] == [
         "target",

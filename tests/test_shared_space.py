@@ -569,6 +569,14 @@ def test_views_that_cannot_meet_are_refused(latents, error, message):
         SharedSpace().fit(latents)
 
 
+def test_a_space_of_no_items_is_refused():
+    none = {"a": np.ones((0, 3)), "b": np.ones((0, 4))}
+    with pytest.raises(InvalidLatentsError, match=r"at least one item, got 0$"):
+        SharedSpace(2, alpha=1.0).fit(none)
+    with pytest.raises(InvalidLatentsError, match=r"at least one set of items .* got none"):
+        SharedSpace(2, alpha=1.0).fit_moments([])
+
+
 @pytest.mark.parametrize(
     "params",
     [

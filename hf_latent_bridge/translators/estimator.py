@@ -419,8 +419,8 @@ class TranslatorEstimator(abc.ABC):
         self._check_params()
         if len(folds) != self.n_folds:
             raise InvalidLatentsError(
-                f"{self!r} chooses by {self.n_folds} folds and needs the moments of each, got "
-                f"{len(folds)}: sum them with fold_moments"
+                f"{self!r} needs moments of the pairs in {self.n_folds} fold(s), got {len(folds)}: "
+                "sum them with fold_moments"
             )
         moments = reduce(add, (fold for fold in folds if fold is not None))
         d_source, d_target = self.dims_of(moments)

@@ -1,6 +1,7 @@
 """What a translator learns: a frozen map between two latent spaces, as a torch module."""
 
 import abc
+import math
 from collections.abc import Sequence
 from typing import Literal, Self, cast
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.solvers import svd
+from hf_latent_bridge.solvers import pseudo_inverse, svd
 
 UnitNorm = Literal["none", "source", "target", "both"]
 UNIT_NORMS: tuple[UnitNorm, ...] = ("none", "source", "target", "both")
@@ -177,15 +178,23 @@ class LatentMap(Map):
         Exact for a square map of full rank, otherwise the least-squares solution of least norm.
         A norm that the map took away does not come back.
         """
-        weight = self.weight.double()
-        u, s, vh = svd(weight)
-        keep = s > s[0] * max(weight.shape) * torch.finfo(self.dtype).eps
-        inverse = (vh[keep].mT / s[keep]) @ u[:, keep].mT
+        inverse = pseudo_inverse(self.weight.double(), self._noise)
         return LatentMap(
             inverse.to(self.dtype),
             -(self.bias.double() @ inverse).to(self.dtype),
             unit_norm=_unit_norm(self.norms_target, self.norms_source),
         )
+
+    @property
+    def _noise(self) -> float:
+        """Which share of the largest singular value rounding may add to another.
+
+        Products of the weights were rounded in at least float32, and then the weights to their
+        dtype, each apart from the others.
+        """
+        wide = torch.promote_types(self.dtype, torch.float32)
+        products = torch.finfo(wide).eps * math.sqrt(max(self.weight.shape))
+        return max(products, torch.finfo(self.dtype).eps)
 
     def fold(self, after: Map) -> tuple[Map, ...]:
         """This step and the next one: as one map if both are affine with no norm between.

@@ -327,14 +327,19 @@ class SharedSpace(Published):
             total = total or [{} for _ in folds]
             for fold, part in zip(total, folds, strict=True):
                 if part is None:
-                    raise InvalidLatentsError(
-                        f"{self.n_folds} folds need at least as many items, got "
-                        f"{len(next(iter(one.values())))}: pass numbers as alpha and dim"
-                    )
+                    raise self._too_few(len(next(iter(one.values()))))
                 for pair, m in part.items():
                     fold[pair] = fold[pair] + m if pair in fold else m
         ordered = [{p: fold[p] for p in combinations(order, 2) if p in fold} for fold in total]
         return self.fit_moments(ordered, spaces=spaces)
+
+    def _too_few(self, n: int) -> InvalidLatentsError:
+        if not self._chooses:
+            return InvalidLatentsError(f"a shared space needs at least one item, got {n}")
+        return InvalidLatentsError(
+            f"{self.n_folds} folds need at least as many items, got {n}: pass numbers as alpha "
+            "and dim"
+        )
 
     def fit_growing(
         self,

@@ -522,7 +522,7 @@ def _migrate(scheme: str) -> None:
             return len(found)
 
     promise = "the old rows as they were, the new ones whole before they are served; a run goes on"
-    options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",), "slow": scheme == "qdrant"}
+    options = {"own": ("/serve/*",), "unfinished": ("/state/*.json",)}
     job(f"migrate in {scheme}", promise, same=False, refuses=True, **options)(Migrate)
     if scheme == "sqlite":
         job(f"migrate gradually in {scheme}", promise, same=False, refuses=True, **options)(Gradual)

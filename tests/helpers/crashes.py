@@ -58,7 +58,6 @@ class Job:
         goes_on: Whether the job ends well though the disk fails.
         refuses: Whether two of them at once may be refused.
         own: Patterns of the files of a finished run that this library reads again and checks.
-        slow: Whether a tenth of the flips must do.
         unfinished: The same of a killed run; None for all that it leaves and a whole run does not.
     """
 
@@ -71,7 +70,6 @@ class Job:
     same: bool = True
     goes_on: bool = False
     refuses: bool = False
-    slow: bool = False
     own: tuple[str, ...] = ("*",)
     unfinished: tuple[str, ...] | None = None
 
@@ -553,7 +551,7 @@ def try_kind(trial: Trial, kind: str, effort: Effort) -> dict[str, Any]:
     def sample(events: Sequence[int]) -> list[int]:
         return sorted(draw.sample(events, min(effort.sample or len(events), len(events))))
 
-    runs, refused, share = 0, None, 10 if trial.job.slow else 1
+    runs, refused = 0, None
     if kind == "killed":
         trial.killed_at(events := sample(trial.events(changes=False)))
         runs = len(events)
@@ -569,7 +567,7 @@ def try_kind(trial: Trial, kind: str, effort: Effort) -> dict[str, Any]:
             trial.two_at_once()
     else:
         finished = kind == "flipped bits"
-        number = -(-(effort.flips if finished else effort.midway) // share)
+        number = effort.flips if finished else effort.midway
         draws = [draw.random() for _ in range(number)]
         refused = trial.flipped(draws) if finished else trial.flipped_midway(draws)
         runs = 0 if refused is None else number
