@@ -1,6 +1,7 @@
 """gate: may a translator be used for this search? Pass, warn or fail, with reasons."""
 
 import heapq
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from hf_latent_bridge.evaluation import all_latents, check_space
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
 from hf_latent_bridge.hubness import Hubness, fold_queries
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
-from hf_latent_bridge.metrics import look_shuffled, similarity_blocks
+from hf_latent_bridge.metrics import interval_of, look_shuffled, overlaps, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translation.folding import Folding, with_bank
@@ -243,7 +244,11 @@ def gate(
         SpaceMismatchError: An encoder is not the one that the translator was fitted on.
         InvalidPairsError: A bad row, no pairs, or a stream of too many.
         InvalidLatentsError: An encoder gave NaN or infinity, or another dim.
+        NotFittedError: The translator is not fitted.
+        TypeError: A setting that `gate_latents` does not take.
     """
+    check_translator(translator)
+    check_settings(settings)
     encoded = both_latents(
         (source, target),
         (translator.source_, translator.pair_spaces_[1]),
@@ -254,6 +259,15 @@ def gate(
         progress=progress,
     )
     return gate_latents(translator, queries=encoded[0], corpus=encoded[1], **settings)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuses settings that `gate_latents` does not take, before anything is encoded for it.
+
+    Raises:
+        TypeError: Names the first of them.
+    """
+    inspect.signature(gate_latents).bind(None, queries=None, corpus=None, **settings)
 
 
 def both_latents(
@@ -423,11 +437,6 @@ def first_k(
     return torch.cat(found)
 
 
-def overlap(found: Int[Tensor, "n k"], native: Int[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """For each query the share of the native results that are among those found."""
-    return (found[:, :, None] == native[:, None, :]).any(1).double().mean(1)
-
-
 def ranking_scores(
     found: Int[Tensor, "n k"], relevance: Relevance
 ) -> dict[str, Float[Tensor, " judged"]]:
@@ -442,10 +451,10 @@ def ranking_scores(
     """
     k = found.shape[1]
     discounts = [1 / math.log2(place + 2) for place in range(k)]
-    rows = []
+    rows, lists = [], found.tolist()
     for query in sorted(relevance):
         gains = relevance[query]
-        got = [gains.get(item, 0.0) for item in found[query].tolist()]
+        got = [gains.get(item, 0.0) for item in lists[query]]
         ideal = heapq.nlargest(k, gains.values())
         hits = [place for place, gain in enumerate(got) if gain]
         rows.append(
@@ -669,7 +678,7 @@ def search_scores(
             f"near@{k}": nearness(found, firsts, *native),
             f"first@{k}": recall,
             f"first_mrr@{k}": mrr,
-            f"overlap@{k}": overlap(found, best["native"]),
+            f"overlap@{k}": overlaps(found, best["native"]),
         }
     return scores
 
@@ -705,14 +714,7 @@ def bootstrap_draws(n: int, n_bootstrap: int, seed: int) -> Float[Tensor, "draws
     generator = torch.Generator().manual_seed(seed)
     picks = torch.randint(n, (n_bootstrap, n), generator=generator)
     counts = torch.zeros(n_bootstrap, n, dtype=torch.float64)
-    return counts.scatter_add_(1, picks, torch.ones_like(counts)) / n
-
-
-def interval_of(values: Tensor) -> tuple[float, float]:
-    """The ends of the interval that holds 95 % of the draws."""
-    ends = torch.tensor([0.025, 0.975], dtype=values.dtype)
-    lower, upper = torch.quantile(values, ends).tolist()
-    return lower, upper
+    return counts.scatter_add_(1, picks, counts.new_ones(1, 1).expand_as(counts)).div_(n)
 
 
 def retention_of(native: Tensor, translated: Tensor, draws: Tensor) -> Retention:

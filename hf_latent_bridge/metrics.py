@@ -102,7 +102,12 @@ def nearest_others(
 
 def overlap(found: Int[Tensor, "n k"], wanted: Int[Tensor, "n k"]) -> float:
     """Mean share of the wanted rows that were found; NaN where none is wanted."""
-    return float((found[:, :, None] == wanted[:, None, :]).any(1).double().mean())
+    return float(overlaps(found, wanted).mean())
+
+
+def overlaps(found: Int[Tensor, "n k"], wanted: Int[Tensor, "n m"]) -> Float[Tensor, " n"]:
+    """For each query the share of the wanted rows that were found."""
+    return (found[:, :, None] == wanted[:, None, :]).any(1).double().mean(1)
 
 
 def same_class(found: Int[Tensor, "n k"], classes: Int[Tensor, " n"]) -> float:
@@ -256,7 +261,7 @@ def bootstrap_intervals(
     means = _bootstrap_means(values, n_bootstrap, seed, values_per_block)
     cosine, residual, spread, *retrieval = means.unbind(1)
     scores = _named(cosine, _r2(residual, spread), *retrieval)
-    return {name: _interval(score) for name, score in scores.items()}
+    return {name: interval_of(score) for name, score in scores.items()}
 
 
 def mean_interval(
@@ -271,7 +276,7 @@ def mean_interval(
         values_per_block: Drawn row numbers in memory at a time, at least one draw of them.
     """
     columns = values.double().cpu()[:, None]
-    return _interval(_bootstrap_means(columns, n_bootstrap, seed, values_per_block)[:, 0])
+    return interval_of(_bootstrap_means(columns, n_bootstrap, seed, values_per_block)[:, 0])
 
 
 def _bootstrap_means(values: Tensor, n_bootstrap: int, seed: int, values_per_block: int) -> Tensor:
@@ -289,7 +294,8 @@ def _bootstrap_means(values: Tensor, n_bootstrap: int, seed: int, values_per_blo
     return torch.cat(means)
 
 
-def _interval(draws: Tensor) -> tuple[float, float]:
+def interval_of(draws: Float[Tensor, " draws"]) -> tuple[float, float]:
+    """The ends of the interval that holds 95 % of the draws."""
     tail = (1 - LEVEL) / 2
     ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
     lower, upper = torch.quantile(draws, ends).tolist()

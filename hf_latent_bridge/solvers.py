@@ -35,8 +35,8 @@ class Problem:
         k: Mean of x yᵀ, (d_x, d_y).
         shift_x: (d_x,); under scaling "none" zero except for constant columns.
         shift_y: (d_y,); under scaling "none" zero except for constant columns.
-        scale_x: (d_x,), one except under scaling "standard".
-        scale_y: (d_y,), one except under scaling "standard".
+        scale_x: (d_x,), one except under scaling "standard" and "pareto".
+        scale_y: (d_y,), one except under scaling "standard" and "pareto".
         flat_x: Which source columns are constant, (d_x,).
         flat_y: Which target columns are constant, (d_y,).
         eps: Relative precision of c and k.

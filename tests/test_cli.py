@@ -135,8 +135,8 @@ class TestFit:
         assert telling in refusal("fit", *wanted, *options, "--output", tmp_path / "out")
 
     def test_a_missing_library_names_the_pip_command(self, refusal, tmp_path, monkeypatch):
-        monkeypatch.setitem(sys.modules, "datasets", None)
         wanted = ["--source", "alice/none", "--target", "alice/none", *data()]
+        monkeypatch.setitem(sys.modules, "datasets", None)
         line = refusal("fit", *wanted, "--split", "train", "--output", tmp_path / "out")
         assert "pip install" in line
         assert "hf-latent-bridge[encoders]" in line
@@ -235,6 +235,12 @@ class TestTranslate:
         assert facts("translate", saved, *names, *options)["shape"] == [5, 3]
         told = json.loads((tmp_path / "out.safetensors.manifest.json").read_text())
         assert (told["rows"], told["dtype"], told["dropped"]) == (5, "float16", ["y", "id"])
+
+    def test_a_scale_of_floating_numbers_is_refused(self, refusal, saved, tmp_path):
+        np.save(tmp_path / "in.npy", np.ones((3, 4)))
+        names = tmp_path / "in.npy", tmp_path / "out.npy"
+        told = refusal("translate", saved, *names, "--scale", 0.5)
+        assert "in.npy holds floating numbers, and a scale is for integers" in told
 
     def test_columns_that_the_output_has_no_room_for_are_told(self, run, saved, tmp_path):
         (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "b", "vector": [1.5, 2, 3, 4]}\n')

@@ -403,6 +403,31 @@ NOT_TOGETHER = {
 }
 
 
+UNREAD = {
+    "--split": ["train"],
+    "--name": ["plain"],
+    "--dataset-revision": ["v1"],
+    "--max-length": ["9"],
+    "--source-scale": ["0.5"],
+    "--source-column": ["embedding"],
+}
+
+
+@pytest.mark.parametrize("option", UNREAD)
+def test_an_option_that_nothing_reads_is_refused(option, files, refusal, tmp_path):
+    told = refusal("fit", *files, option, *UNREAD[option], "--output", tmp_path / "out")
+    wanted = {"--source-scale": "a scale is for integers", "--source-column": "vectors alone"}
+    assert wanted.get(option, option) in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_empty_queries_are_named(files, refusal, tmp_path):
+    np.save(tmp_path / "none.npy", X[:0])
+    queries = ["--queries-source-vectors", "--queries-target-vectors"]
+    options = [word for flag in queries for word in (flag, tmp_path / "none.npy")]
+    assert "none.npy has no rows" in refusal("fit", *files, *options, "--output", tmp_path / "out")
+
+
 @pytest.mark.parametrize("what", NOT_TOGETHER)
 def test_options_of_a_selection_that_do_not_go_together_are_refused(what, files, refusal, tmp_path):
     options, message = NOT_TOGETHER[what]

@@ -76,6 +76,10 @@ def test_results_are_saved_beside_the_bank(folder, facts):
 def test_options_without_what_they_need_are_refused(folder, refusal):
     evaluate = ["evaluate", folder / "translator", *vectors(folder)]
     assert "state it" in refusal(*evaluate, "--bank", folder / "bank.npy")
+    assert "--n-neighbors is for --hubness" in refusal(*evaluate, "--n-neighbors", 4)
+    fold = ["translate", folder / "translator", folder / "x.npy", folder / "out.npy"]
+    assert "--n-neighbors is for --fold" in refusal(*fold, "--n-neighbors", 4)
+    assert "folded without a bank" in refusal(*fold, *Q, "--n-neighbors", 4)
     assert "is a column of --dataset" in refusal(*evaluate, "--label-column", "label")
     plain = OrthoTranslator().fit(X, Y)
     plain.save_pretrained(folder / "plain")

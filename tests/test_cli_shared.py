@@ -113,6 +113,8 @@ def test_two_views_are_evaluated_against_each_other(facts, tmp_path):
         (["--view-vectors", "a=x.npy", "--dataset", "me/x"], "or all of them from --view-vectors"),
         (["--view", "a=x", "--view", "b=y"], "--dataset is needed"),
         (["--view-vectors", "a=x.npy", "--split", "test"], "--split is for --view and --dataset"),
+        (["--grow", "a=x.npy", "--deduplicate"], "--deduplicate does not go with --grow"),
+        (["--grow", "a=x.npy", "--on-bad-row", "skip"], "--on-bad-row does not go with --grow"),
         (["--view", "a=x", "--dataset", "me/x"], "--column is needed, or --view-column a=COLUMN"),
         (
             ["--view", "a=x", "--dataset", "me/x", "--view-column", "b=text"],

@@ -4,14 +4,19 @@ import json
 
 import numpy as np
 import pytest
+import tiny_models
 from store_places import content, filled
 from test_gating import World
 
 from hf_latent_bridge import (
+    AffineTranslator,
     SharedTranslator,
     TranslatedEncoder,
     compare_directions,
+    fit_translator,
     gate_latents,
+    load_encoder,
+    load_pairs,
     serve_queries,
 )
 from hf_latent_bridge.cli import main
@@ -195,6 +200,7 @@ def test_the_command_measures_both_and_records(world, url, tmp_path, capsys):
         (["--queries-only"], "--translator and --serve-dir"),
         (["--queries-only", "--serve-dir", "s", "--hubness", "csls"], "not --hubness"),
         (["--queries-only", "--serve-dir", "s", "--view", "old"], "not --view"),
+        (["--queries-only", "--serve-dir", "s", "--price", "1"], "not --price"),
         (["qdrant:./a/c", "--queries", "q.jsonl"], "--queries: only with --queries-only"),
         ([], "a target is needed"),
         (["qdrant:./a/c", "--report", "a.md"], "--report: only with"),
@@ -203,6 +209,29 @@ def test_the_command_measures_both_and_records(world, url, tmp_path, capsys):
 def test_the_command_says_what_does_not_go_together(words, wanted, capsys):
     assert main(["migrate", "qdrant:./a/b", *words, "--translator", "map"]) == 1
     assert wanted in capsys.readouterr().err
+
+
+def test_the_command_measures_both_on_texts(tmp_path, capsys):
+    old, new = tiny_models.bert_repo(), tiny_models.bert_repo(hidden=12, seed=1)
+    texts = sorted(set(tiny_models.sentences(80, tiny_models.EN)))[:60]
+    encoders = load_encoder(old), load_encoder(new)
+    for name, sides in (("into-new", encoders), ("into-old", encoders[::-1])):
+        fitted = fit_translator(AffineTranslator(alpha=1e-3), *sides, load_pairs((texts, texts)))
+        fitted.save_pretrained(tmp_path / name)
+    for name, part in (("asked", texts[:20]), ("docs", texts)):
+        lines = [json.dumps({"text": text}) for text in part]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    vectors = encoders[0].encode(texts).cpu().numpy()
+    records = Records(list(range(len(texts))), vectors, [{"text": text} for text in texts])
+    url = filled(f"qdrant:{tmp_path}/db/docs", records)
+    command = ["migrate", url, "--queries-only", "--translator", f"{tmp_path}/into-old"]
+    command += ["--serve-dir", f"{tmp_path}/serve", "--into-new", f"{tmp_path}/into-new"]
+    assert main(command) == 1
+    assert "--into-new: only with --queries and --corpus" in capsys.readouterr().err
+    command += ["--queries", f"{tmp_path}/asked.jsonl", "--corpus", f"{tmp_path}/docs.jsonl"]
+    assert main([*command, "--json"]) == 0
+    quality = json.loads(capsys.readouterr().out)["quality"]
+    assert (quality["n_queries"], quality["n_items"]) == (20, 60)
 
 
 def test_the_command_says_what_is_missing_to_measure_both(world, url, tmp_path, capsys):

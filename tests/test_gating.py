@@ -15,11 +15,13 @@ from hf_latent_bridge import (
     KernelTranslator,
     OrthoTranslator,
     fit_translator,
+    gate,
     gate_latents,
+    learning_curve,
     load_encoder,
     load_pairs,
 )
-from hf_latent_bridge.cli import main
+from hf_latent_bridge.cli import judged, main
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, NotFittedError
 from hf_latent_bridge.gating import (
     Retention,
@@ -28,10 +30,10 @@ from hf_latent_bridge.gating import (
     judge_number,
     judge_retention,
     nearness,
-    overlap,
     ranking_scores,
 )
 from hf_latent_bridge.hubness import csls_scores, neighbor_similarity
+from hf_latent_bridge.metrics import overlaps
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
@@ -235,7 +237,7 @@ def test_scores_are_those_of_a_hand_worked_case_and_of_scikit_learn():
     one = ranking_scores(torch.tensor([[4, 2, 9], [1, 2, 3]]), {0: {9: 1, 5: 1}, 1: {7: 1}})
     assert one["recall@3"].tolist() == [0.5, 0]
     assert one["mrr@3"].tolist() == [pytest.approx(1 / 3), 0]
-    same = overlap(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[4, 3, 9, 8]]))
+    same = overlaps(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[4, 3, 9, 8]]))
     assert same.tolist() == [0.5]
 
 
@@ -386,6 +388,19 @@ def test_what_is_not_a_translator_is_refused(world):
         gate_latents("me/map", queries=world.queries, corpus=world.corpus)
 
 
+def test_what_the_gate_does_not_take_is_refused_before_anything_is_encoded(world):
+    def unused(items):
+        raise AssertionError("it was asked to encode")
+
+    both = (["a", "b"], ["a", "b"])
+    with pytest.raises(NotFittedError, match="not fitted"):
+        gate(OrthoTranslator(), unused, unused, queries=both, corpus=both)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pass_att'"):
+        gate(world.fitted(), unused, unused, queries=both, corpus=both, pass_att=0.9)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pass_att'"):
+        learning_curve(OrthoTranslator(), unused, unused, both, pass_att=0.9)
+
+
 # The command ------------------------------------------------------------------------------
 
 
@@ -462,6 +477,8 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
         ("--queries=a.jsonl", "needs --queries and --corpus, or"),
         ("--slice-column=lang", "--slice-column is of --queries and --corpus"),
         ("--corpus-split=test", "--corpus-split is of --queries and --corpus"),
+        ("--n-neighbors=4", "--n-neighbors is for --hubness"),
+        ("--corpus-target-vectors=none.npy", "none.npy has no rows"),
         ("--relevance=bad.tsv", "line 2: a query, an item and a gain"),
         ("--queries-source-vectors=nan.npy", "nan.npy: NaN or infinity in 1 of 120 rows, first in"),
         ("--queries-source-vectors=few.npy", "the same queries, got 5 and 120 rows"),
@@ -473,9 +490,36 @@ def test_the_command_refuses(files, change, wanted, tmp_path, monkeypatch, capsy
     (tmp_path / "bad.tsv").write_text("0 0 1\n1 1 1 1 1\n")
     rows = np.load("queries-source.npy")
     np.save("few.npy", rows[:5])
+    np.save("none.npy", rows[:0])
     rows[7, 3] = np.nan
     np.save("nan.npy", rows)
     assert main([*files, change]) == 1
+    assert wanted in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("head", ["", "query item\n"])
+def test_judgements_without_gains_may_have_a_header_or_not(head, tmp_path):
+    (tmp_path / "qrels.tsv").write_text(f"{head}q1 d1\nq2 d2\n")
+    found = judged._relevance(str(tmp_path / "qrels.tsv"), ["q1", "q2"], ["d1", "d2"])
+    assert found == {0: {0: 1.0}, 1: {1: 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        (["--queries-split", "train"], "a split is of a dataset, and asked.jsonl is a file"),
+        (["--queries-source-vectors", "x.npy"], "latents by both encoders, not both"),
+    ],
+)
+def test_an_option_of_queries_that_nothing_reads_is_refused(
+    more, wanted, world, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    world.fitted().save_pretrained("map")
+    for name in ("asked", "docs"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "a"}\n')
+    command = ["gate", "--translator", "map", "--queries", "asked.jsonl", "--corpus", "docs.jsonl"]
+    assert main([*command, *more]) == 1
     assert wanted in capsys.readouterr().err
 
 

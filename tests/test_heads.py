@@ -284,6 +284,12 @@ def test_a_config_that_says_something_else_is_refused(folder, changes, error, me
         load_decoder(folder)
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_head_without_outputs_is_refused():
+    with pytest.raises(DecoderError, match="at least one output"):
+        Head(nn.Sequential(nn.Linear(6, 0)), [], SPACE)
+
+
 def test_damaged_weights_are_refused(folder):
     path = folder / "model.safetensors"
     content = path.read_bytes()

@@ -128,7 +128,15 @@ def test_penalty_and_width_are_those_of_the_most_information(space):
 
 
 @pytest.mark.parametrize(
-    "params", [{"dim": 0}, {"dim": 2.5}, {"alpha": 0}, {"alpha": float("inf")}, {"shrink": 1.5}]
+    "params",
+    [
+        {"dim": 0},
+        {"dim": True},
+        {"dim": 2.5},
+        {"alpha": 0},
+        {"alpha": float("inf")},
+        {"shrink": 1.5},
+    ],
 )
 def test_parameters_out_of_range_are_refused(params):
     with pytest.raises(ValueError, match=next(iter(params))):

@@ -36,6 +36,7 @@ from hf_latent_bridge import (
     compose,
     translate_file,
 )
+from hf_latent_bridge.cli import main
 from hf_latent_bridge.errors import (
     CheckpointError,
     InUseError,
@@ -190,6 +191,14 @@ def test_the_input_is_never_overwritten(translator, save, tmp_path, how):
 
 
 @pytest.mark.slow
+def test_an_output_among_the_files_that_are_read_is_refused(translator, tmp_path):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "part-0.npy", rows(3))
+    with pytest.raises(ValueError, match=r"part-1\.npy would be one more file of the input"):
+        translate_file(translator, tmp_path / "in", tmp_path / "in" / "part-1.npy")
+    assert translate_file(translator, tmp_path / "in", tmp_path / "out.npy").n == 3
+
+
 def test_a_killed_run_leaves_no_output(translator, tmp_path):
     """Killed while it writes: the hidden part is there, the result is not."""
     translator.save_pretrained(tmp_path / "translator")
@@ -313,6 +322,38 @@ def test_a_bad_row_is_named_by_its_number_in_the_file(translator, save, tmp_path
     x = rows(8)
     x[7, 1] = np.inf
     assert "row 7 is bad" in refused(translator, save(x), tmp_path / "out.npy", chunk_size=3)
+
+
+def test_names_that_are_not_utf_8_are_read_written_and_noted(translator, tmp_path, capsys):
+    source, output = (os.fsencode(tmp_path) + name for name in (b"/x\xff.npy", b"/y\xff.jsonl"))
+    try:
+        np.save(os.fsdecode(source), rows(5))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    translator.save_pretrained(tmp_path / "map")
+    names = [os.fsdecode(name) for name in (source, output)]
+    assert main(["translate", str(tmp_path / "map"), *names]) == 0
+    assert len(Path(names[1]).read_text().splitlines()) == 5
+    told = json.loads(Path(names[1] + ".manifest.json").read_text())
+    assert (told["source"]["name"], told["output"]) == (r"x\xff.npy", r"y\xff.jsonl")
+    assert r"y\udcff.jsonl" in capsys.readouterr().out
+
+
+def test_a_text_that_hdf5_does_not_have_is_named_by_its_row(translator, tmp_path):
+    pytest.importorskip("h5py")
+    texts = ["a", "b\0c"]
+    lines = [json.dumps({"text": t, "v": v}) for t, v in zip(texts, rows(2).tolist(), strict=True)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InvalidLatentsError, match="NUL in them, and row 1 has one in 'text'"):
+        translate_file(translator, tmp_path / "in.jsonl", tmp_path / "out.h5")
+    assert os.listdir(tmp_path) == ["in.jsonl"]
+
+
+def test_a_system_that_cannot_sync_data_alone_syncs_the_file(
+    translator, save, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(os, "fdatasync", raising=False)
+    assert translate_file(translator, save(rows(9)), tmp_path / "out.npy").n == 9
 
 
 def test_an_unknown_kind_of_output_is_refused(translator, save, tmp_path):

@@ -118,6 +118,18 @@ def test_a_column_of_a_file_that_has_vectors_alone_is_refused(name, tmp_path):
     assert len(load_pairs((path, X), target="embedding")) == len(X)
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    columns = [
+        pyarrow.array(X.tolist()),
+        pyarrow.array(range(len(X))),
+        pyarrow.array(range(len(X))),
+    ]
+    rows = pyarrow.table(columns, names=["v", "id", "id"])
+    pyarrow.parquet.write_table(rows, tmp_path / "x.parquet")
+    with pytest.raises(InvalidLatentsError, match=r"several columns are named \['id'\]: rename"):
+        open_vectors(tmp_path / "x.parquet")
+
+
 def test_a_revision_of_a_folder_of_shards_is_refused(tmp_path):
     np.save(tmp_path / "part-0.npy", X)
     with pytest.raises(InvalidLatentsError, match="revision are of a dataset"):
@@ -161,7 +173,8 @@ def test_a_text_that_says_null_is_a_missing_row(text):
 @pytest.mark.parametrize(
     "text",
     ["hello", "[a, b]", "[1, null]", "[true, false]", "[]", "{}", '{"a": 1}', "[[1], [2]]", "0.5",
-     "[1. ... 2.]", "{1:0.5,3:0.2}/6"],
+     "[1. ... 2.]", "{1:0.5,3:0.2}/6", "[0.25, 0.1", "[0.25 0.1", "{0.25,0.1", "(0.25, 0.1]",
+     "()", "array([])"],
 )  # fmt: skip
 def test_other_texts_are_no_vectors(text):
     assert isinstance(parse_vector(text), Unreadable)
@@ -528,6 +541,13 @@ def test_an_inverted_file_whose_rows_have_no_order_is_refused(tmp_path):
     faiss.write_index(index, str(tmp_path / "x.faiss"))
     with pytest.raises(InvalidLatentsError, match="have no order: put it in an IndexIDMap"):
         open_vectors(tmp_path / "x.faiss")
+
+
+@pytest.mark.parametrize("rest", [" x", "\n[[5, 6]]\n", " " * 2**21 + "]"])
+def test_what_follows_the_array_of_a_json_file_is_not_lost_in_silence(rest, tmp_path):
+    (tmp_path / "x.json").write_text(f"[[1, 2], [3, 4]]{rest}")
+    with pytest.raises(InvalidLatentsError, match="it goes on after its array: save it as JSON"):
+        open_vectors(tmp_path / "x.json")
 
 
 def test_a_file_of_brackets_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.cli import commands, options, shared
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         return 0
     to_stdout = getattr(args, "output", None) == "-"  # where the rows have gone
-    print(json.dumps(facts) if args.json else text, file=sys.stderr if to_stdout else sys.stdout)
+    _say(json.dumps(facts) if args.json else text, sys.stderr if to_stdout else sys.stdout)
     return _VERDICTS.get(facts.get("verdict"), 0)
 
 
@@ -108,6 +108,12 @@ def build_parser() -> options.Command:
         result.add_argument("--json", action="store_true", help="print one line of JSON")
         result.add_argument("--quiet", action="store_true", help="show no progress bars")
     return parser
+
+
+def _say(text: str, stream: TextIO) -> None:
+    """Prints a text, with escapes for what the terminal cannot show."""
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 def _fail(message: str) -> int:

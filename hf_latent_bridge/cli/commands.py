@@ -117,7 +117,7 @@ def migrate(args: argparse.Namespace) -> Result:
         what = bridge.AutoTranslator.from_pretrained(args.translator, device="cpu", **_where(args))
         plan, move = bridge.plan_migration, bridge.migrate
         how = {"hubness": args.hubness, "bank": inputs.read_bank(args)}
-        how["n_neighbors"] = args.n_neighbors
+        how["n_neighbors"] = inputs.neighbors(args, "hubness")
     if args.dry_run:
         how |= {"text_field": args.text_field, "price_per_million_tokens": args.price}
         found = plan(what, args.source, args.target, **how, timeout=args.timeout)
@@ -280,6 +280,7 @@ def evaluate(args: argparse.Namespace) -> Result:
     where = _where(args)
     translator = AutoTranslator.from_pretrained(args.translator, subfolder=args.subfolder, **where)
     _check_place(translator, args)
+    n_neighbors = inputs.neighbors(args, "hubness")
     other = args.target_subfolder
     searched = other and AutoTranslator.from_pretrained(args.translator, subfolder=other, **where)
     pairs = inputs.open_pairs(args, args.split)
@@ -302,7 +303,7 @@ def evaluate(args: argparse.Namespace) -> Result:
         on_bad_row=args.on_bad_row,
         hubness=args.hubness,
         bank=bank,
-        n_neighbors=args.n_neighbors,
+        n_neighbors=n_neighbors,
         labels=labels,
         target_translator=searched,
     )
@@ -417,7 +418,7 @@ def _fit(
         pairs,
         batch_size=args.batch_size,
         chunk_size=args.chunk_size,
-        gemm_dtype=getattr(torch, args.gemm_dtype),
+        gemm_dtype=getattr(torch, args.gemm_dtype or "float64"),
         on_bad_row=args.on_bad_row,
         bad_rows_file=args.bad_rows_file,
         checkpoint_dir=args.checkpoint_dir,

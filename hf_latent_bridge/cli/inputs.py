@@ -28,6 +28,7 @@ _LOADERS = {
     ".txt": "text",
 }
 HELD_OUT = 1000  # pairs that --until-retention searches, where no number is given
+N_NEIGHBORS = 10  # of a bank, where no number is given
 _POOL = 4  # rows of a store for each anchor that is chosen from them
 
 
@@ -126,8 +127,8 @@ def check_choice(args: argparse.Namespace) -> None:
     _check_until(args)
     if args.label_column and not (by_class or args.anchors == "balanced"):
         raise ValueError("--label-column is for --anchors balanced or --objective classification")
-    if args.precomputed and has_vectors(args):
-        raise ValueError("--precomputed is for columns of --dataset, and vectors were given")
+    if args.max_length and all(is_given(args, side) for side in SIDES) and not args.queries:
+        raise ValueError("--max-length is for encoders, and latents were given of both sides")
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
     if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
@@ -142,6 +143,7 @@ _WITHOUT_UNTIL = {
     "encode no item twice",
     "stream": "its pairs are counted and taken in a random order: download them, or leave "
     "--until-retention out",
+    "gemm_dtype": "its products are taken in float64",
     "label_column": "the pairs are taken in an order of their own: choose for another objective, "
     "or by --decoder",
 }
@@ -165,6 +167,7 @@ def load_items(name: str, split: str | None) -> Any:
     Raises:
         InvalidPairsError: A file of another kind.
         FileNotFoundError: There is no such file.
+        ValueError: A split of a file.
     """
     from hf_latent_bridge.vectors.datasets import load_dataset
 
@@ -175,6 +178,8 @@ def load_items(name: str, split: str | None) -> Any:
         return load_dataset(name, split)[0]
     if path.suffix not in _LOADERS:
         raise InvalidPairsError(f"items are read from {', '.join(_LOADERS)}, got {path.name}")
+    if split is not None:
+        raise ValueError(f"a split is of a dataset, and {path.name} is a file: leave it out")
     import datasets
 
     kind = _LOADERS[path.suffix]
@@ -438,7 +443,31 @@ def has_vectors(args: argparse.Namespace) -> bool:
         raise ValueError("--also and --stream are for --dataset, and vectors were given")
     if args.id_field is not None and not all(files):
         raise ValueError("--id-field is for --source-vectors with --target-vectors")
+    if any(files):
+        _check_vectors(args)
     return any(files)
+
+
+def _check_vectors(args: argparse.Namespace) -> None:
+    """Refuses options that nothing would read where vectors are given.
+
+    Raises:
+        ValueError: Says which.
+    """
+    from hf_latent_bridge.vectors.stores.registry import is_store_url
+
+    if args.precomputed:
+        raise ValueError("--precomputed is for columns of --dataset, and vectors were given")
+    given = {side: path for side in SIDES if (path := getattr(args, f"{side}_vectors"))}
+    of_dataset = [name for name in ("name", "split", "dataset_revision") if getattr(args, name)]
+    if of_dataset and all(Path(p).is_file() or is_store_url(p) for p in given.values()):
+        flag = of_dataset[0].replace("_", "-")
+        raise ValueError(f"--{flag} is of a dataset, and the vectors come from files or stores")
+    if len(args.name or []) > 1:
+        raise ValueError("of a dataset of vectors, one --name is read")
+    for side in set(SIDES) - given.keys():
+        if getattr(args, f"{side}_scale") is not None:
+            raise ValueError(f"--{side}-scale is for --{side}-vectors")
 
 
 def _stored_pairs(args: argparse.Namespace) -> "Pairs":
@@ -449,7 +478,9 @@ def _stored_pairs(args: argparse.Namespace) -> "Pairs":
     size = _pool_size(args)
     if size is None:
         raise ValueError("--text-field needs --max-pairs, how many of the texts are encoded")
-    column = getattr(args, f"{side}_column")
+    if side == "source" and args.target_column is not None:
+        raise ValueError("--target-column is for --target-vectors: the texts are of --text-field")
+    column = args.source_column if side == "source" else args.target_column or args.source_column
     return load_stored_pairs(
         replace(_vectors(args, side), column=column),
         args.text_field,
@@ -472,14 +503,18 @@ def _pool_size(args: argparse.Namespace) -> int | None:
 
 
 def _vectors(args: argparse.Namespace, side: str) -> "VectorSource":
+    from hf_latent_bridge.vectors.formats import open_vectors
     from hf_latent_bridge.vectors.reader import VectorSource
+    from hf_latent_bridge.vectors.stores.registry import is_store_url
 
-    path, scale = getattr(args, f"{side}_vectors"), getattr(args, f"{side}_scale")
-    source = VectorSource(path, scale=args.scale if scale is None else scale)
-    if Path(path).is_file():
-        return source
-    config = args.name[0] if args.name else None
-    return replace(source, config=config, split=args.split, revision=args.dataset_revision)
+    path, own = getattr(args, f"{side}_vectors"), getattr(args, f"{side}_scale")
+    source = VectorSource(path, scale=args.scale if own is None else own)
+    if not (Path(path).is_file() or is_store_url(path)):
+        config = args.name[0] if args.name else None
+        source = replace(source, config=config, split=args.split, revision=args.dataset_revision)
+    if own is not None:  # one for both sides is for the sides that hold integers
+        open_vectors(source).check_scale()
+    return source
 
 
 def _columns(
@@ -543,14 +578,31 @@ def read_bank(args: argparse.Namespace) -> "Array | None":
     return None if args.bank is None else read_vectors(args.bank)
 
 
+def neighbors(args: argparse.Namespace, of: str) -> int:
+    """How many of a bank's nearest count.
+
+    Raises:
+        ValueError: A number without the option that it belongs to.
+    """
+    if args.n_neighbors is not None and not getattr(args, of):
+        raise ValueError(f"--n-neighbors is for --{of}")
+    return args.n_neighbors or N_NEIGHBORS
+
+
 def read_vectors(path: str) -> "Array":
-    """All latents in a file, (n, d)."""
+    """All latents in a file, (n, d).
+
+    Raises:
+        InvalidPairsError: It has no rows.
+    """
     import numpy as np
 
     from hf_latent_bridge.vectors.formats import open_vectors
-    from hf_latent_bridge.vectors.reader import VectorSource
 
-    return np.concatenate([block.vectors for block in open_vectors(VectorSource(path)).blocks()])
+    blocks = [block.vectors for block in open_vectors(path).blocks()]
+    if not blocks:
+        raise InvalidPairsError(f"{path} has no rows")
+    return np.concatenate(blocks)
 
 
 def read_ids(path: str | None) -> "list[int | str] | None":
@@ -570,13 +622,16 @@ def read_folding(args: argparse.Namespace) -> "Folding | None":
     """
     from hf_latent_bridge.translation.folding import Folding
 
+    n_neighbors = neighbors(args, "fold")
     given = {name: getattr(args, name) for name in ("metric", "input_space")}
     given = {name: value for name, value in given.items() if value is not None}
     if args.fold is None:
         if given or args.bank:
             raise ValueError("--metric, --input-space and --bank are for --fold items or queries")
         return None
-    return Folding(args.fold, bank=read_bank(args), n_neighbors=args.n_neighbors, **given)
+    if args.fold == "queries" and args.n_neighbors is not None:
+        raise ValueError("--n-neighbors is for --fold items: queries are folded without a bank")
+    return Folding(args.fold, bank=read_bank(args), n_neighbors=n_neighbors, **given)
 
 
 def _labels(args: argparse.Namespace) -> Sequence[Any]:

@@ -29,7 +29,6 @@ _PLAIN_RUNNING: dict[str, Any] = {
     "compile": False,
     "no_cache": False,
     "cache_dir": None,
-    "slice_column": None,
 }
 
 
@@ -60,6 +59,8 @@ def has_vectors(args: argparse.Namespace) -> bool:
     vectors = [getattr(args, f"{part}_target_vectors") for part in PARTS]
     items = [getattr(args, part) for part in PARTS]
     if all(items) and not any(vectors):
+        if any(getattr(args, f"{part}_source_vectors") for part in PARTS):
+            raise ValueError("give --queries and --corpus, or latents by both encoders, not both")
         return False
     if all(vectors) and not any(items):
         of_items = ("slice_column", *(f"{part}_{what}" for part in PARTS for what in _OF_ITEMS))
@@ -82,7 +83,7 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
         "score": args.score,
         "hubness": args.hubness,
         "bank": inputs.read_bank(args),
-        "n_neighbors": args.n_neighbors,
+        "n_neighbors": inputs.neighbors(args, "hubness"),
         "k": args.k,
         "pass_at": args.pass_at,
         "warn_at": args.warn_at,
@@ -124,10 +125,15 @@ def check_way(args: argparse.Namespace) -> None:
     if any(named) and not args.gradual:
         raise ValueError("--old-view and --new-view are for --gradual")
     if args.gradual and (
-        args.hubness or args.bank or args.slice_column or args.translates != "corpus"
+        args.hubness
+        or args.bank
+        or args.n_neighbors
+        or args.slice_column
+        or args.translates != "corpus"
     ):
         raise ValueError(
-            "--hubness, --bank, --slice-column and --translates do not go with --gradual"
+            "--hubness, --bank, --n-neighbors, --slice-column and --translates do not go with "
+            "--gradual"
         )
 
 
@@ -186,7 +192,8 @@ def check_migration(args: argparse.Namespace) -> None:
     judging = [f"{part}{how}" for part in PARTS for how in ("", "_old_vectors", "_new_vectors")]
     given = [name for name in (*judging, "into_new", "relevance") if getattr(args, name)]
     if args.queries_only:
-        others = ("target", "gradual", "view", "hubness", "bank", "alias", "dry_run", "rollback")
+        others = ["target", "gradual", "view", "hubness", "bank", "n_neighbors", "alias"]
+        others += ["dry_run", "rollback", "text_field", "price"]
         wrong = [name for name in others if getattr(args, name)]
         if wrong or not args.serve_dir:
             raise ValueError(
@@ -200,8 +207,10 @@ def check_migration(args: argparse.Namespace) -> None:
         raise ValueError("a target is needed, the URL of the new vectors")
     if args.gradual and args.view is None and not args.rollback:
         raise ValueError("--gradual needs --view, the view of the space that the vectors are of")
-    if args.gradual and (args.hubness or args.bank):
-        raise ValueError("--hubness and --bank are for a plain migration, not for --gradual")
+    if args.gradual and (args.hubness or args.bank or args.n_neighbors):
+        raise ValueError(
+            "--hubness, --bank and --n-neighbors are for a plain migration, not for --gradual"
+        )
     costs = [name for name in ("text_field", "price") if getattr(args, name) is not None]
     if costs and not args.dry_run:
         raise ValueError(f"{_flags(costs)}: only with --dry-run")
@@ -226,6 +235,8 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
     files = {(p, age): getattr(args, f"{p}_{age}_vectors") for p in PARTS for age in ("old", "new")}
     items = [getattr(args, part) for part in PARTS]
     if not any(files.values()) and not any(items):
+        if unread := [n for n in ("into_new", "relevance", "report") if getattr(args, n)]:
+            raise ValueError(f"{_flags(unread)}: only with --queries and --corpus, to measure both")
         return None
     if args.into_new is None or not (all(files.values()) or all(items)):
         raise ValueError(
@@ -242,12 +253,10 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
         return compare_directions(
             into_new, into_old, queries=queries, corpus=corpus, relevance=relevance, **settings
         )
-    vars(args).update(_PLAIN_RUNNING)
     asked, held = _parts(args)
     spaces = into_new.pair_spaces_
-    sides = [
-        inputs.load_side(args, s, space) for s, space in zip(inputs.SIDES, spaces, strict=True)
-    ]
+    running = argparse.Namespace(**_PLAIN_RUNNING, force_download=args.force_download)
+    sides = [inputs.cached_encoder(running, space) for space in spaces]
     encoded = both_latents(
         (sides[0], sides[1]),
         spaces,
@@ -301,12 +310,7 @@ def _vectors(args: argparse.Namespace, part: str) -> "tuple[Array | None, Array]
 def _matrix(path: str) -> "Array":
     import numpy as np
 
-    from hf_latent_bridge.vectors.formats import open_vectors
-
-    blocks = [block.vectors for block in open_vectors(path).blocks()]
-    if not blocks:
-        raise InvalidPairsError(f"{path} has no rows")
-    rows: Array = np.concatenate(blocks)
+    rows = inputs.read_vectors(path)
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         raise InvalidLatentsError(
@@ -319,7 +323,7 @@ def _items(args: argparse.Namespace, part: str) -> Judged:
     name, split = getattr(args, part), getattr(args, f"{part}_split")
     data = inputs.load_items(name, split)
     wanted = [getattr(args, f"{part}_column"), getattr(args, f"{part}_id_column")]
-    wanted.append(args.slice_column if part == "queries" else None)
+    wanted.append(getattr(args, "slice_column", None) if part == "queries" else None)
     for column in wanted:
         if column is not None and column not in data.column_names:
             raise InvalidPairsError(f"{name} has the columns {data.column_names}, got {column!r}")
@@ -348,7 +352,7 @@ def _relevance(
     lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     for line, text in enumerate(lines, 1):
         words = text.replace(",", " ").split()
-        if not words or (line == 1 and not _is_number(words[-1])):  # blank, or a header
+        if not words or (line == 1 and _is_header(words, numbers[0])):
             continue
         if len(words) == 4:  # TREC: query, iteration, item, gain
             del words[1]
@@ -363,6 +367,12 @@ def _relevance(
         if gain > 0:
             found.setdefault(query, {})[item] = gain
     return found
+
+
+def _is_header(words: Sequence[str], queries: dict[str, int] | None) -> bool:
+    """Whether the first line names columns: no gain at its end, and no query at its beginning."""
+    named = words[0].isdecimal() if queries is None else words[0] in queries
+    return not named and not _is_number(words[-1])
 
 
 def _is_number(word: str) -> bool:

@@ -166,7 +166,6 @@ def _add_gemm_dtype(running: Group) -> None:
     running.add_argument(
         "--gemm-dtype",
         choices=("float32", "float64"),
-        default="float64",
         help="in which products of latents are taken (default: float64)",
     )
 
@@ -328,7 +327,6 @@ def _add_bank(group: Group, use: str) -> None:
     group.add_argument(
         "--n-neighbors",
         type=_positive,
-        default=10,
         metavar="N",
         help=f"{use}: how many of the bank's nearest count (default: 10)",
     )

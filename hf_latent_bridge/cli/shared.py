@@ -36,7 +36,7 @@ def fit(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         alpha=args.alpha,
         batch_size=args.batch_size,
         chunk_size=args.chunk_size,
-        gemm_dtype=getattr(torch, args.gemm_dtype),
+        gemm_dtype=getattr(torch, args.gemm_dtype or "float64"),
         on_bad_row=args.on_bad_row,
         bad_rows_file=args.bad_rows_file,
         checkpoint_dir=args.checkpoint_dir,
@@ -127,8 +127,12 @@ def _check(args: argparse.Namespace, views: Mapping[str, str], vectors: Mapping[
     if unread and (vectors or args.grow):
         flag = unread[0].replace("_", "-")
         raise ValueError(f"--{flag} is for --view and --dataset, and latents were given")
-    if args.grow and (args.max_pairs or args.checkpoint_dir):
-        raise ValueError("--grow holds all latents in memory: leave out what is for a stream")
+    of_streams = ("max_pairs", "deduplicate", "checkpoint_dir", "bad_rows_file", "gemm_dtype")
+    unread = [name for name in of_streams if getattr(args, name)]
+    unread += ["on_bad_row"] if args.on_bad_row != "stop" else []
+    if args.grow and unread:
+        flag = unread[0].replace("_", "-")
+        raise ValueError(f"--{flag} does not go with --grow, which holds all latents in memory")
     if not vectors and not args.dataset and not args.grow:
         raise ValueError("--dataset is needed, the items that the encoders read")
     columns = named(args.view_column, "--view-column")

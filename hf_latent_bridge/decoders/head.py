@@ -178,6 +178,8 @@ def _check_layers(layers: nn.Sequential, space: SpaceSpec) -> None:
     between = [type(layer) for layer in layers]
     if between != [nn.Linear, *[nn.ReLU, nn.Linear] * (len(linears) - 1)] or not linears:
         raise DecoderError(f"a head is made of linear layers with a ReLU between, got {layers}")
+    if linears[-1].out_features < 1:
+        raise DecoderError(f"a head needs at least one output, got {layers}")
     if linears[0].in_features != space.dim or any(layer.bias is None for layer in linears):
         raise DecoderError(
             f"a head of {space} needs {space.dim} inputs and linear layers with a bias, "

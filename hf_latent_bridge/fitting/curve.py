@@ -24,7 +24,7 @@ from hf_latent_bridge.fitting.choice import TranslatorChoice
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.fitting.fit import without_noise
 from hf_latent_bridge.fitting.processes import Processes
-from hf_latent_bridge.gating import GateReport, Retention, gate_latents
+from hf_latent_bridge.gating import GateReport, Retention, check_settings, gate_latents
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Translator
@@ -165,6 +165,7 @@ def learning_curve(
         EncoderError: An encoder gave another number of rows, or another dim than before.
         ProcessError: Several processes run; a curve is the work of one.
         ValueError: A parameter out of range, or a choice by labels.
+        TypeError: A setting that `gate_latents` does not take.
 
     Warns:
         SelectionWarning: The last choice rests on few pairs, or is on the edge of what was tried.
@@ -174,6 +175,7 @@ def learning_curve(
         if not 0 < until_retention <= 1:
             raise ValueError(f"until_retention must be above 0, at most 1, got {until_retention}")
         settings.setdefault("pass_at", until_retention)
+    check_settings(settings)
     grown = _Grown(
         TranslatorChoice() if isinstance(translator, str) else translator,
         (Side("source", source), Side("target", target)),

@@ -27,7 +27,7 @@ from hf_latent_bridge.translation.pipeline import (
 )
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.formats import open_vectors, writer_of
-from hf_latent_bridge.vectors.reader import Scale, VectorReader, VectorSource
+from hf_latent_bridge.vectors.reader import Scale, VectorReader, VectorSource, name_of
 from hf_latent_bridge.vectors.writers import id_name, json_lines, other_columns
 
 _SAMPLE = 100  # first rows, whose columns are told
@@ -129,8 +129,8 @@ def translate_file(
         OSError: The output cannot be written; says what to do.
         TimeoutError: No rows could be read for `timeout` seconds.
         TypeError: `translator` is something else, such as its name.
-        ValueError: `path` and `output` are one file, a format that is not written, or options that
-            do not go together.
+        ValueError: `path` and `output` are one file, or the folder of `output` is `path`; a format
+            that is not written, or options that do not go together.
     """
     if not isinstance(translator, Translator):
         raise TypeError(
@@ -169,6 +169,7 @@ def translate_file(
 def _to_file(job: Job, rank: int | None, *, resume: bool, progress: bool) -> TranslatedFile:
     """Translates into a file; `rank` is this process's under a launcher, else None."""
     reader = open_vectors(job.input)
+    reader.check_scale()
     job = job.for_input(reader)
     if not resume:
         job.restart(rank)
@@ -215,7 +216,7 @@ def _publish(job: Job, reader: VectorReader, description: dict[str, Any]) -> Non
         raise InvalidLatentsError(f"{job.input.path} was changed while it was read: start again")
     result = _result_of(job, reader)
     content = {
-        "output": job.output.name,
+        "output": name_of(job.output),
         "rows": result.n,
         "width": result.dim,
         "dtype": result.dtype,
@@ -276,7 +277,7 @@ def _describe(job: Job, reader: VectorReader, ended: threading.Event) -> dict[st
     with reader.path.open("rb", buffering=0) as stream:
         while not ended.is_set() and (content := stream.read(2**22)):
             digest.update(content)
-    name = "-" if reader.path == job.stdin else reader.path.name
+    name = "-" if reader.path == job.stdin else name_of(reader.path)
     return {"name": name, "size": reader.path.stat().st_size, "sha256": digest.hexdigest()}
 
 
@@ -308,3 +309,5 @@ def _check_paths(path: str, output: str, world: int) -> None:
         raise IsADirectoryError(f"{target} is a folder: name a file to write, such as out.npy")
     if target.exists() and path != "-" and Path(path).exists() and target.samefile(path):
         raise ValueError(f"input and output are the same file, {path}: name another output")
+    if path != "-" and Path(path).is_dir() and target.parent.samefile(path):
+        raise ValueError(f"{target.name} would be one more file of the input {path}: name another")

@@ -19,7 +19,6 @@ from hf_latent_bridge.gating import (
     check_sizes,
     finest,
     first_k,
-    interval_of,
     markdown_table,
     page_of,
     retention_of,
@@ -27,6 +26,7 @@ from hf_latent_bridge.gating import (
     shown_interval,
 )
 from hf_latent_bridge.latents import Latents, as_tensor
+from hf_latent_bridge.metrics import interval_of
 from hf_latent_bridge.translation.serving import Route, Serving
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.stores.base import Collection

@@ -1,5 +1,6 @@
 """Reads, translates and writes at the same time, in one process or in several."""
 
+import contextlib
 import copy
 import hashlib
 import math
@@ -175,12 +176,15 @@ class _Part(AbstractContextManager["_Part"]):
         self._digest, self.saved = hashlib.sha256(), noted.done if noted else 0
         with writing(job.output):
             self._file = os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666)
-        if noted is not None:
-            self._check_written(start, noted)
-        self.read = noted.read if noted and self.saved else 0
-        if noted is not None and self.saved and self._stamps not in ([], noted.stamps):
-            self._check_read(start, reader)
-        self._note()
+        with contextlib.ExitStack() as opened:
+            opened.callback(os.close, self._file)
+            if noted is not None:
+                self._check_written(start, noted)
+            self.read = noted.read if noted and self.saved else 0
+            if noted is not None and self.saved and self._stamps not in ([], noted.stamps):
+                self._check_read(start, reader)
+            self._note()
+            opened.pop_all()
 
     def _check_written(self, start: int, noted: Noted) -> None:
         """Checks the rows of an earlier run; none counts if they are damaged."""
@@ -227,7 +231,7 @@ class _Part(AbstractContextManager["_Part"]):
     def checkpoint(self, done: int, read: int) -> None:
         """Syncs what was written, then notes it."""
         with writing(self._job.output):
-            os.fdatasync(self._file)
+            getattr(os, "fdatasync", os.fsync)(self._file)  # which macOS does not have
         self.saved, self.read = done, read
         self._note()
 

@@ -123,7 +123,8 @@ class SharedTranslator(Translator, translator_type="shared"):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if self.dim != "auto" and not (isinstance(self.dim, Integral) and int(self.dim) >= 1):
+        whole = isinstance(self.dim, Integral) and not isinstance(self.dim, bool)
+        if self.dim != "auto" and not (whole and int(self.dim) >= 1):
             raise ValueError(f"dim must be 'auto' or an integer of at least 1, got {self.dim!r}")
         if self.alpha != "auto" and not (
             isinstance(self.alpha, Real) and 0 < float(self.alpha) < float("inf")

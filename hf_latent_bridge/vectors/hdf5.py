@@ -32,6 +32,7 @@ class Hdf5Reader(VectorReader):
             self.n, stored = self._matrix_of.shape
             where = f"{source.path}: dataset {self.column!r}"
             self.dtype = floating(self._matrix_of.dtype, source.scale, where)
+            self.integers = self._matrix_of.dtype.kind in "iu"
             self.dim = width(stored, self._matrix_of.dtype, source.scale)
             self._beside = {
                 name.rsplit("/", 1)[-1]: dataset

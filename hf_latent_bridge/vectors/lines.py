@@ -9,7 +9,8 @@ import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -118,7 +119,6 @@ class JsonReader(VectorReader):
     def __init__(self, source: VectorSource) -> None:
         super().__init__(source)
         self._spot: Spot | None = None
-        self._integers = False
 
     @abc.abstractmethod
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
@@ -131,7 +131,7 @@ class JsonReader(VectorReader):
         values = self.values(start, stop)
         while block := list(islice(values, size)):
             spot = self._spot or self._settle(block)
-            vectors = [scaled(spot.get(v), self.source.scale, self._integers) for v in block]
+            vectors = [scaled(spot.get(v), self.source.scale, self.integers) for v in block]
             yield Part(stacked(vectors), Objects(block, spot) if payload else None)
 
     def _settle(self, sample: Sequence[Any]) -> Spot:
@@ -143,8 +143,8 @@ class JsonReader(VectorReader):
             (v for row in sample if isinstance(v := self._spot.get(row), np.ndarray)), None
         )
         if first is not None:
-            self._integers = bool((first == np.round(first)).all())
-            shown = scaled(first, self.source.scale, self._integers)
+            self.integers = bool((first == np.round(first)).all())
+            shown = scaled(first, self.source.scale, self.integers)
             self.dim = len(shown) if isinstance(shown, np.ndarray) else None
         return self._spot
 
@@ -344,6 +344,9 @@ def _elements(stream: io.TextIOWrapper) -> Iterator[Any]:
     while True:
         text = text.lstrip(" \t\r\n,")
         if text.startswith("]"):
+            after = chain([text[1:]], iter(partial(stream.read, _CHUNK), ""))
+            if any(part.strip() for part in after):
+                raise ValueError("it goes on after its array: save it as JSON lines")
             return
         try:
             element, end = decoder.raw_decode(text)

@@ -129,6 +129,7 @@ class MatrixReader(VectorReader):
             self.dtype = np.dtype(np.float32)
         else:
             self.dtype = floating(layout.dtype, source.scale, source.path)
+            self.integers = layout.dtype.kind in "iu"
         self.dim = stored if layout.bfloat16 else width(stored, layout.dtype, source.scale)
         self.hop = self.hop if stream is None else None
 

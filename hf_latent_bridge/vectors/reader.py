@@ -4,6 +4,7 @@ import abc
 import contextlib
 import lzma
 import math
+import os
 import struct
 import time
 import zlib
@@ -120,6 +121,7 @@ class VectorReader(abc.ABC):
         n: Number of rows; None for a stream, which can be read once only.
         dim: Their width; None for a stream, and where there are no rows.
         dtype: Floating dtype of the rows, in native byte order.
+        integers: Whether integers are stored, which a scale turns into floats.
         stamp: The `file_stamp` of the file when it was opened; None where there is no such file.
         hop: With a row so many rows ahead, it is faster to begin anew there than to read on; None
             where that is never so.
@@ -127,6 +129,7 @@ class VectorReader(abc.ABC):
 
     hop: int | None = 64
     column: str | None = None
+    integers: bool = False
     stamp: tuple[int, ...] | None = None
     n: int | None
     dim: int | None
@@ -188,6 +191,18 @@ class VectorReader(abc.ABC):
                 self.check_unchanged()
                 yield part
         self.check_unchanged()
+
+    def check_scale(self) -> None:
+        """Refuses a scale where there is nothing to be multiplied.
+
+        Raises:
+            InvalidLatentsError: The rows hold floating numbers.
+        """
+        if self.source.scale is not None and self.n and not self.integers:
+            raise InvalidLatentsError(
+                f"{self.source.path} holds floating numbers, and a scale is for integers: leave it "
+                "out"
+            )
 
     def check_unchanged(self) -> None:
         """Refuses a file that is another one than was opened.
@@ -308,7 +323,12 @@ def stacked(rows: list[Any]) -> Items:
 def file_identity(path: Path) -> dict[str, Any]:
     """Name, size and time of the last change."""
     stat = path.stat()
-    return {"name": path.name, "size": stat.st_size, "changed": stat.st_mtime_ns}
+    return {"name": name_of(path), "size": stat.st_size, "changed": stat.st_mtime_ns}
+
+
+def name_of(path: Path) -> str:
+    """A file's name as JSON can hold it, though it may not be UTF-8."""
+    return os.fsencode(path.name).decode(errors="backslashreplace")
 
 
 def file_stamp(path: Path) -> tuple[int, ...]:

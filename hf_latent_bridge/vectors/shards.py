@@ -37,6 +37,7 @@ class ShardsReader(VectorReader):
         self._ends = list(accumulate(shard.n or 0 for shard in shards))
         self.n, self.dim = self._ends[-1], next(iter(dims), None)
         self.column = shards[0].column
+        self.integers = any(shard.integers for shard in shards)
         self.dtype = np.result_type(*(shard.dtype for shard in shards))
         hops = [shard.hop for shard in shards]
         self.hop = None if None in hops else max(hop or 0 for hop in hops)

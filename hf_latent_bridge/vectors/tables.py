@@ -2,6 +2,7 @@
 
 import abc
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,15 @@ class TableReader(VectorReader):
             yield Part(vectors, TableRows(table, self.field) if payload else None)
 
     def _look(self, schema: Any) -> None:
-        """Finds the column by the types and the first rows; then dtype and width."""
+        """Finds the column by the types and the first rows; then dtype and width.
+
+        Raises:
+            InvalidLatentsError: No such column, several could be meant, or two have one name.
+        """
+        if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+            raise InvalidLatentsError(
+                f"{self.source.path}: several columns are named {twice}: rename them"
+            )
         texts = [path for path, kind in _leaves(schema) if _is_text(kind)]
         n = self.n or 0
         shown = next(self.tables(0, min(n, _SAMPLE), _SAMPLE, texts), None) if texts else None
@@ -114,6 +123,7 @@ class TableReader(VectorReader):
         kind = np.result_type(*stored) if len(stored) > 1 else stored[0]
         where = f"{self.source.path}: column {self.field.name!r}"
         self.dtype = floating(kind, self.source.scale, where)
+        self.integers = np.dtype(kind).kind in "iu"
         dim = len(stored) if self.field.is_wide else None
         if dim is None:
             shown_rows = self.parts(0, min(n, _SAMPLE), _SAMPLE)

@@ -164,7 +164,11 @@ def write_npz(stream: BinaryIO, result: Result) -> None:
 
 
 def write_hdf5(stream: BinaryIO, result: Result) -> None:
-    """HDF5: the dataset `latents`, and one for each column; mixed types as JSON texts."""
+    """HDF5: the dataset `latents`, and one for each column; mixed types as JSON texts.
+
+    Raises:
+        InvalidLatentsError: A text holds a NUL, at which HDF5 ends texts.
+    """
     import h5py
 
     kinds = _column_kinds(result)
@@ -178,7 +182,19 @@ def write_hdf5(stream: BinaryIO, result: Result) -> None:
             vectors[rows] = block.vectors
             for name, values in _values(block, kinds).items():
                 column = _as_array(values, kinds[name])
-                file[name][rows] = column.astype(object) if column.dtype.kind == "U" else column
+                if column.dtype.kind == "U":
+                    _check_no_nul(column, name, block.first)
+                    column = column.astype(object)
+                file[name][rows] = column
+
+
+def _check_no_nul(texts: Array, name: str, first: int) -> None:
+    bad = next((row for row, text in enumerate(texts.tolist(), first) if "\0" in text), None)
+    if bad is not None:
+        raise InvalidLatentsError(
+            f"HDF5 has no texts with a NUL in them, and row {bad} has one in {name!r}: write "
+            "another format, or leave it out"
+        )
 
 
 @contextlib.contextmanager
