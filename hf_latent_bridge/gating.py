@@ -714,7 +714,7 @@ def bootstrap_draws(n: int, n_bootstrap: int, seed: int) -> Float[Tensor, "draws
     generator = torch.Generator().manual_seed(seed)
     picks = torch.randint(n, (n_bootstrap, n), generator=generator)
     counts = torch.zeros(n_bootstrap, n, dtype=torch.float64)
-    return counts.scatter_add_(1, picks, torch.ones_like(counts)) / n
+    return counts.scatter_add_(1, picks, counts.new_ones(1, 1).expand_as(counts)).div_(n)
 
 
 def retention_of(native: Tensor, translated: Tensor, draws: Tensor) -> Retention:

@@ -8,7 +8,7 @@ import pytest
 import warm
 from tiny_models import commit_of, text_dataset, text_dataset_repo
 
-from hf_latent_bridge import VectorSource, load_pairs
+from hf_latent_bridge import VectorSource, load_pairs, load_views
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.errors import (
     HubUnavailableError,
@@ -118,6 +118,31 @@ def test_two_lists_are_pairs_without_any_provenance(form):
     pairs = load_pairs(form(numbered(3)), max_pairs=2)
     assert len(pairs) == 2
     assert pairs.dataset == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "unread"),
+    [
+        ({"split": "train"}, "split"),
+        ({"name": "plain"}, "name"),
+        ({"streaming": True}, "streaming"),
+        ({"revision": "v1", "force_download": True}, "revision, force_download"),
+    ],
+)
+def test_options_of_a_hub_dataset_are_refused_for_two_lists(options, unread):
+    with pytest.raises(InvalidPairsError, match=rf"^{unread}: only for a dataset .* got tuple"):
+        load_pairs(numbered(3), **options)
+    with pytest.raises(InvalidPairsError, match=rf"^{unread}: only for a dataset"):
+        load_views({"a": numbered(3)[0]}, **options)
+
+
+def test_a_revision_of_a_dataset_in_memory_or_in_a_folder_is_refused(tmp_path):
+    data = text_dataset()["test"]
+    with pytest.raises(InvalidPairsError, match="revision: only for a dataset that is named"):
+        load_pairs(data, source="text", revision="v1")
+    data.save_to_disk(tmp_path)
+    with pytest.raises(RepoNotFoundError, match="is a folder here and has no revision 'v1'"):
+        load_pairs(tmp_path, source="text", revision="v1")
 
 
 def test_a_mapping_of_columns_gives_the_named_ones():

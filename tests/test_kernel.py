@@ -93,6 +93,19 @@ def test_moments_of_chosen_landmarks_are_fitted(fitted):
     np.testing.assert_allclose(parts.transform(X), fitted.transform(X), rtol=1e-6, atol=1e-8)
 
 
+def test_moments_of_more_rows_than_are_compared_at_once_are_those_of_their_similarities():
+    x = DRAW.normal(size=(5000, 6))
+    y = np.sin(x[:, :2])
+    chosen = KernelTranslator(n_landmarks=32, alpha=1e-9).choose_landmarks(x)
+    map_ = chosen.fit(x, y).map_
+    scaled = (x - map_.shift.numpy()) * map_.inverse_scale.numpy()
+    scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
+    features = np.exp((scaled @ map_.landmarks.numpy().T - 1) * map_.sharpness.numpy())
+    moments = chosen.pair_moments(x, y)
+    np.testing.assert_allclose(moments.mean_x, features.mean(0))
+    np.testing.assert_allclose(moments.sxx / 5000, np.cov(features.T, bias=True), atol=1e-12)
+
+
 def test_the_first_batch_gives_the_landmarks_and_later_ones_keep_them():
     parts = KernelTranslator(n_landmarks=64).partial_fit(X[:100], Y[:100])
     parts.partial_fit(X[100:300], Y[100:300])

@@ -191,6 +191,14 @@ def test_the_input_is_never_overwritten(translator, save, tmp_path, how):
 
 
 @pytest.mark.slow
+def test_an_output_among_the_files_that_are_read_is_refused(translator, tmp_path):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "part-0.npy", rows(3))
+    with pytest.raises(ValueError, match=r"part-1\.npy would be one more file of the input"):
+        translate_file(translator, tmp_path / "in", tmp_path / "in" / "part-1.npy")
+    assert translate_file(translator, tmp_path / "in", tmp_path / "out.npy").n == 3
+
+
 def test_a_killed_run_leaves_no_output(translator, tmp_path):
     """Killed while it writes: the hidden part is there, the result is not."""
     translator.save_pretrained(tmp_path / "translator")

@@ -173,7 +173,8 @@ def test_a_text_that_says_null_is_a_missing_row(text):
 @pytest.mark.parametrize(
     "text",
     ["hello", "[a, b]", "[1, null]", "[true, false]", "[]", "{}", '{"a": 1}', "[[1], [2]]", "0.5",
-     "[1. ... 2.]", "{1:0.5,3:0.2}/6"],
+     "[1. ... 2.]", "{1:0.5,3:0.2}/6", "[0.25, 0.1", "[0.25 0.1", "{0.25,0.1", "(0.25, 0.1]",
+     "()", "array([])"],
 )  # fmt: skip
 def test_other_texts_are_no_vectors(text):
     assert isinstance(parse_vector(text), Unreadable)
@@ -540,6 +541,13 @@ def test_an_inverted_file_whose_rows_have_no_order_is_refused(tmp_path):
     faiss.write_index(index, str(tmp_path / "x.faiss"))
     with pytest.raises(InvalidLatentsError, match="have no order: put it in an IndexIDMap"):
         open_vectors(tmp_path / "x.faiss")
+
+
+@pytest.mark.parametrize("rest", [" x", "\n[[5, 6]]\n", " " * 2**21 + "]"])
+def test_what_follows_the_array_of_a_json_file_is_not_lost_in_silence(rest, tmp_path):
+    (tmp_path / "x.json").write_text(f"[[1, 2], [3, 4]]{rest}")
+    with pytest.raises(InvalidLatentsError, match="it goes on after its array: save it as JSON"):
+        open_vectors(tmp_path / "x.json")
 
 
 def test_a_file_of_brackets_is_refused(tmp_path):

@@ -22,6 +22,7 @@ WITH_A_TIMEOUT = {
     "subprocess.check_output",
     "subprocess.run",
 }
+LAST = {name.rpartition(".")[2] for name in (*WITHOUT_ARGUMENTS, *WITH_A_TIMEOUT)}
 ENDLESS = {
     ("hf_latent_bridge/hub/waits.py", "_WATCH.get()"),  # a context variable
     ("hf_latent_bridge/vectors/stores/chroma.py", "c.get(include=wanted, **chosen)"),  # rows
@@ -39,10 +40,10 @@ def endless(code):
         if isinstance(call.func, ast.Attribute) and has_timeout(call)
     }
     for call in calls:
-        name = ast.unparse(call.func)
-        last = name.rpartition(".")[2]
-        if has_timeout(call) or id(call) in bounded:
+        last = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if last not in LAST or has_timeout(call) or id(call) in bounded:
             continue
+        name = ast.unparse(call.func)
         if (
             (last in WITHOUT_ARGUMENTS and "." in name and not call.args)
             or {name, last} & WITH_A_TIMEOUT

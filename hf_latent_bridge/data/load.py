@@ -101,11 +101,13 @@ def load_pairs(
         RepoAccessError: The dataset is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
         DatasetError: No such split or configuration.
-        InvalidPairsError: No such column, unequal lengths, no rows, or two files whose ids differ.
+        InvalidPairsError: No such column, unequal lengths, no rows, two files whose ids differ, or
+            options of a Hub dataset for something else.
         InvalidLatentsError: A file that holds no vectors, or several columns and none is named.
     """
     if data is None or isinstance(data, str | Path):
         check_name(data, wanted="a dataset's repo id, a folder, a dataset or two columns")
+    _check_options(data, name, split, {"streaming": streaming, **options})
     if isinstance(data, list | tuple):
         pairs: Any = _pair_up(data, source, target)
     else:
@@ -151,6 +153,8 @@ def load_views(
     Raises:
         InvalidPairsError: No such column, unequal lengths, no rows.
     """
+    sides = list(data.values()) if views is None and isinstance(data, Mapping) else data
+    _check_options(sides, name, split, {"streaming": streaming, **options})
     if views is None:
         if not isinstance(data, Mapping):
             raise InvalidPairsError(
@@ -166,6 +170,25 @@ def load_views(
     if deduplicate:
         items = items.deduplicate()
     return items if max_pairs is None else items.sample(max_pairs, seed=seed)
+
+
+def _check_options(data: Any, name: Names, split: Names, options: Mapping[str, Any]) -> None:
+    """Refuses options that nothing would read.
+
+    Raises:
+        InvalidPairsError: Options of a dataset on the Hub or in a folder, and `data` is something
+            else.
+    """
+    if isinstance(data, str | Path):
+        return
+    read = () if isinstance(data, list | tuple) else ("split", "streaming")
+    given = {"name": name, "split": split, **options}
+    unread = [key for key, value in given.items() if value not in (None, False) and key not in read]
+    if unread:
+        raise InvalidPairsError(
+            f"{', '.join(unread)}: only for a dataset that is named by its repo id or folder, got "
+            f"{type(data).__name__}"
+        )
 
 
 def _each(names: Names) -> Iterable[str | None]:

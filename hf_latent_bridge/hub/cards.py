@@ -35,6 +35,8 @@ _LABELS = {  # in the order of a card
     "rows_skipped": "bad rows skipped",
     "text_field": "texts of the field",
     "matched_by": "matched by",
+    "only_in_source": "in the source alone",
+    "only_in_target": "in the target alone",
     "shift_removed": "without the direction of the mean, for search alone",
 }
 CARD_TAG = "latent-translation"

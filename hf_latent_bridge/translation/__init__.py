@@ -129,8 +129,8 @@ def translate_file(
         OSError: The output cannot be written; says what to do.
         TimeoutError: No rows could be read for `timeout` seconds.
         TypeError: `translator` is something else, such as its name.
-        ValueError: `path` and `output` are one file, a format that is not written, or options that
-            do not go together.
+        ValueError: `path` and `output` are one file, or the folder of `output` is `path`; a format
+            that is not written, or options that do not go together.
     """
     if not isinstance(translator, Translator):
         raise TypeError(
@@ -309,3 +309,5 @@ def _check_paths(path: str, output: str, world: int) -> None:
         raise IsADirectoryError(f"{target} is a folder: name a file to write, such as out.npy")
     if target.exists() and path != "-" and Path(path).exists() and target.samefile(path):
         raise ValueError(f"input and output are the same file, {path}: name another output")
+    if path != "-" and Path(path).is_dir() and target.parent.samefile(path):
+        raise ValueError(f"{target.name} would be one more file of the input {path}: name another")

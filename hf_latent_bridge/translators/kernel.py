@@ -21,6 +21,8 @@ from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Grid, Translator, TranslatorConfig
 from hf_latent_bridge.translators.latent_map import Map, UnitNorm, check_unit_norm
 
+_ROWS = 4096  # that are compared with the landmarks at once
+
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
@@ -322,12 +324,18 @@ class KernelTranslator(Translator, translator_type="kernel"):
                 f"{self._landmarks.dim} features as input, the width of its landmarks"
             )
         check_finite(x)
-        wide = x if x.device.type == "mps" else x.double()
-        features = self._landmarks.to(wide).similarities(wide)
+        features = self._features(x, self._landmarks)
         moments = PairedMoments.from_batch(features, y, full_sxx=full_sxx, full_syy=full_syy)
         dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         eps = max(moments.eps, torch.finfo(dtype).eps)
         return replace(moments, eps=eps, unit_norm=self.unit_norm)
+
+    @staticmethod
+    def _features(x: Tensor, landmarks: Landmarks) -> Tensor:
+        """Similarities in float64 where the device has it, without such a copy of all latents."""
+        dtype = x.dtype if x.device.type == "mps" else torch.float64
+        base = landmarks.to(x.new_empty(0, dtype=dtype))
+        return torch.cat([base.similarities(rows.to(dtype)) for rows in torch.split(x, _ROWS)])
 
     def _check_params(self) -> None:
         super()._check_params()

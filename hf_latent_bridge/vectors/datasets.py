@@ -63,14 +63,17 @@ def load_dataset(
 
     Raises:
         MissingExtraError: `datasets` is not installed.
-        RepoNotFoundError: No such dataset or revision.
+        RepoNotFoundError: No such dataset or revision, or a revision of a folder.
         RepoAccessError: The dataset is gated.
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
         DatasetError: No such configuration or split, or no rows.
     """
     require("encoders", "datasets", purpose="reading a dataset")
     commit = None
-    if not Path(data).is_dir():
+    if Path(data).is_dir():
+        if (revision := options.get("revision")) is not None:
+            raise client.folder_without_revisions(data, revision)
+    else:
         commit, reached = client.resolve(
             data,
             repo_type="dataset",

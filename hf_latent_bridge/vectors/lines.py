@@ -9,7 +9,8 @@ import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -343,6 +344,9 @@ def _elements(stream: io.TextIOWrapper) -> Iterator[Any]:
     while True:
         text = text.lstrip(" \t\r\n,")
         if text.startswith("]"):
+            after = chain([text[1:]], iter(partial(stream.read, _CHUNK), ""))
+            if any(part.strip() for part in after):
+                raise ValueError("it goes on after its array: save it as JSON lines")
             return
         try:
             element, end = decoder.raw_decode(text)

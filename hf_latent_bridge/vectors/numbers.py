@@ -14,6 +14,7 @@ from hf_latent_bridge.vectors.reader import Scale
 
 FLOAT32 = np.dtype(np.float32)
 _OPENINGS = ("[", "{", "(", "array(", "tensor(", "Vector(")
+_CLOSING = {"[": "]", "{": "}", "(": ")"}
 _WRAPPED = re.compile(r"^(?:\w+\.)*[A-Za-z_]\w*\((.*?)(?:,\s*\w+=[^()\[\]]*)*\)$", re.DOTALL)
 _SHORTENED = re.compile(r"[\w.]*\(?\[[\s\d.eE,+-]*\.\.\.[\s\d.eE,+-]*\]")
 _SCALAR = re.compile(r"(?:np|numpy)\.float\d+\(([^()]*)\)")
@@ -93,11 +94,19 @@ def parse_vector(text: str) -> Array | Unreadable | None:
         return Unreadable("was shortened with '...' when it was printed: the numbers are lost")
     while matched := _WRAPPED.match(text):
         text = matched[1].strip()
+    return _bracketed(text)
+
+
+def _bracketed(text: str) -> Array | Unreadable:
+    """The numbers between brackets, or bare ones, with commas or blanks between them."""
+    if text[:1] in _CLOSING and text[-1] != _CLOSING[text[0]]:
+        return Unreadable(f"was cut short: {text[:20]!r} to {text[-20:]!r}")
     numbers = _SCALAR.sub(r"\1", text).strip("[](){}").replace(",", " ").split()
     try:
-        return np.array([float(number) for number in numbers], FLOAT32)
+        vector = np.array([float(number) for number in numbers], FLOAT32)
     except ValueError:
-        return Unreadable(f"is not a vector: {text[:40]!r}")
+        vector = np.empty(0, FLOAT32)
+    return vector if len(vector) else Unreadable(f"is not a vector: {text[:40]!r}")
 
 
 def parse_json(value: Any) -> Array | Unreadable | None:

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -201,6 +202,7 @@ class FaultyProxy(socketserver.ThreadingTCPServer):
         self._ended.set()
         self.shutdown()
         self.server_close()
+        set_client_factory(default_client_factory)
 
     def spoil(self, k: int = 0, fault: Fault = deliver, times: int = 1) -> None:
         """From now on, the k-th request (from 1) and the `times` - 1 after it meet a fault."""
@@ -268,19 +270,15 @@ def _with_length(headers: list[tuple[str, str]], length: int) -> list[tuple[str,
 @contextlib.contextmanager
 def through(proxy: FaultyProxy) -> Iterator[None]:
     """Within the block, this process reaches the Hub by the proxy."""
-
-    def factory() -> httpx2.Client:
-        return httpx2.Client(
-            proxy=proxy.url,
-            event_hooks={"request": [hf_request_event_hook]},
-            follow_redirects=True,
-            timeout=None,
-            trust_env=False,
-            verify=False,  # the embedded Hub has no certificate, and to load all others takes long
-        )
-
-    set_client_factory(factory)
+    set_client_factory(lambda: _client(proxy=proxy.url, trust_env=False))
     try:
         yield
     finally:
-        set_client_factory(default_client_factory)
+        set_client_factory(_client)
+
+
+def _client(**options: Any) -> httpx2.Client:
+    """A client like that of huggingface_hub, without certificates: it takes long to load them."""
+    hooks = {"request": [hf_request_event_hook]}
+    options |= {"event_hooks": hooks, "follow_redirects": True, "timeout": None}
+    return httpx2.Client(verify=False, **options)

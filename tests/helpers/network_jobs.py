@@ -44,7 +44,6 @@ SILENT = ("silence", "silence after acting", "drip")  # faults that a job waits 
 _numbers = itertools.count(1)
 
 
-@functools.cache
 def fitted(seed: int = 0) -> Translator:
     """A translator from width 4 to width 3; each seed gives another map."""
     rng = np.random.default_rng(seed)

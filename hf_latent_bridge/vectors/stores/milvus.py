@@ -1,5 +1,6 @@
 """Milvus: a vector field of a collection, in a Milvus Lite file or on a server."""
 
+import contextlib
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ _FLOATS = {101: "float32", 102: "float16", 103: "bfloat16"}
 _LOADING = 600.0  # seconds for a server to load a collection into memory
 _STRONG = "Strong"
 _READ = {"consistency_level": _STRONG}  # a server else answers without the rows just written
+_ITERATOR = "pymilvus.client.iterator.query_iterator"
 T = TypeVar("T")
 
 
@@ -50,17 +52,14 @@ class MilvusCollection(Collection):
         """A client of Milvus Lite, which logs a traceback and keeps the reason to itself."""
         from pymilvus.exceptions import MilvusException
 
-        logger = logging.getLogger("milvus_lite.server_manager")
-        before, logger.disabled = logger.disabled, True
         try:
-            return connect(uri=self.url.path)
+            with _silent("milvus_lite.server_manager"):
+                return connect(uri=self.url.path)
         except MilvusException as error:
             raise StoreUnavailableError(
                 f"{self.url} cannot be opened: a file of Milvus Lite can be open in one process at "
                 "a time, and stays open until that process ends; or it is not a file of Milvus Lite"
             ) from error
-        finally:
-            logger.disabled = before
 
     @staticmethod
     def _disconnect(client: Any) -> None:
@@ -100,11 +99,12 @@ class MilvusCollection(Collection):
         fields = self._fields_read(vectors, payloads)
         self._load()
         behind = "" if after is None else f"{self._key} > {json.dumps(after.key)}"
-        pages = self._ask(
-            lambda c: c.query_iterator(
-                self.url.name, batch_size=size, filter=behind, output_fields=fields, **_READ
+        with _silent(_ITERATOR):  # it warns of servers that keep no time stamps, as a file's
+            pages = self._ask(
+                lambda c: c.query_iterator(
+                    self.url.name, batch_size=size, filter=behind, output_fields=fields, **_READ
+                )
             )
-        )
         try:
             while rows := self._told(pages.next):
                 yield self._records(rows, vectors, payloads)
@@ -283,3 +283,14 @@ class MilvusCollection(Collection):
             if "connect" in told.lower() or error.code == 2:
                 raise StoreUnavailableError(f"{self.url} did not answer: {told}") from error
             raise StoreError(f"{self.url}: {told}") from error
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keeps a logger of the client's from the terminal."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
