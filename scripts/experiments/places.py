@@ -280,11 +280,13 @@ def _write_table(path: Path, batches: Iterator[tuple[int, list[str], Array]]) ->
     with contextlib.ExitStack() as held:
         writer: Any = None
         for first, texts, vectors in batches:
-            starts = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
-            lists = pa.ListArray.from_arrays(starts, np.ascontiguousarray(vectors).ravel())
+            flat = pa.array(np.ascontiguousarray(vectors).ravel())
+            lists = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
             ids = np.arange(first, first + len(texts))
             table = pa.table({"id": ids, "text": texts, "vector": lists})
-            writer = writer or held.enter_context(ParquetWriter(path, table.schema))
+            if writer is None:  # as `translate` writes: no dictionary of vectors
+                keyed = {"use_dictionary": ["id", "text"]}
+                writer = held.enter_context(ParquetWriter(path, table.schema, **keyed))
             writer.write_table(table)
 
 
