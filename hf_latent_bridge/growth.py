@@ -6,6 +6,7 @@ other's nearest become pairs, and so on until the pairs stay the same. The most 
 first, for a few wrong pairs among few spoil the next fit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,7 +52,8 @@ class Growth:
         converged: Whether the last two rounds found the same pairs, but for 2 in 100.
         recovery: Share of the pairs that are found again, among all unpaired items, by a space
             fitted on the given pairs and the other half of the found ones.
-        chance: The same for growth from the given pairs in a wrong order.
+        chance: The same for growth from the given pairs in a wrong order; where none are given,
+            the most in several orders.
         gain: How much better given pairs that are held out are found with the pairs that grow from
             the others than by these alone: mean reciprocal rank among all items, of both
             directions. None where fewer than 3 pairs are given.
@@ -74,12 +76,14 @@ class Growth:
 
         Wrong pairs are consistent with the map that has found them. A map that has not seen them
         misses many of them, how many depends on the latents; so growth from shuffled pairs is the
-        measure: at most half of its misses. Look-alikes of items that only one side has are missed
-        less; but a space that is fitted on them finds fewer of the given pairs.
+        measure: at most half of its misses, by two standard errors of a count. Look-alikes of items
+        that only one side has are missed less; but a space that is fitted on them finds fewer of
+        the given pairs.
         """
-        missed, by_chance = 1 - self.recovery, 1 - self.chance
-        enough = len(self.rows_x) >= _FEWEST_TO_CONFIRM
-        return enough and missed < by_chance / 2 and not self.hurts
+        n = len(self.rows_x)
+        missed, by_chance = n * (1 - self.recovery), n * (1 - self.chance)
+        at_most = missed + 2 * math.sqrt(missed + 1)
+        return n >= _FEWEST_TO_CONFIRM and at_most < by_chance / 2 and not self.hurts
 
     @property
     def hurts(self) -> bool:
@@ -236,11 +240,14 @@ def match_unpaired(
     chance = _grow(starts[0].sides(x, y, dim, draw.permutation(n_clusters))).recovery
     found: list[Growth] = []
     for start in starts[:_GROWN]:
-        grown = _grow(start.sides(x, y, dim, start.order))
-        found.append(replace(grown, chance=chance))
-        if found[-1].confirmed:
+        grown = replace(_grow(start.sides(x, y, dim, start.order)), chance=chance)
+        if grown.confirmed:  # of six starts one may be lucky, so chance has more than one try, too
+            shuffled = (start.sides(x, y, dim, draw.permutation(n_clusters)) for _ in range(_GROWN))
+            grown = replace(grown, chance=max(chance, *(_grow(one).recovery for one in shuffled)))
+        found.append(grown)
+        if grown.confirmed:
             break
-    return max(found, key=lambda growth: growth.recovery)
+    return max(found, key=lambda growth: (growth.confirmed, growth.recovery))
 
 
 @dataclass(frozen=True, eq=False)

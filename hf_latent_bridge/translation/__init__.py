@@ -16,6 +16,7 @@ from typing import Any, Literal
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.names import check_name
 from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translation.job import Job
 from hf_latent_bridge.translation.pipeline import (
@@ -298,6 +299,7 @@ def _rank_and_world(processes: int) -> tuple[int | None, int]:
 
 
 def _check_paths(path: str, output: str, world: int) -> None:
+    check_name(path, wanted="a file, folder or dataset of vectors")
     if "-" in (path, output) and world > 1:
         raise ValueError("a stream is translated by one process: leave --processes out")
     if output == "-":
