@@ -39,8 +39,8 @@ def test_an_example_is_short(engine):
     assert len(example(engine).splitlines()) <= 30
 
 
-def test_a_billion_rows_cost_what_the_median_of_the_rounds_says():
-    rounds = [Timing(rows=11_000, start=5, whole=5 + seconds) for seconds in (1, 10, 2)]
+def test_a_billion_rows_cost_what_all_rounds_together_say():
+    rounds = [Timing(rows=11_000, start=5, whole=5 + seconds) for seconds in (1, 3)]
     assert cost_of({"Spark": rounds}).rows == [["Spark", "5,000", "56", "26"]]
 
 
