@@ -3,7 +3,16 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from benchmarks.engines import NEEDS, example, installed, prepare, translated_by
+from benchmarks.engines import (
+    NEEDS,
+    Timing,
+    cost_of,
+    example,
+    installed,
+    prepare,
+    table_of,
+    translated_by,
+)
 
 from hf_latent_bridge import AutoTranslator
 
@@ -28,3 +37,13 @@ def test_an_engine_translates_every_row_once_and_keeps_its_id(engine, tmp_path):
 @pytest.mark.parametrize("engine", NEEDS)
 def test_an_example_is_short(engine):
     assert len(example(engine).splitlines()) <= 30
+
+
+def test_a_billion_rows_cost_what_the_median_of_the_rounds_says():
+    rounds = [Timing(rows=11_000, start=5, whole=5 + seconds) for seconds in (1, 10, 2)]
+    assert cost_of({"Spark": rounds}).rows == [["Spark", "5,000", "56", "26"]]
+
+
+def test_an_engine_is_compared_with_the_command_line():
+    timings = {name: [Timing(11_000, 5, 5 + s)] for name, s in (("command line", 2), ("Spark", 4))}
+    assert [row[-1] for row in table_of(timings).rows] == ["1.00", "0.50"]

@@ -12,18 +12,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from common import ROOT, Table, positive
 from experiments.killed_migration import cpu_seconds
+from experiments.results_page import provenance, write_section
 
 PAGE = ROOT / "docs" / "scale.md"
 NEEDS = {"datasets": "datasets", "Ray Data": "ray", "Spark": "pyspark"}
 WIDTHS = 768, 768
 ROWS, FEW = 100_000, 1000
 FILES = 4
+BILLION, MACHINES, CORES = 10**9, 8, 16  # of the table of costs
 PATIENCE = 1500  # seconds for one engine; on a busy machine Ray takes minutes to start
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}  # nothing is sent anywhere
 TRANSLATE = ("-m", "hf_latent_bridge", "translate", "old-to-new")
@@ -33,20 +39,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.add_argument("--rows", type=positive, default=ROWS, help=f"rows (default {ROWS:,})")
     parser.add_argument(
+        "--rounds", type=positive, default=1, help="each engine in turn, so often (default 1)"
+    )
+    parser.add_argument("--write", action="store_true", help="write the tables to docs/scale.md")
+    parser.add_argument(
         "--engines", nargs="+", choices=[*NEEDS, "command line"], help="(default: all)"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints rows per second of each; returns the exit code."""
-    table = Table(["engine", "rows", "start, s", "all, s", "rows/s"])
-    for engine in options.engines or ["command line", *installed()]:
-        start, whole = (measured(engine, rows) for rows in (FEW, options.rows))
-        rate = (options.rows - FEW) / (whole - start)
-        table.add(engine, [f"{options.rows:,}", f"{start:.1f}", f"{whole:.1f}", f"{rate:,.0f}"])
-        print(table.rows[-1], flush=True)
-    print(f"\n{WIDTHS[0]} to {WIDTHS[1]} wide\n\n{table}")
+    """Prints rows per second of each, and what a billion rows need; returns the exit code."""
+    timings: dict[str, list[Timing]] = {}
+    for _ in range(options.rounds):
+        for engine in options.engines or ["command line", *installed()]:
+            start, whole = (measured(engine, rows) for rows in (FEW, options.rows))
+            timings.setdefault(engine, []).append(Timing(options.rows, start, whole))
+            print(engine, timings[engine][-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
+    tables = table_of(timings), cost_of(timings)
+    print(f"\n{WIDTHS[0]} to {WIDTHS[1]} wide\n\n{tables[0]}\n\n{tables[1]}")
+    if options.write:
+        measures, costs = (table.to_markdown() for table in tables)
+        said = f"{provenance(options.command_line)} {engine_versions(list(timings))}"
+        write_section(PAGE, "engines", f"{measures}\n\n{said}")
+        write_section(PAGE, "engine costs", costs)
     return 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """CPU seconds of one engine in one round.
+
+    Attributes:
+        rows: How many the long run had.
+        start: Seconds of the short run, on a thousand rows.
+        whole: Seconds of the long one.
+    """
+
+    rows: int
+    start: float
+    whole: float
+
+    @property
+    def rate(self) -> float:
+        """Rows per second of one core, the start taken off."""
+        return (self.rows - FEW) / (self.whole - self.start)
+
+
+def rate_of(timings: Sequence[Timing]) -> float:
+    """The median of the rounds."""
+    return median(timing.rate for timing in timings)
+
+
+def table_of(timings: Mapping[str, Sequence[Timing]]) -> Table:
+    """What was measured: the medians of the rounds, and the rates of the slowest and fastest."""
+    columns = ["rows", "start, s", "all, s", "rows/s", "lowest to highest", "of the command line"]
+    table = Table(["engine", *columns])
+    line = timings.get("command line")
+    for engine, rounds in timings.items():
+        cells = [f"{rounds[0].rows:,}", f"{median(one.start for one in rounds):.1f}"]
+        cells += [f"{median(one.whole for one in rounds):.1f}", f"{rate_of(rounds):,.0f}"]
+        rates = sorted(one.rate for one in rounds)
+        cells += [f"{rates[0]:,.0f} to {rates[-1]:,.0f}"]
+        table.add(engine, [*cells, f"{rate_of(rounds) / rate_of(line):.2f}" if line else ""])
+    return table
+
+
+def cost_of(timings: Mapping[str, Sequence[Timing]]) -> Table:
+    """What a billion rows need at the measured rates."""
+    table = Table(["engine", "rows/s of a core", "core hours", "minutes of computing"])
+    for engine, rounds in timings.items():
+        seconds = BILLION / rate_of(rounds)
+        minutes = seconds / (MACHINES * CORES) / 60
+        table.add(engine, [f"{rate_of(rounds):,.0f}", f"{seconds / 3600:,.0f}", f"{minutes:,.0f}"])
+    return table
+
+
+def engine_versions(engines: Sequence[str]) -> str:
+    """The versions of the engines, as a sentence."""
+    packages = [NEEDS[engine] for engine in engines if engine in NEEDS]
+    return f"Engines: {', '.join(f'{package} {version(package)}' for package in packages)}."
 
 
 def measured(engine: str, rows: int) -> float:
@@ -111,7 +182,13 @@ def translated_by(engine: str, folder: Path) -> float:
             cwd=folder,
             stdout=said,
             stderr=said,
-            env={**os.environ, **QUIET, "PYTHONPATH": paths, "PYSPARK_PYTHON": sys.executable},
+            env={
+                **os.environ,
+                **QUIET,
+                "HF_DATASETS_CACHE": str(folder / "cache"),
+                "PYTHONPATH": paths,
+                "PYSPARK_PYTHON": sys.executable,
+            },
         ) as process,
     ):
         while process.poll() is None:
