@@ -357,7 +357,7 @@ def evaluate(
     _check_sides(sides, translator, target_translator)
     pairs = as_pairs(pairs)
     if labels is not None and isinstance(pairs, Pairs):
-        _check_labels(labels, len(pairs))
+        labels = _checked_labels(labels, len(pairs))
     loop = EncodingLoop(
         pairs,
         sides,
@@ -569,18 +569,23 @@ def _search(
     )
 
 
-def _check_labels(labels: Sequence[Hashable], n: int) -> None:
-    if len(labels) != n:
-        raise InvalidPairsError(f"labels must be one for each of {n} pairs, got {len(labels)}")
+def _checked_labels(labels: Sequence[Hashable], n: int) -> list[Any]:
+    """The labels as Python values, one for each pair and none missing."""
+    plain = plain_labels(labels)
+    if len(plain) != n:
+        raise InvalidPairsError(f"labels must be one for each of {n} pairs, got {len(plain)}")
+    for row, label in enumerate(plain):
+        if label is None or (isinstance(label, float) and math.isnan(label)):
+            raise InvalidPairsError(f"the label of pair {row} is missing ({label})")
+    return plain
 
 
 def _classes(labels: Sequence[Hashable] | None, n: int) -> Tensor:
     """Labels as numbers, (n,); empty without."""
     if labels is None:
         return torch.empty(0, dtype=torch.long)
-    _check_labels(labels, n)
     known: dict[Hashable, int] = {}
-    return torch.tensor([known.setdefault(one, len(known)) for one in plain_labels(labels)])
+    return torch.tensor([known.setdefault(one, len(known)) for one in _checked_labels(labels, n)])
 
 
 def all_latents(loop: EncodingLoop, max_streamed: int) -> tuple[Tensor, Tensor, int]:

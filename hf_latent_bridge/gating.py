@@ -406,6 +406,7 @@ def gate_latents(
         _judge_baselines(scores, decides, draws, limits),
         _judge_translation(translator, searches, translates),
         judge_number(len(kept), limits),
+        () if judged else _judge_own_items(*native, best["native"][:, 0]),
         _judge_evidence(by_slice, limits, judged=judged),
     )
     return GateReport(
@@ -912,6 +913,19 @@ def _judge_translation(
             "fail",
             "translations are related to the target's own latents no more than those of shuffled "
             "items: do the rows of both sides belong together, and is the source the right one?",
+        )
+
+
+def _judge_own_items(
+    queries: Tensor, items: Tensor, firsts: Tensor
+) -> Iterable[tuple[Verdict, str]]:
+    found = int((queries == items[firsts.to(items.device)]).all(1).sum())
+    if found > len(queries) / 2:
+        yield (
+            "warn",
+            f"{found:,} of {len(queries):,} queries are items of the corpus, and the first that "
+            "such a query must find is itself, which any map can do: pass other queries, or "
+            "relevance judgements",
         )
 
 

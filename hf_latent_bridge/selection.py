@@ -430,7 +430,8 @@ def doubts(selection: Selection, n_pairs: int, widest: int) -> list[str]:
         )
     rotations = [trial for trial in selection.trials if trial.translator_type == "ortho"]
     plain, choice = [*rotations, selection.trials[0]][0], selection.choice
-    if n_pairs < _FEW_PAIRS and choice.score - plain.score <= choice.error:
+    better = plain is not choice and choice.score - plain.score > choice.error
+    if n_pairs < _FEW_PAIRS and not better and plain.translator_type != "ridge":
         found.append(
             f"with so few nothing is clearly better than {plain.translator_type} "
             f"({choice.score:.3f} ± {choice.error:.3f} for {plain.score:.3f}): give more pairs, "

@@ -408,6 +408,11 @@ UNREAD = {
     "--name": ["plain"],
     "--dataset-revision": ["v1"],
     "--max-length": ["9"],
+    "--autocast": ["bfloat16"],
+    "--compile": [],
+    "--no-cache": [],
+    "--batch-size": ["4"],
+    "--source-revision": ["main"],
     "--source-scale": ["0.5"],
     "--source-column": ["embedding"],
 }

@@ -120,6 +120,21 @@ def test_labels_of_an_array_or_a_tensor_are_compared_by_value(translator):
         assert report(translator, labels=labels).search == expected
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (np.zeros((4, 1)), r"one label for each item, got shape \(4, 1\)"),
+        (torch.tensor(1), "one label for each item, got tensor"),
+        ("abcd", "one label for each item, got 'abcd'"),
+        ([1, 2, None, 4], "label of pair 2 is missing"),
+        (np.array([1.0, np.nan, 2.0, 3.0]), "label of pair 1 is missing"),
+    ],
+)
+def test_labels_that_are_not_one_for_each_pair_are_refused(translator, labels, told):
+    with pytest.raises(InvalidPairsError, match=told):
+        evaluate_latents(translator, SOURCES[:4], TARGETS[:4], labels=labels)
+
+
 def test_without_hubness_and_labels_the_report_is_as_ever(translator):
     assert report(translator).search is None
     assert "search" not in report(translator).to_dict()

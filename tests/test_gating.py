@@ -83,6 +83,12 @@ def test_a_good_map_passes_without_judgements_and_says_what_that_means(world):
     assert any("no judgements were given" in text for _, text in report.reasons)
 
 
+def test_queries_that_are_items_of_the_corpus_ask_nothing_of_a_map(world):
+    report = gate_latents(world.fitted(), queries=world.corpus, corpus=world.corpus)
+    assert report.verdict == "warn", str(report)
+    assert any("300 of 300 queries are items of the corpus" in text for _, text in report.reasons)
+
+
 def test_queries_alone_can_be_translated(world):
     swapped = {"queries": world.queries[::-1], "corpus": (None, world.corpus[0])}
     report = gate_latents(

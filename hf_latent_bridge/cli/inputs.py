@@ -127,12 +127,28 @@ def check_choice(args: argparse.Namespace) -> None:
     _check_until(args)
     if args.label_column and not (by_class or args.anchors == "balanced"):
         raise ValueError("--label-column is for --anchors balanced or --objective classification")
-    if args.max_length and all(is_given(args, side) for side in SIDES) and not args.queries:
-        raise ValueError("--max-length is for encoders, and latents were given of both sides")
+    _check_encoding(args)
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
     if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
         raise ValueError("--anchors balanced needs --label-column, and no --deduplicate")
+
+
+def _check_encoding(args: argparse.Namespace) -> None:
+    """Refuses what only encoders read where nothing is encoded."""
+    if args.queries or not all(is_given(args, side) for side in SIDES):
+        return
+    found = [name for name in ("max_length", "autocast", "compile", "no_cache") if vars(args)[name]]
+    found += [
+        f"{side}_revision"
+        for side in SIDES
+        if getattr(args, f"{side}_revision") and not getattr(args, side)
+    ]
+    if args.batch_size != "auto":
+        found.append("batch_size")
+    if found:
+        flag = found[0].replace("_", "-")
+        raise ValueError(f"--{flag} is for encoders, and latents were given of both sides")
 
 
 _WITHOUT_UNTIL = {

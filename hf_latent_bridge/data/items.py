@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from hf_latent_bridge.encoders.modality import modality_of_item
-from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.latents import as_tensor
 
 Array = npt.NDArray[Any]
@@ -52,7 +52,15 @@ class BadRow:
 
 
 def plain_labels(labels: Iterable[Any]) -> list[Any]:
-    """Labels as Python values: the elements of a tensor would compare by identity."""
+    """Labels as Python values: the elements of a tensor would compare by identity.
+
+    Raises:
+        InvalidPairsError: One text, or an array of other than one dimension.
+    """
+    if isinstance(labels, str | bytes) or getattr(labels, "ndim", 1) != 1:
+        shape = tuple(getattr(labels, "shape", ()))
+        got = f"shape {shape}" if shape else f"{labels!r:.40}"
+        raise InvalidPairsError(f"labels must be a sequence, one label for each item, got {got}")
     if isinstance(labels, np.ndarray | torch.Tensor):
         return list(labels.tolist())
     scalars = np.generic | torch.Tensor

@@ -83,8 +83,8 @@ def search_translators(
         RepoAccessError: The Hub refuses the token.
         HubUnavailableError: The Hub cannot be reached, does not answer in time, or fails.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, or None for all, got {limit}")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ValueError(f"limit must be an integer >= 1, or None for all, got {limit!r}")
     sides = {"source": source, "target": target}
     for side, name in sides.items():
         if name is not None and not is_repo_id(name):

@@ -28,7 +28,7 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         alpha: Penalty relative to the mean variance of a source column, so that it means the same
             under every scaling; from 0 to infinity, for which `config.json` says "inf". "auto" is
             the penalty with which ridge has the best R² on held-out pairs, of 60; `selection_`
-            keeps their scores.
+            keeps the scores of ridge.
         gamma: Exponent of the singular values, from 0 (rotation) to 1 (ridge).
         scale: Multiply the map by the scalar that least squares gives.
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
@@ -81,7 +81,7 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         Args:
             folds: Moments of `n_folds` disjoint sets of pairs.
         """
-        selection = select_ridge(folds, self.scaling, self.translator_type, relative=True)
+        selection = select_ridge(folds, self.scaling, "ridge", relative=True)
         return type(self)(**{**self.get_params(), **selection.choice.params}), selection
 
     def on_part(self, share: float) -> Self:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hf_latent_bridge.data.items import Array, Unreadable
+from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import WELL_KNOWN, Field, find_field
 from hf_latent_bridge.vectors.lines import (
     SAMPLE,
@@ -85,7 +86,9 @@ class CsvReader(JsonReader):
         if _is_header(cells):
             if len(set(cells)) < len(cells):
                 twice = [name for name, count in Counter(cells).items() if count > 1]
-                raise ValueError(f"several columns are named {twice}")
+                raise InvalidLatentsError(
+                    f"{self.source.path}: several columns are named {twice}: rename them"
+                )
             self._headed = True
             return cells, end
         return [str(number) for number in range(len(cells))], 0
