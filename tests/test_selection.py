@@ -729,3 +729,12 @@ def test_a_card_without_a_selection_says_nothing_of_one(tmp_path):
     x, y = latents()
     OrthoTranslator().fit(x, y).save_pretrained(tmp_path)
     assert "Selection" not in (tmp_path / "README.md").read_text()
+
+
+def test_a_penalty_that_ridge_has_chosen_is_recorded_as_that_of_ridge():
+    x, y = latents()
+    spectral = SpectralTranslator(alpha="auto", gamma=0.5).fit(x, y)
+    assert str(spectral.selection_).startswith("ridge(alpha=")
+    ridge = AffineTranslator(alpha="auto").fit(x, y).selection_.choice
+    assert spectral.selection_.choice.score == pytest.approx(ridge.score)
+    assert spectral.params_["alpha"] == spectral.selection_.choice.params["alpha"]
