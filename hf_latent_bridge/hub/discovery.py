@@ -115,7 +115,10 @@ def search_translators(
 def _listed(
     encoders: Iterable[str], author: str | None, token: str | bool | None
 ) -> Iterator[Mapping[str, Any]]:
-    """What the Hub says of repos that have our tag and are made for these encoders."""
+    """What the Hub says of repos that have our tag and are made for these encoders.
+
+    `HfApi.list_models` parses each card, and a stranger's `tags: 3` ends it with a TypeError.
+    """
     params: dict[str, Any] = {
         "filter": [CARD_TAG, *(f"base_model:{name}" for name in encoders)],
         "sort": "downloads",
