@@ -268,7 +268,7 @@ def test_noise_of_products_grows_with_the_root_of_the_width():
     values = torch.tensor([1.0] * 50 + [5 * eps] * 50, dtype=torch.float64)
     x = torch.eye(d).double()
     ones, none = torch.ones(d).double(), torch.zeros(d, dtype=torch.bool)
-    problem = Problem(torch.diag(values), x, 0 * ones, 0 * ones, ones, ones, none, none, eps)
+    problem = Problem(torch.diag(values), x, 0 * ones, 0 * ones, ones, ones, none, none, d, eps)
     for solve in (solve_least_squares, solve_l_ortho):
         solution = solve(problem)
         assert (solution.rank, solution.full_rank) == (50, d)
