@@ -167,11 +167,9 @@ class RidgePath:
     @classmethod
     def of(cls, problem: Problem) -> "RidgePath":
         """Decomposes C, which is all that the penalties share."""
-        values, vectors = torch.linalg.eigh(problem.c)
-        first = max(0, len(values) - problem.n)
-        rank = _rank(values[first:].flip(0), problem.eps, len(values))
-        values, vectors = values[first:].clamp(min=0), vectors[:, first:]
-        return cls(problem, values, vectors, vectors.mT @ problem.k, rank)
+        values, vectors = _eigh(problem.c, problem.n)
+        rank = _rank(values.flip(0), problem.eps, len(vectors))
+        return cls(problem, values.clamp(min=0), vectors, vectors.mT @ problem.k, rank)
 
     @property
     def spread(self) -> float:
@@ -349,7 +347,7 @@ def solve_ortho(problem: Problem, *, scale: bool | Literal["columns"] = False) -
     Raises:
         SolverError: With `scale`, when all source latents are equal.
     """
-    w, keep = rotation(problem.k, problem.eps)
+    w, keep = rotation(problem.k, problem.eps, most=problem.n)
     if scale == "columns":
         spread = (w * (problem.c @ w)).sum(0)
         w = w * torch.where(spread > 0, (w * problem.k).sum(0) / spread, 0.0)
@@ -383,9 +381,41 @@ def rotation(
     found = _polar(matrix, eps) if by_products else None
     if found is not None and found[1] <= most:
         return found
-    u, s, vh = _svd(matrix, eps)
+    basis = _column_basis(matrix, most)
+    u, s, vh = _svd(matrix if basis is None else basis.mT @ matrix, eps)
     keep = min(_rank(s, eps, max(matrix.shape)), most)
-    return u[:, :keep] @ vh[:keep], keep
+    w = u[:, :keep] @ vh[:keep]
+    return w if basis is None else basis @ w, keep
+
+
+def _eigh(matrix: Float[Tensor, "d d"], most: int) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues and eigenvectors of a covariance that has no more of them than most."""
+    basis = _column_basis(matrix, most)
+    inside = matrix if basis is None else basis.mT @ matrix @ basis
+    values, vectors = torch.linalg.eigh(inside)
+    first = max(0, len(values) - most)
+    values, vectors = values[first:], vectors[:, first:]
+    return values, vectors if basis is None else basis @ vectors
+
+
+def _column_basis(matrix: Float[Tensor, "a b"], most: int) -> Float[Tensor, "a r"] | None:
+    """Orthonormal columns that span those of a matrix of rank at most `most`.
+
+    What random vectors become by the matrix spans its columns (Halko, Martinsson & Tropp 2011).
+
+    Returns:
+        None where it would save little.
+    """
+    width = most + _SPARE
+    if _WORTH * width > min(matrix.shape):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    probes = torch.randn(matrix.shape[1], width, dtype=matrix.dtype, generator=generator)
+    return torch.linalg.qr(matrix @ probes.to(matrix))[0]
+
+
+_SPARE = 16  # probes beyond the rank, lest one direction is met too weakly
+_WORTH = 3  # how many times wider a matrix must be
 
 
 def _svd(matrix: Float[Tensor, "a b"], eps: float) -> tuple[Tensor, Tensor, Tensor]:
