@@ -179,12 +179,15 @@ def look_shuffled(moments: PairedMoments) -> bool:
     have had p < 1e-4; fewer are too few to tell. In simulations (spectra of effective rank 2 to
     200, 50 to 1,000 pairs) 97 to 100 % of shuffled pairs are found, and no related ones with an
     R² of 0.5 at 10 to 50 pairs, 0.3 at 100 or 0.05 at 500. Moments with only the diagonal of Sxx
-    cannot tell.
+    cannot tell. Pairs that pass with the largest variance that could be read off need no principal
+    axes.
     """
     if moments.n < _FEWEST_TO_TELL or not moments.has_full_sxx:
         return False
     problem = Problem.from_moments(moments, "standard")
     n_live, degrees = int((~problem.flat_y).sum()), moments.n - 1
+    if _shows(problem, moments.n, variance=_SKEW * _concentration(problem.c)):
+        return False
     values, axes = torch.linalg.eigh(problem.c)
     noise = float(values[-1]) * max(moments.eps * len(values) ** 0.5, _NULL_DIRECTION)
     keep = values > max(noise, 0.0)
@@ -212,9 +215,21 @@ def clearly_related(moments: PairedMoments) -> bool:
     if moments.n < _FEWEST_TO_TELL:
         return False
     problem = Problem.from_moments(moments, "standard", full_sxx=False)
-    expected = float(problem.c.sum()) * int((~problem.flat_y).sum()) / (moments.n - 1)
-    ratio = float(problem.k.square().sum()) / expected if expected > 0 else 0.0
-    return _upper_tail(ratio, 2.0) <= _SHUFFLED_LEVEL
+    return _shows(problem, moments.n, variance=2.0)
+
+
+def _shows(problem: Problem, n: int, *, variance: float) -> bool:
+    """Whether n pairs explain more than shuffled ones would with this variance of the ratio."""
+    total = problem.c.trace() if problem.c.ndim == 2 else problem.c.sum()
+    expected = float(total) * int((~problem.flat_y).sum()) / (n - 1)
+    ratio = _squared(problem.k) / expected if expected > 0 else 0.0
+    return _upper_tail(ratio, variance) <= _SHUFFLED_LEVEL
+
+
+def _concentration(c: Tensor) -> float:
+    """The sum of the squared shares of the variance along principal axes; 1 for one axis only."""
+    total = float(c.trace())
+    return _squared(c) / total**2 if total > 0 else 1.0
 
 
 def _upper_tail(ratio: float, variance: float) -> float:

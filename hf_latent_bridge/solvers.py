@@ -345,9 +345,24 @@ def rotation(
     found = _polar(matrix, eps) if by_products else None
     if found is not None and found[1] <= most:
         return found
-    u, s, vh = svd(matrix)
+    squares_tell = eps > _GRAM_NOISE and matrix.device.type == "cpu"
+    u, s, vh = _svd_by_gram(matrix) if squares_tell else svd(matrix)
     keep = min(_rank(s, eps, max(matrix.shape)), most)
     return u[:, :keep] @ vh[:keep], keep
+
+
+def _svd_by_gram(matrix: Float[Tensor, "a b"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin SVD from the eigenvectors of matrix matrixᵀ, in half the time.
+
+    Singular values below 1e-8 of the largest are lost, and the error of others is 1e-16 of the
+    largest value's square over their own: far below the rounding of float32 products.
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        u, s, vh = _svd_by_gram(matrix.mT)
+        return vh.mT, s, u.mT
+    values, vectors = torch.linalg.eigh(matrix @ matrix.mT)
+    u, s = vectors.flip(1), values.flip(0).clamp(min=_TINY).sqrt()
+    return u, s, (u.mT @ matrix) / s[:, None]
 
 
 _POLAR_FROM = 256  # a smaller SVD takes no longer than the iteration

@@ -368,10 +368,15 @@ class TestOnlyTheDiagonalOfSxx:
         whole = OrthoTranslator().fit(self.X, self.Y)
         np.testing.assert_allclose(fitted.transform(self.X), whole.transform(self.X), rtol=1e-9)
 
-    def test_pairs_that_may_be_shuffled_are_summed_again_to_tell(self):
+    @pytest.mark.parametrize("types", [("f4", "f4"), ("f4", "f8"), ("f8", "f8")])
+    @pytest.mark.parametrize("unit_norm", ["none", "both"])
+    def test_pairs_that_may_be_shuffled_have_the_rest_of_it_summed_to_tell(self, types, unit_norm):
+        x, y = self.X.astype(types[0]), self.Y[::-1].astype(types[1])
         with pytest.warns(UnrelatedPairsWarning):
-            fitted = OrthoTranslator().fit(self.X, self.Y[::-1])
-        assert fitted.moments_.has_full_sxx
+            fitted = OrthoTranslator(unit_norm=unit_norm).fit(x, y)
+        whole = OrthoTranslator(unit_norm=unit_norm).pair_moments(x, y)
+        near = {"rtol": 20 * whole.eps, "atol": 20 * whole.eps * whole.n}
+        torch.testing.assert_close(fitted.moments_.to_tensors(), whole.to_tensors(), **near)
 
     def test_other_methods_say_what_they_need(self):
         moments = OrthoTranslator().fit(self.X, self.Y).moments_

@@ -127,7 +127,7 @@ def test_a_strong_penalty_leaves_several_views_their_axes(alpha):
 def test_a_view_that_is_correlated_with_no_other_is_refused(names):
     signs = np.array(list(itertools.product([-1.0, 1.0], repeat=4)))
     latents = {"a": signs[:, :2], "b": signs[:, :2] @ [[1, 2], [3, 1]], "c": signs[:, 2:]}
-    with pytest.raises(SolverError, match="'[ac]' has nothing in common with the others: along"):
+    with pytest.raises(SolverError, match=r"'[ac]' has nothing in common with the others: along"):
         SharedSpace(2, alpha=1.0).fit({name: latents[name] for name in names})
 
 

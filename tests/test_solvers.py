@@ -311,14 +311,31 @@ def test_a_wide_rotation_without_an_svd_is_that_of_the_svd(monkeypatch, d_x, d_y
     torch.testing.assert_close(found, u[:, :kept] @ vh[:kept], atol=1e-11, rtol=0)
 
 
-def test_values_near_rounding_are_told_apart_by_an_svd():
+@pytest.mark.parametrize(("d_x", "d_y"), [(30, 40), (40, 30), (30, 30)])
+@pytest.mark.parametrize("rank", [30, 20])
+def test_a_rotation_of_float32_products_is_that_of_the_svd_far_above_their_rounding(d_x, d_y, rank):
+    values = torch.logspace(3, -1, 30, dtype=torch.float64)
+    values[rank:] = 0
+    k, u, vh = with_values(d_x, d_y, values)
+    found, kept = rotation(k, 1.2e-7)
+    assert kept == rank
+    torch.testing.assert_close(found, u[:, :rank] @ vh[:rank], atol=1e-8, rtol=0)
+    exact, kept = rotation(k, 2.2e-16)
+    assert kept == rank
+    torch.testing.assert_close(exact, u[:, :rank] @ vh[:rank], atol=1e-11, rtol=0)
+    found, kept = rotation(k, 1.2e-7, most=5)
+    assert kept == 5
+    torch.testing.assert_close(found, u[:, :5] @ vh[:5], atol=1e-8, rtol=0)
+
+
+def test_values_near_rounding_are_told_apart_by_a_decomposition():
     limit = 1.2e-7 * 300**0.5
     values = torch.logspace(0, -3, 260, dtype=torch.float64)
     values[-4:] = torch.tensor([4, 2, 0.9, 0.1]) * limit
     k, u, vh = with_values(260, 300, values)
     found, kept = rotation(k, 1.2e-7, by_products=True)
     assert kept == 258
-    torch.testing.assert_close(found, u[:, :258] @ vh[:258], atol=1e-9, rtol=0)
+    torch.testing.assert_close(found, u[:, :258] @ vh[:258], atol=1e-6, rtol=0)
     assert not rotation(torch.zeros(260, 300, dtype=torch.float64), 1.2e-7, by_products=True)[
         0
     ].any()

@@ -251,7 +251,11 @@ class TranslatorEstimator(abc.ABC):
     def _sufficient_moments(self, X: Latents, y: Latents) -> PairedMoments:
         """Moments with the diagonal of Sxx alone, unless all of it must tell if pairs match."""
         moments = self.pair_moments(X, y, full_sxx=False)
-        return moments if clearly_related(moments) else self.pair_moments(X, y)
+        if clearly_related(moments):
+            return moments
+        source, target = self._normed(X, y)
+        nothing = target.new_zeros(len(target), 1)
+        return replace(moments, sxx=PairedMoments.from_batch(source, nothing).sxx)
 
     def _normed(self, X: Latents, y: Latents) -> tuple[Tensor, Tensor]:
         """Both sides as tensors, after `unit_norm`."""
@@ -640,7 +644,10 @@ def _translated(map_: Map, x: Tensor) -> Tensor:
     if not isinstance(map_, LatentMap):  # an affine map makes NaN of what is not finite
         check_finite(x)
     rows = unit_rows(x.to(map_.dtype)) if map_.norms_source else x
-    result = check_translated(map_.forward(rows).to(x.dtype), x)
+    result = map_.forward(rows)
+    if result.dtype != x.dtype:
+        result = result.to(x.dtype)
+    check_translated(result, x)
     if map_.norms_target:
         check_unit(result, rows)
     return result
