@@ -75,7 +75,7 @@ def test_results_are_saved_beside_the_bank(folder, facts):
 
 def test_options_without_what_they_need_are_refused(folder, refusal):
     evaluate = ["evaluate", folder / "translator", *vectors(folder)]
-    assert "state it" in refusal(*evaluate, "--bank", folder / "bank.npy")
+    assert "--bank is for --hubness csls" in refusal(*evaluate, "--bank", folder / "bank.npy")
     assert "--n-neighbors is for --hubness" in refusal(*evaluate, "--n-neighbors", 4)
     fold = ["translate", folder / "translator", folder / "x.npy", folder / "out.npy"]
     assert "--n-neighbors is for --fold" in refusal(*fold, "--n-neighbors", 4)
@@ -117,4 +117,4 @@ def test_options_of_a_folding_without_one_are_refused(folder, refusal):
         *("translate", folder / "translator", folder / "x.npy", folder / "out.npy"),
         *("--metric", "cosine"),
     )
-    assert "are for --fold items or queries" in line
+    assert "--metric is for --fold items or queries" in line

@@ -198,12 +198,22 @@ def test_the_command_measures_both_and_records(world, url, tmp_path, capsys):
     ("words", "wanted"),
     [
         (["--queries-only"], "--translator and --serve-dir"),
-        (["--queries-only", "--serve-dir", "s", "--hubness", "csls"], "not --hubness"),
-        (["--queries-only", "--serve-dir", "s", "--view", "old"], "not --view"),
-        (["--queries-only", "--serve-dir", "s", "--price", "1"], "not --price"),
-        (["qdrant:./a/c", "--queries", "q.jsonl"], "--queries: only with --queries-only"),
+        (
+            ["--queries-only", "--serve-dir", "s", "--hubness", "csls"],
+            "--hubness does not go with",
+        ),
+        (
+            ["--queries-only", "--serve-dir", "s", "--view", "old"],
+            "--view does not go with",
+        ),
+        (
+            ["--queries-only", "--serve-dir", "s", "--price", "1"],
+            "--price does not go with",
+        ),
+        (["qdrant:./a/c", "--queries", "q.jsonl"], "--queries is for --queries-only"),
+        (["qdrant:./a/c", "--queries-only", "--serve-dir", "s"], "and no target"),
         ([], "a target is needed"),
-        (["qdrant:./a/c", "--report", "a.md"], "--report: only with"),
+        (["qdrant:./a/c", "--report", "a.md"], "--report is for --queries-only"),
     ],
 )
 def test_the_command_says_what_does_not_go_together(words, wanted, capsys):
@@ -227,7 +237,7 @@ def test_the_command_measures_both_on_texts(tmp_path, capsys):
     command = ["migrate", url, "--queries-only", "--translator", f"{tmp_path}/into-old"]
     command += ["--serve-dir", f"{tmp_path}/serve", "--into-new", f"{tmp_path}/into-new"]
     assert main(command) == 1
-    assert "--into-new: only with --queries and --corpus" in capsys.readouterr().err
+    assert "--into-new is for measuring both ways" in capsys.readouterr().err
     command += ["--queries", f"{tmp_path}/asked.jsonl", "--corpus", f"{tmp_path}/docs.jsonl"]
     assert main([*command, "--json"]) == 0
     quality = json.loads(capsys.readouterr().out)["quality"]

@@ -276,10 +276,10 @@ def test_the_commands_move_encode_again_and_judge(tmp_path, capsys):
         (["migrate", "qdrant:./a/b", "qdrant:./a/c", "--view", "old"], "--view is for --gradual"),
         (
             ["migrate", "qdrant:./a/b", "qdrant:./a/c", "--price", "1", "--text-field", "t"],
-            "--text-field, --price: only with --dry-run",
+            "--text-field is for --dry-run",
         ),
         (["gate", "--gradual"], "needs --old-view and --new-view"),
-        (["gate", "--old-view", "old"], "are for --gradual"),
+        (["gate", "--old-view", "old"], "--old-view is for --gradual"),
     ],
 )
 def test_the_commands_say_what_is_missing(command, wanted, capsys):

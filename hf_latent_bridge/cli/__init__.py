@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from hf_latent_bridge._version import __version__
-from hf_latent_bridge.cli import commands, options, shared
+from hf_latent_bridge.cli import commands, options, shared, unread
 from hf_latent_bridge.cli.commands import evaluate, fit
 from hf_latent_bridge.errors import InvalidNameError, LatentBridgeError
 
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             _refuse_blanks(args)
+            unread.check(args)
             facts, text = args.run(args)
     except (LatentBridgeError, OSError, ValueError) as error:
         return _fail("; ".join([str(error), *getattr(error, "__notes__", [])]))
@@ -102,8 +103,8 @@ def build_parser() -> options.Command:
             epilog=f"example:\n  {_EXAMPLE[name]}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(run=run, command=name)
         fill(command)
+        command.set_defaults(run=run, command=name, defaults=command.defaults())
         result = command.add_argument_group("what is printed")
         result.add_argument("--json", action="store_true", help="print one line of JSON")
         result.add_argument("--quiet", action="store_true", help="show no progress bars")

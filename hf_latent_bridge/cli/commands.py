@@ -117,7 +117,7 @@ def migrate(args: argparse.Namespace) -> Result:
         what = bridge.AutoTranslator.from_pretrained(args.translator, device="cpu", **_where(args))
         plan, move = bridge.plan_migration, bridge.migrate
         how = {"hubness": args.hubness, "bank": inputs.read_bank(args)}
-        how["n_neighbors"] = inputs.neighbors(args, "hubness")
+        how["n_neighbors"] = inputs.neighbors(args)
     if args.dry_run:
         how |= {"text_field": args.text_field, "price_per_million_tokens": args.price}
         found = plan(what, args.source, args.target, **how, timeout=args.timeout)
@@ -280,7 +280,6 @@ def evaluate(args: argparse.Namespace) -> Result:
     where = _where(args)
     translator = AutoTranslator.from_pretrained(args.translator, subfolder=args.subfolder, **where)
     _check_place(translator, args)
-    n_neighbors = inputs.neighbors(args, "hubness")
     other = args.target_subfolder
     searched = other and AutoTranslator.from_pretrained(args.translator, subfolder=other, **where)
     pairs = inputs.open_pairs(args, args.split)
@@ -303,7 +302,7 @@ def evaluate(args: argparse.Namespace) -> Result:
         on_bad_row=args.on_bad_row,
         hubness=args.hubness,
         bank=bank,
-        n_neighbors=n_neighbors,
+        n_neighbors=inputs.neighbors(args),
         labels=labels,
         target_translator=searched,
     )
@@ -318,8 +317,6 @@ def evaluate(args: argparse.Namespace) -> Result:
 def _check_place(translator: "Translator", args: argparse.Namespace) -> None:
     from hf_latent_bridge.atomic import check_writable
 
-    if args.create_pr and not args.push:
-        raise ValueError("--create-pr is for --push")
     if args.subfolder and (args.push or args.save):
         raise ValueError("--save and --push are for a translator with a repo or folder of its own")
     if args.push and translator.repo_id is None:
@@ -359,6 +356,8 @@ def fit(args: argparse.Namespace) -> Result:
     from hf_latent_bridge.hub.published import check_save_directory
 
     given_type = None if args.type == "auto" else _new_translator(args.type, args.param)
+    if args.remove_shift and given_type is not None:
+        given_type.check_shift()
     check_save_directory(args.output, config={"translator_type": args.type})
     check_writable(Path(args.output))
     inputs.check_choice(args)

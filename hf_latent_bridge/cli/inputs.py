@@ -47,12 +47,9 @@ def open_pairs(args: argparse.Namespace, split: str | None) -> "Pairs | Streamed
     if args.id_field is not None:
         from hf_latent_bridge import load_matched_pairs
 
-        named = (
-            replace(
-                side, column=args.target_column or args.source_column if i else args.source_column
-            )
-            for i, side in enumerate(sides)
-        )
+        columns = args.source_column, args.target_column or args.source_column
+        named = [replace(side, column=one) for side, one in zip(sides, columns, strict=True)]
+        _check_scales(args, dict(zip(SIDES, named, strict=True)))
         return load_matched_pairs(
             *named,
             id_field=args.id_field,
@@ -62,7 +59,9 @@ def open_pairs(args: argparse.Namespace, split: str | None) -> "Pairs | Streamed
         )
     from hf_latent_bridge import load_pairs
 
-    return load_pairs(sides, source=args.source_column, target=args.target_column)
+    pairs = load_pairs(sides, source=args.source_column, target=args.target_column)
+    _check_scales(args, {side: getattr(pairs, side).reader.source for side in SIDES})
+    return pairs
 
 
 def choose(
@@ -112,69 +111,13 @@ def check_choice(args: argparse.Namespace) -> None:
     """
     if args.evaluate_split and has_vectors(args):
         raise ValueError("--evaluate-split is a split of --dataset: use `latent-bridge evaluate`")
-    if args.type != "auto" and (args.objective or args.decoder):
-        raise ValueError("--objective and --decoder are for --type auto")
-    if args.type == "auto" and args.param:
-        raise ValueError("--type auto chooses the parameters: leave --param out")
-    by_class = args.objective == "classification"
-    if args.no_shared and args.objective != "counterpart":
-        raise ValueError("--no-shared is for --type auto with --objective counterpart")
-    if args.decoder and not by_class:
-        raise ValueError("--decoder is for --objective classification")
-    if by_class and not (args.decoder or args.label_column):
+    if args.objective == "classification" and not (args.decoder or args.label_column):
         raise ValueError("--objective classification needs --label-column or --decoder")
     check_queries(args)
-    _check_until(args)
-    if args.label_column and not (by_class or args.anchors == "balanced"):
-        raise ValueError("--label-column is for --anchors balanced or --objective classification")
-    _check_encoding(args)
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
     if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
         raise ValueError("--anchors balanced needs --label-column, and no --deduplicate")
-
-
-def _check_encoding(args: argparse.Namespace) -> None:
-    """Refuses what only encoders read where nothing is encoded."""
-    if args.queries or not all(is_given(args, side) for side in SIDES):
-        return
-    found = [name for name in ("max_length", "autocast", "compile", "no_cache") if vars(args)[name]]
-    found += [
-        f"{side}_revision"
-        for side in SIDES
-        if getattr(args, f"{side}_revision") and not getattr(args, side)
-    ]
-    if args.batch_size != "auto":
-        found.append("batch_size")
-    if found:
-        flag = found[0].replace("_", "-")
-        raise ValueError(f"--{flag} is for encoders, and latents were given of both sides")
-
-
-_WITHOUT_UNTIL = {
-    "bank_size": "fit once more with --max-pairs at the number of pairs that it finds; encoders "
-    "from the Hub encode no item twice",
-    "bad_rows_file": "fit once more with --max-pairs at the number of pairs that it finds",
-    "checkpoint_dir": "started again it fits from the first pairs, but encoders from the Hub "
-    "encode no item twice",
-    "stream": "its pairs are counted and taken in a random order: download them, or leave "
-    "--until-retention out",
-    "gemm_dtype": "its products are taken in float64",
-    "label_column": "the pairs are taken in an order of their own: choose for another objective, "
-    "or by --decoder",
-}
-
-
-def _check_until(args: argparse.Namespace) -> None:
-    if args.until_retention is None:
-        for name in ("score", "held_out", "translates"):
-            if getattr(args, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} is for --until-retention")
-        return
-    for name, instead in _WITHOUT_UNTIL.items():
-        if getattr(args, name):
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} does not go with --until-retention: {instead}")
 
 
 def load_items(name: str, split: str | None) -> Any:
@@ -231,8 +174,6 @@ def check_queries(args: argparse.Namespace) -> None:
         ValueError: Says what is needed.
     """
     given = [side for side in SIDES if getattr(args, f"queries_{side}_vectors") is not None]
-    if args.queries is None and args.queries_column is not None:
-        raise ValueError("--queries-column is a column of --queries")
     if args.queries is None and not given:
         return
     for side in given:
@@ -368,7 +309,9 @@ def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "Tr
             raise ValueError("--label-column needs pairs that can be read twice, not --stream")
         every = _labels(args)
         labels = list(every) if pairs.rows is None else [every[row] for row in pairs.rows.tolist()]
-    decoder = None if args.decoder is None else load_decoder(args.decoder)
+    decoder = None
+    if args.decoder is not None:
+        decoder = load_decoder(args.decoder, force_download=args.force_download)
     return TranslatorChoice(
         args.objective or "ranking",
         labels=labels,
@@ -455,35 +398,11 @@ def has_vectors(args: argparse.Namespace) -> bool:
         )
     if args.dataset and not args.source_column:
         raise ValueError("--dataset needs --source-column, what the source encodes")
-    if any(files) and (args.also or args.stream):
-        raise ValueError("--also and --stream are for --dataset, and vectors were given")
     if args.id_field is not None and not all(files):
         raise ValueError("--id-field is for --source-vectors with --target-vectors")
-    if any(files):
-        _check_vectors(args)
-    return any(files)
-
-
-def _check_vectors(args: argparse.Namespace) -> None:
-    """Refuses options that nothing would read where vectors are given.
-
-    Raises:
-        ValueError: Says which.
-    """
-    from hf_latent_bridge.vectors.stores.registry import is_store_url
-
-    if args.precomputed:
-        raise ValueError("--precomputed is for columns of --dataset, and vectors were given")
-    given = {side: path for side in SIDES if (path := getattr(args, f"{side}_vectors"))}
-    of_dataset = [name for name in ("name", "split", "dataset_revision") if getattr(args, name)]
-    if of_dataset and all(Path(p).is_file() or is_store_url(p) for p in given.values()):
-        flag = of_dataset[0].replace("_", "-")
-        raise ValueError(f"--{flag} is of a dataset, and the vectors come from files or stores")
-    if len(args.name or []) > 1:
+    if any(files) and len(args.name or []) > 1:
         raise ValueError("of a dataset of vectors, one --name is read")
-    for side in set(SIDES) - given.keys():
-        if getattr(args, f"{side}_scale") is not None:
-            raise ValueError(f"--{side}-scale is for --{side}-vectors")
+    return any(files)
 
 
 def _stored_pairs(args: argparse.Namespace) -> "Pairs":
@@ -497,8 +416,10 @@ def _stored_pairs(args: argparse.Namespace) -> "Pairs":
     if side == "source" and args.target_column is not None:
         raise ValueError("--target-column is for --target-vectors: the texts are of --text-field")
     column = args.source_column if side == "source" else args.target_column or args.source_column
+    vectors = replace(_vectors(args, side), column=column)
+    _check_scales(args, {side: vectors})
     return load_stored_pairs(
-        replace(_vectors(args, side), column=column),
+        vectors,
         args.text_field,
         side=side,
         max_pairs=size,
@@ -519,7 +440,6 @@ def _pool_size(args: argparse.Namespace) -> int | None:
 
 
 def _vectors(args: argparse.Namespace, side: str) -> "VectorSource":
-    from hf_latent_bridge.vectors.formats import open_vectors
     from hf_latent_bridge.vectors.reader import VectorSource
     from hf_latent_bridge.vectors.stores.registry import is_store_url
 
@@ -528,9 +448,25 @@ def _vectors(args: argparse.Namespace, side: str) -> "VectorSource":
     if not (Path(path).is_file() or is_store_url(path)):
         config = args.name[0] if args.name else None
         source = replace(source, config=config, split=args.split, revision=args.dataset_revision)
-    if own is not None:  # one for both sides is for the sides that hold integers
-        open_vectors(source).check_scale()
     return source
+
+
+def _check_scales(args: argparse.Namespace, sources: "Mapping[str, VectorSource]") -> None:
+    """Refuses a scale where there are no integers; one for both sides may be for one of them.
+
+    Raises:
+        InvalidLatentsError: A file that holds floating numbers.
+    """
+    from hf_latent_bridge.vectors.formats import open_vectors
+
+    shared = []
+    for side, source in sources.items():
+        if getattr(args, f"{side}_scale") is not None:
+            open_vectors(source).check_scale()
+        elif args.scale is not None:
+            shared.append(open_vectors(source))
+    if shared and not any(reader.integers for reader in shared):
+        shared[0].check_scale()
 
 
 def _columns(
@@ -561,6 +497,7 @@ def _decoded(args: argparse.Namespace, pairs: Any, place: "VectorSource") -> Any
     from hf_latent_bridge.vectors.columns import VectorColumn
     from hf_latent_bridge.vectors.formats import open_vectors
 
+    columns = {}
     for side in SIDES:
         own = getattr(args, f"{side}_scale")
         scale = args.scale if own is None else own
@@ -570,6 +507,8 @@ def _decoded(args: argparse.Namespace, pairs: Any, place: "VectorSource") -> Any
             continue
         column = replace(place, column=pairs.dataset[side], scale=scale)
         pairs = replace(pairs, **{side: VectorColumn(open_vectors(column))})
+        columns[side] = column
+    _check_scales(args, columns)
     return pairs
 
 
@@ -594,14 +533,8 @@ def read_bank(args: argparse.Namespace) -> "Array | None":
     return None if args.bank is None else read_vectors(args.bank)
 
 
-def neighbors(args: argparse.Namespace, of: str) -> int:
-    """How many of a bank's nearest count.
-
-    Raises:
-        ValueError: A number without the option that it belongs to.
-    """
-    if args.n_neighbors is not None and not getattr(args, of):
-        raise ValueError(f"--n-neighbors is for --{of}")
+def neighbors(args: argparse.Namespace) -> int:
+    """How many of a bank's nearest count."""
     return args.n_neighbors or N_NEIGHBORS
 
 
@@ -631,23 +564,14 @@ def read_ids(path: str | None) -> "list[int | str] | None":
 
 
 def read_folding(args: argparse.Namespace) -> "Folding | None":
-    """How `translate` folds; None where it only translates.
-
-    Raises:
-        ValueError: Options of a folding without `--fold`.
-    """
+    """How `translate` folds; None where it only translates."""
     from hf_latent_bridge.translation.folding import Folding
 
-    n_neighbors = neighbors(args, "fold")
+    if args.fold is None:
+        return None
     given = {name: getattr(args, name) for name in ("metric", "input_space")}
     given = {name: value for name, value in given.items() if value is not None}
-    if args.fold is None:
-        if given or args.bank:
-            raise ValueError("--metric, --input-space and --bank are for --fold items or queries")
-        return None
-    if args.fold == "queries" and args.n_neighbors is not None:
-        raise ValueError("--n-neighbors is for --fold items: queries are folded without a bank")
-    return Folding(args.fold, bank=read_bank(args), n_neighbors=n_neighbors, **given)
+    return Folding(args.fold, bank=read_bank(args), n_neighbors=neighbors(args), **given)
 
 
 def _labels(args: argparse.Namespace) -> Sequence[Any]:

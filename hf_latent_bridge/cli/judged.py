@@ -47,9 +47,6 @@ class Judged:
     slices: Sequence[str] | None = None
 
 
-_OF_ITEMS = ("split", "id_column")
-
-
 def has_vectors(args: argparse.Namespace) -> bool:
     """Whether latents are given, in place of items to encode.
 
@@ -63,10 +60,6 @@ def has_vectors(args: argparse.Namespace) -> bool:
             raise ValueError("give --queries and --corpus, or latents by both encoders, not both")
         return False
     if all(vectors) and not any(items):
-        of_items = ("slice_column", *(f"{part}_{what}" for part in PARTS for what in _OF_ITEMS))
-        if unread := [name for name in of_items if getattr(args, name, None) is not None]:
-            flag = unread[0].replace("_", "-")
-            raise ValueError(f"--{flag} is of --queries and --corpus, and vectors were given")
         return True
     raise ValueError(
         "a gate needs --queries and --corpus, or --queries-target-vectors and "
@@ -83,7 +76,7 @@ def judge(args: argparse.Namespace, translator: "Translator") -> "GateReport":
         "score": args.score,
         "hubness": args.hubness,
         "bank": inputs.read_bank(args),
-        "n_neighbors": inputs.neighbors(args, "hubness"),
+        "n_neighbors": inputs.neighbors(args),
         "k": args.k,
         "pass_at": args.pass_at,
         "warn_at": args.warn_at,
@@ -122,19 +115,6 @@ def check_way(args: argparse.Namespace) -> None:
     named = args.old_view, args.new_view
     if args.gradual and not all(named):
         raise ValueError("--gradual needs --old-view and --new-view, two views of the shared space")
-    if any(named) and not args.gradual:
-        raise ValueError("--old-view and --new-view are for --gradual")
-    if args.gradual and (
-        args.hubness
-        or args.bank
-        or args.n_neighbors
-        or args.slice_column
-        or args.translates != "corpus"
-    ):
-        raise ValueError(
-            "--hubness, --bank, --n-neighbors, --slice-column and --translates do not go with "
-            "--gradual"
-        )
 
 
 def judge_gradual(args: argparse.Namespace, space: "SharedSpace") -> "GradualReport":
@@ -189,33 +169,17 @@ def check_migration(args: argparse.Namespace) -> None:
     Raises:
         ValueError: Says which.
     """
-    judging = [f"{part}{how}" for part in PARTS for how in ("", "_old_vectors", "_new_vectors")]
-    given = [name for name in (*judging, "into_new", "relevance") if getattr(args, name)]
     if args.queries_only:
-        others = ["target", "gradual", "view", "hubness", "bank", "n_neighbors", "alias"]
-        others += ["dry_run", "rollback", "text_field", "price"]
-        wrong = [name for name in others if getattr(args, name)]
-        if wrong or not args.serve_dir:
+        if args.target or not args.serve_dir:
             raise ValueError(
                 "--queries-only takes the URL of the old vectors, --translator and --serve-dir"
-                + (f", not {_flags(wrong)}" if wrong else "")
+                + (", and no target" if args.target else "")
             )
         return
-    if given or args.report:
-        raise ValueError(f"{_flags(given or ['report'])}: only with --queries-only")
     if args.target is None:
         raise ValueError("a target is needed, the URL of the new vectors")
     if args.gradual and args.view is None and not args.rollback:
         raise ValueError("--gradual needs --view, the view of the space that the vectors are of")
-    if args.gradual and (args.hubness or args.bank or args.n_neighbors):
-        raise ValueError(
-            "--hubness, --bank and --n-neighbors are for a plain migration, not for --gradual"
-        )
-    costs = [name for name in ("text_field", "price") if getattr(args, name) is not None]
-    if costs and not args.dry_run:
-        raise ValueError(f"{_flags(costs)}: only with --dry-run")
-    if args.view is not None and not args.gradual:
-        raise ValueError("--view is for --gradual, the view that the old vectors are of")
 
 
 def _flags(names: Sequence[str]) -> str:
@@ -235,15 +199,15 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
     files = {(p, age): getattr(args, f"{p}_{age}_vectors") for p in PARTS for age in ("old", "new")}
     items = [getattr(args, part) for part in PARTS]
     if not any(files.values()) and not any(items):
-        if unread := [n for n in ("into_new", "relevance", "report") if getattr(args, n)]:
-            raise ValueError(f"{_flags(unread)}: only with --queries and --corpus, to measure both")
         return None
     if args.into_new is None or not (all(files.values()) or all(items)):
         raise ValueError(
             "to measure both ways, --into-new is needed and either --queries and --corpus or all "
             f"four of {_flags([f'{p}_{age}_vectors' for p, age in files])}"
         )
-    into_new = AutoTranslator.from_pretrained(args.into_new, device="cpu")
+    into_new = AutoTranslator.from_pretrained(
+        args.into_new, device="cpu", force_download=args.force_download
+    )
     settings = {"k": args.k, "seed": args.seed}
     if all(files.values()):
         queries, corpus = (

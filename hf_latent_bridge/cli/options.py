@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 Group = argparse._ArgumentGroup
 
@@ -17,6 +17,10 @@ class Command(argparse.ArgumentParser):
                 if action.help and f"{{{word}}}" in action.help:
                     action.help = action.help.replace(f"{{{word}}}", list_registered())
         return super().format_help()
+
+    def defaults(self) -> dict[str, Any]:
+        """The value of each option where it is not given."""
+        return {action.dest: action.default for action in self._actions}
 
 
 def _types() -> str:

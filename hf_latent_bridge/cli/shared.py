@@ -122,17 +122,6 @@ def _check(args: argparse.Namespace, views: Mapping[str, str], vectors: Mapping[
             "--grow takes latents: save those of both views as files, and give the known pairs by "
             "--view-vectors"
         )
-    of_items = ("column", "name", "split", "dataset_revision", "stream", "max_length")
-    unread = [name for name in of_items if getattr(args, name)]
-    if unread and (vectors or args.grow):
-        flag = unread[0].replace("_", "-")
-        raise ValueError(f"--{flag} is for --view and --dataset, and latents were given")
-    of_streams = ("max_pairs", "deduplicate", "checkpoint_dir", "bad_rows_file", "gemm_dtype")
-    unread = [name for name in of_streams if getattr(args, name)]
-    unread += ["on_bad_row"] if args.on_bad_row != "stop" else []
-    if args.grow and unread:
-        flag = unread[0].replace("_", "-")
-        raise ValueError(f"--{flag} does not go with --grow, which holds all latents in memory")
     if not vectors and not args.dataset and not args.grow:
         raise ValueError("--dataset is needed, the items that the encoders read")
     columns = named(args.view_column, "--view-column")

@@ -236,9 +236,11 @@ def _publish(job: Job, reader: VectorReader, description: dict[str, Any]) -> Non
 def _to_stdout(job: Job) -> TranslatedFile:
     """Translates lines as they come."""
     reader = open_vectors(job.input)
+    reader.check_scale()
     job = job.for_input(reader)
     n = 0
     for block in reader.blocks(0, None, job.chunk_size, payload=True):
+        reader.check_scale()  # of stdin, the first rows say what it holds
         translated = block._replace(vectors=translate_block(job, block))
         sys.stdout.buffer.write(json_lines(translated))
         n += len(block.vectors)

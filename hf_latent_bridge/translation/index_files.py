@@ -90,13 +90,15 @@ class IndexFile:
                 else:
                     whole.add_with_ids(vectors, ids[block.first : block.first + len(vectors)])
                 bar.update(len(vectors))
+            if not there:
+                _save(whole, target)
+        with progress_bar(self.n, progress, "compare") as bar:
+            same = _holds(target, inner, ids, size, bar)
         if there:
-            if not _holds(target, inner, ids, size):
+            if not same:
                 raise _taken(target)
             clear_atomic(target)
-            return
-        _save(whole, target)
-        if not _holds(target, inner, ids, size):
+        elif not same:
             target.unlink()
             raise StoreError(
                 f"{target} does not give back what was written, and was removed: try again"
@@ -163,13 +165,14 @@ def _has_shape(path: Path, n: int, dim: int) -> bool:
     return (found.n, found.dim) == (n, dim)
 
 
-def _holds(path: Path, index: Any, ids: Array | None, size: int) -> bool:
+def _holds(path: Path, index: Any, ids: Array | None, size: int, bar: Any) -> bool:
     """Whether a file holds all rows of an index, with the same ids."""
     found = IndexReader(VectorSource(str(path)))
     same = found.n == index.ntotal and np.array_equal(_or_empty(found.ids), _or_empty(ids))
     for block in found.blocks(size=size) if same else ():
         wanted = index.reconstruct_n(block.first, len(block.vectors))
         same = same and np.array_equal(block.vectors, wanted)
+        bar.update(len(wanted))
     return same
 
 

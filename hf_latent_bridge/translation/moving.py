@@ -1,6 +1,6 @@
 """The rows' way from one collection into another: moved once, then compared until both agree."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from hf_latent_bridge.vectors.stores.beside import Beside
 VIEW = "latent_bridge_view"  # field of the payload that names the view a vector came from
 
 _PASSES = 10
+_KEYS = 10_000  # keys at a time, where nothing else is read
 _CLOSE = 1e-3  # relative error of what a store gives back; float16 keeps 5e-4
 
 
@@ -115,38 +116,49 @@ class Move:
         self, conversion: Conversion, old: Collection, new: Collection, *, size: int, progress: bool
     ) -> None:
         self._conversion, self._old, self._new, self._size = conversion, old, new, size
+        self._keys_size = max(size, _KEYS)
         self._same = old.url.container == new.url.container
         self._layout = new.layout()
         self._progress = progress
 
     def all(self) -> int:
         """Moves all rows; for a target that is empty."""
-        written = 0
         with self._bar("translate") as bar:
-            for records in self._converted():
-                self._new.insert(records)
-                written += len(records.ids)
-                bar.update(len(records.ids))
-        return written
+            return self._insert(self._old.scan(self._size, payloads=not self._same), bar)
 
     def rest(self) -> int:
         """Moves the rows that the target lacks; for one that an earlier run has begun to fill."""
-        written = 0
         with self._bar("translate") as bar:
             self._new.index_keys()
-            done, beside = None, self._beside(vectors=False, payloads=False)
-            for page in self._old.scan(self._size, vectors=False, payloads=False):
-                if beside.lacking(page.ids):
-                    break
-                done = Place(len(page.ids) + (done.rows if done else 0), page.ids[-1])
-                bar.update(len(page.ids))
-            for records in self._old.scan(self._size, payloads=not self._same, after=done):
-                lacking = beside.lacking(records.ids)
-                if lacking:
-                    self._new.insert(self._convert(_some(records, lacking)))
-                written += len(lacking)
-                bar.update(len(records.ids))
+            return self._insert(self._lacking(bar), bar)
+
+    def _insert(self, rows: Iterable[Records], bar: Any) -> int:
+        written = 0
+        for records in self._converted(rows):
+            self._new.insert(records)
+            written += len(records.ids)
+            bar.update(len(records.ids))
         return written
+
+    def _lacking(self, bar: Any) -> Iterator[Records]:
+        """The source's rows that the target lacks; those that it does not lack move the bar.
+
+        An earlier run has moved the first ones, so that keys alone are read as far as it came.
+        """
+        done, beside = None, self._beside(vectors=False, payloads=False)
+        for page in self._old.scan(self._keys_size, vectors=False, payloads=False):
+            lacking = beside.lacking(page.ids)
+            there = lacking[0] if lacking else len(page.ids)
+            if there:
+                done = Place(there + (done.rows if done else 0), page.ids[there - 1])
+                bar.update(there)
+            if lacking:
+                break
+        for records in self._old.scan(self._size, payloads=not self._same, after=done):
+            lacking = beside.lacking(records.ids)
+            bar.update(len(records.ids) - len(lacking))
+            if lacking:
+                yield records if len(lacking) == len(records.ids) else _some(records, lacking)
 
     def settle(self) -> Settled:
         """Moves rows that were added or replaced meanwhile, until a pass over all finds none.
@@ -172,9 +184,10 @@ class Move:
         if self._same:
             return 0
         view, gone = self._conversion.view, list[Key]()
-        beside = Beside(self._old, self._size, vectors=False, payloads=False)
+        beside = Beside(self._old, self._keys_size, vectors=False, payloads=False)
+        size = self._keys_size if view is None else self._size
         with self._bar("compare") as bar:
-            for records in self._new.scan(self._size, vectors=False, payloads=view is not None):
+            for records in self._new.scan(size, vectors=False, payloads=view is not None):
                 ours = self._is_ours(records)
                 gone += [records.ids[row] for row in beside.lacking(records.ids) if ours[row]]
                 bar.update(len(records.ids))
@@ -186,7 +199,7 @@ class Move:
         written = replaced = checked = 0
         with self._bar("compare") as bar:
             beside = self._beside(payloads=not self._same)
-            for records in self._converted():
+            for records in self._converted(self._old.scan(self._size, payloads=not self._same)):
                 lacking, differing = self._compare(records, beside.rows(records.ids))
                 if wrong := lacking + differing:
                     self._write_again(_some(records, wrong))
@@ -199,7 +212,7 @@ class Move:
     def _beside(self, *, vectors: bool = True, payloads: bool) -> Beside:
         """The target's rows; those of the source that lack the new vector are not among them."""
         how = {"vectors": vectors, "payloads": payloads, "by_keys": self._same}
-        return Beside(self._new, self._size, **how)
+        return Beside(self._new, self._size if vectors else self._keys_size, **how)
 
     def _compare(self, wanted: Records, found: Records) -> tuple[list[int], list[int]]:
         """Which rows the target lacks, and which it holds with another vector or payload."""
@@ -240,14 +253,14 @@ class Move:
                 "store keep vectors and payloads as they are? Roll back, and choose another target"
             )
 
-    def _converted(self) -> Iterator[Records]:
-        """All rows converted, each batch in a thread while the one before it is written.
+    def _converted(self, rows: Iterable[Records]) -> Iterator[Records]:
+        """Rows converted, each batch in a thread while the one before it is written.
 
         The stores themselves are asked in one thread alone, for some clients are bound to theirs.
         """
         with ThreadPoolExecutor(1) as worker:
             coming: Future[Records] | None = None
-            for records in self._old.scan(self._size, payloads=not self._same):
+            for records in rows:
                 before, coming = coming, worker.submit(self._convert, records)
                 if before is not None:
                     yield before.result()
@@ -293,7 +306,12 @@ def convert(conversion: Conversion, records: Records, old: Collection) -> Array:
 
 def _some(records: Records, rows: list[int]) -> Records:
     payloads = None if records.payloads is None else [records.payloads[row] for row in rows]
-    return Records([records.ids[row] for row in rows], _vectors(records)[rows], payloads)
+    vectors = records.vectors
+    if isinstance(vectors, np.ndarray):
+        vectors = vectors[rows]
+    elif vectors is not None:
+        vectors = [vectors[row] for row in rows]
+    return Records([records.ids[row] for row in rows], vectors, payloads)
 
 
 def _vectors(records: Records) -> Array:

@@ -22,7 +22,7 @@ from hf_latent_bridge.vectors.fields import without_columns
 from hf_latent_bridge.vectors.opening import COMPRESSED, is_compressed, plain_suffix
 from hf_latent_bridge.vectors.reader import VectorReader, VectorSource, file_stamp
 from hf_latent_bridge.vectors.stores.base import StoreReader
-from hf_latent_bridge.vectors.stores.registry import is_store_url, open_collection
+from hf_latent_bridge.vectors.stores.registry import address, is_store_url, open_collection
 from hf_latent_bridge.vectors.writers import Writer
 
 
@@ -105,8 +105,15 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
     if not isinstance(source, VectorSource):
         source = VectorSource(str(source), column)
     if source.path == "-":
+        _refuse_dataset_options(source, "stdin is read")
         return lines.JsonStream(source)
     if is_store_url(source.path):
+        _refuse_dataset_options(source, f"{address(source.path)} is a store")
+        if source.column is not None:
+            raise InvalidLatentsError(
+                f"the vectors of a store are named in its URL, as in ?vector={source.column}: "
+                f"leave the column {source.column!r} out"
+            )
         return StoreReader(source, open_collection(source.path))
     path = Path(source.path)
     if path.is_dir():
@@ -120,10 +127,7 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
         )
     if known is None:
         raise InvalidLatentsError(f"{path} is not read: vectors are read from {readable()}")
-    if source.split is not None or source.config is not None or source.revision is not None:
-        raise InvalidLatentsError(
-            f"split, config and revision are of a dataset, and {path} is a file: leave them out"
-        )
+    _refuse_dataset_options(source, f"{path} is a file")
     if known.extra is not None:
         require(known.extra, *known.needs, purpose=f"reading {path.name}")
     stamp = file_stamp(path)
@@ -167,6 +171,13 @@ def is_vectors_path(data: object) -> bool:
     if not isinstance(data, str):
         return False
     return is_store_url(data) or format_of(data) is not None or Path(data).is_dir()
+
+
+def _refuse_dataset_options(source: VectorSource, what: str) -> None:
+    if source.split is not None or source.config is not None or source.revision is not None:
+        raise InvalidLatentsError(
+            f"split, config and revision are of a dataset, and {what}: leave them out"
+        )
 
 
 def _open_folder(source: VectorSource, folder: Path) -> VectorReader:

@@ -198,10 +198,10 @@ class VectorReader(abc.ABC):
         Raises:
             InvalidLatentsError: The rows hold floating numbers.
         """
-        if self.source.scale is not None and self.n and not self.integers:
+        if self.source.scale is not None and (self.n or self.dim) and not self.integers:
+            where = "stdin" if self.source.path == "-" else self.source.path
             raise InvalidLatentsError(
-                f"{self.source.path} holds floating numbers, and a scale is for integers: leave it "
-                "out"
+                f"{where} holds floating numbers, and a scale is for integers: leave it out"
             )
 
     def check_unchanged(self) -> None:
@@ -228,7 +228,7 @@ class VectorReader(abc.ABC):
 
     def _reason(self, vector: Any) -> str | None:
         if vector is None:
-            return "is null"
+            return "has no vector"
         if isinstance(vector, Unreadable):
             return vector.reason
         if vector.shape == (self.dim,):

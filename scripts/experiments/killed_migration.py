@@ -10,12 +10,40 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 SILENCE = 600  # seconds after which a migration that says nothing is given up
 _BAR = re.compile(rb"(translate|compare): [^\r]*? (\d+)/\d+ \[")
+
+
+class Spent(NamedTuple):
+    """Time that something took.
+
+    Attributes:
+        cpu: CPU seconds of all processes, which do not depend on what else the machine does.
+        clock: Seconds on the clock.
+    """
+
+    cpu: float
+    clock: float
+
+    @classmethod
+    def now(cls, *pids: int) -> "Spent":
+        """What the processes have spent so far, and the time on the clock."""
+        return cls(cpu_seconds(*pids), time.perf_counter())
+
+    def since(self, begun: "Spent") -> "Spent":
+        """What was spent after another moment."""
+        return Spent(self.cpu - begun.cpu, self.clock - begun.clock)
+
+    @staticmethod
+    def total(spent: Iterable["Spent"]) -> "Spent":
+        """The sum of several."""
+        cpus, clocks = zip(*spent, strict=True)
+        return Spent(sum(cpus), sum(clocks))
 
 
 @dataclass(frozen=True)
@@ -24,14 +52,14 @@ class Run:
 
     Attributes:
         result: What it printed, as JSON; None if it was killed.
-        moving: CPU seconds between its first row and its last.
-        comparing: CPU seconds in which it compared source and target.
+        moving: Between its first row and its last, or the end where it compares nothing afterwards.
+        comparing: While it compared source and target.
         moved: How far it was, in rows of the source.
     """
 
     result: dict[str, Any] | None
-    moving: float
-    comparing: float
+    moving: Spent
+    comparing: Spent
     moved: int
 
 
@@ -79,47 +107,71 @@ def _run(command: Sequence[str], stop: int | None, servers: Sequence[int]) -> Ru
     whole = [sys.executable, "-m", "hf_latent_bridge", *command, "--json"]
     with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
         os.close(theirs)
-        times, moved, said = _follow(process, ours, stop, servers)
+        seen = _follow(process, ours, stop, servers)
         printed = process.stdout.read() if process.stdout else b""
     os.close(ours)
     if process.returncode not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {said.decode()[-2000:]}")
+        told = seen.said.decode()[-2000:]
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {told}")
     result = json.loads(printed) if process.returncode == 0 else None
-    return Run(result, _span(times["translate"]), _span(times["compare"]), moved)
+    moves, compares = seen.ticks["translate"], seen.ticks["compare"]
+    if result is not None and not compares:  # a file that is translated is written at the end
+        moves += seen.ticks["result"]
+    return Run(result, _span(moves), _span(compares), seen.moved)
+
+
+@dataclass
+class _Seen:
+    """What a process has shown: when its bars moved and its result came, and its last words."""
+
+    ticks: dict[str, list[Spent]] = field(
+        default_factory=lambda: {"translate": [], "compare": [], "result": []}
+    )
+    moved: int = 0
+    said: bytes = b""
+
+    def hear(self, part: bytes, now: Spent) -> None:
+        """Takes the next part of what the terminal shows."""
+        self.said = (self.said + part)[-5000:]
+        for doing, rows in _BAR.findall(self.said):
+            self.ticks[doing.decode()].append(now)
+            self.moved = int(rows) if doing == b"translate" else self.moved
+        _, line, rest = self.said.rpartition(b"\r")
+        self.said = line + rest
 
 
 def _follow(
     process: subprocess.Popen[bytes], terminal: int, stop: int | None, servers: Sequence[int]
-) -> tuple[dict[str, list[float]], int, bytes]:
-    """The CPU time whenever a bar moved, the rows moved, and the last that was said."""
-    times: dict[str, list[float]] = {"translate": [], "compare": []}
-    moved, said = 0, b""
-    while part := _read(terminal):
-        said = (said + part)[-5000:]
-        now = cpu_seconds(process.pid, *servers)
-        for doing, rows in _BAR.findall(said):
-            times[doing.decode()].append(now)
-            moved = int(rows) if doing == b"translate" else moved
-        if stop is not None and moved >= stop:
+) -> _Seen:
+    """What a process shows until it is killed or its terminal closes."""
+    seen, output = _Seen(), process.stdout
+    open_ends: list[Any] = [terminal, output]
+    while terminal in open_ends:
+        ready = select.select(open_ends, [], [], SILENCE)[0]
+        if not ready:
+            raise RuntimeError(f"migrate has said nothing for {SILENCE} seconds")
+        now = Spent.now(process.pid, *servers)
+        if output in ready:
+            seen.ticks["result"].append(now)
+            open_ends.remove(output)
+        if terminal in ready:
+            part = _read(terminal)
+            seen.hear(part, now)
+            if not part:
+                open_ends.remove(terminal)
+        if stop is not None and seen.moved >= stop:
             process.kill()
             break
-        said = said[said.rfind(b"\r") :] if b"\r" in said else said
-    return times, moved, said
+    return seen
 
 
 def _read(terminal: int) -> bytes:
-    """What the terminal shows next; nothing at its end.
-
-    Raises:
-        RuntimeError: It has been silent for too long.
-    """
-    if not select.select([terminal], [], [], SILENCE)[0]:
-        raise RuntimeError(f"migrate has said nothing for {SILENCE} seconds")
+    """What the terminal shows next; nothing at its end."""
     try:
         return os.read(terminal, 65536)
     except OSError:  # how Linux says that the other end is closed
         return b""
 
 
-def _span(times: Sequence[float]) -> float:
-    return times[-1] - times[0] if times else 0.0
+def _span(ticks: Sequence[Spent]) -> Spent:
+    return ticks[-1].since(ticks[0]) if ticks else Spent(0, 0)

@@ -33,7 +33,7 @@ from assets.cache import cache_root
 from common import MAX_LENGTH, MPNET, ROOT, Table, embedded_hub, positive, say
 from torch import Tensor
 
-from experiments.killed_migration import Run, run_killed
+from experiments.killed_migration import Run, Spent, run_killed
 from experiments.passages import ASSETS as PASSAGES
 from experiments.passages import read_passages
 from experiments.places import FILES, Place, Rows, place_of
@@ -192,13 +192,13 @@ class Migrated:
     Attributes:
         rows: How many it holds.
         runs: The processes, all but the last killed.
-        copying: CPU seconds of the bare copy of as many rows.
+        copying: What the bare copy of as many rows takes.
         report: The gate's.
     """
 
     rows: int
     runs: list[Run]
-    copying: float
+    copying: Spent
     report: "GateReport"
 
     @classmethod
@@ -218,21 +218,24 @@ class Migrated:
         result = runs[-1].result or {}
         if not place.whole(result, rows):
             raise RuntimeError(f"needed {rows:,} rows, {command[0]} says {result}")
-        copying = (before + after) * rows / (copied + again)
+        both, part = Spent.total([before, after]), (copied + again) / rows
+        copying = Spent(both.cpu / part, both.clock / part)
         old = torch.from_numpy(place.read(min(rows, len(material.new)), size))
         return cls(rows, runs, copying, material.gate(old))
 
     def shown(self, scheme: str, encoding_rate: float) -> "Shown":
         """Its numbers; `encoding_rate` is of the new encoder, in texts per CPU second."""
         kept = next(iter(self.report.retention.values()))
+        moving, comparing = Spent.total(run.moving for run in self.runs), self.runs[-1].comparing
         return Shown(
             scheme,
             self.rows,
-            max(TICK, sum(run.moving for run in self.runs)),
-            max(TICK, self.copying),
-            self.runs[-1].comparing,
+            max(TICK, moving.cpu),
+            max(TICK, self.copying.cpu),
+            comparing.cpu,
             (kept.mean, kept.lower, kept.upper),
             encoding_rate,
+            (max(TICK, moving.clock), max(TICK, self.copying.clock), comparing.clock),
         )
 
 
@@ -248,6 +251,7 @@ class Shown:
         comparing: CPU seconds in which all rows were read back and compared.
         recall: Retention of recall@10, with its interval.
         encoding: Texts per CPU second of the new encoder.
+        clock: Seconds on the clock for moving, for the bare copy and for comparing.
     """
 
     scheme: str
@@ -257,6 +261,7 @@ class Shown:
     comparing: float
     recall: tuple[float, float, float]
     encoding: float
+    clock: tuple[float, float, float]
 
     @property
     def retention(self) -> str:
@@ -270,8 +275,18 @@ class Shown:
         return TITLES.get(self.scheme, self.scheme)
 
     def share(self, seconds: float) -> str:
-        """How fast this was beside the bare copy."""
-        return f"{self.copying / seconds:.0%}".replace("%", " %")
+        """How fast this was beside the bare copy, in CPU time."""
+        return _percent(self.copying / seconds)
+
+    @property
+    def share_by_clock(self) -> str:
+        """How fast the move was beside the bare copy, on the clock."""
+        moving, copying, _ = self.clock
+        return _percent(copying / moving)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
 
 
 def read_shown(path: Path) -> Shown:
@@ -291,15 +306,17 @@ def table_of(shown: Sequence[Shown]) -> Table:
             "share",
             "comparing, s",
             "share with it",
+            "share by the clock",
             "retention",
         ]
     )
     for one in shown:
         cells = [f"{one.rows:,}", f"{one.moving:,.1f}", f"{one.rows / one.moving:,.0f}"]
         cells += [f"{one.rows / one.copying:,.0f}", one.share(one.moving), f"{one.comparing:,.1f}"]
-        table.add(one.title, [*cells, one.share(one.moving + one.comparing), one.retention])
+        cells += [one.share(one.moving + one.comparing), one.share_by_clock]
+        table.add(one.title, [*cells, one.retention])
     rate, rows = sorted(one.encoding for one in shown)[len(shown) // 2], max(s.rows for s in shown)
-    again = [f"{rows:,}", f"{rows / rate:,.0f}", f"{rate:,.0f}", *[""] * 4, "1"]
+    again = [f"{rows:,}", f"{rows / rate:,.0f}", f"{rate:,.0f}", *[""] * 5, "1"]
     table.add("encoding again", again)
     return table
 

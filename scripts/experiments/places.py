@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.killed_migration import cpu_seconds
+from experiments.killed_migration import Spent
 from experiments.store_urls import servers_of, url_in
 
 FILES = ("faiss", "npy", "parquet")
@@ -55,8 +55,8 @@ class Place(abc.ABC):
         """Puts rows there."""
 
     @abc.abstractmethod
-    def copy(self, name: str, dim: int, rows: int, size: int) -> tuple[float, int]:
-        """CPU seconds of a bare copy that is `dim` wide, and how many rows it has copied."""
+    def copy(self, name: str, dim: int, rows: int, size: int) -> tuple[Spent, int]:
+        """What a bare copy that is `dim` wide takes, and how many rows it has copied."""
 
     @abc.abstractmethod
     def read(self, rows: int, size: int) -> Array:
@@ -87,7 +87,7 @@ class StorePlace(Place):
         """Makes a collection of rows."""
         _apart(fill_store, self.scheme, self.url, rows)
 
-    def copy(self, name: str, dim: int, rows: int, size: int) -> tuple[float, int]:
+    def copy(self, name: str, dim: int, rows: int, size: int) -> tuple[Spent, int]:
         """Copies half of the rows."""
         copied = url_in(self.scheme, self.folder, name)
         half, servers = rows // 2, self.servers
@@ -124,7 +124,7 @@ class FilePlace(Place):
         """Writes a file of rows."""
         _apart(fill_file, self.path, rows)
 
-    def copy(self, name: str, dim: int, rows: int, size: int) -> tuple[float, int]:
+    def copy(self, name: str, dim: int, rows: int, size: int) -> tuple[Spent, int]:
         """Copies all rows."""
         return _apart(copy_file, self.path, self.path.with_stem(name), dim, size), rows
 
@@ -183,21 +183,21 @@ def fill_store(scheme: str, url: str, rows: Rows) -> None:
 
 def copy_store(
     url: str, copied: str, dim: int, *, rows: int, size: int, servers: Sequence[int]
-) -> float:
-    """CPU seconds for reading some rows and writing them with vectors of another width."""
+) -> Spent:
+    """Time for reading some rows and writing them with vectors of another width."""
     from hf_latent_bridge.vectors.stores.base import Layout
     from hf_latent_bridge.vectors.stores.registry import open_collection
 
     pids = os.getpid(), *servers
     with open_collection(url) as old, open_collection(copied, create=True) as new:
         new.create(Layout(dim, "cosine"), old)
-        begun, done = cpu_seconds(*pids), 0
+        begun, done = Spent.now(*pids), 0
         for records in old.scan(size):
             new.insert(records._replace(vectors=wider(np.asarray(records.vectors), dim)))
             done += len(records.ids)
             if done >= rows:
                 break
-        spent = cpu_seconds(*pids) - begun
+        spent = Spent.now(*pids).since(begun)
         new.drop(whole=True)
     return spent
 
@@ -228,9 +228,9 @@ def fill_file(path: Path, rows: Rows) -> None:
         _write_table(path, rows.batches())
 
 
-def copy_file(path: Path, copied: Path, dim: int, size: int) -> float:
-    """CPU seconds for reading all rows and writing them with vectors of another width."""
-    begun = cpu_seconds(os.getpid())
+def copy_file(path: Path, copied: Path, dim: int, size: int) -> Spent:
+    """Time for reading all rows and writing them with vectors of another width."""
+    begun = Spent.now(os.getpid())
     if path.suffix == ".npy":
         old = np.load(path, mmap_mode="r")
         new = np.lib.format.open_memmap(copied, "w+", np.float32, (len(old), dim))
@@ -244,7 +244,7 @@ def copy_file(path: Path, copied: Path, dim: int, size: int) -> float:
         _write_table(copied, batches)
     with copied.open("rb") as stream:
         os.fsync(stream.fileno())  # as a translated file is
-    spent = cpu_seconds(os.getpid()) - begun
+    spent = Spent.now(os.getpid()).since(begun)
     copied.unlink()
     return spent
 

@@ -46,7 +46,7 @@ class Beside:
         self._pages: deque[tuple[int, Records]] = deque()  # with the question it was read for
         self._places: dict[Key, tuple[Records, int]] = {}
         self._open: set[Key] = set()  # read, and not asked for yet
-        self._ended = by_keys or collection.quick_keys
+        self._ended = by_keys or (collection.quick_keys and (vectors or payloads))
         self._whole = not self._ended
 
     def lacking(self, ids: Sequence[Key]) -> list[int]:

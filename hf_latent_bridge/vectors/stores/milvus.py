@@ -21,6 +21,7 @@ _VECTORS = range(100, 110)  # pymilvus' DataTypes of vectors
 _FLOATS = {101: "float32", 102: "float16", 103: "bfloat16"}
 _LOADING = 600.0  # seconds for a server to load a collection into memory
 _STRONG = "Strong"
+_ALL = 2**31 - 1  # rows, for a file that is asked for all
 _READ = {"consistency_level": _STRONG}  # a server else answers without the rows just written
 _ITERATOR = "pymilvus.client.iterator.query_iterator"
 T = TypeVar("T")
@@ -33,8 +34,9 @@ class MilvusCollection(Collection):
     """
 
     params: ClassVar[tuple[str, ...]] = ("https",)
-    quick_keys: ClassVar[bool] = True  # Milvus Lite looks at every row for each page of a scan
+    quick_keys: ClassVar[bool] = True
     _is_loaded = False
+    _key_name: str | None = None
 
     def _connect(self, timeout: float) -> Any:
         from pymilvus import MilvusClient
@@ -95,11 +97,30 @@ class MilvusCollection(Collection):
     def scan(
         self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
     ) -> Iterator[Records]:
-        """Goes through the rows in the order of their keys."""
+        """Goes through the rows in the order of their keys.
+
+        Milvus Lite looks at every row for each page, and finds rows by their keys at once. So all
+        keys of a file are listed in one look, and the rows are fetched by them.
+        """
+        if not self.url.local:
+            yield from self._pages(size, vectors, payloads, after)
+            return
+        keys = self._listed(after)
+        for first in range(0, len(keys), size):
+            page = Records(keys[first : first + size])
+            if vectors or payloads:
+                page = self.fetch(page.ids, payloads=payloads)
+            if page.ids:
+                yield page if vectors else page._replace(vectors=None)
+
+    def _pages(
+        self, size: int, vectors: bool, payloads: bool, after: Place | None
+    ) -> Iterator[Records]:
+        """The rows of a server, page by page."""
         fields = self._fields_read(vectors, payloads)
         self._load()
-        behind = "" if after is None else f"{self._key} > {json.dumps(after.key)}"
-        with _silent(_ITERATOR):  # it warns of servers that keep no time stamps, as a file's
+        behind = self._behind(after)
+        with _silent(_ITERATOR):  # it warns of servers that keep no time stamps
             pages = self._ask(
                 lambda c: c.query_iterator(
                     self.url.name, batch_size=size, filter=behind, output_fields=fields, **_READ
@@ -110,6 +131,14 @@ class MilvusCollection(Collection):
                 yield self._records(rows, vectors, payloads)
         finally:
             pages.close()
+
+    def _listed(self, after: Place | None) -> list[Key]:
+        """The keys of a file, in order."""
+        rows = self._query(filter=self._behind(after), limit=_ALL, output_fields=[self._key])
+        return sorted(row[self._key] for row in rows)
+
+    def _behind(self, after: Place | None) -> str:
+        return "" if after is None else f"{self._key} > {json.dumps(after.key)}"
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Gets rows by their keys."""
@@ -192,6 +221,7 @@ class MilvusCollection(Collection):
 
     def drop(self, *, whole: bool) -> None:
         """Drops the collection."""
+        self._key_name = None
         self._ask(lambda c: c.drop_collection(self.url.name))
 
     def check_copy(self, target: Collection) -> None:
@@ -226,7 +256,10 @@ class MilvusCollection(Collection):
 
     @property
     def _key(self) -> str:
-        return str(next(field["name"] for field in self._fields() if field.get("is_primary")))
+        if self._key_name is None:
+            keys = (field["name"] for field in self._fields() if field.get("is_primary"))
+            self._key_name = str(next(keys))
+        return self._key_name
 
     def _consistency(self) -> Any:
         """How fresh answers are; a server's scan has no other way to ask for what was written."""

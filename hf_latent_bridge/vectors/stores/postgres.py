@@ -93,11 +93,11 @@ class PostgresCollection(Collection):
     ) -> Iterator[Records]:
         """Pages through the primary key."""
         last = [] if after is None else [str(after.key)]
+        select, key = self._select(vectors, payloads), f"t.{self._key}"
+        behind = f"WHERE {key} > %s::{self._key_type}"
         while True:
-            where = f"WHERE t.{self._key} > %s::{self._key_type}" if last else ""
-            rows = self._select(
-                f"{where} ORDER BY t.{self._key} LIMIT %s", [*last, size], vectors, payloads
-            )
+            where = behind if last else ""
+            rows = self._ask(f"{select} {where} ORDER BY {key} LIMIT %s", [*last, size])
             if not rows:
                 return
             yield self._records(rows, vectors, payloads)
@@ -106,7 +106,8 @@ class PostgresCollection(Collection):
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Selects rows by their keys."""
         where = f"WHERE t.{self._key} = ANY(%s::{self._key_type}[]) AND {self._vector} IS NOT NULL"
-        return self._records(self._select(where, [_texts(ids)], True, payloads), True, payloads)
+        rows = self._ask(f"{self._select(True, payloads)} {where}", [_texts(ids)])
+        return self._records(rows, True, payloads)
 
     def present(self, ids: Sequence[Key]) -> set[Key]:
         """Selects the keys alone."""
@@ -275,12 +276,14 @@ class PostgresCollection(Collection):
                     return metric
         return "cosine"
 
-    def _select(self, rest: str, parameters: list[Any], vectors: bool, payloads: bool) -> list[Any]:
-        vector = f"t.{self._vector}" if vectors else "NULL"
-        kept = "to_jsonb(t) - %s - %s" if payloads else "NULL"
-        names = [self._key_name, self._column] if payloads else []
-        sql = f"SELECT t.{self._key}, {vector}, {kept} FROM {self._table} t {rest}"
-        return self._ask(sql, [*names, *parameters])
+    def _select(self, vectors: bool, payloads: bool) -> str:
+        """The beginning of a query for rows; `to_jsonb(t)` would spell out the vectors too."""
+        vector, payload = f"t.{self._vector}" if vectors else "NULL", "NULL"
+        if payloads:
+            others = [n for n in self._types() if n not in (self._key_name, self._column)]
+            columns = ", ".join(f"t.{_quoted(name)}" for name in others)
+            payload = f"(SELECT to_jsonb(p) FROM (SELECT {columns}) p)"
+        return f"SELECT t.{self._key}, {vector}, {payload} FROM {self._table} t"
 
     def _records(self, rows: list[Any], vectors: bool, payloads: bool) -> Records:
         return Records(
