@@ -253,8 +253,8 @@ class TranslatorEstimator(abc.ABC):
         moments = self.pair_moments(X, y, full_sxx=False)
         if clearly_related(moments):
             return moments
-        source, target = self._normed(X, y)
-        nothing = target.new_zeros(len(target), 1)
+        source, _ = self._normed(X, torch.ones(moments.n, 1))
+        nothing = source.new_zeros(moments.n, 1)
         return replace(moments, sxx=PairedMoments.from_batch(source, nothing).sxx)
 
     def _normed(self, X: Latents, y: Latents) -> tuple[Tensor, Tensor]:
