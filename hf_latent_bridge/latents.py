@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import reduce
 from numbers import Real
 from typing import Any, overload
 
@@ -123,7 +122,9 @@ def all_finite(*tensors: Tensor) -> bool:
     Args:
         tensors: At least one, all on one device.
     """
-    total = reduce(torch.add, (tensor.sum() for tensor in tensors))
+    total = tensors[0].sum()
+    for tensor in tensors[1:]:
+        total = total + tensor.sum()
     return math.isfinite(total.item()) or all(bool(t.isfinite().all()) for t in tensors)
 
 

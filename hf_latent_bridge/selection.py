@@ -82,11 +82,15 @@ class Selection:
     def edge(self) -> str | None:
         """The penalty that was chosen, if it is the first or last of its curve; else None.
 
-        A candidate that is kept in doubt is not chosen for its penalty.
+        A candidate that is kept in doubt is not chosen for its penalty, and nor is one that
+        another penalty equals.
         """
         choice = self.choice
         kept_in_doubt = self.objective in _COARSE and self.chosen == 0
         if kept_in_doubt or "alpha" not in choice.params:
+            return None
+        others = [trial for trial in self.curve() if trial is not choice]
+        if any(trial.score >= choice.score for trial in others):
             return None
         tried = {trial.params["alpha"] for trial in self.curve() if "alpha" in trial.params}
         alpha = choice.params["alpha"]
@@ -433,8 +437,18 @@ def doubts(selection: Selection, n_pairs: int, widest: int) -> list[str]:
     better = plain is not choice and choice.score - plain.score > choice.error
     if n_pairs < _FEW_PAIRS and not better and plain.translator_type != "ridge":
         found.append(
-            f"with so few nothing is clearly better than {plain.translator_type} "
-            f"({choice.score:.3f} ± {choice.error:.3f} for {plain.score:.3f}): give more pairs, "
-            "or let them grow by SharedSpace.fit_growing"
+            f"on {n_pairs:,} pairs nothing is clearly better than {plain.translator_type} "
+            f"({_compared(choice, plain)}): give more pairs, or let them grow by "
+            "SharedSpace.fit_growing"
         )
     return found
+
+
+def _compared(choice: Trial, plain: Trial) -> str:
+    """The scores of the choice and of a plain candidate, which may be the choice."""
+    scored = f"{choice.score:.3f} ± {choice.error:.3f}"
+    if choice is plain:
+        return scored
+    if f"{choice.score:.3f}" == f"{plain.score:.3f}":
+        return f"both it and {choice.translator_type} score {scored}"
+    return f"{choice.translator_type} scores {scored}, it {plain.score:.3f}"

@@ -267,6 +267,14 @@ def test_a_choice_that_few_pairs_cannot_tell_from_a_rotation_says_so():
     assert "fit_growing" in str(told[0].message)
 
 
+def test_candidates_that_do_equally_well_are_told_to():
+    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(SelectionWarning) as told:
+        select_translator(x, x.flip(1), objective="counterpart")
+    wanted = "on 60 pairs nothing is clearly better than ortho (both it and spectral score 1.000"
+    assert [str(one.message).startswith(wanted) for one in told] == [True]
+
+
 def test_a_choice_on_the_edge_of_the_penalties_is_warned_of():
     x, y = latents(noise=0.0)
     with pytest.warns(SelectionWarning, match="first or last of the penalties"):

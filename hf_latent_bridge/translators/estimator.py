@@ -644,7 +644,10 @@ def _translated(map_: Map, x: Tensor) -> Tensor:
     if not isinstance(map_, LatentMap):  # an affine map makes NaN of what is not finite
         check_finite(x)
     rows = unit_rows(x.to(map_.dtype)) if map_.norms_source else x
-    result = check_translated(map_.forward(rows).to(x.dtype), x)
+    result = map_.forward(rows)
+    if result.dtype != x.dtype:
+        result = result.to(x.dtype)
+    check_translated(result, x)
     if map_.norms_target:
         check_unit(result, rows)
     return result
