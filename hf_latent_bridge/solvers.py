@@ -411,7 +411,8 @@ def _column_basis(matrix: Float[Tensor, "a b"], most: int) -> Float[Tensor, "a r
         return None
     generator = torch.Generator().manual_seed(0)
     probes = torch.randn(matrix.shape[1], width, dtype=matrix.dtype, generator=generator)
-    return torch.linalg.qr(matrix @ probes.to(matrix))[0]
+    basis: Tensor = torch.linalg.qr(matrix @ probes.to(matrix))[0]
+    return basis
 
 
 _SPARE = 16  # probes beyond the rank, lest one direction is met too weakly
