@@ -65,7 +65,7 @@ class Cell:
 
     Attributes:
         data: Data set.
-        pair: Source and target.
+        pair: Source and target, or how many of them together.
         anchors: How many.
         values: By objective and method the score of each test item, mean over the draws.
         chosen: By objective what was chosen in each draw.
@@ -124,10 +124,11 @@ def report(options: argparse.Namespace) -> None:
         for way, turned in (("one way round", False), ("the other way round", True))
     }
     by_way = {way: cells for way, cells in by_way.items() if cells}
+    everything = [cell for cells in by_way.values() for cell in cells]
+    by_way["rows of the tables"] = list(together(everything))
     section.add(
         "Ahead / level / behind the best rival of each cell, mean and worst", counts(by_way)
     )
-    everything = [cell for cells in by_way.values() for cell in cells]
     for objective in OBJECTIVES:
         section.add(f"By {objective}: {SCORES[objective]}", table(everything, objective))
     for way, cells in by_way.items():
@@ -302,15 +303,32 @@ def read(name: str, sizes: Sequence[int], *, turned: bool) -> Iterator[Cell]:
             yield Cell(name, f"{source} > {target}", size, values, chosen)
 
 
+def together(cells: Sequence[Cell]) -> Iterator[Cell]:
+    """All pairs of a data set with one number of anchors as one cell: the mean for each test item.
+
+    Its best rival is then one method for all pairs.
+    """
+    for data, size in dict.fromkeys((cell.data, cell.anchors) for cell in cells):
+        same = [cell for cell in cells if (cell.data, cell.anchors) == (data, size)]
+        values = {
+            objective: {
+                name: np.mean([cell.values[objective][name] for cell in same], axis=0)
+                for name in same[0].values[objective]
+            }
+            for objective in OBJECTIVES
+        }
+        chosen = {o: [kind for cell in same for kind in cell.chosen[o]] for o in OBJECTIVES}
+        yield Cell(data, f"{len(same)} pairs", size, values, chosen)
+
+
 def table(cells: Sequence[Cell], objective: str) -> Table:
     """A row for each data set and number of anchors: means over the cells, the best in bold."""
     names = list(cells[0].values[objective])
     result = Table(["data, anchors, cells", *names])
-    for data, size in dict.fromkeys((cell.data, cell.anchors) for cell in cells):
-        same = [cell for cell in cells if (cell.data, cell.anchors) == (data, size)]
-        means = [float(np.mean([cell.values[objective][n].mean() for cell in same])) for n in names]
+    for row in together(cells):
+        means = [float(row.values[objective][name].mean()) for name in names]
         shown = [f"**{m:.3f}**" if m == max(means) else f"{m:.3f}" for m in means]
-        result.add(f"{SOURCES[data].title}, {size:,}, {len(same)}", shown)
+        result.add(f"{SOURCES[row.data].title}, {row.anchors:,}, {row.pair.split()[0]}", shown)
     return result
 
 
