@@ -82,16 +82,20 @@ class Selection:
     def edge(self) -> str | None:
         """The penalty that was chosen, if it is the first or last of its curve; else None.
 
-        A candidate that is kept in doubt is not chosen for its penalty.
+        A candidate that is kept in doubt is not chosen for its penalty, and there is none below 0
+        or above infinity.
         """
         choice = self.choice
         kept_in_doubt = self.objective in _COARSE and self.chosen == 0
         if kept_in_doubt or "alpha" not in choice.params:
             return None
-        tried = {trial.params["alpha"] for trial in self.curve() if "alpha" in trial.params}
-        alpha = choice.params["alpha"]
-        on_edge = len(tried) > 2 and alpha in (min(tried), max(tried))
-        return f"alpha={alpha:.3g}" if on_edge else None
+        alpha, *tried = (
+            float(trial.params["alpha"])
+            for trial in (choice, *self.curve())
+            if "alpha" in trial.params
+        )
+        on_edge = len(set(tried)) > 2 and alpha in (min(tried), max(tried))
+        return f"alpha={alpha:.3g}" if on_edge and 0 < alpha < math.inf else None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""
@@ -358,9 +362,14 @@ def select_ridge(
         relative: Whether the record's penalties are relative to the mean variance of the source.
 
     Raises:
-        InvalidLatentsError: There are fewer than two folds.
+        InvalidLatentsError: There are fewer than two folds, or one has fewer than two pairs.
         SolverError: The latents of a fold are all equal.
     """
+    if any(fold.n < 2 for fold in folds):
+        raise InvalidLatentsError(
+            f"R² on held-out pairs needs at least 2 of them in each of {len(folds)} folds, got "
+            f"{sum(fold.n for fold in folds)} in all: add pairs, or pass a number as alpha"
+        )
     whole = reduce(add, folds)
     alphas = ridge_alphas(ridge_path(whole, scaling))
     found = [
@@ -431,7 +440,8 @@ def doubts(selection: Selection, n_pairs: int, widest: int) -> list[str]:
     rotations = [trial for trial in selection.trials if trial.translator_type == "ortho"]
     plain, choice = [*rotations, selection.trials[0]][0], selection.choice
     better = plain is not choice and choice.score - plain.score > choice.error
-    if n_pairs < _FEW_PAIRS and not better and plain.translator_type != "ridge":
+    several = len(selection.curve()) < len(selection.trials)
+    if several and n_pairs < _FEW_PAIRS and not better:
         found.append(
             f"with so few nothing is clearly better than {plain.translator_type} "
             f"({choice.score:.3f} ± {choice.error:.3f} for {plain.score:.3f}): give more pairs, "

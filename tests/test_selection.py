@@ -38,6 +38,7 @@ from hf_latent_bridge import (
 from hf_latent_bridge.errors import (
     CheckpointError,
     ConfigError,
+    DecoderError,
     InvalidLatentsError,
     InvalidPairsError,
     SelectionWarning,
@@ -597,8 +598,65 @@ def test_what_does_not_go_together_is_refused(what):
 
 def test_too_few_pairs_in_a_fold_are_refused():
     x, y, _ = views(12)
-    with pytest.raises(InvalidLatentsError, match="at least 3 held-out pairs in each fold, got 2"):
+    with pytest.raises(
+        InvalidLatentsError, match="at least 3 held-out pairs in each of 5 folds, got 2"
+    ):
         select_translator(x, y, objective="ranking", among=AMONG)
+    with pytest.raises(
+        InvalidLatentsError, match="at least 2 pairs in each, got 9 in all: add pairs"
+    ):
+        select_translator(x[:9], y[:9], objective="reconstruction", among=AMONG)
+    with pytest.raises(InvalidLatentsError, match="at least 2 of them in each of 5 folds, got 9"):
+        AffineTranslator(alpha="auto").fit(x[:9], y[:9])
+
+
+def test_too_few_that_are_held_out_of_many_are_refused():
+    x, y, _ = views()
+    with pytest.raises(
+        InvalidLatentsError, match=r"in one: add pairs, or raise max_held_out \(15\)"
+    ):
+        select_translator(x, y, among=AMONG, max_held_out=15)
+
+
+def test_labels_of_one_kind_in_four_folds_are_refused():
+    x, y, _ = views()
+    labels = ["red"] * 239 + ["blue"]
+    with pytest.raises(DecoderError, match="two kinds of labels in any 4 of 5 folds, got only"):
+        select_translator(x, y, objective="classification", among=AMONG, labels=labels)
+
+
+@pytest.mark.parametrize("objective", ["counterpart", "ranking"])
+def test_sides_of_two_dtypes_choose_as_sides_of_one(objective):
+    x, y, _ = views()
+    wanted = select_translator(x, y, objective=objective, among=AMONG)
+    found = select_translator(x, y.astype(np.float32), objective=objective, among=AMONG)
+    assert found.params_ == wanted.params_
+    fitted = fit_translator(choice(objective), None, None, (x.astype(np.float32), y))
+    assert fitted.params_ == wanted.params_
+
+
+def test_parameters_of_any_number_type_are_recorded_as_json(tmp_path):
+    x, y, _ = views()
+    among = [
+        SpectralTranslator(alpha=float("inf"), gamma=np.float32(0.5)),
+        AffineTranslator(alpha=np.float64(0.1), rank=np.int64(3)),
+    ]
+    chosen = select_translator(x, y, objective="counterpart", among=among)
+    chosen.save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path)
+    assert [trial.params for trial in loaded.selection_.trials] == [
+        {"alpha": "inf", "gamma": 0.5},
+        {"alpha": 0.1, "rank": 3},
+    ]
+
+
+@pytest.mark.parametrize(("scores", "edge"), [((3, 1, 0, 2), None), ((0, 1, 2, 3), "alpha=0.1")])
+def test_a_penalty_without_end_is_no_edge(scores, edge):
+    among = [("spectral", {"alpha": alpha}) for alpha in ("inf", 10.0, 3.0, 0.1)]
+    rows = torch.tensor(scores, dtype=torch.float64)[:, None].expand(-1, 5)
+    selection = select("reconstruction", among, rows, torch.zeros(4, 5), 100)
+    assert selection.edge == edge
+    assert "inf" in selection.plot()
 
 
 def choice(objective="counterpart", **options):
