@@ -49,6 +49,7 @@ from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
     N_FOLDS,
+    Folds,
     errors_by_luck,
     r2_from_moments,
     ridge_alphas,
@@ -56,8 +57,8 @@ from hf_latent_bridge.selection import (
     ridge_predictions,
     select,
     select_ridge,
-    training_folds,
 )
+from hf_latent_bridge.solvers import Decomposed
 from hf_latent_bridge.translators.base import TRANSLATORS
 
 N, D_X, D_Y = 300, 24, 10
@@ -86,7 +87,7 @@ VARIANCE_WEIGHTED = make_scorer(r2_score, multioutput="variance_weighted")
 @pytest.mark.parametrize("scaling", ["standard", "center"])
 def test_the_curve_of_ridge_equals_scikit_learns_grid_search_on_the_same_folds(scaling):
     x, y = latents()
-    selection = select_ridge(folds_of(x, y), scaling)
+    selection = select_ridge(Folds(folds_of(x, y)), scaling)
     split = PredefinedSplit(np.arange(N) % N_FOLDS)
     alphas = [trial.params["alpha"] for trial in selection.trials]
     scale = {"with_std": scaling == "standard"}
@@ -106,7 +107,7 @@ def test_the_curve_of_ridge_equals_scikit_learns_grid_search_on_the_same_folds(s
 
 def test_the_best_penalty_is_the_one_of_ridge_cv():
     x, y = latents()
-    selection = select_ridge(folds_of(x, y), "center")
+    selection = select_ridge(Folds(folds_of(x, y)), "center")
     alphas = [N * trial.params["alpha"] for trial in selection.trials]
     split = PredefinedSplit(np.arange(N) % N_FOLDS)
     reference = RidgeCV(alphas, cv=split, scoring=VARIANCE_WEIGHTED).fit(x, y)
@@ -117,7 +118,8 @@ def test_the_best_penalty_is_the_one_of_ridge_cv():
 @pytest.mark.parametrize("scaling", ["standard", "center", "none"])
 def test_every_penalty_of_a_path_gives_the_map_that_is_fitted_with_it(scaling):
     x, y = latents()
-    path = ridge_path(PairedMoments.from_batch(*map(torch.from_numpy, (x, y))), scaling)
+    pairs = PairedMoments.from_batch(*map(torch.from_numpy, (x, y)))
+    path = ridge_path(Decomposed(pairs), scaling)
     alphas = (1e-3, 0.1, 10.0)
     found = ridge_predictions(path, torch.from_numpy(x), alphas)
     for alpha, predicted in zip(alphas, found, strict=True):
@@ -139,7 +141,9 @@ def test_r2_from_moments_is_the_score_on_the_pairs(translator):
 
 def test_the_fold_moments_of_the_others_are_those_of_their_pairs():
     x, y = latents()
-    for number, rest in enumerate(training_folds(folds_of(x, y))):
+    folds = Folds(folds_of(x, y))
+    for number in range(N_FOLDS):
+        rest = folds.others(number).moments
         others = np.arange(N) % N_FOLDS != number
         direct = PairedMoments.from_batch(*(torch.from_numpy(z[others]) for z in (x, y)))
         for name, tensor in rest.to_tensors().items():
@@ -268,6 +272,14 @@ def test_a_choice_that_few_pairs_cannot_tell_from_a_rotation_says_so():
     assert "fit_growing" in str(told[0].message)
 
 
+def test_candidates_that_do_equally_well_are_told_to():
+    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(SelectionWarning) as told:
+        select_translator(x, x.flip(1), objective="counterpart")
+    wanted = "on 60 pairs nothing is clearly better than ortho (both it and spectral score 1.000"
+    assert [str(one.message).startswith(wanted) for one in told] == [True]
+
+
 def test_a_choice_on_the_edge_of_the_penalties_is_warned_of():
     x, y = latents(noise=0.0)
     with pytest.warns(SelectionWarning, match="first or last of the penalties"):
@@ -317,7 +329,7 @@ def test_the_gradient_has_no_penalty_to_choose():
 def test_the_penalties_span_eight_decades_around_the_mean_variance():
     x, y = latents()
     moments = PairedMoments.from_batch(*map(torch.from_numpy, (x, y)))
-    assert ridge_alphas(ridge_path(moments, "standard")) == pytest.approx(ALPHAS)
+    assert ridge_alphas(ridge_path(Decomposed(moments), "standard")) == pytest.approx(ALPHAS)
     assert (max(ALPHAS), min(ALPHAS)) == pytest.approx((1e3, 1e-5))
 
 

@@ -4,9 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
 from itertools import groupby, product
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from hf_latent_bridge.selection import (
     N_FOLDS,
     N_NEIGHBORS,
     OBJECTIVES,
+    Folds,
     Objective,
     Selection,
     doubts,
@@ -265,7 +264,7 @@ class TranslatorChoice:
             for row, judged in zip(rows, found, strict=True):
                 row.append(judged)
         names = [(candidate.translator_type, _changed(candidate)) for candidate in tried]
-        n_held_out = groups[0].whole.n if held_out is None else len(held_out.x)
+        n_held_out = groups[0].n_pairs if held_out is None else len(held_out.x)
         selection = select(
             self.objective,
             names,
@@ -276,7 +275,7 @@ class TranslatorChoice:
         _warn(selection, groups[0].n_pairs, groups[0].widest)
         winner = tried[selection.chosen]
         group = next(group for group in groups if any(winner is one for one in group.tried))
-        winner.fit_moments(group.whole, source=source, target=target)
+        winner.fit_moments(group.folds.whole, source=source, target=target)
         winner.selection_ = selection
         return winner
 
@@ -323,28 +322,23 @@ class _Group:
     """Neighbouring candidates of one type that are fitted on the same moments."""
 
     tried: Sequence[Translator]
-    folds: Sequence[PairedMoments]
-
-    @cached_property
-    def whole(self) -> PairedMoments:
-        """The moments of all folds."""
-        return reduce(add, self.folds)
+    folds: Folds
 
     @property
     def n_pairs(self) -> int:
         """Number of pairs."""
-        return self.whole.n
+        return self.folds.whole.n
 
     @property
     def widest(self) -> int:
         """The larger width of the two sides."""
-        return max(self.tried[0].dims_of(self.whole))
+        return max(self.tried[0].dims_of(self.folds.whole))
 
     def scores(self, number: int, held_out: _Fold | None) -> Iterator[Judged]:
         """How each candidate does on a fold, fitted on the others."""
-        fold, kind = self.folds[number], type(self.tried[0])
-        rest = self.whole - fold
-        tried = [one.on_part(rest.n / self.whole.n) for one in self.tried]
+        fold, rest = self.folds.held_out[number], self.folds.others(number)
+        kind, share = type(self.tried[0]), rest.moments.n / self.n_pairs
+        tried = [one.on_part(share) for one in self.tried]
         if held_out is None:
             for score, chance in kind.held_out_r2(tried, rest, fold):
                 yield Judged(torch.tensor([score], dtype=torch.float64), chance)
@@ -362,7 +356,7 @@ def _grouped(
     Raises:
         InvalidLatentsError: A fold has fewer than 2 pairs, of which one has no R².
     """
-    by_key: dict[tuple[Any, ...], tuple[Translator, list[PairedMoments]]] = {}
+    by_key: dict[tuple[Any, ...], tuple[Translator, Folds]] = {}
     for summing, folds in sums:
         full = [fold for fold in folds if fold is not None]
         if len(full) < N_FOLDS or min(fold.n for fold in full) < 2:
@@ -370,15 +364,15 @@ def _grouped(
                 f"a choice by {N_FOLDS} folds needs at least 2 pairs in each, got "
                 f"{sum(fold.n for fold in full)} in all: add pairs"
             )
-        by_key[summing.summed_by] = summing, full
+        by_key[summing.summed_by] = summing, Folds(full)
     groups = []
     for (_, key), same in groupby(tried, lambda one: (one.translator_type, one.summed_by)):
         group = list(same)
-        summing, full = by_key[key]
+        summing, shared = by_key[key]
         for one in group:
             one.share_sums(summing)
-        settled = [one.settle(full)[0] if one.n_folds > 1 else one for one in group]
-        groups.append(_Group(settled, full))
+        settled = [one.settle(shared)[0] if one.n_folds > 1 else one for one in group]
+        groups.append(_Group(settled, shared))
     return groups
 
 
