@@ -227,7 +227,7 @@ def match_unpaired(
             "n_clusters must be at least 3, n_starts and dim at least 1, "
             f"got {n_clusters}, {n_starts} and {dim}"
         )
-    different = [len(side.unique(dim=0)) for side in sides]
+    different = [len(np.unique(side.cpu().numpy(), axis=0)) for side in sides]
     if min(different) <= n_clusters:
         raise InvalidLatentsError(
             f"{n_clusters} clusters need more different items than that on each side, got "
