@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, SolverError
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import pseudo_inverse
+from hf_latent_bridge.solvers import is_flat, pseudo_inverse
 
 ViewMoments = Mapping[tuple[str, str], PairedMoments]
 
@@ -134,12 +134,20 @@ class CanonicalProblem:
         Args:
             alpha: Penalty in (C + alpha I)^(-1/2), relative to a mean variance of 1; above 0.
             dim: Number of axes; fewer where a view varies in fewer directions.
+
+        Raises:
+            SolverError: A view is correlated with the others along no axis: its map would be zero.
         """
         limit = _LARGEST[len(self.spectra) == 2]
         found, blocks = {}, self.axes(alpha=alpha, dim=dim)
         first = min(self.spectra)
         signs = _signs(self.spectra[first].vectors @ blocks[first][0])
         for name, (unsigned, rho) in blocks.items():
+            if not bool((rho > 0).any()):
+                raise SolverError(
+                    f"view {name!r} has nothing in common with the others: along none of "
+                    f"{len(rho)} axes is it correlated with them, so it would be mapped to zero"
+                )
             s, axes = self.spectra[name], unsigned * signs
             roots = (s.values + alpha).sqrt()[:, None]
             found[name] = CanonicalView(
@@ -181,16 +189,22 @@ class CanonicalProblem:
     def _many(
         self, crosses: Mapping[tuple[str, str], Tensor], alpha: float, dim: int
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Each view's block of the joint axes at unit length, and its correlation with the rest."""
+        """Each view's block of the joint axes at unit length, and its correlation with the rest.
+
+        An eigenvalue is what each view adds to the axis by itself, and what all add by agreeing;
+        only the latter is a correlation. By itself a view adds less the larger the penalty is.
+        """
         names = list(self.spectra)
         rows = [torch.cat([self._block(a, b, crosses, alpha) for b in names], dim=1) for a in names]
-        values, vectors = _leading(torch.cat(rows), dim)
+        matrix = torch.cat(rows)
+        values, vectors = _leading(matrix, dim)
+        agreed = (values - matrix.diagonal() @ vectors.square()) / (len(names) - 1)
         parts = torch.split(vectors, [len(s.values) for s in self.spectra.values()])
         found = {}
         for name, part in zip(names, parts, strict=True):
             share = (part.square().sum(0) * len(names)).sqrt()  # 1 if all carry an axis alike
-            rho = (values - 1) / (len(names) - 1) * share
-            found[name] = part / share.clamp(min=1e-6), rho
+            rho = agreed * share
+            found[name] = part / share.clamp(min=_NOTHING), rho * (rho > _NOTHING)
         return found
 
     def _block(
@@ -440,7 +454,7 @@ def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
         [(s + torch.outer(m - mean, m - mean) * count) / n for count, m, s in sides]
     ).sum(0)
     spread = covariance.trace() / len(mean)
-    if not spread > 0:
+    if bool(is_flat(covariance.diagonal(), mean).all()):
         raise SolverError(f"the latents of view {name!r} are all equal: nothing can be shared")
     values, vectors = torch.linalg.eigh(covariance / spread)
     eps = max(m.eps for pair, m in moments.items() if name in pair)

@@ -394,7 +394,15 @@ NOT_TOGETHER = {
     "columns of latents in files": (["--precomputed", "both"], "--precomputed is for columns of"),
     "a shift of a map that scales": (
         ["--remove-shift", "--type", "shared", "--param", "dim=2", "--param", "alpha=1.0"],
-        "can be taken out of one affine map",
+        "map of type shared is another one",
+    ),
+    "a shift of a map that bends": (
+        ["--remove-shift", "--type", "kernel"],
+        "the map of type kernel is another one: fit another type, such as affine",
+    ),
+    "a shift of results of unit norm": (
+        ["--remove-shift", "--param", "unit_norm=both"],
+        "unit_norm='both' scales what comes out of it",
     ),
     "a decoder for another objective": (
         ["--type", "auto", "--decoder", "me/head"],

@@ -66,7 +66,7 @@ def test_a_null_row_is_one_kind_of_error_in_a_fit_and_in_a_translation(tmp_path)
         fit_translator(
             OrthoTranslator(), None, None, load_pairs((tmp_path / "a.jsonl", tmp_path / "b.npy"))
         )
-    with pytest.raises(BadRowError, match="row 2 is null"):
+    with pytest.raises(BadRowError, match="row 2 has no vector"):
         translate_file(OrthoTranslator().fit(y, y), tmp_path / "a.jsonl", tmp_path / "c.npy")
 
 

@@ -91,20 +91,44 @@ def test_more_views_take_the_leading_axes_of_the_whitened_block_moment():
     latents = views(names="abc")
     white = {name: whitened(x, 0.3) for name, x in latents.items()}
     joint = np.concatenate(list(white.values()), axis=1)
-    values, vectors = np.linalg.eigh(joint.T @ joint / len(joint))
-    values, vectors = values[::-1][:8], vectors[:, ::-1][:, :8]
+    moment = joint.T @ joint / len(joint)
+    vectors = np.linalg.eigh(moment)[1][:, ::-1][:, :8]
     ends = np.cumsum([0, *(x.shape[1] for x in latents.values())])
+    apart = scipy.linalg.block_diag(*(z.T @ z / len(z) for z in white.values()))
+    together = (vectors * ((moment - apart) @ vectors)).sum(0)  # what views add by agreeing
     wanted = {}
     for name, start, stop in zip(latents, ends, ends[1:], strict=False):
         block = vectors[start:stop]
         share = np.sqrt(3 * (block**2).sum(0))
-        rho = 0.9 * (values - 1) / 2 * share
+        rho = 0.9 * together / 2 * share
         wanted[name] = unit(white[name] @ (block / share) * np.sqrt(rho / (1 - rho**2)))
     space = SharedSpace(8, alpha=0.3).fit(latents)
     for one, other in itertools.combinations(latents, 2):
         found = space.translator(one).transform(latents[one])
         cosines = found @ space.translator(other).transform(latents[other]).T
         np.testing.assert_allclose(cosines, wanted[one] @ wanted[other].T, atol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [3.0, 10.0])
+def test_a_strong_penalty_leaves_several_views_their_axes(alpha):
+    draw = np.random.default_rng(0)
+    common = draw.normal(size=(500, 20))
+    latents = {}
+    for name, width in WIDTHS.items():
+        rotation = np.linalg.qr(draw.normal(size=(width, width)))[0]
+        own = draw.normal(size=(500, width - 20))
+        latents[name] = np.concatenate([common, own], axis=1) @ rotation
+    space = SharedSpace(16, alpha=alpha).fit({name: x[:200] for name, x in latents.items()})
+    a, b = (space.translator(name).transform(latents[name][200:]) for name in "ab")
+    assert recall(a, b) > 0.75
+
+
+@pytest.mark.parametrize("names", ["ac", "abc"])
+def test_a_view_that_is_correlated_with_no_other_is_refused(names):
+    signs = np.array(list(itertools.product([-1.0, 1.0], repeat=4)))
+    latents = {"a": signs[:, :2], "b": signs[:, :2] @ [[1, 2], [3, 1]], "c": signs[:, 2:]}
+    with pytest.raises(SolverError, match=r"'[ac]' has nothing in common with the others: along"):
+        SharedSpace(2, alpha=1.0).fit({name: latents[name] for name in names})
 
 
 def test_shifting_scaling_and_rotating_a_view_changes_nothing():

@@ -299,7 +299,7 @@ def test_any_truncated_file_is_refused(translator, tmp_path, kind):
     [
         ("[1, 2, 3, 4]\n[1, 2, 3]\n", "row 1 has 3 numbers, it must have 4"),
         ('[1, 2, 3, 4]\n[1, 2, 3, "a"]\n', "row 1 is not a vector"),
-        ("[1, 2, 3, 4]\n\n[1, 2, 3, 4]\n", "row 1 is null"),
+        ("[1, 2, 3, 4]\n\n[1, 2, 3, 4]\n", "row 1 is an empty line"),
         ("[1, 2, 3, 4]\n[1, 2, 3, NaN]\n", "row 1 is bad"),
         ('{"y": "text"}\n', "no column of vectors"),
         ("[1, 2]\n", "2 features"),
@@ -312,7 +312,7 @@ def test_a_bad_line_is_named_by_its_row(translator, tmp_path, lines, telling):
 
 def test_ragged_and_missing_rows_of_a_table_are_named(translator, tmp_path):
     latents = [[1.0] * 4, [1.0] * 4, [1.0] * 3]
-    for values, row in ((latents, "row 2 has"), ([*latents[:1], None], "row 1 is null")):
+    for values, row in ((latents, "row 2 has"), ([*latents[:1], None], "row 1 has no vector")):
         pyarrow.parquet.write_table(pyarrow.table({"x": values}), tmp_path / "in.parquet")
         message = refused(translator, tmp_path / "in.parquet", tmp_path / "out.npy")
         assert row in message

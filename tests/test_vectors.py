@@ -259,17 +259,20 @@ def test_memory_holds_a_block_and_not_the_file(tmp_path):
     assert float(out[2]) < 100
 
 
-def test_a_blank_line_is_a_missing_row_but_at_the_end(tmp_path):
-    for name, blank in (
+def test_a_blank_line_is_a_bad_row_but_at_the_end(tmp_path):
+    for name, text in (
         ("x.jsonl", "[1, 2]\n\n[3, 4]\n\n \n"),
         ("x.tsv", "v\n[1, 2]\n\n[3, 4]\n\n"),
+        ("x.txt", "1 2\n\n3 4\n\n"),
+        ("x.vec", "a 1 2\n\nb 3 4\n"),
+        ("printed.txt", "[1 2]\n\n[3 4]\n"),
     ):
-        path = written(tmp_path, name, vector_files.content(blank))
+        path = written(tmp_path, name, vector_files.content(text))
         assert open_vectors(path).n == 3
-        with pytest.raises(InvalidLatentsError, match="row 1 is null"):
+        with pytest.raises(InvalidLatentsError, match="row 1 is an empty line"):
             all_rows(path)
-        first, missing, last = open_vectors(path).read(np.arange(3))
-        assert (list(first), missing, list(last)) == ([1, 2], None, [3, 4])
+        first, blank, last = open_vectors(path).read(np.arange(3))
+        assert (list(first), blank.reason, list(last)) == ([1, 2], "is an empty line", [3, 4])
 
 
 def test_truths_and_times_stand_beside_a_matrix_of_an_archive(tmp_path):

@@ -356,6 +356,8 @@ def fit(args: argparse.Namespace) -> Result:
     from hf_latent_bridge.hub.published import check_save_directory
 
     given_type = None if args.type == "auto" else _new_translator(args.type, args.param)
+    if args.remove_shift and given_type is not None:
+        given_type.check_shift()
     check_save_directory(args.output, config={"translator_type": args.type})
     check_writable(Path(args.output))
     inputs.check_choice(args)

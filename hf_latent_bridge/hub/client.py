@@ -68,6 +68,9 @@ _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the Hub and here
 _FULL = (*NO_ROOM, errno.EROFS, errno.EFBIG)  # what a disk says, and no network
 _LARGE = 1 << 20  # bytes: about where the Hub takes a file by LFS or Xet
 _MALFORMED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError)
+_USER = re.compile(r"(?<=://)[^/@\s]+@")
+_QUERY = re.compile(r"(?<=://)([^?\s'\"]+)\?[^\s'\")]+")  # may hold a signature
+_URLS = re.compile(r" for url '[^']*'| For more information check: \S+")
 _Kinds = type[Exception] | tuple[type[Exception], ...]
 _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
     (
@@ -164,25 +167,36 @@ def naming(repo_id: str) -> Iterator[None]:
 def _meaning(error: Exception, repo_id: str, revision: str | None) -> LatentBridgeError | None:
     if isinstance(error, RevisionResolutionError) and isinstance(error.__cause__, HfHubHTTPError):
         error = error.__cause__  # the Hub was reached, and was busy
-    endpoint = constants.ENDPOINT
     name = f"{repo_id!r} at revision {revision!r}" if revision else repr(repo_id)
-    facts = {"repo": repr(repo_id), "revision": repr(revision), "endpoint": endpoint}
-    facts |= {"name": name, "detail": " ".join(str(error).split()) or repr(error)}
+    facts = {"repo": repr(repo_id), "revision": repr(revision), "endpoint": endpoint()}
+    facts |= {"name": name, "detail": _detail(error)}
     for kinds, ours, text in _MEANINGS:
         if isinstance(error, kinds):
             return ours(text.format(**facts))
     if is_cut_short(error):
         return HubUnavailableError(
-            f"a file of {name} on {endpoint} came cut short: try again later"
+            f"a file of {name} on {endpoint()} came cut short: try again later"
         )
     if not isinstance(error, HfHubHTTPError):
         return None
-    status, where = error.response.status_code, f"{name} on {endpoint}"
+    status, where = error.response.status_code, f"{name} on {endpoint()}"
     if status == 412:
         return HubUnavailableError(f"{where} was changed by someone in the meantime: push again")
     if status in BUSY or status >= 500:
         return HubUnavailableError(f"the Hub failed on {where}, try again later: {facts['detail']}")
-    return RepoAccessError(f"the Hub refused {where}: {facts['detail']}")
+    cure = "; check the token, or log in anew with `hf auth login`" if status == 401 else ""
+    return RepoAccessError(f"the Hub refused {where}: {facts['detail']}{cure}")
+
+
+def endpoint() -> str:
+    """The URL of the Hub, to be shown: without a user or password that HF_ENDPOINT holds."""
+    return _USER.sub("", constants.ENDPOINT)
+
+
+def _detail(error: Exception) -> str:
+    """What the client says, on one line and without URLs that tell nothing or hold a password."""
+    told = " ".join(str(error).split()) or repr(error)
+    return _USER.sub("", _QUERY.sub(r"\1", _URLS.sub("", told)))
 
 
 def _check_token(token: str | bool | None) -> None:
@@ -315,7 +329,7 @@ def fetch(
                 paths[name] = _intact(functools.partial(download, name))
             except RemoteEntryNotFoundError as error:
                 where = f"{repo_id}/{subfolder}" if subfolder else repo_id
-                there = f"repo {where!r} on {constants.ENDPOINT}"
+                there = f"repo {where!r} on {endpoint()}"
                 raise _lacks(there, names, Fetched(paths)) from error
     return Fetched(paths, repo_id, commit, subfolder)
 
@@ -353,8 +367,8 @@ def _downloaded(download: Callable[..., str]) -> Path:
             raise
         except RuntimeError as error:  # from hf_xet
             raise HubUnavailableError(
-                f"a download from {constants.ENDPOINT} through Xet failed: {error}; try again "
-                "later, or set HF_HUB_DISABLE_XET=1 before Python starts"
+                f"a download from {endpoint()} through Xet failed: {_detail(error)}; try "
+                "again later, or set HF_HUB_DISABLE_XET=1 before Python starts"
             ) from error
 
     return patiently(attempt)
@@ -505,6 +519,14 @@ def resolve(
             local_files_only=local_files_only,
         )
     return Resolved(found.resolved, not (local_files_only or api.failed))
+
+
+def spelling(repo_id: str, *, token: str | bool | None = None) -> str:
+    """The id of a model as the Hub spells it; as it is given where the Hub has no such model."""
+    try:
+        return str(patiently(functools.partial(_api(token).model_info, repo_id)).id)
+    except (RepositoryNotFoundError, GatedRepoError):
+        return repo_id
 
 
 def folder_without_revisions(path: str | Path, revision: str) -> RepoNotFoundError:
@@ -667,7 +689,7 @@ def _checked_id(full: str, repo_id: str) -> str:
     """The full id of a repo as the Hub gave it, if it is the one that was asked for."""
     if full != repo_id and full.rpartition("/")[2] != repo_id:
         raise HubUnavailableError(
-            f"{constants.ENDPOINT} does not answer as a Hub does: asked to make {repo_id!r}, it "
+            f"{endpoint()} does not answer as a Hub does: asked to make {repo_id!r}, it "
             f"names {full!r}; try again, and check HF_ENDPOINT and your proxy"
         )
     return full
@@ -703,8 +725,7 @@ def read_head(
     path = _read(repo_id, CARD_NAME, commit=commit, token=token)
     if path is None:
         raise HubUnavailableError(
-            f"{repo_id!r} on {constants.ENDPOINT} lists a {CARD_NAME} and does not give it: try "
-            "again later"
+            f"{repo_id!r} on {endpoint()} lists a {CARD_NAME} and does not give it: try again later"
         )
     return Head(commit, read_text(path), files)
 
@@ -777,7 +798,7 @@ def _committed(
         found = {file.path: file for file in patiently(paths) if isinstance(file, RepoFile)}
     if not all(_same_content(found.get(one.path_in_repo), one) for one in operations):
         return None
-    url = f"{constants.ENDPOINT}/{repo_id}/commit/{head}"
+    url = f"{endpoint()}/{repo_id}/commit/{head}"
     return CommitInfo(commit_url=url, commit_message="", commit_description="", oid=head)
 
 
@@ -805,18 +826,18 @@ def _clear_uploads(repo_id: str) -> Iterator[None]:
         raise
     except (ConnectionError, PermissionError) as error:  # from hf_xet
         raise HubUnavailableError(
-            f"the upload to {repo_id!r} on {constants.ENDPOINT} through Xet failed: {error}. If "
-            "this server has no Xet, set HF_HUB_DISABLE_XET=1 before Python starts"
+            f"the upload to {repo_id!r} on {endpoint()} through Xet failed: {_detail(error)}. "
+            "If this server has no Xet, set HF_HUB_DISABLE_XET=1 before Python starts"
         ) from error
     except RuntimeError as error:  # wraps what the upload of one file raised
         if isinstance(error.__cause__, Exception):
             raise error.__cause__ from None
         raise HubUnavailableError(
-            f"the upload to {repo_id!r} on {constants.ENDPOINT} failed: {error}"
+            f"the upload to {repo_id!r} on {endpoint()} failed: {_detail(error)}"
         ) from error
     except ValueError as error:
         raise ConfigError(
-            f"the Hub at {constants.ENDPOINT} does not take the files for {repo_id!r}, or the "
+            f"the Hub at {endpoint()} does not take the files for {repo_id!r}, or the "
             f"metadata of {CARD_NAME}: {error}"
         ) from error
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -11,7 +12,7 @@ from huggingface_hub.utils import build_hf_headers, paginate  # type: ignore[att
 from hf_latent_bridge._version import LIBRARY_NAME, __version__
 from hf_latent_bridge.errors import HubUnavailableError, InvalidNameError
 from hf_latent_bridge.hub.cards import CARD_TAG, SIDE_TAGS, TYPE_TAG, is_repo_id
-from hf_latent_bridge.hub.client import clear_errors
+from hf_latent_bridge.hub.client import clear_errors, endpoint, spelling
 from hf_latent_bridge.hub.waits import patiently
 
 _ASKED = ["cardData", "downloads", "lastModified", "model-index", "private", "sha", "tags"]
@@ -67,7 +68,7 @@ def search_translators(
     It reads their cards alone, as `push_to_hub` wrote them; nothing is downloaded.
 
     Args:
-        source: Repo id of the source encoder; None for any.
+        source: Repo id of the source encoder, in any case; None for any.
         target: Repo id of the target encoder, or, for a map for search alone, of the items'; None
             for any.
         author: Account or organisation that published them; None for all.
@@ -99,17 +100,27 @@ def search_translators(
     )
     if constants.HF_HUB_OFFLINE:
         raise HubUnavailableError(
-            f"a search for {what} asks the Hub at {constants.ENDPOINT}: unset HF_HUB_OFFLINE"
+            f"a search for {what} asks the Hub at {endpoint()}: unset HF_HUB_OFFLINE"
         )
     wanted = {side: name for side, name in sides.items() if name is not None}
 
-    def search() -> list[TranslatorInfo]:
-        found = filter(None, map(_read, _listed(wanted.values(), author, token)))
-        joining = (one for one in found if all(getattr(one, s) == n for s, n in wanted.items()))
+    def search(names: Mapping[str, str]) -> list[TranslatorInfo]:
+        found = filter(None, map(_read, _listed(names.values(), author, token)))
+        joining = (one for one in found if _joins(one, names))
         return list(islice(joining, limit))
 
     with clear_errors(what, token=token):
-        return patiently(search)
+        found = patiently(partial(search, wanted))
+        if found or not wanted:
+            return found
+        spelled = {side: spelling(name, token=token) for side, name in wanted.items()}
+        return [] if spelled == wanted else patiently(partial(search, spelled))
+
+
+def _joins(one: TranslatorInfo, names: Mapping[str, str]) -> bool:
+    """Whether it joins these encoders; the Hub has no two repos that differ in case alone."""
+    known = {side: getattr(one, side) or "" for side in names}
+    return all(known[side].lower() == name.lower() for side, name in names.items())
 
 
 def _listed(

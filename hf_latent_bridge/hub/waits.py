@@ -263,8 +263,8 @@ def _on_response(response: httpx2.Response) -> None:
 
 
 def _shown(url: httpx2.URL) -> str:
-    """An address without its query, which may hold a signature."""
-    return str(url.copy_with(query=None))
+    """An address without its query and user, which may hold a signature or a password."""
+    return str(url.copy_with(query=None, userinfo=b""))
 
 
 def _given_up(url: httpx2.URL, why: str, *, longer: bool = True) -> HubUnavailableError:

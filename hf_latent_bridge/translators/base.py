@@ -96,6 +96,7 @@ class TranslatorConfig:
         return {**plain, "source": self.source.to_dict(), "target": self.target.to_dict()}
 
 
+_SHIFT = "the shift can be taken out of one affine map with no norm after it"
 _KINDS: dict[str, type] = {
     "translator_type": str,
     "params": dict,
@@ -460,6 +461,24 @@ class Translator(TranslatorEstimator, Published):
         """Whether it is one affine map with no norm after it, as `remove_shift` needs."""
         return isinstance(self.map_, LatentMap) and not self.map_.norms_target
 
+    def check_shift(self) -> None:
+        """Refuses a type, or parameters, that `remove_shift` cannot work with; before a fit, too.
+
+        Raises:
+            InvalidLatentsError: The map is not affine, or scales its results to unit norm.
+        """
+        if not self.affine or self.moves_target:
+            raise InvalidLatentsError(
+                f"{_SHIFT}, and the map of type {self.translator_type} is another one: fit "
+                "another type, such as affine"
+            )
+        unit_norm = getattr(self, "unit_norm", "none")  # compositions have several
+        if unit_norm in ("target", "both"):
+            raise InvalidLatentsError(
+                f"{_SHIFT}, and unit_norm={unit_norm!r} scales what comes out of it: fit with "
+                "unit_norm='none' or 'source'"
+            )
+
     def remove_shift(self, mean: Latents | None = None) -> Self:
         """Takes the direction of the target's mean out of the map, for search by plain cosine.
 
@@ -475,12 +494,10 @@ class Translator(TranslatorEstimator, Published):
             InvalidLatentsError: Another width, a mean of zero, or a map that is not affine or
                 scales its results to unit norm.
         """
+        self.check_shift()
         self._require_fit()
         if not self.can_remove_shift:
-            raise InvalidLatentsError(
-                "the shift can be taken out of one affine map, with no norm after it: a "
-                f"{type(self).__name__} has another map, {type(self.map_).__name__}, or norm"
-            )
+            raise InvalidLatentsError(f"{_SHIFT}, and this one has steps that are not")
         if mean is None:
             if self.moments_ is None:
                 raise NotFittedError(

@@ -31,6 +31,7 @@ from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, st
 
 COLUMN = "latents"
 STRIDE = 64  # rows between two places in a file that are remembered
+EMPTY_LINE = Unreadable("is an empty line")
 SAMPLE = 100  # first rows, among which one must show where the vectors are
 _CHUNK = 2**20
 _WHOLE = 2**30  # a JSON file that holds one object is read whole, up to this size
@@ -316,7 +317,7 @@ def _replaced(value: Any, keys: Sequence[str | int], new: Any) -> Any:
 def _parsed(line: bytes) -> Any:
     line = line.removeprefix(BOM_UTF8).strip()
     if not line:
-        return None
+        return EMPTY_LINE
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

@@ -228,7 +228,7 @@ class VectorReader(abc.ABC):
 
     def _reason(self, vector: Any) -> str | None:
         if vector is None:
-            return "is null"
+            return "has no vector"
         if isinstance(vector, Unreadable):
             return vector.reason
         if vector.shape == (self.dim,):

@@ -14,6 +14,7 @@ from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import WELL_KNOWN, Field, find_field
 from hf_latent_bridge.vectors.lines import (
+    EMPTY_LINE,
     SAMPLE,
     STRIDE,
     JsonLines,
@@ -73,7 +74,7 @@ class CsvReader(JsonReader):
 
     def _named(self, cells: list[str]) -> Any:
         if not cells:
-            return None
+            return EMPTY_LINE
         if len(cells) != len(self._names):
             return Unreadable(f"has {len(cells)} cells, it must have {len(self._names)}")
         return dict(zip(self._names, cells, strict=True))
@@ -166,7 +167,7 @@ class TextReader(VectorReader):
         line, dim = line.removeprefix(BOM_UTF8), self.dim or 0
         fields = line.rsplit(None, dim) if self._tokens else line.split()
         if not fields:
-            return "", None
+            return "", EMPTY_LINE
         token = fields.pop(0).decode(errors="replace") if self._tokens else ""
         if len(fields) != dim:
             return token, Unreadable(f"has {len(fields)} numbers, it must have {dim}")
@@ -192,7 +193,7 @@ class VectorLines(JsonReader):
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """The lines as texts."""
         for line in lines_from(self._file, self._places, start, stop):
-            yield line.decode("utf-8-sig")
+            yield line.decode("utf-8-sig") if line.strip() else EMPTY_LINE
 
 
 def open_text(source: VectorSource) -> VectorReader:

@@ -52,7 +52,7 @@ def repo_not_found(request: Request) -> HubError:
 
 def find(store: Store, request: Request, kind: str, repo_id: str) -> Repo:
     """The repo with this id, if the user may see it."""
-    repo = store.repos.get(f"{kind}/{repo_id}")
+    repo = store.repos.get(f"{kind}/{repo_id}") or store.in_other_case(f"{kind}/{repo_id}")
     if repo is None or not visible(repo, request.user):
         raise repo_not_found(request)
     return repo

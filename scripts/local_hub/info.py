@@ -101,6 +101,6 @@ def _matches(info: dict[str, Any], request: Request) -> bool:
         return False
     return (
         all(tag in tags for tag in wanted)
-        and request.option("author", info["author"]) == info["author"]
+        and request.option("author", info["author"]).lower() == info["author"].lower()
         and request.option("search").lower() in info["id"].lower()
     )

@@ -53,6 +53,10 @@ class Store:
         """Removes a repo; its blobs stay, since other repos may share them."""
         del self.repos[f"{repo.kind}/{repo.id}"]
 
+    def in_other_case(self, key: str) -> Repo | None:
+        """The repo whose id differs in case alone; the Hub has no two of them."""
+        return next((repo for k, repo in self.repos.items() if k.lower() == key.lower()), None)
+
     def save(self) -> None:
         """Writes the state if it has changed: all of it or, if interrupted, none of it."""
         text = json.dumps({"repos": list(self.repos.values())}, default=vars)

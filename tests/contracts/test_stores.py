@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -338,16 +340,25 @@ def test_rows_that_cannot_be_told_apart_are_refused(scheme, url, translator, tmp
         assert not new.exists()
 
 
+def apart(scheme, function, *given):
+    """Calls a function, in a process of its own where that alone closes a store's files."""
+    if scheme != "milvus":
+        return function(*given)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(function, *given).result(300)
+
+
 @pytest.mark.slow
 def test_a_full_disk_is_named_and_the_migration_goes_on_when_there_is_room(scheme, tmp_path):
-    if scheme not in ("lancedb", "qdrant", "sqlite"):  # one process, which the limit holds for
+    if scheme in ("chroma", "postgresql"):
         pytest.skip("another process writes, or writes in the background")
     x, y = rows(80, 64, seed=1).vectors, rows(80, 96, seed=1).vectors
     OrthoTranslator().fit(x, y).save_pretrained(tmp_path / "map")
-    url = filled(url_in(scheme, tmp_path), rows(1500, 64, scheme=scheme))
+    url = url_in(scheme, tmp_path)
+    apart(scheme, filled, url, rows(1500, 64, scheme=scheme))
     (tmp_path / "other").mkdir()
     target = url_in(scheme, tmp_path / "other", "docs_new")
-    before = content(url)
+    before = apart(scheme, content, url)
     command = [sys.executable, "-m", "hf_latent_bridge", "migrate", url, target, "--quiet"]
     command += ["--translator", str(tmp_path / "map"), "--state-dir", str(tmp_path / "state")]
     limited = ["bash", "-c", 'ulimit -f 150; exec "$@"', "bash", *command, "--batch-size", "500"]
@@ -357,9 +368,9 @@ def test_a_full_disk_is_named_and_the_migration_goes_on_when_there_is_room(schem
         r"latent-bridge: error: .*docs_new cannot be read or written.*\n", full.stderr
     )
     subprocess.run(command, check=True, capture_output=True, timeout=300)
-    after = content(url)
+    after = apart(scheme, content, url)
     assert all(np.array_equal(after[i][0], before[i][0]) for i in before)
-    assert content(target).keys() == before.keys() == after.keys()
+    assert apart(scheme, content, target).keys() == before.keys() == after.keys()
 
 
 def test_a_target_of_someone_else_is_neither_written_nor_removed(scheme, url, translator, tmp_path):

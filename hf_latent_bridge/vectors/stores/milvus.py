@@ -13,7 +13,7 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records, unwritten
 
 _METRICS: dict[str, Metric] = {"COSINE": "cosine", "IP": "dot", "L2": "euclidean"}
 _NAMES = {metric: name for name, metric in _METRICS.items()}
@@ -23,6 +23,7 @@ _LOADING = 600.0  # seconds for a server to load a collection into memory
 _STRONG = "Strong"
 _ALL = 2**31 - 1  # rows, for a file that is asked for all
 _READ = {"consistency_level": _STRONG}  # a server else answers without the rows just written
+_LITE, _CALLS = "milvus_lite.adapter.grpc.servicer", "pymilvus.decorators"
 _ITERATOR = "pymilvus.client.iterator.query_iterator"
 T = TypeVar("T")
 
@@ -310,9 +311,12 @@ class MilvusCollection(Collection):
         from pymilvus.exceptions import MilvusException
 
         try:
-            return request()
+            with _silent(_LITE), _silent(_CALLS):  # which log errors that are also raised
+                return request()
         except MilvusException as error:
             told = " ".join(str(error.message).split())[:200]
+            if self.url.local and "[Errno " in told:
+                raise unwritten(self.url, OSError(told)) from error
             if "connect" in told.lower() or error.code == 2:
                 raise StoreUnavailableError(f"{self.url} did not answer: {told}") from error
             raise StoreError(f"{self.url}: {told}") from error
