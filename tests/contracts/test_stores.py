@@ -166,10 +166,8 @@ def test_a_store_that_is_open_elsewhere_is_read_or_refused_in_words(
 @pytest.mark.slow
 def test_rows_that_another_process_has_put_there_are_read(scheme, tmp_path):
     url = url_in(scheme, tmp_path)
-    filling = get_context("spawn").Process(target=filled, args=(url, rows(5, scheme=scheme)))
-    filling.start()
-    filling.join(120)
-    assert filling.exitcode == 0
+    fill = "from store_places import filled, rows; filled({!r}, rows(5, scheme={!r}))"
+    warm.finished("-c", fill.format(url, scheme))
     assert sorted(content(url)) == rows(5, scheme=scheme).ids
     with open_collection(url) as collection:
         assert collection.count() == 5
