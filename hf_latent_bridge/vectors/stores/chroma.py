@@ -45,13 +45,13 @@ class ChromaCollection(Collection):
     def _server(self, timeout: float) -> Any:
         import chromadb
 
-        host, _, port = self.url.host.partition(":")
+        host, port = self.url.server
         token = os.environ.get("CHROMA_TOKEN")
         client = _in_time(
             lambda: chromadb.HttpClient(
                 host=host,
-                port=int(port or 8000),
-                ssl=self.url.params.get("https", "") in ("1", "true"),
+                port=port or 8000,
+                ssl=self.url.secure,
                 headers={"Authorization": f"Bearer {token}"} if token else None,
                 settings=chromadb.Settings(anonymized_telemetry=False),
                 database=self.url.path or chromadb.DEFAULT_DATABASE,

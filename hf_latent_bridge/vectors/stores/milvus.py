@@ -43,7 +43,7 @@ class MilvusCollection(Collection):
 
         if self.url.local:
             return self._open_file(MilvusClient)
-        scheme = "https" if self.url.params.get("https", "") in ("1", "true") else "http"
+        scheme = "https" if self.url.secure else "http"
         token = os.environ.get("MILVUS_TOKEN", "")
         address = f"{scheme}://{self.url.host}"
         return self._told(

@@ -33,12 +33,11 @@ class PostgresCollection(Collection):
         import psycopg
         from pgvector.psycopg import register_vector
 
-        user, _, host = self.url.host.rpartition("@")
-        address, _, port = host.partition(":")
+        address, port = self.url.server
         where = {
-            "user": user or None,
-            "host": self.url.params.get("host") or address or None,
-            "port": port or None,
+            "user": self.url.host.rpartition("@")[0] or None,
+            "host": self.url.params.get("host") or address.strip("[]") or None,
+            "port": port,
             "dbname": self.url.path or None,
         }
         milliseconds = max(1, round(timeout * 1000))

@@ -265,13 +265,12 @@ def _client(url: StoreUrl, timeout: float) -> Any:
         with writing(Path(url.path)):
             Path(url.path).mkdir(parents=True, exist_ok=True)
             return QdrantClient(path=url.path, force_disable_check_same_thread=True)
-    host, _, port = url.host.partition(":")
-    secure = url.params.get("https", "") in ("1", "true")
+    host, port = url.server
     key = os.environ.get("QDRANT_API_KEY")
     client = QdrantClient(
         host=host,
-        port=int(port or 6333),
-        https=secure,
+        port=port or 6333,
+        https=url.secure,
         prefix=url.path or None,
         api_key=key,
         timeout=max(1, round(timeout)),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidNameError, StoreError
 from hf_latent_bridge.extras import require
+from hf_latent_bridge.names import without_secrets
 from hf_latent_bridge.vectors.stores.base import Collection
 from hf_latent_bridge.vectors.stores.chroma import ChromaCollection
 from hf_latent_bridge.vectors.stores.lance import LanceCollection
@@ -100,7 +101,9 @@ def address(url: str) -> StoreUrl:
 def _store_of(url: str) -> VectorStore:
     store = STORES.get(scheme_of(url) or "")
     if store is None:
-        raise InvalidNameError(f"a store is named by a URL ({addressable()}), got {url!r}")
+        raise InvalidNameError(
+            f"a store is named by a URL ({addressable()}), got {without_secrets(url)!r}"
+        )
     return store
 
 
