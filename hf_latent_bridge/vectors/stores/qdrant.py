@@ -143,6 +143,8 @@ class QdrantCollection(Collection):
         """Upserts points; updates the vector alone where there are no payloads."""
         from qdrant_client import models
 
+        if not records.ids:
+            return
         vectors = np.asarray(records.vectors, np.float32).tolist()
         if records.payloads is None:
             points = [
@@ -162,8 +164,9 @@ class QdrantCollection(Collection):
         """Deletes points."""
         from qdrant_client import models
 
-        chosen = models.PointIdsList(points=list(ids))
-        self._ask(lambda c: c.delete(self.url.name, chosen, wait=True))
+        if ids:
+            chosen = models.PointIdsList(points=list(ids))
+            self._ask(lambda c: c.delete(self.url.name, chosen, wait=True))
 
     def drop(self, *, whole: bool) -> None:
         """Deletes the collection, or this named vector alone."""
@@ -186,6 +189,8 @@ class QdrantCollection(Collection):
         """The collection that an alias names."""
         found = self._ask(lambda c: c.get_aliases()).aliases
         names = {alias.alias_name: alias.collection_name for alias in found}
+        if name not in names and self._ask(lambda c: c.collection_exists(name)):
+            raise self._taken_alias(name, "collection")
         return names.get(name)
 
     def point(self, name: str, collection: str | None) -> None:

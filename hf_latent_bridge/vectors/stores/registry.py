@@ -95,7 +95,13 @@ def address(url: str) -> StoreUrl:
         InvalidNameError: Not the URL of a known store.
     """
     kind = _store_of(url).collection
-    return parse_url(url, params=kind.params, embedded=kind.embedded, users=kind.users)
+    found = parse_url(url, params=kind.params, embedded=kind.embedded, users=kind.users)
+    if found.vector and not kind.several_vectors:
+        raise InvalidNameError(
+            f"{found}: {found.scheme} keeps one vector a row, which has no name: leave "
+            f"?vector={found.vector} out"
+        )
+    return found
 
 
 def _store_of(url: str) -> VectorStore:
