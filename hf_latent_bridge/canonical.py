@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, SolverError
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import pseudo_inverse
+from hf_latent_bridge.solvers import is_flat, pseudo_inverse
 
 ViewMoments = Mapping[tuple[str, str], PairedMoments]
 
@@ -454,7 +454,7 @@ def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
         [(s + torch.outer(m - mean, m - mean) * count) / n for count, m, s in sides]
     ).sum(0)
     spread = covariance.trace() / len(mean)
-    if not spread > 0:
+    if bool(is_flat(covariance.diagonal(), mean).all()):
         raise SolverError(f"the latents of view {name!r} are all equal: nothing can be shared")
     values, vectors = torch.linalg.eigh(covariance / spread)
     eps = max(m.eps for pair, m in moments.items() if name in pair)

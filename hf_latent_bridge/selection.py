@@ -7,7 +7,7 @@ a choice by reconstruction needs. Choices by search or by classes also need some
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from typing import Any, Literal, Self
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, SolverError
 from hf_latent_bridge.metrics import counterpart_ranks, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import Problem, RidgePath, Scaling
+from hf_latent_bridge.solvers import Decomposed, RidgePath, Scaling
 
 Objective = Literal["reconstruction", "counterpart", "ranking", "classification"]
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking", "classification")
@@ -83,7 +83,7 @@ class Selection:
         """The penalty that was chosen, if it is the first or last of its curve; else None.
 
         A candidate that is kept in doubt is not chosen for its penalty, and nor is one that
-        another penalty equals.
+        another penalty equals. There is none below 0 or above infinity.
         """
         choice = self.choice
         kept_in_doubt = self.objective in _COARSE and self.chosen == 0
@@ -92,10 +92,10 @@ class Selection:
         others = [trial for trial in self.curve() if trial is not choice]
         if any(trial.score >= choice.score for trial in others):
             return None
-        tried = {trial.params["alpha"] for trial in self.curve() if "alpha" in trial.params}
-        alpha = choice.params["alpha"]
+        alpha = float(choice.params["alpha"])
+        tried = {alpha, *(float(t.params["alpha"]) for t in others if "alpha" in t.params)}
         on_edge = len(tried) > 2 and alpha in (min(tried), max(tried))
-        return f"alpha={alpha:.3g}" if on_edge else None
+        return f"alpha={alpha:.3g}" if on_edge and 0 < alpha < math.inf else None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""
@@ -248,16 +248,66 @@ def select(
     return Selection(objective, trials, chosen, chance, chances.shape[1], n_held_out)
 
 
-def training_folds(folds: Sequence[PairedMoments]) -> list[PairedMoments]:
-    """For each fold the moments of all the others.
+class Folds:
+    """Moments of disjoint sets of pairs, one of which is held out at a time.
+
+    Args:
+        held_out: The moments of each fold.
 
     Raises:
         InvalidLatentsError: There are fewer than two folds.
     """
-    if len(folds) < 2:
-        raise InvalidLatentsError(f"at least 2 folds are needed to hold one out, got {len(folds)}")
-    whole = reduce(add, folds)
-    return [whole - fold for fold in folds]
+
+    def __init__(self, held_out: Sequence[PairedMoments]) -> None:
+        if len(held_out) < 2:
+            raise InvalidLatentsError(
+                f"at least 2 folds are needed to hold one out, got {len(held_out)}"
+            )
+        self.held_out = held_out
+        self._others: tuple[int, Decomposed] | None = None
+        self._ridge: dict[Scaling, RidgeScores] = {}
+
+    @cached_property
+    def whole(self) -> PairedMoments:
+        """The moments of all folds."""
+        return reduce(add, self.held_out)
+
+    def others(self, number: int) -> Decomposed:
+        """The moments of all folds but one; kept until another fold is asked for."""
+        if self._others is None or self._others[0] != number:
+            self._others = number, Decomposed(self.whole - self.held_out[number])
+        return self._others[1]
+
+    def ridge(self, scaling: Scaling) -> "RidgeScores":
+        """How ridge regression does with each of `ALPHAS`, computed once."""
+        if scaling not in self._ridge:
+            self._ridge[scaling] = self._score_ridge(scaling)
+        return self._ridge[scaling]
+
+    def _score_ridge(self, scaling: Scaling) -> "RidgeScores":
+        alphas = ridge_alphas(ridge_path(Decomposed(self.whole), scaling))
+        found = []
+        for number, fold in enumerate(self.held_out):
+            rest = self.others(number)
+            on_part = [alpha * self.whole.n / rest.moments.n for alpha in alphas]
+            found.append(ridge_r2(ridge_path(rest, scaling), on_part, fold))
+        scores, chances = (torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True))
+        return RidgeScores(alphas, scores, chances)
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeScores:
+    """R² of ridge regression on held-out pairs.
+
+    Attributes:
+        alphas: The penalties, in the units of the scaled source latents.
+        scores: By penalty and fold, (alphas, folds).
+        chances: The mean of the same if the pairs were shuffled.
+    """
+
+    alphas: Sequence[float]
+    scores: Float[Tensor, "alphas folds"]
+    chances: Float[Tensor, "alphas folds"]
 
 
 def r2_from_moments(
@@ -327,9 +377,9 @@ def _in_plain_units(path: RidgePath) -> tuple[Tensor, Tensor]:
     return vectors, path.projected * path.problem.scale_y
 
 
-def ridge_path(moments: PairedMoments, scaling: Scaling) -> RidgePath:
+def ridge_path(pairs: Decomposed, scaling: Scaling) -> RidgePath:
     """The moments decomposed; "none" is taken as "center", for ridge has an intercept."""
-    return RidgePath.of(Problem.from_moments(moments, "center" if scaling == "none" else scaling))
+    return pairs.path("center" if scaling == "none" else scaling)
 
 
 def ridge_alphas(path: RidgePath) -> list[float]:
@@ -344,7 +394,7 @@ def ridge_alphas(path: RidgePath) -> list[float]:
 
 
 def select_ridge(
-    folds: Sequence[PairedMoments],
+    folds: Folds,
     scaling: Scaling,
     translator_type: str = "affine",
     *,
@@ -356,26 +406,24 @@ def select_ridge(
     mean does. So a fold's fit, on fewer pairs, has the penalty on the sum that all pairs will have.
 
     Args:
-        folds: Moments of disjoint sets of pairs.
+        folds: Moments of the pairs.
         scaling: Coordinates in which the penalty applies.
         translator_type: The type that the record names.
         relative: Whether the record's penalties are relative to the mean variance of the source.
 
     Raises:
-        InvalidLatentsError: There are fewer than two folds.
+        InvalidLatentsError: A fold has fewer than two pairs.
         SolverError: The latents of a fold are all equal.
     """
-    whole = reduce(add, folds)
-    alphas = ridge_alphas(ridge_path(whole, scaling))
-    found = [
-        ridge_r2(ridge_path(rest, scaling), [alpha * whole.n / rest.n for alpha in alphas], fold)
-        for rest, fold in zip(training_folds(folds), folds, strict=True)
-    ]
-    scores, chances = (torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True))
-    named = ALPHAS if relative else alphas
+    if any(fold.n < 2 for fold in folds.held_out):
+        raise InvalidLatentsError(
+            f"R² on held-out pairs needs at least 2 of them in each of {len(folds.held_out)} "
+            f"folds, got {folds.whole.n} in all: add pairs, or pass a number as alpha"
+        )
+    ridge = folds.ridge(scaling)
+    named = ALPHAS if relative else ridge.alphas
     candidates = [(translator_type, {"alpha": alpha}) for alpha in named]
-    n_held_out = sum(fold.n for fold in folds)
-    return select("reconstruction", candidates, scores, chances, n_held_out)
+    return select("reconstruction", candidates, ridge.scores, ridge.chances, folds.whole.n)
 
 
 def reciprocal_ranks(
@@ -435,7 +483,8 @@ def doubts(selection: Selection, n_pairs: int, widest: int) -> list[str]:
     rotations = [trial for trial in selection.trials if trial.translator_type == "ortho"]
     plain, choice = [*rotations, selection.trials[0]][0], selection.choice
     better = plain is not choice and choice.score - plain.score > choice.error
-    if n_pairs < _FEW_PAIRS and not better and plain.translator_type != "ridge":
+    several = len(selection.curve()) < len(selection.trials)
+    if several and n_pairs < _FEW_PAIRS and not better:
         found.append(
             f"on {n_pairs:,} pairs nothing is clearly better than {plain.translator_type} "
             f"({_compared(choice, plain)}): give more pairs, or let them grow by "

@@ -5,7 +5,7 @@ Names and estimators follow Maiorca et al., "Latent Space Translation via Semant
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import scipy.linalg
@@ -39,6 +39,7 @@ class Problem:
         scale_y: (d_y,), one except under scaling "standard" and "pareto".
         flat_x: Which source columns are constant, (d_x,).
         flat_y: Which target columns are constant, (d_y,).
+        n: How many pairs: the latents vary in no more directions.
         eps: Relative precision of c and k.
     """
 
@@ -50,6 +51,7 @@ class Problem:
     scale_y: Float[Tensor, " d_y"]
     flat_x: Bool[Tensor, " d_x"]
     flat_y: Bool[Tensor, " d_y"]
+    n: int
     eps: float
 
     @classmethod
@@ -89,7 +91,7 @@ class Problem:
             shift_x, shift_y = shift_x * flat_x, shift_y * flat_y
         c = c.masked_fill(flat_x[:, None] | flat_x if full_sxx else flat_x, 0.0)
         k[flat_x], k[:, flat_y] = 0, 0
-        return cls(c, k, shift_x, shift_y, scale_x, scale_y, flat_x, flat_y, m.eps)
+        return cls(c, k, shift_x, shift_y, scale_x, scale_y, flat_x, flat_y, n, m.eps)
 
     def solution(self, w: Float[Tensor, "d_x d_y"], rank: int, full_rank: int) -> "Solution":
         """Folds shift and scale of both sides into `w`: one affine map of plain latents.
@@ -146,25 +148,27 @@ def solve_l_ortho(problem: Problem) -> Solution:
 class RidgePath:
     """Ridge solutions for any number of penalties, from one eigendecomposition.
 
+    Fewer pairs than dimensions leave only as many directions, r, in which anything can vary.
+
     Attributes:
         problem: Scaled moments.
-        values: Eigenvalues of C, ascending, (d_x,).
-        vectors: Its eigenvectors as columns, (d_x, d_x).
-        projected: K in these eigenvectors, (d_x, d_y).
+        values: The r largest eigenvalues of C, ascending, (r,).
+        vectors: Their eigenvectors as columns, (d_x, r).
+        projected: K in these eigenvectors, (r, d_y).
         rank: In how many directions the source varies more than rounding does.
     """
 
     problem: Problem
-    values: Float[Tensor, " d_x"]
-    vectors: Float[Tensor, "d_x d_x"]
-    projected: Float[Tensor, "d_x d_y"]
+    values: Float[Tensor, " r"]
+    vectors: Float[Tensor, "d_x r"]
+    projected: Float[Tensor, "r d_y"]
     rank: int
 
     @classmethod
     def of(cls, problem: Problem) -> "RidgePath":
         """Decomposes C, which is all that the penalties share."""
-        values, vectors = torch.linalg.eigh(problem.c)
-        rank = _rank(values.flip(0), problem.eps, len(values))
+        values, vectors = _eigh(problem.c, problem.n)
+        rank = _rank(values.flip(0), problem.eps, len(vectors))
         return cls(problem, values.clamp(min=0), vectors, vectors.mT @ problem.k, rank)
 
     @property
@@ -202,13 +206,15 @@ class RidgePath:
         w = self.weight(alpha)
         first = len(self.values) - max(1, self.rank)
         roots = (self.values[first:] + alpha).clamp(min=_TINY).rsqrt()
-        axes = svd(roots[:, None] * self.projected[first:])[2] if min(ranks) < min(w.shape) else w
+        axes = w
+        if min(ranks) < min(w.shape):
+            axes = _svd(roots[:, None] * self.projected[first:], self.problem.eps)[2]
         for rank in ranks:
             whole = rank >= min(w.shape)
             yield self._solution(w if whole else (w @ axes[:rank].mT) @ axes[:rank], alpha)
 
     def _solution(self, w: Tensor, alpha: float) -> Solution:
-        full = len(self.values)
+        full = len(w)
         return self.problem.solution(w, self.rank if alpha == 0 else full, full)
 
     def spectrum(self, alpha: float) -> "Spectrum":
@@ -221,10 +227,36 @@ class RidgePath:
         shrunk = self.projected[first:]
         if alpha != float("inf"):
             shrunk = shrunk / (self.values[first:] + alpha).clamp(min=_TINY)[:, None]
-        u, s, vh = svd(shrunk)
+        u, s, vh = _svd(shrunk, self.problem.eps)
         keep = min(_rank(s, self.problem.eps, max(self.problem.k.shape)), self.rank)
-        u = self.vectors[:, first:] @ u[:, :keep]
-        return Spectrum(self.problem, u, s[:keep], vh[:keep], determined=alpha > 0)
+        u, s, vh = u[:, :keep], s[:keep], vh[:keep]
+        return Spectrum(
+            self.problem,
+            self.vectors[:, first:] @ u,
+            s,
+            vh,
+            covariances=((u.mT @ self.projected[first:]) * vh).sum(1),
+            variances=self.values[first:] @ u.square(),
+            determined=alpha > 0,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposed:
+    """Moments of pairs, whose decomposition under a scaling is made when needed, and once.
+
+    Attributes:
+        moments: Of the pairs.
+    """
+
+    moments: PairedMoments
+    _paths: dict[Scaling, RidgePath] = field(default_factory=dict)
+
+    def path(self, scaling: Scaling) -> RidgePath:
+        """The ridge solutions under this scaling."""
+        if scaling not in self._paths:
+            self._paths[scaling] = RidgePath.of(Problem.from_moments(self.moments, scaling))
+        return self._paths[scaling]
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,6 +270,8 @@ class Spectrum:
         u: Left singular vectors as columns, (d_x, k).
         s: Singular values, (k,).
         vh: Right singular vectors as rows, (k, d_y).
+        covariances: Of the source along u with the target along vh, (k,).
+        variances: Of the source along u, (k,).
         determined: Whether a penalty determines the map in all directions.
     """
 
@@ -245,6 +279,8 @@ class Spectrum:
     u: Float[Tensor, "d_x k"]
     s: Float[Tensor, " k"]
     vh: Float[Tensor, "k d_y"]
+    covariances: Float[Tensor, " k"]
+    variances: Float[Tensor, " k"]
     determined: bool
 
     def weight(self, gamma: float, *, scale: bool = False) -> Float[Tensor, "d_x d_y"]:
@@ -254,11 +290,11 @@ class Spectrum:
             gamma: 1 for the ridge solution, 0 for the rotation in it.
             scale: Multiply by the least-squares scalar, ⟨W, K⟩ / ⟨W, C W⟩.
         """
-        w = (self.u * self.s.pow(gamma)) @ self.vh
-        spread = (w * (self.problem.c @ w)).sum()
-        if not scale or spread <= 0:  # all source latents are equal, so that w is zero
-            return w
-        return w * ((w * self.problem.k).sum() / spread)
+        values = self.s.pow(gamma)
+        spread = values.square() @ self.variances
+        if scale and spread > 0:  # it is 0 where all source latents are equal
+            values = values * ((values @ self.covariances) / spread)
+        return (self.u * values) @ self.vh
 
     def solution(self, gamma: float, *, scale: bool = False) -> Solution:
         """The affine map with `weight(gamma)` at its centre; arguments as there."""
@@ -311,7 +347,7 @@ def solve_ortho(problem: Problem, *, scale: bool | Literal["columns"] = False) -
     Raises:
         SolverError: With `scale`, when all source latents are equal.
     """
-    w, keep = rotation(problem.k, problem.eps)
+    w, keep = rotation(problem.k, problem.eps, most=problem.n)
     if scale == "columns":
         spread = (w * (problem.c @ w)).sum(0)
         w = w * torch.where(spread > 0, (w * problem.k).sum(0) / spread, 0.0)
@@ -345,18 +381,56 @@ def rotation(
     found = _polar(matrix, eps) if by_products else None
     if found is not None and found[1] <= most:
         return found
-    squares_tell = eps > _GRAM_NOISE and matrix.device.type == "cpu"
-    u, s, vh = _svd_by_gram(matrix) if squares_tell else svd(matrix)
+    basis = _column_basis(matrix, most)
+    u, s, vh = _svd(matrix if basis is None else basis.mT @ matrix, eps)
     keep = min(_rank(s, eps, max(matrix.shape)), most)
-    return u[:, :keep] @ vh[:keep], keep
+    w = u[:, :keep] @ vh[:keep]
+    return w if basis is None else basis @ w, keep
+
+
+def _eigh(matrix: Float[Tensor, "d d"], most: int) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues and eigenvectors of a covariance that has no more of them than most."""
+    basis = _column_basis(matrix, most)
+    inside = matrix if basis is None else basis.mT @ matrix @ basis
+    values, vectors = torch.linalg.eigh(inside)
+    first = max(0, len(values) - most)
+    values, vectors = values[first:], vectors[:, first:]
+    return values, vectors if basis is None else basis @ vectors
+
+
+def _column_basis(matrix: Float[Tensor, "a b"], most: int) -> Float[Tensor, "a r"] | None:
+    """Orthonormal columns that span those of a matrix of rank at most `most`.
+
+    What random vectors become by the matrix spans its columns (Halko, Martinsson & Tropp 2011).
+
+    Returns:
+        None where it would save little.
+    """
+    width = most + _SPARE
+    if _WORTH * width > min(matrix.shape):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    probes = torch.randn(matrix.shape[1], width, dtype=matrix.dtype, generator=generator)
+    basis: Tensor = torch.linalg.qr(matrix @ probes.to(matrix))[0]
+    return basis
+
+
+_SPARE = 16  # probes beyond the rank, lest one direction is met too weakly
+_WORTH = 3  # how many times wider a matrix must be
+
+
+def _svd(matrix: Float[Tensor, "a b"], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin SVD of a matrix whose entries have a relative precision of eps.
+
+    From the eigenvectors of matrix matrixᵀ in half the time, where the precision allows: singular
+    values below 1e-8 of the largest are lost, and the error of others is 1e-16 of the largest
+    value's square over their own, far below the rounding of float32 products.
+    """
+    squares_tell = eps > _GRAM_NOISE and matrix.device.type == "cpu"
+    return _svd_by_gram(matrix) if squares_tell else svd(matrix)
 
 
 def _svd_by_gram(matrix: Float[Tensor, "a b"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Thin SVD from the eigenvectors of matrix matrixᵀ, in half the time.
-
-    Singular values below 1e-8 of the largest are lost, and the error of others is 1e-16 of the
-    largest value's square over their own: far below the rounding of float32 products.
-    """
     if matrix.shape[0] > matrix.shape[1]:
         u, s, vh = _svd_by_gram(matrix.mT)
         return vh.mT, s, u.mT

@@ -38,6 +38,7 @@ from hf_latent_bridge import (
 from hf_latent_bridge.errors import (
     CheckpointError,
     ConfigError,
+    DecoderError,
     InvalidLatentsError,
     InvalidPairsError,
     SelectionWarning,
@@ -48,6 +49,7 @@ from hf_latent_bridge.fitting.choice import candidates
 from hf_latent_bridge.selection import (
     ALPHAS,
     N_FOLDS,
+    Folds,
     errors_by_luck,
     r2_from_moments,
     ridge_alphas,
@@ -55,8 +57,8 @@ from hf_latent_bridge.selection import (
     ridge_predictions,
     select,
     select_ridge,
-    training_folds,
 )
+from hf_latent_bridge.solvers import Decomposed
 from hf_latent_bridge.translators.base import TRANSLATORS
 
 N, D_X, D_Y = 300, 24, 10
@@ -85,7 +87,7 @@ VARIANCE_WEIGHTED = make_scorer(r2_score, multioutput="variance_weighted")
 @pytest.mark.parametrize("scaling", ["standard", "center"])
 def test_the_curve_of_ridge_equals_scikit_learns_grid_search_on_the_same_folds(scaling):
     x, y = latents()
-    selection = select_ridge(folds_of(x, y), scaling)
+    selection = select_ridge(Folds(folds_of(x, y)), scaling)
     split = PredefinedSplit(np.arange(N) % N_FOLDS)
     alphas = [trial.params["alpha"] for trial in selection.trials]
     scale = {"with_std": scaling == "standard"}
@@ -105,7 +107,7 @@ def test_the_curve_of_ridge_equals_scikit_learns_grid_search_on_the_same_folds(s
 
 def test_the_best_penalty_is_the_one_of_ridge_cv():
     x, y = latents()
-    selection = select_ridge(folds_of(x, y), "center")
+    selection = select_ridge(Folds(folds_of(x, y)), "center")
     alphas = [N * trial.params["alpha"] for trial in selection.trials]
     split = PredefinedSplit(np.arange(N) % N_FOLDS)
     reference = RidgeCV(alphas, cv=split, scoring=VARIANCE_WEIGHTED).fit(x, y)
@@ -116,7 +118,8 @@ def test_the_best_penalty_is_the_one_of_ridge_cv():
 @pytest.mark.parametrize("scaling", ["standard", "center", "none"])
 def test_every_penalty_of_a_path_gives_the_map_that_is_fitted_with_it(scaling):
     x, y = latents()
-    path = ridge_path(PairedMoments.from_batch(*map(torch.from_numpy, (x, y))), scaling)
+    pairs = PairedMoments.from_batch(*map(torch.from_numpy, (x, y)))
+    path = ridge_path(Decomposed(pairs), scaling)
     alphas = (1e-3, 0.1, 10.0)
     found = ridge_predictions(path, torch.from_numpy(x), alphas)
     for alpha, predicted in zip(alphas, found, strict=True):
@@ -138,7 +141,9 @@ def test_r2_from_moments_is_the_score_on_the_pairs(translator):
 
 def test_the_fold_moments_of_the_others_are_those_of_their_pairs():
     x, y = latents()
-    for number, rest in enumerate(training_folds(folds_of(x, y))):
+    folds = Folds(folds_of(x, y))
+    for number in range(N_FOLDS):
+        rest = folds.others(number).moments
         others = np.arange(N) % N_FOLDS != number
         direct = PairedMoments.from_batch(*(torch.from_numpy(z[others]) for z in (x, y)))
         for name, tensor in rest.to_tensors().items():
@@ -324,7 +329,7 @@ def test_the_gradient_has_no_penalty_to_choose():
 def test_the_penalties_span_eight_decades_around_the_mean_variance():
     x, y = latents()
     moments = PairedMoments.from_batch(*map(torch.from_numpy, (x, y)))
-    assert ridge_alphas(ridge_path(moments, "standard")) == pytest.approx(ALPHAS)
+    assert ridge_alphas(ridge_path(Decomposed(moments), "standard")) == pytest.approx(ALPHAS)
     assert (max(ALPHAS), min(ALPHAS)) == pytest.approx((1e3, 1e-5))
 
 
@@ -605,8 +610,65 @@ def test_what_does_not_go_together_is_refused(what):
 
 def test_too_few_pairs_in_a_fold_are_refused():
     x, y, _ = views(12)
-    with pytest.raises(InvalidLatentsError, match="at least 3 held-out pairs in each fold, got 2"):
+    with pytest.raises(
+        InvalidLatentsError, match="at least 3 held-out pairs in each of 5 folds, got 2"
+    ):
         select_translator(x, y, objective="ranking", among=AMONG)
+    with pytest.raises(
+        InvalidLatentsError, match="at least 2 pairs in each, got 9 in all: add pairs"
+    ):
+        select_translator(x[:9], y[:9], objective="reconstruction", among=AMONG)
+    with pytest.raises(InvalidLatentsError, match="at least 2 of them in each of 5 folds, got 9"):
+        AffineTranslator(alpha="auto").fit(x[:9], y[:9])
+
+
+def test_too_few_that_are_held_out_of_many_are_refused():
+    x, y, _ = views()
+    with pytest.raises(
+        InvalidLatentsError, match=r"in one: add pairs, or raise max_held_out \(15\)"
+    ):
+        select_translator(x, y, among=AMONG, max_held_out=15)
+
+
+def test_labels_of_one_kind_in_four_folds_are_refused():
+    x, y, _ = views()
+    labels = ["red"] * 239 + ["blue"]
+    with pytest.raises(DecoderError, match="two kinds of labels in any 4 of 5 folds, got only"):
+        select_translator(x, y, objective="classification", among=AMONG, labels=labels)
+
+
+@pytest.mark.parametrize("objective", ["counterpart", "ranking"])
+def test_sides_of_two_dtypes_choose_as_sides_of_one(objective):
+    x, y, _ = views()
+    wanted = select_translator(x, y, objective=objective, among=AMONG)
+    found = select_translator(x, y.astype(np.float32), objective=objective, among=AMONG)
+    assert found.params_ == wanted.params_
+    fitted = fit_translator(choice(objective), None, None, (x.astype(np.float32), y))
+    assert fitted.params_ == wanted.params_
+
+
+def test_parameters_of_any_number_type_are_recorded_as_json(tmp_path):
+    x, y, _ = views()
+    among = [
+        SpectralTranslator(alpha=float("inf"), gamma=np.float32(0.5)),
+        AffineTranslator(alpha=np.float64(0.1), rank=np.int64(3)),
+    ]
+    chosen = select_translator(x, y, objective="counterpart", among=among)
+    chosen.save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path)
+    assert [trial.params for trial in loaded.selection_.trials] == [
+        {"alpha": "inf", "gamma": 0.5},
+        {"alpha": 0.1, "rank": 3},
+    ]
+
+
+@pytest.mark.parametrize(("scores", "edge"), [((3, 1, 0, 2), None), ((0, 1, 2, 3), "alpha=0.1")])
+def test_a_penalty_without_end_is_no_edge(scores, edge):
+    among = [("spectral", {"alpha": alpha}) for alpha in ("inf", 10.0, 3.0, 0.1)]
+    rows = torch.tensor(scores, dtype=torch.float64)[:, None].expand(-1, 5)
+    selection = select("reconstruction", among, rows, torch.zeros(4, 5), 100)
+    assert selection.edge == edge
+    assert "inf" in selection.plot()
 
 
 def choice(objective="counterpart", **options):

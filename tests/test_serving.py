@@ -1,9 +1,15 @@
 """A migrated collection is asked by either encoder, by the calls that people know, as recorded."""
 
+import copy
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tiny_models
 import torch
+from processes import PATIENCE
 from store_places import filled, rows
 
 from hf_latent_bridge import (
@@ -154,6 +160,42 @@ def test_both_encoders_find_in_the_new_vectors_what_the_record_says(tmp_path, tr
             for vector, row in zip(asked, scores, strict=True):
                 best = np.argsort(-row, kind="stable")[:5].tolist()
                 assert new.nearest(vector, 5) == best
+
+
+def test_both_encoders_answer_from_the_rows_that_are_there_while_the_others_are_moved(
+    tmp_path, translator
+):
+    url = filled(f"qdrant:{tmp_path}/db/docs", rows(25))
+    slow, goes_on, done = copy.copy(translator), threading.Event(), list[int]()
+
+    def wait_after_10_rows(vectors):
+        done.append(len(vectors))
+        assert sum(done) <= 10 or goes_on.wait(PATIENCE)
+        return translator.transform(vectors)
+
+    slow.transform = wait_after_10_rows
+    items, new_model = translator.transform(rows(25).vectors), rows(3, 6, seed=9).vectors
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+
+    def check_answers(n):
+        asked = (TranslatedEncoder(lambda texts: new_model), new_model)
+        translated = (TranslatedEncoder(letters, translator), translator.transform(letters(TEXTS)))
+        for encoder, queries in (asked, translated):
+            for vector, query in zip(encoder.encode(TEXTS[: len(queries)]), queries, strict=True):
+                best = np.argsort(-items[:n] @ query, kind="stable")[:5].tolist()
+                assert new.nearest(vector, 5) == best
+
+    with ThreadPoolExecutor(1) as other, open_collection(f"{url}-new", create=True) as new:
+        state = tmp_path / "state"
+        moved = other.submit(migrate, slow, url, f"{url}-new", batch_size=5, state_dir=state)
+        limit = time.monotonic() + PATIENCE
+        while not (new.exists() and new.count() == 10):
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        check_answers(10)
+        goes_on.set()
+        assert moved.result(PATIENCE).rows == 25
+        check_answers(25)
 
 
 def test_where_both_sides_move_the_new_encoder_is_translated_too(tmp_path):

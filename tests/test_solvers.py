@@ -1,5 +1,6 @@
 """The closed forms against scipy, scikit-learn, NumPy and the paper's algorithm written out."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -263,12 +264,38 @@ def test_rotating_the_source_before_the_fit_changes_no_translation(kind):
     np.testing.assert_allclose(rotated, plain, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_few_pairs_of_wide_latents_give_the_maps_that_numpy_gives(dtype):
+    x, y = (side.astype(dtype) for side in pairs(300, 200, n=40))
+    a, b = (side[:30].astype(np.float64) - side[:30].mean(0, dtype=np.float64) for side in (x, y))
+    c, k = a.T @ a / 30, a.T @ b / 30
+    ridge = np.linalg.solve(c + 0.1 * np.trace(c) / 300 * np.eye(300), k)
+    u, s, vt = (part[..., :29] if part.ndim < 2 else part for part in np.linalg.svd(ridge))
+    flattened = (u[:, :29] * s**0.25) @ vt[:29]
+    u, _, vt = np.linalg.svd(k)
+    expected = {
+        LinearTranslator(scaling="center"): np.linalg.pinv(a, rcond=1e-10) @ b,
+        OrthoTranslator(scaling="center"): u[:, :29] @ vt[:29],
+        SpectralTranslator(alpha=0.1, gamma=1, scale=False, scaling="center"): ridge,
+        SpectralTranslator(alpha=0.1, scaling="center"): flattened
+        * ((flattened * k).sum() / (flattened * (c @ flattened)).sum()),
+    }
+    test = x[30:] - x[:30].mean(0, dtype=np.float64)
+    for translator, weight in expected.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RankWarning)
+            found = translator.fit(x[:30], y[:30]).transform(x[30:])
+        target = test @ weight + y[:30].mean(0, dtype=np.float64)
+        atol = np.abs(target).max() * (1e-12 if dtype is np.float64 else 1e-4)
+        np.testing.assert_allclose(found, target, rtol=0, atol=atol, err_msg=repr(translator))
+
+
 def test_noise_of_products_grows_with_the_root_of_the_width():
     eps, d = torch.finfo(torch.float32).eps, 100
     values = torch.tensor([1.0] * 50 + [5 * eps] * 50, dtype=torch.float64)
     x = torch.eye(d).double()
     ones, none = torch.ones(d).double(), torch.zeros(d, dtype=torch.bool)
-    problem = Problem(torch.diag(values), x, 0 * ones, 0 * ones, ones, ones, none, none, eps)
+    problem = Problem(torch.diag(values), x, 0 * ones, 0 * ones, ones, ones, none, none, d, eps)
     for solve in (solve_least_squares, solve_l_ortho):
         solution = solve(problem)
         assert (solution.rank, solution.full_rank) == (50, d)

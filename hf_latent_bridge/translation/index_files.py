@@ -11,7 +11,7 @@ from hf_latent_bridge.errors import InvalidLatentsError, StoreError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.translation.moving import Conversion
-from hf_latent_bridge.translation.pipeline import progress_bar
+from hf_latent_bridge.translation.pipeline import overlapped, progress_bar
 from hf_latent_bridge.vectors.indexes import IndexReader
 from hf_latent_bridge.vectors.reader import VectorSource
 from hf_latent_bridge.vectors.stores.url import scheme_of
@@ -83,8 +83,10 @@ class IndexFile:
         inner, ids = self._empty(conversion), self._reader.ids
         whole = inner if ids is None else faiss.IndexIDMap2(inner)
         with progress_bar(self.n, progress) as bar:
-            for block in self._reader.blocks(size=size):
-                vectors = self._converted(conversion, block.vectors)
+            blocks = self._reader.blocks(size=size)
+            for block, vectors in overlapped(
+                lambda b: self._converted(conversion, b.vectors), blocks
+            ):
                 if ids is None:
                     whole.add(vectors)
                 else:

@@ -1,7 +1,6 @@
 """The rows' way from one collection into another: moved once, then compared until both agree."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from hf_latent_bridge.hubness import Hubness, Metric
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translation.job import describe_translator
-from hf_latent_bridge.translation.pipeline import progress_bar
+from hf_latent_bridge.translation.pipeline import overlapped, progress_bar
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
 from hf_latent_bridge.vectors.stores.beside import Beside
@@ -129,12 +128,11 @@ class Move:
     def rest(self) -> int:
         """Moves the rows that the target lacks; for one that an earlier run has begun to fill."""
         with self._bar("translate") as bar:
-            self._new.index_keys()
             return self._insert(self._lacking(bar), bar)
 
     def _insert(self, rows: Iterable[Records], bar: Any) -> int:
         written = 0
-        for records in self._converted(rows):
+        for _, records in overlapped(self._convert, rows):
             self._new.insert(records)
             written += len(records.ids)
             bar.update(len(records.ids))
@@ -168,7 +166,6 @@ class Move:
                 was written.
         """
         written = replaced = 0
-        self._new.index_keys()
         for _ in range(_PASSES):
             found = self._pass()
             if not found.written + found.replaced:
@@ -199,7 +196,8 @@ class Move:
         written = replaced = checked = 0
         with self._bar("compare") as bar:
             beside = self._beside(payloads=not self._same)
-            for records in self._converted(self._old.scan(self._size, payloads=not self._same)):
+            rows = self._old.scan(self._size, payloads=not self._same)
+            for _, records in overlapped(self._convert, rows):
                 lacking, differing = self._compare(records, beside.rows(records.ids))
                 if wrong := lacking + differing:
                     self._write_again(_some(records, wrong))
@@ -211,7 +209,7 @@ class Move:
 
     def _beside(self, *, vectors: bool = True, payloads: bool) -> Beside:
         """The target's rows; those of the source that lack the new vector are not among them."""
-        how = {"vectors": vectors, "payloads": payloads, "by_keys": self._same}
+        how = {"vectors": vectors, "payloads": payloads, "by_keys": self._same, "index": True}
         return Beside(self._new, self._size if vectors else self._keys_size, **how)
 
     def _compare(self, wanted: Records, found: Records) -> tuple[list[int], list[int]]:
@@ -244,6 +242,7 @@ class Move:
         return [payload.get(VIEW) == self._conversion.view for payload in found.payloads or []]
 
     def _write_again(self, records: Records) -> None:
+        self._new.index_keys()
         self._new.write(records)
         found = self._new.fetch(records.ids, payloads=not self._same)
         lacking, differing = self._compare(records, found)
@@ -252,20 +251,6 @@ class Move:
                 f"{self._new.url}: row {records.ids[wrong[0]]!r} is not what was written: does the "
                 "store keep vectors and payloads as they are? Roll back, and choose another target"
             )
-
-    def _converted(self, rows: Iterable[Records]) -> Iterator[Records]:
-        """Rows converted, each batch in a thread while the one before it is written.
-
-        The stores themselves are asked in one thread alone, for some clients are bound to theirs.
-        """
-        with ThreadPoolExecutor(1) as worker:
-            coming: Future[Records] | None = None
-            for records in rows:
-                before, coming = coming, worker.submit(self._convert, records)
-                if before is not None:
-                    yield before.result()
-            if coming is not None:
-                yield coming.result()
 
     def _convert(self, records: Records) -> Records:
         vectors = convert(self._conversion, records, self._old)

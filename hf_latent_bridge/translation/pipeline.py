@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -46,6 +46,7 @@ _READ = 2**22
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10
 T = TypeVar("T")
+U = TypeVar("U")
 _Run = tuple[Connection, BaseProcess]
 
 
@@ -158,6 +159,23 @@ def ahead(items: Iterable[T], *, timeout: float, depth: int = _AHEAD) -> Iterato
             yield item  # type: ignore[misc]
     finally:
         left.set()
+
+
+def overlapped(convert: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, U]]:
+    """Items and what they become, each converted in a thread while the one before it is used.
+
+    The items themselves are taken in the caller's thread, for some clients of stores are bound to
+    theirs.
+    """
+    with ThreadPoolExecutor(1) as worker:
+        before: tuple[T, Future[U]] | None = None
+        for item in items:
+            coming = item, worker.submit(convert, item)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = coming
+        if before is not None:
+            yield before[0], before[1].result()
 
 
 class _Part(AbstractContextManager["_Part"]):

@@ -34,8 +34,8 @@ from hf_latent_bridge.latents import (
 )
 from hf_latent_bridge.metrics import clearly_related, look_shuffled, r2_score
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.selection import Selection, doubts, r2_from_moments
-from hf_latent_bridge.solvers import SCALINGS, Scaling, Solution, is_flat
+from hf_latent_bridge.selection import Folds, Selection, doubts, r2_from_moments
+from hf_latent_bridge.solvers import SCALINGS, Decomposed, Scaling, Solution, is_flat
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.latent_map import LatentMap, Map, UnitNorm, check_unit_norm
 
@@ -253,8 +253,8 @@ class TranslatorEstimator(abc.ABC):
         moments = self.pair_moments(X, y, full_sxx=False)
         if clearly_related(moments):
             return moments
-        source, target = self._normed(X, y)
-        nothing = target.new_zeros(len(target), 1)
+        source, _ = self._normed(X, torch.ones(moments.n, 1))
+        nothing = source.new_zeros(moments.n, 1)
         return replace(moments, sxx=PairedMoments.from_batch(source, nothing).sxx)
 
     def _normed(self, X: Latents, y: Latents) -> tuple[Tensor, Tensor]:
@@ -424,7 +424,7 @@ class TranslatorEstimator(abc.ABC):
         if len(folds) != self.n_folds:
             raise InvalidLatentsError(
                 f"{self!r} needs moments of the pairs in {self.n_folds} fold(s), got {len(folds)}: "
-                "sum them with fold_moments"
+                "sum them with fold_moments; fewer pairs than folds are too few"
             )
         moments = reduce(add, (fold for fold in folds if fold is not None))
         d_source, d_target = self.dims_of(moments)
@@ -435,7 +435,7 @@ class TranslatorEstimator(abc.ABC):
                 f"and {target}"
             )
         self.params_ = self._fit_params()
-        self._given = {name: _plain(getattr(self, name)) for name in self._fixed}
+        self._given = {name: plain(getattr(self, name)) for name in self._fixed}
         self.moments_, self._folds, self.selection_ = moments, list(folds), None
         self.source_, self.target_ = source, target
         self._n_pairs = moments.n
@@ -444,7 +444,7 @@ class TranslatorEstimator(abc.ABC):
 
     def _fit_params(self) -> dict[str, Any]:
         """A copy of the parameters, as a config states them."""
-        return {name: _plain(value) for name, value in self.get_params().items()}
+        return {name: plain(value) for name, value in self.get_params().items()}
 
     def _as_fitted(self) -> Self:
         """An unfitted translator with the parameters that the fit read."""
@@ -458,7 +458,7 @@ class TranslatorEstimator(abc.ABC):
             warnings.warn(_describe_shuffled(self.moments_), UnrelatedPairsWarning, stacklevel=3)
         as_fitted = self._as_fitted()
         if as_fitted.n_folds > 1:
-            as_fitted, self.selection_ = as_fitted.settle(self._all_folds())
+            as_fitted, self.selection_ = as_fitted.settle(Folds(self._all_folds()))
             widest = max(self.moments_.sxy.shape)
             found = self.selection_ and doubts(self.selection_, self._n_pairs, widest)
             if found:
@@ -467,60 +467,60 @@ class TranslatorEstimator(abc.ABC):
         self._maps["fitted"] = as_fitted._learn_map(self.moments_)
 
     @classmethod
-    def _solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+    def _solutions(cls, candidates: Sequence[Self], pairs: Decomposed) -> Iterator[Solution]:
         """The map of each candidate for the same pairs.
 
         A type overrides this where its candidates share work.
 
         Args:
             candidates: Translators of this type, of which only the parameters count.
-            moments: Moments of the pairs to fit on.
+            pairs: Moments of the pairs to fit on.
         """
-        return (candidate._solve(moments) for candidate in candidates)
+        return (candidate._solve(pairs.moments) for candidate in candidates)
 
     @classmethod
     def held_out_r2(
-        cls, candidates: Sequence[Self], moments: PairedMoments, held_out: PairedMoments
+        cls, candidates: Sequence[Self], pairs: Decomposed, held_out: PairedMoments
     ) -> Iterator[tuple[float, float]]:
         """R² of each candidate on held-out pairs, from moments, and its mean if they were shuffled.
 
         Args:
             candidates: Translators of this type, of which only the parameters count.
-            moments: Moments of the pairs to fit on.
+            pairs: Moments of the pairs to fit on.
             held_out: Moments of other pairs.
         """
-        for solution in cls._solutions(candidates, moments):
+        for solution in cls._solutions(candidates, pairs):
             yield r2_from_moments(solution.weight, solution.bias, held_out)
 
     @classmethod
     def predictions(
-        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
+        cls, candidates: Sequence[Self], pairs: Decomposed, x: Tensor
     ) -> Iterator[Tensor]:
         """Translations of held-out latents by each candidate.
 
         Args:
             candidates: Translators of this type, of which only the parameters count.
-            moments: Moments of the pairs to fit on.
+            pairs: Moments of the pairs to fit on.
             x: Source latents of other pairs, (n, d_source).
         """
-        solutions = cls._solutions(candidates, moments)
+        solutions = cls._solutions(candidates, pairs)
         for candidate, solution in zip(candidates, solutions, strict=True):
             weight, bias = solution.weight.to(x), solution.bias.to(x)
             yield LatentMap(weight, bias, unit_norm=candidate.unit_norm)(x)
 
     @classmethod
     def searches(
-        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor, y: Tensor
+        cls, candidates: Sequence[Self], pairs: Decomposed, x: Tensor, y: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Held-out latents of both sides, by each candidate, where they are compared.
 
         Args:
             candidates: Translators of this type, of which only the parameters count.
-            moments: Moments of the pairs to fit on.
+            pairs: Moments of the pairs to fit on.
             x: Source latents of other pairs, (n, d_source).
             y: Target latents, (m, d_target).
         """
-        return ((predicted, y) for predicted in cls.predictions(candidates, moments, x))
+        return ((predicted, y) for predicted in cls.predictions(candidates, pairs, x))
 
     def on_part(self, share: float) -> Self:
         """The translator to fit on some of the pairs, to tell how this one would do on all.
@@ -530,11 +530,11 @@ class TranslatorEstimator(abc.ABC):
         """
         return self
 
-    def settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection | None]:
+    def settle(self, folds: Folds) -> tuple[Self, Selection | None]:
         """This translator with a value for each parameter that is "auto", and how it was chosen.
 
         Args:
-            folds: Moments of `n_folds` disjoint sets of pairs.
+            folds: Moments of the pairs, in `n_folds` parts.
         """
         raise NotImplementedError(f"{type(self).__name__} chooses no parameter")
 
@@ -653,7 +653,7 @@ def _translated(map_: Map, x: Tensor) -> Tensor:
     return result
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A copy of a parameter's value that JSON can hold: no NumPy scalars, infinity as "inf"."""
     plain = value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
     return "inf" if plain == float("inf") else plain

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError, NotInvertibleError
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import DIVISORS, Scaling, Solution, is_flat, kernel_ridge
+from hf_latent_bridge.solvers import DIVISORS, Decomposed, Scaling, Solution, is_flat, kernel_ridge
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Grid, Translator, TranslatorConfig
 from hf_latent_bridge.translators.latent_map import Map, UnitNorm, check_unit_norm
@@ -400,25 +400,25 @@ class KernelTranslator(Translator, translator_type="kernel"):
         return as_fitted
 
     @classmethod
-    def _solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+    def _solutions(cls, candidates: Sequence[Self], pairs: Decomposed) -> Iterator[Solution]:
         """The map of each candidate; those with the same landmarks share a decomposition."""
         for landmarks, same in groupby(candidates, lambda one: one._known_landmarks()):
-            base = landmarks.to(moments.sxx)
+            base = landmarks.to(pairs.moments.sxx)
             gram = ((base.rows @ base.rows.mT - 1) * base.sharpness).exp()
-            yield from kernel_ridge(moments, gram, [float(one.alpha) for one in same])
+            yield from kernel_ridge(pairs.moments, gram, [float(one.alpha) for one in same])
 
     def _solve(self, moments: PairedMoments) -> Solution:
-        (solution,) = self._solutions([self], moments)
+        (solution,) = self._solutions([self], Decomposed(moments))
         return solution
 
     @classmethod
     def predictions(
-        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
+        cls, candidates: Sequence[Self], pairs: Decomposed, x: Tensor
     ) -> Iterator[Tensor]:
         """As for any type, by way of the similarities."""
-        solutions = cls._solutions(candidates, moments)
+        solutions = cls._solutions(candidates, pairs)
         for candidate, solution in zip(candidates, solutions, strict=True):
-            yield candidate._as_map(solution, moments).moved(x.device, x.dtype)(x)
+            yield candidate._as_map(solution, pairs.moments).moved(x.device, x.dtype)(x)
 
     def _learn_map(self, moments: PairedMoments) -> Map:
         return self._as_map(self._solve(moments), moments)

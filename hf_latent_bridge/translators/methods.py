@@ -12,6 +12,7 @@ from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import (
     ALPHAS,
     N_FOLDS,
+    Folds,
     Selection,
     ridge_path,
     ridge_predictions,
@@ -19,6 +20,7 @@ from hf_latent_bridge.selection import (
     select_ridge,
 )
 from hf_latent_bridge.solvers import (
+    Decomposed,
     Problem,
     RidgePath,
     Scaling,
@@ -122,11 +124,11 @@ class AffineTranslator(Translator, translator_type="affine"):
         """Into how many folds the pairs are dealt; 1 unless a parameter is "auto"."""
         return N_FOLDS if self.alpha == "auto" else 1
 
-    def settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
+    def settle(self, folds: Folds) -> tuple[Self, Selection]:
         """With the penalty that has the best R² on held-out pairs.
 
         Args:
-            folds: Moments of `n_folds` disjoint sets of pairs.
+            folds: Moments of the pairs, in `n_folds` parts.
         """
         selection = select_ridge(folds, self.scaling, self.translator_type)
         return type(self)(**{**self.get_params(), **selection.choice.params}), selection
@@ -141,29 +143,29 @@ class AffineTranslator(Translator, translator_type="affine"):
 
     @classmethod
     def held_out_r2(
-        cls, candidates: Sequence[Self], moments: PairedMoments, held_out: PairedMoments
+        cls, candidates: Sequence[Self], pairs: Decomposed, held_out: PairedMoments
     ) -> Iterator[tuple[float, float]]:
         """As for any type; penalties share one eigendecomposition."""
-        for path, group in cls._paths(candidates, moments):
+        for path, group in cls._paths(candidates, pairs):
             if path is None:
-                yield from super().held_out_r2(group, moments, held_out)
+                yield from super().held_out_r2(group, pairs, held_out)
                 continue
             scores, chances = ridge_r2(path, [float(one.alpha) for one in group], held_out)
             yield from zip(scores.tolist(), chances.tolist(), strict=True)
 
     @classmethod
     def predictions(
-        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
+        cls, candidates: Sequence[Self], pairs: Decomposed, x: Tensor
     ) -> Iterator[Tensor]:
         """As for any type; penalties share one eigendecomposition."""
-        for path, group in cls._paths(candidates, moments):
+        for path, group in cls._paths(candidates, pairs):
             if path is None:
-                yield from super().predictions(group, moments, x)
+                yield from super().predictions(group, pairs, x)
                 continue
             yield from ridge_predictions(path, x, [float(one.alpha) for one in group])
 
     @classmethod
-    def _solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+    def _solutions(cls, candidates: Sequence[Self], pairs: Decomposed) -> Iterator[Solution]:
         """The map of each candidate; those of low rank share their decompositions."""
 
         def shared(candidate: Self) -> Scaling | None:
@@ -171,9 +173,9 @@ class AffineTranslator(Translator, translator_type="affine"):
 
         for scaling, same in groupby(candidates, shared):
             if scaling is None:
-                yield from super()._solutions(list(same), moments)
+                yield from super()._solutions(list(same), pairs)
                 continue
-            path = ridge_path(moments, scaling)
+            path = pairs.path(scaling)
             for alpha, group in groupby(same, lambda one: float(one.alpha)):
                 yield from path.low_rank(alpha, [int(one.rank or 1) for one in group])
 
@@ -184,7 +186,7 @@ class AffineTranslator(Translator, translator_type="affine"):
 
     @classmethod
     def _paths(
-        cls, candidates: Sequence[Self], moments: PairedMoments
+        cls, candidates: Sequence[Self], pairs: Decomposed
     ) -> Iterator[tuple[RidgePath | None, list[Self]]]:
         """Neighbouring candidates that differ in their penalty, with one decomposition for all."""
 
@@ -194,7 +196,7 @@ class AffineTranslator(Translator, translator_type="affine"):
             return candidate.scaling if plain and full else None
 
         for scaling, group in groupby(candidates, shared):
-            yield scaling and ridge_path(moments, scaling), list(group)
+            yield scaling and ridge_path(pairs, scaling), list(group)
 
     def _solve(self, moments: PairedMoments) -> Solution:
         if self.solver == "gradient":

@@ -11,8 +11,8 @@ from hf_latent_bridge.canonical import ALPHAS, CanonicalProblem, held_out_inform
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.latents import Latents, as_targets, unit_rows
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.selection import N_FOLDS, Selection
-from hf_latent_bridge.solvers import Solution
+from hf_latent_bridge.selection import N_FOLDS, Folds, Selection
+from hf_latent_bridge.solvers import Decomposed, Solution
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Grid, Translator, TranslatorConfig
 from hf_latent_bridge.translators.latent_map import Map
@@ -79,6 +79,7 @@ class SharedTranslator(Translator, translator_type="shared"):
     full_syy: ClassVar[bool] = True
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = {}
     complexity: ClassVar[int] = 5
+    _target: SpaceSpec | None = None
 
     def __init__(
         self,
@@ -91,6 +92,18 @@ class SharedTranslator(Translator, translator_type="shared"):
         self.dim = dim
         self.alpha = alpha
         self.shrink = shrink
+
+    @property
+    def target_(self) -> SpaceSpec:
+        """The shared space; its revision is a digest of both maps, which are solved for it."""
+        self._require_fit()
+        if self._target is None:
+            self._target = shared_spec({SOURCE: self._both, TARGET: self._both.target})
+        return self._target
+
+    @target_.setter
+    def target_(self, space: SpaceSpec) -> None:
+        self._target = space
 
     @property
     def target_translator_(self) -> SharedViewTranslator:
@@ -138,14 +151,14 @@ class SharedTranslator(Translator, translator_type="shared"):
         """Into how many folds the pairs are dealt; 1 unless a parameter is "auto"."""
         return N_FOLDS if "auto" in (self.dim, self.alpha) else 1
 
-    def settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection | None]:
+    def settle(self, folds: Folds) -> tuple[Self, Selection | None]:
         """With the penalty and the width by held-out mutual information.
 
         Args:
-            folds: Moments of `n_folds` disjoint sets of pairs.
+            folds: Moments of the pairs, in `n_folds` parts.
         """
         tried = ALPHAS if self.alpha == "auto" else (float(self.alpha),)
-        found = held_out_information([{(SOURCE, TARGET): fold} for fold in folds], tried)
+        found = held_out_information([{(SOURCE, TARGET): fold} for fold in folds.held_out], tried)
         dim = found.n_axes if self.dim == "auto" else self.dim
         return type(self)(dim=dim, alpha=found.best, shrink=self.shrink), None
 
@@ -177,9 +190,16 @@ class SharedTranslator(Translator, translator_type="shared"):
         target: SpaceSpec | None,
     ) -> Self:
         super()._learn(folds, source, target)
-        self._items = self.target_
-        self.target_ = shared_spec({SOURCE: self._both, TARGET: self._both.target})
+        self._items, self._target = self._target, None
         return self
+
+    def __repr__(self) -> str:
+        if not self._is_fitted() or "fitted" in self._maps:
+            return super().__repr__()
+        return (
+            f"{type(self).__name__} of {self.source_} and {self._known_items()}, "
+            f"{self.n_pairs_:,} pairs, to be solved when it is needed"
+        )
 
     def _solve(self, moments: PairedMoments) -> Solution:
         """The affine part of the source's map."""
@@ -204,25 +224,25 @@ class SharedTranslator(Translator, translator_type="shared"):
 
     @classmethod
     def predictions(
-        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor
+        cls, candidates: Sequence[Self], pairs: Decomposed, x: Tensor
     ) -> Iterator[Tensor]:
         """Held-out source latents in the shared space of each candidate."""
-        for maps in cls._all_maps(candidates, moments):
+        for maps in cls._all_maps(candidates, pairs):
             yield _into(x, *maps[SOURCE])
 
     @classmethod
     def searches(
-        cls, candidates: Sequence[Self], moments: PairedMoments, x: Tensor, y: Tensor
+        cls, candidates: Sequence[Self], pairs: Decomposed, x: Tensor, y: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Held-out latents of both sides in the shared space of each candidate."""
-        for maps in cls._all_maps(candidates, moments):
+        for maps in cls._all_maps(candidates, pairs):
             yield _into(x, *maps[SOURCE]), _into(y, *maps[TARGET])
 
     @classmethod
     def _all_maps(
-        cls, candidates: Sequence[Self], moments: PairedMoments
+        cls, candidates: Sequence[Self], pairs: Decomposed
     ) -> Iterator[Mapping[str, tuple[Tensor, Tensor]]]:
-        problem = cls._problem(moments)
+        problem = cls._problem(pairs.moments)
         for one in candidates:
             yield problem.maps(alpha=float(one.alpha), dim=int(one.dim), shrink=float(one.shrink))
 

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.selection import N_FOLDS, Selection, select_ridge
-from hf_latent_bridge.solvers import Problem, RidgePath, Scaling, Solution
+from hf_latent_bridge.selection import N_FOLDS, Folds, Selection, select_ridge
+from hf_latent_bridge.solvers import Decomposed, Scaling, Solution
 from hf_latent_bridge.translators.base import Grid, Translator
 from hf_latent_bridge.translators.latent_map import UnitNorm
 
@@ -75,11 +75,11 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         """Into how many folds the pairs are dealt; 1 unless `alpha` is "auto"."""
         return N_FOLDS if self.alpha == "auto" else 1
 
-    def settle(self, folds: Sequence[PairedMoments]) -> tuple[Self, Selection]:
+    def settle(self, folds: Folds) -> tuple[Self, Selection]:
         """With the penalty by which ridge does best on held-out pairs, whatever `gamma`.
 
         Args:
-            folds: Moments of `n_folds` disjoint sets of pairs.
+            folds: Moments of the pairs, in `n_folds` parts.
         """
         selection = select_ridge(folds, self.scaling, "ridge", relative=True)
         return type(self)(**{**self.get_params(), **selection.choice.params}), selection
@@ -95,14 +95,14 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         return type(self)(**{**self.get_params(), "alpha": float(self.alpha) / share})
 
     @classmethod
-    def _solutions(cls, candidates: Sequence[Self], moments: PairedMoments) -> Iterator[Solution]:
+    def _solutions(cls, candidates: Sequence[Self], pairs: Decomposed) -> Iterator[Solution]:
         """The map of each candidate; those that differ in `gamma` alone share a decomposition."""
         for scaling, same in groupby(candidates, lambda one: one.scaling):
-            path = RidgePath.of(Problem.from_moments(moments, scaling))
+            path = pairs.path(scaling)
             for alpha, group in groupby(same, lambda one: float(one.alpha)):
                 spectrum = path.spectrum(alpha if math.isinf(alpha) else alpha * path.spread)
                 yield from (spectrum.solution(float(o.gamma), scale=o.scale) for o in group)
 
     def _solve(self, moments: PairedMoments) -> Solution:
-        (solution,) = self._solutions([self], moments)
+        (solution,) = self._solutions([self], Decomposed(moments))
         return solution

@@ -357,12 +357,12 @@ def cpu_seconds(data: Data) -> str:
     from sklearn.model_selection import PredefinedSplit
 
     from hf_latent_bridge import PairedMoments
-    from hf_latent_bridge.selection import select_ridge
+    from hf_latent_bridge.selection import Folds, select_ridge
 
     x, y = (side.pool[:1000].double() for side in list(data.sides.values())[:2])
     start = time.process_time()
     folds = [PairedMoments.from_batch(x[fold::5], y[fold::5]) for fold in range(5)]
-    selection = select_ridge(folds, "center")
+    selection = select_ridge(Folds(folds), "center")
     ours = time.process_time() - start
     alphas = [800 * trial.params["alpha"] for trial in selection.trials]
     start = time.process_time()

@@ -191,6 +191,7 @@ def copy_store(
     pids = os.getpid(), *servers
     with open_collection(url) as old, open_collection(copied, create=True) as new:
         new.create(Layout(dim, "cosine"), old)
+        old.count()  # as for the bar of a migration, for which a file of Milvus Lite is loaded
         begun, done = Spent.now(*pids), 0
         for records in old.scan(size):
             new.insert(records._replace(vectors=wider(np.asarray(records.vectors), dim)))

@@ -615,3 +615,4 @@ for scheme in ("qdrant", "sqlite"):
     for package in STORES[scheme].needs:
         import_module(package)  # once, and not in each copy of the process
     _migrate(scheme)
+import_module("portalocker")  # the same for what Qdrant's client imports when it opens a folder

@@ -13,7 +13,7 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records, unwritten
 
 _METRICS: dict[str, Metric] = {"COSINE": "cosine", "IP": "dot", "L2": "euclidean"}
 _NAMES = {metric: name for name, metric in _METRICS.items()}
@@ -24,6 +24,9 @@ _STRONG = "Strong"
 _LONGEST = 65_535  # bytes of a text
 _ALL = 2**31 - 1  # rows, for a file that is asked for all
 _READ = {"consistency_level": _STRONG}  # a server else answers without the rows just written
+# a file's server cuts off clients that look after it every ten seconds of a long request
+_UNHURRIED = {"grpc.keepalive_time_ms": 3_600_000}
+_LITE, _CALLS = "milvus_lite.adapter.grpc.servicer", "pymilvus.decorators"
 _ITERATOR = "pymilvus.client.iterator.query_iterator"
 T = TypeVar("T")
 
@@ -58,7 +61,7 @@ class MilvusCollection(Collection):
         self._check_folder()
         try:
             with _silent("milvus_lite.server_manager"):
-                return connect(uri=self.url.path)
+                return connect(uri=self.url.path, grpc_options=_UNHURRIED)
         except MilvusException as error:
             raise StoreUnavailableError(
                 f"{self.url} cannot be opened: a file of Milvus Lite can be open in one process at "
@@ -324,9 +327,12 @@ class MilvusCollection(Collection):
         from pymilvus.exceptions import MilvusException
 
         try:
-            return request()
+            with _silent(_LITE), _silent(_CALLS):  # which log errors that are also raised
+                return request()
         except MilvusException as error:
             told = " ".join(str(error.message).split())[:200]
+            if self.url.local and "[Errno " in told:
+                raise unwritten(self.url, OSError(told)) from error
             if "connect" in told.lower() or error.code == 2:
                 raise StoreUnavailableError(f"{self.url} did not answer: {told}") from error
             raise StoreError(f"{self.url}: {told}") from error
