@@ -277,10 +277,10 @@ def convert(conversion: Conversion, records: Records, old: Collection) -> Array:
     vectors = records.vectors
     if not isinstance(vectors, np.ndarray):
         reasons = Screen(latents=True).reasons(vectors or [])
-        row, reason = next(iter(reasons.items()))
+        first, reason = next(iter(reasons.items()))
         raise StoreError(
             f"{old.url}: {len(reasons)} of {len(records.ids)} rows cannot be translated, such as "
-            f"{records.ids[row]!r}, whose vector {reason}: delete them or give them another one"
+            f"{records.ids[first]!r}, whose vector {reason}: delete them or give them another one"
         )
     try:
         return conversion.vectors(vectors)
