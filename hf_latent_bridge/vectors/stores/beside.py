@@ -29,6 +29,7 @@ class Beside:
         vectors: bool = True,
         payloads: bool = True,
         by_keys: bool = False,
+        index: bool = False,
     ) -> None:
         """Begins at the first row.
 
@@ -38,6 +39,8 @@ class Beside:
             vectors: As for a scan.
             payloads: As for a scan.
             by_keys: Ask for all rows by their keys, as where some may lack this vector.
+            index: Make rows quick to find by key before the first is asked for; for a collection
+                that may be changed.
         """
         self._collection, self._size = collection, size
         self._vectors, self._payloads = vectors, payloads
@@ -48,12 +51,13 @@ class Beside:
         self._open: set[Key] = set()  # read, and not asked for yet
         self._ended = by_keys or (collection.quick_keys and (vectors or payloads))
         self._whole = not self._ended
+        self._index = index
 
     def lacking(self, ids: Sequence[Key]) -> list[int]:
         """Which of some rows are not there."""
         missing = self._read_on(ids)
         if missing and not self._knows_all:
-            there = self._collection.present([ids[row] for row in missing])
+            there = self._by_key().present([ids[row] for row in missing])
             missing = [row for row in missing if ids[row] not in there]
         return missing
 
@@ -66,9 +70,15 @@ class Beside:
         found = [self._places[key] for row, key in enumerate(ids) if row not in missing]
         if missing and not self._knows_all:
             others = [ids[row] for row in sorted(missing)]
-            apart = self._collection.fetch(others, payloads=self._payloads)
+            apart = self._by_key().fetch(others, payloads=self._payloads)
             found += [(apart, row) for row in range(len(apart.ids))]
         return _together(found, payloads=self._payloads)
+
+    def _by_key(self) -> Collection:
+        if self._index:
+            self._collection.index_keys()
+            self._index = False
+        return self._collection
 
     @property
     def _knows_all(self) -> bool:

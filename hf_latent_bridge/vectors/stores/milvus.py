@@ -23,6 +23,8 @@ _LOADING = 600.0  # seconds for a server to load a collection into memory
 _STRONG = "Strong"
 _ALL = 2**31 - 1  # rows, for a file that is asked for all
 _READ = {"consistency_level": _STRONG}  # a server else answers without the rows just written
+# a file's server cuts off clients that look after it every ten seconds of a long request
+_UNHURRIED = {"grpc.keepalive_time_ms": 3_600_000}
 _LITE, _CALLS = "milvus_lite.adapter.grpc.servicer", "pymilvus.decorators"
 _ITERATOR = "pymilvus.client.iterator.query_iterator"
 T = TypeVar("T")
@@ -57,7 +59,7 @@ class MilvusCollection(Collection):
 
         try:
             with _silent("milvus_lite.server_manager"):
-                return connect(uri=self.url.path)
+                return connect(uri=self.url.path, grpc_options=_UNHURRIED)
         except MilvusException as error:
             raise StoreUnavailableError(
                 f"{self.url} cannot be opened: a file of Milvus Lite can be open in one process at "
