@@ -25,7 +25,7 @@ test-fast: setup
 
 # real vector stores, whose clients are many and large: in an environment of their own
 test-stores: .venv-stores/installed
-	.venv-stores/bin/python -m pytest $(PARALLEL) tests/contracts/test_stores.py tests/test_store_servers.py tests/test_migration.py
+	.venv-stores/bin/python -m pytest $(PARALLEL) tests/contracts/test_stores.py tests/test_store_details.py tests/test_store_servers.py tests/test_migration.py
 
 # Ray Data and Spark, which are large and take every core: one after the other
 test-engines: .venv-engines/installed

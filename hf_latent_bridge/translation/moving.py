@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hf_latent_bridge.data.items import Array
+from hf_latent_bridge.data.items import Array, Screen
 from hf_latent_bridge.errors import InvalidLatentsError, StoreError
 from hf_latent_bridge.hubness import Hubness, Metric
 from hf_latent_bridge.latents import Latents, as_tensor
@@ -276,10 +276,11 @@ def convert(conversion: Conversion, records: Records, old: Collection) -> Array:
     """
     vectors = records.vectors
     if not isinstance(vectors, np.ndarray):
-        missing = [k for k, v in zip(records.ids, vectors or [], strict=True) if v is None]
+        reasons = Screen(latents=True).reasons(vectors or [])
+        first, reason = next(iter(reasons.items()))
         raise StoreError(
-            f"{old.url}: {len(missing)} rows of a batch have no vector, such as "
-            f"{missing[:3]}: delete them or give them one"
+            f"{old.url}: {len(reasons)} of {len(records.ids)} rows cannot be translated, such as "
+            f"{records.ids[first]!r}, whose vector {reason}: delete them or give them another one"
         )
     try:
         return conversion.vectors(vectors)
