@@ -362,6 +362,21 @@ def test_a_migration_is_rolled_back(url, translator, tmp_path):
         roll_back_migration(url, target, state_dir=state)
 
 
+def test_rows_that_the_target_lacks_here_and_there_are_moved_once(
+    scheme, url, translator, tmp_path
+):
+    target, state = url.replace("docs", "docs_new"), tmp_path / "state"
+    migrate(translator, url, target, state_dir=state)
+    gone = [key(scheme, i) for i in (2, 11, *range(17, 25))]
+    with open_collection(target) as new:
+        new.delete(gone)
+    moved = migrate(translator, url, target, state_dir=state, batch_size=1)
+    assert (moved.written, moved.replaced, moved.rows) == (len(gone), 0, 25)
+    with open_collection(target) as new:
+        found = [key for batch in new.scan(7) for key in batch.ids]
+    assert sorted(found) == rows(25, scheme=scheme).ids
+
+
 def test_rows_that_cannot_be_told_apart_are_refused(scheme, url, translator, tmp_path):
     if scheme not in ("lancedb", "postgresql"):
         pytest.skip("its keys are unique")

@@ -10,7 +10,7 @@ from hf_latent_bridge.data.items import Items
 from hf_latent_bridge.vectors.reader import stacked
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Records
 
-_KEPT = 4  # questions for which a page is remembered
+_KEPT = 4  # so many times `size` rows are asked for until a page is forgotten
 
 
 class Beside:
@@ -46,7 +46,7 @@ class Beside:
         self._vectors, self._payloads = vectors, payloads
         self._scan = collection.scan(size, vectors=vectors, payloads=payloads)
         self._asked = 0
-        self._pages: deque[tuple[int, Records]] = deque()  # with the question it was read for
+        self._pages: deque[tuple[int, Records]] = deque()  # and how many rows were asked for then
         self._places: dict[Key, tuple[Records, int]] = {}
         self._open: set[Key] = set()  # read, and not asked for yet
         self._ended = by_keys or (collection.quick_keys and (vectors or payloads))
@@ -86,7 +86,7 @@ class Beside:
 
     def _read_on(self, ids: Sequence[Key]) -> list[int]:
         """Scans until these rows are read, at most two pages ahead; which were not found."""
-        self._asked += 1
+        self._asked += len(ids)
         self._forget()
         missing = [row for row, key in enumerate(ids) if key not in self._places]
         while missing and not self._ended and len(self._open) < 2 * self._size:
@@ -105,7 +105,7 @@ class Beside:
         self._places.update({key: (page, row) for row, key in enumerate(page.ids)})
 
     def _forget(self) -> None:
-        while self._pages and self._pages[0][0] < self._asked - _KEPT:
+        while self._pages and self._pages[0][0] < self._asked - _KEPT * self._size:
             _, page = self._pages.popleft()
             self._whole = self._whole and self._open.isdisjoint(page.ids)
             self._open.difference_update(page.ids)
