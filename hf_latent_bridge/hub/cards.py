@@ -343,7 +343,7 @@ def _rows(metrics: Mapping[str, Any], columns: Sequence[str]) -> Iterator[tuple[
             yield "95 % interval", ["{:.3f} to {:.3f}".format(*intervals[name]) for name in columns]
 
 
-def _intervals(stated: Any) -> dict[str, list[float]]:
+def _intervals(stated: Any) -> dict[str, Sequence[float]]:
     """The intervals of a config; whatever has another form is left out."""
     pairs = stated.items() if isinstance(stated, Mapping) else ()
     return {k: v for k, v in pairs if isinstance(v, list | tuple) and len(v) == 2 and _numbers(v)}
