@@ -25,7 +25,7 @@ test-fast: setup
 
 # vector stores whose clients are many and large, in an environment of their own; `make test` has the others
 test-stores: .venv-stores/installed
-	.venv-stores/bin/python -m pytest $(PARALLEL) -k "not qdrant and not sqlite" tests/contracts/test_stores.py tests/test_store_servers.py
+	.venv-stores/bin/python -m pytest $(PARALLEL) -k "not qdrant and not sqlite" tests/contracts/test_stores.py tests/test_store_details.py tests/test_store_servers.py
 
 # Ray Data and Spark, which are large and take every core: one after the other
 test-engines: .venv-engines/installed

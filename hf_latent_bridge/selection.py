@@ -49,6 +49,13 @@ class Trial:
     score: float
     error: float
 
+    def shown_params(self) -> str:
+        """The parameters in a line, numbers rounded."""
+        return ", ".join(f"{name}={_short(value)}" for name, value in self.params.items())
+
+    def __str__(self) -> str:
+        return f"{self.translator_type}({self.shown_params()}), {self.score:.3f} ± {self.error:.3f}"
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -154,22 +161,30 @@ class Selection:
         ]
 
     def plot(self, *, rows: int = 20, width: int = 40) -> str:
-        """The curve as lines of text: one bar for each penalty, from the score by chance on.
+        """The curve as lines of text, one bar for each penalty; else one for each type's best.
+
+        Bars start at the lowest score that is shown; if that is below 0 and chance, at the lower of
+        these.
 
         Args:
-            rows: About so many lines; the chosen penalty is always there.
+            rows: About so many lines; the choice is always there.
             width: Characters of the longest bar.
         """
-        curve = self.curve()
+        choice, curve = self.choice, self.curve()
+        by_penalty = len(curve) > 1
+        if not by_penalty:
+            leaders = self.leaders()
+            curve = leaders if choice in leaders else [choice, *leaders]
         step = max(1, len(curve) // rows)
-        choice = self.choice
         shown = [t for number, t in enumerate(curve) if number % step == 0 or t is choice]
         low = max(min(trial.score for trial in shown), min(self.chance, 0.0))
         high = max(trial.score for trial in shown)
         lines = []
         for trial in shown:
             share = max(0.0, trial.score - low) / (high - low) if high > low else 1.0
-            name = _short(trial.params["alpha"]) if "alpha" in trial.params else "-"
+            name = trial.translator_type
+            if by_penalty:
+                name = _short(trial.params["alpha"]) if "alpha" in trial.params else "default"
             mark = "chosen" if trial is choice else ""
             bar = "█" * round(share * width)
             lines.append(
@@ -180,11 +195,10 @@ class Selection:
     def __str__(self) -> str:
         """The choice in words."""
         choice = self.choice
-        params = ", ".join(f"{k}={_short(v)}" for k, v in choice.params.items())
         return (
-            f"{choice.translator_type}({params}) of {len(self.trials)} candidates, by "
-            f"{self.objective}: {choice.score:.3f} ± {choice.error:.3f} over {self.n_folds} folds, "
-            f"by chance {self.chance:.3f}"
+            f"{choice.translator_type}({choice.shown_params()}) of {len(self.trials)} candidates, "
+            f"by {self.objective}: {choice.score:.3f} ± {choice.error:.3f} over {self.n_folds} "
+            f"folds, by chance {self.chance:.3f}"
         )
 
 

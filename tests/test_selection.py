@@ -1,5 +1,6 @@
 """The choice of a map and its parameters by cross-validation, compared with scikit-learn's."""
 
+import dataclasses
 import functools
 import json
 import warnings
@@ -778,6 +779,7 @@ def test_the_card_shows_the_curve_and_the_best_of_each_type(tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "## Selection" in card
     assert "Chosen by cross-validation among" in card
+    assert f"by more than luck explains: {winner.selection_.choice}." in card.replace("\n", " ")
     assert winner.selection_.plot() in card
     for trial in winner.selection_.leaders():
         assert f"| `{trial.translator_type}` |" in card
@@ -793,6 +795,16 @@ def test_the_plot_has_a_bar_for_each_penalty_and_marks_the_choice():
     (chosen,) = [line for line in lines if line.endswith("chosen")]
     assert f"{selection.choice.score:.3f} ± {selection.choice.error:.3f}" in chosen
     assert chosen.count("█") == max(line.count("█") for line in lines) == 30
+
+
+def test_without_a_curve_the_plot_has_a_bar_for_each_type_and_marks_the_choice():
+    x, y, _ = views()
+    selection = select_translator(x, y, objective="counterpart", among=AMONG).selection_
+    selection = dataclasses.replace(selection, chosen=0)
+    bars = [line.split() for line in selection.plot().splitlines()]
+    types = dict.fromkeys(one.translator_type for one in AMONG)
+    assert {bar[0] for bar in bars} == set(types)
+    assert [bar[0] for bar in bars if bar[-1] == "chosen"] == ["ortho"]
 
 
 def test_a_card_without_a_selection_says_nothing_of_one(tmp_path):

@@ -568,6 +568,8 @@ def _alias_before(
 
 
 def _check_width(conversion: Conversion, layout: Layout, old: Collection) -> None:
+    if layout.dim == 0:
+        raise StoreError(f"{old.url} holds no vectors, so their width is not known")
     if layout.dtype not in ("float16", "float32", "float64"):
         raise InvalidLatentsError(
             f"{old.url} stores {layout.dtype}: the vectors' own floats are needed"

@@ -424,7 +424,7 @@ class TranslatorEstimator(abc.ABC):
         if len(folds) != self.n_folds:
             raise InvalidLatentsError(
                 f"{self!r} needs moments of the pairs in {self.n_folds} fold(s), got {len(folds)}: "
-                "sum them with fold_moments"
+                "sum them with fold_moments; fewer pairs than folds are too few"
             )
         moments = reduce(add, (fold for fold in folds if fold is not None))
         d_source, d_target = self.dims_of(moments)
