@@ -23,9 +23,9 @@ test: setup
 test-fast: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
-# real vector stores, whose clients are many and large: in an environment of their own
+# vector stores whose clients are many and large, in an environment of their own; `make test` has the others
 test-stores: .venv-stores/installed
-	.venv-stores/bin/python -m pytest $(PARALLEL) tests/contracts/test_stores.py tests/test_store_details.py tests/test_store_servers.py tests/test_migration.py
+	.venv-stores/bin/python -m pytest $(PARALLEL) -k "not qdrant and not sqlite" tests/contracts/test_stores.py tests/test_store_details.py tests/test_store_servers.py
 
 # Ray Data and Spark, which are large and take every core: one after the other
 test-engines: .venv-engines/installed

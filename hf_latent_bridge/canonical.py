@@ -399,7 +399,8 @@ def add_views(parts: Sequence[ViewMoments]) -> dict[tuple[str, str], PairedMomen
     for part in rest:
         if part.keys() != total.keys():
             raise InvalidLatentsError(
-                f"all folds need the same pairs of views, got {sorted(total)} and {sorted(part)}"
+                f"all folds need the same pairs of views, got {sorted(total)} and {sorted(part)}: "
+                "each set of items needs at least as many as there are folds"
             )
         total = {pair: total[pair] + part[pair] for pair in total}
     return total

@@ -195,6 +195,8 @@ def gate_gradual(
     """
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ValueError(f"shares must be from 0 to 1, got {list(shares)}")
+    if old == new:
+        raise ValueError(f"old and new must be two views, got {old!r} twice")
     judged = relevance is not None
     limits = Thresholds.default(judged).with_limits(pass_at, warn_at)
     asked = _pair(queries, "queries")

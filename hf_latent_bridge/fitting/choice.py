@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import groupby, product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -437,6 +437,24 @@ def select_translator(
     """
     choice = TranslatorChoice(objective, among, labels, decoder, max_held_out, seed, shared)
     return choice.fit(X, y, source=source, target=target)
+
+
+def as_fitted(
+    translator: Translator | TranslatorChoice | Literal["auto"],
+) -> Translator | TranslatorChoice:
+    """What is to be fitted; "auto" is the choice by ranking.
+
+    Raises:
+        ValueError: It is neither a translator nor a choice.
+    """
+    if isinstance(translator, str) and translator == "auto":
+        return TranslatorChoice()
+    if not isinstance(translator, Translator | TranslatorChoice):
+        raise ValueError(
+            "fit a translator such as OrthoTranslator(), a TranslatorChoice or 'auto', got "
+            f"{translator!r:.60}"
+        )
+    return translator
 
 
 def check_candidates(tried: Sequence[Translator]) -> None:
