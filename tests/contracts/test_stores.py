@@ -335,8 +335,9 @@ def test_rows_of_a_shared_space_say_which_view_they_came_from(scheme, url, tmp_p
     texts = [payload["text"] for payload in rows(25).payloads]
     encode = dict(zip(texts, latents["new"], strict=False))
     chosen = [key(scheme, i) for i in (20, 3)]
+    lines = [str(key) for key in chosen]  # as a file of ids has them
     again = re_encode(
-        space, shared, lambda items: np.stack([encode[i] for i in items]), view="new", ids=chosen
+        space, shared, lambda items: np.stack([encode[i] for i in items]), view="new", ids=lines
     )
     assert (again.rows, again.by_view) == (2, {"new": 2, "old": 23})
     moved = migrate_gradually(space, url, shared, view="old", state_dir=state)
