@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
 PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
-# one worker a core, each with one thread for its products
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup
+# a worker more than there are cores, for tests that wait; each with one thread for its products
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PARALLEL := --numprocesses $(WORKERS) --maxprocesses 8 --dist loadgroup
 test test-fast test-stores test-engines: export OMP_NUM_THREADS ?= 1
 # compiled once, not by each of the processes that the tests start
 test test-fast test-stores test-engines: export PYTHONDONTWRITEBYTECODE =
@@ -23,9 +24,9 @@ test: setup
 test-fast: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
-# real vector stores, whose clients are many and large: in an environment of their own
+# vector stores whose clients are many and large, in an environment of their own; `make test` has the others
 test-stores: .venv-stores/installed
-	.venv-stores/bin/python -m pytest $(PARALLEL) tests/contracts/test_stores.py tests/test_store_servers.py tests/test_migration.py
+	.venv-stores/bin/python -m pytest $(PARALLEL) -k "not qdrant and not sqlite" tests/contracts/test_stores.py tests/test_store_details.py tests/test_store_servers.py
 
 # Ray Data and Spark, which are large and take every core: one after the other
 test-engines: .venv-engines/installed

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, SolverError
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import pseudo_inverse
+from hf_latent_bridge.solvers import is_flat, pseudo_inverse
 
 ViewMoments = Mapping[tuple[str, str], PairedMoments]
 
@@ -399,7 +399,8 @@ def add_views(parts: Sequence[ViewMoments]) -> dict[tuple[str, str], PairedMomen
     for part in rest:
         if part.keys() != total.keys():
             raise InvalidLatentsError(
-                f"all folds need the same pairs of views, got {sorted(total)} and {sorted(part)}"
+                f"all folds need the same pairs of views, got {sorted(total)} and {sorted(part)}: "
+                "each set of items needs at least as many as there are folds"
             )
         total = {pair: total[pair] + part[pair] for pair in total}
     return total
@@ -454,7 +455,7 @@ def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
         [(s + torch.outer(m - mean, m - mean) * count) / n for count, m, s in sides]
     ).sum(0)
     spread = covariance.trace() / len(mean)
-    if not spread > 0:
+    if bool(is_flat(covariance.diagonal(), mean).all()):
         raise SolverError(f"the latents of view {name!r} are all equal: nothing can be shared")
     values, vectors = torch.linalg.eigh(covariance / spread)
     eps = max(m.eps for pair, m in moments.items() if name in pair)

@@ -253,8 +253,12 @@ class Report:
 
     @property
     def no_better_than_shuffled(self) -> bool:
-        """Whether every score has a p-value above 5 %, so that none tells it from chance."""
-        return self.p_value > _CHANCE_LEVEL
+        """Whether every score has a p-value above 5 %, so that none tells it from chance.
+
+        Where fewer than 19 shuffles leave no room for less: whether each is reached by a shuffle.
+        """
+        shuffles = self.settings.get("n_permutations", math.inf)
+        return self.p_value > max(_CHANCE_LEVEL, 1 / (shuffles + 1))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, as the config and the card take them."""

@@ -195,9 +195,12 @@ def gate_gradual(
     """
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ValueError(f"shares must be from 0 to 1, got {list(shares)}")
+    if old == new:
+        raise ValueError(f"old and new must be two views, got {old!r} twice")
     judged = relevance is not None
     limits = Thresholds.default(judged).with_limits(pass_at, warn_at)
-    asked, held = _pair(queries, "queries"), _pair(corpus, "items")
+    asked = _pair(queries, "queries")
+    held = _pair(corpus, "items", asked[1].device)
     check_sizes((asked[1], held[1]), relevance, k)
     order = torch.randperm(len(held[1]), generator=torch.Generator().manual_seed(seed))
     fresh = {share: order < round(share * len(order)) for share in shares}
@@ -283,13 +286,17 @@ def _steps(
             yield GradualStep(share, view, kept, old_share)
 
 
-def _pair(given: tuple[Latents, Latents], what: str) -> tuple[Tensor, Tensor]:
+def _pair(
+    given: tuple[Latents, Latents], what: str, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Both encoders' latents on one device; some may come from a GPU, others from a file."""
     old, new = as_matrix(given[0]), as_matrix(given[1])
+    device = new.device if device is None else device
     if len(old) != len(new):
         raise InvalidLatentsError(
             f"both encoders must give the same {what}, got {len(old)} and {len(new)} rows"
         )
-    return old, new.to(old.device)  # one may come from a GPU, the other from a file
+    return old.to(device), new.to(device)
 
 
 def _judge_mixture(asked: Sequence[GradualStep]) -> tuple[Verdict, str]:

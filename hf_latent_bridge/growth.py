@@ -9,6 +9,7 @@ first, for a few wrong pairs among few spoil the next fit.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Growth:
             the most in several orders.
         gain: How much better given pairs that are held out are found with the pairs that grow from
             the others than by these alone: mean reciprocal rank among all items, of both
-            directions. None where fewer than 3 pairs are given.
+            directions. None where fewer than 3 different pairs are given.
         gain_error: Standard error of that over the given pairs.
     """
 
@@ -172,15 +173,15 @@ def grow_pairs(
         SolverError: The given latents of a side are all equal.
         ValueError: A parameter is less than 1.
     """
-    given = _rows(X, "X"), _rows(y, "y")
-    unpaired = _rows(unpaired_X, "unpaired_X"), _rows(unpaired_y, "unpaired_y")
+    x, targets, *others = _alike(X=X, y=y, unpaired_X=unpaired_X, unpaired_y=unpaired_y)
+    given, unpaired = (x, targets), (others[0], others[1])
     _check(given, unpaired)
     for name, value in (("dim", dim), ("n_neighbors", n_neighbors), ("max_rounds", max_rounds)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     right, wrong = (
-        _Sides(unpaired[0], unpaired[1], _moments(given[0], targets), dim, n_neighbors)
-        for targets in (given[1], given[1].roll(1, 0))
+        _Sides(unpaired[0], unpaired[1], _moments(x, partners), dim, n_neighbors)
+        for partners in (targets, targets.roll(1, 0))
     )
     true, shuffled = _grow(right, max_rounds), _grow(wrong, max_rounds)
     gain = _gain(given, right, max_rounds) if len(true.rows_x) else (None, None)
@@ -205,7 +206,7 @@ def match_unpaired(
     mini-vec2vec (Dar 2025, arXiv 2510.02348).
 
     Args:
-        unpaired_X: Source latents, (m_x, d_x), more than `n_clusters`.
+        unpaired_X: Source latents, (m_x, d_x), more than `n_clusters` of them different.
         unpaired_y: Target latents, (m_y, d_y). Only items on both sides can be paired.
         dim: Width of the shared space.
         n_clusters: How many clusters each side is cut into, at least 3.
@@ -217,23 +218,22 @@ def match_unpaired(
         than chance, and nothing should be built on them.
 
     Raises:
-        InvalidLatentsError: Not more items than clusters, NaN or infinity.
+        InvalidLatentsError: Not more different items than clusters, NaN or infinity.
         ValueError: A parameter is less than its minimum.
     """
-    x, y = (
-        unit_rows(side - side.mean(0))
-        for side in (_rows(unpaired_X, "unpaired_X"), _rows(unpaired_y, "unpaired_y"))
-    )
+    sides = _alike(unpaired_X=unpaired_X, unpaired_y=unpaired_y)
     if n_clusters < 3 or n_starts < 1 or dim < 1:
         raise ValueError(
             "n_clusters must be at least 3, n_starts and dim at least 1, "
             f"got {n_clusters}, {n_starts} and {dim}"
         )
-    if min(len(x), len(y)) <= n_clusters:
+    different = [len(np.unique(side.cpu().numpy(), axis=0)) for side in sides]
+    if min(different) <= n_clusters:
         raise InvalidLatentsError(
-            f"{n_clusters} clusters need more items than that on each side, got {len(x)} and "
-            f"{len(y)}: pass fewer clusters"
+            f"{n_clusters} clusters need more different items than that on each side, got "
+            f"{different[0]:,} and {different[1]:,}: pass fewer clusters"
         )
+    x, y = (unit_rows(side - side.mean(0)) for side in sides)
     draw = np.random.default_rng(seed)
     starts = [_Start.draw(x, y, n_clusters, draw) for _ in range(n_starts)]
     starts.sort(key=lambda start: -start.likeness)
@@ -380,6 +380,8 @@ def _gain(
     differences = []
     for fold in range(folds):
         own = torch.arange(n, device=given[0].device) % folds == fold
+        if not all(_differ(side[~own]) for side in given):  # they repeat one pair
+            continue
         rest = _moments(given[0][~own], given[1][~own])
         grown = _grow(replace(sides, given=rest), max_rounds)
         found = _moments(sides.x[grown.rows_x], sides.y[grown.rows_y])
@@ -388,8 +390,14 @@ def _gain(
             for moments in (rest + found, rest)
         )
         differences.append(with_found - without)
+    if not differences:
+        return None, None
     gain = torch.cat(differences)
     return float(gain.mean()), float(gain.std() / len(gain) ** 0.5)
+
+
+def _differ(rows: Tensor) -> bool:
+    return bool((rows != rows[0]).any())
 
 
 def _found_ranks(
@@ -427,8 +435,15 @@ def _moments(x: Tensor, y: Tensor) -> PairedMoments:
     return PairedMoments.from_batch(x, y, full_syy=True)
 
 
+def _alike(**latents: Latents) -> list[Tensor]:
+    """Matrices of rows by name, in one dtype of at least float32 and on the device of the first."""
+    found = [_rows(rows, name) for name, rows in latents.items()]
+    dtype = reduce(torch.promote_types, (x.dtype for x in found), torch.float32)
+    return [x.to(found[0].device, dtype) for x in found]
+
+
 def _rows(latents: Latents, name: str) -> Tensor:
-    x = as_tensor(latents)
+    x = as_tensor(latents).detach()
     if x.ndim != 2 or x.shape[1] == 0:
         raise InvalidLatentsError(f"{name} must be a matrix (n, d), got shape {tuple(x.shape)}")
     check_finite(x)

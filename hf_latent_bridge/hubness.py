@@ -122,7 +122,7 @@ def append_similarity(
     Returns:
         (n, d + 1) or (n, d + 2).
     """
-    r = similarity[:, None]
+    r = similarity.to(items)[:, None]
     rest = [] if metric == "dot" else [(1 - r.square()).clamp(min=0).sqrt()]
     return torch.cat([unit_rows(items), r, *rest], dim=1)
 

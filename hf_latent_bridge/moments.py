@@ -103,8 +103,7 @@ class PairedMoments:
 
         Raises:
             InvalidLatentsError: No latents, wrong shapes, no rows, different devices, non-finite
-                values, or
-                values so large or small that their products are lost.
+                values, or values so large or small that their products are lost.
         """
         x, y = as_tensor(x), as_tensor(y)
         _check_pair(x, y)
@@ -157,7 +156,7 @@ class PairedMoments:
         return all_finite(*self.to_tensors().values())
 
     def __add__(self, other: "PairedMoments") -> "PairedMoments":
-        """Moments of both sets of pairs together."""
+        """Moments of both sets of pairs together, on the device of `self`."""
         return self._combine(other, 1)
 
     def __sub__(self, other: "PairedMoments") -> "PairedMoments":
@@ -194,6 +193,7 @@ class PairedMoments:
             raise InvalidLatentsError(
                 f"moments combine only with one unit_norm, got {' and '.join(map(repr, norms))}"
             )
+        other = other.to(self.mean_x.device)
         n = self.n + sign * other.n
         delta_x, delta_y = other.mean_x - self.mean_x, other.mean_y - self.mean_y
         part = sign * other.n / n

@@ -49,6 +49,13 @@ class Trial:
     score: float
     error: float
 
+    def shown_params(self) -> str:
+        """The parameters in a line, numbers rounded."""
+        return ", ".join(f"{name}={_short(value)}" for name, value in self.params.items())
+
+    def __str__(self) -> str:
+        return f"{self.translator_type}({self.shown_params()}), {self.score:.3f} ± {self.error:.3f}"
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -83,7 +90,7 @@ class Selection:
         """The penalty that was chosen, if it is the first or last of its curve; else None.
 
         A candidate that is kept in doubt is not chosen for its penalty, and nor is one that
-        another penalty equals.
+        another penalty equals. There is none below 0 or above infinity.
         """
         choice = self.choice
         kept_in_doubt = self.objective in _COARSE and self.chosen == 0
@@ -92,10 +99,10 @@ class Selection:
         others = [trial for trial in self.curve() if trial is not choice]
         if any(trial.score >= choice.score for trial in others):
             return None
-        tried = {trial.params["alpha"] for trial in self.curve() if "alpha" in trial.params}
-        alpha = choice.params["alpha"]
+        alpha = float(choice.params["alpha"])
+        tried = {alpha, *(float(t.params["alpha"]) for t in others if "alpha" in t.params)}
         on_edge = len(tried) > 2 and alpha in (min(tried), max(tried))
-        return f"alpha={alpha:.3g}" if on_edge else None
+        return f"alpha={alpha:.3g}" if on_edge and 0 < alpha < math.inf else None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""
@@ -154,22 +161,30 @@ class Selection:
         ]
 
     def plot(self, *, rows: int = 20, width: int = 40) -> str:
-        """The curve as lines of text: one bar for each penalty, from the score by chance on.
+        """The curve as lines of text, one bar for each penalty; else one for each type's best.
+
+        Bars start at the lowest score that is shown; if that is below 0 and chance, at the lower of
+        these.
 
         Args:
-            rows: About so many lines; the chosen penalty is always there.
+            rows: About so many lines; the choice is always there.
             width: Characters of the longest bar.
         """
-        curve = self.curve()
+        choice, curve = self.choice, self.curve()
+        by_penalty = len(curve) > 1
+        if not by_penalty:
+            leaders = self.leaders()
+            curve = leaders if choice in leaders else [choice, *leaders]
         step = max(1, len(curve) // rows)
-        choice = self.choice
         shown = [t for number, t in enumerate(curve) if number % step == 0 or t is choice]
         low = max(min(trial.score for trial in shown), min(self.chance, 0.0))
         high = max(trial.score for trial in shown)
         lines = []
         for trial in shown:
             share = max(0.0, trial.score - low) / (high - low) if high > low else 1.0
-            name = _short(trial.params["alpha"]) if "alpha" in trial.params else "-"
+            name = trial.translator_type
+            if by_penalty:
+                name = _short(trial.params["alpha"]) if "alpha" in trial.params else "default"
             mark = "chosen" if trial is choice else ""
             bar = "█" * round(share * width)
             lines.append(
@@ -180,11 +195,10 @@ class Selection:
     def __str__(self) -> str:
         """The choice in words."""
         choice = self.choice
-        params = ", ".join(f"{k}={_short(v)}" for k, v in choice.params.items())
         return (
-            f"{choice.translator_type}({params}) of {len(self.trials)} candidates, by "
-            f"{self.objective}: {choice.score:.3f} ± {choice.error:.3f} over {self.n_folds} folds, "
-            f"by chance {self.chance:.3f}"
+            f"{choice.translator_type}({choice.shown_params()}) of {len(self.trials)} candidates, "
+            f"by {self.objective}: {choice.score:.3f} ± {choice.error:.3f} over {self.n_folds} "
+            f"folds, by chance {self.chance:.3f}"
         )
 
 
@@ -412,8 +426,14 @@ def select_ridge(
         relative: Whether the record's penalties are relative to the mean variance of the source.
 
     Raises:
+        InvalidLatentsError: A fold has fewer than two pairs.
         SolverError: The latents of a fold are all equal.
     """
+    if any(fold.n < 2 for fold in folds.held_out):
+        raise InvalidLatentsError(
+            f"R² on held-out pairs needs at least 2 of them in each of {len(folds.held_out)} "
+            f"folds, got {folds.whole.n} in all: add pairs, or pass a number as alpha"
+        )
     ridge = folds.ridge(scaling)
     named = ALPHAS if relative else ridge.alphas
     candidates = [(translator_type, {"alpha": alpha}) for alpha in named]
@@ -477,7 +497,8 @@ def doubts(selection: Selection, n_pairs: int, widest: int) -> list[str]:
     rotations = [trial for trial in selection.trials if trial.translator_type == "ortho"]
     plain, choice = [*rotations, selection.trials[0]][0], selection.choice
     better = plain is not choice and choice.score - plain.score > choice.error
-    if n_pairs < _FEW_PAIRS and not better and plain.translator_type != "ridge":
+    several = len(selection.curve()) < len(selection.trials)
+    if several and n_pairs < _FEW_PAIRS and not better:
         found.append(
             f"on {n_pairs:,} pairs nothing is clearly better than {plain.translator_type} "
             f"({_compared(choice, plain)}): give more pairs, or let them grow by "

@@ -252,16 +252,18 @@ def test_without_a_folder_latents_go_to_the_cache_of_hugging_face():
 
 @pytest.mark.filterwarnings("ignore:50 pairs determine")
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
-def test_the_command_line_fills_reports_and_clears_the_cache(tmp_path, capsys):
+def test_the_command_line_fills_reports_and_clears_the_cache(tmp_path, capsys, monkeypatch):
     from tiny_models import text_dataset_repo
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
 
     cache = str(tmp_path / "cache")
     fit = ["fit", "--source", bert_repo(), "--target", bert_repo(seed=1), "--quiet"]
     fit += ["--dataset", text_dataset_repo(), "--split", "train", "--source-column", "text"]
-    fit += ["--max-pairs", "50", "--output", str(tmp_path / "out"), "--cache-dir", cache]
+    fit += ["--max-pairs", "50", "--output", str(tmp_path / "out")]
     assert main([*fit, "--no-cache"]) == 0
-    assert cache_info(cache) == []
-    assert main(fit) == 0
+    assert cache_info() == []
+    assert main([*fit, "--cache-dir", cache]) == 0
     capsys.readouterr()
     assert main(["cache", "info", "--cache-dir", cache, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

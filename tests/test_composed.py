@@ -7,15 +7,18 @@ import pytest
 import torch
 
 from hf_latent_bridge import (
+    AffineTranslator,
     AutoTranslator,
     LinearTranslator,
     OrthoTranslator,
+    SharedSpace,
     SpaceSpec,
     compose,
     translate_file,
 )
 from hf_latent_bridge.errors import ConfigError, NotFittedError, WeightsError
 from hf_latent_bridge.files import read_config
+from hf_latent_bridge.translators.base import TRANSLATORS, methods
 
 A, B, C = (SpaceSpec(dim, repo_id=f"me/{name}") for dim, name in ((4, "a"), (6, "b"), (3, "c")))
 DRAW = np.random.default_rng(0)
@@ -66,6 +69,29 @@ def test_it_is_pushed_and_loaded_with_its_evaluation(first, second, repo_id):
     torch.testing.assert_close(loaded.transform(torch.from_numpy(X)), expected)
     again = compose(loaded, LinearTranslator().fit(Y, X, source=C, target=A))
     assert [r["translator_type"] for r in again.translators_] == ["linear", "ortho", "linear"]
+
+
+def part(name):
+    if name == "shared_view":
+        views = {"a": X, "b": BETWEEN}
+        return SharedSpace(3, alpha=1.0).fit(views, spaces={"a": A, "b": B}).translator("a")
+    return TRANSLATORS[name]().fit(X, BETWEEN, source=A, target=B)
+
+
+@pytest.mark.parametrize("name", [*methods(moving=True), "shared_view"])
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_a_translator_of_any_type_is_saved_between_others_and_behind_a_norm(name, tmp_path):
+    before = OrthoTranslator(unit_norm="target").fit(X, X, source=A, target=A)
+    middle = part(name)
+    after = AffineTranslator(alpha=0.1).fit(middle.transform(X), Y, source=middle.target_, target=C)
+    composed = compose(before, middle, after)
+    composed.save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path, device="cpu")
+    in_turn = after.transform(middle.transform(before.transform(X)))
+    np.testing.assert_allclose(composed.transform(X), in_turn, atol=1e-9)
+    np.testing.assert_allclose(loaded.transform(X), in_turn, atol=1e-9)
+    if name != "kernel":
+        np.testing.assert_allclose(loaded.inverse_transform(Y), composed.inverse_transform(Y))
 
 
 def test_it_translates_files(first, second, tmp_path):

@@ -9,7 +9,7 @@ import warm
 from processes import finished
 
 TESTS = ["test_autoencoder.py", "test_compatibility.py", "test_decoders.py", "test_fitting.py"]
-TESTS += ["test_stitching.py"]
+TESTS += ["test_mixed_devices.py", "test_stitching.py"]
 
 
 @pytest.mark.slow

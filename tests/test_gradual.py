@@ -269,6 +269,14 @@ def test_the_commands_move_encode_again_and_judge(tmp_path, capsys):
     assert "old items among the answers" in (tmp_path / "gate.html").read_text()
 
 
+def test_the_command_asks_for_an_encoder_that_the_space_does_not_name(tmp_path, capsys):
+    x = np.random.default_rng(0).standard_normal((60, 4))
+    SharedSpace(2, alpha=1.0).fit({"old": x, "new": x[:, ::-1]}).save_pretrained(tmp_path / "space")
+    command = ["re-encode", "qdrant:./a/b", "--space", f"{tmp_path}/space", "--view", "new"]
+    assert main(command) == 1
+    assert "--encoder is needed: the space names none for the view 'new'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "wanted"),
     [

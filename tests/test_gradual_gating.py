@@ -99,6 +99,7 @@ def test_a_report_is_json_markdown_and_a_page(world):
     ("change", "error", "wanted"),
     [
         ({"shares": [2.0]}, ValueError, "from 0 to 1"),
+        ({"old": "b", "new": "b"}, ValueError, "must be two views, got 'b' twice"),
         ({"old": "c"}, KeyError, "no view 'c'"),
         ({"queries": (np.eye(5, 24), np.eye(4, 32))}, InvalidLatentsError, "got 5 and 4"),
         ({"queries": (np.eye(5, 24), np.eye(5, 31))}, InvalidLatentsError, "31 features.*32"),

@@ -125,6 +125,20 @@ def test_two_given_pairs_cannot_tell_whether_found_ones_help():
     assert not growth.hurts
 
 
+def test_given_pairs_may_repeat_one():
+    given, others, _ = unpaired()
+    rows = [0, 0, 0, 1]  # without the last one nothing varies
+    growth = grow_pairs(given[0][rows], given[1][rows], *others, max_rounds=2)
+    assert growth.gain is not None
+
+
+def test_latents_of_mixed_precision_grow_as_those_of_double(grown):
+    given, others, _ = unpaired()
+    growth = grow_pairs(given[0].astype(np.float16), given[1], *others)
+    assert abs(len(growth.rows_x) - len(grown[0].rows_x)) < 0.05 * len(grown[0].rows_x)
+    assert growth.confirmed
+
+
 def test_growth_that_has_not_settled_says_so():
     given, others, _ = unpaired()
     growth = grow_pairs(*given, *others, max_rounds=3)
@@ -173,8 +187,10 @@ def test_the_unsupervised_start_is_the_same_for_the_same_seed():
 
 def test_more_clusters_than_items_are_refused():
     x, y = two_views(40)
-    with pytest.raises(InvalidLatentsError, match="40 clusters need more items"):
+    with pytest.raises(InvalidLatentsError, match="40 clusters need more different items"):
         match_unpaired(x, y, n_clusters=40)
+    with pytest.raises(InvalidLatentsError, match=r"8 clusters need .* got 8 and 40"):
+        match_unpaired(np.repeat(x[:8], 5, axis=0), y, n_clusters=8)
     with pytest.raises(ValueError, match="at least 3"):
         match_unpaired(x, y, n_clusters=2)
 

@@ -93,7 +93,9 @@ def refused(error, call, *arguments, **keywords):
 
 def python(code, check=True, **environment):
     """Run code in another process that uses the same embedded Hub."""
-    environment = os.environ | environment
+    # limits of Xet that the library has set in this process
+    usual = {k: v for k, v in os.environ.items() if not k.startswith("HF_XET_CLIENT_")}
+    environment = usual | environment
     code = textwrap.dedent(code)
     return warm.finished("-c", code, check=check, env=environment, loaded=warm.BASE)
 

@@ -37,7 +37,7 @@ def saved(path, vectors, factory="Flat", metric=faiss.METRIC_INNER_PRODUCT, ids=
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW16", "IVF4,Flat"])
-@pytest.mark.parametrize("scheme", ["", "faiss:"])
+@pytest.mark.parametrize("scheme", ["", "faiss:", "FAISS:"])
 def test_the_new_index_is_of_the_same_kind_and_finds_what_the_translations_say(
     factory, scheme, old, translator, tmp_path
 ):

@@ -214,6 +214,12 @@ def test_bad_input_is_refused(world, change, error, wanted):
         learning_curve(OrthoTranslator(), None, None, (x[:900], y[:900]), **change)
 
 
+@pytest.mark.parametrize("what", ["ortho", OrthoTranslator])
+def test_what_is_neither_a_translator_nor_auto_is_refused(world, what):
+    with pytest.raises(ValueError, match=r"a translator such as OrthoTranslator\(\), .* got"):
+        learning_curve(what, None, None, latents(world))
+
+
 def test_with_nothing_to_judge_by_it_says_what_to_give(world):
     x, y = latents(world)
     with pytest.raises(InvalidPairsError, match="pass queries and corpus, or held_out"):

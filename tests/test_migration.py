@@ -14,6 +14,7 @@ from processes import PATIENCE
 from store_places import content, filled, rows
 
 from hf_latent_bridge import (
+    AutoTranslator,
     LinearTranslator,
     OrthoTranslator,
     fit_translator,
@@ -33,9 +34,10 @@ from hf_latent_bridge.errors import (
 from hf_latent_bridge.files import seal_json
 from hf_latent_bridge.hubness import fold_items
 from hf_latent_bridge.translation.journal import Journal
+from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.stores.base import Layout, Records
 from hf_latent_bridge.vectors.stores.registry import open_collection
-from hf_latent_bridge.vectors.stores.url import parse_url
+from hf_latent_bridge.vectors.stores.url import StoreUrl, parse_url
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning"),
@@ -390,7 +392,7 @@ def test_rows_without_a_vector_are_named_and_the_rest_can_go_on(tmp_path, transl
     named(url, ["text", "title"], rows(5))
     with open_collection(f"{url}?vector=title") as collection:
         collection.write(Records([77], rows(1).vectors, [{}]))
-    with pytest.raises(StoreError, match=r"no vector, such as \[77\]"):
+    with pytest.raises(StoreError, match="such as 77, whose vector is missing"):
         migrate(translator, f"{url}?vector=text", f"{url}?vector=new", state_dir=state)
 
 
@@ -415,11 +417,15 @@ def test_a_server_that_is_away_is_named_at_once(translator, state):
         ("qdrant://host:6333", "must end in /name"),
         ("qdrant:docs", "without a place"),
         ("./folder/docs", "begins with its kind"),
+        ("qdrant://host:hunter2/docs", "port of a qdrant URL must be a number"),
+        ("qdrant:./folder/docs#hunter2", "write %23"),
+        ("qdrant:./folder/docs?vector=a&column=b", "each parameter once"),
+        ("qdrant://host/docs?https=yes", "https= must be 1 or 0, got 'yes'"),
     ],
 )
 def test_a_url_that_is_wrong_says_how(text, wanted):
     with pytest.raises(InvalidNameError, match=wanted) as refusal:
-        parse_url(text)
+        parse_url(text, params=("https",))
     assert "hunter2" not in str(refusal.value)
 
 
@@ -431,6 +437,28 @@ def test_a_url_names_store_collection_and_vector():
     assert (url.host, url.path, url.name, str(url)) == ("", "./a/b", "docs", "qdrant:./a/b/docs")
     url = parse_url("postgresql://me@db/news/articles?column=embedding", users=True)
     assert (url.host, url.path, url.name, url.vector) == ("me@db", "news", "articles", "embedding")
+
+
+@pytest.mark.parametrize("host", ["localhost", "[::1]", "me@host"])
+@pytest.mark.parametrize("port", [None, 6333])
+def test_a_url_names_server_and_port(host, port):
+    url = parse_url(f"postgresql://{host}{f':{port}' if port else ''}/db/docs", users=True)
+    assert url.server == (host.removeprefix("me@"), port)
+
+
+@pytest.mark.parametrize("name", ["a/b", "a?b", "50% #1", "a+b&c=d", "ä \"b'"])
+def test_a_url_that_is_shown_names_the_same_place(name):
+    url = StoreUrl("qdrant", "", "./f?#", name, name, {"id": name}, local=True)
+    again = parse_url(str(url), params=("id",))
+    assert (again, again.params) == (url, url.params)
+
+
+@pytest.mark.parametrize("text", ["postgres://me:hunter2@h/docs", "https://h/docs?token=hunter2"])
+def test_the_url_of_an_unknown_store_is_told_without_its_password(text):
+    for call in (open_vectors, open_collection, AutoTranslator.from_pretrained):
+        with pytest.raises(InvalidNameError, match="//h/docs") as refusal:
+            call(text)
+        assert "hunter2" not in str(refusal.value)
 
 
 # The command ------------------------------------------------------------------------------

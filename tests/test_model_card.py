@@ -336,7 +336,9 @@ class TestPeoplesEdits:
             fitted().save_pretrained(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
-    @pytest.mark.parametrize("header", ["a: [", "- a\n- b", "a: b: c"])
+    @pytest.mark.parametrize(
+        "header", ["a: [", "- a\n- b", "a: b: c", "tags: 3", "1: x", "eval_results: 3"]
+    )
     def test_broken_metadata_is_refused_and_left_alone(self, tmp_path, header):
         card = card_of(fitted(), tmp_path)
         broken = f"---\n{header}\n---\n{card[card.index('<!-- begin') :]}"
@@ -345,6 +347,21 @@ class TestPeoplesEdits:
             fitted(LinearTranslator).save_pretrained(tmp_path)
         assert (tmp_path / "README.md").read_text() == broken
         assert type(AutoTranslator.from_pretrained(tmp_path)) is OrthoTranslator
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"translated": {"cosine": 0.5}, "chance": {"cosine": 1}, "intervals": {"cosine": 3}},
+        {"chance": {"a": {}}, "dataset": 3},
+        {"dataset": {"parts": 3, "revision": 7}},
+    ],
+)
+def test_metrics_of_another_form_do_not_end_a_save(metrics, tmp_path):
+    fitted().save_pretrained(tmp_path, metrics=metrics)
+    loaded = AutoTranslator.from_pretrained(tmp_path)
+    loaded.save_pretrained(tmp_path)
+    assert loaded.metrics_ == metrics
 
 
 def test_equal_input_gives_an_equal_card():

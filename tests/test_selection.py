@@ -1,5 +1,6 @@
 """The choice of a map and its parameters by cross-validation, compared with scikit-learn's."""
 
+import dataclasses
 import functools
 import json
 import warnings
@@ -38,6 +39,7 @@ from hf_latent_bridge import (
 from hf_latent_bridge.errors import (
     CheckpointError,
     ConfigError,
+    DecoderError,
     InvalidLatentsError,
     InvalidPairsError,
     SelectionWarning,
@@ -609,8 +611,65 @@ def test_what_does_not_go_together_is_refused(what):
 
 def test_too_few_pairs_in_a_fold_are_refused():
     x, y, _ = views(12)
-    with pytest.raises(InvalidLatentsError, match="at least 3 held-out pairs in each fold, got 2"):
+    with pytest.raises(
+        InvalidLatentsError, match="at least 3 held-out pairs in each of 5 folds, got 2"
+    ):
         select_translator(x, y, objective="ranking", among=AMONG)
+    with pytest.raises(
+        InvalidLatentsError, match="at least 2 pairs in each, got 9 in all: add pairs"
+    ):
+        select_translator(x[:9], y[:9], objective="reconstruction", among=AMONG)
+    with pytest.raises(InvalidLatentsError, match="at least 2 of them in each of 5 folds, got 9"):
+        AffineTranslator(alpha="auto").fit(x[:9], y[:9])
+
+
+def test_too_few_that_are_held_out_of_many_are_refused():
+    x, y, _ = views()
+    with pytest.raises(
+        InvalidLatentsError, match=r"in one: add pairs, or raise max_held_out \(15\)"
+    ):
+        select_translator(x, y, among=AMONG, max_held_out=15)
+
+
+def test_labels_of_one_kind_in_four_folds_are_refused():
+    x, y, _ = views()
+    labels = ["red"] * 239 + ["blue"]
+    with pytest.raises(DecoderError, match="two kinds of labels in any 4 of 5 folds, got only"):
+        select_translator(x, y, objective="classification", among=AMONG, labels=labels)
+
+
+@pytest.mark.parametrize("objective", ["counterpart", "ranking"])
+def test_sides_of_two_dtypes_choose_as_sides_of_one(objective):
+    x, y, _ = views()
+    wanted = select_translator(x, y, objective=objective, among=AMONG)
+    found = select_translator(x, y.astype(np.float32), objective=objective, among=AMONG)
+    assert found.params_ == wanted.params_
+    fitted = fit_translator(choice(objective), None, None, (x.astype(np.float32), y))
+    assert fitted.params_ == wanted.params_
+
+
+def test_parameters_of_any_number_type_are_recorded_as_json(tmp_path):
+    x, y, _ = views()
+    among = [
+        SpectralTranslator(alpha=float("inf"), gamma=np.float32(0.5)),
+        AffineTranslator(alpha=np.float64(0.1), rank=np.int64(3)),
+    ]
+    chosen = select_translator(x, y, objective="counterpart", among=among)
+    chosen.save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path)
+    assert [trial.params for trial in loaded.selection_.trials] == [
+        {"alpha": "inf", "gamma": 0.5},
+        {"alpha": 0.1, "rank": 3},
+    ]
+
+
+@pytest.mark.parametrize(("scores", "edge"), [((3, 1, 0, 2), None), ((0, 1, 2, 3), "alpha=0.1")])
+def test_a_penalty_without_end_is_no_edge(scores, edge):
+    among = [("spectral", {"alpha": alpha}) for alpha in ("inf", 10.0, 3.0, 0.1)]
+    rows = torch.tensor(scores, dtype=torch.float64)[:, None].expand(-1, 5)
+    selection = select("reconstruction", among, rows, torch.zeros(4, 5), 100)
+    assert selection.edge == edge
+    assert "inf" in selection.plot()
 
 
 def choice(objective="counterpart", **options):
@@ -720,6 +779,7 @@ def test_the_card_shows_the_curve_and_the_best_of_each_type(tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "## Selection" in card
     assert "Chosen by cross-validation among" in card
+    assert f"by more than luck explains: {winner.selection_.choice}." in card.replace("\n", " ")
     assert winner.selection_.plot() in card
     for trial in winner.selection_.leaders():
         assert f"| `{trial.translator_type}` |" in card
@@ -735,6 +795,16 @@ def test_the_plot_has_a_bar_for_each_penalty_and_marks_the_choice():
     (chosen,) = [line for line in lines if line.endswith("chosen")]
     assert f"{selection.choice.score:.3f} ± {selection.choice.error:.3f}" in chosen
     assert chosen.count("█") == max(line.count("█") for line in lines) == 30
+
+
+def test_without_a_curve_the_plot_has_a_bar_for_each_type_and_marks_the_choice():
+    x, y, _ = views()
+    selection = select_translator(x, y, objective="counterpart", among=AMONG).selection_
+    selection = dataclasses.replace(selection, chosen=0)
+    bars = [line.split() for line in selection.plot().splitlines()]
+    types = dict.fromkeys(one.translator_type for one in AMONG)
+    assert {bar[0] for bar in bars} == set(types)
+    assert [bar[0] for bar in bars if bar[-1] == "chosen"] == ["ortho"]
 
 
 def test_a_card_without_a_selection_says_nothing_of_one(tmp_path):

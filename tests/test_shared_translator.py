@@ -120,6 +120,17 @@ def test_batches_and_float32_give_the_same(fitted):
     np.testing.assert_allclose(np.abs(narrow.transform(X)), np.abs(fitted.transform(X)), atol=1e-2)
 
 
+def test_small_batches_are_summed_and_solved_once_at_the_end():
+    batches = SharedTranslator()
+    for start in range(0, 60, 3):
+        batches.partial_fit(X[start : start + 3], Y[start : start + 3])
+    assert "60 pairs, to be solved when it is needed" in repr(batches)
+    whole = SharedTranslator().fit(X[:60], Y[:60])
+    np.testing.assert_allclose(batches.transform(X), whole.transform(X), atol=1e-9)
+    assert batches.target_.dim == whole.target_.dim == batches.params_["dim"]
+    assert repr(batches).startswith("SharedTranslator() from")
+
+
 def test_penalty_and_width_are_those_of_the_most_information(space):
     views = {"source": X[TRAIN], "target": Y[TRAIN]}
     chosen, expected = SharedTranslator().fit(X[TRAIN], Y[TRAIN]), SharedSpace("auto").fit(views)

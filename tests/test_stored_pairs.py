@@ -211,6 +211,17 @@ def test_a_file_without_the_field_of_the_ids_is_told_from_one_with_a_bad_row(on_
         load_matched_pairs(a, a, id_field="key", on_bad_row=on_bad_row)
 
 
+@pytest.mark.parametrize("scheme", LIGHT)
+def test_the_key_of_a_stores_row_is_matched_by_the_name_that_a_file_has(scheme, tmp_path):
+    url = store_places.filled(
+        store_places.url_in(scheme, tmp_path), store_places.rows(9, scheme=scheme)
+    )
+    rows = [{"doc_id": i, "vector": X[i].tolist()} for i in (5, 2, 7)]
+    pairs = load_matched_pairs(url, json_lines(tmp_path / "a.jsonl", rows), id_field="doc_id")
+    np.testing.assert_array_equal(pairs.target, X[[2, 5, 7]])
+    assert pairs.dataset["matched_by"] == "doc_id"
+
+
 def test_ids_may_be_inside(tmp_path):
     rows = [{"meta": {"id": i}, "vector": X[i].tolist()} for i in (2, 0, 1)]
     path = json_lines(tmp_path / "a.jsonl", rows)

@@ -618,7 +618,8 @@ def test_an_input_that_changes_while_it_is_read_is_refused(translator, save, tmp
     assert not list(tmp_path.glob("*out.npy*"))
 
 
-COMMAND = ["-m", "hf_latent_bridge", "translate", "--checkpoint-every", "8192"]
+TRANSLATE = ["-m", "hf_latent_bridge", "translate"]
+COMMAND = [*TRANSLATE, "--checkpoint-every", "8192"]
 
 
 def run_command(*arguments, **options):
@@ -857,7 +858,7 @@ def test_lines_stream_from_stdin_to_stdout_and_keep_their_other_fields(translato
     translator.save_pretrained(tmp_path / "translator")
     x = rows(5)
     lines = "".join(json.dumps({"x": row, "id": 1}) + "\n" for row in x.tolist())
-    words = *COMMAND, tmp_path / "translator", "-", "-", "--column", "x"
+    words = *TRANSLATE, tmp_path / "translator", "-", "-", "--column", "x"
     run = finished([sys.executable, *map(str, words)], input=lines)
     result = [json.loads(line) for line in run.stdout.splitlines()]
     assert [list(value) for value in result] == [["x", "id"]] * 5

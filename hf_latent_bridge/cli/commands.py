@@ -150,9 +150,10 @@ def re_encode(args: argparse.Namespace) -> Result:
     from hf_latent_bridge import SharedSpace, re_encode
 
     space = SharedSpace.from_pretrained(args.space, **_where(args))
-    encoder = inputs.cached_encoder(
-        args, args.encoder or space.translator(args.view).source_, max_length=args.max_length
-    )
+    named = args.encoder or space.translator(args.view).source_
+    if not isinstance(named, str) and named.repo_id is None:
+        raise ValueError(f"--encoder is needed: the space names none for the view {args.view!r}")
+    encoder = inputs.cached_encoder(args, named, max_length=args.max_length)
     done = re_encode(
         space,
         args.target,

@@ -554,13 +554,12 @@ def read_vectors(path: str) -> "Array":
     return np.concatenate(blocks)
 
 
-def read_ids(path: str | None) -> "list[int | str] | None":
-    """The ids in a file, one on a line; None without. Whole numbers are numbers."""
+def read_ids(path: str | None) -> list[str] | None:
+    """The ids in a file, one on a line; None without."""
     if path is None:
         return None
     lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    words = (line.strip() for line in lines)
-    return [int(word) if word.isdecimal() else word for word in words if word]
+    return [word for line in lines if (word := line.strip())]
 
 
 def read_folding(args: argparse.Namespace) -> "Folding | None":

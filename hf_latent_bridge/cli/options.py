@@ -722,7 +722,7 @@ def _add_pairs(command: Command, sample: str) -> Group:
         "--id-field",
         metavar="FIELD",
         help="with both sides' vectors: pair the rows that have the same id in this field, in any "
-        "order (default: row by row)",
+        "order; in a store without it, the key of its rows (default: row by row)",
     )
     for flag, whose in (("", "both sides"), ("source-", "source"), ("target-", "target")):
         pairs.add_argument(

@@ -25,6 +25,7 @@ from hf_latent_bridge.vectors.stores.base import StoreReader
 Place = str | Path | VectorSource
 OnBadRow = Literal["stop", "skip"]
 _BLOCK = 1024
+_KEY = "id"  # as the key of a store's row is called
 _SHOWN = 12  # fields in an error
 _AGAIN = "has the id of an earlier row"
 
@@ -216,8 +217,9 @@ def load_matched_pairs(
     Args:
         source: The source vectors: a store's URL, a file, or a `VectorSource`.
         target: The target vectors.
-        id_field: The field with the ids, a path such as `meta.id` for one inside; None for the one
-            of the usual names that both have.
+        id_field: The field with the ids, a path such as `meta.id` for one inside; in a store that
+            has no such field, the key of its rows. None for the one of the usual names that both
+            have.
         max_pairs: Take a uniform sample of so many rows that both have; None for all.
         seed: Seeds the sample.
         on_bad_row: "stop" at a row without an id or with that of an earlier row, or "skip" it.
@@ -279,10 +281,13 @@ def _read_ids(reader: VectorReader, name: str, on_bad_row: OnBadRow) -> _Ids:
     blocks: list[npt.NDArray[np.uint64]] = []
     shown: list[str] = []
     missing: list[int] = []
-    n = 0
+    n, field = 0, name
     for part in reader.guarded(0, reader.n, _BLOCK, True):
         rows = _objects(part)
-        found = [_value(row, name) for row in rows]
+        if n == 0 and isinstance(reader, StoreReader):
+            lacking = all(_value(row, name) is None for row in rows)
+            field = _KEY if lacking else name  # a store has its own name for the key of a row
+        found = [_value(row, field) for row in rows]
         keys = [None if isinstance(key, Unreadable) else key for key in found]
         if n == 0 and keys and all(key is None for key in keys):
             there = _names(rows)[:_SHOWN] or "nothing beside its vectors"

@@ -4,8 +4,9 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import groupby, product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from hf_latent_bridge.data.chunks import Rows
 from hf_latent_bridge.data.sampling import priorities, smallest
 from hf_latent_bridge.decoders.base import as_decoder
 from hf_latent_bridge.decoders.head import Head, fit_head
-from hf_latent_bridge.errors import InvalidLatentsError, SelectionWarning
+from hf_latent_bridge.errors import DecoderError, InvalidLatentsError, SelectionWarning
 from hf_latent_bridge.latents import Latents, as_targets, as_tensor
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import (
@@ -33,6 +34,7 @@ from hf_latent_bridge.selection import (
 )
 from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Grid, Translator, methods
+from hf_latent_bridge.translators.estimator import plain
 from hf_latent_bridge.translators.spectral import SpectralTranslator
 from hf_latent_bridge.vectors.columns import read_rows
 
@@ -115,8 +117,9 @@ class HeldOut:
     def of(
         cls, latents: Sequence[Tensor], positions: Rows, labels: Sequence[Any] | None
     ) -> "HeldOut":
-        """Pairs by their position among all, which decides their fold."""
-        x, y = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in latents)
+        """Pairs by their position among all, which decides their fold; both sides in one dtype."""
+        dtype = reduce(torch.promote_types, (z.dtype for z in latents), torch.float32)
+        x, y = (z.to(dtype) for z in latents)
         return cls(x, y, torch.from_numpy(positions % N_FOLDS), labels)
 
     def of_fold(self, number: int, *, others: bool = False) -> "HeldOut":
@@ -289,7 +292,8 @@ class TranslatorChoice:
         if len(own.x) < _FEWEST:
             raise InvalidLatentsError(
                 f"objective={self.objective!r} needs at least {_FEWEST} held-out pairs in each "
-                f"fold, got {len(own.x)}"
+                f"of {N_FOLDS} folds, got {len(own.x)} in one: add pairs, or raise max_held_out "
+                f"({self.max_held_out:,})"
             )
         index = torch.cat([own.y, others.y])
         if self.objective == "counterpart":
@@ -351,15 +355,15 @@ def _grouped(
     """The candidates in their order, each with the moments that it needs.
 
     Raises:
-        InvalidLatentsError: A fold has no pair.
+        InvalidLatentsError: A fold has fewer than 2 pairs, of which one has no R².
     """
     by_key: dict[tuple[Any, ...], tuple[Translator, Folds]] = {}
     for summing, folds in sums:
         full = [fold for fold in folds if fold is not None]
-        if len(full) < N_FOLDS:
+        if len(full) < N_FOLDS or min(fold.n for fold in full) < 2:
             raise InvalidLatentsError(
-                f"a choice by {N_FOLDS} folds needs a pair in each, got "
-                f"{sum(fold.n for fold in full)} in all"
+                f"a choice by {N_FOLDS} folds needs at least 2 pairs in each, got "
+                f"{sum(fold.n for fold in full)} in all: add pairs"
             )
         by_key[summing.summed_by] = summing, Folds(full)
     groups = []
@@ -424,6 +428,7 @@ def select_translator(
 
     Raises:
         InvalidLatentsError: Wrong shapes, NaN or infinity, or too few pairs for the folds.
+        DecoderError: Labels of one kind, or neither texts nor integers.
         ValueError: An unknown objective, labels or a decoder that are missing or not used.
         SolverError: The target latents of a fold are all equal.
 
@@ -432,6 +437,24 @@ def select_translator(
     """
     choice = TranslatorChoice(objective, among, labels, decoder, max_held_out, seed, shared)
     return choice.fit(X, y, source=source, target=target)
+
+
+def as_fitted(
+    translator: Translator | TranslatorChoice | Literal["auto"],
+) -> Translator | TranslatorChoice:
+    """What is to be fitted; "auto" is the choice by ranking.
+
+    Raises:
+        ValueError: It is neither a translator nor a choice.
+    """
+    if isinstance(translator, str) and translator == "auto":
+        return TranslatorChoice()
+    if not isinstance(translator, Translator | TranslatorChoice):
+        raise ValueError(
+            "fit a translator such as OrthoTranslator(), a TranslatorChoice or 'auto', got "
+            f"{translator!r:.60}"
+        )
+    return translator
 
 
 def check_candidates(tried: Sequence[Translator]) -> None:
@@ -456,9 +479,9 @@ def _warn(selection: Selection, n_pairs: int, widest: int) -> None:
 
 
 def _changed(candidate: Translator) -> dict[str, Any]:
-    """The parameters that differ from the defaults."""
+    """The parameters that differ from the defaults, as a config states them."""
     defaults = type(candidate)().get_params()
-    return {k: v for k, v in candidate.get_params().items() if v != defaults[k]}
+    return {k: plain(v) for k, v in candidate.get_params().items() if v != defaults[k]}
 
 
 def _counterpart(queries: Tensor, items: Tensor) -> Judged:
@@ -488,7 +511,7 @@ def _ranking(own: Tensor, index: Tensor) -> Judge:
 
 def _classification(own: HeldOut, others: HeldOut, decoder: Any) -> Judge:
     if decoder is None:
-        decoder = fit_head(others.y, list(others.labels or ()))
+        decoder = fit_head(others.y, _two_kinds(others.labels or ()))
     reader = as_decoder(decoder)
     true = _answers(reader, own.y) if own.labels is None else [_plain(v) for v in own.labels]
 
@@ -503,6 +526,21 @@ def _classification(own: HeldOut, others: HeldOut, decoder: Any) -> Judge:
     return judge
 
 
+def _two_kinds(labels: Sequence[Any]) -> list[Any]:
+    """The labels that a head is fitted on.
+
+    Raises:
+        DecoderError: They are all the same.
+    """
+    plain = [_plain(label) for label in labels]
+    if len(kinds := set(plain)) < 2:
+        raise DecoderError(
+            f"objective='classification' needs two kinds of labels in any {N_FOLDS - 1} of "
+            f"{N_FOLDS} folds, got only {kinds}: add pairs of others, or pass a decoder"
+        )
+    return plain
+
+
 def _ahead_of_others(head: Head, queries: Tensor, true: Sequence[Any]) -> tuple[Tensor, float]:
     """Of how many other labels the right one is ahead, and the mean if queries were shuffled.
 
@@ -511,11 +549,9 @@ def _ahead_of_others(head: Head, queries: Tensor, true: Sequence[Any]) -> tuple[
     logits = head.logits(queries).double().cpu()
     places = {label: number for number, label in enumerate(head.labels)}
     columns = logits[:, [places[label] for label in true]]  # query i, right label of query j
-    others = max(1, logits.shape[1] - 1)
-    own = columns.diagonal()[:, None]
-    ahead = (logits < own).double().sum(1) / others
-    everyone = (logits[:, None, :] < columns[:, :, None]).double().sum(2) / others
-    return ahead, float(everyone.mean())
+    behind = torch.searchsorted(logits.sort(dim=1).values, columns).double()
+    behind /= max(1, logits.shape[1] - 1)
+    return behind.diagonal(), float(behind.mean())
 
 
 def _answers(reader: Any, latents: Tensor) -> list[Any]:

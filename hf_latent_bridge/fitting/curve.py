@@ -20,7 +20,7 @@ from hf_latent_bridge.errors import (
     UnrelatedPairsWarning,
 )
 from hf_latent_bridge.evaluation import all_latents
-from hf_latent_bridge.fitting.choice import TranslatorChoice
+from hf_latent_bridge.fitting.choice import TranslatorChoice, as_fitted
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.fitting.fit import without_noise
 from hf_latent_bridge.fitting.processes import Processes
@@ -164,20 +164,16 @@ def learning_curve(
         InvalidLatentsError: An encoder gave NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows, or another dim than before.
         ProcessError: Several processes run; a curve is the work of one.
-        ValueError: A parameter out of range, or a choice by labels.
+        ValueError: A parameter out of range, a choice by labels, or nothing that is fitted.
         TypeError: A setting that `gate_latents` does not take.
 
     Warns:
         SelectionWarning: The last choice rests on few pairs, or is on the edge of what was tried.
     """
     started = perf_counter()
-    if until_retention is not None:
-        if not 0 < until_retention <= 1:
-            raise ValueError(f"until_retention must be above 0, at most 1, got {until_retention}")
-        settings.setdefault("pass_at", until_retention)
-    check_settings(settings)
+    _check(until_retention, settings)
     grown = _Grown(
-        TranslatorChoice() if isinstance(translator, str) else translator,
+        as_fitted(translator),
         (Side("source", source), Side("target", target)),
         {
             "batch_size": batch_size,
@@ -189,13 +185,11 @@ def learning_curve(
     fitted_on, held = _set_apart(
         as_pairs(pairs), held_out if queries is None or corpus is None else 0, start, seed
     )
-    asked, searched = grown.judged(queries, corpus, held)
+    held_out_sides = grown.judged(queries, corpus, held)
     points: list[CurvePoint] = []
     for step in _steps(fitted_on, start):
         fitted = grown.add(step)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnrelatedPairsWarning)  # which the reason tells
-            report = gate_latents(fitted, queries=asked, corpus=searched, seed=seed, **settings)
+        report = _judge(fitted, *held_out_sides, seed=seed, **settings)
         kept = report.retention[report.decides]
         points.append(CurvePoint(grown.n_pairs, kept, perf_counter() - started))
         reason = _why_stop(points, report, until_retention, fitted)
@@ -205,15 +199,28 @@ def learning_curve(
         warnings.warn(doubt, stacklevel=2)
     return LearningCurve(
         points=points,
-        reached=None
-        if until_retention is None
-        else _is_reached(points[-1], report, until_retention),
+        reached=_is_reached(points[-1], report, until_retention),
         reason=reason or _at_the_end(points, report, until_retention),
         score=report.decides,
         until_retention=until_retention,
         report=report,
         translator=fitted,
     )
+
+
+def _check(until_retention: float | None, settings: dict[str, Any]) -> None:
+    """Refuses settings that the gate does not take; what is to be reached is what passes it."""
+    if until_retention is not None:
+        if not 0 < until_retention <= 1:
+            raise ValueError(f"until_retention must be above 0, at most 1, got {until_retention}")
+        settings.setdefault("pass_at", until_retention)
+    check_settings(settings)
+
+
+def _judge(translator: Translator, queries: Latent, corpus: Latent, **settings: Any) -> GateReport:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnrelatedPairsWarning)  # which the reason tells
+        return gate_latents(translator, queries=queries, corpus=corpus, **settings)
 
 
 @dataclass
@@ -350,7 +357,9 @@ def _steps(pairs: Pairs, start: int) -> Iterator[Pairs]:
         done = end
 
 
-def _is_reached(point: CurvePoint, report: GateReport, until: float) -> bool:
+def _is_reached(point: CurvePoint, report: GateReport, until: float | None) -> bool | None:
+    if until is None:
+        return None
     return point.retention.lower >= until and report.verdict != "fail"
 
 

@@ -18,7 +18,7 @@ from hf_latent_bridge.data.pairs import Pairs, as_pairs, as_views, combined_reco
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.fitting.checkpoints import add_moments
-from hf_latent_bridge.fitting.choice import HeldOut, TranslatorChoice
+from hf_latent_bridge.fitting.choice import HeldOut, TranslatorChoice, as_fitted
 from hf_latent_bridge.fitting.encoding import OnBadRow, Side
 from hf_latent_bridge.fitting.samples import RowSample
 from hf_latent_bridge.fitting.sums import FitKeywords, FitOptions, MomentSums, Summed
@@ -224,15 +224,9 @@ class _Fit:
     def of(
         cls, translator: Translator | TranslatorChoice | Literal["auto"], pairs: PairSource
     ) -> "_Fit":
-        if isinstance(translator, Translator):
-            return cls(pairs, [translator], None)
-        auto = isinstance(translator, str) and translator == "auto"
-        choice = TranslatorChoice() if auto else translator
-        if not isinstance(choice, TranslatorChoice):
-            raise ValueError(
-                "fit a translator such as OrthoTranslator(), a TranslatorChoice or 'auto', got "
-                f"{translator!r:.60}"
-            )
+        choice = as_fitted(translator)
+        if isinstance(choice, Translator):
+            return cls(pairs, [choice], None)
         if choice.labels is not None:
             known = len(pairs) if isinstance(pairs, Pairs) else "streamed"
             if known != len(choice.labels):

@@ -1,5 +1,6 @@
 """Writes model cards from configs and merges them into text that people wrote."""
 
+import contextlib
 import functools
 import inspect
 import re
@@ -112,7 +113,8 @@ def merge_card(existing: str | None, generated: str) -> str:
         return generated
     old, new = _parse(existing), ModelCard(generated)
     kept, fresh = _values(old), _values(new)
-    kept.pop("model-index", None)
+    for name in ("model-index", "eval_results"):
+        kept.pop(name, None)
     fresh["tags"] = _joined_tags(kept.get("tags"), fresh["tags"])
     data = ModelCardData(**{**kept, **fresh})
     block = new.text.strip()
@@ -125,8 +127,8 @@ def merge_card(existing: str | None, generated: str) -> str:
 
 def describe_dataset(dataset: Mapping[str, Any]) -> str:
     """A dataset's provenance in one line of Markdown; empty where nothing is known."""
-    known = {**dataset, "revision": (dataset.get("revision") or "")[:12] or None}
-    name, parts = known.pop("repo_id", None), known.pop("parts", [])
+    known = {**dataset, "revision": str(dataset.get("revision") or "")[:12] or None}
+    name, parts = known.pop("repo_id", None), _parts(known.pop("parts", []))
     keys = sorted(known, key=lambda key: (key not in _LABELS, [*_LABELS, key].index(key), key))
     details = ", ".join(_detail(key, known[key]) for key in keys if known[key] is not None)
     if name:
@@ -145,9 +147,13 @@ def _detail(key: str, value: Any) -> str:
     return f"{_LABELS.get(key, key)} {value}"
 
 
+def _parts(stated: Any) -> list[Mapping[str, Any]]:
+    return [p for p in stated if isinstance(p, Mapping)] if isinstance(stated, list) else []
+
+
 def _repo_ids(dataset: Mapping[str, Any]) -> list[str]:
     """The Hub datasets of a record, each once."""
-    names = [part.get("repo_id") for part in dataset.get("parts", [dataset])]
+    names = [part.get("repo_id") for part in _parts(dataset.get("parts", [dataset]))]
     return list(dict.fromkeys(name for name in names if is_repo_id(name)))
 
 
@@ -198,7 +204,7 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "made_of": _made_of(config),
         "dataset": describe_dataset(config["dataset"]),
         "evaluated": metrics.get("n_pairs"),
-        "evaluated_on": describe_dataset(metrics.get("dataset") or {}),
+        "evaluated_on": describe_dataset(_evaluated_on(metrics)),
         "columns": columns,
         "rows": list(_rows(metrics, columns)),
         "shuffles": metrics.get("n_permutations"),
@@ -305,8 +311,13 @@ def _components(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
     return [("encoder", config["encoder"]), *translators, ("decoder", config["decoder"])]
 
 
+def _evaluated_on(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    dataset = metrics.get("dataset")
+    return dataset if isinstance(dataset, Mapping) else {}
+
+
 def _eval_results(metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
-    dataset = metrics.get("dataset") or {}
+    dataset = _evaluated_on(metrics)
     if len(names := _repo_ids(dataset)) != 1:  # the model-index takes one only
         return
     (name,) = names
@@ -327,18 +338,26 @@ def _rows(metrics: Mapping[str, Any], columns: Sequence[str]) -> Iterator[tuple[
     for row in _SCORED:
         if row in metrics:
             yield row, _cells(_scores(metrics, row), columns)
-        intervals = metrics.get("intervals")
-        if (
-            row == _SCORED[0]
-            and isinstance(intervals, Mapping)
-            and intervals.keys() >= set(columns)
-        ):
+        intervals = _intervals(metrics.get("intervals"))
+        if row == _SCORED[0] and intervals.keys() >= set(columns):
             yield "95 % interval", ["{:.3f} to {:.3f}".format(*intervals[name]) for name in columns]
+
+
+def _intervals(stated: Any) -> dict[str, Sequence[float]]:
+    """The intervals of a config; whatever has another form is left out."""
+    pairs = stated.items() if isinstance(stated, Mapping) else ()
+    return {k: v for k, v in pairs if isinstance(v, list | tuple) and len(v) == 2 and _numbers(v)}
+
+
+def _numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) for value in values)
 
 
 def _p_values(metrics: Mapping[str, Any]) -> list[float]:
     chance = metrics.get("chance")
-    return [c["p_value"] for c in chance.values()] if isinstance(chance, Mapping) else []
+    found = chance.values() if isinstance(chance, Mapping) else ()
+    values = [each.get("p_value") for each in found if isinstance(each, Mapping)]
+    return [value for value in values if isinstance(value, int | float)]
 
 
 def _scores(metrics: Mapping[str, Any], row: str) -> dict[str, float]:
@@ -356,22 +375,32 @@ def _cells(scores: Mapping[str, float], columns: Sequence[str]) -> list[str]:
 
 
 def _parse(card: str) -> ModelCard:
-    try:
+    with _as_the_hub_has_it():
         return ModelCard(card, ignore_metadata_errors=True)
-    except (ValueError, yaml.YAMLError) as error:
+
+
+@contextlib.contextmanager
+def _as_the_hub_has_it() -> Iterator[None]:
+    """Turns what the Hub's client raises for metadata of people into an error that says so."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"the metadata at the top of the existing README.md must be a YAML mapping: {error}"
+            "the metadata at the top of the existing README.md must be a YAML mapping with fields "
+            f"as the Hub has them: {error}"
         ) from error
 
 
 def _joined_tags(old: Any, new: Sequence[str]) -> list[str]:
     known = [old] if isinstance(old, str) else old or []
-    return list(dict.fromkeys([*new, *(t for t in known if not str(t).startswith(_WRITTEN_TAGS))]))
+    texts = (tag for tag in known if isinstance(tag, str))
+    return list(dict.fromkeys([*new, *(t for t in texts if not t.startswith(_WRITTEN_TAGS))]))
 
 
 def _values(card: ModelCard) -> dict[str, Any]:
-    values: dict[str, Any] = card.data.to_dict()  # type: ignore[no-untyped-call]
-    return values
+    with _as_the_hub_has_it():
+        values: dict[str, Any] = card.data.to_dict()  # type: ignore[no-untyped-call]
+        return values
 
 
 def is_repo_id(name: Any) -> TypeGuard[str]:

@@ -57,7 +57,7 @@ from hf_latent_bridge.files import (
     stated_types,
 )
 from hf_latent_bridge.hub.waits import BUSY, bounded_waits, is_cut_short, is_passing, patiently
-from hf_latent_bridge.names import check_name
+from hf_latent_bridge.names import check_name, without_secrets
 
 _REPO = "a repo id such as 'me/minilm-to-mpnet'"
 REPO_OR_FOLDER = f"{_REPO} or a folder ('.' for the current one)"
@@ -68,8 +68,6 @@ _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the Hub and here
 _FULL = (*NO_ROOM, errno.EROFS, errno.EFBIG)  # what a disk says, and no network
 _LARGE = 1 << 20  # bytes: about where the Hub takes a file by LFS or Xet
 _MALFORMED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError)
-_USER = re.compile(r"(?<=://)[^/@\s]+@")
-_QUERY = re.compile(r"(?<=://)([^?\s'\"]+)\?[^\s'\")]+")  # may hold a signature
 _URLS = re.compile(r" for url '[^']*'| For more information check: \S+")
 _Kinds = type[Exception] | tuple[type[Exception], ...]
 _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
@@ -190,13 +188,13 @@ def _meaning(error: Exception, repo_id: str, revision: str | None) -> LatentBrid
 
 def endpoint() -> str:
     """The URL of the Hub, to be shown: without a user or password that HF_ENDPOINT holds."""
-    return _USER.sub("", constants.ENDPOINT)
+    return without_secrets(constants.ENDPOINT)
 
 
 def _detail(error: Exception) -> str:
     """What the client says, on one line and without URLs that tell nothing or hold a password."""
     told = " ".join(str(error).split()) or repr(error)
-    return _USER.sub("", _QUERY.sub(r"\1", _URLS.sub("", told)))
+    return without_secrets(_URLS.sub("", told))
 
 
 def _check_token(token: str | bool | None) -> None:

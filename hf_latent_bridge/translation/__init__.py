@@ -301,7 +301,7 @@ def _rank_and_world(processes: int) -> tuple[int | None, int]:
 
 
 def _check_paths(path: str, output: str, world: int) -> None:
-    check_name(path, wanted="a file, folder or dataset of vectors")
+    check_name(path, wanted="a file, folder or dataset of vectors", urls=True)
     if "-" in (path, output) and world > 1:
         raise ValueError("a stream is translated by one process: leave --processes out")
     if output == "-":

@@ -145,7 +145,10 @@ def compare_directions(
             items too.
     """
     _check_directions(into_new, into_old)
-    (old_q, new_q), (old_c, new_c) = (tuple(map(as_matrix, side)) for side in (queries, corpus))
+    device = as_tensor(queries[1]).device  # some latents may come from a GPU, others from a file
+    (old_q, new_q), (old_c, new_c) = (
+        tuple(as_matrix(latents).to(device) for latents in side) for side in (queries, corpus)
+    )
     for what, old, new in (("queries", old_q, new_q), ("items", old_c, new_c)):
         if len(old) != len(new):
             raise InvalidLatentsError(
@@ -155,8 +158,8 @@ def compare_directions(
     moved = _translated(into_new, old_c), as_tensor(into_new.transform_target(new_q)).float()
     searches = {
         AGAIN: (new_q, new_c),
-        ITEMS: (moved[1], moved[0].to(moved[1].device)),
-        QUERIES: (_translated(into_old, new_q).to(old_c.device), old_c),
+        ITEMS: (moved[1], moved[0]),
+        QUERIES: (_translated(into_old, new_q), old_c),
         OLD: (old_q, old_c),
     }
     best = {way: first_k(*search, k=k) for way, search in searches.items()}

@@ -181,7 +181,8 @@ def re_encode(
         encoder: The encoder of the view.
         view: Its view.
         field: Field of the payload that holds the item.
-        ids: Which rows, in this order; None for those that come first in the store's order.
+        ids: Which rows, in this order; None for those that come first in the store's order. Texts
+            of digits are numbers where the keys of the store are.
         max_rows: At most so many; None for all.
         batch_size: Items per forward pass; "auto" for as many as suit the device.
         timeout: Seconds for one request to the store.
@@ -236,6 +237,8 @@ def _others(collection: Collection, view: str, ids: Sequence[Key] | None) -> lis
     if ids is None:
         pages = collection.scan(_SCANNED, vectors=False, payloads=True)
         return [key for page in pages for key in _of_others(page, view)]
+    if not collection.has_texts_as_keys():
+        ids = [int(key) if isinstance(key, str) and key.isdecimal() else key for key in ids]
     wanted = list(dict.fromkeys(ids))
     found: list[Key] = []
     for start in range(0, len(wanted), _SCANNED):

@@ -27,7 +27,7 @@ def index_path(name: str) -> Path | None:
     """The file that `faiss:./docs.faiss` or a plain path names; None if it names another store."""
     scheme = scheme_of(name)
     if scheme == "faiss":
-        return Path(name.removeprefix("faiss:"))
+        return Path(name.partition(":")[2])
     return Path(name) if scheme is None and name.endswith(_SUFFIXES) else None
 
 

@@ -558,6 +558,8 @@ def _alias_before(
         return None
     if old.url.container == new.url.container:
         raise StoreError("an alias names a collection, and the new vectors are in the same one")
+    if alias in (old.url.name, new.url.name):
+        raise StoreError(f"the alias {alias!r} has the name of a collection: choose another alias")
     named = new.alias(alias)
     if named == new.url.name:
         before: str | None = notes.facts.get("alias_before")
@@ -568,6 +570,8 @@ def _alias_before(
 
 
 def _check_width(conversion: Conversion, layout: Layout, old: Collection) -> None:
+    if layout.dim == 0:
+        raise StoreError(f"{old.url} holds no vectors, so their width is not known")
     if layout.dtype not in ("float16", "float32", "float64"):
         raise InvalidLatentsError(
             f"{old.url} stores {layout.dtype}: the vectors' own floats are needed"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hf_latent_bridge.data.items import Array
+from hf_latent_bridge.data.items import Array, Screen
 from hf_latent_bridge.errors import InvalidLatentsError, StoreError
 from hf_latent_bridge.hubness import Hubness, Metric
 from hf_latent_bridge.latents import Latents, as_tensor
@@ -128,7 +128,6 @@ class Move:
     def rest(self) -> int:
         """Moves the rows that the target lacks; for one that an earlier run has begun to fill."""
         with self._bar("translate") as bar:
-            self._new.index_keys()
             return self._insert(self._lacking(bar), bar)
 
     def _insert(self, rows: Iterable[Records], bar: Any) -> int:
@@ -167,7 +166,6 @@ class Move:
                 was written.
         """
         written = replaced = 0
-        self._new.index_keys()
         for _ in range(_PASSES):
             found = self._pass()
             if not found.written + found.replaced:
@@ -211,7 +209,7 @@ class Move:
 
     def _beside(self, *, vectors: bool = True, payloads: bool) -> Beside:
         """The target's rows; those of the source that lack the new vector are not among them."""
-        how = {"vectors": vectors, "payloads": payloads, "by_keys": self._same}
+        how = {"vectors": vectors, "payloads": payloads, "by_keys": self._same, "index": True}
         return Beside(self._new, self._size if vectors else self._keys_size, **how)
 
     def _compare(self, wanted: Records, found: Records) -> tuple[list[int], list[int]]:
@@ -244,6 +242,7 @@ class Move:
         return [payload.get(VIEW) == self._conversion.view for payload in found.payloads or []]
 
     def _write_again(self, records: Records) -> None:
+        self._new.index_keys()
         self._new.write(records)
         found = self._new.fetch(records.ids, payloads=not self._same)
         lacking, differing = self._compare(records, found)
@@ -277,10 +276,11 @@ def convert(conversion: Conversion, records: Records, old: Collection) -> Array:
     """
     vectors = records.vectors
     if not isinstance(vectors, np.ndarray):
-        missing = [k for k, v in zip(records.ids, vectors or [], strict=True) if v is None]
+        reasons = Screen(latents=True).reasons(vectors or [])
+        first, reason = next(iter(reasons.items()))
         raise StoreError(
-            f"{old.url}: {len(missing)} rows of a batch have no vector, such as "
-            f"{missing[:3]}: delete them or give them one"
+            f"{old.url}: {len(reasons)} of {len(records.ids)} rows cannot be translated, such as "
+            f"{records.ids[first]!r}, whose vector {reason}: delete them or give them another one"
         )
     try:
         return conversion.vectors(vectors)

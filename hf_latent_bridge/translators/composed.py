@@ -17,7 +17,7 @@ from hf_latent_bridge.solvers import Solution
 from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator, TranslatorConfig
 from hf_latent_bridge.translators.kernel import KernelMap
-from hf_latent_bridge.translators.latent_map import LatentMap, Map, check_unit_norm
+from hf_latent_bridge.translators.latent_map import LatentMap, Map, MapChain, check_unit_norm
 
 _RECORD = {
     "translator_type": str,
@@ -33,8 +33,9 @@ class ComposedTranslator(Translator, translator_type="composed"):
     """Several translators in a row, as one map; `compose` makes it.
 
     It does what any fitted translator does, except to be fitted: fit its translators, then compose
-    them again. Translators with no norm between them are folded into one affine map. Its `n_pairs_`
-    is the smallest of its translators'.
+    them again. Translators with no norm between them are folded into one affine map. Of a shared
+    space it keeps the way in, so that `inverse_transform` is the least-squares solution there, too.
+    Its `n_pairs_` is the smallest of its translators'.
 
     Attributes:
         translators_: What it was made of, in the order in which latents pass: for each its
@@ -55,7 +56,7 @@ class ComposedTranslator(Translator, translator_type="composed"):
         _refuse_fit()
 
     def _learn_from(self, translators: Sequence[Translator]) -> Self:
-        maps = [translator.map_.moved(dtype=torch.float64) for translator in translators]
+        maps = [_affine(translator.map_).moved(dtype=torch.float64) for translator in translators]
         whole = reduce(Map.then, maps)
         dtypes = [translator.map_.dtype for translator in translators]
         self._maps = {"fitted": whole.moved(dtype=reduce(torch.promote_types, dtypes))}
@@ -176,6 +177,17 @@ def check_translator(translator: object) -> None:
             f"got {type(translator).__name__} {translator!r:.60}"
         )
     translator._require_fit()
+
+
+def _affine(map_: Map) -> Map:
+    """The same map with affine steps that hold nothing else, such as a shared space's way back."""
+    steps = [
+        LatentMap(step.weight, step.bias, unit_norm=step.unit_norm)
+        if isinstance(step, LatentMap)
+        else step
+        for step in map_.steps
+    ]
+    return steps[0] if len(steps) == 1 else MapChain(steps)
 
 
 def _records(translator: Translator) -> list[dict[str, Any]]:

@@ -424,7 +424,7 @@ class TranslatorEstimator(abc.ABC):
         if len(folds) != self.n_folds:
             raise InvalidLatentsError(
                 f"{self!r} needs moments of the pairs in {self.n_folds} fold(s), got {len(folds)}: "
-                "sum them with fold_moments"
+                "sum them with fold_moments; fewer pairs than folds are too few"
             )
         moments = reduce(add, (fold for fold in folds if fold is not None))
         d_source, d_target = self.dims_of(moments)
@@ -435,7 +435,7 @@ class TranslatorEstimator(abc.ABC):
                 f"and {target}"
             )
         self.params_ = self._fit_params()
-        self._given = {name: _plain(getattr(self, name)) for name in self._fixed}
+        self._given = {name: plain(getattr(self, name)) for name in self._fixed}
         self.moments_, self._folds, self.selection_ = moments, list(folds), None
         self.source_, self.target_ = source, target
         self._n_pairs = moments.n
@@ -444,7 +444,7 @@ class TranslatorEstimator(abc.ABC):
 
     def _fit_params(self) -> dict[str, Any]:
         """A copy of the parameters, as a config states them."""
-        return {name: _plain(value) for name, value in self.get_params().items()}
+        return {name: plain(value) for name, value in self.get_params().items()}
 
     def _as_fitted(self) -> Self:
         """An unfitted translator with the parameters that the fit read."""
@@ -653,7 +653,7 @@ def _translated(map_: Map, x: Tensor) -> Tensor:
     return result
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A copy of a parameter's value that JSON can hold: no NumPy scalars, infinity as "inf"."""
     plain = value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
     return "inf" if plain == float("inf") else plain

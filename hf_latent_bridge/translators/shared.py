@@ -79,6 +79,7 @@ class SharedTranslator(Translator, translator_type="shared"):
     full_syy: ClassVar[bool] = True
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = {}
     complexity: ClassVar[int] = 5
+    _target: SpaceSpec | None = None
 
     def __init__(
         self,
@@ -91,6 +92,18 @@ class SharedTranslator(Translator, translator_type="shared"):
         self.dim = dim
         self.alpha = alpha
         self.shrink = shrink
+
+    @property
+    def target_(self) -> SpaceSpec:
+        """The shared space; its revision is a digest of both maps, which are solved for it."""
+        self._require_fit()
+        if self._target is None:
+            self._target = shared_spec({SOURCE: self._both, TARGET: self._both.target})
+        return self._target
+
+    @target_.setter
+    def target_(self, space: SpaceSpec) -> None:
+        self._target = space
 
     @property
     def target_translator_(self) -> SharedViewTranslator:
@@ -177,9 +190,16 @@ class SharedTranslator(Translator, translator_type="shared"):
         target: SpaceSpec | None,
     ) -> Self:
         super()._learn(folds, source, target)
-        self._items = self.target_
-        self.target_ = shared_spec({SOURCE: self._both, TARGET: self._both.target})
+        self._items, self._target = self._target, None
         return self
+
+    def __repr__(self) -> str:
+        if not self._is_fitted() or "fitted" in self._maps:
+            return super().__repr__()
+        return (
+            f"{type(self).__name__} of {self.source_} and {self._known_items()}, "
+            f"{self.n_pairs_:,} pairs, to be solved when it is needed"
+        )
 
     def _solve(self, moments: PairedMoments) -> Solution:
         """The affine part of the source's map."""

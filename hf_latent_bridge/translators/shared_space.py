@@ -379,7 +379,9 @@ class SharedSpace(Published):
                 "growth is between two views, the same in views and unpaired, got "
                 f"{list(views)} and {list(unpaired)}"
             )
-        given = {name: as_tensor(views[name]) for name in others}
+        home = next(iter(others.values())).device  # some may come from a GPU, others from a file
+        others = {name: x.to(home) for name, x in others.items()}
+        given = {name: as_tensor(views[name]).to(home) for name in others}
         start = any(map(len, given.values()))
         growth = (
             grow_pairs(*given.values(), *others.values())

@@ -101,7 +101,8 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
         MissingExtraError: Reading this format needs a package that is not installed.
     """
     name = source.path if isinstance(source, VectorSource) else source
-    check_name(name, wanted="a file, folder or dataset of vectors")
+    wanted = "a file, folder or dataset of vectors"
+    check_name(name, wanted=wanted, urls=is_store_url(name))
     if not isinstance(source, VectorSource):
         source = VectorSource(str(source), column)
     if source.path == "-":

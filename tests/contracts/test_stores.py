@@ -126,6 +126,44 @@ def test_writing_a_row_again_replaces_it(scheme, url):
     )
 
 
+def test_a_row_that_is_written_again_has_no_field_of_before(scheme, url):
+    wanted = rows(3, first=2, scheme=scheme)
+    fewer = wanted._replace(payloads=[{"price": 1.5}, {"text": "ü"}, {}])
+    with open_collection(url) as collection:
+        collection.write(fewer)
+    assert [content(url)[i][1] for i in wanted.ids] == fewer.payloads
+
+
+def test_rows_with_texts_as_keys_move_into_it(scheme, url, translator, tmp_path):
+    if scheme == "qdrant":
+        pytest.skip("keys are numbers or UUIDs")
+    apsw = pytest.importorskip("apsw")
+    keys = ["a'b", 'x"y', "a\\b", "ü", "%s"]
+    vectors = [row.tobytes() for row in rows(5).vectors]
+    client = apsw.Connection(str(tmp_path / "texts.db"))
+    client.execute("CREATE TABLE texts (name TEXT PRIMARY KEY, title TEXT, embedding BLOB)")
+    lines = [(key, f"of {key}", vector) for key, vector in zip(keys, vectors, strict=True)]
+    client.executemany("INSERT INTO texts VALUES (?, ?, ?)", lines)
+    client.close()
+    source, target = f"sqlite:{tmp_path}/texts.db/texts", url.replace("docs", "docs_texts")
+    moved = migrate(translator, source, target, batch_size=2, state_dir=tmp_path / "state")
+    assert (moved.rows, moved.checked) == (5, 5)
+    titles = {key: row[1]["title"] for key, row in content(target).items()}
+    assert titles == {key: f"of {key}" for key in keys}
+    with open_collection(target) as collection:
+        assert collection.present([*keys, "no"]) == set(keys)
+        collection.delete(keys[:4])
+        assert collection.count() == 1
+
+
+def test_nothing_is_written_and_deleted(url):
+    with open_collection(url) as collection:
+        collection.write(rows(0))
+        collection.delete([])
+        assert collection.fetch([]).ids == []
+        assert collection.count() == 25
+
+
 def test_deleted_rows_are_gone(scheme, url):
     with open_collection(url) as collection:
         collection.delete([key(scheme, 0), key(scheme, 24)])
@@ -166,10 +204,8 @@ def test_a_store_that_is_open_elsewhere_is_read_or_refused_in_words(
 @pytest.mark.slow
 def test_rows_that_another_process_has_put_there_are_read(scheme, tmp_path):
     url = url_in(scheme, tmp_path)
-    filling = get_context("spawn").Process(target=filled, args=(url, rows(5, scheme=scheme)))
-    filling.start()
-    filling.join(120)
-    assert filling.exitcode == 0
+    fill = "from store_places import filled, rows; filled({!r}, rows(5, scheme={!r}))"
+    warm.finished("-c", fill.format(url, scheme))
     assert sorted(content(url)) == rows(5, scheme=scheme).ids
     with open_collection(url) as collection:
         assert collection.count() == 5
@@ -299,8 +335,9 @@ def test_rows_of_a_shared_space_say_which_view_they_came_from(scheme, url, tmp_p
     texts = [payload["text"] for payload in rows(25).payloads]
     encode = dict(zip(texts, latents["new"], strict=False))
     chosen = [key(scheme, i) for i in (20, 3)]
+    lines = [str(key) for key in chosen]  # as a file of ids has them
     again = re_encode(
-        space, shared, lambda items: np.stack([encode[i] for i in items]), view="new", ids=chosen
+        space, shared, lambda items: np.stack([encode[i] for i in items]), view="new", ids=lines
     )
     assert (again.rows, again.by_view) == (2, {"new": 2, "old": 23})
     moved = migrate_gradually(space, url, shared, view="old", state_dir=state)
@@ -326,6 +363,21 @@ def test_a_migration_is_rolled_back(url, translator, tmp_path):
         roll_back_migration(url, target, state_dir=state)
 
 
+def test_rows_that_the_target_lacks_here_and_there_are_moved_once(
+    scheme, url, translator, tmp_path
+):
+    target, state = url.replace("docs", "docs_new"), tmp_path / "state"
+    migrate(translator, url, target, state_dir=state)
+    gone = [key(scheme, i) for i in (2, 11, *range(17, 25))]
+    with open_collection(target) as new:
+        new.delete(gone)
+    moved = migrate(translator, url, target, state_dir=state, batch_size=1)
+    assert (moved.written, moved.replaced, moved.rows) == (len(gone), 0, 25)
+    with open_collection(target) as new:
+        found = [key for batch in new.scan(7) for key in batch.ids]
+    assert sorted(found) == rows(25, scheme=scheme).ids
+
+
 def test_rows_that_cannot_be_told_apart_are_refused(scheme, url, translator, tmp_path):
     if scheme not in ("lancedb", "postgresql"):
         pytest.skip("its keys are unique")
@@ -334,7 +386,7 @@ def test_rows_that_cannot_be_told_apart_are_refused(scheme, url, translator, tmp
             collection.insert(rows(1, seed=9, first=3))
         else:
             collection._ask("ALTER TABLE docs ADD COLUMN number int")
-            collection._ask("UPDATE docs SET number = id % 24")
+            collection.client.execute("UPDATE docs SET number = id % 24")
             url = f"{url}&id=number"
     with pytest.raises(StoreError, match=r"must name each row.* several rows: \["):
         migrate(translator, url, url.replace("docs", "docs_new"), state_dir=tmp_path / "state")

@@ -1,6 +1,7 @@
 """The jobs that write files: a new one is entered here, and tried like the others."""
 
 import contextlib
+import functools
 import hashlib
 import sys
 import time
@@ -82,6 +83,7 @@ def views(variant: int) -> dict[str, np.ndarray]:
     return {"a": x + noise / 9, "b": x @ rows(3, 4, 4), "c": x[:, ::-1] + noise / 5}
 
 
+@functools.cache
 def shared(variant: int) -> SharedSpace:
     return SharedSpace(dim=3, alpha=0.1).fit(views(variant))
 
@@ -615,3 +617,4 @@ for scheme in ("qdrant", "sqlite"):
     for package in STORES[scheme].needs:
         import_module(package)  # once, and not in each copy of the process
     _migrate(scheme)
+import_module("portalocker")  # the same for what Qdrant's client imports when it opens a folder

@@ -4,6 +4,7 @@ import abc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from hf_latent_bridge.data.items import Array, Items
@@ -69,6 +70,7 @@ class Collection(abc.ABC):
         embedded: Whether a URL without a host names a file or folder.
         users: Whether its URLs may name a user.
         quick_keys: Whether rows are found by their keys faster than they are read in order.
+        several_vectors: Whether rows can have several vectors, so that URLs name one.
         url: Where it is.
     """
 
@@ -76,6 +78,7 @@ class Collection(abc.ABC):
     embedded: ClassVar[bool] = True
     users: ClassVar[bool] = False
     quick_keys: ClassVar[bool] = False
+    several_vectors: ClassVar[bool] = True
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
         """Connects to the store, unless this process has a connection to it already.
@@ -185,12 +188,33 @@ class Collection(abc.ABC):
         """
         return
 
+    def has_texts_as_keys(self) -> bool:
+        """Whether the first row has a text as its key; False where there is none."""
+        first = next(self.scan(1, vectors=False, payloads=False), None) if self.exists() else None
+        return first is not None and isinstance(first.ids[0], str)
+
+    def _delete_outdated(self, records: Records) -> None:
+        """Deletes rows with fields that their new payloads lack, which some stores would keep."""
+        held = self.fetch(records.ids, payloads=True)
+        new = dict(zip(records.ids, records.payloads or [], strict=True))
+        rows = zip(held.ids, held.payloads or [], strict=True)
+        if outdated := [key for key, payload in rows if payload.keys() - new[key].keys()]:
+            self.delete(outdated)
+
+    def _check_folder(self) -> None:
+        """Refuses a file in a folder that is not there, which clients call anything."""
+        if not Path(self.url.path).parent.is_dir():
+            raise StoreError(f"{self.url}: there is no folder {Path(self.url.path).parent}")
+
+    def _taken_alias(self, name: str, what: str) -> StoreError:
+        return StoreError(f"{self.url}: {name!r} is a {what}, not an alias: choose another alias")
+
     def _refuse_keys(self, column: str, keys: Sequence[Any]) -> None:
+        other = ", or name another column as ?id=" if "id" in self.params else ""
         if keys:
             raise StoreError(
                 f"{self.url}: the column {column!r} must name each row, and these keys are missing "
-                f"or stand in several rows: {list(keys)[:3]}; give each row a key of its own, or "
-                "name another column as ?id="
+                f"or stand in several rows: {list(keys)[:3]}; give each row a key of its own{other}"
             )
 
     @abc.abstractmethod

@@ -10,7 +10,7 @@ from hf_latent_bridge.data.items import Items
 from hf_latent_bridge.vectors.reader import stacked
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Records
 
-_KEPT = 4  # questions for which a page is remembered
+_KEPT = 4  # so many times `size` rows are asked for until a page is forgotten
 
 
 class Beside:
@@ -29,6 +29,7 @@ class Beside:
         vectors: bool = True,
         payloads: bool = True,
         by_keys: bool = False,
+        index: bool = False,
     ) -> None:
         """Begins at the first row.
 
@@ -38,22 +39,25 @@ class Beside:
             vectors: As for a scan.
             payloads: As for a scan.
             by_keys: Ask for all rows by their keys, as where some may lack this vector.
+            index: Make rows quick to find by key before the first is asked for; for a collection
+                that may be changed.
         """
         self._collection, self._size = collection, size
         self._vectors, self._payloads = vectors, payloads
         self._scan = collection.scan(size, vectors=vectors, payloads=payloads)
         self._asked = 0
-        self._pages: deque[tuple[int, Records]] = deque()  # with the question it was read for
+        self._pages: deque[tuple[int, Records]] = deque()  # and how many rows were asked for then
         self._places: dict[Key, tuple[Records, int]] = {}
         self._open: set[Key] = set()  # read, and not asked for yet
         self._ended = by_keys or (collection.quick_keys and (vectors or payloads))
         self._whole = not self._ended
+        self._index = index
 
     def lacking(self, ids: Sequence[Key]) -> list[int]:
         """Which of some rows are not there."""
         missing = self._read_on(ids)
         if missing and not self._knows_all:
-            there = self._collection.present([ids[row] for row in missing])
+            there = self._by_key().present([ids[row] for row in missing])
             missing = [row for row in missing if ids[row] not in there]
         return missing
 
@@ -66,9 +70,15 @@ class Beside:
         found = [self._places[key] for row, key in enumerate(ids) if row not in missing]
         if missing and not self._knows_all:
             others = [ids[row] for row in sorted(missing)]
-            apart = self._collection.fetch(others, payloads=self._payloads)
+            apart = self._by_key().fetch(others, payloads=self._payloads)
             found += [(apart, row) for row in range(len(apart.ids))]
         return _together(found, payloads=self._payloads)
+
+    def _by_key(self) -> Collection:
+        if self._index:
+            self._collection.index_keys()
+            self._index = False
+        return self._collection
 
     @property
     def _knows_all(self) -> bool:
@@ -76,7 +86,7 @@ class Beside:
 
     def _read_on(self, ids: Sequence[Key]) -> list[int]:
         """Scans until these rows are read, at most two pages ahead; which were not found."""
-        self._asked += 1
+        self._asked += len(ids)
         self._forget()
         missing = [row for row, key in enumerate(ids) if key not in self._places]
         while missing and not self._ended and len(self._open) < 2 * self._size:
@@ -95,7 +105,7 @@ class Beside:
         self._places.update({key: (page, row) for row, key in enumerate(page.ids)})
 
     def _forget(self) -> None:
-        while self._pages and self._pages[0][0] < self._asked - _KEPT:
+        while self._pages and self._pages[0][0] < self._asked - _KEPT * self._size:
             _, page = self._pages.popleft()
             self._whole = self._whole and self._open.isdisjoint(page.ids)
             self._open.difference_update(page.ids)

@@ -17,19 +17,20 @@ from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
 _SPACES = {metric: space for space, metric in _METRICS.items()}
-_DOCUMENT = "document"
+_BESIDE = {"documents": "document", "uris": "uri"}  # what a row has beside its metadata
 _DIM = "dim"
 T = TypeVar("T")
 
 
 class ChromaCollection(Collection):
-    """A collection; the payload is its metadata, and the document as `document`.
+    """A collection; the payload is its metadata, and the document and URI as `document`, `uri`.
 
     A server's token is taken from the environment variable CHROMA_TOKEN. A path in the URL of a
     server names the database.
     """
 
     params: ClassVar[tuple[str, ...]] = ("https",)
+    several_vectors: ClassVar[bool] = False
 
     def _connect(self, timeout: float) -> Any:
         make = self._folder if self.url.local else lambda: self._server(timeout)
@@ -45,13 +46,13 @@ class ChromaCollection(Collection):
     def _server(self, timeout: float) -> Any:
         import chromadb
 
-        host, _, port = self.url.host.partition(":")
+        host, port = self.url.server
         token = os.environ.get("CHROMA_TOKEN")
         client = _in_time(
             lambda: chromadb.HttpClient(
                 host=host,
-                port=int(port or 8000),
-                ssl=self.url.params.get("https", "") in ("1", "true"),
+                port=port or 8000,
+                ssl=self.url.secure,
                 headers={"Authorization": f"Bearer {token}"} if token else None,
                 settings=chromadb.Settings(anonymized_telemetry=False),
                 database=self.url.path or chromadb.DEFAULT_DATABASE,
@@ -133,6 +134,12 @@ class ChromaCollection(Collection):
         )
 
     def write(self, records: Records) -> None:
+        """Replaces rows, of which an upsert would keep the fields that are no longer there."""
+        if records.payloads is not None:
+            self._delete_outdated(records)
+        self.insert(records)
+
+    def insert(self, records: Records) -> None:
         """Upserts rows, as many at a time as Chroma takes."""
         most = int(self._ask(lambda _: self.client.get_max_batch_size()))
         for first in range(0, len(records.ids), most):
@@ -143,18 +150,19 @@ class ChromaCollection(Collection):
 
     def _upsert(self, records: Records) -> None:
         rows = [dict(payload) for payload in records.payloads or []]
-        documents = [row.pop(_DOCUMENT, None) for row in rows]
+        beside = {kind: [row.pop(n, None) for row in rows] for kind, n in _BESIDE.items()}
         content = {
-            "ids": [str(key) for key in records.ids],
+            "ids": list(records.ids),
             "embeddings": np.asarray(records.vectors, np.float32),
             "metadatas": [row or None for row in rows] if any(rows) else None,
-            "documents": documents if any(d is not None for d in documents) else None,
+            **{k: v if any(one is not None for one in v) else None for k, v in beside.items()},
         }
         self._ask(lambda c: c.upsert(**{k: v for k, v in content.items() if v is not None}))
 
     def delete(self, ids: Sequence[Key]) -> None:
         """Deletes rows."""
-        self._ask(lambda c: c.delete(ids=list(ids)))
+        if ids:
+            self._ask(lambda c: c.delete(ids=list(ids)))
 
     def drop(self, *, whole: bool) -> None:
         """Deletes the collection."""
@@ -165,23 +173,25 @@ class ChromaCollection(Collection):
 
     def _get(self, vectors: bool, payloads: bool, **chosen: Any) -> Records:
         wanted = ["embeddings"] if vectors else []
-        wanted += ["metadatas", "documents"] if payloads else []
+        wanted += ["metadatas", *_BESIDE] if payloads else []
         got = self._ask(lambda c: c.get(include=wanted, **chosen))
         rows = None
         if payloads:
-            pairs = zip(got["metadatas"], got["documents"], strict=True)
-            rows = [self._payload(metadata or {}, document) for metadata, document in pairs]
+            columns = (got[kind] or [None] * len(got["ids"]) for kind in ("metadatas", *_BESIDE))
+            rows = [self._payload(*row) for row in zip(*columns, strict=True)]
         return Records(got["ids"], got["embeddings"] if vectors else None, rows)
 
-    def _payload(self, metadata: Any, document: str | None) -> dict[str, Any]:
-        if document is None:
-            return dict(metadata)
-        if _DOCUMENT in metadata:
-            raise StoreError(
-                f"{self.url}: rows have a document and a metadata field of that name too: rename "
-                "the field"
-            )
-        return {**metadata, _DOCUMENT: document}
+    def _payload(self, metadata: Any, *beside: str | None) -> dict[str, Any]:
+        payload = dict(metadata or {})
+        for name, value in zip(_BESIDE.values(), beside, strict=True):
+            if value is not None and name in payload:
+                raise StoreError(
+                    f"{self.url}: rows have a {name} and a metadata field of that name too: rename "
+                    "the field"
+                )
+            if value is not None:
+                payload[name] = value
+        return payload
 
     def _found(self) -> Any:
         return _told(lambda: self.client.get_collection(self.url.name, None), self.url)

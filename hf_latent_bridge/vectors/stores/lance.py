@@ -1,6 +1,8 @@
 """LanceDB: a column of vectors in a table in a folder, keyed by its column `id`."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -61,6 +63,14 @@ class LanceCollection(Collection):
                 f"{self.url}: there is no column {self._key!r} that names the rows: name one as "
                 f"?id=, of {schema.names}"
             )
+        keys = schema.field(self._key).type
+        if not (
+            pa.types.is_integer(keys) or pa.types.is_string(keys) or pa.types.is_large_string(keys)
+        ):
+            raise StoreError(
+                f"{self.url}: the column {self._key!r} holds {keys}: keys must be whole numbers or "
+                "texts, name another column as ?id="
+            )
         kind = schema.field(self._column).type
         dtype = {"halffloat": "float16", "float": "float32", "double": "float64"}
         stored = str(kind.value_type)
@@ -109,6 +119,8 @@ class LanceCollection(Collection):
         """Adds a column, or makes a table like that of `like` with another vector column."""
         import pyarrow as pa
 
+        if re.search(r"[`.]", self._column):
+            raise StoreError(f"{self.url}: a column of LanceDB has no ` or . in its name")
         field = pa.field(self._column, pa.list_(pa.float32(), layout.dim))
         if self._is_there():
             self._ask(lambda t: t.add_columns(field))
@@ -118,8 +130,10 @@ class LanceCollection(Collection):
             if not is_json({f.name for f in others} - {like._key}):
                 others += [pa.field(name, pa.string()) for name in fields]
         else:
-            others = [pa.field(self._key, pa.int64()), pa.field(PAYLOAD, pa.string())]
-        self.client.create_table(self.url.name, schema=pa.schema([*others, field]))
+            keys = pa.string() if like.has_texts_as_keys() else pa.int64()
+            others = [pa.field(self._key, keys), pa.field(PAYLOAD, pa.string())]
+        schema = pa.schema([*others, field])
+        self._told(lambda: self.client.create_table(self.url.name, schema=schema))
 
     def insert(self, records: Records) -> None:
         """Appends rows, without the merge that reads the whole column of keys."""
@@ -150,10 +164,14 @@ class LanceCollection(Collection):
             rows = [self._as_columns(payload, schema) for payload in records.payloads]
             others = [n for n in schema.names if n not in (self._key, self._column)]
             columns |= {name: [row.get(name) for row in rows] for name in others}
-        arrays = {n: pa.array(v, schema.field(n).type) for n, v in columns.items()}
+        arrays = {
+            name: self._told(partial(pa.array, values, schema.field(name).type))
+            for name, values in columns.items()
+        }
         flat = np.ascontiguousarray(records.vectors, np.float32)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
-        arrays[self._column] = vectors.cast(schema.field(self._column).type)
+        kind = schema.field(self._column).type
+        arrays[self._column] = self._told(lambda: vectors.cast(kind))
         return pa.table(arrays)
 
     def index_keys(self) -> None:
@@ -173,7 +191,7 @@ class LanceCollection(Collection):
     def drop(self, *, whole: bool) -> None:
         """Drops the table, or this column."""
         if whole:
-            self.client.drop_table(self.url.name)
+            self._told(lambda: self.client.drop_table(self.url.name))
         else:
             self._ask(lambda t: t.drop_columns([self._column]))
 
@@ -241,10 +259,14 @@ class LanceCollection(Collection):
         return {PAYLOAD: packed(payload)} if is_json(names) else payload
 
     def _ask(self, request: Callable[[Any], T]) -> T:
-        """The answer of the table; LanceDB's errors in this library's words."""
+        """The answer of the table."""
+        return self._told(lambda: request(self.client.open_table(self.url.name)))
+
+    def _told(self, request: Callable[[], T]) -> T:
+        """The answer to a request; LanceDB's errors in this library's words."""
         try:
-            return request(self.client.open_table(self.url.name))
-        except (ValueError, RuntimeError, OSError) as error:
+            return request()
+        except (ValueError, TypeError, RuntimeError, OSError) as error:
             if "LanceError(IO)" in str(error):
                 raise unwritten(self.url, error) from error
             raise StoreError(f"{self.url}: {' '.join(str(error).split())[:200]}") from error

@@ -21,8 +21,11 @@ _VECTORS = range(100, 110)  # pymilvus' DataTypes of vectors
 _FLOATS = {101: "float32", 102: "float16", 103: "bfloat16"}
 _LOADING = 600.0  # seconds for a server to load a collection into memory
 _STRONG = "Strong"
+_LONGEST = 65_535  # bytes of a text
 _ALL = 2**31 - 1  # rows, for a file that is asked for all
 _READ = {"consistency_level": _STRONG}  # a server else answers without the rows just written
+# a file's server cuts off clients that look after it every ten seconds of a long request
+_UNHURRIED = {"grpc.keepalive_time_ms": 3_600_000}
 _LITE, _CALLS = "milvus_lite.adapter.grpc.servicer", "pymilvus.decorators"
 _ITERATOR = "pymilvus.client.iterator.query_iterator"
 T = TypeVar("T")
@@ -44,7 +47,7 @@ class MilvusCollection(Collection):
 
         if self.url.local:
             return self._open_file(MilvusClient)
-        scheme = "https" if self.url.params.get("https", "") in ("1", "true") else "http"
+        scheme = "https" if self.url.secure else "http"
         token = os.environ.get("MILVUS_TOKEN", "")
         address = f"{scheme}://{self.url.host}"
         return self._told(
@@ -55,9 +58,10 @@ class MilvusCollection(Collection):
         """A client of Milvus Lite, which logs a traceback and keeps the reason to itself."""
         from pymilvus.exceptions import MilvusException
 
+        self._check_folder()
         try:
             with _silent("milvus_lite.server_manager"):
-                return connect(uri=self.url.path)
+                return connect(uri=self.url.path, grpc_options=_UNHURRIED)
         except MilvusException as error:
             raise StoreUnavailableError(
                 f"{self.url} cannot be opened: a file of Milvus Lite can be open in one process at "
@@ -138,18 +142,22 @@ class MilvusCollection(Collection):
         rows = self._query(filter=self._behind(after), limit=_ALL, output_fields=[self._key])
         return sorted(row[self._key] for row in rows)
 
+    def _among(self, ids: Sequence[Key]) -> str:
+        """An expression for some rows; pymilvus would not escape a backslash in their keys."""
+        return f"{self._key} in [{', '.join(map(_literal, ids))}]"
+
     def _behind(self, after: Place | None) -> str:
-        return "" if after is None else f"{self._key} > {json.dumps(after.key)}"
+        return "" if after is None else f"{self._key} > {_literal(after.key)}"
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Gets rows by their keys."""
         fields = self._fields_read(True, payloads)
-        rows = self._query(ids=list(ids), output_fields=fields) if ids else []
+        rows = self._query(filter=self._among(ids), output_fields=fields) if ids else []
         return self._records(rows, True, payloads)
 
     def present(self, ids: Sequence[Key]) -> set[Key]:
         """Gets the keys alone."""
-        rows = self._query(ids=list(ids), output_fields=[self._key]) if ids else []
+        rows = self._query(filter=self._among(ids), output_fields=[self._key]) if ids else []
         return {row[self._key] for row in rows}
 
     def nearest(self, query: Array, k: int) -> list[Key]:
@@ -184,8 +192,11 @@ class MilvusCollection(Collection):
                         DataType(int(field["type"])),
                         is_primary=bool(field.get("is_primary")),
                         nullable=bool(field.get("nullable")),
+                        **_elements(field),
                         **field.get("params", {}),
                     )
+        elif like.has_texts_as_keys():
+            schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=_LONGEST)
         else:
             schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field(self._column, DataType.FLOAT_VECTOR, dim=layout.dim)
@@ -204,7 +215,9 @@ class MilvusCollection(Collection):
         self._ask(lambda c: c.insert(self.url.name, rows))
 
     def write(self, records: Records) -> None:
-        """Upserts rows."""
+        """Replaces rows, of which an upsert into a file would keep fields that are gone."""
+        if self.url.local and records.payloads is not None:
+            self._delete_outdated(records)
         rows = self._rows(records)
         self._ask(lambda c: c.upsert(self.url.name, rows))
 
@@ -218,7 +231,8 @@ class MilvusCollection(Collection):
 
     def delete(self, ids: Sequence[Key]) -> None:
         """Deletes rows."""
-        self._ask(lambda c: c.delete(self.url.name, ids=list(ids)))
+        if ids:
+            self._ask(lambda c: c.delete(self.url.name, filter=self._among(ids)))
 
     def drop(self, *, whole: bool) -> None:
         """Drops the collection."""
@@ -237,6 +251,8 @@ class MilvusCollection(Collection):
         """The collection that an alias names."""
         named = self._ask(lambda c: c.list_aliases()).get("aliases", [])
         if name not in named:
+            if self._ask(lambda c: c.has_collection(name)):
+                raise self._taken_alias(name, "collection")
             return None
         return str(self._ask(lambda c: c.describe_alias(name))["collection_name"])
 
@@ -320,6 +336,19 @@ class MilvusCollection(Collection):
             if "connect" in told.lower() or error.code == 2:
                 raise StoreUnavailableError(f"{self.url} did not answer: {told}") from error
             raise StoreError(f"{self.url}: {told}") from error
+
+
+def _elements(field: dict[str, Any]) -> dict[str, Any]:
+    """What the elements of an array are."""
+    from pymilvus import DataType
+
+    kind = field.get("element_type")
+    return {"element_type": DataType(int(kind))} if kind else {}
+
+
+def _literal(key: Key) -> str:
+    """A key in an expression."""
+    return json.dumps(key, ensure_ascii=False)
 
 
 @contextlib.contextmanager

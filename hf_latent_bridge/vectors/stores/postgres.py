@@ -1,7 +1,11 @@
 """PostgreSQL with pgvector: a column of vectors in a table, keyed by its primary key."""
 
 import json
+import re
+import uuid
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,10 +15,11 @@ from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
-from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, unpacked
+from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, as_json, is_json, packed, unpacked
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
 _OPERATORS: dict[Metric, str] = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
+_OPERATIONS = re.compile(r"_(\w+)_ops$")
 _DTYPES = {"vector": "float32", "halfvec": "float16"}
 
 
@@ -32,13 +37,13 @@ class PostgresCollection(Collection):
     def _connect(self, timeout: float) -> Any:
         import psycopg
         from pgvector.psycopg import register_vector
+        from psycopg.types.json import set_json_loads
 
-        user, _, host = self.url.host.rpartition("@")
-        address, _, port = host.partition(":")
+        address, port = self.url.server
         where = {
-            "user": user or None,
-            "host": self.url.params.get("host") or address or None,
-            "port": port or None,
+            "user": self.url.host.rpartition("@")[0] or None,
+            "host": self.url.params.get("host") or address.strip("[]") or None,
+            "port": port,
             "dbname": self.url.path or None,
         }
         milliseconds = max(1, round(timeout * 1000))
@@ -51,6 +56,7 @@ class PostgresCollection(Collection):
             )
         except psycopg.OperationalError as error:
             raise StoreUnavailableError(f"{self.url}: {_plain(error)}") from error
+        set_json_loads(partial(json.loads, parse_float=_number), client)
         try:
             register_vector(client)
         except psycopg.ProgrammingError as error:
@@ -144,8 +150,9 @@ class PostgresCollection(Collection):
                 ]
             )
         else:
+            keys = "text" if like.has_texts_as_keys() else "bigint"
             self._ask(
-                f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, {_quoted(PAYLOAD)} jsonb, "
+                f"CREATE TABLE {self._table} (id {keys} PRIMARY KEY, {_quoted(PAYLOAD)} jsonb, "
                 f"{self._vector} {kind})"
             )
 
@@ -164,7 +171,10 @@ class PostgresCollection(Collection):
         others = [name for name in types if name not in (key, self._column)]
         columns = ", ".join(map(_quoted, [key, *others, self._column]))
         read = ", ".join(f"r.{_quoted(name)}" for name in [key, *others])
-        kept = [{PAYLOAD: p} for p in records.payloads] if is_json(others) else records.payloads
+        kept = records.payloads
+        if is_json(others):
+            pack = as_json if "json" in types[PAYLOAD] else packed
+            kept = [{PAYLOAD: pack(payload)} for payload in kept]
         rows = [{**row, key: of_row} for of_row, row in zip(records.ids, kept, strict=True)]
         replaced = (f"{_quoted(n)} = EXCLUDED.{_quoted(n)}" for n in [*others, self._column])
         self._ask(
@@ -172,7 +182,7 @@ class PostgresCollection(Collection):
             f"jsonb_populate_recordset(NULL::{self._table}, %s::jsonb) r, "
             + beside.replace("WHERE %s", f"WHERE r.{_quoted(key)}")
             + f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {', '.join(replaced)}",
-            [json.dumps(rows), _texts(records.ids), vectors],
+            [_dumped(rows), _texts(records.ids), vectors],
         )
 
     def delete(self, ids: Sequence[Key]) -> None:
@@ -200,21 +210,41 @@ class PostgresCollection(Collection):
         """Nothing is left behind: other vector columns travel with the payload."""
 
     def alias(self, name: str) -> str | None:
-        """The table that a view selects from."""
-        sql = "SELECT table_name FROM information_schema.view_table_usage WHERE view_name = %s"
-        rows = self._ask(sql, [name])
-        return rows[0][0] if rows else None
+        """The table that a view selects from, with its schema where this URL names one.
+
+        Raises:
+            StoreError: Something else than a view has this name.
+        """
+        sql = "SELECT relkind = 'v' FROM pg_class WHERE oid = to_regclass(%s)"
+        found = self._ask(sql, [_path(name)])
+        if not found:
+            return None
+        if not found[0][0]:
+            raise self._taken_alias(name, "table")
+        sql = (
+            "SELECT DISTINCT c.relnamespace::regnamespace::text, c.relname, "
+            "pg_table_is_visible(c.oid) FROM pg_rewrite r JOIN pg_depend d ON d.objid = r.oid AND "
+            "d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass JOIN "
+            "pg_class c ON c.oid = d.refobjid WHERE r.ev_class = to_regclass(%s) AND "
+            "c.oid <> r.ev_class"
+        )
+        rows = self._ask(sql, [_path(name)])
+        if not rows:
+            return ""  # a view of no table
+        schema, table, visible = rows[0]
+        return table if visible and "." not in self.url.name else f"{schema}.{table}"
 
     def point(self, name: str, collection: str | None) -> None:
         """Makes the view anew in one transaction."""
-        changes = [f"DROP VIEW IF EXISTS {_quoted(name)}"]
+        view = _in_sql(_path(name))
+        changes = [f"DROP VIEW IF EXISTS {view}"]
         if collection is not None:
-            changes.append(f"CREATE VIEW {_quoted(name)} AS SELECT * FROM {_quoted(collection)}")
+            changes.append(f"CREATE VIEW {view} AS SELECT * FROM {_in_sql(_path(collection))}")
         self._run(changes)
 
     @property
     def _table(self) -> str:
-        return ".".join(map(_quoted, self.url.name.split(".")))
+        return _in_sql(_path(self.url.name))
 
     @property
     def _column(self) -> str:
@@ -232,7 +262,7 @@ class PostgresCollection(Collection):
         found = self._ask(
             "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND "
             "a.attnum = ANY(i.indkey) WHERE i.indrelid = to_regclass(%s) AND i.indisprimary",
-            [self._table],
+            [_path(self.url.name)],
         )
         if len(found) != 1:
             raise StoreError(
@@ -254,7 +284,7 @@ class PostgresCollection(Collection):
         rows = self._ask(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE "
             "attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-            [self._table],
+            [_path(self.url.name)],
         )
         return dict(rows)
 
@@ -266,15 +296,23 @@ class PostgresCollection(Collection):
         return int(rows[0][0])
 
     def _metric(self) -> Metric:
+        """By which indexes of the column rank; cosine without one."""
         rows = self._ask(
-            "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = to_regclass(%s)",
-            [self._table],
+            "SELECT pg_get_indexdef(i.indexrelid, 1, true), quote_ident(%s), o.opcname FROM "
+            "pg_index i JOIN pg_opclass o ON o.oid = i.indclass[0] WHERE "
+            "i.indrelid = to_regclass(%s)",
+            [self._column, _path(self.url.name)],
         )
-        for (definition,) in rows:
-            for name, metric in _METRICS.items():
-                if f"{self._column} " in definition and f"_{name}_ops" in definition:
-                    return metric
-        return "cosine"
+        kinds = [
+            found[1]
+            for indexed, column, operators in rows
+            if re.search(rf'(?<![\w"]){re.escape(column)}(?![\w"])', indexed)
+            and (found := _OPERATIONS.search(operators))
+        ]
+        known = [_METRICS[kind] for kind in kinds if kind in _METRICS]
+        if kinds and not known:
+            raise StoreError(f"{self.url} is searched by {kinds[0]}, not by {sorted(_METRICS)}")
+        return known[0] if known else "cosine"
 
     def _select(self, vectors: bool, payloads: bool) -> str:
         """The beginning of a query for rows; `to_jsonb(t)` would spell out the vectors too."""
@@ -286,10 +324,11 @@ class PostgresCollection(Collection):
         return f"SELECT t.{self._key}, {vector}, {payload} FROM {self._table} t"
 
     def _records(self, rows: list[Any], vectors: bool, payloads: bool) -> Records:
+        is_text = payloads and "json" not in self._types().get(PAYLOAD, "json")
         return Records(
             [_as_key(row[0]) for row in rows],
             stacked([_array(row[1]) for row in rows]) if vectors else None,
-            [unpacked(row[2]) for row in rows] if payloads else None,
+            [unpacked(row[2], is_text=is_text) for row in rows] if payloads else None,
         )
 
     def _ask(self, sql: str, parameters: list[Any] | None = None) -> list[Any]:
@@ -304,8 +343,8 @@ class PostgresCollection(Collection):
         try:
             with self.client.transaction(), self.client.cursor(binary=True) as cursor:
                 for statement in first:
-                    cursor.execute(statement)
-                cursor.execute(last, parameters)
+                    cursor.execute(statement, [])
+                cursor.execute(last, parameters or [])
                 return list(cursor.fetchall()) if cursor.description else []
         except psycopg.OperationalError as error:
             raise StoreUnavailableError(f"{self.url}: {_plain(error)}") from error
@@ -313,8 +352,41 @@ class PostgresCollection(Collection):
             raise StoreError(f"{self.url}: {_plain(error)}") from error
 
 
+def _path(name: str) -> str:
+    """A table, with its schema where that is named, as PostgreSQL spells it."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+def _in_sql(path: str) -> str:
+    """What is quoted, in a statement in which a % begins a parameter."""
+    return path.replace("%", "%%")
+
+
 def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return _in_sql('"' + name.replace('"', '""') + '"')
+
+
+def _number(text: str) -> float | Decimal:
+    """A fraction of JSON: as a float, or where that would be another number, as it is."""
+    number = float(text)
+    exact = Decimal(text)
+    return number if Decimal(repr(number)) == exact else exact
+
+
+def _dumped(rows: list[dict[str, Any]]) -> str:
+    """JSON, in which a Decimal is a number."""
+    mark = uuid.uuid4().hex
+
+    def marked(value: Any) -> str:
+        if isinstance(value, Decimal):
+            return f"{mark}{value}"
+        raise TypeError(f"{type(value).__name__} {value!r:.40}")
+
+    try:
+        text = json.dumps(rows, default=marked)
+    except TypeError as error:
+        raise StoreError(f"a payload cannot be kept as JSON: {error}") from error
+    return re.sub(rf'"{mark}([^"]*)"', r"\1", text)
 
 
 def _texts(ids: Sequence[Key]) -> list[str]:

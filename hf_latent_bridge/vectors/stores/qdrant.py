@@ -143,6 +143,8 @@ class QdrantCollection(Collection):
         """Upserts points; updates the vector alone where there are no payloads."""
         from qdrant_client import models
 
+        if not records.ids:
+            return
         vectors = np.asarray(records.vectors, np.float32).tolist()
         if records.payloads is None:
             points = [
@@ -162,8 +164,9 @@ class QdrantCollection(Collection):
         """Deletes points."""
         from qdrant_client import models
 
-        chosen = models.PointIdsList(points=list(ids))
-        self._ask(lambda c: c.delete(self.url.name, chosen, wait=True))
+        if ids:
+            chosen = models.PointIdsList(points=list(ids))
+            self._ask(lambda c: c.delete(self.url.name, chosen, wait=True))
 
     def drop(self, *, whole: bool) -> None:
         """Deletes the collection, or this named vector alone."""
@@ -186,6 +189,8 @@ class QdrantCollection(Collection):
         """The collection that an alias names."""
         found = self._ask(lambda c: c.get_aliases()).aliases
         names = {alias.alias_name: alias.collection_name for alias in found}
+        if name not in names and self._ask(lambda c: c.collection_exists(name)):
+            raise self._taken_alias(name, "collection")
         return names.get(name)
 
     def point(self, name: str, collection: str | None) -> None:
@@ -265,13 +270,12 @@ def _client(url: StoreUrl, timeout: float) -> Any:
         with writing(Path(url.path)):
             Path(url.path).mkdir(parents=True, exist_ok=True)
             return QdrantClient(path=url.path, force_disable_check_same_thread=True)
-    host, _, port = url.host.partition(":")
-    secure = url.params.get("https", "") in ("1", "true")
+    host, port = url.server
     key = os.environ.get("QDRANT_API_KEY")
     client = QdrantClient(
         host=host,
-        port=int(port or 6333),
-        https=secure,
+        port=port or 6333,
+        https=url.secure,
         prefix=url.path or None,
         api_key=key,
         timeout=max(1, round(timeout)),

