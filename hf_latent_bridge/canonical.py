@@ -191,14 +191,16 @@ class CanonicalProblem:
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Each view's block of the joint axes at unit length, and its correlation with the rest.
 
-        An eigenvalue is what each view adds to the axis by itself, and what all add by agreeing;
-        only the latter is a correlation. By itself a view adds less the larger the penalty is.
+        An eigenvalue is what the views add to the axis by themselves, which is 1 without a penalty,
+        and what they add by agreeing; only the latter is a correlation. It is multiplied by the
+        former, which is small for axes along which the views vary little beside the penalty.
         """
         names = list(self.spectra)
         rows = [torch.cat([self._block(a, b, crosses, alpha) for b in names], dim=1) for a in names]
         matrix = torch.cat(rows)
         values, vectors = _leading(matrix, dim)
-        agreed = (values - matrix.diagonal() @ vectors.square()) / (len(names) - 1)
+        alone = matrix.diagonal() @ vectors.square()
+        agreed = alone * (values - alone) / (len(names) - 1)
         parts = torch.split(vectors, [len(s.values) for s in self.spectra.values()])
         found = {}
         for name, part in zip(names, parts, strict=True):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import warm
-from huggingface_hub import get_session, hf_hub_download
+from huggingface_hub import constants, get_session, hf_hub_download
 from huggingface_hub.errors import RevisionNotFoundError
 from safetensors.torch import save as to_safetensors
 from stuck_server import COMMIT, StuckServer, answer
@@ -942,6 +942,14 @@ class TestFailedPushes:
             translator.push_to_hub(repo_id)
         (note,) = failure.value.__notes__
         assert f"the repo {repo_id!r} was made for this push and could not be deleted" in note
+
+    def test_a_push_that_was_never_sent_names_no_repo_that_is_left(
+        self, translator, repo_id, monkeypatch
+    ):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(HubUnavailableError, match=repo_id) as failure:
+            translator.push_to_hub(repo_id)
+        assert not hasattr(failure.value, "__notes__")
 
     def test_a_commit_whose_answer_got_lost_is_not_deleted(
         self, translator, repo_id, api, monkeypatch

@@ -95,12 +95,12 @@ def test_more_views_take_the_leading_axes_of_the_whitened_block_moment():
     vectors = np.linalg.eigh(moment)[1][:, ::-1][:, :8]
     ends = np.cumsum([0, *(x.shape[1] for x in latents.values())])
     apart = scipy.linalg.block_diag(*(z.T @ z / len(z) for z in white.values()))
-    together = (vectors * ((moment - apart) @ vectors)).sum(0)  # what views add by agreeing
+    alone, together = ((vectors * (m @ vectors)).sum(0) for m in (apart, moment - apart))
     wanted = {}
     for name, start, stop in zip(latents, ends, ends[1:], strict=False):
         block = vectors[start:stop]
         share = np.sqrt(3 * (block**2).sum(0))
-        rho = 0.9 * together / 2 * share
+        rho = 0.9 * alone * together / 2 * share
         wanted[name] = unit(white[name] @ (block / share) * np.sqrt(rho / (1 - rho**2)))
     space = SharedSpace(8, alpha=0.3).fit(latents)
     for one, other in itertools.combinations(latents, 2):

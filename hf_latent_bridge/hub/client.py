@@ -62,6 +62,7 @@ from hf_latent_bridge.names import check_name, without_secrets
 _REPO = "a repo id such as 'me/minilm-to-mpnet'"
 REPO_OR_FOLDER = f"{_REPO} or a folder ('.' for the current one)"
 _OFFLINE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError)
+_NOT_SENT = (OfflineModeIsEnabled, httpx2.ConnectError)  # raised before the Hub gets a request
 _ACCESS = ("token", "cache_dir", "local_files_only")
 _ATTRIBUTES = ".gitattributes"  # which the Hub puts into every new repo
 _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the Hub and here
@@ -613,12 +614,16 @@ class _Made:
     def repo(self, repo_id: str, private: bool | None) -> str:
         """The full id of the repo, which is made if it is not there."""
         create = functools.partial(self._api.create_repo, repo_id, private=private)
-        tries = 0
+        tries, arrived = 0, False
 
         def attempt() -> str:
-            nonlocal tries
+            nonlocal tries, arrived
             tries += 1
-            return _checked_id(create().repo_id, repo_id)
+            try:
+                return _checked_id(create().repo_id, repo_id)
+            except Exception as error:
+                arrived = arrived or not isinstance(error, _NOT_SENT)
+                raise
 
         self._asked = repo_id, datetime.now(UTC)
         try:
@@ -629,6 +634,9 @@ class _Made:
             if tries == 1 or not self._is_new(full, self._asked[1]):
                 self._asked = None
                 return full
+        except _NOT_SENT:
+            self._asked = self._asked if arrived else None
+            raise
         self._remember(full, None)
         return full
 
@@ -649,13 +657,14 @@ class _Made:
         if repo_id is None:
             return None
         what = f"the branch {branch!r} of {repo_id!r}" if branch else f"the repo {repo_id!r}"
+        made = f"{what} {'may have been' if self._new is None else 'was'} made for this push"
         try:
             with bounded_waits(anew=True), clear_errors(repo_id, revision=branch):
                 if self._new is None and self._asked and not self._is_new(*self._asked):
                     return None
                 # no start: the push failed before it could commit
                 if self._start and self._start != self._head(repo_id, branch):
-                    return f"{what} was made for this push and holds a commit, so it was kept"
+                    return f"{made} and holds a commit, so it was kept"
                 if branch:
                     patiently(functools.partial(self._api.delete_branch, repo_id, branch=branch))
                 else:
@@ -663,7 +672,7 @@ class _Made:
         except RepoNotFoundError:
             return None
         except LatentBridgeError as error:
-            return f"{what} was made for this push and could not be deleted: {error}"
+            return f"{made} and could not be deleted: {error}"
         return None
 
     def _is_new(self, repo_id: str, asked: datetime) -> bool:

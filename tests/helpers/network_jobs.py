@@ -343,7 +343,7 @@ def _wrong(job: Job, what: Any, result: Any, tried: Tried) -> str:
     try:
         job.check(what, result)
     except (AssertionError, LatentBridgeError) as error:
-        named = "was made for this push and could not be deleted" in tried.message
+        named = "made for this push and could not be deleted" in tried.message
         if str(error) == "an empty repo is left" and named:
             return ""
         return str(error) or repr(error)
