@@ -371,7 +371,7 @@ class TestCardsAndSearch:
             {"filter": "a-rare-tag"},
             {"filter": ["hf-latent-bridge", "base_model:acme/source"]},
             {"filter": "base_model:adapter:acme/target"},
-            {"filter": "license:apache-2.0", "pipeline_tag": "feature-extraction"},
+            {"filter": ["a-rare-tag", "license:apache-2.0"], "pipeline_tag": "feature-extraction"},
             {"trained_dataset": "acme/pairs", "author": "alice"},
         ],
     )

@@ -254,7 +254,8 @@ class TranslatorEstimator(abc.ABC):
         if clearly_related(moments):
             return moments
         source, _ = self._normed(X, torch.ones(moments.n, 1))
-        nothing = source.new_zeros(moments.n, 1)
+        both = torch.promote_types(source.dtype, as_tensor(y).dtype)  # that products are taken in
+        nothing = source.new_zeros(moments.n, 1, dtype=both)
         return replace(moments, sxx=PairedMoments.from_batch(source, nothing).sxx)
 
     def _normed(self, X: Latents, y: Latents) -> tuple[Tensor, Tensor]:
