@@ -126,6 +126,9 @@ def report(options: argparse.Namespace) -> None:
     by_way = {way: cells for way, cells in by_way.items() if cells}
     everything = [cell for cells in by_way.values() for cell in cells]
     by_way["rows of the tables"] = list(together(everything))
+    if not everything:
+        print("nothing is kept for these data sets and numbers of anchors")
+        return
     section.add(
         "Ahead / level / behind the best rival of each cell, mean and worst", counts(by_way)
     )
@@ -310,14 +313,16 @@ def together(cells: Sequence[Cell]) -> Iterator[Cell]:
     """
     for data, size in dict.fromkeys((cell.data, cell.anchors) for cell in cells):
         same = [cell for cell in cells if (cell.data, cell.anchors) == (data, size)]
-        values = {
+        values: dict[str, dict[str, Values]] = {
             objective: {
                 name: np.mean([cell.values[objective][name] for cell in same], axis=0)
                 for name in same[0].values[objective]
             }
             for objective in OBJECTIVES
         }
-        chosen = {o: [kind for cell in same for kind in cell.chosen[o]] for o in OBJECTIVES}
+        chosen: dict[str, list[str]] = {
+            o: [kind for cell in same for kind in cell.chosen[o]] for o in OBJECTIVES
+        }
         yield Cell(data, f"{len(same)} pairs", size, values, chosen)
 
 
