@@ -44,6 +44,7 @@ RECALLS = (1, 5, 10)
 MEASURES = (*(f"R@{k}" for k in RECALLS), "MRR")
 HONEST = "whole folders held out"
 LEAKY = "random split"
+SHARED = "shared space"
 DIRECTIONS = ("titles → pictures", "pictures → titles")
 
 
@@ -70,6 +71,8 @@ def compare(
         for name, made in translate(x[known], y[known], x[test]).items():
             found = retrieval(made[:candidates], y[test][:candidates])
             yield direction, name, {"accuracy": accuracy(head, made[of_class], truth), **found}
+        queries, items = into_shared(x[known], y[known], x[test], y[test])
+        yield direction, SHARED, retrieval(queries[:candidates], items[:candidates])
         yield direction, "chance", guess
 
 
@@ -78,6 +81,16 @@ def translate(x: "Tensor", y: "Tensor", queries: "Tensor") -> "dict[str, Tensor]
     closed_forms = {name: t for name, t in translators().items() if name != "affine"}
     made = {name: t.transform(queries) for name, t in fit_all(x, y, closed_forms).items()}
     return {**made, "untranslated": untranslated(queries, y.shape[1])}
+
+
+def into_shared(
+    x: "Tensor", y: "Tensor", queries: "Tensor", items: "Tensor"
+) -> "tuple[Tensor, Tensor]":
+    """Queries and items in a shared space of 64 axes, fitted on pairs x and y."""
+    from hf_latent_bridge import SharedSpace
+
+    space = SharedSpace(64).fit({"x": x, "y": y})
+    return space.translator("x").transform(queries), space.translator("y").transform(items)
 
 
 def largest(labels: Names) -> list[Label]:
@@ -143,7 +156,7 @@ def heads(scores: Mapping[str, Scores]) -> Table:
     """Accuracy of the heads: one column for each split and direction."""
     table = Table(["", *(f"{direction}, {split}" for split in scores for direction in DIRECTIONS)])
     first = next(iter(scores.values()))
-    for row in first:
+    for row in (row for row in first if row != SHARED):  # no head reads it
         table.add(
             row,
             [by_row[row][f"{way}, accuracy"] for by_row in scores.values() for way in DIRECTIONS],
