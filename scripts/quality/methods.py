@@ -27,6 +27,8 @@ OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart", "ranking
 PAPER = ("affine", "linear", "l_ortho", "ortho")
 SHARED, HUBS = "shared space", "shared space, hubs"
 AUTO_WIDTH = "shared space, auto"
+MOVE_BOTH = (SHARED, "auto, counterpart")
+"""With what the names of rows begin where both sides move, into a space of two encoders."""
 SHARED_WIDTHS: dict[str, int | None] = {SHARED: 64, AUTO_WIDTH: None}  # None: as suggested
 
 Latents = Callable[[Tensor], Tensor]

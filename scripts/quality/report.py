@@ -14,7 +14,7 @@ from common import ROOT, Table
 from experiments.results_page import Section
 
 from quality.cells import FEW, FULL, NATIVE, SHARES, mixed_score
-from quality.methods import AUTO_WIDTH, HUBS, PAPER, SHARED
+from quality.methods import AUTO_WIDTH, HUBS, MOVE_BOTH, PAPER, SHARED
 
 SCORES = ("R@1", "MRR", "P@10", "overlap@10", "accuracy", "cosine")
 PLOTTED = ("ortho", "affine, alpha=0.1", "isotrieve, ridge", "Drift-Adapter, MLP", SHARED)
@@ -141,7 +141,7 @@ def pair_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     chosen = [cell for cell in cells if cell["anchors"] == size]
     directions = sorted({key for cell in chosen for key in cell["results"][NATIVE]})
     values = gather(chosen, itemgetter("R@1"), each=True)
-    rest = [name for name in values if not name.startswith("shared space")]
+    rest = [name for name in values if not name.startswith(MOVE_BOTH)]
     table = Table([f"R@1, {size:,} anchors", "best plain map or rival", "", SHARED, HUBS])
     for direction in directions:
         means = {
