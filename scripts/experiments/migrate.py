@@ -46,10 +46,6 @@ if TYPE_CHECKING:
     from hf_latent_bridge import GateReport, Translator
 
 ROWS, QUICK_ROWS = 100_000, 800
-FEWER = {  # a bare copy of 100,000 rows takes nine minutes in a folder of Qdrant
-    "milvus": 20_000,
-    "qdrant": 5_000,
-}
 BATCHES, LEAST = 100, 50  # batches a run, rows a batch: a kill costs one
 TICK = 0.01  # seconds, of which CPU time is a multiple
 SAMPLE = 32  # texts that are encoded again
@@ -105,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows",
         type=positive,
-        help=f"in each store (default {ROWS:,}; fewer in Milvus Lite and a folder of Qdrant)",
+        help=f"in each store (default {ROWS:,})",
     )
     parser.add_argument(
         "--old", choices=OLD, default=OLD[0], help=f"the old model (default {OLD[0]})"
@@ -139,22 +135,17 @@ def run(options: argparse.Namespace) -> int:
                 f"got {', '.join(missing)}"
             )
             return 1
-        counts = {kind: options.rows or rows_in(kind, quick=options.quick) for kind in kinds}
+        rows = options.rows or (QUICK_ROWS if options.quick else ROWS)
+        counts = dict.fromkeys(kinds, rows)
         if kept is not None and not options.again:
-            counts = {kind: rows for kind, rows in counts.items() if not is_kept(kept, kind, rows)}
+            counts = {kind: rows for kind in kinds if not is_kept(kept, kind, rows)}
         if counts:
-            most = max(counts.values())
-            material = digits(most) if options.quick else articles(options.old, most)
+            material = digits(rows) if options.quick else articles(options.old, rows)
             shown = measure_all(material, counts, options.folder, kept)
             print(f"\n{table_of(shown)}")
     if options.write and kept is not None:
         write_pages(kept, options)
     return 0
-
-
-def rows_in(kind: str, *, quick: bool) -> int:
-    """How many rows a store is given by default."""
-    return QUICK_ROWS if quick else FEWER.get(kind, ROWS)
 
 
 def is_kept(kept: Path, kind: str, rows: int) -> bool:
