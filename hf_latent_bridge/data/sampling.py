@@ -38,10 +38,10 @@ def check_size(n: int) -> None:
     """Refuses an empty sample.
 
     Raises:
-        InvalidPairsError: `n` is less than 1.
+        InvalidPairsError: `n` is not a whole number, or less than 1.
     """
-    if n < 1:
-        raise InvalidPairsError(f"max_pairs must be at least 1, got {n}")
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise InvalidPairsError(f"max_pairs must be a whole number of at least 1, got {n!r}")
 
 
 class Deduplicator:
