@@ -200,7 +200,9 @@ def test_a_sample_of_a_hub_dataset_is_recorded_with_its_seed():
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, "3"])
 def test_a_sample_of_nothing_is_refused(n):
-    with pytest.raises(InvalidPairsError, match=f"whole number of at least 1, got {n!r}"):
+    with pytest.raises(
+        InvalidPairsError, match=f"max_pairs must be an integer of at least 1, got {n!r}"
+    ):
         load_pairs(numbered(5), max_pairs=n)
 
 

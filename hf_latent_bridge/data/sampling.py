@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.chunks import Rows
 from hf_latent_bridge.data.items import Items, digest
 from hf_latent_bridge.errors import InvalidPairsError
@@ -38,10 +39,9 @@ def check_size(n: int) -> None:
     """Refuses an empty sample.
 
     Raises:
-        InvalidPairsError: `n` is not a whole number, or less than 1.
+        InvalidPairsError: `n` is less than 1.
     """
-    if not isinstance(n, int | np.integer) or n < 1:
-        raise InvalidPairsError(f"max_pairs must be a whole number of at least 1, got {n!r}")
+    check_count("max_pairs", n, error=InvalidPairsError)
 
 
 class Deduplicator:
