@@ -199,7 +199,9 @@ def test_a_sample_of_a_hub_dataset_is_recorded_with_its_seed():
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_a_sample_of_nothing_is_refused(n):
-    with pytest.raises(InvalidPairsError, match=f"max_pairs must be at least 1, got {n}"):
+    with pytest.raises(
+        InvalidPairsError, match=f"max_pairs must be an integer of at least 1, got {n}"
+    ):
         load_pairs(numbered(5), max_pairs=n)
 
 

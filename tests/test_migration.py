@@ -243,7 +243,7 @@ def test_folding_needs_a_bank_of_queries_that_fits(url, translator, state):
     for bank, error, wanted in (
         (None, ValueError, "the translator keeps none"),
         (rows(30, 5).vectors, InvalidLatentsError, "got 6 and 5"),
-        (rows(3, 6).vectors, ValueError, "n_neighbors must be from 1 to 3"),
+        (rows(3, 6).vectors, ValueError, "n_neighbors must be an integer from 1 to 3"),
     ):
         with pytest.raises(error, match=wanted):
             migrate(translator, url, f"{url}-new", hubness="csls", bank=bank, state_dir=state)

@@ -809,7 +809,7 @@ def test_processes_of_processes_and_none_at_all_are_refused(
     translator, save, tmp_path, monkeypatch
 ):
     source = save(rows(2))
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+    with pytest.raises(ValueError, match="processes must be an integer of at least 1, got 0"):
         translate_file(translator, source, tmp_path / "out.npy", processes=0)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="2 processes are running already"):

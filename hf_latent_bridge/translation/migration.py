@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hf_latent_bridge.atomic import locked, writing
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreError
 from hf_latent_bridge.hubness import Hubness, Metric
 from hf_latent_bridge.latents import Latents
@@ -235,8 +236,7 @@ class MigrationJob:
             begun: When it began, by the monotonic clock.
             progress: Show bars.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        check_count("batch_size", batch_size)
         if self.serve_dir is not None:
             self.serving.check(self.serve_dir)
         before = _alias_before(self.old, self.new, self.alias, self.notes)
@@ -476,8 +476,7 @@ def _write_index(
     *,
     progress: bool,
 ) -> None:
-    if size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {size}")
+    check_count("batch_size", size)
     serving, folder = served
     if folder is not None:
         serving.check(folder)
