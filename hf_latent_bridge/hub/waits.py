@@ -15,7 +15,6 @@ from typing import TypeVar
 import httpx2
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import http_backoff
 
 from hf_latent_bridge.errors import HubUnavailableError
 from hf_latent_bridge.names import without_secrets
@@ -163,7 +162,7 @@ def bounded_waits(*, offline: bool = False, anew: bool = False) -> Iterator[_Wat
     for kind, hook in (("request", _on_request), ("response", _on_response)):
         if hook not in hooks[kind]:
             hooks[kind].append(hook)
-    logging.getLogger(http_backoff.__module__).addFilter(_hide_secrets)
+    logging.getLogger(get_session.__module__).addFilter(_hide_secrets)
     for name, value in _xet_limits().items():
         os.environ.setdefault(f"HF_XET_CLIENT_{name}", value)
     outer = _WATCH.get()
