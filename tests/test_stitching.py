@@ -366,7 +366,7 @@ def test_labels_alone_classify_behind_a_translator(source, target, translator):
     [
         (["a", "a"], "{}", "distinct texts"),
         ([], "{}", "at least one"),
-        ("dog", "{}", "got one text 'dog'"),
+        ("dog", "{}", "a list of texts, got 'dog'"),
         (["a", 5], "{}", "distinct texts"),
         (["a"], "a photo", r"must hold \{\} where the label goes, got 'a photo'"),
     ],

@@ -116,7 +116,10 @@ class Job:
             ValueError: The output's format does not have the dtype that was asked for.
         """
         if reader.dim is not None:
-            self.convert(np.empty((0, reader.dim), np.float32))
+            try:
+                self.convert(np.empty((0, reader.dim), np.float32))
+            except InvalidLatentsError as error:
+                raise InvalidLatentsError(f"{self.input.path}: {error}") from error
         dtype = self.dtype or reader.dtype.name
         if dtype not in self.writer.dtypes:
             if self.dtype is not None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self, Unpack, overload
 
@@ -25,6 +25,7 @@ from hf_latent_bridge.canonical import (
     check_views,
     held_out_information,
 )
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import (
     ConfigError,
     GrowthWarning,
@@ -695,8 +696,7 @@ class SharedSpace(Published):
             value = getattr(self, name)
             if name == "dim" and value == "auto":
                 continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+            check_count(name, value, least=least)
         if self.alpha != "auto" and not (
             isinstance(self.alpha, Real) and 0 < self.alpha < float("inf")
         ):
