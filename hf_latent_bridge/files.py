@@ -342,6 +342,8 @@ def load_moments(path: str | Path, *, device: torch.device | str = "cpu") -> Pai
         raise WeightsError(f"{path} does not hold moments: {error} is missing") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
+    except (RuntimeError, ValueError, OverflowError) as error:  # n or eps is not one number
+        raise WeightsError(f"{path} does not hold moments: {error}") from error
     if stated is not None and not is_sealed(content, stated):
         raise WeightsError(f"{path} is damaged: its content has not the hash that it states")
     return moments.to(device)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas
 import pytest
+import torch
 import warm
 from tiny_models import commit_of, text_dataset, text_dataset_repo
 
@@ -197,10 +198,10 @@ def test_a_sample_of_a_hub_dataset_is_recorded_with_its_seed():
     assert [a for a, _ in all_of(pairs)] == [t for t in train if t in set(pairs.source[:])]
 
 
-@pytest.mark.parametrize("n", [0, -1])
+@pytest.mark.parametrize("n", [0, -1, 2.5, "3"])
 def test_a_sample_of_nothing_is_refused(n):
     with pytest.raises(
-        InvalidPairsError, match=f"max_pairs must be an integer of at least 1, got {n}"
+        InvalidPairsError, match=f"max_pairs must be an integer of at least 1, got {n!r}"
     ):
         load_pairs(numbered(5), max_pairs=n)
 
@@ -318,10 +319,16 @@ def test_a_bad_row_that_the_sample_leaves_out_does_not_matter():
     assert len(all_of(load_pairs((source, target), max_pairs=9))) == 9
 
 
-@pytest.mark.parametrize("data", [("a text", "a text"), (["a"], "b")])
+@pytest.mark.parametrize("data", [("a text", "a text"), (["a"], "b"), (["a"], "b" * 5000)])
 def test_a_text_in_place_of_a_list_is_refused(data):
     with pytest.raises(InvalidPairsError, match="wrap it in a list"):
         load_pairs(data)
+
+
+@pytest.mark.parametrize("side", [np.array(5.0), torch.tensor(5.0), {0: "a"}, {"a"}, iter("a")])
+def test_what_cannot_be_counted_and_read_by_number_is_refused(side):
+    with pytest.raises(InvalidPairsError, match="pairs need lists of items, got"):
+        load_pairs((side, ["b"]))
 
 
 @pytest.mark.parametrize("n", [1, 3])

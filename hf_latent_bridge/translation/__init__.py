@@ -291,6 +291,11 @@ def _rank_and_world(processes: int) -> tuple[int | None, int]:
         return None, processes
     if processes > 1:
         raise ValueError(f"WORLD_SIZE={world} processes are running already: leave --processes out")
+    if "RANK" not in os.environ:
+        raise ValueError(
+            f"WORLD_SIZE={world} is set and RANK is not: start all processes by torchrun, or unset "
+            "WORLD_SIZE"
+        )
     return int(os.environ["RANK"]), world
 
 
@@ -298,6 +303,8 @@ def _check_paths(path: str, output: str, world: int) -> None:
     check_name(path, wanted="a file, folder or dataset of vectors", urls=True)
     if "-" in (path, output) and world > 1:
         raise ValueError("a stream is translated by one process: leave --processes out")
+    if (path == "-" and sys.stdin is None) or (output == "-" and sys.stdout is None):
+        raise ValueError("a stream is closed that would be read or written: name a file")
     if output == "-":
         return
     target = Path(output)

@@ -131,7 +131,7 @@ class DatasetReader(TableReader):
         """Slices of the dataset's Arrow table."""
         data = self._data
         if columns is not None:
-            data = data.select_columns(tops_of(data.column_names, columns))
+            data = data.select_columns(tops_of(data.features.arrow_schema, columns))
         for first in range(start, stop, size):
             yield data[first : min(first + size, stop)]
 

@@ -130,7 +130,8 @@ class MatrixReader(VectorReader):
         else:
             self.dtype = floating(layout.dtype, source.scale, source.path)
             self.integers = layout.dtype.kind in "iu"
-        self.dim = stored if layout.bfloat16 else width(stored, layout.dtype, source.scale)
+        dim = stored if layout.bfloat16 else width(stored, layout.dtype, source.scale)
+        self.dim = dim or None  # a file without rows need not say how wide they are
         self.hop = self.hop if stream is None else None
 
     def parts(
