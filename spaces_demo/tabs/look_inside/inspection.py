@@ -83,6 +83,12 @@ def _linear_part(translator: Translator) -> torch.Tensor:
             "This translator is not an affine map, so it has no singular values to show. "
             "The other tabs can use it."
         )
+    width, widest = translator.source_.dim, max(weight.shape[1] for weight in weights)
+    if 4 * width * widest > MAX_WEIGHTS:  # of a product: its narrow factors are small files
+        raise Refusal(
+            f"The map of this repo has {width:,} times {widest:,} numbers; up to "
+            f"{MAX_WEIGHTS // 4:,} can be looked at."
+        )
     return reduce(torch.matmul, weights)
 
 
