@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from huggingface_hub import HfApi
 from limits import Refusal
-from repos import Latents, Repos
+from repos import DEVICE, Latents, Repos
 
 from hf_latent_bridge import AutoTranslator, LatentMap, SpaceSpec, Translator
 from hf_latent_bridge.errors import (
@@ -106,7 +106,7 @@ def open_translator(repos: Repos, repo_id: str | None) -> Translator:
     with tempfile.TemporaryDirectory() as folder:  # visitors' repos are not kept
         try:
             load = AutoTranslator.from_pretrained
-            return load(name, revision=commit, token=False, cache_dir=folder)
+            return load(name, revision=commit, token=False, cache_dir=folder, device=DEVICE)
         except (ConfigError, RepoNotFoundError) as error:
             reason = str(error).removeprefix(f"{name}: ")
             raise Refusal(f"{name} holds no translator: {reason}.") from None
