@@ -8,6 +8,7 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hf_latent_bridge.cli.items import is_text_file, read_columns, read_lines
 from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
     from hf_latent_bridge.vectors.reader import VectorSource
 
 SIDES = ("source", "target")
-_LOADERS = {
-    ".jsonl": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".txt": "text",
-}
 HELD_OUT = 1000  # pairs that --until-retention searches, where no number is given
 N_NEIGHBORS = 10  # of a bank, where no number is given
 _POOL = 4  # rows of a store for each anchor that is chosen from them
@@ -120,32 +113,6 @@ def check_choice(args: argparse.Namespace) -> None:
         raise ValueError("--anchors balanced needs --label-column, and no --deduplicate")
 
 
-def load_items(name: str, split: str | None) -> Any:
-    """The rows of a Hub dataset, or of a file of texts.
-
-    Raises:
-        InvalidPairsError: A file of another kind.
-        FileNotFoundError: There is no such file.
-        ValueError: A split of a file.
-    """
-    from hf_latent_bridge.vectors.datasets import load_dataset
-
-    path = Path(name)
-    if path.suffix in _LOADERS and not path.exists():
-        raise FileNotFoundError(f"there is no file {name}")
-    if not path.is_file():
-        return load_dataset(name, split)[0]
-    if path.suffix not in _LOADERS:
-        raise InvalidPairsError(f"items are read from {', '.join(_LOADERS)}, got {path.name}")
-    if split is not None:
-        raise ValueError(f"a split is of a dataset, and {path.name} is a file: leave it out")
-    import datasets
-
-    kind = _LOADERS[path.suffix]
-    how = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
-    return datasets.load_dataset(kind, data_files=str(path), split="train", **how)
-
-
 @dataclass(frozen=True)
 class QueryLog:
     """Queries that are anchors.
@@ -210,7 +177,7 @@ def read_queries(args: argparse.Namespace) -> QueryLog | None:
             return None
         kept, texts = list(range(min(sizes.values()))), None
     else:
-        texts = _query_texts(args)
+        (texts,) = read_columns(args.queries, None, [args.queries_column or "text"])
         sizes["--queries"] = len(texts)
         kept = _usable(args, texts)
     if len(set(sizes.values())) > 1:
@@ -221,22 +188,10 @@ def read_queries(args: argparse.Namespace) -> QueryLog | None:
     return log
 
 
-def _query_texts(args: argparse.Namespace) -> list[Any]:
-    column = args.queries_column or "text"
-    data = load_items(args.queries, None)
-    if column not in data.column_names:
-        raise InvalidPairsError(
-            f"{args.queries} has the columns {data.column_names}: name one by --queries-column, "
-            f"got {column!r}"
-        )
-    texts: list[Any] = data[column][:]
-    return texts
-
-
 def _usable(args: argparse.Namespace, texts: Sequence[Any]) -> list[int]:
     """Where texts come for the first time; blank lines of a text file are none."""
     bad = {row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()}
-    if bad and args.on_bad_row == "stop" and not args.queries.endswith(".txt"):
+    if bad and args.on_bad_row == "stop" and not is_text_file(args.queries):
         raise InvalidPairsError(
             f"{args.queries}: row {min(bad)} has no text: mend it, or pass --on-bad-row skip"
         )
@@ -558,8 +513,7 @@ def read_ids(path: str | None) -> list[str] | None:
     """The ids in a file, one on a line; None without."""
     if path is None:
         return None
-    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    return [word for line in lines if (word := line.strip())]
+    return [word for line in read_lines(path) if (word := line.strip())]
 
 
 def read_folding(args: argparse.Namespace) -> "Folding | None":

@@ -271,7 +271,7 @@ register(
         "jsonl",
         (".jsonl", ".ndjson"),
         "a JSON value per line",
-        lines.JsonLines,
+        lines.open_lines,
         writers.JSON_LINES,
         compressed=True,
         plain=True,
@@ -289,14 +289,14 @@ register(
     )
 )
 register(
-    VectorFormat("csv", (".csv",), "CSV", text.CsvReader, writers.CSV, compressed=True, plain=True)
+    VectorFormat("csv", (".csv",), "CSV", text.open_csv, writers.CSV, compressed=True, plain=True)
 )
 register(
     VectorFormat(
         "tsv",
         (".tsv", ".tab"),
         "CSV with tabs",
-        text.CsvReader,
+        text.open_csv,
         writers.TSV,
         compressed=True,
         plain=True,
