@@ -140,6 +140,11 @@ class Job:
         return replace(self, dtype=dtype, facts=facts)
 
     @property
+    def start_over(self) -> str:
+        """What to do if an unfinished run cannot be gone on with."""
+        return "start over with resume=False (--restart)"
+
+    @property
     def part(self) -> Path:
         """The hidden file that grows to be the result."""
         return self.output.with_name(f".{self.output.name}.part")
@@ -295,15 +300,14 @@ class Job:
         except FileNotFoundError:
             return None
         except ConfigError as error:
-            raise CheckpointError(f"{error}; start over with resume=False (--restart)") from error
+            raise CheckpointError(f"{error}; {self.start_over}") from error
         before, now = state["facts"], json.loads(json.dumps(self.facts))
-        changed = [k for k in now if before.get(k) != now[k]]
+        changed = [k for k in {**now, **before} if before.get(k) != now.get(k)]
         if changed:
-            told = "; ".join(f"{k}: {before.get(k)!r} then, {now[k]!r} now" for k in changed)
+            told = "; ".join(f"{k}: {before.get(k)!r} then, {now.get(k)!r} now" for k in changed)
             raise CheckpointError(
                 f"an unfinished translation into {self.output} cannot be resumed, for it had "
-                f"another {' and '.join(changed)} ({told}): put that back, or start over with "
-                "resume=False (--restart)"
+                f"another {' and '.join(changed)} ({told}): put that back, or {self.start_over}"
             )
         return state
 

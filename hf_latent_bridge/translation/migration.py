@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge.atomic import locked, writing
 from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreError
 from hf_latent_bridge.hubness import Hubness, Metric
@@ -182,7 +181,7 @@ def migrate(
         StoreUnavailableError: A store cannot be reached, or went away: start again.
         InvalidLatentsError: Vectors of another width than the translator's source, or not finite.
         CheckpointError: The unfinished migration into this target had another translator or another
-            folding, or its journal is damaged.
+            folding, or its journal is damaged; or rows of a FAISS file were changed since.
         InUseError: A migration from this source into this target is running.
         ValueError: No bank of queries for "csls".
     """
@@ -480,11 +479,9 @@ def _write_index(
     serving, folder = served
     if folder is not None:
         serving.check(folder)
-    claim = target.with_name(f".{target.name}.claim")
-    with contextlib.ExitStack() as held:
-        with writing(target):
-            held.enter_context(locked(claim, target, patience=0))
-        index.write(target, conversion, size, progress=progress)
+    job = index.job(target, conversion, size, progress=progress)
+    with job.claimed(0):
+        index.write(job, progress=progress)
         if folder is not None:
             serving.save(folder)
 
