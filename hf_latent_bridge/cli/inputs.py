@@ -106,6 +106,11 @@ def check_choice(args: argparse.Namespace) -> None:
         raise ValueError("--evaluate-split is a split of --dataset: use `latent-bridge evaluate`")
     if args.objective == "classification" and not (args.decoder or args.label_column):
         raise ValueError("--objective classification needs --label-column or --decoder")
+    if args.objective == "classification" and args.label_column and _has_queries(args):
+        raise ValueError(
+            "--queries have no labels, by which --label-column lets the map be chosen: leave them "
+            "out, or choose by --decoder alone"
+        )
     check_queries(args)
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
@@ -134,15 +139,20 @@ class QueryLog:
         return QueryLog(texts, {side: x[list(rows)] for side, x in self.latents.items()})
 
 
+def _has_queries(args: argparse.Namespace) -> bool:
+    files = [getattr(args, f"queries_{side}_vectors") for side in SIDES]
+    return any(path is not None for path in (args.queries, *files))
+
+
 def check_queries(args: argparse.Namespace) -> None:
     """Refuses queries of which a side is missing, before anything is read.
 
     Raises:
         ValueError: Says what is needed.
     """
-    given = [side for side in SIDES if getattr(args, f"queries_{side}_vectors") is not None]
-    if args.queries is None and not given:
+    if not _has_queries(args):
         return
+    given = [side for side in SIDES if getattr(args, f"queries_{side}_vectors") is not None]
     for side in given:
         if not is_given(args, side):
             raise ValueError(
@@ -461,7 +471,8 @@ def _decoded(args: argparse.Namespace, pairs: Any, place: "VectorSource") -> Any
         if scale is None and not isinstance(getattr(pairs, side)[0], str | bytes):
             continue
         column = replace(place, column=pairs.dataset[side], scale=scale)
-        pairs = replace(pairs, **{side: VectorColumn(open_vectors(column))})
+        record = pairs.dataset | ({} if scale is None else {f"{side}_scale": scale})
+        pairs = replace(pairs, dataset=record, **{side: VectorColumn(open_vectors(column))})
         columns[side] = column
     _check_scales(args, columns)
     return pairs

@@ -20,8 +20,8 @@ import numpy as np
 from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import (
-    WELL_KNOWN,
     find_field,
+    is_well_known,
     steps,
     without_columns,
 )
@@ -434,13 +434,13 @@ def _inside(keys: Keys, value: Any) -> list[tuple[Keys, Any]]:
 
 
 def _kind(keys: Keys, value: Any) -> int:
-    """2 for a list of floats or its text, 1 for another list of numbers, 0 for no vector."""
+    """2 for a list of floats or its text, or one that is named so; 1 for other numbers, else 0."""
+    known = is_well_known(str(keys[-1])) if keys else False
     if isinstance(value, str):
-        known = str(keys[-1]).lower() in WELL_KNOWN if keys else False
         return 2 if is_vector_text(value) or (known and _is_base64(value)) else 0
-    if not isinstance(value, list) or not isinstance(vector := parse_json(value), np.ndarray):
+    if not isinstance(value, list) or not isinstance(parse_json(value), np.ndarray):
         return 0
-    return 2 if any(isinstance(number, float) for number in value) or vector.ndim > 1 else 1
+    return 2 if known or any(isinstance(number, float) for number in value) else 1
 
 
 def _is_base64(text: str) -> bool:

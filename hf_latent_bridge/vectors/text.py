@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors.fields import WELL_KNOWN, Field, find_field
+from hf_latent_bridge.vectors.fields import Field, find_field, is_well_known
 from hf_latent_bridge.vectors.lines import (
     EMPTY_LINE,
     SAMPLE,
@@ -260,7 +260,7 @@ def _shows_vector(name: str, rows: Sequence[dict[str, str]]) -> bool:
     shown = next((row[name] for row in rows if row[name].strip()), "")
     if is_vector_text(shown):
         return True
-    known = name.lower() in WELL_KNOWN and not _is_number(shown)
+    known = is_well_known(name) and not _is_number(shown)
     return known and isinstance(parse_vector(shown), np.ndarray)
 
 
