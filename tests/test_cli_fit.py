@@ -387,8 +387,10 @@ NOT_TOGETHER = {
         "needs --label-column or --decoder",
     ),
     "queries that have no labels": (
-        ["--type", "auto", "--objective", "classification", "--label-column", "c"]
-        + ["--queries", "log.txt"],
+        [
+            *("--type", "auto", "--objective", "classification", "--label-column", "c"),
+            *("--queries", "log.txt"),
+        ],
         "--queries have no labels",
     ),
     "a parameter twice": (["--param", "scale=true", "--param", "scale=false"], "'scale' twice"),
