@@ -281,6 +281,12 @@ def test_a_missing_split_is_refused_with_those_there_are(split, tmp_path):
             load_pairs(data, split=split, source="text")
 
 
+def test_a_configuration_of_a_dataset_that_was_saved_without_any_is_refused(tmp_path):
+    text_dataset().save_to_disk(tmp_path)
+    with pytest.raises(InvalidPairsError, match=r"leave the name of a .* out, got 'plain'"):
+        load_pairs(tmp_path, "plain", split="train", source="text")
+
+
 def test_a_dataset_of_another_split_than_the_named_one_is_refused():
     from datasets import load_dataset
 

@@ -93,6 +93,11 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: natural(path.name))
 
 
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` has saved a dataset in a folder."""
+    return any((folder / f"dataset_{kind}.json").is_file() for kind in ("info", "dict"))
+
+
 def _is_beside(path: Path) -> bool:
     """Whether a file says something about the others instead of holding rows."""
     return path.name.startswith((".", "_")) or path.name.endswith((_MANIFEST, ".md"))
