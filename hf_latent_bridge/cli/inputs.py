@@ -176,11 +176,8 @@ def read_queries(args: argparse.Namespace) -> QueryLog | None:
         InvalidPairsError: No such column, a text that is missing or empty, or another number of
             latents than of texts.
     """
-    latents = {
-        side: read_vectors(path)
-        for side in SIDES
-        if (path := getattr(args, f"queries_{side}_vectors")) is not None
-    }
+    named = {side: getattr(args, f"queries_{side}_vectors") for side in SIDES}
+    latents = read_sides({side: path for side, path in named.items() if path is not None})
     sizes = {f"--queries-{side}-vectors": len(x) for side, x in latents.items()}
     if args.queries is None:
         if not latents:
@@ -510,14 +507,27 @@ def read_vectors(path: str) -> "Array":
     Raises:
         InvalidPairsError: It has no rows.
     """
+    return read_sides({"": path})[""]
+
+
+def read_sides(paths: Mapping[str, str]) -> "dict[str, Array]":
+    """All latents in files of the same items, each (n, d), by the name of the side or view.
+
+    Raises:
+        InvalidPairsError: A file has no rows, or two have ids that differ in a row.
+    """
     import numpy as np
 
     from hf_latent_bridge.vectors.formats import open_vectors
+    from hf_latent_bridge.vectors.ids import check_same_ids
 
-    blocks = [block.vectors for block in open_vectors(path).blocks()]
-    if not blocks:
-        raise InvalidPairsError(f"{path} has no rows")
-    return np.concatenate(blocks)
+    readers = {side: open_vectors(path) for side, path in paths.items()}
+    check_same_ids(*readers.values())
+    blocks = {side: [b.vectors for b in reader.blocks()] for side, reader in readers.items()}
+    for side, path in paths.items():
+        if not blocks[side]:
+            raise InvalidPairsError(f"{path} has no rows")
+    return {side: np.concatenate(found) for side, found in blocks.items()}
 
 
 def read_ids(path: str | None) -> list[str] | None:
