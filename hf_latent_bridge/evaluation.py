@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from hf_latent_bridge import metrics
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, EVERYTHING, PairSource
-from hf_latent_bridge.data.items import plain_labels
+from hf_latent_bridge.data.items import class_labels
 from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, SpaceMismatchError
@@ -361,7 +362,7 @@ def evaluate(
     _check_sides(sides, translator, target_translator)
     pairs = as_pairs(pairs)
     if labels is not None and isinstance(pairs, Pairs):
-        labels = _checked_labels(labels, len(pairs))
+        labels = class_labels(labels, len(pairs))
     loop = EncodingLoop(
         pairs,
         sides,
@@ -573,23 +574,12 @@ def _search(
     )
 
 
-def _checked_labels(labels: Sequence[Hashable], n: int) -> list[Any]:
-    """The labels as Python values, one for each pair and none missing."""
-    plain = plain_labels(labels)
-    if len(plain) != n:
-        raise InvalidPairsError(f"labels must be one for each of {n} pairs, got {len(plain)}")
-    for row, label in enumerate(plain):
-        if label is None or (isinstance(label, float) and math.isnan(label)):
-            raise InvalidPairsError(f"the label of pair {row} is missing ({label})")
-    return plain
-
-
 def _classes(labels: Sequence[Hashable] | None, n: int) -> Tensor:
     """Labels as numbers, (n,); empty without."""
     if labels is None:
         return torch.empty(0, dtype=torch.long)
     known: dict[Hashable, int] = {}
-    return torch.tensor([known.setdefault(one, len(known)) for one in _checked_labels(labels, n)])
+    return torch.tensor([known.setdefault(one, len(known)) for one in class_labels(labels, n)])
 
 
 def all_latents(loop: EncodingLoop, max_streamed: int) -> tuple[Tensor, Tensor, int]:
@@ -622,8 +612,7 @@ def _cka(name: str, latents: Tensor, target: Tensor) -> dict[str, float]:
 
 def _check_settings(settings: Mapping[str, int]) -> None:
     for name in ("n_bootstrap", "n_permutations"):
-        if settings[name] < 1:
-            raise ValueError(f"{name} must be at least 1, got {settings[name]}")
+        check_count(name, settings[name])
 
 
 def _fit_dim(x: Tensor, dim: int) -> Tensor:

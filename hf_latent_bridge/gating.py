@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.pairs import as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
@@ -614,8 +614,7 @@ def check_sizes(
         ValueError: `k` is less than 1.
     """
     n, m = len(native[0]), len(native[1])
-    if not isinstance(k, Integral) or k < 1:
-        raise ValueError(f"k must be an integer of at least 1, got {k}")
+    check_count("k", k)
     if n < 2 or m <= k:
         raise InvalidPairsError(
             f"at least 2 queries and more than {k} items are needed, got {n} and {m}"
@@ -710,8 +709,7 @@ def nearness(
 
 def bootstrap_draws(n: int, n_bootstrap: int, seed: int) -> Float[Tensor, "draws n"]:
     """How often each query is in each draw with replacement, as a share."""
-    if n_bootstrap < 1:
-        raise ValueError(f"n_bootstrap must be at least 1, got {n_bootstrap}")
+    check_count("n_bootstrap", n_bootstrap)
     generator = torch.Generator().manual_seed(seed)
     picks = torch.randint(n, (n_bootstrap, n), generator=generator)
     counts = torch.zeros(n_bootstrap, n, dtype=torch.float64)

@@ -21,6 +21,7 @@ from scipy.optimize import quadratic_assignment
 from torch import Tensor
 
 from hf_latent_bridge.canonical import CanonicalProblem
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.hubness import neighbor_similarity
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
@@ -177,8 +178,7 @@ def grow_pairs(
     given, unpaired = (x, targets), (others[0], others[1])
     _check(given, unpaired)
     for name, value in (("dim", dim), ("n_neighbors", n_neighbors), ("max_rounds", max_rounds)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        check_count(name, value)
     right, wrong = (
         _Sides(unpaired[0], unpaired[1], _moments(x, partners), dim, n_neighbors)
         for partners in (targets, targets.roll(1, 0))

@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like, unit_rows
 
 Hubness = Literal["csls"]
 Metric = Literal["dot", "cosine", "euclidean"]
+_OF_BANK = ", the size of the bank"
 _COSINES_PER_BLOCK = 2**24
 
 
@@ -50,11 +52,8 @@ def neighbor_similarity(items: Latents, bank: Latents, *, n_neighbors: int = 10)
         raise InvalidLatentsError(
             f"items and bank must have one width, got {x.shape[1]} and {queries.shape[1]}"
         )
-    if not 1 <= n_neighbors <= len(queries):
-        raise ValueError(
-            f"n_neighbors must be from 1 to {len(queries)}, the size of the bank, got {n_neighbors}"
-        )
-    return like(_mean_of_nearest(x, queries.to(x), n_neighbors).to(x.dtype), items)
+    k = check_count("n_neighbors", n_neighbors, most=len(queries), also=_OF_BANK)
+    return like(_mean_of_nearest(x, unit_rows(queries).to(x), k).to(x.dtype), items)
 
 
 @overload
@@ -71,7 +70,8 @@ def csls_scores(cosines: Latents, similarity: Latents) -> Latents:
     Returns:
         cosines - similarity / 2; higher is better.
     """
-    return cosines - similarity / 2
+    found = as_tensor(cosines)
+    return like(found - as_tensor(similarity).to(found) / 2, cosines)
 
 
 @overload
@@ -178,15 +178,16 @@ def rescore(
         score is minus infinity and the row -1.
 
     Raises:
-        InvalidLatentsError: `cosines` and `rows` are not two matrices of one shape, `similarity`
-            is not one number per item, or a row is beyond it.
+        InvalidLatentsError: `cosines` and `rows` (integers) are not two matrices of one shape, an
+            item's cosine is NaN, `similarity` is not one number per item, or a row is beyond it.
         ValueError: `top_k` is less than 1.
     """
     found, items, r = as_tensor(cosines), torch.as_tensor(rows), as_tensor(similarity)
-    _check_found(found, items, r)
-    if top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if items.is_floating_point() or items.dtype == torch.bool:
+        raise InvalidLatentsError(f"rows must be integers, got {items.dtype}")
     items = items.to(found.device).long()
+    _check_found(found, items, r)
+    check_count("top_k", top_k)
     scores = csls_scores(found, r.to(found)[items.clamp(min=0)])
     scores = scores.masked_fill(items < 0, -torch.inf)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
@@ -198,11 +199,13 @@ def rescore(
 
 
 def _check_found(cosines: Tensor, rows: Tensor, similarity: Tensor) -> None:
-    if cosines.ndim != 2 or rows.shape != cosines.shape or rows.is_floating_point():
+    if cosines.ndim != 2 or rows.shape != cosines.shape:
         raise InvalidLatentsError(
-            "cosines and rows (integers) must be two matrices of one shape (m, k), got "
-            f"{tuple(cosines.shape)} and {rows.dtype} of {tuple(rows.shape)}"
+            "cosines and rows must be two matrices of one shape (m, k), got "
+            f"{tuple(cosines.shape)} and {tuple(rows.shape)}"
         )
+    if bool((cosines.isnan() & (rows >= 0)).any()):
+        raise InvalidLatentsError("cosines must be numbers where rows name an item, got NaN")
     if similarity.ndim != 1 or len(similarity) == 0:
         raise InvalidLatentsError(
             f"similarity must be one number per item, (n,), got shape {tuple(similarity.shape)}"
@@ -216,9 +219,9 @@ def _check_found(cosines: Tensor, rows: Tensor, similarity: Tensor) -> None:
 def _mean_of_nearest(
     items: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], k: int
 ) -> Float[Tensor, " n"]:
-    nearest = unit_rows(bank).mT
+    """The mean cosine of each item with the k nearest rows of a bank, of unit norm."""
     blocks = torch.split(items, max(1, _COSINES_PER_BLOCK // len(bank)))
-    return torch.cat([(unit_rows(x) @ nearest).topk(k, dim=1)[0].mean(1) for x in blocks])
+    return torch.cat([(unit_rows(x) @ bank.mT).topk(k, dim=1)[0].mean(1) for x in blocks])
 
 
 def _rows(latents: Latents, name: str) -> Tensor:

@@ -5,7 +5,7 @@ import re
 
 from hf_latent_bridge.errors import InvalidNameError
 
-_USER = re.compile(r"(?<=://)[^/@\s]*@")
+_USER = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY = re.compile(r"(?<=://)([^?\s'\"]*)\?[^\s'\")]*")
 
 

@@ -1,5 +1,6 @@
 """Anchors: exact by their definition, seeded, and recorded."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -49,9 +50,15 @@ def test_balanced_takes_as_many_of_each_class_as_there_can_be():
     counts = {label: sum(labels[row] == label for row in chosen) for label in "abc"}
     assert len(set(chosen)) == 20
     assert counts == {"a": 10, "b": 2, "c": 8}
-    numbers = torch.tensor(["abc".index(label) for label in labels])
+
+
+def test_labels_of_an_array_or_a_tensor_are_compared_by_value():
+    pairs = load_pairs((POINTS.numpy(), POINTS.numpy()))
+    labels = [row % 3 for row in range(60)]
+    expected = choose_anchors(pairs, 9, "balanced", labels=labels).source[:]
+    numbers = torch.tensor(labels)
     for others in (numbers, numbers.numpy(), list(numbers)):
-        assert balanced(others, 20, 0).tolist() == chosen
+        assert (choose_anchors(pairs, 9, "balanced", labels=others).source[:] == expected).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -72,5 +79,8 @@ def test_what_cannot_be_chosen_is_refused():
     pairs = load_pairs((POINTS.numpy(), POINTS.numpy()))
     with pytest.raises(InvalidPairsError, match="balanced anchors need 60 labels, got none"):
         choose_anchors(pairs, 5, "balanced")
+    for label in (None, float("nan"), pd.NA, [1]):
+        with pytest.raises(InvalidPairsError, match=r"pair 1( is missing|$)"):
+            choose_anchors(pairs, 5, "balanced", labels=[0, label, *range(58)])
     with pytest.raises(ValueError, match="anchors must be one of"):
         choose_anchors(pairs, 5, "best")

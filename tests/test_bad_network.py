@@ -1,13 +1,16 @@
 """Over a bad network the result is that of a good one, or a clear refusal; nothing is lost."""
 
+import logging
 import time
 
 import pytest
-from faulty_proxy import FAULTS, FaultyProxy, say
+from faulty_proxy import FAULTS, FaultyProxy, say, through
+from huggingface_hub import constants
+from huggingface_hub.utils import http_backoff
 from network_jobs import JOBS, attempt, count
 
 from hf_latent_bridge.errors import HubUnavailableError
-from hf_latent_bridge.hub.waits import patiently
+from hf_latent_bridge.hub.waits import bounded_waits, patiently
 
 SAMPLE = [
     ("load", 1, "503", "done"),
@@ -75,6 +78,18 @@ def test_a_hub_that_asks_to_be_left_alone_is_given_up_and_the_encoder_named(prox
     for k in range(1, count(job, proxy) + 1):
         tried = attempt(job, proxy, k, "503, Retry-After: 86400")
         assert not tried.wrong, (k, tried.message)
+
+
+def test_the_log_of_the_client_about_a_busy_hub_names_no_password(proxy, caplog):
+    url = f"{constants.ENDPOINT}/api/models".replace("://", "://me:s3cret@")
+    proxy.spoil(1, say(503), times=2)
+    logger = logging.getLogger("huggingface_hub")
+    logger.addHandler(caplog.handler)
+    with through(proxy), bounded_waits():
+        http_backoff("GET", url, max_retries=3)
+    logger.removeHandler(caplog.handler)
+    assert "503 thrown while requesting GET http://127.0.0.1" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 @pytest.mark.slow

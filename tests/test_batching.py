@@ -60,7 +60,7 @@ def test_parts_keep_to_the_budget_and_the_number():
 
 
 def test_no_budget_can_be_had_for_no_items():
-    with pytest.raises(ValueError, match=r"batch_size must be at least 1, .*got 0"):
+    with pytest.raises(ValueError, match=r"batch_size must be an integer of at least 1.*, got 0"):
         load_encoder(bert_repo()).encode(TEXTS, batch_size=0)
     assert token_budget(2, torch.device("cuda")) > token_budget(2, torch.device("cpu"))
 

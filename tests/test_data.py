@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas
 import pytest
+import torch
 import warm
 from tiny_models import commit_of, text_dataset, text_dataset_repo
 
@@ -197,9 +198,11 @@ def test_a_sample_of_a_hub_dataset_is_recorded_with_its_seed():
     assert [a for a, _ in all_of(pairs)] == [t for t in train if t in set(pairs.source[:])]
 
 
-@pytest.mark.parametrize("n", [0, -1])
+@pytest.mark.parametrize("n", [0, -1, 2.5, "3"])
 def test_a_sample_of_nothing_is_refused(n):
-    with pytest.raises(InvalidPairsError, match=f"max_pairs must be at least 1, got {n}"):
+    with pytest.raises(
+        InvalidPairsError, match=f"max_pairs must be an integer of at least 1, got {n!r}"
+    ):
         load_pairs(numbered(5), max_pairs=n)
 
 
@@ -278,6 +281,12 @@ def test_a_missing_split_is_refused_with_those_there_are(split, tmp_path):
             load_pairs(data, split=split, source="text")
 
 
+def test_a_configuration_of_a_dataset_that_was_saved_without_any_is_refused(tmp_path):
+    text_dataset().save_to_disk(tmp_path)
+    with pytest.raises(InvalidPairsError, match=r"leave the name of a .* out, got 'plain'"):
+        load_pairs(tmp_path, "plain", split="train", source="text")
+
+
 def test_a_dataset_of_another_split_than_the_named_one_is_refused():
     from datasets import load_dataset
 
@@ -316,10 +325,16 @@ def test_a_bad_row_that_the_sample_leaves_out_does_not_matter():
     assert len(all_of(load_pairs((source, target), max_pairs=9))) == 9
 
 
-@pytest.mark.parametrize("data", [("a text", "a text"), (["a"], "b")])
+@pytest.mark.parametrize("data", [("a text", "a text"), (["a"], "b"), (["a"], "b" * 5000)])
 def test_a_text_in_place_of_a_list_is_refused(data):
     with pytest.raises(InvalidPairsError, match="wrap it in a list"):
         load_pairs(data)
+
+
+@pytest.mark.parametrize("side", [np.array(5.0), torch.tensor(5.0), {0: "a"}, {"a"}, iter("a")])
+def test_what_cannot_be_counted_and_read_by_number_is_refused(side):
+    with pytest.raises(InvalidPairsError, match="pairs need lists of items, got"):
+        load_pairs((side, ["b"]))
 
 
 @pytest.mark.parametrize("n", [1, 3])

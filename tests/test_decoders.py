@@ -88,6 +88,13 @@ def test_an_estimator_that_is_not_fitted_is_refused():
         as_decoder(GaussianNB())
 
 
+def test_a_space_of_another_width_than_that_of_the_fit_is_refused():
+    fitted = GaussianNB().fit(X, NAMES)
+    assert as_decoder(fitted, SpaceSpec(5, "me/a")).space == SpaceSpec(5, "me/a")
+    with pytest.raises(DecoderError, match=r"fitted on 5 features, not on me/a \(dim=4\)"):
+        as_decoder(fitted, SpaceSpec(4, "me/a"))
+
+
 def test_a_classifier_of_several_outputs_is_refused():
     several = KNeighborsClassifier().fit(X, np.stack([NAMES, NAMES], axis=1))
     with pytest.raises(DecoderError, match="several outputs"):
@@ -108,7 +115,7 @@ def test_an_estimator_refuses_another_width_and_nan_before_scikit_learn_does():
 
 @pytest.mark.parametrize("top_k", [0, -1, 1.5, True, "2"])
 def test_a_top_k_that_is_no_positive_integer_is_refused(top_k):
-    with pytest.raises(DecoderError, match="top_k must be an integer >= 1 or None"):
+    with pytest.raises(DecoderError, match="top_k must be an integer of at least 1 or None"):
         as_decoder(GaussianNB().fit(X, NAMES))(X, top_k=top_k)
 
 
@@ -124,6 +131,12 @@ def test_a_torch_module_decodes_without_gradients():
     assert torch.equal(result, module(torch.ones(3, 5)).detach())
 
 
+def test_a_torch_module_gets_latents_in_its_own_precision():
+    for dtype in (torch.float32, torch.bfloat16):
+        decoder = as_decoder(torch.nn.Linear(5, 2).to(dtype))
+        assert decoder(X).dtype == dtype
+
+
 def test_any_callable_decodes_and_gets_a_tensor():
     def rows(latents):
         assert isinstance(latents, torch.Tensor)
@@ -132,7 +145,9 @@ def test_any_callable_decodes_and_gets_a_tensor():
     assert as_decoder(rows)(np.ones((2, 3))) == ["3", "3"]
 
 
-@pytest.mark.parametrize("result", [["one"], None, 3, torch.tensor(1.0)])
+@pytest.mark.parametrize(
+    "result", [["one"], None, 3, torch.tensor(1.0), "ab", {"logits": 1, "labels": 2}]
+)
 def test_a_callable_that_does_not_give_one_result_per_row_is_refused(result):
     with pytest.raises(DecoderError, match="one result per row, 2 here"):
         as_decoder(lambda latents: result)(np.ones((2, 3)))

@@ -170,9 +170,9 @@ def test_names_are_found_in_any_case(api, repo_id):
         ({"target": ""}, "target must be the repo id of an encoder"),
         ({"source": SpaceSpec(3)}, "source must be the repo id of an encoder"),
         ({"author": "a/b"}, "author must be the name of an account"),
-        ({"limit": 0}, "limit must be an integer >= 1"),
-        ({"limit": 1.5}, "limit must be an integer >= 1"),
-        ({"limit": "3"}, "limit must be an integer >= 1"),
+        ({"limit": 0}, "limit must be an integer of at least 1"),
+        ({"limit": 1.5}, "limit must be an integer of at least 1"),
+        ({"limit": "3"}, "limit must be an integer of at least 1"),
     ],
 )
 def test_what_cannot_be_searched_for_is_refused_before_the_hub_is_asked(hub, arguments, told):

@@ -90,7 +90,7 @@ def test_bad_input_is_refused(url, queries):
     with pytest.raises(StoreError, match="other"):
         DualSearch(url.replace("docs", "other"), f"{url}-new")
     with DualSearch(url, f"{url}-new") as search:
-        with pytest.raises(ValueError, match="k must be at least 1"):
+        with pytest.raises(ValueError, match="k must be an integer of at least 1"):
             search.nearest(*queries, k=0)
         with pytest.raises(StoreError):
             search.nearest(queries[1], queries[1])

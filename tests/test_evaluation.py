@@ -191,7 +191,7 @@ def test_cka_is_1_where_the_map_turns_and_scales_and_rises_where_it_mends_the_sh
 
 @pytest.mark.parametrize("option", ["n_bootstrap", "n_permutations"])
 def test_no_draws_are_refused(option):
-    with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{option} must be an integer of at least 1, got 0"):
         evaluate_latents(identity(), normal(5, 2), normal(5, 2), **{option: 0})
 
 

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from comparing import close
@@ -128,6 +129,10 @@ def test_labels_of_an_array_or_a_tensor_are_compared_by_value(translator):
         ("abcd", "one label for each item, got 'abcd'"),
         ([1, 2, None, 4], "label of pair 2 is missing"),
         (np.array([1.0, np.nan, 2.0, 3.0]), "label of pair 1 is missing"),
+        ([1, pd.NA, 2, 3], "label of pair 1 is missing"),
+        ([1, 2, 3, pd.NaT], "label of pair 3 is missing"),
+        ([1, [2], 3, 4], r"texts, numbers or the like, got list \[2\] for pair 1"),
+        (5, "one label for each item, got 5"),
     ],
 )
 def test_labels_that_are_not_one_for_each_pair_are_refused(translator, labels, told):

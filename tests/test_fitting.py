@@ -225,7 +225,7 @@ def test_a_repo_id_in_place_of_an_encoder_is_refused_with_advice():
 
 @pytest.mark.parametrize("size", ["chunk_size", "checkpoint_every"])
 def test_a_size_of_nothing_is_refused(size):
-    with pytest.raises(ValueError, match=f"{size} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{size} must be an integer of at least 1, got 0"):
         fit_translator(OrthoTranslator(), vectors(3), vectors(3), (NUMBERS, NUMBERS), **{size: 0})
 
 

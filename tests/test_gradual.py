@@ -199,7 +199,7 @@ def test_what_does_not_fit_is_refused(world, state):
     for options, error, wanted in (
         ({"field": "body"}, StoreError, "has nothing in 'body'"),
         ({"ids": [3, 77]}, StoreError, r"1 rows are not there, such as \[77\]"),
-        ({"max_rows": 0}, ValueError, "max_rows must be at least 1"),
+        ({"max_rows": 0}, ValueError, "max_rows must be an integer of at least 1"),
     ):
         with pytest.raises(error, match=wanted):
             re_encode(world.space, world.shared, world.encoder(), view="new", **options)

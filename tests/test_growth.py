@@ -269,7 +269,7 @@ def test_pairs_and_items_that_do_not_go_together_are_refused(given, others, reas
 @pytest.mark.parametrize("name", ["dim", "n_neighbors", "max_rounds"])
 def test_parameters_below_one_are_refused(name):
     given, others, _ = unpaired()
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got 0"):
         grow_pairs(*given, *others, **{name: 0})
 
 

@@ -116,12 +116,16 @@ def test_labels_that_cannot_be_learned_are_refused(labels, message):
 def test_layers_that_a_saved_head_could_not_say_are_refused(layers, message):
     with pytest.raises(DecoderError, match=message):
         Head(nn.Sequential(*layers), ["a", "b"], SPACE)
+    with pytest.raises(DecoderError, match=r"made of a torch\.nn\.Sequential, got Linear"):
+        Head(nn.Linear(6, 2), ["a", "b"], SPACE)
 
 
 def test_latents_beyond_the_heads_precision_are_refused_instead_of_scored():
     head = fit_head(*problem())
     with pytest.raises(InvalidLatentsError, match="NaN or infinity in 1 of 1 rows"):
         head(np.full((1, 6), 1e300))
+    with pytest.raises(DecoderError, match="scores of row 1 are NaN"):  # infinity less infinity
+        head(np.float32([[0] * 6, [3e38] * 6]) * np.sign(head.layers[0].weight[0].numpy()))
 
 
 def test_latents_that_cannot_be_learned_from_are_refused():
@@ -135,10 +139,12 @@ def test_latents_that_cannot_be_learned_from_are_refused():
 
 
 @pytest.mark.parametrize(
-    "options", [{"C": 0}, {"C": float("nan")}, {"hidden": 0}, {"hidden": 2.5}], ids=str
+    "options",
+    [{"C": 0}, {"C": "a"}, {"hidden": True}, {"C": float("nan")}, {"hidden": 0}, {"hidden": 2.5}],
+    ids=str,
 )
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(DecoderError, match=r"must be (None or a )?positive"):
+    with pytest.raises(DecoderError, match=r"must be (positive|an integer of at least 1 or None)"):
         fit_head(*problem(), **options)
 
 

@@ -178,7 +178,13 @@ def test_places_that_the_store_left_empty_come_last(latents):
     ("cosines", "rows", "similarity", "error", "message"),
     [
         (np.ones((2, 3)), np.ones((2, 2), int), np.ones(5), InvalidLatentsError, "of one shape"),
-        (np.ones((2, 3)), np.ones((2, 3)), np.ones(5), InvalidLatentsError, r"rows \(integers\)"),
+        (
+            np.ones((2, 3)),
+            np.ones((2, 3)),
+            np.ones(5),
+            InvalidLatentsError,
+            "rows must be integers, got torch.float64",
+        ),
         (np.ones((2, 3)), np.full((2, 3), 5), np.ones(5), InvalidLatentsError, "below 5"),
         (np.ones((2, 3)), np.ones((2, 3), int), np.ones((5, 2)), InvalidLatentsError, "per item"),
     ],
@@ -186,5 +192,28 @@ def test_places_that_the_store_left_empty_come_last(latents):
 def test_lists_that_cannot_be_rescored_are_refused(cosines, rows, similarity, error, message):
     with pytest.raises(error, match=message):
         rescore(cosines, rows, similarity)
-    with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="top_k must be an integer of at least 1, got 0"):
         rescore(np.ones((1, 1)), np.zeros((1, 1), int), np.ones(1), top_k=0)
+
+
+def test_a_bank_beyond_the_range_of_the_items_gives_the_same_similarity(latents):
+    _, items, bank = latents
+    expected = neighbor_similarity(items, bank)
+    for dtype, scale, atol in ((np.float32, 1e39, 1e-6), (np.float16, 1e6, 2e-3)):
+        found = neighbor_similarity(items.astype(dtype), bank * scale)
+        np.testing.assert_allclose(found, expected, atol=atol)
+
+
+def test_scores_and_rows_may_be_lists_or_unsigned():
+    assert csls_scores([0.5, 0.25], [0.5, 0.0]).tolist() == [0.25, 0.25]
+    scores, rows = rescore([[0.5, 0.25]], np.array([[0, 1]], np.uint64), [0.8, 0.0])
+    assert rows.tolist() == [[1, 0]]
+    np.testing.assert_allclose(scores, [[0.25, 0.1]])
+
+
+def test_a_cosine_that_is_not_a_number_ranks_nothing():
+    cosines, r = np.array([[0.5, np.nan]]), np.zeros(2)
+    with pytest.raises(InvalidLatentsError, match="cosines must be numbers"):
+        rescore(cosines, np.array([[0, 1]]), r)
+    _, rows = rescore(cosines, np.array([[0, -1]]), r)
+    assert rows.tolist() == [[0, -1]]

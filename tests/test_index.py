@@ -166,7 +166,7 @@ def test_more_than_there_are_cannot_be_found():
     index = LatentIndex.from_latents(VECTORS[:3], ITEMS[:3])
     assert [len(hits) for hits in index.search(QUERIES, top_k=50)] == [3] * 20
     for bad in (0, -1, 2.0, True):
-        with pytest.raises(DecoderError, match="top_k must be an integer >= 1"):
+        with pytest.raises(DecoderError, match="top_k must be an integer of at least 1"):
             index.search(QUERIES, top_k=bad)
 
 
@@ -361,6 +361,17 @@ def test_a_backend_of_ones_own_is_one_entry_and_travels_by_its_name(backwards, r
         LatentIndex.from_latents(VECTORS, ITEMS, search=backwards, search_params={"end": 2})
     with pytest.raises(ValueError, match="'backwards' is taken by"):
         register_search(backwards)(dict)
+
+
+def test_a_backend_that_is_defined_again_takes_its_own_place(backwards):
+    """As by a cell of a notebook that is run twice."""
+    first = SEARCHES[backwards].build
+
+    @register_search(backwards)
+    class Again(first):
+        __qualname__ = first.__qualname__
+
+    assert SEARCHES[backwards].build is Again
 
 
 def test_a_backend_that_finds_nothing_is_named(backwards):

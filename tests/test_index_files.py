@@ -1,11 +1,14 @@
 """A FAISS file is moved into a new one beside it: same ids, same metric, same kind of index."""
 
+import os
+import sys
+
 import faiss
 import numpy as np
 import pytest
 
 from hf_latent_bridge import LinearTranslator, migrate, plan_migration
-from hf_latent_bridge.errors import InUseError, InvalidLatentsError, StoreError
+from hf_latent_bridge.errors import CheckpointError, InUseError, InvalidLatentsError, StoreError
 from hf_latent_bridge.vectors.formats import open_vectors
 
 N, OLD, NEW = 500, 8, 12
@@ -101,6 +104,145 @@ def test_a_migration_that_was_killed_before_its_last_step_is_finished(
     assert target.read_bytes() == before
 
 
+@pytest.fixture
+def translated(monkeypatch):
+    """Says how many rows were translated; from then on at most so many are, and then no more."""
+    transform, counts, most = LinearTranslator.transform, [], [N * 9]
+
+    def counting(self, X):
+        if sum(counts) + len(X) > most[0]:
+            raise KeyboardInterrupt
+        counts.append(len(X))
+        return transform(self, X)
+
+    def until(rows=N * 9):
+        most[0], before = rows, sum(counts)
+        counts.clear()
+        return before
+
+    monkeypatch.setattr(LinearTranslator, "transform", counting)
+    return until
+
+
+def interrupted(translator, source, target, translated):
+    translated(400)
+    with pytest.raises(KeyboardInterrupt):
+        migrate(translator, source, target, batch_size=20)
+    translated()
+
+
+@pytest.mark.parametrize(
+    ("factory", "ids"),
+    [
+        ("Flat", None),
+        ("Flat", np.arange(N)[::-1] + 5),
+        ("HNSW16", None),
+        ("HNSW16", np.arange(N)[::-1] + 5),
+        ("IVF4,Flat", None),
+    ],
+)
+def test_a_migration_that_was_interrupted_goes_on_and_writes_the_same_bytes(
+    factory, ids, old, translator, tmp_path, translated
+):
+    source = saved(tmp_path / "old.faiss", old, factory, ids=ids)
+    target = tmp_path / "new.faiss"
+    interrupted(translator, source, str(target), translated)
+    assert not target.exists()
+    migrate(translator, source, str(target), batch_size=20)
+    assert translated() <= N - 400 + 4 * 20
+    migrate(translator, source, str(tmp_path / "whole.faiss"), batch_size=20)
+    assert target.read_bytes() == (tmp_path / "whole.faiss").read_bytes()
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["new.faiss", "old.faiss", "whole.faiss"]
+
+
+def test_a_run_goes_on_in_other_batches_and_its_rows_are_known_again(
+    old, translator, tmp_path, translated
+):
+    source, target = saved(tmp_path / "old.faiss", old), str(tmp_path / "new.faiss")
+    interrupted(translator, source, target, translated)
+    migrate(translator, source, target, batch_size=33)
+    assert translated() < N
+    moved = migrate(translator, source, target, batch_size=7, serve_dir=tmp_path / "serve")
+    assert moved.rows == N
+
+
+def test_an_unfinished_migration_is_not_gone_on_with_by_another_translator(
+    old, translator, tmp_path, translated
+):
+    source, target = saved(tmp_path / "old.faiss", old), tmp_path / "new.faiss"
+    interrupted(translator, source, str(target), translated)
+    other = LinearTranslator().fit(old, old @ np.ones((OLD, NEW), np.float32))
+    with pytest.raises(CheckpointError, match=r"another translator .* remove the files .*\.part"):
+        migrate(other, source, str(target), batch_size=20)
+    for path in tmp_path.glob(".new.faiss.part*"):
+        path.unlink()
+    migrate(other, source, str(target), batch_size=20)
+    with pytest.raises(StoreError, match="holds other rows"):
+        migrate(translator, source, str(target))
+
+
+def test_rows_that_were_replaced_since_an_interrupted_migration_are_noticed(
+    old, translator, tmp_path, translated
+):
+    source, target = saved(tmp_path / "old.faiss", old), tmp_path / "new.faiss"
+    interrupted(translator, source, str(target), translated)
+    before = os.stat(source)
+    saved(source, old[::-1].copy())
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(CheckpointError, match=r"rows that it read of .* were changed since"):
+        migrate(translator, source, str(target), batch_size=20)
+    assert not target.exists()
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_noticed_and_leaves_nothing(
+    old, translator, tmp_path, monkeypatch
+):
+    source, transform = saved(tmp_path / "old.faiss", old), LinearTranslator.transform
+
+    def replacing(self, X):
+        saved(source, old[::-1].copy())
+        return transform(self, X)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LinearTranslator, "transform", replacing)
+        with pytest.raises(InvalidLatentsError, match="was changed while it was read"):
+            migrate(translator, source, str(tmp_path / "new.faiss"), batch_size=20)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.faiss"]
+
+
+@pytest.mark.parametrize(("factory", "name"), [("Flat", ".part"), ("HNSW16", ".whole")])
+def test_a_disk_that_gives_back_other_bytes_is_noticed(factory, name, old, translator, tmp_path):
+    source, armed = saved(tmp_path / "old.faiss", old, factory), [True]
+
+    def damage(event, args):
+        if event != "open" or not armed or not str(args[0]).startswith(str(tmp_path)):
+            return
+        if str(args[0]).endswith(name) and args[1] == "r":
+            armed.clear()
+            with open(args[0], "r+b") as stream:
+                stream.seek(N * NEW * 2)
+                stream.write(b"\x7f\x7f\x7f\x7f")
+
+    sys.addaudithook(damage)
+    with pytest.raises(StoreError, match="does not give back what was written"):
+        migrate(translator, source, str(tmp_path / "new.faiss"))
+    assert [path.name for path in tmp_path.iterdir()] == ["old.faiss"]
+    migrate(translator, source, str(tmp_path / "new.faiss"))
+
+
+def test_a_flat_index_is_moved_without_faiss(old, translator, tmp_path, monkeypatch):
+    ids = np.arange(N) * 3
+    source = saved(tmp_path / "old.faiss", old * 2, ids=ids)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "faiss", None)
+        migrate(translator, source, str(tmp_path / "new.faiss"))
+    index = faiss.read_index(str(tmp_path / "new.faiss"))
+    wanted = translator.transform(old * 2)
+    np.testing.assert_array_equal(faiss.vector_to_array(index.id_map), ids)
+    np.testing.assert_allclose(index.reconstruct(9), wanted[3], atol=1e-5)
+
+
 def test_a_second_migration_into_the_same_file_is_refused_at_once(
     old, translator, tmp_path, monkeypatch
 ):
@@ -140,6 +282,7 @@ def test_rows_of_another_translator_are_not_taken_for_the_own_ones(old, translat
         ("new.npy", {}, "a FAISS file is moved into another one"),
         ("qdrant:./store/docs", {}, "a FAISS file is moved into another one"),
         ("new.faiss", {"alias": "search"}, "no aliases"),
+        ("faiss:./new.faiss.gz", {}, "not compressed"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(

@@ -164,7 +164,7 @@ def test_a_translator_into_another_space_or_without_a_bank_is_refused():
         ({"bank": None}, DecoderError, "needs a bank of queries"),
         ({"hubness": None}, DecoderError, "a bank of queries is for hubness='csls'"),
         ({"metric": "dot"}, DecoderError, "compares cosines, got metric='dot'"),
-        ({"n_neighbors": 51}, DecoderError, "n_neighbors must be from 1 to 50"),
+        ({"n_neighbors": 51}, DecoderError, "n_neighbors must be an integer from 1 to 50"),
         ({"bank": BANK[:, :5]}, InvalidLatentsError, r"\(n, 8\), got \(50, 5\)"),
         ({"bank": BANK * np.nan}, InvalidLatentsError, "NaN or infinity"),
     ],

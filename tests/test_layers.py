@@ -18,6 +18,7 @@ FILES = {
 ROOT = PACKAGE.name
 PURE = {
     *(
+        "counts",
         "errors",
         "latents",
         "spaces",

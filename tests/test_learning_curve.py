@@ -202,7 +202,7 @@ def test_moments_of_steps_add_to_those_of_all(world):
 @pytest.mark.parametrize(
     ("change", "error", "wanted"),
     [
-        ({"start": 1}, ValueError, "start must be at least 2"),
+        ({"start": 1}, ValueError, "start must be an integer of at least 2"),
         ({"held_out": -1}, ValueError, "held_out must be at least 0"),
         ({"until_retention": 1.5}, ValueError, "at most 1, got 1.5"),
         ({"k": 400}, InvalidPairsError, "more than 400 items"),

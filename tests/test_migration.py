@@ -1,6 +1,8 @@
 """A live store is moved to a new model beside the old one, killed, gone on with and rolled back."""
 
+import contextlib
 import json
+import re
 import sqlite3
 import threading
 import time
@@ -127,6 +129,36 @@ def test_ids_that_are_uuids_are_kept(tmp_path, translator, state):
     assert sorted(content(f"{url}-new")) == ids
 
 
+@pytest.mark.parametrize("ids", [["doc-1", "doc-2"], [str(uuid.UUID(int=10)).upper()], [-1]])
+def test_ids_that_the_target_cannot_hold_are_told_before_anything_is_made(
+    ids, tmp_path, translator, state
+):
+    url, vectors = f"sqlite:{tmp_path}/old.db/docs", rows(len(ids)).vectors
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as made, made:
+        made.execute("CREATE TABLE docs (id PRIMARY KEY, embedding BLOB)")
+        lines = zip(ids, map(np.ndarray.tobytes, vectors), strict=True)
+        made.executemany("INSERT INTO docs VALUES (?, ?)", lines)
+    target = f"qdrant:{tmp_path}/new/docs"
+    told = "qdrant takes whole numbers from 0 on and UUIDs .*others: .*" + re.escape(str(ids[0]))
+    with pytest.raises(StoreError, match=told):
+        plan_migration(translator, url, target)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(StoreError, match=told):
+        migrate(translator, url, target, state_dir=state)
+    with open_collection(target) as new:
+        assert not new.exists()
+    migrate(translator, url, f"sqlite:{tmp_path}/old.db/new", state_dir=state)
+    assert sorted(content(f"sqlite:{tmp_path}/old.db/new")) == ids
+
+
+def test_a_number_that_only_qdrant_can_hold_stays_there(tmp_path, translator, state):
+    url = filled(f"qdrant:{tmp_path}/db/docs", rows(1)._replace(ids=[2**63]))
+    with pytest.raises(StoreError, match=f"sqlite takes whole numbers or texts .*{2**63}"):
+        migrate(translator, url, f"sqlite:{tmp_path}/new.db/docs", state_dir=state)
+    migrate(translator, url, f"{url}-new", state_dir=state)
+    assert list(content(f"{url}-new")) == [2**63]
+
+
 def test_an_empty_collection_gives_an_empty_one(tmp_path, translator, state):
     url = filled(f"qdrant:{tmp_path}/db/docs", rows(1))
     with open_collection(url) as collection:
@@ -211,7 +243,7 @@ def test_folding_needs_a_bank_of_queries_that_fits(url, translator, state):
     for bank, error, wanted in (
         (None, ValueError, "the translator keeps none"),
         (rows(30, 5).vectors, InvalidLatentsError, "got 6 and 5"),
-        (rows(3, 6).vectors, ValueError, "n_neighbors must be from 1 to 3"),
+        (rows(3, 6).vectors, ValueError, "n_neighbors must be an integer from 1 to 3"),
     ):
         with pytest.raises(error, match=wanted):
             migrate(translator, url, f"{url}-new", hubness="csls", bank=bank, state_dir=state)

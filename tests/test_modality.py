@@ -140,3 +140,7 @@ def test_a_name_is_given_once(audio):
     assert register(Audio()) is audio is find_modality("audio")
     with pytest.raises(ValueError, match="modality 'audio' is taken by Audio"):
         register(Other())
+    again = type(
+        "Audio", (Audio,), {"__qualname__": Audio.__qualname__}
+    )()  # a cell that runs twice
+    assert register(again) is again is find_modality("audio")

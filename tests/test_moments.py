@@ -215,6 +215,8 @@ def test_a_truncated_file_of_moments_is_refused(tmp_path):
         ({"sxx": torch.ones(5, 5)}, "sxx must be float64"),
         ({"extra": torch.ones(1)}, "exactly the tensors"),
         ({"n": torch.tensor(0)}, "moments need"),
+        ({"n": torch.tensor([1, 2])}, "does not hold moments"),
+        ({"eps": torch.ones(0)}, "does not hold moments"),
         ({"mean_x": torch.full((5,), float("nan"), dtype=torch.float64)}, "moments need"),
     ],
 )

@@ -15,6 +15,7 @@ from hf_latent_bridge import (
     translate_file,
 )
 from hf_latent_bridge.errors import InvalidNameError
+from hf_latent_bridge.names import without_secrets
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 
@@ -48,3 +49,9 @@ def test_an_empty_name_is_refused(call, name, tmp_path, monkeypatch):
     with pytest.raises(InvalidNameError, match="got an empty text"):
         CALLS[call](name)
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.parametrize("user", ["", "me@", "me:secret@", "me:p@secret@", ":secret@"])
+def test_a_password_in_an_address_is_never_shown(user):
+    shown = without_secrets(f"see postgresql://{user}host:1/db?password=secret and the rest")
+    assert shown == "see postgresql://host:1/db and the rest"

@@ -550,7 +550,7 @@ def test_a_rank_that_is_no_limit_changes_nothing():
 
 @pytest.mark.parametrize("rank", [0, -1, 2.5, "3"])
 def test_a_rank_out_of_range_is_refused(rank):
-    with pytest.raises(ValueError, match="rank must be an integer >= 1 or None"):
+    with pytest.raises(ValueError, match="rank must be an integer of at least 1 or None"):
         AffineTranslator(rank=rank).fit(*pairs(3, 3))
 
 

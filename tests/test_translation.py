@@ -24,6 +24,7 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
+import vector_files
 import warm
 from processes import PATIENCE, finished, hang, torchrun
 from warm import Warm
@@ -339,14 +340,38 @@ def test_names_that_are_not_utf_8_are_read_written_and_noted(translator, tmp_pat
     assert r"y\udcff.jsonl" in capsys.readouterr().out
 
 
-def test_a_text_that_hdf5_does_not_have_is_named_by_its_row(translator, tmp_path):
+@pytest.mark.parametrize("text", ["b\0c", "b\0"])
+def test_a_text_that_hdf5_does_not_have_is_named_by_its_row(translator, tmp_path, text):
     pytest.importorskip("h5py")
-    texts = ["a", "b\0c"]
+    texts = ["a", text]
     lines = [json.dumps({"text": t, "v": v}) for t, v in zip(texts, rows(2).tolist(), strict=True)]
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
     with pytest.raises(InvalidLatentsError, match="NUL in them, and row 1 has one in 'text'"):
         translate_file(translator, tmp_path / "in.jsonl", tmp_path / "out.h5")
     assert os.listdir(tmp_path) == ["in.jsonl"]
+
+
+def test_a_text_that_numpy_would_cut_is_refused(translator, tmp_path):
+    vector_files.lines([{"text": "a\0", "v": rows(1).tolist()[0]}])(tmp_path / "in.jsonl")
+    with pytest.raises(InvalidLatentsError, match=r"no texts that end in NUL, and 'a\\x00' does"):
+        translate_file(translator, tmp_path / "in.jsonl", tmp_path / "out.npz")
+    assert os.listdir(tmp_path) == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_json_that_is_written_has_null_for_nan(translator, tmp_path, suffix):
+    vectors = pyarrow.array(rows(2).tolist())
+    table = pyarrow.table({"vector": vectors, "x": [np.nan, 2.5], "y": [[np.inf, 1.5], [3.5]]})
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    translate_file(translator, tmp_path / "in.parquet", tmp_path / f"out{suffix}")
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    text = (tmp_path / f"out{suffix}").read_text()
+    text = text if suffix == ".json" else f"[{','.join(text.splitlines())}]"
+    found = json.loads(text, parse_constant=refuse)
+    assert [(row["x"], row["y"]) for row in found] == [(None, [None, 1.5]), (2.5, [3.5])]
 
 
 def test_a_system_that_cannot_sync_data_alone_syncs_the_file(
@@ -809,7 +834,7 @@ def test_processes_of_processes_and_none_at_all_are_refused(
     translator, save, tmp_path, monkeypatch
 ):
     source = save(rows(2))
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+    with pytest.raises(ValueError, match="processes must be an integer of at least 1, got 0"):
         translate_file(translator, source, tmp_path / "out.npy", processes=0)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="2 processes are running already"):

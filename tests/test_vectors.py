@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import os
+import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -11,11 +14,12 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
+import safetensors.numpy
 import vector_files
 import warm
 from vector_files import X
 
-from hf_latent_bridge import VectorSource, load_pairs
+from hf_latent_bridge import OrthoTranslator, VectorSource, load_pairs, translate_file
 from hf_latent_bridge.data.items import Unreadable
 from hf_latent_bridge.errors import (
     DatasetError,
@@ -85,6 +89,31 @@ def test_a_column_that_could_be_another_is_refused_with_those_there_are(
 ):
     with pytest.raises(InvalidLatentsError, match=telling):
         find_field("f", wanted, vectors, numbers)
+
+
+QUANTISED = (X * 64).astype(np.int8)
+BOXES = np.full((len(X), 4), 0.5, np.float32)
+BESIDE = {
+    "x.npz": lambda path: np.savez(path, embeddings=QUANTISED, boxes=BOXES),
+    "x.safetensors": lambda path: safetensors.numpy.save_file(
+        {"embeddings": QUANTISED, "boxes": BOXES}, path
+    ),
+    "x.h5": vector_files.hdf5(embeddings=QUANTISED, boxes=BOXES),
+    "x.parquet": lambda path: pyarrow.parquet.write_table(
+        pyarrow.table({"boxes": BOXES.tolist(), "embeddings": list(QUANTISED)}), path
+    ),
+    "x.jsonl": vector_files.lines(
+        {"boxes": box, "embeddings": row}
+        for box, row in zip(BOXES.tolist(), QUANTISED.tolist(), strict=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_quantised_vectors_are_found_beside_other_lists_of_floats(name, tmp_path):
+    path = written(tmp_path, name, BESIDE[name])
+    np.testing.assert_array_equal(all_rows(path, scale=1 / 64), X)
+    assert all_rows(path, column="boxes").shape == BOXES.shape
 
 
 def test_numbers_in_names_count():
@@ -283,20 +312,55 @@ def test_truths_and_times_stand_beside_a_matrix_of_an_archive(tmp_path):
     assert rows[0]["day"] == "2024-02-29"
 
 
-@pytest.mark.parametrize("name", ["x.npy", "x.parquet", "x.arrow", "x.csv", "x.jsonl"])
+@pytest.mark.parametrize("name", ["x.npy", "x.fvecs", "x.parquet", "x.arrow", "x.csv", "x.jsonl"])
 def test_a_file_without_rows_has_none(name, tmp_path):
     none = pyarrow.table({"v": pyarrow.array([], pyarrow.list_(pyarrow.float32()))})
     write = {
         "x.npy": lambda path: np.save(path, X[:0]),
+        "x.fvecs": vector_files.content(b""),
         "x.parquet": lambda path: pyarrow.parquet.write_table(none, path),
         "x.arrow": lambda path: pyarrow.feather.write_feather(none, str(path)),
         "x.csv": vector_files.content("id,v\n"),
         "x.jsonl": vector_files.content("\n"),
     }
     path = written(tmp_path, name, write[name])
-    assert open_vectors(path).n == 0
+    reader = open_vectors(path)
+    assert (reader.n, reader.dim) == (0, 6 if name == "x.npy" else None)
     with pytest.raises(InvalidPairsError, match="at least one item"):
         load_pairs((path, path))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.jsonl")
+    with pytest.raises(InvalidLatentsError, match=r"x\.jsonl is a pipe or a device, .* named -"):
+        open_vectors(tmp_path / "x.jsonl")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/mem").exists(), reason="needs a file that fails to be read"
+)
+def test_an_error_of_the_disk_is_not_called_damage(tmp_path):
+    (tmp_path / "x.npy").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match=r"cannot read .*x\.npy: Input/output error") as refusal:
+        open_vectors(tmp_path / "x.npy")
+    assert not isinstance(refusal.value, InvalidLatentsError)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a list of open files")
+@pytest.mark.parametrize("suffix", [".npy", ".parquet", ".jsonl", ".arrow", ".h5", ".csv"])
+def test_a_folder_of_shards_holds_no_file_open(suffix, tmp_path):
+    translator = OrthoTranslator(scaling="none").fit(X, X)
+    np.save(tmp_path / "x.npy", X[:2])
+    (tmp_path / "shards").mkdir()
+    translate_file(translator, tmp_path / "x.npy", tmp_path / f"shards/0{suffix}")
+    for number in range(1, 20):
+        shutil.copy(tmp_path / f"shards/0{suffix}", tmp_path / f"shards/{number}{suffix}")
+    (tmp_path / f"shards/0{suffix}.manifest.json").unlink()
+    before = len(os.listdir("/proc/self/fd"))
+    reader = open_vectors(tmp_path / "shards")
+    assert len(reader.read(np.array([3, 30]))) == 2
+    assert reader.n == 40
+    assert len(os.listdir("/proc/self/fd")) < before + 10
 
 
 def test_a_stream_is_no_side_of_pairs():

@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_latent_bridge.cli import inputs
+from hf_latent_bridge.cli.items import read_columns, read_lines
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 
 if TYPE_CHECKING:
@@ -120,7 +122,6 @@ def check_way(args: argparse.Namespace) -> None:
 def judge_gradual(args: argparse.Namespace, space: "SharedSpace") -> "GradualReport":
     """Judges a shared index, encoded again little by little, on what the arguments name."""
     from hf_latent_bridge import gate_gradual
-    from hf_latent_bridge.cli import inputs
     from hf_latent_bridge.gating import both_latents
 
     settings: dict[str, Any] = {
@@ -193,7 +194,6 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
         ValueError: Only a part of what is needed is named.
     """
     from hf_latent_bridge import AutoTranslator, compare_directions
-    from hf_latent_bridge.cli import inputs
     from hf_latent_bridge.gating import both_latents
 
     files = {(p, age): getattr(args, f"{p}_{age}_vectors") for p in PARTS for age in ("old", "new")}
@@ -238,13 +238,16 @@ def check_reports(paths: Sequence[str]) -> None:
 
     Raises:
         ValueError: Another suffix.
-        FileNotFoundError: No such folder.
+        OSError: No such folder, or nothing can be written there.
     """
+    from hf_latent_bridge.atomic import check_writable
+
     for path in map(Path, paths):
         if path.suffix not in (".md", ".json", ".html"):
             raise ValueError(f"--report must end in .md, .json or .html, got {path.name}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {path.parent} for --report")
+        check_writable(path.parent)
 
 
 def write_report(report: "GateReport | GradualReport | DirectionReport", path: Path) -> None:
@@ -285,13 +288,11 @@ def _matrix(path: str) -> "Array":
 
 def _items(args: argparse.Namespace, part: str) -> Judged:
     name, split = getattr(args, part), getattr(args, f"{part}_split")
-    data = inputs.load_items(name, split)
-    wanted = [getattr(args, f"{part}_column"), getattr(args, f"{part}_id_column")]
-    wanted.append(getattr(args, "slice_column", None) if part == "queries" else None)
-    for column in wanted:
-        if column is not None and column not in data.column_names:
-            raise InvalidPairsError(f"{name} has the columns {data.column_names}, got {column!r}")
-    items, ids, slices = (None if column is None else data[column][:] for column in wanted)
+    columns = [getattr(args, f"{part}_column"), getattr(args, f"{part}_id_column")]
+    columns.append(getattr(args, "slice_column", None) if part == "queries" else None)
+    wanted = [column for column in columns if column is not None]
+    found = dict(zip(wanted, read_columns(name, split, wanted), strict=True))
+    items, ids, slices = map(found.get, columns)
     return Judged(
         items or [],
         None if ids is None else [str(key) for key in ids],
@@ -305,16 +306,13 @@ def _relevance(
     """Gains by the numbers of query and item.
 
     Raises:
-        InvalidPairsError: A line that is no judgement, or names what is not there.
+        InvalidPairsError: A line that is not a judgement, or names a row that is not there.
     """
     if path is None:
         return None
-    numbers = [
-        None if ids is None else {key: n for n, key in enumerate(ids)} for ids in (queries, corpus)
-    ]
+    numbers = [_by_id(ids) for ids in (queries, corpus)]
     found: dict[int, dict[int, float]] = {}
-    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    for line, text in enumerate(lines, 1):
+    for line, text in enumerate(read_lines(path), 1):
         words = text.replace(",", " ").split()
         if not words or (line == 1 and _is_header(words, numbers[0])):
             continue
@@ -333,6 +331,23 @@ def _relevance(
     return found
 
 
+def _by_id(ids: Sequence[str] | None) -> dict[str, int] | None:
+    """The number of each row by its id; None where rows have none.
+
+    Raises:
+        InvalidPairsError: Two rows have one id.
+    """
+    if ids is None:
+        return None
+    numbers = dict(zip(ids, range(len(ids)), strict=True))
+    if len(numbers) < len(ids):
+        twice = next(key for row, key in enumerate(ids) if numbers[key] != row)
+        raise InvalidPairsError(
+            f"judgements name rows by id, and several have the id {twice!r}: give each its own"
+        )
+    return numbers
+
+
 def _is_header(words: Sequence[str], queries: dict[str, int] | None) -> bool:
     """Whether the first line names columns: no gain at its end, and no query at its beginning."""
     named = words[0].isdecimal() if queries is None else words[0] in queries
@@ -341,10 +356,9 @@ def _is_header(words: Sequence[str], queries: dict[str, int] | None) -> bool:
 
 def _is_number(word: str) -> bool:
     try:
-        float(word)
+        return math.isfinite(float(word))
     except ValueError:
         return False
-    return True
 
 
 def _number(word: str, known: dict[str, int] | None, path: str, line: int) -> int:

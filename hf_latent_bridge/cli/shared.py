@@ -99,7 +99,7 @@ def named(given: Sequence[str], flag: str) -> dict[str, str]:
         if not (name and equals and value):
             raise ValueError(f"{flag} takes NAME=VALUE, got {text!r}")
         if name in found:
-            raise ValueError(f"{flag} names the view {name!r} twice")
+            raise ValueError(f"{flag} names {name!r} twice")
         found[name] = value
     return found
 

@@ -1,6 +1,7 @@
 """Items of a column, and the reasons why one of them cannot be used."""
 
 import hashlib
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -55,9 +56,10 @@ def plain_labels(labels: Iterable[Any]) -> list[Any]:
     """Labels as Python values: the elements of a tensor would compare by identity.
 
     Raises:
-        InvalidPairsError: One text, or an array of other than one dimension.
+        InvalidPairsError: One label, or an array of other than one dimension.
     """
-    if isinstance(labels, str | bytes) or getattr(labels, "ndim", 1) != 1:
+    several = isinstance(labels, Iterable) and not isinstance(labels, str | bytes)
+    if not several or getattr(labels, "ndim", 1) != 1:
         shape = tuple(getattr(labels, "shape", ()))
         got = f"shape {shape}" if shape else f"{labels!r:.40}"
         raise InvalidPairsError(f"labels must be a sequence, one label for each item, got {got}")
@@ -65,6 +67,32 @@ def plain_labels(labels: Iterable[Any]) -> list[Any]:
         return list(labels.tolist())
     scalars = np.generic | torch.Tensor
     return [label.item() if isinstance(label, scalars) else label for label in labels]
+
+
+def class_labels(labels: Iterable[Any], n: int) -> list[Any]:
+    """The class of each of `n` pairs, as Python values.
+
+    Raises:
+        InvalidPairsError: Not one for each pair, or one is missing or cannot be compared.
+    """
+    plain = plain_labels(labels)
+    if len(plain) != n:
+        raise InvalidPairsError(f"labels must be one for each of {n} pairs, got {len(plain)}")
+    for row, label in enumerate(plain):
+        nan = isinstance(label, float) and math.isnan(label)
+        if label is None or nan or type(label).__name__ in _MISSING:
+            raise InvalidPairsError(f"the label of pair {row} is missing ({label})")
+        try:
+            hash(label)
+        except TypeError as error:
+            raise InvalidPairsError(
+                f"labels must be texts, numbers or the like, got {type(label).__name__} "
+                f"{label!r:.40} for pair {row}"
+            ) from error
+    return plain
+
+
+_MISSING = ("NAType", "NaTType")  # of pandas
 
 
 class Screen:

@@ -54,7 +54,7 @@ class _Table(abc.ABC):
                     "pairs need lists of items, got one text: wrap it in a list"
                 )
             check_kind(side)
-            if not hasattr(side, "__len__"):
+            if not _has_rows(side):
                 raise InvalidPairsError(
                     f"pairs need lists of items, got {type(side).__name__} {side!r:.40}"
                 )
@@ -249,6 +249,12 @@ class Views(_Table):
         self, columns: Mapping[str, Sequence[Any]], dataset: dict[str, Any], rows: Rows | None
     ) -> "Views":
         return Views(columns, dataset, rows)
+
+
+def _has_rows(side: Any) -> bool:
+    """Whether items can be counted and read by number."""
+    sized = hasattr(side, "__len__") and hasattr(side, "__getitem__")
+    return sized and not isinstance(side, Mapping) and getattr(side, "ndim", 1) > 0
 
 
 def of_columns(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.chunks import Rows
 from hf_latent_bridge.data.items import Items, digest
 from hf_latent_bridge.errors import InvalidPairsError
@@ -40,8 +41,7 @@ def check_size(n: int) -> None:
     Raises:
         InvalidPairsError: `n` is less than 1.
     """
-    if n < 1:
-        raise InvalidPairsError(f"max_pairs must be at least 1, got {n}")
+    check_count("max_pairs", n, error=InvalidPairsError)
 
 
 class Deduplicator:

@@ -1,12 +1,12 @@
 """What a decoder is, and how any estimator or callable of the user's becomes one."""
 
-from collections.abc import Callable, Sequence
-from numbers import Integral
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.items import plain_labels
 from hf_latent_bridge.errors import DecoderError, InvalidLatentsError
 from hf_latent_bridge.extras import require
@@ -45,7 +45,8 @@ class EstimatorDecoder:
 
         Raises:
             MissingExtraError: scikit-learn is not installed.
-            DecoderError: It is not fitted, or a classifier of several outputs.
+            DecoderError: It is not fitted, or a classifier of several outputs, or `space` has
+                another width.
         """
         require("encoders", "sklearn", purpose=f"a decoder of {type(estimator).__name__}")
         from sklearn.exceptions import NotFittedError
@@ -59,6 +60,8 @@ class EstimatorDecoder:
             raise DecoderError(f"{estimator!r} has several outputs: pass a callable that ranks one")
         self._estimator = estimator
         width = getattr(estimator, "n_features_in_", None)
+        if space is not None and width not in (None, space.dim):
+            raise DecoderError(f"{estimator!r} was fitted on {width} features, not on {space}")
         self.space = space or (None if width is None else SpaceSpec(int(width)))
 
     @property
@@ -90,11 +93,12 @@ class EstimatorDecoder:
 
     def _scorer(self) -> str | None:
         """The method that scores each class; None where votes are between pairs of classes."""
+        if hasattr(self.estimator, "predict_proba"):
+            return "predict_proba"
         params = self.estimator.get_params()
         if any(k.endswith("decision_function_shape") and v == "ovo" for k, v in params.items()):
             return None
-        names = ("predict_proba", "decision_function")
-        return next((name for name in names if hasattr(self.estimator, name)), None)
+        return "decision_function" if hasattr(self.estimator, "decision_function") else None
 
     def __repr__(self) -> str:
         return f"EstimatorDecoder({self.estimator!r})"
@@ -115,12 +119,15 @@ class CallableDecoder:
     def __call__(self, latents: Latents, *, top_k: int | None = None) -> Any:
         """What the callable gives for the latents, as a tensor, without gradients.
 
+        A `torch.nn.Module` gets them in the dtype and on the device of its first parameter.
+
         Raises:
             InvalidLatentsError: Another width, NaN or infinity.
             DecoderError: `top_k`, or what came back is not one result per row.
         """
         _refuse_top_k(top_k, self.function)
-        x = check_latents(latents, self.space)
+        own = self.function.parameters() if isinstance(self.function, torch.nn.Module) else ()
+        x = check_latents(latents, self.space, like=next(iter(own), None))
         with torch.no_grad():
             results = self.function(x)
         if _count(results) != len(x):
@@ -192,9 +199,14 @@ def rank_labels(scores: Tensor, labels: Sequence[Any], top_k: int | None) -> lis
         top_k: How many to give; None for the best alone.
 
     Raises:
-        DecoderError: `top_k` is less than 1.
+        DecoderError: `top_k` is less than 1, or a score is NaN.
     """
     k = min(check_top_k(top_k), len(labels))
+    if bool((wrong := scores.isnan().any(1)).any()):
+        raise DecoderError(
+            f"the scores of row {int(wrong.nonzero()[0])} are NaN: its latents are too large for "
+            "the decoder, or its weights are damaged"
+        )
     values, order = scores.detach().sort(dim=1, descending=True, stable=True)
     rows = [
         [{"label": labels[c], "score": v} for c, v in zip(columns, row, strict=True)]
@@ -216,12 +228,13 @@ def check_top_k(top_k: int | None) -> int:
     """
     if top_k is None:
         return 1
-    if not isinstance(top_k, Integral) or isinstance(top_k, bool) or top_k < 1:
-        raise DecoderError(f"top_k must be an integer >= 1 or None, got {top_k!r}")
-    return int(top_k)
+    return check_count("top_k", top_k, also=" or None", error=DecoderError)
 
 
 def _count(results: Any) -> int | None:
+    """How many results there are; None for what is one."""
+    if isinstance(results, str | bytes | Mapping):
+        return None
     try:
         return len(results)
     except TypeError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from numbers import Integral
+from numbers import Real
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_latent_bridge.autoencoder import train
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.items import plain_labels
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
@@ -174,6 +175,8 @@ def build_layers(dim: int, hidden: Sequence[int], n_outputs: int) -> nn.Sequenti
 
 def _check_layers(layers: nn.Sequential, space: SpaceSpec) -> None:
     """Refuses layers that a saved head could not say."""
+    if not isinstance(layers, nn.Sequential):
+        raise DecoderError(f"a head is made of a torch.nn.Sequential, got {layers}")
     linears = _linears(layers)
     between = [type(layer) for layer in layers]
     if between != [nn.Linear, *[nn.ReLU, nn.Linear] * (len(linears) - 1)] or not linears:
@@ -228,10 +231,10 @@ def fit_head(
         )
     check_finite(x)
     known, codes = _encode_labels(labels, len(x))
-    if not C > 0:
+    if not isinstance(C, Real) or not float(C) > 0:
         raise DecoderError(f"C must be positive, got {C!r}")
-    if hidden is not None and (not isinstance(hidden, Integral) or hidden < 1):
-        raise DecoderError(f"hidden must be None or a positive integer, got {hidden!r}")
+    if hidden is not None:
+        check_count("hidden", hidden, also=" or None", error=DecoderError)
     x = x.double().cpu()
     shift, scale = _standardise(x)
     z = (x - shift) / scale

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.load import load_pairs
 from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
 from hf_latent_bridge.decoders.search import METRICS, Metric, find_search
@@ -106,9 +107,8 @@ class LatentIndex(Component):
             DecoderError: Not one item per vector, none at all, or an option that is refused.
             MissingExtraError: The backend needs a package that is not installed.
         """
-        tensor = as_tensor(vectors)
-        width = tensor.shape[1] if tensor.ndim == 2 and tensor.shape[1] else 1
-        return cls(tensor, items, space or SpaceSpec(width), **options)
+        tensor = check_latents(vectors, space)
+        return cls(tensor, items, space or SpaceSpec(tensor.shape[1]), **options)
 
     @classmethod
     def from_dataset(
@@ -282,11 +282,13 @@ class LatentIndex(Component):
                 )
             bank = kept
         rows = check_latents(bank, self.space, like=self._vectors).detach()
-        if not 1 <= self._n_neighbors <= len(rows):
-            raise DecoderError(
-                f"n_neighbors must be from 1 to {len(rows)}, the size of the bank, got "
-                f"{self._n_neighbors}"
-            )
+        self._n_neighbors = check_count(
+            "n_neighbors",
+            self._n_neighbors,
+            most=len(rows),
+            also=", the size of the bank",
+            error=DecoderError,
+        )
         return unit_rows(rows)
 
     def _similarity_of(self, vectors: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Classification with label sentences: the nearest label vector wins, nothing is trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
@@ -33,7 +34,7 @@ class LabelDecoder(Component):
             InvalidLatentsError: Vectors of another width than the space's, NaN or infinity.
         """
         self._labels = tuple(check_labels(labels))
-        self._vectors = as_tensor(vectors).detach().float()
+        self._vectors = as_tensor(vectors).detach().to(torch.float32, copy=True)
         self.space = space
         if self.vectors.shape != (len(self.labels), space.dim):
             raise InvalidLatentsError(
@@ -98,10 +99,10 @@ def check_labels(labels: Sequence[Any]) -> list[str]:
     Raises:
         DecoderError: They are not distinct texts, at least one.
     """
-    if isinstance(labels, str):
-        raise DecoderError(f"labels must be a list of texts, got one text {labels!r}")
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise DecoderError(f"labels must be a list of texts, got {labels!r:.40}")
     plain = list(labels)
     texts = all(isinstance(label, str) for label in plain)
     if not plain or not texts or len(set(plain)) != len(plain):
         raise DecoderError(f"labels must be distinct texts, at least one, got {plain!r}")
-    return plain
+    return [str(label) for label in plain]  # NumPy's texts are texts too

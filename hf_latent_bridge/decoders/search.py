@@ -53,13 +53,14 @@ def register_search(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Buil
         needs: The extra that it needs, then the modules of that extra; empty for no extra.
 
     Raises:
-        ValueError: Another has that name.
+        ValueError: Another has that name. One that is defined again takes its own place.
     """
 
     def register(build: Build) -> Build:
-        known = SEARCHES.setdefault(name, Backend(build, needs)).build
+        known = SEARCHES[name].build if name in SEARCHES else build
         if known.__qualname__ != build.__qualname__:
             raise ValueError(f"search {name!r} is taken by {known.__qualname__}")
+        SEARCHES[name] = Backend(build, needs)
         return build
 
     return register

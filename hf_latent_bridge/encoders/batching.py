@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.encoders.base import BatchSize
 from hf_latent_bridge.errors import InvalidPairsError
 
@@ -33,9 +34,7 @@ def items_per_pass(batch_size: BatchSize, device: torch.device) -> int:
     """
     if batch_size == "auto":
         return _ITEMS if device.type == "cpu" else _ITEMS_ELSEWHERE
-    if isinstance(batch_size, str) or batch_size < 1:
-        raise ValueError(f'batch_size must be at least 1, or "auto", got {batch_size}')
-    return batch_size
+    return check_count("batch_size", batch_size, also=' or "auto"')
 
 
 def token_budget(batch_size: int, device: torch.device) -> int:
@@ -44,9 +43,9 @@ def token_budget(batch_size: int, device: torch.device) -> int:
     Raises:
         ValueError: `batch_size` is less than 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    return batch_size * _TOKENS_PER_ITEM.get(device.type, _TOKENS_PER_ITEM_ELSEWHERE)
+    return check_count("batch_size", batch_size) * _TOKENS_PER_ITEM.get(
+        device.type, _TOKENS_PER_ITEM_ELSEWHERE
+    )
 
 
 def text_batches(texts: Sequence[str], tokenize: Tokenize, budget: int) -> Iterator[Batch]:
@@ -82,8 +81,7 @@ def chunks(n: int, size: int) -> Iterator[range]:
     Raises:
         ValueError: `size` is less than 1.
     """
-    if size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {size}")
+    check_count("batch_size", size)
     return (range(start, min(start + size, n)) for start in range(0, n, size))
 
 

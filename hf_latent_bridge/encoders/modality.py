@@ -129,12 +129,14 @@ def register(modality: Modality) -> Modality:
     """Enters a modality into the registry.
 
     Raises:
-        ValueError: Another class has its name.
+        ValueError: Another class has its name. One that is defined again takes its own place.
     """
-    known = MODALITIES.setdefault(modality.name, modality)
+    known = MODALITIES.get(modality.name, modality)
     if type(known).__qualname__ != type(modality).__qualname__:
         raise ValueError(f"modality {modality.name!r} is taken by {type(known).__qualname__}")
-    return known
+    if type(known) is not type(modality) or known is modality:
+        MODALITIES[modality.name] = modality
+    return MODALITIES[modality.name]
 
 
 def find_modality(name: str) -> Modality:

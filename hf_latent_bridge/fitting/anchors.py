@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_latent_bridge.data.chunks import size_of_chunks
-from hf_latent_bridge.data.items import plain_labels
+from hf_latent_bridge.data.items import class_labels
 from hf_latent_bridge.data.pairs import Pairs
 from hf_latent_bridge.data.sampling import check_size
 from hf_latent_bridge.data.streams import StreamedPairs
@@ -78,7 +78,7 @@ def balanced(labels: Sequence[Hashable], k: int, seed: int) -> Int[Tensor, " k"]
     """
     draw = torch.Generator().manual_seed(seed)
     members: dict[Hashable, list[int]] = {}
-    for row, label in enumerate(plain_labels(labels)):
+    for row, label in enumerate(labels):
         members.setdefault(label, []).append(row)
     queues = [
         [rows[i] for i in torch.randperm(len(rows), generator=draw).tolist()]
@@ -143,10 +143,9 @@ def choose_anchors(
     if method == "uniform" or n >= len(pairs):
         return pairs.sample(n, seed=seed)
     if method == "balanced":
-        if labels is None or len(labels) != len(pairs):
-            got = "none" if labels is None else f"{len(labels)}"
-            raise InvalidPairsError(f"balanced anchors need {len(pairs)} labels, got {got}")
-        chosen = balanced(labels, n, seed)
+        if labels is None:
+            raise InvalidPairsError(f"balanced anchors need {len(pairs)} labels, got none")
+        chosen = balanced(class_labels(labels, len(pairs)), n, seed)
     else:
         side = Side("source", source)
         loop = EncodingLoop(

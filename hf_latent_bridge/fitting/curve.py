@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.chunks import CHUNK_SIZE, PairSource
 from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
@@ -335,8 +336,7 @@ def _set_apart(pairs: PairSource, n: int, start: int, seed: int) -> tuple[Pairs,
         raise InvalidPairsError(
             "a learning curve needs pairs that can be counted: sample the stream by max_pairs"
         )
-    if start < 2:
-        raise ValueError(f"start must be at least 2 pairs, got {start}")
+    check_count("start", start, least=2)
     if n < 0:
         raise ValueError(f"held_out must be at least 0, got {n}")
     n = min(n, len(pairs) // 3)

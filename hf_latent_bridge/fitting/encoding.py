@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.chunks import (
     CHUNK_SIZE,
     EVERYTHING,
@@ -209,8 +210,7 @@ class EncodingLoop:
     def __post_init__(self) -> None:
         if self.on_bad_row not in ("stop", "skip"):
             raise ValueError(f"on_bad_row must be 'stop' or 'skip', got {self.on_bad_row!r}")
-        if self.chunk_size < 1:
-            raise ValueError(f"chunk_size must be at least 1, got {self.chunk_size}")
+        check_count("chunk_size", self.chunk_size)
         if self.ahead is None:
             devices = [self.device, *(side.device for side in self.sides)]
             self.ahead = any(device is not None and device.type == "cuda" for device in devices)

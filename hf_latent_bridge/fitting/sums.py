@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hf_latent_bridge.atomic import check_writable, write_atomic
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.chunks import PairSource, size_of_chunks
 from hf_latent_bridge.data.items import BadRow
 from hf_latent_bridge.data.pairs import Pairs
@@ -58,10 +59,8 @@ class FitOptions:
             raise ValueError(
                 f"gemm_dtype must be torch.float32 or torch.float64, got {self.gemm_dtype}"
             )
-        if self.checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
-        if self.bank_size < 0:
-            raise ValueError(f"bank_size must be 0 or more, got {self.bank_size}")
+        check_count("checkpoint_every", self.checkpoint_every)
+        check_count("bank_size", self.bank_size, least=0)
         if self.bad_rows_file is not None:
             _check_folder(Path(self.bad_rows_file))
 

@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import build_hf_headers, paginate  # type: ignore[attr-defined]
 
 from hf_latent_bridge._version import LIBRARY_NAME, __version__
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import HubUnavailableError, InvalidNameError
 from hf_latent_bridge.hub.cards import CARD_TAG, SIDE_TAGS, TYPE_TAG, is_repo_id
 from hf_latent_bridge.hub.client import clear_errors, endpoint, spelling
@@ -84,8 +85,8 @@ def search_translators(
         RepoAccessError: The Hub refuses the token.
         HubUnavailableError: The Hub cannot be reached, does not answer in time, or fails.
     """
-    if limit is not None and (type(limit) is not int or limit < 1):
-        raise ValueError(f"limit must be an integer >= 1, or None for all, got {limit!r}")
+    if limit is not None:
+        check_count("limit", limit, also=", or None for all")
     sides = {"source": source, "target": target}
     for side, name in sides.items():
         if name is not None and not is_repo_id(name):

@@ -1,6 +1,7 @@
 """Waits for a Hub that is slow, busy or silent: tries again after a pause, and gives up in time."""
 
 import contextlib
+import logging
 import os
 import re
 import time
@@ -16,6 +17,7 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from hf_latent_bridge.errors import HubUnavailableError
+from hf_latent_bridge.names import without_secrets
 
 BUSY = (408, 429, 500, 502, 503, 504)  # answers after which the same request may succeed
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before the second try, the third, ...
@@ -147,6 +149,8 @@ def bounded_waits(*, offline: bool = False, anew: bool = False) -> Iterator[_Wat
     Uploads and downloads through Xet run in code of its own, which reads its limits from HF_XET_*
     when it starts; those that are not set get such values that it gives up as soon.
 
+    What the client logs of its tries names no user and password of HF_ENDPOINT from then on.
+
     Args:
         offline: No request leaves at all.
         anew: Be as patient as at first, though inside another such block.
@@ -158,6 +162,7 @@ def bounded_waits(*, offline: bool = False, anew: bool = False) -> Iterator[_Wat
     for kind, hook in (("request", _on_request), ("response", _on_response)):
         if hook not in hooks[kind]:
             hooks[kind].append(hook)
+    logging.getLogger(get_session.__module__).addFilter(_hide_secrets)
     for name, value in _xet_limits().items():
         os.environ.setdefault(f"HF_XET_CLIENT_{name}", value)
     outer = _WATCH.get()
@@ -170,6 +175,12 @@ def bounded_waits(*, offline: bool = False, anew: bool = False) -> Iterator[_Wat
         yield watch
     finally:
         _WATCH.reset(token)
+
+
+def _hide_secrets(record: logging.LogRecord) -> bool:
+    """Takes the user and password that HF_ENDPOINT may hold out of what the client logs."""
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return True
 
 
 def _xet_limits() -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.atomic import writing
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.names import check_name
 from hf_latent_bridge.translation.folding import Folding, with_bank
@@ -138,12 +139,11 @@ def translate_file(
             f"translate_file takes a fitted translator, got {translator!r:.80}: load one with "
             "AutoTranslator.from_pretrained"
         )
-    _check_positive(
-        chunk_size=chunk_size,
-        checkpoint_every=checkpoint_every,
-        processes=processes,
-        timeout=timeout,
-    )
+    check_count("chunk_size", chunk_size)
+    check_count("checkpoint_every", checkpoint_every)
+    check_count("processes", processes)
+    if not timeout > 0:
+        raise ValueError(f"timeout must be a number above 0, got {timeout}")
     rank, world = _rank_and_world(processes)
     _check_paths(str(path), str(output), world)
     job = Job(
@@ -284,12 +284,6 @@ def _describe(job: Job, reader: VectorReader, ended: threading.Event) -> dict[st
     return {"name": name, "size": reader.path.stat().st_size, "sha256": digest.hexdigest()}
 
 
-def _check_positive(**sizes: float) -> None:
-    for name, size in sizes.items():
-        if not size > 0:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-
-
 def _rank_and_world(processes: int) -> tuple[int | None, int]:
     """This process's rank under a launcher, else None; and the number of processes."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -297,6 +291,11 @@ def _rank_and_world(processes: int) -> tuple[int | None, int]:
         return None, processes
     if processes > 1:
         raise ValueError(f"WORLD_SIZE={world} processes are running already: leave --processes out")
+    if "RANK" not in os.environ:
+        raise ValueError(
+            f"WORLD_SIZE={world} is set and RANK is not: start all processes by torchrun, or unset "
+            "WORLD_SIZE"
+        )
     return int(os.environ["RANK"]), world
 
 
@@ -304,6 +303,8 @@ def _check_paths(path: str, output: str, world: int) -> None:
     check_name(path, wanted="a file, folder or dataset of vectors", urls=True)
     if "-" in (path, output) and world > 1:
         raise ValueError("a stream is translated by one process: leave --processes out")
+    if (path == "-" and sys.stdin is None) or (output == "-" and sys.stdout is None):
+        raise ValueError("a stream is closed that would be read or written: name a file")
     if output == "-":
         return
     target = Path(output)

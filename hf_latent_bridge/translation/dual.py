@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.latents import Array
 from hf_latent_bridge.vectors.stores.base import Key
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, open_collection
@@ -61,8 +62,7 @@ class DualSearch:
             ValueError: `k` is less than 1.
             StoreError: A query of another width than that of its vectors.
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        check_count("k", k)
         ranked = self._old.nearest(old_query, k)
         self._begun = self._begun or self._new.exists()
         if not self._begun:

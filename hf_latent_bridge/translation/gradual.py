@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike, encode
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.evaluation import check_space
@@ -199,8 +200,8 @@ def re_encode(
     """
     begun, translator = time.monotonic(), space.translator(view)
     check_space(Side("encoder", encoder), translator.source_)
-    if max_rows is not None and max_rows < 1:
-        raise ValueError(f"max_rows must be at least 1, got {max_rows}")
+    if max_rows is not None:
+        check_count("max_rows", max_rows)
     done = 0
     with open_collection(target, timeout=timeout) as collection:
         _check_width(collection, space)

@@ -116,7 +116,10 @@ class Job:
             ValueError: The output's format does not have the dtype that was asked for.
         """
         if reader.dim is not None:
-            self.convert(np.empty((0, reader.dim), np.float32))
+            try:
+                self.convert(np.empty((0, reader.dim), np.float32))
+            except InvalidLatentsError as error:
+                raise InvalidLatentsError(f"{self.input.path}: {error}") from error
         dtype = self.dtype or reader.dtype.name
         if dtype not in self.writer.dtypes:
             if self.dtype is not None:
@@ -135,6 +138,11 @@ class Job:
             "folding": self.folding and self.folding.to_dict(),
         }
         return replace(self, dtype=dtype, facts=facts)
+
+    @property
+    def start_over(self) -> str:
+        """What to do if an unfinished run cannot be gone on with."""
+        return "start over with resume=False (--restart)"
 
     @property
     def part(self) -> Path:
@@ -292,15 +300,14 @@ class Job:
         except FileNotFoundError:
             return None
         except ConfigError as error:
-            raise CheckpointError(f"{error}; start over with resume=False (--restart)") from error
+            raise CheckpointError(f"{error}; {self.start_over}") from error
         before, now = state["facts"], json.loads(json.dumps(self.facts))
-        changed = [k for k in now if before.get(k) != now[k]]
+        changed = [k for k in {**now, **before} if before.get(k) != now.get(k)]
         if changed:
-            told = "; ".join(f"{k}: {before.get(k)!r} then, {now[k]!r} now" for k in changed)
+            told = "; ".join(f"{k}: {before.get(k)!r} then, {now.get(k)!r} now" for k in changed)
             raise CheckpointError(
                 f"an unfinished translation into {self.output} cannot be resumed, for it had "
-                f"another {' and '.join(changed)} ({told}): put that back, or start over with "
-                "resume=False (--restart)"
+                f"another {' and '.join(changed)} ({told}): put that back, or {self.start_over}"
             )
         return state
 

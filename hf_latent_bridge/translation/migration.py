@@ -5,12 +5,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge.atomic import locked, writing
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError, StoreError
 from hf_latent_bridge.hubness import Hubness, Metric
 from hf_latent_bridge.latents import Latents
@@ -20,9 +21,10 @@ from hf_latent_bridge.translation.moving import VIEW, Conversion, Move, convert
 from hf_latent_bridge.translation.serving import Route, Serving, route_to
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
-from hf_latent_bridge.vectors.stores.registry import TIMEOUT, address, open_collection
+from hf_latent_bridge.vectors.stores.registry import TIMEOUT, address, kind_of, open_collection
 
 _CHARACTERS_PER_TOKEN = 4
+_SAMPLE = 1000  # rows that are looked at before anything is made
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def migrate(
         StoreUnavailableError: A store cannot be reached, or went away: start again.
         InvalidLatentsError: Vectors of another width than the translator's source, or not finite.
         CheckpointError: The unfinished migration into this target had another translator or another
-            folding, or its journal is damaged.
+            folding, or its journal is damaged; or rows of a FAISS file were changed since.
         InUseError: A migration from this source into this target is running.
         ValueError: No bank of queries for "csls".
     """
@@ -233,8 +235,7 @@ class MigrationJob:
             begun: When it began, by the monotonic clock.
             progress: Show bars.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        check_count("batch_size", batch_size)
         if self.serve_dir is not None:
             self.serving.check(self.serve_dir)
         before = _alias_before(self.old, self.new, self.alias, self.notes)
@@ -293,8 +294,8 @@ def plan_migration(
         timeout: Seconds for one request to a store.
 
     Raises:
-        StoreError: No such collection, no such text field, rows without a key of their own, or
-            source and target are the same.
+        StoreError: No such collection, no such text field, rows without a key of their own or with
+            one that the target cannot hold, or source and target are the same.
         InvalidLatentsError: Vectors of another width than the translator's source.
         ValueError: A price without a text field.
     """
@@ -333,7 +334,8 @@ def plan_conversion(
         there = _rows_there(conversion, old, target, timeout)
         old.check_keys()
         begun = time.perf_counter()
-        sample = next(old.scan(1000), Records([], np.empty((0, layout.dim)), []))
+        sample = next(old.scan(_SAMPLE), Records([], np.empty((0, layout.dim)), []))
+        kind_of(target).check_takes(sample.ids, target=address(target))
         convert(conversion, sample, old)
         seconds = (time.perf_counter() - begun) * rows / max(len(sample.ids), 1)
         tokens = None if text_field is None else _tokens(sample, text_field, rows, old)
@@ -474,16 +476,13 @@ def _write_index(
     *,
     progress: bool,
 ) -> None:
-    if size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {size}")
+    check_count("batch_size", size)
     serving, folder = served
     if folder is not None:
         serving.check(folder)
-    claim = target.with_name(f".{target.name}.claim")
-    with contextlib.ExitStack() as held:
-        with writing(target):
-            held.enter_context(locked(claim, target, patience=0))
-        index.write(target, conversion, size, progress=progress)
+    job = index.job(target, conversion, size, progress=progress)
+    with job.claimed(0):
+        index.write(job, progress=progress)
         if folder is not None:
             serving.save(folder)
 
@@ -506,6 +505,8 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
         old.check_keys()
         if old.url.container != new.url.container:
             old.check_copy(new)
+            for page in islice(old.scan(_SAMPLE, vectors=False, payloads=False), 1):
+                new.check_takes(page.ids, target=new.url)
         notes.save(conversion=facts)
         new.create(wanted, old, [] if conversion.view is None else [VIEW])
     elif new.layout().dim not in (0, wanted.dim):

@@ -230,8 +230,7 @@ class _Part(AbstractContextManager["_Part"]):
             raise CheckpointError(
                 f"an unfinished translation into {job.output} cannot be resumed: the first "
                 f"{self.saved:,} rows that it read of {job.input.path} were changed since, though "
-                "the name, size and time are the same; put them back, or start over with "
-                "resume=False (--restart)"
+                f"the name, size and time are the same; put them back, or {job.start_over}"
             )
 
     def write(self, rows: Array, first: int, done: int, read: int) -> None:
@@ -402,14 +401,16 @@ def _finish(job: Job, reader: VectorReader) -> None:
         return
     first = next(reader.blocks(0, min(1, shape[0]), 1, payload=True), None)
     payload = job.writer.keeps != "nothing" and first is not None and has_columns(first)
-    blocks = partial(_blocks, job, reader, payload)
+    blocks = partial(translated_blocks, job, reader, payload=payload)
     with job.whole.open("w+b") as stream:
         write_to(stream, job.output, job.writer, Result(shape, dtype, blocks))
         os.fsync(stream.fileno())
 
 
-def _blocks(job: Job, reader: VectorReader, payload: bool, size: int) -> Iterator[Block]:
-    """The translated rows; the input is read again for their ids and other columns."""
+def translated_blocks(
+    job: Job, reader: VectorReader, size: int, *, payload: bool = False
+) -> Iterator[Block]:
+    """The translated rows; with `payload` the input is read again for ids and other columns."""
     n, dim = reader.n or 0, job.dim
     carried: Iterator[Block | None] = repeat(None)
     if payload:

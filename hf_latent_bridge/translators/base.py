@@ -12,6 +12,7 @@ from huggingface_hub import CommitInfo
 from torch import Tensor
 
 from hf_latent_bridge._version import __version__
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.devices import as_device
 from hf_latent_bridge.errors import (
     ConfigError,
@@ -441,8 +442,7 @@ class Translator(TranslatorEstimator, Published):
             raise InvalidLatentsError(
                 f"a bank needs latents (n, d) of at least one query, got shape {tuple(x.shape)}"
             )
-        if size < 1:
-            raise ValueError(f"size must be at least 1, got {size}: drop_bank removes a bank")
+        check_count("size", size, also=" (drop_bank removes a bank)")
         rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:size]
         bank = as_tensor(self.transform(x[rows.sort().values.to(x.device)]))
         self._query_bank = unit_rows(bank.to(self.map_.device, self.map_.dtype))

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError, NotInvertibleError
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.moments import PairedMoments
@@ -343,8 +344,7 @@ class KernelTranslator(Translator, translator_type="kernel"):
             value = getattr(self, name)
             if not isinstance(value, Real) or not 0 < float(value) < float("inf"):
                 raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
-        if not isinstance(self.n_landmarks, Integral) or self.n_landmarks < 1:
-            raise ValueError(f"n_landmarks must be an integer >= 1, got {self.n_landmarks!r}")
+        check_count("n_landmarks", self.n_landmarks)
         if not isinstance(self.random_state, Integral):
             raise ValueError(f"random_state must be an integer, got {self.random_state!r}")
 

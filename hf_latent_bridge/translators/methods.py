@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import (
     ALPHAS,
@@ -103,8 +104,7 @@ class AffineTranslator(Translator, translator_type="affine"):
             raise ValueError(f"solver must be 'closed_form' or 'gradient', got {self.solver!r}")
         if self.solver == "gradient" and self.alpha != 0:
             raise ValueError("alpha is a penalty of the closed form: set alpha=0 for 'gradient'")
-        if not isinstance(self.steps, Integral) or self.steps < 1:
-            raise ValueError(f"steps must be an integer >= 1, got {self.steps!r}")
+        check_count("steps", self.steps)
         if not isinstance(self.lr, Real) or not 0 < self.lr < float("inf"):
             raise ValueError(f"lr must be a finite number > 0, got {self.lr!r}")
         if not isinstance(self.random_state, Integral):
@@ -114,8 +114,7 @@ class AffineTranslator(Translator, translator_type="affine"):
     def _check_rank(self) -> None:
         if self.rank is None:
             return
-        if not isinstance(self.rank, Integral) or self.rank < 1:
-            raise ValueError(f"rank must be an integer >= 1 or None, got {self.rank!r}")
+        check_count("rank", self.rank, also=" or None")
         if self.solver == "gradient":
             raise ValueError("rank is for the closed form: set rank=None for 'gradient'")
 

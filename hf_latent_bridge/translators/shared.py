@@ -1,13 +1,14 @@
 """A translator whose two sides both move: queries and items meet in a space that they share."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from hf_latent_bridge.canonical import ALPHAS, CanonicalProblem, held_out_information
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.latents import Latents, as_targets, unit_rows
 from hf_latent_bridge.moments import PairedMoments
@@ -136,9 +137,8 @@ class SharedTranslator(Translator, translator_type="shared"):
 
     def _check_params(self) -> None:
         super()._check_params()
-        whole = isinstance(self.dim, Integral) and not isinstance(self.dim, bool)
-        if self.dim != "auto" and not (whole and int(self.dim) >= 1):
-            raise ValueError(f"dim must be 'auto' or an integer of at least 1, got {self.dim!r}")
+        if self.dim != "auto":
+            check_count("dim", self.dim, also=" or 'auto'")
         if self.alpha != "auto" and not (
             isinstance(self.alpha, Real) and 0 < float(self.alpha) < float("inf")
         ):

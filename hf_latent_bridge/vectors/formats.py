@@ -96,8 +96,8 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
         InvalidNameError: The name is empty, or not a text or path.
         FileNotFoundError: No such file.
         DatasetError: A dataset without this configuration or split.
-        InvalidLatentsError: A file of another kind, without vectors, or cut short; or several
-            columns could be meant and none is named.
+        InvalidLatentsError: A file of another kind, without vectors, or cut short; a pipe; or
+            several columns could be meant and none is named.
         MissingExtraError: Reading this format needs a package that is not installed.
     """
     name = source.path if isinstance(source, VectorSource) else source
@@ -125,6 +125,11 @@ def open_vectors(source: VectorSource | str | Path, column: str | None = None) -
             return _open_dataset(source)
         raise FileNotFoundError(
             f"there is no file {path}; a dataset of the Hub is named as owner/name"
+        )
+    if not path.is_file():
+        raise InvalidLatentsError(
+            f"{path} is a pipe or a device, which can be read only once: save it as a file, or "
+            "translate JSON lines from stdin, which is named -"
         )
     if known is None:
         raise InvalidLatentsError(f"{path} is not read: vectors are read from {readable()}")
@@ -171,7 +176,10 @@ def is_vectors_path(data: object) -> bool:
         return True
     if not isinstance(data, str):
         return False
-    return is_store_url(data) or format_of(data) is not None or Path(data).is_dir()
+    try:
+        return is_store_url(data) or format_of(data) is not None or Path(data).is_dir()
+    except OSError:  # a text that is too long for a path
+        return False
 
 
 def _refuse_dataset_options(source: VectorSource, what: str) -> None:
@@ -182,16 +190,11 @@ def _refuse_dataset_options(source: VectorSource, what: str) -> None:
 
 
 def _open_folder(source: VectorSource, folder: Path) -> VectorReader:
-    if source.split is not None or source.config is not None or _is_saved(folder):
+    if source.split is not None or source.config is not None or shards.is_saved(folder):
         return _open_dataset(source)
     files = shards.files_in(folder)
     opened = [open_vectors(replace(source, path=str(file))) for file in files]
     return shards.ShardsReader(source, opened)
-
-
-def _is_saved(folder: Path) -> bool:
-    """Whether `datasets` has saved a dataset in a folder."""
-    return any((folder / f"dataset_{kind}.json").is_file() for kind in ("info", "dict"))
 
 
 def _open_dataset(source: VectorSource) -> VectorReader:
@@ -263,7 +266,7 @@ register(
         "jsonl",
         (".jsonl", ".ndjson"),
         "a JSON value per line",
-        lines.JsonLines,
+        lines.open_lines,
         writers.JSON_LINES,
         compressed=True,
         plain=True,
@@ -281,14 +284,14 @@ register(
     )
 )
 register(
-    VectorFormat("csv", (".csv",), "CSV", text.CsvReader, writers.CSV, compressed=True, plain=True)
+    VectorFormat("csv", (".csv",), "CSV", text.open_csv, writers.CSV, compressed=True, plain=True)
 )
 register(
     VectorFormat(
         "tsv",
         (".tsv", ".tab"),
         "CSV with tabs",
-        text.CsvReader,
+        text.open_csv,
         writers.TSV,
         compressed=True,
         plain=True,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors.fields import find_field
+from hf_latent_bridge.vectors.fields import find_field, likely
 from hf_latent_bridge.vectors.lines import Objects, objects_beside
 from hf_latent_bridge.vectors.numbers import floating, to_floats, width
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, whole
@@ -24,36 +24,38 @@ class Hdf5Reader(VectorReader):
         import h5py
 
         super().__init__(source)
-        with whole(source.path, "HDF5 file"):
-            self._file = h5py.File(source.path, "r")
-            known = _datasets(self._file)
+        with whole(source.path, "HDF5 file"), h5py.File(source.path, "r") as file:
+            known = _datasets(file)
             self.column = _matrix_name(source, known)
-            self._matrix_of = known[self.column]
-            self.n, stored = self._matrix_of.shape
+            matrix = known[self.column]
+            self.n, stored = matrix.shape
             where = f"{source.path}: dataset {self.column!r}"
-            self.dtype = floating(self._matrix_of.dtype, source.scale, where)
-            self.integers = self._matrix_of.dtype.kind in "iu"
-            self.dim = width(stored, self._matrix_of.dtype, source.scale)
-            self._beside = {
-                name.rsplit("/", 1)[-1]: dataset
+            self.dtype = floating(matrix.dtype, source.scale, where)
+            self.integers = matrix.dtype.kind in "iu"
+            self.dim = width(stored, matrix.dtype, source.scale)
+            self._beside = [
+                name
                 for name, dataset in known.items()
-                if dataset.shape == (self.n,) and dataset.parent == self._matrix_of.parent
-            }
+                if dataset.shape == (self.n,) and dataset.parent == matrix.parent
+            ]
 
     def parts(
         self, start: int, stop: int | None, size: int, *, payload: bool = False
     ) -> Iterator[Part]:
-        """Slices of the dataset."""
-        end = (self.n or 0) if stop is None else stop
-        for first in range(start, end, size):
-            rows = slice(first, min(first + size, end))
-            vectors = to_floats(np.asarray(self._matrix_of[rows]), self.source.scale)
-            yield Part(vectors, self._rows(rows) if payload and self._beside else None)
+        """Slices of the dataset; the file is open only while it is read, for shards are many."""
+        import h5py
 
-    def _rows(self, rows: slice) -> Objects:
-        name = str(self.column).rsplit("/", 1)[-1]
-        columns = {key: _plain(dataset[rows]) for key, dataset in self._beside.items()}
-        return objects_beside(columns, name)
+        end = (self.n or 0) if stop is None else stop
+        with h5py.File(self.source.path, "r") as file:
+            for first in range(start, end, size):
+                rows = slice(first, min(first + size, end))
+                vectors = to_floats(np.asarray(file[str(self.column)][rows]), self.source.scale)
+                beside = self._rows(file, rows) if payload and self._beside else None
+                yield Part(vectors, beside)
+
+    def _rows(self, file: Any, rows: slice) -> Objects:
+        columns = {_last(name): _plain(file[name][rows]) for name in self._beside}
+        return objects_beside(columns, _last(str(self.column)))
 
 
 def _datasets(file: Any) -> dict[str, Any]:
@@ -80,8 +82,12 @@ def _matrix_name(source: VectorSource, known: dict[str, Any]) -> str:
             f"{known[wanted].dtype} of {known[wanted].shape}"
         )
     others = [f"{name} ({d.dtype} of {d.shape})" for name, d in known.items()]
-    vectors = floats + integers if wanted else floats or integers
+    vectors = floats + integers if wanted else likely(floats, integers)
     return find_field(source.path, wanted, vectors, others=others).name
+
+
+def _last(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
 
 
 def _plain(values: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from types import NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -19,9 +20,8 @@ import numpy as np
 from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import (
-    WELL_KNOWN,
-    Field,
     find_field,
+    is_well_known,
     steps,
     without_columns,
 )
@@ -152,10 +152,16 @@ class JsonReader(VectorReader):
     def _find(self, sample: Sequence[Any], where: str) -> Spot:
         return _find_spot(sample, self.source.column, where)
 
-    def _look(self) -> None:
-        sample = list(islice(self.values(0, self.n), SAMPLE))
-        if sample:
-            self._settle(sample)
+    def looked(self) -> Self:
+        """The reader, when it has found the vectors in its first rows.
+
+        Raises:
+            InvalidLatentsError: No vectors in them, or several columns and none is named.
+        """
+        with whole(self.source.path):
+            if sample := list(islice(self.values(0, self.n), SAMPLE)):
+                self._settle(sample)
+        return self
 
 
 class JsonLines(JsonReader):
@@ -168,7 +174,6 @@ class JsonLines(JsonReader):
         self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "file of JSON lines"):
             self.n, self._places = index_lines(self._file)
-            self._look()
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """Parses the lines from `start` to `stop`."""
@@ -209,7 +214,6 @@ class JsonArray(JsonReader):
         super().__init__(source)
         with whole(source.path, "JSON file"):
             self.n = sum(1 for _ in self.values(0, None))
-            self._look()
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """Parses the array and skips the elements before `start`."""
@@ -223,11 +227,31 @@ class JsonRows(JsonReader):
     def __init__(self, source: VectorSource, rows: list[Any]) -> None:
         super().__init__(source)
         self._rows, self.n = rows, len(rows)
-        self._look()
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """The rows from `start` to `stop`."""
         return iter(self._rows[start:stop])
+
+
+def open_lines(source: VectorSource) -> JsonReader:
+    """A file of JSON lines.
+
+    Raises:
+        InvalidLatentsError: No vectors in it, or several columns and none is named.
+    """
+    return JsonLines(source).looked()
+
+
+def json_values(source: VectorSource) -> JsonReader | None:
+    """The elements of an array in a `.json` file, or its lines; None where it is one object."""
+    path = Path(source.path)
+    with whole(path, "JSON file"), open_bytes(path) as stream:
+        head = stream.read(_CHUNK).removeprefix(BOM_UTF8).lstrip()
+    if head[:1] == b"[" and head[1:].lstrip()[:1] in b'[{"n]':
+        return JsonArray(source)
+    first, _, rest = head.partition(b"\n")
+    lines = isinstance(_parsed(first), list) or (_is_json(first) and rest.strip())
+    return JsonLines(source) if lines else None
 
 
 def open_json(source: VectorSource) -> JsonReader:
@@ -236,14 +260,9 @@ def open_json(source: VectorSource) -> JsonReader:
     Raises:
         InvalidLatentsError: Not JSON, or no vectors in it, or several and none is named.
     """
+    if (reader := json_values(source)) is not None:
+        return reader.looked()
     path = Path(source.path)
-    with whole(path, "JSON file"), open_bytes(path) as stream:
-        head = stream.read(_CHUNK).removeprefix(BOM_UTF8).lstrip()
-    if head[:1] == b"[" and head[1:].lstrip()[:1] in b'[{"n]':
-        return JsonArray(source)
-    first, _, rest = head.partition(b"\n")
-    if isinstance(_parsed(first), list) or (_is_json(first) and rest.strip()):
-        return JsonLines(source)
     with whole(path, "JSON file"), open_bytes(path) as stream:
         content = stream.read(_WHOLE + 1)
         if len(content) > _WHOLE:
@@ -253,7 +272,7 @@ def open_json(source: VectorSource) -> JsonReader:
             )
         document = json.loads(content.removeprefix(BOM_UTF8))
     rows, column = _rows_of(document, source)
-    return JsonRows(replace(source, column=column), rows)
+    return JsonRows(replace(source, column=column), rows).looked()
 
 
 def index_lines(path: Path) -> tuple[int, list[int]]:
@@ -321,7 +340,7 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        return Unreadable(f"is not JSON: {line[:40]!r}")
+        return Unreadable(f"is not JSON: {line[:40].decode(errors='replace')!r}")
 
 
 def _is_json(line: bytes) -> bool:
@@ -376,46 +395,52 @@ def _find_spot(sample: Sequence[Any], wanted: str | None, where: str) -> Spot:
         keys = (wanted,) if any(wanted in row for row in rows) else steps(wanted)
         if any(follow(row, keys) is not None for row in rows):
             return Spot(wanted, keys)
-    shown = next((row for row in rows if candidates(row)), rows[0])
-    numbers = [k for k, v in shown.items() if type(v) in (int, float)]
-    others = [key for key in shown if key not in numbers]
-    return _spot(find_field(where, wanted, candidates(shown), numbers, others))
-
-
-def _spot(field: Field) -> Spot:
+    vectors = next(filter(None, map(candidates, rows)), {})
+    names = dict.fromkeys(name for row in rows for name in row)
+    kinds = {name: {type(row.get(name)) for row in rows} - {NoneType} for name in names}
+    numbers = [name for name, held in kinds.items() if held and held <= {int, float}]
+    others = [name for name, held in kinds.items() if not held <= {int, float}]
+    field = find_field(where, wanted, list(vectors), numbers, others)
     if field.is_wide:
         return Spot(field.name.strip("*_-. ") or COLUMN, columns=field.columns)
-    return Spot(field.name, steps(field.name))
+    return Spot(field.name, vectors[field.name])
 
 
-def candidates(value: Any) -> list[str]:
+Keys = tuple[str | int, ...]
+
+
+def candidates(value: Any) -> dict[str, Keys]:
     """Paths to what can be a vector, the least deep ones; lists of floats before other lists."""
-    level = [("", value)]
+    level: list[tuple[Keys, Any]] = [((), value)]
     while level:
-        kinds = [(path, _kind(path, v)) for path, v in level]
-        if any(kind for _, kind in kinds):
-            best = max(kind for _, kind in kinds)
-            return [path for path, kind in kinds if kind == best]
-        level = [inner for path, v in level for inner in _inside(path, v)]
-    return []
+        kinds = [(keys, _kind(keys, v)) for keys, v in level]
+        if best := max(kind for _, kind in kinds):
+            return {_path(keys): keys for keys, kind in kinds if kind == best}
+        level = [inner for keys, v in level for inner in _inside(keys, v)]
+    return {}
 
 
-def _inside(path: str, value: Any) -> list[tuple[str, Any]]:
+def _path(keys: Keys) -> str:
+    """Keys as a text such as `body.data[0].embedding`."""
+    return "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in keys).removeprefix(".")
+
+
+def _inside(keys: Keys, value: Any) -> list[tuple[Keys, Any]]:
     if isinstance(value, dict):
-        return [(f"{path}.{key}".removeprefix("."), v) for key, v in value.items()]
+        return [((*keys, key), v) for key, v in value.items()]
     if isinstance(value, list) and len(value) <= 16 and all(isinstance(v, dict) for v in value):
-        return [(f"{path}[{i}]", v) for i, v in enumerate(value)]
+        return [((*keys, i), v) for i, v in enumerate(value)]
     return []
 
 
-def _kind(path: str, value: Any) -> int:
-    """2 for a list of floats or its text, 1 for another list of numbers, 0 for no vector."""
+def _kind(keys: Keys, value: Any) -> int:
+    """2 for a list of floats or its text, or one that is named so; 1 for other numbers, else 0."""
+    known = is_well_known(str(keys[-1])) if keys else False
     if isinstance(value, str):
-        known = path.rsplit(".", 1)[-1].lower() in WELL_KNOWN
         return 2 if is_vector_text(value) or (known and _is_base64(value)) else 0
-    if not isinstance(value, list) or not isinstance(vector := parse_json(value), np.ndarray):
+    if not isinstance(value, list) or not isinstance(parse_json(value), np.ndarray):
         return 0
-    return 2 if any(isinstance(number, float) for number in value) or vector.ndim > 1 else 1
+    return 2 if known or any(isinstance(number, float) for number in value) else 1
 
 
 def _is_base64(text: str) -> bool:
@@ -463,31 +488,31 @@ def _rows_below_names(document: Any) -> list[Any]:
 
 def _lists_of_rows(document: Any) -> list[tuple[str, list[Any]]]:
     """The least deep lists of rows, each with its path."""
-    level = [("", document)]
+    level: list[tuple[Keys, Any]] = [((), document)]
     while level:
-        found = [rows for path, value in level for rows in _tables(path, value)]
+        found = [(_path(at), rows) for keys, value in level for at, rows in _tables(keys, value)]
         if found:
             return found
-        level = [inner for path, value in level for inner in _inside(path, value)]
+        level = [inner for keys, value in level for inner in _inside(keys, value)]
     return []
 
 
-def _tables(path: str, value: Any) -> list[tuple[str, list[Any]]]:
+def _tables(keys: Keys, value: Any) -> list[tuple[Keys, list[Any]]]:
     """Lists of objects with vectors in an object, or the rows of its lists of equal length."""
     if not isinstance(value, dict):
         return []
     lists = {key: v for key, v in value.items() if isinstance(v, list) and v}
-    found = [
-        (f"{path}.{key}".removeprefix("."), rows)
+    found: list[tuple[Keys, list[Any]]] = [
+        ((*keys, key), rows)
         for key, rows in lists.items()
         if all(isinstance(row, dict) for row in rows) and candidates(rows[0])
     ]
     named = list(value.values())
     if len(named) > 1 and all(isinstance(row, dict) and candidates(row) for row in named):
-        found.append((path, [{"id": key, **row} for key, row in value.items()]))
-    matrices = [v for v in lists.values() if isinstance(v[0], list) and _kind("", v[0])]
+        found.append((keys, [{"id": key, **row} for key, row in value.items()]))
+    matrices = [v for v in lists.values() if isinstance(v[0], list) and _kind((), v[0])]
     if matrices and not found:
         n = len(matrices[0])
         columns = {key: v for key, v in lists.items() if len(v) == n}
-        found.append((path, [{key: v[row] for key, v in columns.items()} for row in range(n)]))
+        found.append((keys, [{key: v[row] for key, v in columns.items()} for row in range(n)]))
     return found

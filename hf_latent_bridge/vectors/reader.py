@@ -17,7 +17,6 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from hf_latent_bridge.atomic import NO_ROOM
 from hf_latent_bridge.data.items import Array, Items, Unreadable
 from hf_latent_bridge.errors import BadRowError, InvalidLatentsError, LatentBridgeError
 
@@ -351,14 +350,15 @@ def whole(path: object, what: str = "file of vectors") -> Iterator[None]:
 
     Raises:
         InvalidLatentsError: The file cannot be read as what its name says.
+        OSError: The system cannot read it.
     """
     try:
         yield
     except (LatentBridgeError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (*_BROKEN, lzma.LZMAError) as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise
+        if isinstance(error, OSError) and error.errno:  # of the system, not of the content
+            raise OSError(error.errno, f"cannot read {path}: {error.strerror}") from error
         if isinstance(error, UnicodeDecodeError):
             raise InvalidLatentsError(f"{path} must be UTF-8: save it so ({error})") from error
         detail = " ".join(str(error).split()) or type(error).__name__

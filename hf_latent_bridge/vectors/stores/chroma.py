@@ -31,6 +31,11 @@ class ChromaCollection(Collection):
 
     params: ClassVar[tuple[str, ...]] = ("https",)
     several_vectors: ClassVar[bool] = False
+    keys: ClassVar[str] = "texts"
+
+    @staticmethod
+    def _takes(key: Key) -> bool:
+        return isinstance(key, str) and bool(key)
 
     def _connect(self, timeout: float) -> Any:
         make = self._folder if self.url.local else lambda: self._server(timeout)

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+from uuid import UUID
 
 import numpy as np
 
@@ -29,6 +30,16 @@ class QdrantCollection(Collection):
     """
 
     params: ClassVar[tuple[str, ...]] = ("https",)
+    keys: ClassVar[str] = "whole numbers from 0 on and UUIDs (in lower case, with hyphens)"
+
+    @staticmethod
+    def _takes(key: Key) -> bool:
+        if not isinstance(key, str):
+            return 0 <= key < 2**64
+        try:
+            return str(UUID(key)) == key
+        except ValueError:
+            return False
 
     def _connect(self, timeout: float) -> Any:
         return _told(lambda: _client(self.url, timeout), self.url)

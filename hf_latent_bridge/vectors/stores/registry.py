@@ -104,6 +104,15 @@ def address(url: str) -> StoreUrl:
     return found
 
 
+def kind_of(url: str) -> type[Collection]:
+    """The class of the collections that a URL names.
+
+    Raises:
+        InvalidNameError: Not the URL of a known store.
+    """
+    return _store_of(url).collection
+
+
 def _store_of(url: str) -> VectorStore:
     store = STORES.get(scheme_of(url) or "")
     if store is None:
