@@ -143,7 +143,7 @@ class Move:
 
         An earlier run has moved the first ones, so that keys alone are read as far as it came.
         """
-        keys = self._old.keys() if self._new.quick_keys else None
+        keys = self._old.all_keys() if self._new.quick_keys else None
         if keys is not None:
             yield from self._lacking_of(keys, bar)
             return

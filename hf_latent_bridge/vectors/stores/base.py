@@ -142,7 +142,7 @@ class Collection(abc.ABC):
             after: Where to begin: how far another scan has come; None for the first row.
         """
 
-    def keys(self, after: Place | None = None) -> list[Key] | None:
+    def all_keys(self, after: Place | None = None) -> list[Key] | None:
         """All keys in the order of a scan, from a store that looks at all rows for each request.
 
         None from other stores, which give them a page at a time.

@@ -112,7 +112,7 @@ class MilvusCollection(Collection):
         Milvus Lite looks at every row for each page, and finds rows by their keys at once. So all
         keys of a file are listed in one look, and the rows are fetched by them.
         """
-        keys = self.keys(after)
+        keys = self.all_keys(after)
         if keys is None:
             yield from self._pages(size, vectors, payloads, after)
             return
@@ -142,7 +142,7 @@ class MilvusCollection(Collection):
         finally:
             pages.close()
 
-    def keys(self, after: Place | None = None) -> list[Key] | None:
+    def all_keys(self, after: Place | None = None) -> list[Key] | None:
         """The keys of a file, in order."""
         if not self.url.local:
             return None

@@ -94,7 +94,7 @@ class QdrantCollection(Collection):
 
         A folder's client sorts all ids for each page, and finds points by their ids at once.
         """
-        keys = self.keys(after)
+        keys = self.all_keys(after)
         if keys is None:
             pages = self._pages(size, vectors, payloads, after)
         else:
@@ -116,7 +116,7 @@ class QdrantCollection(Collection):
             if offset is None:
                 return
 
-    def keys(self, after: Place | None = None) -> list[Key] | None:
+    def all_keys(self, after: Place | None = None) -> list[Key] | None:
         """The ids of a folder, in order."""
         if not self.quick_keys:
             return None
