@@ -145,7 +145,7 @@ def _has_queries(args: argparse.Namespace) -> bool:
 
 
 def check_queries(args: argparse.Namespace) -> None:
-    """Refuses queries of which a side is missing, before anything is read.
+    """Refuses queries that lack one side, before anything is read.
 
     Raises:
         ValueError: Says what is needed.
@@ -196,11 +196,11 @@ def read_queries(args: argparse.Namespace) -> QueryLog | None:
 
 
 def _usable(args: argparse.Namespace, texts: Sequence[Any]) -> list[int]:
-    """Where texts come for the first time; blank lines of a text file are none."""
+    """Where texts come for the first time; blank lines of a text file do not count."""
     bad = {row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()}
     if bad and args.on_bad_row == "stop" and not is_text_file(args.queries):
         raise InvalidPairsError(
-            f"{args.queries}: row {min(bad)} has no text: mend it, or pass --on-bad-row skip"
+            f"{args.queries}: row {min(bad)} has no text: fix it, or pass --on-bad-row skip"
         )
     first = {text: row for row, text in reversed([*enumerate(texts)]) if row not in bad}
     return sorted(first.values())
@@ -392,7 +392,7 @@ def _stored_pairs(args: argparse.Namespace) -> "Pairs":
 
 
 def _pool_size(args: argparse.Namespace) -> int | None:
-    """How many rows of a store to take, of which the pairs are chosen; None for all."""
+    """How many rows of a store to choose the pairs from; None for all."""
     if args.max_pairs is None:
         return None
     chosen = getattr(args, "anchors", "uniform") != "uniform" or getattr(args, "deduplicate", False)

@@ -82,7 +82,7 @@ def load_pairs(
             processes reads all rows of an `IterableDataset`, and encodes its share: every one
             must give them in the same order, so shuffle it with a seed.
         name: Configuration of a Hub dataset, as `datasets.load_dataset` takes it; several are
-            read one behind the other.
+            read one after another.
         split: Split of a Hub dataset or folder, such as "train", or several.
         source: Column (or tensor in a file) for the source side.
         target: The same for the target side; None for the source's, encoded by both. In a file,
@@ -198,7 +198,7 @@ def _each(names: Names) -> Iterable[str | None]:
 def _read(
     data: Any, name: Names, split: Names, columns: Mapping[str, str | None], **options: Any
 ) -> Any:
-    """The columns of all configurations and splits, one behind the other."""
+    """The columns of all configurations and splits, one after another."""
     parts = (
         _open(data, part, columns, name=config, **options)
         for config in _each(name)

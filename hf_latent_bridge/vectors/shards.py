@@ -37,7 +37,7 @@ class ShardsReader(VectorReader):
         if len(columns) > 1:
             told = ", ".join(f"{column!r} in {Path(path).name}" for column, path in columns.items())
             raise InvalidLatentsError(
-                f"the shards in {source.path} hold their vectors in other columns: {told}"
+                f"the shards in {source.path} hold their vectors in columns of several names: {told}"
             )
         self._shards = shards
         self._ends = list(accumulate(shard.n or 0 for shard in shards))
