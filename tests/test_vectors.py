@@ -330,6 +330,16 @@ def test_a_file_without_rows_has_none(name, tmp_path):
         load_pairs((path, path))
 
 
+def test_a_folder_of_folders_is_refused(tmp_path):
+    for year in ("year=2020", "year=2021"):
+        (tmp_path / year).mkdir()
+        np.save(tmp_path / year / "part-0.npy", X)
+    np.save(tmp_path / "part-0.npy", X)
+    with pytest.raises(InvalidLatentsError, match=r"holds folders, \['year=2020', 'year=2021'\]"):
+        open_vectors(tmp_path)
+    assert open_vectors(tmp_path / "year=2020").n == len(X)
+
+
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.jsonl")
     with pytest.raises(InvalidLatentsError, match=r"x\.jsonl is a pipe or a device, .* named -"):

@@ -145,7 +145,7 @@ def _has_queries(args: argparse.Namespace) -> bool:
 
 
 def check_queries(args: argparse.Namespace) -> None:
-    """Refuses queries of which a side is missing, before anything is read.
+    """Refuses queries that lack one side, before anything is read.
 
     Raises:
         ValueError: Says what is needed.
@@ -176,11 +176,8 @@ def read_queries(args: argparse.Namespace) -> QueryLog | None:
         InvalidPairsError: No such column, a text that is missing or empty, or another number of
             latents than of texts.
     """
-    latents = {
-        side: read_vectors(path)
-        for side in SIDES
-        if (path := getattr(args, f"queries_{side}_vectors")) is not None
-    }
+    named = {side: getattr(args, f"queries_{side}_vectors") for side in SIDES}
+    latents = read_sides({side: path for side, path in named.items() if path is not None})
     sizes = {f"--queries-{side}-vectors": len(x) for side, x in latents.items()}
     if args.queries is None:
         if not latents:
@@ -199,11 +196,11 @@ def read_queries(args: argparse.Namespace) -> QueryLog | None:
 
 
 def _usable(args: argparse.Namespace, texts: Sequence[Any]) -> list[int]:
-    """Where texts come for the first time; blank lines of a text file are none."""
+    """Where texts come for the first time; blank lines of a text file do not count."""
     bad = {row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()}
     if bad and args.on_bad_row == "stop" and not is_text_file(args.queries):
         raise InvalidPairsError(
-            f"{args.queries}: row {min(bad)} has no text: mend it, or pass --on-bad-row skip"
+            f"{args.queries}: row {min(bad)} has no text: fix it, or pass --on-bad-row skip"
         )
     first = {text: row for row, text in reversed([*enumerate(texts)]) if row not in bad}
     return sorted(first.values())
@@ -395,7 +392,7 @@ def _stored_pairs(args: argparse.Namespace) -> "Pairs":
 
 
 def _pool_size(args: argparse.Namespace) -> int | None:
-    """How many rows of a store to take, of which the pairs are chosen; None for all."""
+    """How many rows of a store to choose the pairs from; None for all."""
     if args.max_pairs is None:
         return None
     chosen = getattr(args, "anchors", "uniform") != "uniform" or getattr(args, "deduplicate", False)
@@ -510,14 +507,27 @@ def read_vectors(path: str) -> "Array":
     Raises:
         InvalidPairsError: It has no rows.
     """
+    return read_sides({"": path})[""]
+
+
+def read_sides(paths: Mapping[str, str]) -> "dict[str, Array]":
+    """All latents in files of the same items, each (n, d), by the name of the side or view.
+
+    Raises:
+        InvalidPairsError: A file has no rows, or two have ids that differ in a row.
+    """
     import numpy as np
 
     from hf_latent_bridge.vectors.formats import open_vectors
+    from hf_latent_bridge.vectors.ids import check_same_ids
 
-    blocks = [block.vectors for block in open_vectors(path).blocks()]
-    if not blocks:
-        raise InvalidPairsError(f"{path} has no rows")
-    return np.concatenate(blocks)
+    readers = {side: open_vectors(path) for side, path in paths.items()}
+    check_same_ids(*readers.values())
+    blocks = {side: [b.vectors for b in reader.blocks()] for side, reader in readers.items()}
+    for side, path in paths.items():
+        if not blocks[side]:
+            raise InvalidPairsError(f"{path} has no rows")
+    return {side: np.concatenate(found) for side, found in blocks.items()}
 
 
 def read_ids(path: str | None) -> list[str] | None:

@@ -47,7 +47,7 @@ def read_columns(name: str, split: str | None, columns: Sequence[str]) -> list[l
 
 
 def is_text_file(name: str) -> bool:
-    """Whether a file has a text on each line, so that a blank one is no item."""
+    """Whether a file has a text on each line, so that a blank one is not an item."""
     from hf_latent_bridge.vectors.opening import plain_suffix
 
     return plain_suffix(Path(name)) == ".txt"

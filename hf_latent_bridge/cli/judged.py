@@ -3,7 +3,7 @@
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,7 +200,8 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
     items = [getattr(args, part) for part in PARTS]
     if not any(files.values()) and not any(items):
         return None
-    if args.into_new is None or not (all(files.values()) or all(items)):
+    from_files = all(files.values()) and not any(items)
+    if args.into_new is None or not (from_files or (all(items) and not any(files.values()))):
         raise ValueError(
             "to measure both ways, --into-new is needed and either --queries and --corpus or all "
             f"four of {_flags([f'{p}_{age}_vectors' for p, age in files])}"
@@ -209,13 +210,18 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
         args.into_new, device="cpu", force_download=args.force_download
     )
     settings = {"k": args.k, "seed": args.seed}
-    if all(files.values()):
+    if from_files:
         queries, corpus = (
-            (_matrix(files[part, "old"]), _matrix(files[part, "new"])) for part in PARTS
+            _matrices({age: str(files[part, age]) for age in ("new", "old")}) for part in PARTS
         )
         relevance = _relevance(args.relevance, None, None)
         return compare_directions(
-            into_new, into_old, queries=queries, corpus=corpus, relevance=relevance, **settings
+            into_new,
+            into_old,
+            queries=(queries["old"], queries["new"]),
+            corpus=(corpus["old"], corpus["new"]),
+            relevance=relevance,
+            **settings,
         )
     asked, held = _parts(args)
     spaces = into_new.pair_spaces_
@@ -269,21 +275,24 @@ def _parts(args: argparse.Namespace) -> tuple[Judged, Judged]:
 
 
 def _vectors(args: argparse.Namespace, part: str) -> "tuple[Array | None, Array]":
-    source = getattr(args, f"{part}_source_vectors")
-    target = _matrix(getattr(args, f"{part}_target_vectors"))
-    return (None if source is None else _matrix(source)), target
+    named = {side: getattr(args, f"{part}_{side}_vectors") for side in inputs.SIDES}
+    found = _matrices({side: path for side, path in named.items() if path is not None})
+    return found.get("source"), found["target"]
 
 
-def _matrix(path: str) -> "Array":
+def _matrices(paths: Mapping[str, str]) -> "dict[str, Array]":
+    """The latents of several sides, row by row of the same items."""
     import numpy as np
 
-    rows = inputs.read_vectors(path)
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(bad):
-        raise InvalidLatentsError(
-            f"{path}: NaN or infinity in {len(bad):,} of {len(rows):,} rows, first in row {bad[0]}"
-        )
-    return rows
+    found = inputs.read_sides(paths)
+    for side, rows in found.items():
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise InvalidLatentsError(
+                f"{paths[side]}: NaN or infinity in {len(bad):,} of {len(rows):,} rows, first in "
+                f"row {bad[0]}"
+            )
+    return found
 
 
 def _items(args: argparse.Namespace, part: str) -> Judged:

@@ -627,7 +627,7 @@ def add_re_encode(command: Command) -> None:
     chosen.add_argument(
         "--ids", metavar="FILE", help="only these rows, one id on a line, in this order"
     )
-    chosen.add_argument("--max-rows", type=_positive, metavar="N", help="at most so many")
+    chosen.add_argument("--max-rows", type=_positive, metavar="N", help="encode at most N")
     running = _add_running(command)
     _add_timeout(running)
 

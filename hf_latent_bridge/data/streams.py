@@ -213,7 +213,7 @@ def _joined(rows: Iterator[Any], size: int) -> Iterator[Any]:
 
 
 class StreamedPairs(_Stream):
-    """Pairs of a streamed dataset, of which each process reads its share."""
+    """Pairs of a streamed dataset; each process reads its share."""
 
     def sample(self, n: int, *, seed: int = 0) -> Pairs:
         """A sample of `n` pairs without replacement, read now and held in memory.
@@ -228,7 +228,7 @@ class StreamedPairs(_Stream):
 
 
 class StreamedViews(_Stream):
-    """Items of several views in a streamed dataset, of which each process reads its share."""
+    """Items of several views in a streamed dataset; each process reads its share."""
 
     def sample(self, n: int, *, seed: int = 0) -> Views:
         """A sample of `n` items without replacement, read now and held in memory.

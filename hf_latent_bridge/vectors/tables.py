@@ -170,7 +170,7 @@ class ParquetReader(TableReader):
         return [self._metadata.row_group(group).num_rows for group in groups]
 
     def _opened(self) -> Any:
-        """The file, of which no whole column of a row group is held in memory."""
+        """The file, opened so that memory holds pages of it and no whole row group."""
         import pyarrow.parquet
 
         how = {"metadata": self._metadata, "pre_buffer": False, "buffer_size": _BUFFER}

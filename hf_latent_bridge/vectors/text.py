@@ -279,7 +279,7 @@ def _are_numbers(cells: Sequence[str]) -> bool:
 
 
 def _word2vec_header(sample: Sequence[bytes]) -> tuple[int, int] | None:
-    """Rows and width from a first line of two whole numbers; None where it is none."""
+    """Rows and width from a first line of two whole numbers; None if it is another."""
     fields = sample[0].split() if sample else []
     if len(fields) != 2 or not all(field.isdigit() for field in fields):
         return None
