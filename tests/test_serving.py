@@ -111,6 +111,12 @@ def test_it_is_an_encoder_of_the_space_that_it_answers_in():
     torch.testing.assert_close(encode(encoder, TEXTS), wanted.float(), check_device=False)
 
 
+@pytest.mark.parametrize("fold", ["dot", "cosine", "euclidean"])
+def test_of_folded_vectors_only_the_width_is_known(fold):
+    encoder = TranslatedEncoder(letters, fitted_on(SpaceSpec(4, "me/letters")), fold=fold)
+    assert encoder.space == SpaceSpec(encoder.encode(TEXTS).shape[1])
+
+
 def test_without_a_translator_it_only_folds():
     encoder = TranslatedEncoder(letters, fold="cosine")
     wanted = fold_queries(letters(TEXTS), metric="cosine")
