@@ -364,6 +364,8 @@ def fit(args: argparse.Namespace) -> Result:
     inputs.check_choice(args)
     inputs.check_encoders(args)
     pairs = inputs.open_pairs(args, args.split)
+    if args.deduplicate:
+        pairs = pairs.deduplicate()
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
     source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)

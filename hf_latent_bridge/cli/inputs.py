@@ -60,11 +60,9 @@ def open_pairs(args: argparse.Namespace, split: str | None) -> "Pairs | Streamed
 def choose(
     args: argparse.Namespace, pairs: "Pairs | StreamedPairs", source: "EncoderLike | None"
 ) -> "Pairs | StreamedPairs":
-    """The pairs without duplicates and sampled, as asked."""
+    """The pairs, sampled as asked."""
     from hf_latent_bridge import choose_anchors
 
-    if args.deduplicate:
-        pairs = pairs.deduplicate()
     if args.max_pairs is None:
         return pairs
     if args.anchors == "uniform":
