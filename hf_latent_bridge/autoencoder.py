@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.decoders.base import check_latents
 from hf_latent_bridge.encoders.base import BatchSize
 from hf_latent_bridge.encoders.pictures import read_images
@@ -223,7 +224,8 @@ class ConvDecoder(ConvHalf):
             raise DecoderError(f"a ConvDecoder gives one image: leave top_k out, got {top_k!r}")
         size = self.shape.image_size
         empty = torch.empty(0, self.shape.channels, size, size)
-        return self._run(check_latents(latents, self.space), empty)
+        first = next(self.layers.parameters())
+        return self._run(check_latents(latents, self.space, like=first), empty)
 
 
 class Autoencoder(NamedTuple):
@@ -262,7 +264,9 @@ def fit_autoencoder(
     Raises:
         InvalidPairsError: No images, or not square ones of one size.
         ConfigError: A size is not a positive integer, or cannot be halved once for each width.
+        ValueError: `epochs` is less than 1.
     """
+    check_count("epochs", epochs)
     data = read_images(images)
     shape = ConvShape(latent_dim, data.shape[2], data.shape[1], tuple(widths))
     with torch.random.fork_rng(devices=[]):

@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -432,3 +432,27 @@ def check_sizes(name: str, values: Sequence[Any]) -> None:
     """
     if not values or not all(type(value) is int and value > 0 for value in values):
         raise ConfigError(f"params: {name} must hold positive integers, got {values!r}")
+
+
+def check_part_names(names: Iterable[str], *, error: type[ValueError] = ValueError) -> list[str]:
+    """The names of the parts that a repo holds in folders of their own, such as views.
+
+    Raises:
+        ValueError: One cannot be the name of a folder; or `error`.
+    """
+    for name in (checked := list(names)):
+        if not isinstance(name, str) or not _PART.fullmatch(name):
+            raise error(
+                "a view's name is also its folder: letters, digits, '_', '-' and '.' are "
+                f"possible, got {name!r}"
+            )
+        if name in _BESIDE or sum(name.lower() == other.lower() for other in checked) > 1:
+            raise error(
+                f"a view's name is also its folder, beside {', '.join(_BESIDE)}, and differs from "
+                f"others in more than case: got {name!r} in {checked}"
+            )
+    return checked
+
+
+_PART = re.compile(r"\w[\w.-]*")
+_BESIDE = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME)

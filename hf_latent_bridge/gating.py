@@ -585,7 +585,7 @@ def as_matrix(latents: Latents) -> Tensor:
     check_finite(tensor)
     if len(tensor) > 1 and torch.equal(tensor[0], tensor[1]) and bool((tensor == tensor[0]).all()):
         raise InvalidLatentsError(
-            f"all {len(tensor):,} latents are equal, so nothing can be ranked: mend the encoder"
+            f"all {len(tensor):,} latents are equal, so nothing can be ranked: check the encoder"
         )
     return tensor
 

@@ -432,7 +432,7 @@ def _describe_non_finite(x: Tensor, y: Tensor) -> str:
         if len(rows):
             return (
                 f"{len(rows)} of {len(latents)} {name} latents hold NaN or infinity, first in "
-                f"row {int(rows[0])}: drop these pairs or mend the encoder"
+                f"row {int(rows[0])}: drop these pairs or fix the encoder"
             )
     return "the latents are so large that their products overflow: divide them by a constant first"
 

@@ -32,5 +32,5 @@ def check_name(name: object, *, wanted: str, optional: bool = False, urls: bool 
 
 
 def without_secrets(text: str) -> str:
-    """A text whose URLs have no user, password and query, where a token may stand."""
+    """The text without the users, passwords and queries of its URLs, which may be secret."""
     return _USER.sub("", _QUERY.sub(r"\1", text))

@@ -51,11 +51,10 @@ class SpaceSpec:
                 not isinstance(value, kind) or type(value) is bool is not kind
             ):
                 raise ConfigError(f"a space's {name} must be {kind.__name__}, got {value!r}")
-        for name, value in (
-            ("dim", content.get("dim")),
-            ("max_length", content.get("max_length", 1)),
-        ):
-            if value is None or value < 1:
+        if content.get("dim") is None:
+            raise ConfigError("a space's dim must be a positive integer, got None")
+        for name in ("dim", "max_length"):
+            if (value := content.get(name)) is not None and value < 1:
                 raise ConfigError(f"a space's {name} must be a positive integer, got {value!r}")
         return cls(**content)
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from hf_latent_bridge.encoders.base import (
     BatchSize,
     Encoder,
     EncoderLike,
+    as_items,
     check_encoder,
     encode,
     space_of,
@@ -71,13 +71,14 @@ class StitchedModel(Published):
             without `top_k` comes as a list of one, as from a text-classification pipeline.
 
         Raises:
-            InvalidPairsError: An item that the encoder cannot take.
+            InvalidPairsError: An item that the encoder cannot take, or an iterator of items.
             DecoderError: `top_k` is less than 1, or the decoder does not rank.
         """
-        if _is_many(items):
-            return self.decoder(self.transform(items, batch_size=batch_size), top_k=top_k)
-        result = self.decoder(self.transform([items]), top_k=top_k)[0]
-        return [result] if isinstance(result, Mapping) else result
+        given, single = as_items(items)
+        results = self.decoder(self.transform(given, batch_size=batch_size), top_k=top_k)
+        if not single:
+            return results
+        return [results[0]] if isinstance(results[0], Mapping) else results[0]
 
     def transform(self, items: Sequence[Any], *, batch_size: BatchSize = "auto") -> Tensor:
         """The items' latents in the decoder's space, (n, d).
@@ -213,19 +214,12 @@ def zero_shot(
         DecoderError: A template without {}, no labels, or labels that are not distinct texts.
         SpaceMismatchError: The spaces do not meet.
     """
-    if "{}" not in template:
+    if not isinstance(template, str) or "{}" not in template:
         raise DecoderError(f"template must hold {{}} where the label goes, got {template!r}")
     names = check_labels(labels)
     vectors = encode(text_encoder, [template.replace("{}", name) for name in names])
     decoder = LabelDecoder(vectors, names, space_of(text_encoder, vectors.shape[1]))
     return stitch(encoder, translator, decoder, allow_mismatch=allow_mismatch)
-
-
-def _is_many(items: Any) -> bool:
-    """Whether these are several items; a text, bytes, a path or a picture is one."""
-    one = str | bytes | bytearray | memoryview
-    many = isinstance(items, Sequence | Tensor | np.ndarray) or hasattr(items, "iloc")  # pandas
-    return many and not isinstance(items, one)
 
 
 def _chain(translators: Sequence[Translator], allow_mismatch: bool) -> Translator | None:

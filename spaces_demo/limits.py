@@ -160,7 +160,8 @@ def check_number(value: Any, low: int, high: int, what: str) -> int:
     Raises:
         Refusal: It is not.
     """
-    if not isinstance(value, int | float) or value != int(value) or not low <= value <= high:
+    # bounds first: NaN and infinity have no int()
+    if not isinstance(value, int | float) or not low <= value <= high or value != int(value):
         raise Refusal(f"{what} must be a whole number from {low:,} to {high:,}.")
     return int(value)
 

@@ -30,6 +30,7 @@ from hf_latent_bridge.vectors.datasets import load_dataset
 if TYPE_CHECKING:
     from datasets import Dataset
 
+DEVICE = "cpu"  # of all parts, also where there is a GPU: published latents are in memory
 AWAY = 20  # seconds in which a Hub that did not answer is not asked again
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class Repos:
 
         def load() -> Any:
             gr.Info(f"Loading {space.repo_id}: this happens once.")
-            return load_encoder(space)
+            return load_encoder(space, device=DEVICE)
 
         return self.once(space, load)
 
@@ -154,4 +155,5 @@ class Repos:
 
     def _load(self, load: Callable[..., T], name: str) -> T:
         self._check_made(name)
-        return load(self.settings.repo_id(name), revision=self.settings.revisions.get(name))
+        revision = self.settings.revisions.get(name)
+        return load(self.settings.repo_id(name), revision=revision, device=DEVICE)

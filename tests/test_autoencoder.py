@@ -187,6 +187,8 @@ def test_latents_that_are_not_its_own_and_top_k_are_refused(pair):
         pair.decoder(np.ones((2, 5)))
     with pytest.raises(InvalidLatentsError, match="NaN"):
         pair.decoder(np.full((1, 16), np.nan))
+    with pytest.raises(InvalidLatentsError, match="NaN or infinity in 1 of 1 rows"):
+        pair.decoder(np.full((1, 16), 1e300))  # beyond float32
     with pytest.raises(DecoderError, match="leave top_k out"):
         pair.decoder(np.ones((1, 16)), top_k=2)
 
@@ -205,6 +207,8 @@ def test_sizes_that_do_not_fit_are_refused(options, message):
         fit_autoencoder(DIGITS[:4], **options)
     with pytest.raises(InvalidPairsError, match="at least one image"):
         fit_autoencoder([])
+    with pytest.raises(ValueError, match="epochs must be an integer of at least 1, got 0"):
+        fit_autoencoder(DIGITS[:4], epochs=0)
 
 
 def test_an_encoder_is_no_decoder_and_damaged_weights_are_refused(pair, tmp_path):

@@ -403,6 +403,8 @@ class TestUsage:
             ["evaluate", "a", "--dataset", "d", "--source-column", "c", "--batch-size", "0"],
             ["evaluate", "a", "--dataset", "d", "--source-column", "c", "--max-pairs", "-1"],
             ["evaluate", "a", "--dataset", "d", "--source-column", "c", "--seed", "x"],
+            ["evaluate", "a", "--dataset", "d", "--source-column", "c", "--seed", "-1"],
+            ["gate", "--translator", "a", "--seed", str(2**64)],
             ["evaluate", "a", "--dataset", "d", "--source-column", "c", "--device", "warp"],
             ["evaluate", "a", "--dataset", "d", "--source-column", "c", "--device", "cuda:99"],
         ],

@@ -182,6 +182,7 @@ def test_a_column_of_latents_is_read_as_a_file_of_vectors_is(facts, fit, tmp_pat
     options += ["--dataset", tmp_path / "data", "--source-column", "text"]
     options += ["--target-column", "vector", "--precomputed", "target"]
     fitted = fit(*options)
+    assert fitted.dataset_.get("target_scale") == (0.1 if spelled == "integers" else None)
     assert facts("evaluate", tmp_path / "out", *options)["n_pairs"] == 50
     columns["vector"] = (whole * 0.1).tolist()
     datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "floats")
@@ -385,6 +386,14 @@ NOT_TOGETHER = {
         ["--type", "auto", "--objective", "classification"],
         "needs --label-column or --decoder",
     ),
+    "queries that have no labels": (
+        [
+            *("--type", "auto", "--objective", "classification", "--label-column", "c"),
+            *("--queries", "log.txt"),
+        ],
+        "--queries have no labels",
+    ),
+    "a parameter twice": (["--param", "scale=true", "--param", "scale=false"], "'scale' twice"),
     "a score without a curve": (["--score", "first@10"], "--score is for --until-retention"),
     "held-out pairs without a curve": (["--held-out", "9"], "--held-out is for --until-retention"),
     "labels that nothing reads": (

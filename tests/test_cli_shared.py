@@ -108,7 +108,7 @@ def test_two_views_are_evaluated_against_each_other(facts, tmp_path):
     ("options", "message"),
     [
         (["--view", "a"], "--view takes NAME=VALUE, got 'a'"),
-        (["--view", "a=x", "--view", "a=y"], "names the view 'a' twice"),
+        (["--view", "a=x", "--view", "a=y"], "--view names 'a' twice"),
         (["--view", "a=x", "--view-vectors", "a=y.npy"], "view 'a' has an encoder and a file"),
         (["--view-vectors", "a=x.npy", "--dataset", "me/x"], "or all of them from --view-vectors"),
         (["--view", "a=x", "--view", "b=y"], "--dataset is needed"),

@@ -165,6 +165,16 @@ def test_pairs_are_added_until_retention_is_reached_and_the_curve_is_kept(
     assert evaluated.metrics_["n_pairs"] == 60
 
 
+def test_no_pair_that_judges_is_fitted_on_where_duplicates_are_left_out(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    command = ["fit", *RIDGE, "--output", tmp_path / "map", "--json", "--deduplicate"]
+    for side in ("source", "target"):  # which know nothing of each other, so all pairs are taken
+        np.save(tmp_path / f"{side}.npy", np.repeat(rng.normal(size=(90, 20)), 2, axis=0))
+        command += [f"--{side}-vectors", tmp_path / f"{side}.npy"]
+    assert run(*command, "--until-retention", 1.0, "--held-out", 30, "--score", "first_mrr@10") == 4
+    assert json.loads(capsys.readouterr().out)["n_pairs"] == 60
+
+
 def test_a_shuffled_store_never_reaches_it(vectors, encoders, tmp_path, capsys):
     rows = np.random.default_rng(0).permutation(len(TEXTS))
     lines = [

@@ -206,6 +206,22 @@ def test_a_sample_of_nothing_is_refused(n):
         load_pairs(numbered(5), max_pairs=n)
 
 
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, list])
+def test_rows_that_differ_in_one_late_digit_are_no_duplicates(kind):
+    rows = np.ones((3, 2000), np.float32)
+    rows[1, 1000] += 1e-6
+    pairs = load_pairs(([kind(row) for row in rows], ["a", "a", "a"]), deduplicate=True)
+    assert pairs.rows.tolist() == [0, 1]
+
+
+def test_arrays_of_texts_have_the_fingerprint_of_their_content():
+    def made(last):
+        texts = np.array(["".join(["a", str(i)]) for i in range(5)] + [last], object)
+        return load_pairs((texts, list(range(6)))).fingerprint()
+
+    assert made("b") == made("b") != made("c")
+
+
 @pytest.mark.parametrize("size", [1, 3, 10, 11])
 def test_batches_hold_every_pair_once_in_order(size):
     pairs = load_pairs(numbered(10))
@@ -279,6 +295,12 @@ def test_a_missing_split_is_refused_with_those_there_are(split, tmp_path):
     for data in (text_dataset_repo(), text_dataset(), tmp_path):
         with pytest.raises(InvalidPairsError, match=r"the splits \['test', 'train'\], got split="):
             load_pairs(data, split=split, source="text")
+
+
+def test_a_configuration_of_a_dataset_that_was_saved_without_any_is_refused(tmp_path):
+    text_dataset().save_to_disk(tmp_path)
+    with pytest.raises(InvalidPairsError, match=r"leave the name of a .* out, got 'plain'"):
+        load_pairs(tmp_path, "plain", split="train", source="text")
 
 
 def test_a_dataset_of_another_split_than_the_named_one_is_refused():

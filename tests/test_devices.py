@@ -10,13 +10,24 @@ from processes import finished
 
 TESTS = ["test_autoencoder.py", "test_compatibility.py", "test_decoders.py", "test_fitting.py"]
 TESTS += ["test_mixed_devices.py", "test_stitching.py"]
+SPACE = ["test_space_across.py", "test_space_autoencoders.py"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a second device in hardware")
 def test_tests_of_results_are_green_on_a_second_device():
     """See second_device.py; `SECOND_DEVICE=1 pytest` runs any other test there."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *TESTS]
+    green_on_a_second_device("-m", "not slow", *TESTS)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a second device in hardware")
+def test_the_space_computes_beside_a_second_device():
+    green_on_a_second_device(*SPACE, "-k", "librarys_own or the_library_draws or published_latents")
+
+
+def green_on_a_second_device(*arguments):
+    command = [sys.executable, "-m", "pytest", "-q", *arguments]
     folder = os.path.dirname(__file__)
     environment = os.environ | {"SECOND_DEVICE": "1"}
     done = finished(command, env=environment, cwd=folder, check=False, timeout=500)

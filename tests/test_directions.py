@@ -10,7 +10,9 @@ from test_gating import World
 
 from hf_latent_bridge import (
     AffineTranslator,
+    LinearTranslator,
     SharedTranslator,
+    SpaceSpec,
     TranslatedEncoder,
     compare_directions,
     fit_translator,
@@ -20,7 +22,7 @@ from hf_latent_bridge import (
     serve_queries,
 )
 from hf_latent_bridge.cli import main
-from hf_latent_bridge.errors import InvalidLatentsError, StoreError
+from hf_latent_bridge.errors import InvalidLatentsError, SpaceMismatchError, StoreError
 from hf_latent_bridge.translation.serving import Serving
 from hf_latent_bridge.vectors.stores.base import Records
 from hf_latent_bridge.vectors.stores.registry import open_collection
@@ -125,8 +127,15 @@ def test_bad_input_is_refused(world, change, error, wanted):
 
 def test_translators_that_do_not_lead_back_and_forth_are_refused(world):
     given = {"queries": world.queries, "corpus": world.corpus}
-    with pytest.raises(InvalidLatentsError, match="must lead back where the other came from"):
+    with pytest.raises(SpaceMismatchError, match="must lead back where the other came from"):
         compare_directions(world.fitted(), world.fitted(), **given)
+    forth, back = world.anchors, world.anchors[::-1]
+    known = LinearTranslator().fit(*forth, source=SpaceSpec(24, "me/old"))
+    other = LinearTranslator().fit(*back, target=SpaceSpec(24, "me/older"))
+    with pytest.raises(SpaceMismatchError, match="differ in repo_id: 'me/old' and 'me/older'"):
+        compare_directions(known, other, **given)
+    with pytest.raises(TypeError, match=r"a translator comes from .*got str 'me/old-to-new'"):
+        compare_directions("me/old-to-new", other, **given)
     both = SharedTranslator(dim=8).fit(*world.anchors[::-1])
     with pytest.raises(ValueError, match="moves both sides"):
         compare_directions(world.fitted(), both, **given)

@@ -5,7 +5,7 @@ import pytest
 from store_places import filled, rows
 
 from hf_latent_bridge import DualSearch, Hit, OrthoTranslator, migrate
-from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.errors import InvalidNameError, StoreError
 from hf_latent_bridge.vectors.stores.base import Layout
 from hf_latent_bridge.vectors.stores.registry import open_collection
 
@@ -94,3 +94,17 @@ def test_bad_input_is_refused(url, queries):
             search.nearest(*queries, k=0)
         with pytest.raises(StoreError):
             search.nearest(queries[1], queries[1])
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("other", "docs"), ("docs", None)], ids=["source", "target"]
+)
+def test_what_was_opened_for_a_search_that_is_refused_is_let_go_of(tmp_path, source, target):
+    from qdrant_client import QdrantClient
+
+    folder = tmp_path / "db"
+    filled(f"qdrant:{folder}/docs", rows(N))
+    with pytest.raises((StoreError, InvalidNameError)) as kept:  # and all that its frames hold
+        DualSearch(f"qdrant:{folder}/{source}", f"qdrant:{folder}/{target}" if target else "docs")
+    QdrantClient(path=str(folder)).close()  # raises where the folder is open elsewhere
+    assert kept.tb

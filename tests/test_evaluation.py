@@ -26,6 +26,7 @@ from hf_latent_bridge.errors import (
     NotFittedError,
     SpaceMismatchError,
 )
+from hf_latent_bridge.evaluation import Chance
 
 
 def normal(*shape, seed=0):
@@ -44,6 +45,12 @@ def fixed(weight, bias=None):
 
 def identity(width=2):
     return fixed(torch.eye(width))
+
+
+def test_chance_is_that_of_the_shuffled_pairings_alone():
+    chance = Chance.from_scores(torch.tensor([100.0, *range(1, 100)]))
+    assert (chance.mean, chance.p_value) == (50, 0.01)
+    assert (chance.p95, chance.p99) == pytest.approx(np.quantile(range(1, 100), [0.95, 0.99]))
 
 
 def test_a_small_case_scores_as_worked_by_hand():

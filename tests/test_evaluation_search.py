@@ -107,6 +107,15 @@ def test_a_bank_that_says_nothing_makes_no_clear_difference(translator):
     assert "makes no clear difference" in search.verdict
 
 
+def test_of_a_few_pairs_all_others_are_the_neighbours(translator):
+    few = slice(0, 5)
+    report = evaluate_latents(
+        translator, SOURCES[few], TARGETS[few], labels=list("aabbb"), n_permutations=20
+    )
+    assert report.search.plain.overlap_at_10 == 1
+    assert report.search.plain.same_class_at_10 == pytest.approx((2 * 1 + 3 * 2) / (5 * 4))
+
+
 def test_labels_alone_show_the_neighbours_of_the_same_class(translator):
     search = report(translator, labels=LABELS[HELD_OUT]).search
     assert (search.corrected, search.mrr_gain) == (None, None)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from hf_latent_bridge import Folding, OrthoTranslator, translate_file
 from hf_latent_bridge.errors import CheckpointError, InvalidLatentsError
@@ -130,5 +131,7 @@ def test_what_does_not_go_together_is_refused(translator, write):
         write(translator, X, folding=Folding("items", X))
     with pytest.raises(ValueError, match="the translator keeps none: give one"):
         write(translator.drop_bank(), X, folding=Folding("items"))
+    with pytest.raises(ValueError, match="items are folded by a bank of queries"):
+        Folding("items").fold(torch.from_numpy(Y))
     with pytest.raises(InvalidLatentsError, match="input_space='target' must be latents of"):
         write(translator, X, folding=Folding("queries", input_space="target"))

@@ -486,6 +486,9 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
         ("--n-neighbors=4", "--n-neighbors is for --hubness"),
         ("--corpus-target-vectors=none.npy", "none.npy has no rows"),
         ("--relevance=bad.tsv", "line 2: a query, an item and a gain"),
+        ("--relevance=nan.tsv", "line 2: a query, an item and a gain are needed, got '1 1 nan'"),
+        ("--relevance=latin.tsv", "latin.tsv must be UTF-8: save it so"),
+        ("--report=/proc/self/x.md", "cannot write /proc/self"),
         ("--queries-source-vectors=nan.npy", "nan.npy: NaN or infinity in 1 of 120 rows, first in"),
         ("--queries-source-vectors=few.npy", "the same queries, got 5 and 120 rows"),
         ("--pass-at=1.5", "got warn_at=0.9 and pass_at=1.5"),
@@ -494,6 +497,8 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
 def test_the_command_refuses(files, change, wanted, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.tsv").write_text("0 0 1\n1 1 1 1 1\n")
+    (tmp_path / "nan.tsv").write_text("0 0 1\n1 1 nan\n")
+    (tmp_path / "latin.tsv").write_text("é d 1\n", encoding="latin-1")
     rows = np.load("queries-source.npy")
     np.save("few.npy", rows[:5])
     np.save("none.npy", rows[:0])
@@ -508,6 +513,12 @@ def test_judgements_without_gains_may_have_a_header_or_not(head, tmp_path):
     (tmp_path / "qrels.tsv").write_text(f"{head}q1 d1\nq2 d2\n")
     found = judged._relevance(str(tmp_path / "qrels.tsv"), ["q1", "q2"], ["d1", "d2"])
     assert found == {0: {0: 1.0}, 1: {1: 1.0}}
+
+
+def test_judgements_of_rows_that_share_an_id_are_refused(tmp_path):
+    (tmp_path / "qrels.tsv").write_text("q1 d1 1\n")
+    with pytest.raises(InvalidPairsError, match="several have the id 'd1'"):
+        judged._relevance(str(tmp_path / "qrels.tsv"), ["q1", "q2"], ["d1", "d2", "d1"])
 
 
 @pytest.mark.parametrize(

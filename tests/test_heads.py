@@ -148,6 +148,13 @@ def test_options_out_of_range_are_refused(options):
         fit_head(*problem(), **options)
 
 
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_a_smaller_c_is_a_stronger_penalty(hidden):
+    loose, strict = (fit_head(*problem(), hidden=hidden, C=C) for C in (1e3, 1e-3))
+    norms = [float(head.layers[-1].weight.norm()) for head in (loose, strict)]
+    assert norms[1] < 0.7 * norms[0]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_latents_of_any_floating_dtype_are_read(dtype):
     x, y = problem()

@@ -7,7 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hf_latent_bridge import OrthoTranslator, fit_translator, load_pairs, translate_file
+from hf_latent_bridge import (
+    OrthoTranslator,
+    fit_translator,
+    load_matched_pairs,
+    load_pairs,
+    load_views,
+    translate_file,
+)
+from hf_latent_bridge.cli import main
 from hf_latent_bridge.errors import BadRowError, InvalidPairsError
 
 X = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
@@ -49,6 +57,39 @@ def test_the_first_row_with_two_ids_is_named(tmp_path, suffix):
     parquet(tmp_path / "b.parquet", [0, 1, 3, 2, 4])
     with pytest.raises(InvalidPairsError, match=r"row 2 has the id '2' in .* and '3' in .*sort"):
         load_pairs((tmp_path / f"a.{suffix}", tmp_path / "b.parquet"))
+
+
+def test_views_whose_ids_differ_are_refused_too(tmp_path):
+    npz(tmp_path / "a.npz", range(5))
+    np.save(tmp_path / "b.npy", X)
+    parquet(tmp_path / "c.parquet", [0, 1, 3, 2, 4])
+    views = {name: tmp_path / name for name in ("b.npy", "a.npz", "c.parquet")}
+    with pytest.raises(
+        InvalidPairsError, match=r"row 2 has the id '2' in .*a\.npz and '3' in .*c\."
+    ):
+        load_views(views)
+
+
+def test_the_answers_of_a_batch_are_known_by_their_custom_ids(tmp_path):
+    for name, ids in (("a", "vwxyz"), ("b", "vwyxz")):
+        rows = zip(ids, X.tolist(), strict=True)
+        lines = [json.dumps({"custom_id": i, "body": {"embedding": row}}) for i, row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InvalidPairsError, match="row 2 has the custom_id 'x' in"):
+        load_pairs((tmp_path / "a.jsonl", tmp_path / "b.jsonl"))
+    assert len(load_matched_pairs(tmp_path / "a.jsonl", tmp_path / "b.jsonl")) == 5
+
+
+def test_queries_and_items_whose_ids_differ_are_not_judged(tmp_path, capsys):
+    OrthoTranslator().fit(X, X).save_pretrained(tmp_path / "map")
+    parquet(tmp_path / "a.parquet", range(5))
+    parquet(tmp_path / "b.parquet", [1, 0, 2, 3, 4])
+    command = ["gate", "--translator", f"{tmp_path}/map"]
+    for part in ("queries", "corpus"):
+        command += [f"--{part}-source-vectors", f"{tmp_path}/a.parquet"]
+        command += [f"--{part}-target-vectors", f"{tmp_path}/b.parquet"]
+    assert main(command) == 1
+    assert "row 0 has the id '0' in" in capsys.readouterr().err
 
 
 def test_files_of_which_one_has_no_ids_pair_by_row(tmp_path):

@@ -6,6 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import tiny_models
 import torch
@@ -27,9 +29,13 @@ from hf_latent_bridge.errors import (
     EncoderError,
     ForeignFileError,
     InvalidLatentsError,
+    InvalidPairsError,
+    NotFittedError,
     SpaceMismatchError,
 )
+from hf_latent_bridge.hub import client
 from hf_latent_bridge.hubness import csls_scores, fold_queries, neighbor_similarity
+from hf_latent_bridge.translation.serving import Route, Serving
 from hf_latent_bridge.vectors.stores.registry import open_collection
 
 pytestmark = [
@@ -41,6 +47,11 @@ TEXTS = list(tiny_models.TEXTS)
 def letters(texts):
     """An encoder that is a plain function: how often some letters are in a text."""
     return np.array([[text.count(letter) for letter in "aeio"] for text in texts], np.float32)
+
+
+def backwards(texts):
+    """A column whose labels are not positions."""
+    return pd.Series(texts, index=range(len(texts))[::-1])
 
 
 @pytest.fixture
@@ -100,12 +111,40 @@ def test_it_is_an_encoder_of_the_space_that_it_answers_in():
     torch.testing.assert_close(encode(encoder, TEXTS), wanted.float(), check_device=False)
 
 
+@pytest.mark.parametrize("fold", ["dot", "cosine", "euclidean"])
+def test_of_folded_vectors_only_the_width_is_known(fold):
+    encoder = TranslatedEncoder(letters, fitted_on(SpaceSpec(4, "me/letters")), fold=fold)
+    assert encoder.space == SpaceSpec(encoder.encode(TEXTS).shape[1])
+
+
 def test_without_a_translator_it_only_folds():
     encoder = TranslatedEncoder(letters, fold="cosine")
     wanted = fold_queries(letters(TEXTS), metric="cosine")
     np.testing.assert_allclose(encoder.encode(TEXTS), wanted, atol=1e-6)
     with pytest.raises(EncoderError, match="fold_items"):
         encoder.encode_document(TEXTS)
+
+
+@pytest.mark.parametrize("column", [backwards, pd.Index, np.array, tuple, pa.array])
+def test_texts_in_any_column_are_several_and_bytes_are_one(column):
+    model = sentence_model()
+    encoder = TranslatedEncoder(model, fitted_on(SpaceSpec(16)))
+    np.testing.assert_allclose(encoder.encode(column(TEXTS)), encoder.encode(TEXTS), atol=1e-5)
+    inner = TranslatedEncoder(lambda items: np.ones((len(items), 4)))
+    assert inner.encode(b"bytes of a picture").shape == (4,)
+    with pytest.raises(InvalidPairsError, match=r"got generator: pass list\(items\)"):
+        inner.encode(text for text in TEXTS)
+    with pytest.raises(InvalidPairsError, match="got a table"):
+        inner.encode(pd.DataFrame({"text": TEXTS}))
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [("me/a-to-b", TypeError), (LinearTranslator, TypeError), (OrthoTranslator(), NotFittedError)],
+)
+def test_what_is_not_a_fitted_translator_is_refused_at_once(given, error):
+    with pytest.raises(error, match=r"a translator comes from|is not fitted"):
+        TranslatedEncoder(letters, given)
 
 
 def test_what_would_give_other_vectors_is_refused():
@@ -154,6 +193,7 @@ def test_both_encoders_find_in_the_new_vectors_what_the_record_says(tmp_path, tr
         encoder = TranslatedEncoder.from_pretrained(tmp_path / "serve", inner, asks=asks)
         assert encoder.fold == (hubness and "cosine")
         asked = encoder.encode(TEXTS[:5] if asks == "new" else TEXTS)
+        assert encoder.space.dim == asked.shape[1]
         cosines = queries / np.linalg.norm(queries, axis=1, keepdims=True) @ items.T
         scores = csls_scores(cosines, similarity) if hubness else cosines
         with open_collection(f"{url}-new") as new:
@@ -224,6 +264,34 @@ def test_a_record_that_is_damaged_or_of_something_else_is_refused(tmp_path, tran
     translator.save_pretrained(tmp_path / "map")
     with pytest.raises(ConfigError, match="serving_type"):
         TranslatedEncoder.from_pretrained(tmp_path / "map", letters)
+
+
+def test_a_record_that_is_saved_again_while_it_is_read_is_read_as_it_is_then(
+    tmp_path, translator, monkeypatch
+):
+    first, second = (
+        Serving("gradual", "qdrant:db/docs", "cosine", {}, {name: Route(SpaceSpec(4), translator)})
+        for name in ("first", "second")
+    )
+    first.save(tmp_path)
+    fetch = client.fetch
+
+    def then_save(*arguments, **options):
+        found = fetch(*arguments, **options)
+        monkeypatch.setattr(client, "fetch", fetch)
+        second.save(tmp_path)
+        return found
+
+    monkeypatch.setattr(client, "fetch", then_save)
+    assert Serving.load(tmp_path).routes["second"].translator.n_pairs_ == translator.n_pairs_
+
+
+@pytest.mark.parametrize("name", ["../docs", "a/b", "config.json", ""])
+def test_a_record_does_not_name_folders_beyond_its_own(tmp_path, translator, name):
+    routes = {name: Route(SpaceSpec(4), translator)}
+    with pytest.raises(ValueError, match="name is also its folder"):
+        Serving("items", "qdrant:db/docs", "cosine", {}, routes).save(tmp_path / "serve")
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_a_folder_of_someone_else_is_refused_before_a_row_is_moved(tmp_path, translator):

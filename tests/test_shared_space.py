@@ -268,6 +268,31 @@ def test_items_need_not_be_seen_by_all_views():
     assert found(space) > found(few)
 
 
+def test_a_view_that_saw_other_items_with_each_other_view_varies_about_one_mean():
+    """Items of one set lie elsewhere than those of another: the moments are those of all."""
+    met = {("a", "b"): (0, 0), ("b", "c"): (1, 5), ("a", "c"): (2, -3)}
+    latents = {p: views(60, p, seed=seed) for p, (seed, _) in met.items()}
+    moved = {p: {n: x + met[p][1] for n, x in latents[p].items()} for p in met}
+    sums = {p: moments(moved[p])[p] for p in met}
+    spectra = CanonicalProblem.from_moments(sums).spectra
+    for name, spectrum in spectra.items():
+        rows = np.concatenate([moved[p][name] for p in met if name in p])
+        np.testing.assert_allclose(spectrum.mean.cpu(), rows.mean(0))
+        values = np.linalg.eigvalsh(np.cov(rows.T, bias=True))
+        found = np.sort((spectrum.values * spectrum.spread).cpu().numpy())
+        np.testing.assert_allclose(found, values[-len(found) :])
+
+
+@pytest.mark.parametrize(("names", "most"), [("ab", 0.999), ("abc", 0.97)])
+def test_equal_views_are_not_taken_for_perfectly_correlated(names, most):
+    """Or the weight of an axis, r / (1 - r²), would have no end."""
+    x = views(400, "a")["a"]
+    solved = CanonicalProblem.from_moments(moments(dict.fromkeys(names, x))).solve(
+        alpha=1e-9, dim=3
+    )
+    assert solved["a"].correlations.tolist() == pytest.approx([most] * 3)
+
+
 def test_sets_of_items_that_all_have_seen_are_one_set():
     latents = views(names="abc")
     halves = [

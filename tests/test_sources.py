@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, IterableDataset
 from datasets.distributed import split_dataset_by_node
 from safetensors.numpy import save_file
 from test_data import all_of, numbered, rows_of
@@ -109,8 +110,6 @@ def test_a_stream_and_a_dataset_are_not_added():
 
 
 def as_dataset():
-    from datasets import Dataset
-
     return Dataset.from_dict({"x": X.tolist(), "y": Y.tolist()})
 
 
@@ -185,16 +184,22 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("what", BAD)
-def test_a_bad_vector_stops_the_fit_with_its_row_or_is_skipped(what, streamed, tmp_path):
-    from datasets import Dataset
+def values_of(data):
+    """A stream that gives each row as Python values, as those of generators and `map` do."""
+    return IterableDataset.from_generator(lambda: iter(data))
 
+
+WAYS = {"table": lambda data: data, "stream": Dataset.to_iterable_dataset, "values": values_of}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_vector_stops_the_fit_with_its_row_or_is_skipped(what, way, tmp_path):
     rows = X.tolist()
     BAD[what](rows)
-    data = Dataset.from_dict({"x": rows, "y": Y.tolist()})
-    data = data.to_iterable_dataset() if streamed else data
+    data = WAYS[way](Dataset.from_dict({"x": rows, "y": Y.tolist()}))
     pairs = load_pairs(data, source="x", target="y")
+    assert sum(row is None for row in pairs.sample(40).source[:]) == rows.count(None)
     with pytest.raises(InvalidPairsError, match=f"row 11 of the source column {what}"):
         fitted(pairs)
     report = tmp_path / "bad.jsonl"
@@ -208,7 +213,7 @@ def test_a_bad_vector_stops_the_fit_with_its_row_or_is_skipped(what, streamed, t
 def test_a_picture_that_cannot_be_read_is_named_and_skipped():
     import io
 
-    from datasets import Dataset, Features, Image, Value
+    from datasets import Features, Image, Value
     from PIL import Image as Picture
 
     files = []

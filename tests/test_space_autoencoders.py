@@ -42,7 +42,7 @@ def drawn_by_the_library(picture, translator, encoders, decoders):
         stitch(encoders[0], translator, decoders[1]),
         stitch(encoders[0], None, decoders[1], allow_mismatch=True),
     )
-    return [chain([picture])[0, 0].numpy() for chain in chains]
+    return [chain([picture])[0, 0].cpu().numpy() for chain in chains]
 
 
 def shown_pixels(picture, size):

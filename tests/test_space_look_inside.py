@@ -13,8 +13,10 @@ from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
     KernelTranslator,
+    LinearTranslator,
     OrthoTranslator,
     SpaceSpec,
+    compose,
     evaluate_latents,
 )
 
@@ -214,6 +216,16 @@ def test_a_large_repo_is_refused_before_it_is_downloaded(repos, repo_id, monkeyp
     monkeypatch.setattr(inspection, limit, 100)
     monkeypatch.setattr(inspection, "AutoTranslator", None)
     with pytest.raises(Refusal, match="bytes; up to 100 can be looked at"):
+        inspect_repo(repos, repo_id)
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
+def test_narrow_maps_in_a_row_are_not_multiplied_to_a_huge_one(repos, repo_id, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(200, 100))
+    narrow, wide = LinearTranslator().fit(x, x[:, :1]), LinearTranslator().fit(x[:, :1], x)
+    compose(narrow, wide).push_to_hub(repo_id)
+    monkeypatch.setattr(inspection, "MAX_WEIGHTS", 20_000)
+    with pytest.raises(Refusal, match="100 times 100 numbers; up to 5,000 can be looked at"):
         inspect_repo(repos, repo_id)
 
 

@@ -11,7 +11,7 @@ import tiny_images
 import tiny_models
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from limits import MAX_SENTENCE, Refusal, Unpublished, check_picture
+from limits import MAX_SENTENCE, Refusal, Unpublished, check_number, check_picture
 from PIL import Image
 from repos import Repos
 from settings import Settings
@@ -114,6 +114,13 @@ def test_a_sentence_is_plain_and_short():
     assert "0x" not in said
     assert "/tmp" not in said
     assert len(str(Refusal("x" * 10**6).message)) <= MAX_SENTENCE + 4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 0.5, 101, "5", None])
+def test_what_is_not_a_whole_number_within_bounds_is_refused(value):
+    with pytest.raises(Refusal, match="Pairs must be a whole number from 0 to 100"):
+        check_number(value, 0, 100, "Pairs")
+    assert check_number(7.0, 0, 100, "Pairs") == 7
 
 
 def test_a_header_that_is_there_twice_is_named(tmp_path):

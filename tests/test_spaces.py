@@ -23,6 +23,10 @@ def test_a_space_survives_json(space):
     assert SpaceSpec.from_dict(json.loads(json.dumps(space.to_dict()))) == space
 
 
+def test_a_field_that_is_null_is_not_known():
+    assert SpaceSpec.from_dict({"dim": 3, "pooling": None, "max_length": None}) == SpaceSpec(3)
+
+
 def test_only_known_fields_are_written_and_false_is_known():
     assert SpaceSpec(3, normalize=False).to_dict() == {"dim": 3, "normalize": False}
 

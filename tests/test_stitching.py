@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import tiny_classifiers
 import tiny_images
@@ -131,7 +132,9 @@ def test_it_is_called_as_a_pipeline(source, translator, head):
     ]
     column = tiny_models.text_dataset()["test"]["text"]
     assert len(model(column, batch_size=7)) == 60
-    assert model(pd.Series(TEXTS[:3], index=[7, 8, 9])) == many
+    for column in (pd.Series(TEXTS[:3], index=[7, 8, 9]), pd.Index(TEXTS[:3]), pa.array(TEXTS[:3])):
+        assert model(column) == many
+    assert model(np.array(TEXTS[0])[()]) == model(TEXTS[0])
     assert model([]) == []
 
 
@@ -150,6 +153,13 @@ def test_items_that_the_encoder_cannot_take_are_refused(source, translator, head
         model(5)
     with pytest.raises(InvalidPairsError, match="item 1 must be a text, got NoneType"):
         model(["a", None])
+    with pytest.raises(InvalidPairsError, match=r"got generator: pass list\(items\)"):
+        model(text for text in TEXTS)
+    for table in (pd.DataFrame({"text": TEXTS}), pa.table({"text": TEXTS})):
+        with pytest.raises(InvalidPairsError, match=r"got a table .*: pass its column"):
+            model(table)
+        with pytest.raises(InvalidPairsError, match=r"got a table .*: pass its column"):
+            source.encode(table)
     with pytest.raises(DecoderError, match="top_k must be"):
         model("a", top_k=0)
 

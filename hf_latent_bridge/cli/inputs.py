@@ -8,6 +8,7 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hf_latent_bridge.cli.items import is_text_file, read_columns, read_lines
 from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
     from hf_latent_bridge.vectors.reader import VectorSource
 
 SIDES = ("source", "target")
-_LOADERS = {
-    ".jsonl": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".txt": "text",
-}
 HELD_OUT = 1000  # pairs that --until-retention searches, where no number is given
 N_NEIGHBORS = 10  # of a bank, where no number is given
 _POOL = 4  # rows of a store for each anchor that is chosen from them
@@ -67,11 +60,9 @@ def open_pairs(args: argparse.Namespace, split: str | None) -> "Pairs | Streamed
 def choose(
     args: argparse.Namespace, pairs: "Pairs | StreamedPairs", source: "EncoderLike | None"
 ) -> "Pairs | StreamedPairs":
-    """The pairs without duplicates and sampled, as asked."""
+    """The pairs, sampled as asked."""
     from hf_latent_bridge import choose_anchors
 
-    if args.deduplicate:
-        pairs = pairs.deduplicate()
     if args.max_pairs is None:
         return pairs
     if args.anchors == "uniform":
@@ -113,37 +104,16 @@ def check_choice(args: argparse.Namespace) -> None:
         raise ValueError("--evaluate-split is a split of --dataset: use `latent-bridge evaluate`")
     if args.objective == "classification" and not (args.decoder or args.label_column):
         raise ValueError("--objective classification needs --label-column or --decoder")
+    if args.objective == "classification" and args.label_column and _has_queries(args):
+        raise ValueError(
+            "--queries have no labels, by which --label-column lets the map be chosen: leave them "
+            "out, or choose by --decoder alone"
+        )
     check_queries(args)
     if args.anchors != "uniform" and args.max_pairs is None:
         raise ValueError(f"--anchors {args.anchors} needs --max-pairs, how many to choose")
     if args.anchors == "balanced" and (args.label_column is None or args.deduplicate):
         raise ValueError("--anchors balanced needs --label-column, and no --deduplicate")
-
-
-def load_items(name: str, split: str | None) -> Any:
-    """The rows of a Hub dataset, or of a file of texts.
-
-    Raises:
-        InvalidPairsError: A file of another kind.
-        FileNotFoundError: There is no such file.
-        ValueError: A split of a file.
-    """
-    from hf_latent_bridge.vectors.datasets import load_dataset
-
-    path = Path(name)
-    if path.suffix in _LOADERS and not path.exists():
-        raise FileNotFoundError(f"there is no file {name}")
-    if not path.is_file():
-        return load_dataset(name, split)[0]
-    if path.suffix not in _LOADERS:
-        raise InvalidPairsError(f"items are read from {', '.join(_LOADERS)}, got {path.name}")
-    if split is not None:
-        raise ValueError(f"a split is of a dataset, and {path.name} is a file: leave it out")
-    import datasets
-
-    kind = _LOADERS[path.suffix]
-    how = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
-    return datasets.load_dataset(kind, data_files=str(path), split="train", **how)
 
 
 @dataclass(frozen=True)
@@ -167,15 +137,20 @@ class QueryLog:
         return QueryLog(texts, {side: x[list(rows)] for side, x in self.latents.items()})
 
 
+def _has_queries(args: argparse.Namespace) -> bool:
+    files = [getattr(args, f"queries_{side}_vectors") for side in SIDES]
+    return any(path is not None for path in (args.queries, *files))
+
+
 def check_queries(args: argparse.Namespace) -> None:
-    """Refuses queries of which a side is missing, before anything is read.
+    """Refuses queries that lack one side, before anything is read.
 
     Raises:
         ValueError: Says what is needed.
     """
-    given = [side for side in SIDES if getattr(args, f"queries_{side}_vectors") is not None]
-    if args.queries is None and not given:
+    if not _has_queries(args):
         return
+    given = [side for side in SIDES if getattr(args, f"queries_{side}_vectors") is not None]
     for side in given:
         if not is_given(args, side):
             raise ValueError(
@@ -199,18 +174,15 @@ def read_queries(args: argparse.Namespace) -> QueryLog | None:
         InvalidPairsError: No such column, a text that is missing or empty, or another number of
             latents than of texts.
     """
-    latents = {
-        side: read_vectors(path)
-        for side in SIDES
-        if (path := getattr(args, f"queries_{side}_vectors")) is not None
-    }
+    named = {side: getattr(args, f"queries_{side}_vectors") for side in SIDES}
+    latents = read_sides({side: path for side, path in named.items() if path is not None})
     sizes = {f"--queries-{side}-vectors": len(x) for side, x in latents.items()}
     if args.queries is None:
         if not latents:
             return None
         kept, texts = list(range(min(sizes.values()))), None
     else:
-        texts = _query_texts(args)
+        (texts,) = read_columns(args.queries, None, [args.queries_column or "text"])
         sizes["--queries"] = len(texts)
         kept = _usable(args, texts)
     if len(set(sizes.values())) > 1:
@@ -221,24 +193,12 @@ def read_queries(args: argparse.Namespace) -> QueryLog | None:
     return log
 
 
-def _query_texts(args: argparse.Namespace) -> list[Any]:
-    column = args.queries_column or "text"
-    data = load_items(args.queries, None)
-    if column not in data.column_names:
-        raise InvalidPairsError(
-            f"{args.queries} has the columns {data.column_names}: name one by --queries-column, "
-            f"got {column!r}"
-        )
-    texts: list[Any] = data[column][:]
-    return texts
-
-
 def _usable(args: argparse.Namespace, texts: Sequence[Any]) -> list[int]:
-    """Where texts come for the first time; blank lines of a text file are none."""
+    """Where texts come for the first time; blank lines of a text file do not count."""
     bad = {row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()}
-    if bad and args.on_bad_row == "stop" and not args.queries.endswith(".txt"):
+    if bad and args.on_bad_row == "stop" and not is_text_file(args.queries):
         raise InvalidPairsError(
-            f"{args.queries}: row {min(bad)} has no text: mend it, or pass --on-bad-row skip"
+            f"{args.queries}: row {min(bad)} has no text: fix it, or pass --on-bad-row skip"
         )
     first = {text: row for row, text in reversed([*enumerate(texts)]) if row not in bad}
     return sorted(first.values())
@@ -430,7 +390,7 @@ def _stored_pairs(args: argparse.Namespace) -> "Pairs":
 
 
 def _pool_size(args: argparse.Namespace) -> int | None:
-    """How many rows of a store to take, of which the pairs are chosen; None for all."""
+    """How many rows of a store to choose the pairs from; None for all."""
     if args.max_pairs is None:
         return None
     chosen = getattr(args, "anchors", "uniform") != "uniform" or getattr(args, "deduplicate", False)
@@ -506,7 +466,8 @@ def _decoded(args: argparse.Namespace, pairs: Any, place: "VectorSource") -> Any
         if scale is None and not isinstance(getattr(pairs, side)[0], str | bytes):
             continue
         column = replace(place, column=pairs.dataset[side], scale=scale)
-        pairs = replace(pairs, **{side: VectorColumn(open_vectors(column))})
+        record = pairs.dataset | ({} if scale is None else {f"{side}_scale": scale})
+        pairs = replace(pairs, dataset=record, **{side: VectorColumn(open_vectors(column))})
         columns[side] = column
     _check_scales(args, columns)
     return pairs
@@ -544,22 +505,34 @@ def read_vectors(path: str) -> "Array":
     Raises:
         InvalidPairsError: It has no rows.
     """
+    return read_sides({"": path})[""]
+
+
+def read_sides(paths: Mapping[str, str]) -> "dict[str, Array]":
+    """All latents in files of the same items, each (n, d), by the name of the side or view.
+
+    Raises:
+        InvalidPairsError: A file has no rows, or two have ids that differ in a row.
+    """
     import numpy as np
 
     from hf_latent_bridge.vectors.formats import open_vectors
+    from hf_latent_bridge.vectors.ids import check_same_ids
 
-    blocks = [block.vectors for block in open_vectors(path).blocks()]
-    if not blocks:
-        raise InvalidPairsError(f"{path} has no rows")
-    return np.concatenate(blocks)
+    readers = {side: open_vectors(path) for side, path in paths.items()}
+    check_same_ids(*readers.values())
+    blocks = {side: [b.vectors for b in reader.blocks()] for side, reader in readers.items()}
+    for side, path in paths.items():
+        if not blocks[side]:
+            raise InvalidPairsError(f"{path} has no rows")
+    return {side: np.concatenate(found) for side, found in blocks.items()}
 
 
 def read_ids(path: str | None) -> list[str] | None:
     """The ids in a file, one on a line; None without."""
     if path is None:
         return None
-    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    return [word for line in lines if (word := line.strip())]
+    return [word for line in read_lines(path) if (word := line.strip())]
 
 
 def read_folding(args: argparse.Namespace) -> "Folding | None":

@@ -2,12 +2,14 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_latent_bridge.cli import inputs
+from hf_latent_bridge.cli.items import read_columns, read_lines
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 
 if TYPE_CHECKING:
@@ -120,7 +122,6 @@ def check_way(args: argparse.Namespace) -> None:
 def judge_gradual(args: argparse.Namespace, space: "SharedSpace") -> "GradualReport":
     """Judges a shared index, encoded again little by little, on what the arguments name."""
     from hf_latent_bridge import gate_gradual
-    from hf_latent_bridge.cli import inputs
     from hf_latent_bridge.gating import both_latents
 
     settings: dict[str, Any] = {
@@ -193,14 +194,14 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
         ValueError: Only a part of what is needed is named.
     """
     from hf_latent_bridge import AutoTranslator, compare_directions
-    from hf_latent_bridge.cli import inputs
     from hf_latent_bridge.gating import both_latents
 
     files = {(p, age): getattr(args, f"{p}_{age}_vectors") for p in PARTS for age in ("old", "new")}
     items = [getattr(args, part) for part in PARTS]
     if not any(files.values()) and not any(items):
         return None
-    if args.into_new is None or not (all(files.values()) or all(items)):
+    from_files = all(files.values()) and not any(items)
+    if args.into_new is None or not (from_files or (all(items) and not any(files.values()))):
         raise ValueError(
             "to measure both ways, --into-new is needed and either --queries and --corpus or all "
             f"four of {_flags([f'{p}_{age}_vectors' for p, age in files])}"
@@ -209,13 +210,18 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
         args.into_new, device="cpu", force_download=args.force_download
     )
     settings = {"k": args.k, "seed": args.seed}
-    if all(files.values()):
+    if from_files:
         queries, corpus = (
-            (_matrix(files[part, "old"]), _matrix(files[part, "new"])) for part in PARTS
+            _matrices({age: str(files[part, age]) for age in ("new", "old")}) for part in PARTS
         )
         relevance = _relevance(args.relevance, None, None)
         return compare_directions(
-            into_new, into_old, queries=queries, corpus=corpus, relevance=relevance, **settings
+            into_new,
+            into_old,
+            queries=(queries["old"], queries["new"]),
+            corpus=(corpus["old"], corpus["new"]),
+            relevance=relevance,
+            **settings,
         )
     asked, held = _parts(args)
     spaces = into_new.pair_spaces_
@@ -238,13 +244,16 @@ def check_reports(paths: Sequence[str]) -> None:
 
     Raises:
         ValueError: Another suffix.
-        FileNotFoundError: No such folder.
+        OSError: No such folder, or nothing can be written there.
     """
+    from hf_latent_bridge.atomic import check_writable
+
     for path in map(Path, paths):
         if path.suffix not in (".md", ".json", ".html"):
             raise ValueError(f"--report must end in .md, .json or .html, got {path.name}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {path.parent} for --report")
+        check_writable(path.parent)
 
 
 def write_report(report: "GateReport | GradualReport | DirectionReport", path: Path) -> None:
@@ -266,32 +275,33 @@ def _parts(args: argparse.Namespace) -> tuple[Judged, Judged]:
 
 
 def _vectors(args: argparse.Namespace, part: str) -> "tuple[Array | None, Array]":
-    source = getattr(args, f"{part}_source_vectors")
-    target = _matrix(getattr(args, f"{part}_target_vectors"))
-    return (None if source is None else _matrix(source)), target
+    named = {side: getattr(args, f"{part}_{side}_vectors") for side in inputs.SIDES}
+    found = _matrices({side: path for side, path in named.items() if path is not None})
+    return found.get("source"), found["target"]
 
 
-def _matrix(path: str) -> "Array":
+def _matrices(paths: Mapping[str, str]) -> "dict[str, Array]":
+    """The latents of several sides, row by row of the same items."""
     import numpy as np
 
-    rows = inputs.read_vectors(path)
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(bad):
-        raise InvalidLatentsError(
-            f"{path}: NaN or infinity in {len(bad):,} of {len(rows):,} rows, first in row {bad[0]}"
-        )
-    return rows
+    found = inputs.read_sides(paths)
+    for side, rows in found.items():
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise InvalidLatentsError(
+                f"{paths[side]}: NaN or infinity in {len(bad):,} of {len(rows):,} rows, first in "
+                f"row {bad[0]}"
+            )
+    return found
 
 
 def _items(args: argparse.Namespace, part: str) -> Judged:
     name, split = getattr(args, part), getattr(args, f"{part}_split")
-    data = inputs.load_items(name, split)
-    wanted = [getattr(args, f"{part}_column"), getattr(args, f"{part}_id_column")]
-    wanted.append(getattr(args, "slice_column", None) if part == "queries" else None)
-    for column in wanted:
-        if column is not None and column not in data.column_names:
-            raise InvalidPairsError(f"{name} has the columns {data.column_names}, got {column!r}")
-    items, ids, slices = (None if column is None else data[column][:] for column in wanted)
+    columns = [getattr(args, f"{part}_column"), getattr(args, f"{part}_id_column")]
+    columns.append(getattr(args, "slice_column", None) if part == "queries" else None)
+    wanted = [column for column in columns if column is not None]
+    found = dict(zip(wanted, read_columns(name, split, wanted), strict=True))
+    items, ids, slices = map(found.get, columns)
     return Judged(
         items or [],
         None if ids is None else [str(key) for key in ids],
@@ -305,16 +315,13 @@ def _relevance(
     """Gains by the numbers of query and item.
 
     Raises:
-        InvalidPairsError: A line that is no judgement, or names what is not there.
+        InvalidPairsError: A line that is not a judgement, or names a row that is not there.
     """
     if path is None:
         return None
-    numbers = [
-        None if ids is None else {key: n for n, key in enumerate(ids)} for ids in (queries, corpus)
-    ]
+    numbers = [_by_id(ids) for ids in (queries, corpus)]
     found: dict[int, dict[int, float]] = {}
-    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    for line, text in enumerate(lines, 1):
+    for line, text in enumerate(read_lines(path), 1):
         words = text.replace(",", " ").split()
         if not words or (line == 1 and _is_header(words, numbers[0])):
             continue
@@ -333,6 +340,23 @@ def _relevance(
     return found
 
 
+def _by_id(ids: Sequence[str] | None) -> dict[str, int] | None:
+    """The number of each row by its id; None where rows have none.
+
+    Raises:
+        InvalidPairsError: Two rows have one id.
+    """
+    if ids is None:
+        return None
+    numbers = dict(zip(ids, range(len(ids)), strict=True))
+    if len(numbers) < len(ids):
+        twice = next(key for row, key in enumerate(ids) if numbers[key] != row)
+        raise InvalidPairsError(
+            f"judgements name rows by id, and several have the id {twice!r}: give each its own"
+        )
+    return numbers
+
+
 def _is_header(words: Sequence[str], queries: dict[str, int] | None) -> bool:
     """Whether the first line names columns: no gain at its end, and no query at its beginning."""
     named = words[0].isdecimal() if queries is None else words[0] in queries
@@ -341,10 +365,9 @@ def _is_header(words: Sequence[str], queries: dict[str, int] | None) -> bool:
 
 def _is_number(word: str) -> bool:
     try:
-        float(word)
+        return math.isfinite(float(word))
     except ValueError:
         return False
-    return True
 
 
 def _number(word: str, known: dict[str, int] | None, path: str, line: int) -> int:

@@ -598,7 +598,9 @@ def _add_judgements(group: Group) -> None:
         "ranking is the yardstick",
     )
     group.add_argument("--k", type=_positive, default=10, metavar="N", help="(default: 10)")
-    group.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    group.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="of the bootstrap (default: 0)"
+    )
     group.add_argument(
         "--report",
         action="append",
@@ -625,7 +627,7 @@ def add_re_encode(command: Command) -> None:
     chosen.add_argument(
         "--ids", metavar="FILE", help="only these rows, one id on a line, in this order"
     )
-    chosen.add_argument("--max-rows", type=_positive, metavar="N", help="at most so many")
+    chosen.add_argument("--max-rows", type=_positive, metavar="N", help="encode at most N")
     running = _add_running(command)
     _add_timeout(running)
 
@@ -750,7 +752,9 @@ def _add_dataset(group: Group) -> None:
 
 def _add_sample(group: Group, sample: str) -> None:
     group.add_argument("--max-pairs", type=_positive, metavar="N", help=sample)
-    group.add_argument("--seed", type=int, default=0, help="seeds all that is random (default: 0)")
+    group.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="seeds all that is random (default: 0)"
+    )
 
 
 def _add_deduplicate(group: Group) -> None:
@@ -835,6 +839,12 @@ class _Modalities:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^63 - 1, got {text!r}")
     return int(text)
 
 

@@ -53,7 +53,7 @@ def _grow(args: argparse.Namespace, vectors: Mapping[str, str]) -> tuple[dict[st
     from hf_latent_bridge import SharedSpace
 
     more = {name: inputs.read_vectors(path) for name, path in named(args.grow, "--grow").items()}
-    given = {name: inputs.read_vectors(path) for name, path in vectors.items()}
+    given = inputs.read_sides(vectors)
     space = SharedSpace(args.dim, alpha=args.alpha).fit_growing(given or None, more)
     result, text = _saved(args, space, str(space.growth_))
     grown = space.growth_
@@ -99,7 +99,7 @@ def named(given: Sequence[str], flag: str) -> dict[str, str]:
         if not (name and equals and value):
             raise ValueError(f"{flag} takes NAME=VALUE, got {text!r}")
         if name in found:
-            raise ValueError(f"{flag} names the view {name!r} twice")
+            raise ValueError(f"{flag} names {name!r} twice")
         found[name] = value
     return found
 

@@ -137,8 +137,10 @@ def screened_matrix(items: Items) -> Array:
 
 def digest(item: Any) -> bytes:
     """16 bytes that tell an item's content from others'."""
+    if isinstance(item, torch.Tensor):  # which prints only some of its digits
+        item = item.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy()
     if isinstance(item, np.ndarray):
-        return _hash(item.tobytes())
+        return _hash(b"".join(map(digest, item.flat)) if item.dtype.hasobject else item.tobytes())
     modality = modality_of_item(item)
     return _hash(repr(item).encode()) if modality is None else modality.digest(item)
 

@@ -82,7 +82,7 @@ def load_pairs(
             processes reads all rows of an `IterableDataset`, and encodes its share: every one
             must give them in the same order, so shuffle it with a seed.
         name: Configuration of a Hub dataset, as `datasets.load_dataset` takes it; several are
-            read one behind the other.
+            read one after another.
         split: Split of a Hub dataset or folder, such as "train", or several.
         source: Column (or tensor in a file) for the source side.
         target: The same for the target side; None for the source's, encoded by both. In a file,
@@ -151,7 +151,7 @@ def load_views(
         options: As for `load_pairs`.
 
     Raises:
-        InvalidPairsError: No such column, unequal lengths, no rows.
+        InvalidPairsError: No such column, unequal lengths, no rows, or two files whose ids differ.
     """
     sides = list(data.values()) if views is None and isinstance(data, Mapping) else data
     _check_options(sides, name, split, {"streaming": streaming, **options})
@@ -162,9 +162,9 @@ def load_views(
                 "load_views('me/news', {'minilm': 'text', 'mpnet': 'text'}), or a mapping from "
                 f"views to files or arrays; got {type(data).__name__} alone"
             )
-        items: Pairs | Views | StreamedPairs | StreamedViews = of_columns(
-            {view: _side(column, None) for view, column in data.items()}, {}
-        )
+        columns = {view: _side(column, None) for view, column in data.items()}
+        _check_ids(columns.values())
+        items: Pairs | Views | StreamedPairs | StreamedViews = of_columns(columns, {})
     else:
         items = _read(data, name, split, views, streaming=streaming, **options)
     if deduplicate:
@@ -198,7 +198,7 @@ def _each(names: Names) -> Iterable[str | None]:
 def _read(
     data: Any, name: Names, split: Names, columns: Mapping[str, str | None], **options: Any
 ) -> Any:
-    """The columns of all configurations and splits, one behind the other."""
+    """The columns of all configurations and splits, one after another."""
     parts = (
         _open(data, part, columns, name=config, **options)
         for config in _each(name)
@@ -240,9 +240,13 @@ def _pair_up(data: Sequence[Any], source: str | None, target: str | None) -> Pai
     if len(data) != 2:
         raise InvalidPairsError(f"pairs need two lists, one for each side, got {len(data)}")
     first, second = _side(data[0], source), _side(data[1], target, source)
-    if isinstance(first, VectorColumn) and isinstance(second, VectorColumn):
-        check_same_ids(first.reader, second.reader)
+    _check_ids((first, second), ", or match them by load_matched_pairs or --id-field")
     return Pairs(first, second)
+
+
+def _check_ids(columns: Iterable[Sequence[Any]], otherwise: str = "") -> None:
+    files = [column.reader for column in columns if isinstance(column, VectorColumn)]
+    check_same_ids(*files, otherwise=otherwise)
 
 
 def _side(side: Any, column: str | None, other: str | None = None) -> Sequence[Any]:

@@ -50,7 +50,7 @@ def load_stored_pairs(
         text_field: The field or column with the texts; a path such as `meta.text` for one inside.
         side: Which side the stored vectors are: "source" to translate them into the space of a new
             encoder of the texts, "target" for the reverse.
-        max_pairs: Take a uniform sample of so many usable rows; None for all.
+        max_pairs: Take a uniform sample of this many usable rows; None for all.
         seed: Seeds the sample.
         on_bad_row: "stop" at the first row whose vector or text is missing, empty or of another
             kind, or whose id came before; "skip" such rows and count them in `dataset`.
@@ -146,7 +146,7 @@ class _Scan:
             index = min(bad)
             raise BadRowError(
                 f"{self.reader.source.path}: {_named(beside[index], first + index)} {bad[index]}: "
-                "mend it, or skip bad rows with on_bad_row='skip'"
+                "fix it, or skip bad rows with on_bad_row='skip'"
             )
         good = np.array([i for i in range(len(texts)) if i not in bad], np.int64)
         keys = priorities(good + first, self.seed)
@@ -211,8 +211,8 @@ def load_matched_pairs(
 ) -> Pairs:
     """Pairs the rows of two stores or files of vectors that have the same id, in any order.
 
-    Each side's ids are read once, and kept as 8 bytes a row. Vectors are read when needed; those of
-    a side whose rows stand in another order are read into memory.
+    Each side's ids are read once, and kept as 8 bytes a row. Vectors are read when needed; if the
+    target's rows are in another order, they are read into memory.
 
     Args:
         source: The source vectors: a store's URL, a file, or a `VectorSource`.
@@ -220,7 +220,7 @@ def load_matched_pairs(
         id_field: The field with the ids, a path such as `meta.id` for one inside; in a store that
             has no such field, the key of its rows. None for the one of the usual names that both
             have.
-        max_pairs: Take a uniform sample of so many rows that both have; None for all.
+        max_pairs: Take a uniform sample of this many rows that both have; None for all.
         seed: Seeds the sample.
         on_bad_row: "stop" at a row without an id or with that of an earlier row, or "skip" it.
 
@@ -308,7 +308,7 @@ def _read_ids(reader: VectorReader, name: str, on_bad_row: OnBadRow) -> _Ids:
     if bad and on_bad_row == "stop":
         row = min(bad)
         raise BadRowError(
-            f"{reader.source.path}: row {row} {bad[row]}: mend it, or skip bad rows with "
+            f"{reader.source.path}: row {row} {bad[row]}: fix it, or skip bad rows with "
             "on_bad_row='skip'"
         )
     first = np.sort(first)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from hf_latent_bridge.data.chunks import (
 )
 from hf_latent_bridge.data.pairs import Pairs, Views, combined_record
 from hf_latent_bridge.data.sampling import Deduplicator, check_size, priorities, smallest
-from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.errors import DatasetError, InvalidPairsError
 from hf_latent_bridge.vectors.datasets import decode, table_column
 
 if TYPE_CHECKING:
@@ -44,12 +45,25 @@ class Shard:
         return {name: known.get(column) for name, column in self.columns.items()}
 
     def tables(self, size: int) -> Iterator[Any]:
-        """Arrow tables of at most `size` rows, a column for each side or view, not decoded."""
+        """Arrow tables of at most `size` rows, a column for each side or view, not decoded.
+
+        Raises:
+            DatasetError: Rows of one column are of types that have nothing in common.
+        """
         import pyarrow as pa
 
-        for table in self.stream.with_format("arrow").iter(size):
-            columns = [table.column(column) for column in self.columns.values()]
-            yield pa.table(columns, names=list(self.columns))
+        rows = self.stream.with_format("arrow")
+        in_arrow = getattr(self.stream._ex_iterable, "iter_arrow", None) is not None
+        try:
+            # `datasets` takes the types of each other row by itself, where null is another type
+            for table in rows.iter(size) if in_arrow else _joined(rows.iter(1), size):
+                columns = [table.column(column) for column in self.columns.values()]
+                yield pa.table(columns, names=list(self.columns))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DatasetError(
+                f"rows of the streamed dataset differ in the types of {self.columns}: give its "
+                f"features, or load it without streaming ({' '.join(str(error).split())[:200]})"
+            ) from error
 
     def chunk(self, number: ChunkNumber, table: Any, rows: Rows, *, sharded: bool = False) -> Chunk:
         """Decodes a table."""
@@ -190,8 +204,16 @@ class _Stream:
         return columns, {**self.dataset, **record}, chosen
 
 
+def _joined(rows: Iterator[Any], size: int) -> Iterator[Any]:
+    """Tables of `size` rows from those of one, of types that take the values of all."""
+    import pyarrow as pa
+
+    while held := list(islice(rows, size)):
+        yield pa.concat_tables(held, promote_options="permissive")
+
+
 class StreamedPairs(_Stream):
-    """Pairs of a streamed dataset, of which each process reads its share."""
+    """Pairs of a streamed dataset; each process reads its share."""
 
     def sample(self, n: int, *, seed: int = 0) -> Pairs:
         """A sample of `n` pairs without replacement, read now and held in memory.
@@ -206,7 +228,7 @@ class StreamedPairs(_Stream):
 
 
 class StreamedViews(_Stream):
-    """Items of several views in a streamed dataset, of which each process reads its share."""
+    """Items of several views in a streamed dataset; each process reads its share."""
 
     def sample(self, n: int, *, seed: int = 0) -> Views:
         """A sample of `n` items without replacement, read now and held in memory.
@@ -254,5 +276,6 @@ class _Reservoir:
         kept = smallest(keys, self._n)
         if len(kept) == self._n:
             self._limit = keys[kept].max()
-        self._tables = [pa.concat_tables(self._tables).take(kept)]
+        joined = pa.concat_tables(self._tables, promote_options="permissive")
+        self._tables = [joined.take(kept)]
         self._rows = [rows[kept]]

@@ -201,7 +201,7 @@ def rank_labels(scores: Tensor, labels: Sequence[Any], top_k: int | None) -> lis
     Raises:
         DecoderError: `top_k` is less than 1, or a score is NaN.
     """
-    k = min(check_top_k(top_k), len(labels))
+    k = check_top_k(top_k)
     if bool((wrong := scores.isnan().any(1)).any()):
         raise DecoderError(
             f"the scores of row {int(wrong.nonzero()[0])} are NaN: its latents are too large for "

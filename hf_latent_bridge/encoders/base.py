@@ -1,11 +1,12 @@
 """The Encoder protocol, and how an encoder or a callable is asked for latents."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor
 
-from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.errors import EncoderError, InvalidPairsError
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -40,7 +41,7 @@ def encode(
 
     Args:
         encoder: The encoder.
-        items: The items.
+        items: The items, several of them.
         batch_size: Items per forward pass; "auto" for what the encoder does by itself.
         progress: Show a bar.
 
@@ -59,6 +60,40 @@ def encode(
             f"got shape {tuple(latents.shape)} from {encoder!r}"
         )
     return latents
+
+
+def as_items(items: Any) -> tuple[Any, bool]:
+    """Items as encoders take them, and whether a single one was given.
+
+    Lists, arrays, tensors and columns hold several; a text, bytes, a path, a picture or a mapping
+    is one.
+
+    Raises:
+        InvalidPairsError: An iterator or a table.
+    """
+    if isinstance(items, Iterator):
+        raise InvalidPairsError(
+            f"items must be a list, an array or a single item, got {type(items).__name__}: pass "
+            "list(items)"
+        )
+    one = isinstance(items, str | bytes | bytearray | memoryview | Mapping)
+    several = hasattr(items, "__getitem__") and hasattr(items, "__len__")
+    if one or not several or getattr(items, "shape", None) == ():
+        return [items], True
+    return (items if isinstance(items, Tensor | np.ndarray) else as_list(items)), False
+
+
+def as_list(items: Any) -> list[Any]:
+    """Several items as a list of Python values.
+
+    Raises:
+        InvalidPairsError: A table, which would give the names of its columns.
+    """
+    if hasattr(items, "columns") or hasattr(items, "column_names"):
+        raise InvalidPairsError(
+            f"items must be one column, got a table ({type(items).__name__}): pass its column"
+        )
+    return list(items.to_pylist() if hasattr(items, "to_pylist") else items)  # of pyarrow
 
 
 def check_encoder(encoder: object) -> None:

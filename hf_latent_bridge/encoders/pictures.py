@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.encoders.base import as_list
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.extras import require
 
@@ -33,7 +34,7 @@ def check_images(items: Sequence[Any]) -> list[Any]:
         raise InvalidPairsError(
             f"encode takes a list of images, got one {type(items).__name__}: wrap it in a list"
         )
-    return list(items)
+    return as_list(items)
 
 
 def decode_image(item: Any, row: int = 0) -> "Image":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.encoders.base import as_list
 from hf_latent_bridge.encoders.batching import Batch, text_batches, token_budget
 from hf_latent_bridge.encoders.modality import Modality, Prepare, register
 from hf_latent_bridge.encoders.model import ModelEncoder, Preparer
@@ -106,7 +107,7 @@ class Text(Modality):
         """
         if isinstance(items, str):
             raise InvalidPairsError("encode takes a list of texts, got one text: wrap it in a list")
-        texts = list(items)
+        texts = as_list(items)
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise InvalidPairsError(f"item {row} must be a text, got {type(text).__name__}")

@@ -43,6 +43,7 @@ from hf_latent_bridge.errors import (
     ConfigError,
     DamagedFileError,
     HubUnavailableError,
+    InUseError,
     LatentBridgeError,
     RepoAccessError,
     RepoNotFoundError,
@@ -64,6 +65,7 @@ REPO_OR_FOLDER = f"{_REPO} or a folder ('.' for the current one)"
 _OFFLINE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError)
 _NOT_SENT = (OfflineModeIsEnabled, httpx2.ConnectError)  # raised before the Hub gets a request
 _ACCESS = ("token", "cache_dir", "local_files_only")
+_TRIES = 10  # to read a folder that others save to
 _ATTRIBUTES = ".gitattributes"  # which the Hub puts into every new repo
 _CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between the Hub and here
 _FULL = (*NO_ROOM, errno.EROFS, errno.EFBIG)  # what a disk says, and no network
@@ -331,6 +333,33 @@ def fetch(
                 there = f"repo {where!r} on {endpoint()}"
                 raise _lacks(there, names, Fetched(paths)) from error
     return Fetched(paths, repo_id, commit, subfolder)
+
+
+def fetch_parts(
+    pretrained_model_name_or_path: str | Path,
+    parts_of: Callable[[Fetched], list[str]],
+    **options: Unpack[HubOptions],
+) -> Fetched:
+    """A config and the translators in the folders that it names, of one commit or one save.
+
+    Args:
+        pretrained_model_name_or_path: Repo id or folder.
+        parts_of: The names of the folders, from the config.
+        options: As for `fetch`.
+
+    Raises:
+        InUseError: It was saved again and again with other folders while it was read.
+    """
+    parts: list[str] = []
+    for _ in range(_TRIES):
+        files = [f"{part}/{file}" for part in parts for file in (CONFIG_NAME, WEIGHTS_NAME)]
+        fetched = fetch(pretrained_model_name_or_path, (CONFIG_NAME, *files), **options)
+        if parts == (stated := parts_of(fetched)):
+            return fetched
+        parts = stated
+        if fetched.commit is not None:
+            options["revision"] = fetched.commit
+    raise InUseError(f"{pretrained_model_name_or_path} was changed again and again: load it later")
 
 
 def _intact(download: Callable[..., str]) -> Path:

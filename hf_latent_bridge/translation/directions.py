@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.errors import InvalidLatentsError, SpaceMismatchError
 from hf_latent_bridge.gating import (
     Relevance,
     Retention,
@@ -29,6 +29,7 @@ from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.metrics import interval_of
 from hf_latent_bridge.translation.serving import Route, Serving
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.composed import check_translator
 from hf_latent_bridge.vectors.stores.base import Collection
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, open_collection
 
@@ -138,8 +139,8 @@ def compare_directions(
         seed: Seeds the draws.
 
     Raises:
-        InvalidLatentsError: Wrong shapes, NaN or infinity, or translators that do not lead back
-            and forth between two spaces.
+        InvalidLatentsError: Wrong shapes, NaN or infinity.
+        SpaceMismatchError: The translators do not lead back and forth between two spaces.
         InvalidPairsError: Too few queries or items, or judgements that do not fit them.
         ValueError: A parameter out of range, or a translator into the old space that would move the
             items too.
@@ -182,16 +183,18 @@ def compare_directions(
 
 
 def _check_directions(into_new: Translator, into_old: Translator) -> None:
-    forth, back = into_new.pair_spaces_, into_old.pair_spaces_
-    if [forth[0].dim, forth[1].dim] != [back[1].dim, back[0].dim]:
-        raise InvalidLatentsError(
-            f"one translator must lead back where the other came from, got {forth[0]} to "
-            f"{forth[1]} and {back[0]} to {back[1]}"
-        )
+    check_translator(into_new)
     _refuse_moving(into_old)
+    forth, back = into_new.pair_spaces_, into_old.pair_spaces_
+    if mismatches := forth[0].mismatches(back[1]) + forth[1].mismatches(back[0]):
+        raise SpaceMismatchError(
+            f"one translator must lead back where the other came from, got {forth[0]} to "
+            f"{forth[1]} and {back[0]} to {back[1]}: they differ in {'; '.join(mismatches)}"
+        )
 
 
 def _refuse_moving(into_old: Translator) -> None:
+    check_translator(into_old)
     if into_old.target_translator_ is not None:
         raise ValueError(
             f"a {into_old.translator_type!r} translator moves both sides, so the stored vectors "
@@ -291,6 +294,8 @@ def serve_queries(
         StoreUnavailableError: The store cannot be reached.
         InvalidLatentsError: The vectors have another width than the translator's target.
         ForeignFileError: The folder holds files of someone else.
+        TypeError: `translator` is not a translator.
+        NotFittedError: It is not fitted.
         ValueError: A translator that would move the items too.
     """
     _refuse_moving(translator)
@@ -322,7 +327,7 @@ def _check_target(translator: Translator, dim: int, old: Collection) -> None:
 
 
 def _seconds(translator: Translator) -> float:
-    query, times = torch.randn(1, translator.source_.dim), []
+    query, times = torch.ones(1, translator.source_.dim), []
     for _ in range(_TIMED):
         begun = time.perf_counter()
         translator.transform(query)

@@ -1,5 +1,6 @@
 """Dual reads: one list of answers from old and new vectors, while a migration runs."""
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -44,9 +45,12 @@ class DualSearch:
     """
 
     def __init__(self, source: str, target: str, *, timeout: float = TIMEOUT) -> None:
-        self._old = open_collection(source, timeout=timeout)
-        self._old.layout()
-        self._new = open_collection(target, create=True, timeout=timeout)
+        with ExitStack() as both:
+            self._old = both.enter_context(open_collection(source, timeout=timeout))
+            self._old.layout()
+            new = open_collection(target, create=True, timeout=timeout)
+            self._new = both.enter_context(new)
+            self._both = both.pop_all()
         self._begun = False
 
     def nearest(self, old_query: Array, new_query: Array, k: int = 10) -> list[Hit]:
@@ -70,7 +74,7 @@ class DualSearch:
         there = self._new.present(ranked)
         waiting = {key for key in ranked if key not in there}
         fresh = [key for key in self._new.nearest(new_query, k) if key not in waiting]
-        fresh += [key for key in ranked if key in there and key not in set(fresh)]
+        fresh += [key for key in ranked if key not in waiting and key not in fresh]
         filled = iter(fresh)
         hits = [Hit(key, False) if key in waiting else Hit(next(filled), True) for key in ranked]
         more = [Hit(key, True) for key in filled]
@@ -78,8 +82,7 @@ class DualSearch:
 
     def close(self) -> None:
         """Lets go of the connections."""
-        self._old.close()
-        self._new.close()
+        self._both.close()
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,10 @@ from hf_latent_bridge.hubness import Metric, fold_items, fold_queries, neighbor_
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.translators.base import Translator
 
+_NO_BANK = (
+    "items are folded by a bank of queries, and the translator keeps none: give one, fit with "
+    "bank_size, or call keep_bank"
+)
 _CHOICES = {
     "side": ("items", "queries"),
     "metric": ("dot", "cosine", "euclidean"),
@@ -55,10 +59,16 @@ class Folding:
         return dim + (1 if self.metric == "dot" else 2)
 
     def fold(self, rows: Tensor) -> Tensor:
-        """Target latents (n, d) as the store takes them, in float32 or float64."""
+        """Target latents (n, d) as the store takes them, in float32 or float64.
+
+        Raises:
+            ValueError: Items without a bank: see `with_bank`.
+        """
         x = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        if self.side == "queries" or self.bank is None:
+        if self.side == "queries":
             return fold_queries(x, metric=self.metric)
+        if self.bank is None:
+            raise ValueError(_NO_BANK)
         return fold_items(x, self.bank, n_neighbors=self.n_neighbors, metric=self.metric)
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,10 +96,7 @@ def with_bank(folding: Folding, translator: Translator) -> Folding:
         return folding
     bank = translator.query_bank_ if folding.bank is None else as_tensor(folding.bank)
     if bank is None:
-        raise ValueError(
-            "items are folded by a bank of queries, and the translator keeps none: give one, fit "
-            "with bank_size, or call keep_bank"
-        )
+        raise ValueError(_NO_BANK)
     bank = bank.detach().cpu()
     nothing = torch.empty(0, translator.target_.dim)
     neighbor_similarity(nothing, bank, n_neighbors=folding.n_neighbors)  # refuses what does not fit

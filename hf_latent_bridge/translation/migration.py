@@ -245,6 +245,7 @@ class MigrationJob:
         settled = move.settle()
         removed = move.remove_deleted()
         rows = _count(self.conversion, self.old, self.new)
+        self.new.index_vectors(self.old.layout().metric)
         self._finish(before)
         return Migration(
             str(self.old.url),

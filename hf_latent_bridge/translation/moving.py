@@ -143,6 +143,10 @@ class Move:
 
         An earlier run has moved the first ones, so that keys alone are read as far as it came.
         """
+        keys = self._old.all_keys() if self._new.quick_keys else None
+        if keys is not None:
+            yield from self._lacking_of(keys, bar)
+            return
         done, beside = None, self._beside(vectors=False, payloads=False)
         for page in self._old.scan(self._keys_size, vectors=False, payloads=False):
             lacking = beside.lacking(page.ids)
@@ -157,6 +161,24 @@ class Move:
             bar.update(len(records.ids) - len(lacking))
             if lacking:
                 yield records if len(lacking) == len(records.ids) else _some(records, lacking)
+
+    def _lacking_of(self, keys: list[Key], bar: Any) -> Iterator[Records]:
+        """Those of some rows of the source that the target lacks.
+
+        Where it seems to hold the first ones alone, they are not asked for: `settle` will compare
+        them. Each row that is given has been asked for.
+        """
+        begun = min(self._new.count(), len(keys))
+        last, following = keys[max(0, begun - 1) : begun], keys[begun : begun + 1]
+        if self._new.present([*last, *following]) != set(last):
+            begun = 0
+        bar.update(begun)
+        for start in range(begun, len(keys), self._size):
+            ids = keys[start : start + self._size]
+            there = self._new.present(ids)
+            bar.update(len(there))
+            if lacking := [key for key in ids if key not in there]:
+                yield self._old.fetch(lacking, payloads=not self._same)
 
     def settle(self) -> Settled:
         """Moves rows that were added or replaced meanwhile, until a pass over all finds none.

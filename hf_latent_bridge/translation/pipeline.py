@@ -358,7 +358,7 @@ def _raise_failure(receiver: Connection, process: BaseProcess, job: Job) -> None
     except EOFError:
         process.join(_GRACE_SECONDS)
         killed = (process.exitcode or 0) < 0
-        how = "was killed, perhaps for want of memory" if killed else "failed, as printed above"
+        how = "was killed, perhaps because memory ran out" if killed else "failed, as printed above"
         raise ProcessError(
             f"one of {job.processes} processes {how}: start again, and all go on where they stood"
         ) from None

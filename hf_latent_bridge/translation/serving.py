@@ -10,14 +10,14 @@ from torch import Tensor
 
 from hf_latent_bridge._version import __version__
 from hf_latent_bridge.atomic import exclusive
-from hf_latent_bridge.encoders.base import BatchSize, Encoder, check_encoder, encode
+from hf_latent_bridge.encoders.base import BatchSize, Encoder, as_items, check_encoder, encode
 from hf_latent_bridge.errors import ConfigError, EncoderError, UnknownNameError
 from hf_latent_bridge.files import (
     CONFIG_NAME,
     FORMAT_VERSION,
-    WEIGHTS_NAME,
     check_fields,
     check_kind,
+    check_part_names,
     to_json,
 )
 from hf_latent_bridge.hub import client
@@ -26,6 +26,7 @@ from hf_latent_bridge.hubness import Metric, fold_queries
 from hf_latent_bridge.latents import as_tensor, unit_rows
 from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.composed import check_translator
 
 Way = Literal["items", "queries", "gradual"]
 
@@ -106,6 +107,7 @@ class Serving:
 
     def _files(self) -> dict[str, bytes]:
         files: dict[str, bytes] = {}
+        check_part_names(self.routes)
         for name, route in self.routes.items():
             if route.translator is not None:
                 content = route.translator._content()[1]
@@ -135,14 +137,10 @@ class Serving:
         Raises:
             RepoNotFoundError: There is none.
             ConfigError: The config is damaged, or not one of a served collection.
+        InUseError: It was saved again and again while it was read.
             WeightsError: A translator is not the one that was saved.
         """
-        first = client.fetch(folder, (CONFIG_NAME,), **options)
-        names = [name for name, route in _routes_of(first).items() if route["translated"]]
-        files = [f"{name}/{file}" for name in names for file in (CONFIG_NAME, WEIGHTS_NAME)]
-        if first.commit is not None:
-            options = {**options, "revision": first.commit}
-        fetched = client.fetch(folder, (CONFIG_NAME, *files), **options)
+        fetched = client.fetch_parts(folder, _translated_of, **options)
         config, routes = fetched.config, {}
         for name, stated in _routes_of(fetched).items():
             translator = None
@@ -157,6 +155,14 @@ class Serving:
             routes,
             config["quality"],
         )
+
+
+def _translated_of(fetched: client.Fetched) -> list[str]:
+    """The routes that have a translator."""
+    routes = _routes_of(fetched).items()
+    return check_part_names(
+        (name for name, route in routes if route["translated"]), error=ConfigError
+    )
 
 
 def _routes_of(fetched: client.Fetched) -> dict[str, Any]:
@@ -189,7 +195,9 @@ class TranslatedEncoder:
 
     Raises:
         EncoderError: `encoder` is none of these.
-        SpaceMismatchError: The translator was not fitted on this encoder.
+        TypeError: `translator` is not a translator.
+        NotFittedError: It is not fitted.
+        SpaceMismatchError: It was not fitted on this encoder.
         ValueError: An unknown metric.
     """
 
@@ -200,6 +208,8 @@ class TranslatedEncoder:
             check_encoder(encoder)
         if fold not in (None, *_METRICS):
             raise ValueError(f"fold must be None or one of {_METRICS}, got {fold!r}")
+        if translator is not None:
+            check_translator(translator)
         if isinstance(encoder, Encoder) and translator is not None:
             check_meet(("encoder", encoder.space), ("translator", translator.source_))
         self.encoder = encoder
@@ -285,6 +295,7 @@ class TranslatedEncoder:
         Raises:
             ValueError: An option that would give other vectors than those of the fit.
             TypeError: An option that the encoder does not know.
+            InvalidPairsError: An item that the encoder cannot take, or an iterator of items.
             InvalidLatentsError: The encoder gives another width than the translator's source.
         """
         bar = bool(show_progress_bar) or progress
@@ -325,8 +336,8 @@ class TranslatedEncoder:
         tensor = own.pop("convert_to_tensor", False) or not own.pop("convert_to_numpy", True)
         unit = own.pop("normalize_embeddings", False)
         own.pop("convert_to_numpy", None)
-        single = isinstance(items, str | dict) or not hasattr(items, "__len__")
-        latents = self._latents(method, [items] if single else items, batch_size, bar, own)
+        given, single = as_items(items)
+        latents = self._latents(method, given, batch_size, bar, own)
         vectors = self.carry(latents)
         if unit:
             vectors = unit_rows(vectors)

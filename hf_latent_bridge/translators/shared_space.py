@@ -1,7 +1,6 @@
 """A shared space: where two or more encoders meet, each by a translator of its own."""
 
 import hashlib
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -29,7 +28,6 @@ from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import (
     ConfigError,
     GrowthWarning,
-    InUseError,
     InvalidLatentsError,
     NotFittedError,
     RankWarning,
@@ -39,12 +37,11 @@ from hf_latent_bridge.errors import (
     WeightsError,
 )
 from hf_latent_bridge.files import (
-    CARD_NAME,
     CONFIG_NAME,
     FORMAT_VERSION,
-    WEIGHTS_NAME,
     check_fields,
     check_kind,
+    check_part_names,
     to_json,
 )
 from hf_latent_bridge.growth import Growth, grow_pairs, match_unpaired
@@ -58,9 +55,6 @@ from hf_latent_bridge.spaces import SHARED, SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
-_TRIES = 10
-_FILES = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME)
-_NAME = re.compile(r"\w[\w.-]*")
 _VIEW_FIELDS = {
     "view": str,
     "views": list,
@@ -443,7 +437,7 @@ class SharedSpace(Published):
         """
         self._check_params()
         moments = add_views(folds)
-        _check_names(check_views(moments))
+        check_part_names(check_views(moments))
         alphas = ALPHAS if self.alpha == "auto" else (float(self.alpha),)
         information = held_out_information(folds, alphas) if self._chooses else None
         alpha = information.best if information else alphas[0]
@@ -493,7 +487,7 @@ class SharedSpace(Published):
             ValueError: A parameter out of range, or a name that cannot be a folder.
         """
         self._check_params()
-        if len(names := _check_names(views)) < 2:
+        if len(names := check_part_names(views)) < 2:
             raise InvalidLatentsError(f"a shared space needs 2 views or more, got {names}")
 
     @overload
@@ -643,7 +637,7 @@ class SharedSpace(Published):
             ConfigError: The config is not a shared space's.
             WeightsError: A view is not the one that the config describes.
         """
-        fetched = _fetch(pretrained_model_name_or_path, options)
+        fetched = client.fetch_parts(pretrained_model_name_or_path, _names_of, **options)
         config, where = fetched.config, str(fetched.paths[CONFIG_NAME])
         check_fields(config["params"], _PARAMS, f"{where}: params")
         space = cls(**config["params"])
@@ -652,7 +646,7 @@ class SharedSpace(Published):
         space.n_pairs_, space.views_ = config["n_pairs"], {}
         space.dataset_ = config["dataset"]
         space.information_ = _curve(config["information"], f"{where}: information")
-        if len(names := _check_names(config["views"])) < 2:
+        if len(names := config["views"]) < 2:
             raise ConfigError(f"{where}: views must be two or more, got {names}")
         for name in names:
             view = SharedViewTranslator._from_fetched(fetched.inside(name), device)
@@ -715,24 +709,11 @@ class SharedSpace(Published):
         return f"SharedSpace of {names} (dim={self.space_.dim}), {self.n_pairs_:,} pairs"
 
 
-def _fetch(name_or_path: str | Path, options: client.HubOptions) -> client.Fetched:
-    """The files of the space and of all its views, of one commit or one save.
-
-    Raises:
-        InUseError: Spaces with other views were saved again and again while this was read.
-    """
-    views: list[str] = []
-    for _ in range(_TRIES):
-        files = [f"{view}/{file}" for view in views for file in (CONFIG_NAME, WEIGHTS_NAME)]
-        fetched = client.fetch(name_or_path, (CONFIG_NAME, *files), **options)
-        where = str(fetched.paths[CONFIG_NAME])
-        check_kind(fetched.config, "space_type", "shared", _FIELDS, where=where)
-        if views == (stated := _check_names(fetched.config["views"])):
-            return fetched
-        views = stated
-        if fetched.commit is not None:
-            options = {**options, "revision": fetched.commit}
-    raise InUseError(f"{name_or_path} was changed again and again: load it later")
+def _names_of(fetched: client.Fetched) -> list[str]:
+    """The views that a space's config states."""
+    where = str(fetched.paths[CONFIG_NAME])
+    check_kind(fetched.config, "space_type", "shared", _FIELDS, where=where)
+    return check_part_names(fetched.config["views"], error=ConfigError)
 
 
 def _sets(
@@ -842,26 +823,6 @@ def _warn_of_growth(growth: Growth, n_unpaired: int) -> None:
         )
     elif not growth.converged:
         warnings.warn(str(growth), GrowthWarning, stacklevel=3)
-
-
-def _check_names(names: Iterable[str]) -> list[str]:
-    """The names of views, each of which becomes a folder.
-
-    Raises:
-        ValueError: One cannot be the name of a folder.
-    """
-    for name in (checked := list(names)):
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ValueError(
-                "a view's name is also its folder: letters, digits, '_', '-' and '.' are "
-                f"possible, got {name!r}"
-            )
-        if name in _FILES or sum(name.lower() == other.lower() for other in checked) > 1:
-            raise ValueError(
-                f"a view's name is also its folder, beside {', '.join(_FILES)}, and differs from "
-                f"others in more than case: got {name!r} in {checked}"
-            )
-    return checked
 
 
 def shared_maps(

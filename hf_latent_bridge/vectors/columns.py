@@ -140,7 +140,7 @@ def read_rows(column: Sequence[Any], rows: Rows) -> Items:
 
 
 def select(column: Sequence[Any], positions: Rows) -> Selection:
-    """Some rows of a column; a selection of a selection is one of the column behind it."""
+    """Some rows of a column; a selection of a selection reads the column itself."""
     if isinstance(column, Selection):
         return Selection(column.column, column.rows[positions])
     return Selection(column, positions)

@@ -20,6 +20,7 @@ from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.waits import bounded_waits, patiently
 from hf_latent_bridge.vectors.columns import Column, as_index, fingerprint
 from hf_latent_bridge.vectors.reader import VectorSource
+from hf_latent_bridge.vectors.shards import is_saved
 from hf_latent_bridge.vectors.tables import TableReader, decode_vectors, tops_of
 
 if TYPE_CHECKING:
@@ -258,7 +259,12 @@ def _read(data: str, commit: str | None, options: DatasetOptions, **how: Any) ->
     how |= {"revision": commit, "token": options.get("token")}
     how["cache_dir"] = options.get("cache_dir") and str(options["cache_dir"])
     try:
-        if any((Path(data) / f"dataset_{kind}.json").is_file() for kind in ("info", "dict")):
+        if is_saved(Path(data)):
+            if how.get("name") is not None:
+                raise DatasetError(
+                    f"{data!r} was saved by save_to_disk: leave the name of a "
+                    f"configuration out, got {how['name']!r}"
+                )
             return datasets.load_from_disk(data)
         return patiently(functools.partial(_attempt, data, how, offline=only_cached))
     except datasets.exceptions.DatasetNotFoundError as error:

@@ -70,6 +70,19 @@ def find_field(
     raise InvalidLatentsError(f"{where} holds {known}: name one as column, got {got}")
 
 
+def likely(floats: Sequence[str], integers: Sequence[str]) -> list[str]:
+    """The columns that can be meant where none is named.
+
+    Integers are quantised vectors only where their column is named as one, or no other has floats.
+    """
+    return [*floats, *filter(is_well_known, integers)] or [*integers]
+
+
+def is_well_known(path: str) -> bool:
+    """Whether a column, or a field at a path, is named as vectors mostly are."""
+    return re.split(r"[./]", path)[-1].lower() in WELL_KNOWN
+
+
 def without_columns(where: object, wanted: str) -> InvalidLatentsError:
     """The error for a column that was named in a file that has vectors alone."""
     return InvalidLatentsError(
@@ -96,7 +109,7 @@ def _shortened(names: list[str]) -> list[str]:
 def _only(vectors: Sequence[str], groups: list[Field]) -> Field | None:
     chosen = vectors
     if len(vectors) > 1:
-        chosen = [v for v in vectors if re.split(r"[./]", v)[-1].lower() in WELL_KNOWN]
+        chosen = list(filter(is_well_known, vectors))
     if len(chosen) == 1:
         return Field(chosen[0], (chosen[0],))
     return groups[0] if not vectors and len(groups) == 1 else None

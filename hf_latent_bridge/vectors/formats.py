@@ -190,16 +190,11 @@ def _refuse_dataset_options(source: VectorSource, what: str) -> None:
 
 
 def _open_folder(source: VectorSource, folder: Path) -> VectorReader:
-    if source.split is not None or source.config is not None or _is_saved(folder):
+    if source.split is not None or source.config is not None or shards.is_saved(folder):
         return _open_dataset(source)
     files = shards.files_in(folder)
     opened = [open_vectors(replace(source, path=str(file))) for file in files]
     return shards.ShardsReader(source, opened)
-
-
-def _is_saved(folder: Path) -> bool:
-    """Whether `datasets` has saved a dataset in a folder."""
-    return any((folder / f"dataset_{kind}.json").is_file() for kind in ("info", "dict"))
 
 
 def _open_dataset(source: VectorSource) -> VectorReader:
@@ -271,7 +266,7 @@ register(
         "jsonl",
         (".jsonl", ".ndjson"),
         "a JSON value per line",
-        lines.JsonLines,
+        lines.open_lines,
         writers.JSON_LINES,
         compressed=True,
         plain=True,
@@ -289,14 +284,14 @@ register(
     )
 )
 register(
-    VectorFormat("csv", (".csv",), "CSV", text.CsvReader, writers.CSV, compressed=True, plain=True)
+    VectorFormat("csv", (".csv",), "CSV", text.open_csv, writers.CSV, compressed=True, plain=True)
 )
 register(
     VectorFormat(
         "tsv",
         (".tsv", ".tab"),
         "CSV with tabs",
-        text.CsvReader,
+        text.open_csv,
         writers.TSV,
         compressed=True,
         plain=True,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors.fields import find_field
+from hf_latent_bridge.vectors.fields import find_field, likely
 from hf_latent_bridge.vectors.lines import Objects, objects_beside
 from hf_latent_bridge.vectors.numbers import floating, to_floats, width
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, whole
@@ -82,7 +82,7 @@ def _matrix_name(source: VectorSource, known: dict[str, Any]) -> str:
             f"{known[wanted].dtype} of {known[wanted].shape}"
         )
     others = [f"{name} ({d.dtype} of {d.shape})" for name, d in known.items()]
-    vectors = floats + integers if wanted else floats or integers
+    vectors = floats + integers if wanted else likely(floats, integers)
     return find_field(source.path, wanted, vectors, others=others).name
 
 

@@ -1,7 +1,7 @@
 """Compares the ids of two files of vectors, row by row: rows of other items make no pairs."""
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 from typing import Any
 
 import numpy as np
@@ -9,33 +9,37 @@ import numpy as np
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.vectors.reader import VectorReader
 
-NAMES = ("id", "_id", "ids", "uuid", "key", "doc_id", "item_id", "token")
+NAMES = ("id", "_id", "ids", "uuid", "key", "doc_id", "item_id", "custom_id", "token")
 _BLOCK = 8192
 
 
-def check_same_ids(source: VectorReader, target: VectorReader) -> None:
-    """Refuses two readers that hold ids under one name and differ in one; others may be pairs.
+def check_same_ids(*readers: VectorReader, otherwise: str = "") -> None:
+    """Refuses readers of the same items of which two hold ids under one name and differ in one.
 
     Args:
-        source: The source vectors.
-        target: The target vectors, as many.
+        readers: The vectors of each side or view.
+        otherwise: What else than sorting them would help, for the error.
 
     Raises:
         InvalidPairsError: Names the first row with two ids.
     """
+    for first, second in combinations(readers, 2):
+        _check_same(first, second, otherwise)
+
+
+def _check_same(source: VectorReader, target: VectorReader, otherwise: str) -> None:
     if source.n != target.n or not source.n:
-        return  # which `Pairs` refuses
+        return  # which is refused where they meet
     known = _fields(source) & _fields(target)
     name = next((name for name in NAMES if name in known), None)
     if name is None:
         return
     for row, (a, b) in enumerate(zip_longest(_ids(source, name), _ids(target, name))):
-        if a != b and None not in (a, b):  # a row that cannot be read is told by who reads it
+        if a != b and None not in (a, b):  # rows that cannot be read are refused when they are
             raise InvalidPairsError(
                 f"row {row} has the {name} {a!r} in {source.source.path} and {b!r} in "
-                f"{target.source.path}: pairs need the same item in each row; sort both files by "
-                f"{name}, and leave out what only one has, or match them by load_matched_pairs or "
-                f"--id-field {name}"
+                f"{target.source.path}: row i of both must be the same item; sort both by {name}, "
+                f"and leave out what only one has{otherwise}"
             )
 
 
@@ -44,7 +48,7 @@ def _fields(reader: VectorReader) -> set[str]:
 
 
 def _ids(reader: VectorReader, name: str) -> Iterator[str | None]:
-    """The ids as texts, for a CSV file knows no others; None for a row that is no object."""
+    """The ids as texts, as CSV files hold them; None for a row that is not an object."""
     rows = _objects(reader, reader.n)
     return (str(row.get(name)) if isinstance(row, dict) else None for row in rows)
 

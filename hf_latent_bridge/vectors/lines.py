@@ -20,8 +20,8 @@ import numpy as np
 from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import (
-    WELL_KNOWN,
     find_field,
+    is_well_known,
     steps,
     without_columns,
 )
@@ -152,10 +152,16 @@ class JsonReader(VectorReader):
     def _find(self, sample: Sequence[Any], where: str) -> Spot:
         return _find_spot(sample, self.source.column, where)
 
-    def _look(self) -> None:
-        sample = list(islice(self.values(0, self.n), SAMPLE))
-        if sample:
-            self._settle(sample)
+    def looked(self) -> Self:
+        """The reader, when it has found the vectors in its first rows.
+
+        Raises:
+            InvalidLatentsError: No vectors in them, or several columns and none is named.
+        """
+        with whole(self.source.path):
+            if sample := list(islice(self.values(0, self.n), SAMPLE)):
+                self._settle(sample)
+        return self
 
 
 class JsonLines(JsonReader):
@@ -168,7 +174,6 @@ class JsonLines(JsonReader):
         self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "file of JSON lines"):
             self.n, self._places = index_lines(self._file)
-            self._look()
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """Parses the lines from `start` to `stop`."""
@@ -209,7 +214,6 @@ class JsonArray(JsonReader):
         super().__init__(source)
         with whole(source.path, "JSON file"):
             self.n = sum(1 for _ in self.values(0, None))
-            self._look()
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """Parses the array and skips the elements before `start`."""
@@ -223,11 +227,31 @@ class JsonRows(JsonReader):
     def __init__(self, source: VectorSource, rows: list[Any]) -> None:
         super().__init__(source)
         self._rows, self.n = rows, len(rows)
-        self._look()
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """The rows from `start` to `stop`."""
         return iter(self._rows[start:stop])
+
+
+def open_lines(source: VectorSource) -> JsonReader:
+    """A file of JSON lines.
+
+    Raises:
+        InvalidLatentsError: No vectors in it, or several columns and none is named.
+    """
+    return JsonLines(source).looked()
+
+
+def json_values(source: VectorSource) -> JsonReader | None:
+    """The elements of an array in a `.json` file, or its lines; None where it is one object."""
+    path = Path(source.path)
+    with whole(path, "JSON file"), open_bytes(path) as stream:
+        head = stream.read(_CHUNK).removeprefix(BOM_UTF8).lstrip()
+    if head[:1] == b"[" and head[1:].lstrip()[:1] in b'[{"n]':
+        return JsonArray(source)
+    first, _, rest = head.partition(b"\n")
+    lines = isinstance(_parsed(first), list) or (_is_json(first) and rest.strip())
+    return JsonLines(source) if lines else None
 
 
 def open_json(source: VectorSource) -> JsonReader:
@@ -236,14 +260,9 @@ def open_json(source: VectorSource) -> JsonReader:
     Raises:
         InvalidLatentsError: Not JSON, or no vectors in it, or several and none is named.
     """
+    if (reader := json_values(source)) is not None:
+        return reader.looked()
     path = Path(source.path)
-    with whole(path, "JSON file"), open_bytes(path) as stream:
-        head = stream.read(_CHUNK).removeprefix(BOM_UTF8).lstrip()
-    if head[:1] == b"[" and head[1:].lstrip()[:1] in b'[{"n]':
-        return JsonArray(source)
-    first, _, rest = head.partition(b"\n")
-    if isinstance(_parsed(first), list) or (_is_json(first) and rest.strip()):
-        return JsonLines(source)
     with whole(path, "JSON file"), open_bytes(path) as stream:
         content = stream.read(_WHOLE + 1)
         if len(content) > _WHOLE:
@@ -253,7 +272,7 @@ def open_json(source: VectorSource) -> JsonReader:
             )
         document = json.loads(content.removeprefix(BOM_UTF8))
     rows, column = _rows_of(document, source)
-    return JsonRows(replace(source, column=column), rows)
+    return JsonRows(replace(source, column=column), rows).looked()
 
 
 def index_lines(path: Path) -> tuple[int, list[int]]:
@@ -321,7 +340,7 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        return Unreadable(f"is not JSON: {line[:40]!r}")
+        return Unreadable(f"is not JSON: {line[:40].decode(errors='replace')!r}")
 
 
 def _is_json(line: bytes) -> bool:
@@ -415,13 +434,13 @@ def _inside(keys: Keys, value: Any) -> list[tuple[Keys, Any]]:
 
 
 def _kind(keys: Keys, value: Any) -> int:
-    """2 for a list of floats or its text, 1 for another list of numbers, 0 for no vector."""
+    """2 for a list of floats or its text, or one that is named so; 1 for other numbers, else 0."""
+    known = is_well_known(str(keys[-1])) if keys else False
     if isinstance(value, str):
-        known = str(keys[-1]).lower() in WELL_KNOWN if keys else False
         return 2 if is_vector_text(value) or (known and _is_base64(value)) else 0
-    if not isinstance(value, list) or not isinstance(vector := parse_json(value), np.ndarray):
+    if not isinstance(value, list) or not isinstance(parse_json(value), np.ndarray):
         return 0
-    return 2 if any(isinstance(number, float) for number in value) or vector.ndim > 1 else 1
+    return 2 if known or any(isinstance(number, float) for number in value) else 1
 
 
 def _is_base64(text: str) -> bool:

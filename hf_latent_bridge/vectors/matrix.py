@@ -20,7 +20,7 @@ import torch
 from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.data.items import Array, Items
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors.fields import find_field
+from hf_latent_bridge.vectors.fields import find_field, likely
 from hf_latent_bridge.vectors.lines import objects_beside
 from hf_latent_bridge.vectors.numbers import floating, to_floats, width
 from hf_latent_bridge.vectors.opening import is_compressed, open_bytes, plain_suffix
@@ -414,7 +414,8 @@ def _matrix_name(path: Path, kinds: dict[str, Any], wanted: str | None) -> str:
     if wanted is None and not matrices:
         told = {name: f"{dtype} of {shape}" for name, (shape, dtype) in kinds.items()}
         raise InvalidLatentsError(f"{path} must hold one floating matrix (n, d), got {told}")
-    return find_field(path, wanted, list(matrices) if wanted else floats or list(matrices)).name
+    others = [name for name in matrices if name not in floats]
+    return find_field(path, wanted, floats + others if wanted else likely(floats, others)).name
 
 
 def _safetensors_kind(entry: dict[str, Any]) -> tuple[tuple[int, ...], "np.dtype[Any]"]:

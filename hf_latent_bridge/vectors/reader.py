@@ -211,8 +211,8 @@ class VectorReader(abc.ABC):
         """
         if self.stamp is not None and file_stamp(Path(self.source.path)) != self.stamp:
             raise InvalidLatentsError(
-                f"{self.source.path} was changed while it was read: start again, when nobody "
-                "writes, renames or links it any longer"
+                f"{self.source.path} was changed while it was read: start again once no "
+                "other process writes, renames or links it"
             )
 
     def _matrix(self, vectors: Items, first: int) -> Array:

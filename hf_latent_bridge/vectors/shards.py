@@ -37,7 +37,7 @@ class ShardsReader(VectorReader):
         if len(columns) > 1:
             told = ", ".join(f"{column!r} in {Path(path).name}" for column, path in columns.items())
             raise InvalidLatentsError(
-                f"the shards in {source.path} hold their vectors in other columns: {told}"
+                f"the shards in {source.path} name their vectors by several names: {told}"
             )
         self._shards = shards
         self._ends = list(accumulate(shard.n or 0 for shard in shards))
@@ -81,7 +81,12 @@ def files_in(folder: Path) -> list[Path]:
     Raises:
         InvalidLatentsError: No files, or files that differ in more than their numbers.
     """
-    files = [p for p in folder.iterdir() if p.is_file() and not _is_beside(p)]
+    files = [path for path in folder.iterdir() if not _is_beside(path)]
+    if folders := sorted(path.name for path in files if path.is_dir()):
+        raise InvalidLatentsError(
+            f"the folder {folder} holds folders, {folders[:8]}, and not numbered files alone: name "
+            "one of them, or a split of a dataset"
+        )
     kinds = {re.sub(r"\d+", "#", path.name) for path in files}
     if len(kinds) > 1:
         raise InvalidLatentsError(
@@ -91,6 +96,11 @@ def files_in(folder: Path) -> list[Path]:
     if not files:
         raise InvalidLatentsError(f"the folder {folder} holds no files")
     return sorted(files, key=lambda path: natural(path.name))
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` has saved a dataset in a folder."""
+    return any((folder / f"dataset_{kind}.json").is_file() for kind in ("info", "dict"))
 
 
 def _is_beside(path: Path) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Array, Items, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors.fields import WELL_KNOWN, Field, find_field
+from hf_latent_bridge.vectors.fields import Field, find_field, is_well_known, likely
 from hf_latent_bridge.vectors.numbers import (
     FLOAT32,
     floating,
@@ -170,7 +170,7 @@ class ParquetReader(TableReader):
         return [self._metadata.row_group(group).num_rows for group in groups]
 
     def _opened(self) -> Any:
-        """The file, of which no whole column of a row group is held in memory."""
+        """The file, opened so that memory holds pages of it and no whole row group."""
         import pyarrow.parquet
 
         how = {"metadata": self._metadata, "pre_buffer": False, "buffer_size": _BUFFER}
@@ -326,8 +326,8 @@ def find_in(schema: Any, shown: Any, wanted: str | None, where: object) -> Field
     lists += [path for path, kind in leaves.items() if _is_text(kind) and _shows(shown, path)]
     if wanted in leaves and wanted not in lists and _is_text(leaves[wanted]):
         lists.append(wanted)
-    if wanted is not None or not lists:
-        lists += [path for path, kind in leaves.items() if _is_list_of(kind, "is_integer")]
+    integers = [path for path, kind in leaves.items() if _is_list_of(kind, "is_integer")]
+    lists = likely(lists, integers) if wanted is None else lists + integers
     if wanted in leaves and wanted not in lists:
         raise InvalidLatentsError(
             f"{where}: the column {wanted!r} must hold lists of floats, it holds {leaves[wanted]}; "
@@ -443,7 +443,7 @@ def _shows(shown: Any, path: str) -> bool:
     if shown is None:
         return False
     first = next((text for text in column_at(shown, path).to_pylist() if text), None)
-    known = path.rsplit(".", 1)[-1].lower() in WELL_KNOWN
+    known = is_well_known(path)
     return is_vector_text(first) or (known and isinstance(parse_vector(first or ""), np.ndarray))
 
 

@@ -12,17 +12,17 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors.fields import WELL_KNOWN, Field, find_field
+from hf_latent_bridge.vectors.fields import Field, find_field, is_well_known
 from hf_latent_bridge.vectors.lines import (
     EMPTY_LINE,
     SAMPLE,
     STRIDE,
-    JsonLines,
     JsonReader,
     Objects,
     Spot,
     index_lines,
     lines_from,
+    open_lines,
 )
 from hf_latent_bridge.vectors.numbers import FLOAT32, is_vector_text, parse_vector
 from hf_latent_bridge.vectors.opening import is_compressed, open_bytes, plain_suffix
@@ -47,7 +47,6 @@ class CsvReader(JsonReader):
             self._blanks = _blanks_follow(self._file, self._delimiter)
             self._names, first = self._header()
             self.n, self._places = self._index(first)
-            self._look()
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """The rows from `start` to `stop`, as objects of texts."""
@@ -188,12 +187,20 @@ class VectorLines(JsonReader):
         self.hop = None if is_compressed(self._file) else self.hop
         with whole(source.path, "text file of vectors"):
             self.n, self._places = index_lines(self._file)
-            self._look()
 
     def values(self, start: int, stop: int | None) -> Iterator[Any]:
         """The lines as texts."""
         for line in lines_from(self._file, self._places, start, stop):
             yield line.decode("utf-8-sig") if line.strip() else EMPTY_LINE
+
+
+def open_csv(source: VectorSource) -> VectorReader:
+    """A CSV or TSV file.
+
+    Raises:
+        InvalidLatentsError: No vectors in it, or several columns and none is named.
+    """
+    return CsvReader(source).looked()
 
 
 def open_text(source: VectorSource) -> VectorReader:
@@ -206,13 +213,13 @@ def open_text(source: VectorSource) -> VectorReader:
     with whole(path, "text file of vectors"), open_bytes(path) as stream:
         first = next((line for line in stream if line.strip()), b"").decode("utf-8-sig", "replace")
     if first.lstrip().startswith('{"'):
-        return JsonLines(source)
+        return open_lines(source)
     if is_vector_text(first):
-        return VectorLines(source)
+        return VectorLines(source).looked()
     last = (first.split() or [""])[-1]
     cells = first.split(",")
     if len(cells) > 1 and ("," in last or not _is_number(last) or all(map(_is_number, cells))):
-        return CsvReader(source)
+        return open_csv(source)
     return TextReader(source)
 
 
@@ -253,7 +260,7 @@ def _shows_vector(name: str, rows: Sequence[dict[str, str]]) -> bool:
     shown = next((row[name] for row in rows if row[name].strip()), "")
     if is_vector_text(shown):
         return True
-    known = name.lower() in WELL_KNOWN and not _is_number(shown)
+    known = is_well_known(name) and not _is_number(shown)
     return known and isinstance(parse_vector(shown), np.ndarray)
 
 
@@ -272,7 +279,7 @@ def _are_numbers(cells: Sequence[str]) -> bool:
 
 
 def _word2vec_header(sample: Sequence[bytes]) -> tuple[int, int] | None:
-    """Rows and width from a first line of two whole numbers; None where it is none."""
+    """Rows and width from a first line of two whole numbers; None if it is another."""
     fields = sample[0].split() if sample else []
     if len(fields) != 2 or not all(field.isdigit() for field in fields):
         return None

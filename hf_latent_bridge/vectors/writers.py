@@ -23,6 +23,7 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.vectors.ids import NAMES
 from hf_latent_bridge.vectors.reader import Block
 
 Shape = tuple[int, ...]
@@ -341,12 +342,10 @@ def _token(key: str) -> str:
 
 # Ids and other columns ------------------------------------------------------------------------
 
-_ID_NAMES = ("id", "_id", "ids", "key", "token", "word", "uuid", "custom_id", "doc_id", "name")
-
 
 def id_name(names: Collection[str]) -> str | None:
-    """The column that holds the rows' ids, by its name; None if there is none."""
-    return next((name for name in _ID_NAMES if name in names), None)
+    """The column that holds the rows' ids, by its name; None if no column does."""
+    return next((name for name in (*NAMES, "word", "name") if name in names), None)
 
 
 def has_columns(block: Block) -> bool:

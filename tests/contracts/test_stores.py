@@ -363,12 +363,13 @@ def test_a_migration_is_rolled_back(url, translator, tmp_path):
         roll_back_migration(url, target, state_dir=state)
 
 
+@pytest.mark.parametrize("numbers", [(2, 11, *range(17, 25)), (3, 19, 20, 21, 23, 24)])
 def test_rows_that_the_target_lacks_here_and_there_are_moved_once(
-    scheme, url, translator, tmp_path
+    numbers, scheme, url, translator, tmp_path
 ):
     target, state = url.replace("docs", "docs_new"), tmp_path / "state"
     migrate(translator, url, target, state_dir=state)
-    gone = [key(scheme, i) for i in (2, 11, *range(17, 25))]
+    gone = [key(scheme, i) for i in numbers]
     with open_collection(target) as new:
         new.delete(gone)
     moved = migrate(translator, url, target, state_dir=state, batch_size=1)

@@ -417,7 +417,9 @@ REFUSED = [
         "quantised.faiss", faiss_index(_trained), refused="IndexScalarQuantizer: .*keep them whole"
     ),
     Case("several_kinds", files(a=X, b=X), refused="not numbered shards of one kind"),
-    Case("shards_of_other_columns", other_columns, refused="other columns: 'a' in s1.*'b' in s2"),
+    Case(
+        "shards_of_other_columns", other_columns, refused="by several names: 'a' in s1.*'b' in s2"
+    ),
     Case("uneven_shards", files(s1=X, s2=X[:, :3]), refused="differ in width"),
 ]
 

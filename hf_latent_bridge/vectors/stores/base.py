@@ -69,7 +69,6 @@ class Collection(abc.ABC):
         params: What its URLs may have behind the `?` besides `vector`.
         embedded: Whether a URL without a host names a file or folder.
         users: Whether its URLs may name a user.
-        quick_keys: Whether rows are found by their keys faster than they are read in order.
         several_vectors: Whether rows can have several vectors, so that URLs name one.
         keys: What its rows can have as ids, in words.
         url: Where it is.
@@ -78,7 +77,6 @@ class Collection(abc.ABC):
     params: ClassVar[tuple[str, ...]] = ()
     embedded: ClassVar[bool] = True
     users: ClassVar[bool] = False
-    quick_keys: ClassVar[bool] = False
     several_vectors: ClassVar[bool] = True
     keys: ClassVar[str] = "whole numbers or texts (numbers of at most 64 bits with sign)"
 
@@ -110,6 +108,11 @@ class Collection(abc.ABC):
         """Lets go of the connection, which ends with the last collection that has it."""
         del self._connection
 
+    @property
+    def quick_keys(self) -> bool:
+        """Whether rows are found by their keys faster than they are read in order."""
+        return False
+
     @abc.abstractmethod
     def exists(self) -> bool:
         """Whether the collection is there, and has this vector."""
@@ -138,6 +141,13 @@ class Collection(abc.ABC):
             payloads: Read their payloads.
             after: Where to begin: how far another scan has come; None for the first row.
         """
+
+    def all_keys(self, after: Place | None = None) -> list[Key] | None:
+        """All keys in the order of a scan, from a store that looks at all rows for each request.
+
+        None from other stores, which give them a page at a time.
+        """
+        return None
 
     @abc.abstractmethod
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
@@ -172,6 +182,10 @@ class Collection(abc.ABC):
 
     def index_keys(self) -> None:
         """Makes rows quick to find by key; for a collection that is about to be asked for all."""
+        return
+
+    def index_vectors(self, metric: Metric) -> None:
+        """Makes the nearest rows quick to find; for a new collection that holds all its rows."""
         return
 
     @abc.abstractmethod

@@ -23,6 +23,7 @@ _LOADING = 600.0  # seconds for a server to load a collection into memory
 _STRONG = "Strong"
 _LONGEST = 65_535  # bytes of a text
 _ALL = 2**31 - 1  # rows, for a file that is asked for all
+_INDEXED, _UNINDEXED = "AUTOINDEX", "FLAT"
 _READ = {"consistency_level": _STRONG}  # a server else answers without the rows just written
 # a file's server cuts off clients that look after it every ten seconds of a long request
 _UNHURRIED = {"grpc.keepalive_time_ms": 3_600_000}
@@ -38,7 +39,6 @@ class MilvusCollection(Collection):
     """
 
     params: ClassVar[tuple[str, ...]] = ("https",)
-    quick_keys: ClassVar[bool] = True
     _is_loaded = False
     _key_name: str | None = None
 
@@ -71,6 +71,11 @@ class MilvusCollection(Collection):
     @staticmethod
     def _disconnect(client: Any) -> None:
         client.close()
+
+    @property
+    def quick_keys(self) -> bool:
+        """In a file and on a server."""
+        return True
 
     def exists(self) -> bool:
         """Whether the collection is there, and has this field."""
@@ -107,10 +112,10 @@ class MilvusCollection(Collection):
         Milvus Lite looks at every row for each page, and finds rows by their keys at once. So all
         keys of a file are listed in one look, and the rows are fetched by them.
         """
-        if not self.url.local:
+        keys = self.all_keys(after)
+        if keys is None:
             yield from self._pages(size, vectors, payloads, after)
             return
-        keys = self._listed(after)
         for first in range(0, len(keys), size):
             page = Records(keys[first : first + size])
             if vectors or payloads:
@@ -137,8 +142,10 @@ class MilvusCollection(Collection):
         finally:
             pages.close()
 
-    def _listed(self, after: Place | None) -> list[Key]:
+    def all_keys(self, after: Place | None = None) -> list[Key] | None:
         """The keys of a file, in order."""
+        if not self.url.local:
+            return None
         rows = self._query(filter=self._behind(after), limit=_ALL, output_fields=[self._key])
         return sorted(row[self._key] for row in rows)
 
@@ -201,13 +208,31 @@ class MilvusCollection(Collection):
             schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field(self._column, DataType.FLOAT_VECTOR, dim=layout.dim)
         index = self.client.prepare_index_params()
-        index.add_index(self._column, index_type="AUTOINDEX", metric_type=_NAMES[layout.metric])
+        kind = _UNINDEXED if self.url.local else _INDEXED
+        index.add_index(self._column, index_type=kind, metric_type=_NAMES[layout.metric])
         level = like._consistency() if isinstance(like, MilvusCollection) else _STRONG
         self._ask(
             lambda c: c.create_collection(
                 self.url.name, schema=schema, index_params=index, consistency_level=level
             )
         )
+
+    def index_vectors(self, metric: Metric) -> None:
+        """Builds the index of a file.
+
+        That takes longer than writing the rows, and Milvus Lite begins again after each start. So
+        a file has no index until its rows are there, and is searched row by row.
+        """
+        held = self._ask(lambda c: c.describe_index(self.url.name, self._column)) or {}
+        if not self.url.local or held.get("index_type") == _INDEXED:
+            return
+        index = self.client.prepare_index_params()
+        index.add_index(self._column, index_type=_INDEXED, metric_type=_NAMES[metric])
+        if held:
+            self._ask(lambda c: c.release_collection(self.url.name))
+            self._ask(lambda c: c.drop_index(self.url.name, self._column))
+        self._ask(lambda c: c.create_index(self.url.name, index))
+        self._is_loaded = False
 
     def insert(self, records: Records) -> None:
         """Inserts rows, with no search for rows to replace."""

@@ -19,6 +19,7 @@ from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 _METRICS: dict[str, Metric] = {"Cosine": "cosine", "Dot": "dot", "Euclid": "euclidean"}
 _DISTANCES = {metric: distance for distance, metric in _METRICS.items()}
+_ALL = 2**31 - 1  # points, of a folder that is asked for all
 T = TypeVar("T")
 
 
@@ -46,6 +47,11 @@ class QdrantCollection(Collection):
     @staticmethod
     def _disconnect(client: Any) -> None:
         client.close()
+
+    @property
+    def quick_keys(self) -> bool:
+        """In a folder."""
+        return self.url.local
 
     @property
     def _named(self) -> bool:
@@ -84,34 +90,59 @@ class QdrantCollection(Collection):
     def scan(
         self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
     ) -> Iterator[Records]:
-        """Scrolls through the points in the order of their ids."""
+        """Scrolls through the points in the order of their ids.
+
+        A folder's client sorts all ids for each page, and finds points by their ids at once.
+        """
+        keys = self.all_keys(after)
+        if keys is None:
+            pages = self._pages(size, vectors, payloads, after)
+        else:
+            parts = (keys[first : first + size] for first in range(0, len(keys), size))
+            pages = (self._retrieved(ids, vectors, payloads) for ids in parts)
+        for points in pages:
+            if points:
+                yield self._records(points, vectors, payloads)
+
+    def _pages(
+        self, size: int, vectors: bool, payloads: bool, after: Place | None
+    ) -> Iterator[list[Any]]:
         offset: Any = None if after is None else after.key
         while True:
             points, offset = self._scroll(offset, size, vectors, payloads)
             if after is not None and points and points[0].id == after.key:
                 points = points[1:]  # a scroll begins with the point that it is given
-            if points:
-                yield self._records(points, vectors, payloads)
+            yield points
             if offset is None:
                 return
 
+    def all_keys(self, after: Place | None = None) -> list[Key] | None:
+        """The ids of a folder, in order."""
+        if not self.quick_keys:
+            return None
+        return [point.id for page in self._pages(_ALL, False, False, after) for point in page]
+
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Retrieves points by their ids."""
-        points = self._ask(
-            lambda c: c.retrieve(
-                self.url.name,
-                list(ids),
-                with_payload=payloads,
-                with_vectors=[self.url.vector] if self._named else True,
-            )
-        )
+        points = self._retrieved(ids, True, payloads)
         whole = [point for point in points if self._vector(point) is not None]
         return self._records(whole, True, payloads)
+
+    def _retrieved(self, ids: Sequence[Key], vectors: bool, payloads: bool) -> list[Any]:
+        wanted: Any = [self.url.vector] if vectors and self._named else vectors
+        return self._ask(
+            lambda c: c.retrieve(
+                self.url.name, list(ids), with_payload=payloads, with_vectors=wanted
+            )
+        )
 
     def present(self, ids: Sequence[Key]) -> set[Key]:
         """Asks for the points without their content."""
         from qdrant_client import models
 
+        if self.quick_keys:
+            points = self._retrieved(ids, self._named, False)
+            return {p.id for p in points if not self._named or self._vector(p) is not None}
         conditions: list[Any] = [models.HasIdCondition(has_id=list(ids))]
         if self._named:
             conditions.append(models.HasVectorCondition(has_vector=self.url.vector))

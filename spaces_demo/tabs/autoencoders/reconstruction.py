@@ -9,7 +9,7 @@ import torch
 from limits import check_choice, check_number
 from methods import methods
 from PIL import Image, ImageOps, ImageStat
-from repos import Repos
+from repos import DEVICE, Repos
 
 from hf_latent_bridge import ConvEncoder, SpaceSpec, Translator
 
@@ -111,7 +111,8 @@ def _translator(
 
 def _encoder(repos: Repos, space: SpaceSpec) -> ConvEncoder:
     def load() -> ConvEncoder:
-        return ConvEncoder.from_pretrained(str(space.repo_id), revision=space.revision)
+        name, revision = str(space.repo_id), space.revision
+        return ConvEncoder.from_pretrained(name, revision=revision, device=DEVICE)
 
     return repos.once(space, load)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from huggingface_hub import HfApi
 from limits import MAX_TEXT, Refusal, Unpublished, check_choice, check_name
-from repos import Repos
+from repos import DEVICE, Repos
 
 from hf_latent_bridge import Pairs, load_encoder, load_pairs
 from hf_latent_bridge.encoders.modality import (
@@ -143,12 +143,11 @@ class Hub:
         own = {name for names in self.encoders().values() for name in names}
         token = self._check(repo_id, "model", own)
         limit = MAX_TOKENS if modality.tokenized else None
-        folder = None if token is None else self._disk.folder(repo_id)
-        kind = modality.name
+        place: Any = {"device": DEVICE, "token": token}
+        if token is not None:
+            place["cache_dir"] = self._disk.folder(repo_id)
         try:
-            return load_encoder(
-                repo_id, modality=kind, max_length=limit, token=token, cache_dir=folder
-            )
+            return load_encoder(repo_id, modality=modality.name, max_length=limit, **place)
         except EncoderError:
             tokens = f" of {limit} tokens" if limit else ""
             raise Refusal(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 from limits import Refusal
+from repos import DEVICE
 
 from hf_latent_bridge import AutoTranslator, Report, Translator
 from hf_latent_bridge.errors import HubUnavailableError, RepoAccessError
@@ -71,5 +72,5 @@ def _push_new(archive: str, repo_id: str, *, token: str, private: bool) -> str:
         raise Refusal(f"{repo_id} exists already: choose a new name, nothing is overwritten.")
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(archive, folder)
-        translator = AutoTranslator.from_pretrained(folder)
+        translator = AutoTranslator.from_pretrained(folder, device=DEVICE)
         return translator.push_to_hub(repo_id, private=private, token=token).oid

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from huggingface_hub import HfApi
 from limits import Refusal
-from repos import Latents, Repos
+from repos import DEVICE, Latents, Repos
 
 from hf_latent_bridge import AutoTranslator, LatentMap, SpaceSpec, Translator
 from hf_latent_bridge.errors import (
@@ -83,6 +83,12 @@ def _linear_part(translator: Translator) -> torch.Tensor:
             "This translator is not an affine map, so it has no singular values to show. "
             "The other tabs can use it."
         )
+    width, widest = translator.source_.dim, max(weight.shape[1] for weight in weights)
+    if 4 * width * widest > MAX_WEIGHTS:  # of a product: its narrow factors are small files
+        raise Refusal(
+            f"The map of this repo has {width:,} times {widest:,} numbers; up to "
+            f"{MAX_WEIGHTS // 4:,} can be looked at."
+        )
     return reduce(torch.matmul, weights)
 
 
@@ -100,7 +106,7 @@ def open_translator(repos: Repos, repo_id: str | None) -> Translator:
     with tempfile.TemporaryDirectory() as folder:  # visitors' repos are not kept
         try:
             load = AutoTranslator.from_pretrained
-            return load(name, revision=commit, token=False, cache_dir=folder)
+            return load(name, revision=commit, token=False, cache_dir=folder, device=DEVICE)
         except (ConfigError, RepoNotFoundError) as error:
             reason = str(error).removeprefix(f"{name}: ")
             raise Refusal(f"{name} holds no translator: {reason}.") from None
