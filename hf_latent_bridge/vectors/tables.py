@@ -79,7 +79,7 @@ class TableRows:
     @property
     def _keys(self) -> list[str]:
         if self.field.is_wide:
-            return [self.field.name.strip("*_-. ") or "latents"]
+            return [self.field.title(self.rows.column_names)]
         return route(self.field.name, self.rows.schema)
 
 
