@@ -30,6 +30,7 @@ from hf_latent_bridge.errors import (
 from hf_latent_bridge.vectors.fields import find_field, natural
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.numbers import parse_vector
+from hf_latent_bridge.vectors.reader import whole
 
 NEW = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -328,6 +329,50 @@ def test_a_file_without_rows_has_none(name, tmp_path):
     assert (reader.n, reader.dim) == (0, 6 if name == "x.npy" else None)
     with pytest.raises(InvalidPairsError, match="at least one item"):
         load_pairs((path, path))
+
+
+def changed(write, old, new):
+    """What another way writes, with some bytes replaced by as many others."""
+
+    def write_changed(path):
+        write(path)
+        assert len(old) == len(new)
+        assert old in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(old, new))
+
+    return write_changed
+
+
+DAMAGED = {
+    "brace.npy": changed(lambda path: np.save(path, X), b"}", b" "),
+    "quote.npy": changed(lambda path: np.save(path, X), b"'<f4'", b"'<f4("),
+    "text.arrow": changed(vector_files.arrow(pyarrow.ipc.new_file), b"doc-004", b"doc\xff004"),
+    "text_stream.arrow": changed(
+        vector_files.arrow(pyarrow.ipc.new_stream), b"doc-004", b"doc\xff004"
+    ),
+    "encrypted.npz": changed(
+        lambda path: np.savez(path, x=X),
+        b"PK\x01\x02\x2d\x03\x2d\x00\x00",
+        b"PK\x01\x02\x2d\x03\x2d\x00\x01",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damage_of_any_kind_is_refused_by_the_name_of_the_file(name, tmp_path):
+    DAMAGED[name](tmp_path / name)
+
+    def read():
+        for block in open_vectors(tmp_path / name).blocks(payload=True):
+            block.payload.objects(block.vectors)
+
+    with pytest.raises(InvalidLatentsError, match=f"{name} is not a whole .* or is damaged"):
+        read()
+
+
+def test_a_file_that_needs_more_memory_than_there_is_is_refused(tmp_path):
+    with pytest.raises(InvalidLatentsError, match="x does not fit in memory"), whole("x"):
+        np.empty((2**40, 2**10))
 
 
 def test_a_folder_of_folders_is_refused(tmp_path):
