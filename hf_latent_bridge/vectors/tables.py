@@ -91,7 +91,7 @@ class TableRows:
     @property
     def _keys(self) -> list[str]:
         if self.field.is_wide:
-            return [self.field.name.strip("*_-. ") or "latents"]
+            return [self.field.title(self.rows.column_names)]
         return route(self.field.name, self.rows.schema)
 
 
@@ -230,13 +230,13 @@ class ArrowReader(TableReader):
         if not self._is_file:
             for first, batch in zip(self._starts, self._all_batches(columns), strict=False):
                 if first < stop and first + len(batch) > start:
-                    yield first, batch
+                    yield first, _checked(batch)
             return
         file = self._opened(columns)
         for number, first in enumerate(self._starts[:-1]):
             if first < stop and self._starts[number + 1] > start:
                 if self._held[:2] != (number, columns):
-                    self._held = number, columns, file.get_batch(number)
+                    self._held = number, columns, _checked(file.get_batch(number))
                 yield first, self._held[2]
 
     def _all_batches(self, columns: tuple[str, ...] | None) -> Iterator[Any]:
@@ -261,6 +261,16 @@ class ArrowReader(TableReader):
         options = ipc.IpcReadOptions(included_fields=fields)
         opener = ipc.open_file if self._is_file else ipc.open_stream
         return opener(pyarrow.OSFile(self.source.path), options=options)
+
+
+def _checked(batch: Any) -> Any:
+    """The batch; Arrow would end the process at the first use of one that is damaged.
+
+    Raises:
+        ArrowInvalid: Lengths, offsets or texts of a column are not valid.
+    """
+    batch.validate(full=True)
+    return batch
 
 
 def vectors_of(table: Any, field: Field, scale: Scale | None) -> Items:

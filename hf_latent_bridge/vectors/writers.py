@@ -23,13 +23,13 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import InvalidLatentsError
+from hf_latent_bridge.vectors.fields import COLUMN
 from hf_latent_bridge.vectors.ids import NAMES
 from hf_latent_bridge.vectors.reader import Block
 
 Shape = tuple[int, ...]
 Dtype = np.dtype[Any]
 
-COLUMN = "latents"  # the name of the vectors where the input has none
 _HEADER = 256
 _SAFETENSORS = {2: "F16", 4: "F32", 8: "F64"}
 _ROWS = 1024
