@@ -49,9 +49,11 @@ class TableRows:
         """
         import pyarrow
 
-        tables = [part.rows for part in [self, *others]]
+        parts: list[TableRows] = [self, *others]
         try:
-            rows = pyarrow.concat_tables(tables, promote_options="permissive")
+            rows = pyarrow.concat_tables(
+                [part.rows for part in parts], promote_options="permissive"
+            )
         except pyarrow.ArrowException as error:
             raise InvalidLatentsError(
                 f"the shards hold columns of one name and different types ({error}): write them "
