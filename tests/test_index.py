@@ -401,3 +401,20 @@ def test_an_addition_that_the_backend_refuses_leaves_the_index_as_it_was():
     with pytest.raises(InvalidLatentsError):
         index.add(VECTORS[:2] * np.nan, ["a", "b"])
     assert (len(index), len(index.vectors)) == (300, 300)
+
+
+def test_numbers_of_numpy_are_saved_as_numbers_and_keys_that_would_become_texts_are_not(tmp_path):
+    vectors, ids = VECTORS[:3], list(np.arange(3))
+    LatentIndex.from_latents(vectors, ids).save_pretrained(tmp_path)
+    loaded = load_decoder(tmp_path, device="cpu").items
+    assert loaded == (0, 1, 2)
+    assert {type(item) for item in loaded} == {int}
+    index = LatentIndex.from_latents(vectors, [{"id": 1}, {"id": 2}, {3: "id"}])
+    with pytest.raises(ConfigError, match=r"item 2 is dict .*JSON has texts as keys"):
+        index.save_pretrained(tmp_path)
+    assert load_decoder(tmp_path, device="cpu").items == loaded
+
+
+def test_parameters_of_a_search_are_named():
+    with pytest.raises(DecoderError, match=r"search_params must be a mapping, got \['Flat'\]"):
+        LatentIndex.from_latents(VECTORS, ITEMS, search="faiss", search_params=["Flat"])

@@ -156,15 +156,26 @@ def test_a_migration_that_was_interrupted_goes_on_and_writes_the_same_bytes(
     assert left == ["new.faiss", "old.faiss", "whole.faiss"]
 
 
-def test_a_run_goes_on_in_other_batches_and_its_rows_are_known_again(
-    old, translator, tmp_path, translated
-):
+def test_rows_are_known_again_in_other_batches(old, translator, tmp_path):
     source, target = saved(tmp_path / "old.faiss", old), str(tmp_path / "new.faiss")
-    interrupted(translator, source, target, translated)
-    migrate(translator, source, target, batch_size=33)
-    assert translated() < N
+    migrate(translator, source, target, batch_size=20)
     moved = migrate(translator, source, target, batch_size=7, serve_dir=tmp_path / "serve")
     assert moved.rows == N
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16"])
+def test_rows_that_were_damaged_since_an_interrupted_migration_are_noticed(
+    factory, old, translator, tmp_path, translated
+):
+    source, target = saved(tmp_path / "old.faiss", old, factory), tmp_path / "new.faiss"
+    interrupted(translator, source, str(target), translated)
+    with open(tmp_path / ".new.faiss.part", "r+b") as stream:
+        stream.seek(2000)
+        stream.write(b"\x7f\x7f\x7f\x7f")
+    with pytest.raises(StoreError, match="does not give back what was written"):
+        migrate(translator, source, str(target), batch_size=20)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.faiss"]
+    migrate(translator, source, str(target), batch_size=20)
 
 
 def test_an_unfinished_migration_is_not_gone_on_with_by_another_translator(

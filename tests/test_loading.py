@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from hf_latent_bridge import (
     stitch,
 )
 from hf_latent_bridge.devices import default_device
-from hf_latent_bridge.errors import HubUnavailableError, RepoNotFoundError
+from hf_latent_bridge.encoders.strict_load import quiet_load
+from hf_latent_bridge.errors import EncoderError, HubUnavailableError, RepoNotFoundError
 
 KINDS = {
     "transformers": (bert_folder, {}),
@@ -207,3 +209,18 @@ def test_force_download_prepares_a_dataset_again(repo_id, tmp_path):
     assert prepared.stat().st_mtime_ns == before
     load_pairs(repo_id, force_download=True, **where)
     assert prepared.stat().st_mtime_ns > before
+
+
+def test_weights_that_another_thread_finds_missing_are_not_those_of_this_load():
+    from transformers.utils import logging as reports
+
+    def report():
+        reports.get_logger("transformers.modeling_utils").warning("encoder.weight | MISSING |")
+
+    with quiet_load("me/sound"):
+        other = threading.Thread(target=report)
+        other.start()
+        other.join(60)
+    lacks = r"'me/broken' lacks .*: encoder\.weight and 0 more"
+    with pytest.raises(EncoderError, match=lacks), quiet_load("me/broken"):
+        report()

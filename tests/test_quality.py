@@ -7,7 +7,7 @@ import torch
 from quality import rivals
 from quality.cells import Cell, Store
 from quality.methods import Fitted, Method, plain, ridge_gcv
-from quality.report import best_of, gather
+from quality.report import at_full, best_of, complete_draws, gather
 from quality.scores import Search, find_own, neighbours, of_the_same_class, overlap
 from sklearn.linear_model import RidgeCV
 
@@ -130,6 +130,24 @@ class TestReport:
 
 
 @pytest.mark.slow
+class TestCellsOfATable:
+    CELLS = tuple(
+        {"pair": pair, "anchors": anchors, "draw": draw}
+        for anchors, draw, pairs in [(300, 0, 3), (300, 1, 1), (1000, 0, 3), (3000, 0, 2)]
+        for pair in (["a", "b"], ["a", "c"], ["b", "c"])[:pairs]
+    )
+
+    def test_a_draw_that_some_pairs_lack_is_left_out(self):
+        found = complete_draws(self.CELLS)
+        assert {(cell["anchors"], cell["draw"]) for cell in found} == {(300, 0), (1000, 0)}
+        assert len(found) == 6
+
+    def test_one_number_of_anchors_stands_for_all(self):
+        assert {cell["anchors"] for cell in at_full(self.CELLS)} == {1000}
+        assert {cell["anchors"] for cell in at_full(self.CELLS[:4])} == {300}
+        assert at_full([]) == []
+
+
 def test_a_quick_run_prints_every_table(capsys):
     assert benchmark.main(["quality", "--quick"]) == 0
     printed = capsys.readouterr().out

@@ -193,6 +193,7 @@ def test_both_encoders_find_in_the_new_vectors_what_the_record_says(tmp_path, tr
         encoder = TranslatedEncoder.from_pretrained(tmp_path / "serve", inner, asks=asks)
         assert encoder.fold == (hubness and "cosine")
         asked = encoder.encode(TEXTS[:5] if asks == "new" else TEXTS)
+        assert encoder.space.dim == asked.shape[1]
         cosines = queries / np.linalg.norm(queries, axis=1, keepdims=True) @ items.T
         scores = csls_scores(cosines, similarity) if hubness else cosines
         with open_collection(f"{url}-new") as new:

@@ -92,6 +92,13 @@ def test_a_field_that_differs_is_named_with_both_values(field, other):
     assert FULL.mismatches(different) == [f"{field}: {getattr(FULL, field)!r} and {other!r}"]
 
 
+def test_folders_of_one_repo_differ_and_its_root_is_one_of_them():
+    root, one, other = (SpaceSpec(3, "me/encoder", subfolder=name) for name in (None, "a", "b"))
+    assert root.mismatches(root) == one.mismatches(one) == one.mismatches(SpaceSpec(3)) == []
+    assert root.mismatches(one) == ["subfolder: '' and 'a'"]
+    assert one.mismatches(other) == ["subfolder: 'a' and 'b'"]
+
+
 def test_unknown_fields_and_the_length_do_not_make_a_mismatch():
     assert FULL.mismatches(SpaceSpec(384)) == SpaceSpec(384).mismatches(FULL) == []
     assert FULL.mismatches(SpaceSpec(**{**FULL.to_dict(), "max_length": 5})) == []

@@ -31,6 +31,7 @@ from hf_latent_bridge import (
     stitch,
     zero_shot,
 )
+from hf_latent_bridge.devices import default_device
 from hf_latent_bridge.errors import (
     ConfigError,
     DecoderError,
@@ -405,6 +406,16 @@ def test_a_model_is_one_small_config_that_pins_its_parts(
     assert (loaded.repo_id, loaded.commit) == (repo_id, commit)
     assert alike(loaded(TEXTS), published(TEXTS))
     assert loaded.push_to_hub(repo_id, token="hf_alice").oid == commit
+
+
+@pytest.mark.parametrize("device", ["cpu", default_device()], ids=["cpu", "default"])
+def test_all_parts_are_put_where_they_are_wanted(published, tmp_path, device):
+    """On a machine with a second device the default is not the CPU."""
+    published.save_pretrained(tmp_path)
+    loaded = StitchedModel.from_pretrained(tmp_path, device=device)
+    head = loaded.decoder.layers[0].weight
+    places = {loaded.encoder.device.type, loaded.translator.map_.device.type, head.device.type}
+    assert places == {torch.device(device).type}
 
 
 def test_parts_that_changed_since_are_loaded_as_they_were(published, target, repo_id, tmp_path):

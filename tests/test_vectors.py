@@ -30,6 +30,7 @@ from hf_latent_bridge.errors import (
 from hf_latent_bridge.vectors.fields import find_field, natural
 from hf_latent_bridge.vectors.formats import open_vectors
 from hf_latent_bridge.vectors.numbers import parse_vector
+from hf_latent_bridge.vectors.reader import whole
 
 NEW = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -330,6 +331,50 @@ def test_a_file_without_rows_has_none(name, tmp_path):
         load_pairs((path, path))
 
 
+def changed(write, old, new):
+    """What another way writes, with some bytes replaced by as many others."""
+
+    def write_changed(path):
+        write(path)
+        assert len(old) == len(new)
+        assert old in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(old, new))
+
+    return write_changed
+
+
+DAMAGED = {
+    "brace.npy": changed(lambda path: np.save(path, X), b"}", b" "),
+    "quote.npy": changed(lambda path: np.save(path, X), b"'<f4'", b"'<f4("),
+    "text.arrow": changed(vector_files.arrow(pyarrow.ipc.new_file), b"doc-004", b"doc\xff004"),
+    "text_stream.arrow": changed(
+        vector_files.arrow(pyarrow.ipc.new_stream), b"doc-004", b"doc\xff004"
+    ),
+    "encrypted.npz": changed(
+        lambda path: np.savez(path, x=X),
+        b"PK\x01\x02\x2d\x03\x2d\x00\x00",
+        b"PK\x01\x02\x2d\x03\x2d\x00\x01",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damage_of_any_kind_is_refused_by_the_name_of_the_file(name, tmp_path):
+    DAMAGED[name](tmp_path / name)
+
+    def read():
+        for block in open_vectors(tmp_path / name).blocks(payload=True):
+            block.payload.objects(block.vectors)
+
+    with pytest.raises(InvalidLatentsError, match=f"{name} is not a whole .* or is damaged"):
+        read()
+
+
+def test_a_file_that_needs_more_memory_than_there_is_is_refused(tmp_path):
+    with pytest.raises(InvalidLatentsError, match="x does not fit in memory"), whole("x"):
+        np.empty((2**40, 2**10))
+
+
 def test_a_folder_of_folders_is_refused(tmp_path):
     for year in ("year=2020", "year=2021"):
         (tmp_path / year).mkdir()
@@ -389,6 +434,30 @@ def test_objects_keep_all_but_the_vector_at_its_path(tmp_path):
         "id": 7,
         "response": {"data": [{"index": 0, "embedding": [4.0, 5.0, 6.0, 7.0]}], "model": "m"},
     }
+
+
+WIDE = {
+    "x.parquet": lambda path, rows: pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(rows), path
+    ),
+    "x.jsonl": lambda path, rows: vector_files.lines(rows)(path),
+    "x.csv": lambda path, rows: vector_files.cells(
+        [list(rows[0]), *(list(row.values()) for row in rows)]
+    )(path),
+}
+
+
+@pytest.mark.parametrize("out", ["y.parquet", "y.jsonl", "y.csv", "y.npz"])
+@pytest.mark.parametrize("name", WIDE)
+def test_a_column_named_as_the_dimensions_are_is_kept_beside_the_vectors(name, out, tmp_path):
+    rows = [{"e": f"m{i}", **{f"e_{k}": x for k, x in enumerate(row)}} for i, row in enumerate(X)]
+    rows = [{key: getattr(x, "item", lambda x=x: x)() for key, x in row.items()} for row in rows]
+    WIDE[name](tmp_path / name, rows)
+    translator = OrthoTranslator(scaling="none").fit(X, X)
+    assert translate_file(translator, tmp_path / name, tmp_path / out).kept == ("e",)
+    found = first_payload(tmp_path / out).objects(NEW)
+    assert [row["e"] for row in found] == ["m0", "m1", "m2"]
+    np.testing.assert_allclose(all_rows(tmp_path / out), X, atol=1e-5)
 
 
 def test_columns_keep_their_place_and_type(tmp_path):

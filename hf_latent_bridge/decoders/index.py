@@ -69,6 +69,8 @@ class LatentIndex(Component):
     ) -> None:
         if metric not in METRICS:
             raise DecoderError(f"metric must be one of {METRICS}, got {metric!r}")
+        if not isinstance(search_params, Mapping | None):
+            raise DecoderError(f"search_params must be a mapping, got {search_params!r:.80}")
         self.space, self._metric = space, metric
         self._search_type, self._search_params = search, dict(search_params or {})
         self._build_search = find_search(search, self._search_params)
@@ -197,6 +199,7 @@ class LatentIndex(Component):
         """
         new = self._check(vectors)
         found = items.tolist() if isinstance(items, np.ndarray | Tensor) else list(items)
+        found = [item.item() if isinstance(item, np.generic) else item for item in found]
         if isinstance(items, str) or len(found) != len(new):
             raise DecoderError(
                 f"an index needs one item per vector: got {len(new)} vectors and "
@@ -426,6 +429,8 @@ def _current(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _to_line(row: int, item: Any) -> bytes:
     try:
+        if isinstance(item, dict) and not all(isinstance(key, str) for key in item):
+            raise TypeError("JSON has texts as keys")
         return json.dumps(item, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise ConfigError(

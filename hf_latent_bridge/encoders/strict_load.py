@@ -3,12 +3,14 @@
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import EncoderError
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.spaces import SpaceSpec
@@ -82,14 +84,16 @@ class LoadOptions:
 
 
 class _MissingWeights(logging.Handler):
-    """Collects the weights that transformers' load report calls missing."""
+    """Collects the weights that transformers' load report calls missing, of this thread's load."""
 
     def __init__(self) -> None:
         super().__init__()
         self.keys: list[str] = []
+        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.keys += _MISSING.findall(record.getMessage())
+        if record.thread == self._thread:
+            self.keys += _MISSING.findall(record.getMessage())
 
 
 @contextlib.contextmanager
@@ -169,10 +173,5 @@ def token_limit(
         limits = (tokenizer.model_max_length, positions)
         return min((int(k) for k in limits if k and 0 < k < _UNLIMITED), default=None)
     least = tokenizer.num_special_tokens_to_add() + 1
-    if not least <= max_length <= (positions or _UNLIMITED):
-        raise EncoderError(
-            f"max_length of {name!r} must be at least {least} (with special tokens)"
-            + (f" and at most {positions}" if positions else "")
-            + f", got {max_length}"
-        )
-    return max_length
+    bounds: Any = {"least": least, "most": positions or None, "also": " (with special tokens)"}
+    return check_count(f"max_length of {name!r}", max_length, error=EncoderError, **bounds)

@@ -1,13 +1,13 @@
 """FAISS files: an index of translated vectors beside the old one, with the same ids and metric."""
 
-import hashlib
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import InvalidLatentsError, StoreError
 from hf_latent_bridge.hubness import Metric
+from hf_latent_bridge.latents import as_tensor, unit_rows
 from hf_latent_bridge.translation.job import Job
 from hf_latent_bridge.translation.moving import Conversion
 from hf_latent_bridge.translation.pipeline import (
+    chained,
     finish,
     overlapped,
     progress_bar,
@@ -37,7 +39,7 @@ _UNIT = 1e-3
 _SAMPLE = 1000
 _NOTE_EVERY = 4  # batches; a kill costs half as many
 _TIMEOUT = 600.0  # seconds for the next rows of a file
-_CLOSE = 1e-5  # of a row's norm; batches of another size are multiplied in another order
+_CLOSE = 1e-5  # of a row's largest number; batches of another size are multiplied in another order
 
 
 def index_path(name: str) -> Path | None:
@@ -64,20 +66,17 @@ class IndexJob(Job):
     """
 
     unit: bool = False
+    reads_back: ClassVar[bool] = True
 
     def convert(self, rows: Array) -> Array:
         """Rows of the old index as rows of the new one."""
-        new = np.ascontiguousarray(super().convert(rows), np.float32)
-        if not self.unit:
-            return new
-        scaled: Array = new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), 1e-30)
-        return scaled
+        new = super().convert(rows)
+        return unit_rows(as_tensor(new)).numpy() if self.unit else new
 
     def for_input(self, reader: VectorReader) -> "IndexJob":
-        """The job with what must not change until it is finished; batches may."""
+        """The job with what must not change until it is finished."""
         job = replace(self, facts=super().for_input(reader).facts)
-        facts = {name: fact for name, fact in job.facts.items() if name != "chunk_size"}
-        return replace(job, facts={**facts, "unit": self.unit})
+        return replace(job, facts={**job.facts, "unit": self.unit})
 
     @property
     def start_over(self) -> str:
@@ -191,9 +190,10 @@ class IndexFile:
         try:
             with progress_bar(self.n, progress, "compare") as bar:
                 if isinstance(reader, FlatReader):
-                    self._compare_hash(job, bar, lost)
+                    rows = self._read_back(job, job.part, bar, lost)
+                    deque(_hashed(job, rows, lost), maxlen=0)
                 else:
-                    rows = translated_blocks(job, reader, job.chunk_size)
+                    rows = _hashed(job, translated_blocks(job, reader, job.chunk_size), lost)
                     self._compare(job, job.whole, rows, bar, lost)
         except StoreError:
             job.clear()
@@ -210,21 +210,14 @@ class IndexFile:
             new.flush()
             os.fsync(new.fileno())
 
-    def _compare_hash(self, job: IndexJob, bar: Any, error: StoreError) -> None:
-        """Refuses a flat index with other rows than those whose hash was noted."""
-        digest, noted = hashlib.sha256(), job.noted(0)
-        for block in self._read_back(job, job.part, bar, error):
-            digest.update(block.vectors.reshape(-1).view(np.uint8).data)
-        if noted is None or digest.hexdigest() != noted.written:
-            raise error
-
     def _compare(
         self, job: IndexJob, path: Path, rows: Iterator[Block], bar: Any, error: StoreError
     ) -> None:
         """Refuses a file that is not an index of these rows."""
         for wanted, found in zip(rows, self._read_back(job, path, bar, error), strict=True):
-            apart = np.linalg.norm(found.vectors - wanted.vectors, axis=1)
-            if not (apart <= _CLOSE * np.linalg.norm(wanted.vectors, axis=1)).all():
+            with np.errstate(all="ignore"):  # of damaged rows
+                apart = np.abs(found.vectors - wanted.vectors).max(1)
+            if not (apart <= _CLOSE * np.abs(wanted.vectors).max(1)).all():
                 raise error
 
     def _converted(self, job: IndexJob) -> Iterator[Block]:
@@ -250,6 +243,16 @@ class IndexFile:
     def _are_unit(self) -> bool:
         lengths = np.linalg.norm(self.sample(), axis=1)
         return bool(self.n and (np.abs(lengths - 1) < _UNIT).all())
+
+
+def _hashed(job: IndexJob, blocks: Iterator[Block], error: StoreError) -> Iterator[Block]:
+    """The same rows; refuses others than were written, at their end."""
+    found, noted = "", job.noted(0)
+    for block in blocks:
+        found = chained(found, block.vectors.reshape(-1).view(np.uint8).data)
+        yield block
+    if noted is None or found != noted.written:
+        raise error
 
 
 def _are_equal(found: Array | None, wanted: Array | None) -> bool:

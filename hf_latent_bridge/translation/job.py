@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Noted(NamedTuple):
 
     Attributes:
         done: Rows of its range that it has written.
-        written: Their SHA-256.
+        written: Their SHA-256, chunk by chunk (`chained`).
         read: CRC-32 of the rows of the input that they were made of.
         stamps: Those of the input when it was opened.
     """
@@ -83,6 +83,7 @@ class Job:
     timeout: float
     facts: Mapping[str, Any] = field(default_factory=dict)
     folding: Folding | None = None
+    reads_back: ClassVar[bool] = False  # whether all written rows are compared at the end
 
     @property
     def dim(self) -> int:

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
 _AHEAD = 2
-_READ = 2**22
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10
 T = TypeVar("T")
@@ -93,7 +92,10 @@ def translate_block(job: Job, block: Block) -> Array:
     dtype = np.dtype(job.dtype)
     try:
         rows = block.vectors.astype(np.promote_types(block.vectors.dtype, dtype), copy=False)
-        return _cast(job.convert(rows), dtype.name)
+        converted = job.convert(rows)
+        if converted.dtype == dtype and job.folding is None:  # finite, or it were refused
+            return converted
+        return _cast(converted, dtype.name)
     except InvalidLatentsError as error:
         bad = np.flatnonzero(~np.isfinite(block.vectors).all(axis=1))
         row = f"row {block.first + int(bad[0])} is bad; " if len(bad) else ""
@@ -178,6 +180,16 @@ def overlapped(convert: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[
             yield before[0], before[1].result()
 
 
+def chained(before: str, content: bytes | memoryview) -> str:
+    """SHA-256 of a chunk of rows and of the chunks before it, whose digest is `before`.
+
+    A run that goes on needs that digest alone, and not the rows.
+    """
+    digest = hashlib.sha256(before.encode())
+    digest.update(content)
+    return digest.hexdigest()
+
+
 class _Part(AbstractContextManager["_Part"]):
     """The growing file of results, and how much of one process's range is in it for good.
 
@@ -191,12 +203,12 @@ class _Part(AbstractContextManager["_Part"]):
         self._row_bytes = job.dim * np.dtype(job.dtype).itemsize
         self._offset = len(job.header(0) or b"")
         noted = job.noted(rank) if job.done(rank) else None
-        self._digest, self.saved = hashlib.sha256(), noted.done if noted else 0
+        self._digest, self.saved = (noted.written, noted.done) if noted else ("", 0)
         with writing(job.output):
             self._file = os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666)
         with contextlib.ExitStack() as opened:
             opened.callback(os.close, self._file)
-            if noted is not None:
+            if noted is not None and not job.reads_back:
                 self._check_written(start, noted)
             self.read = noted.read if noted and self.saved else 0
             if noted is not None and self.saved and self._stamps not in ([], noted.stamps):
@@ -206,13 +218,14 @@ class _Part(AbstractContextManager["_Part"]):
 
     def _check_written(self, start: int, noted: Noted) -> None:
         """Checks the rows of an earlier run; none counts if they are damaged."""
-        position = self._offset + start * self._row_bytes
-        end = position + self.saved * self._row_bytes
-        while content := os.pread(self._file, min(_READ, end - position), position):
-            self._digest.update(content)
-            position += len(content)
-        if self._digest.hexdigest() != noted.written:
-            self._digest, self.saved = hashlib.sha256(), 0
+        left, found = self.saved, ""
+        with open(self._file, "rb", closefd=False) as stream:
+            stream.seek(self._offset + start * self._row_bytes)
+            while left > 0:
+                rows = min(left, self._job.chunk_size)
+                found, left = chained(found, stream.read(rows * self._row_bytes)), left - rows
+        if found != noted.written:
+            self._digest, self.saved = "", 0
 
     def _check_read(self, start: int, reader: VectorReader) -> None:
         """Reads again what an earlier run has read, from a file that was touched since.
@@ -236,7 +249,7 @@ class _Part(AbstractContextManager["_Part"]):
     def write(self, rows: Array, first: int, done: int, read: int) -> None:
         """Writes rows at their place; notes it where a checkpoint is due."""
         content = rows.reshape(-1).view(np.uint8).data
-        self._digest.update(content)
+        self._digest = chained(self._digest, content)
         position = self._offset + first * self._row_bytes
         with writing(self._job.output):
             while len(content):
@@ -253,7 +266,7 @@ class _Part(AbstractContextManager["_Part"]):
         self._note()
 
     def _note(self) -> None:
-        noted = Noted(self.saved, self._digest.hexdigest(), self.read, self._stamps or [])
+        noted = Noted(self.saved, self._digest, self.read, self._stamps or [])
         self._job.note(self._rank, noted)
 
     def __exit__(self, *_: object) -> None:
@@ -403,7 +416,7 @@ def _finish(job: Job, reader: VectorReader) -> None:
     payload = job.writer.keeps != "nothing" and first is not None and has_columns(first)
     blocks = partial(translated_blocks, job, reader, payload=payload)
     with job.whole.open("w+b") as stream:
-        write_to(stream, job.output, job.writer, Result(shape, dtype, blocks))
+        write_to(stream, job.output, job.writer, Result(shape, dtype, blocks, reader.alike))
         os.fsync(stream.fileno())
 
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal, NamedTuple, Protocol, Self
 from zipfile import BadZipFile
 
@@ -28,7 +29,9 @@ _BROKEN = (
     KeyError,
     OSError,
     EOFError,
-    RecursionError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
     BadZipFile,
     struct.error,
     zlib.error,
@@ -122,6 +125,7 @@ class VectorReader(abc.ABC):
         dtype: Floating dtype of the rows, in native byte order.
         integers: Whether integers are stored, which a scale turns into floats.
         stamp: The `file_stamp` of the file when it was opened; None where there is no such file.
+        alike: Whether all rows are known to have the same columns of the same types.
         hop: With a row so many rows ahead, it is faster to begin anew there than to read on; None
             where that is never so.
     """
@@ -129,6 +133,7 @@ class VectorReader(abc.ABC):
     hop: int | None = 64
     column: str | None = None
     integers: bool = False
+    alike: bool = False
     stamp: tuple[int, ...] | None = None
     n: int | None
     dim: int | None
@@ -356,6 +361,11 @@ def whole(path: object, what: str = "file of vectors") -> Iterator[None]:
         yield
     except (LatentBridgeError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
+    except MemoryError as error:
+        detail = " ".join(str(error).split()) or "no room"
+        raise InvalidLatentsError(
+            f"{path} does not fit in memory, or is damaged: {detail[:200]}"
+        ) from error
     except (*_BROKEN, lzma.LZMAError) as error:
         if isinstance(error, OSError) and error.errno:  # of the system, not of the content
             raise OSError(error.errno, f"cannot read {path}: {error.strerror}") from error

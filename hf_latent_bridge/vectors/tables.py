@@ -42,11 +42,24 @@ class TableRows:
         return type(self)(self.rows.slice(start, stop - start), self.field)
 
     def joined(self, others: "list[TableRows]") -> Self:
-        """This payload followed by others."""
+        """This payload followed by others, which may have other columns.
+
+        Raises:
+            InvalidLatentsError: A column has types that have none in common.
+        """
         import pyarrow
 
         parts: list[TableRows] = [self, *others]
-        return type(self)(pyarrow.concat_tables([part.rows for part in parts]), self.field)
+        try:
+            rows = pyarrow.concat_tables(
+                [part.rows for part in parts], promote_options="permissive"
+            )
+        except pyarrow.ArrowException as error:
+            raise InvalidLatentsError(
+                f"the shards hold columns of one name and different types ({error}): write them "
+                "with the same type"
+            ) from error
+        return type(self)(rows, self.field)
 
     def objects(self, vectors: Array) -> list[dict[str, Any]]:
         """A JSON object per row, with the vectors (n, d)."""
@@ -73,13 +86,14 @@ class TableRows:
         if self.field.is_wide:
             at = min(names.index(column) for column in self.field.columns)
             return self.rows.drop_columns(list(self.field.columns)).add_column(at, top, new)
-        column = self.rows.column(top).combine_chunks()
-        return self.rows.set_column(names.index(top), top, _put(column, path, new))
+        if path:
+            new = _put(self.rows.column(top).combine_chunks(), path, new)
+        return self.rows.set_column(names.index(top), top, new)
 
     @property
     def _keys(self) -> list[str]:
         if self.field.is_wide:
-            return [self.field.name.strip("*_-. ") or "latents"]
+            return [self.field.title(self.rows.column_names)]
         return route(self.field.name, self.rows.schema)
 
 
@@ -87,6 +101,7 @@ class TableReader(VectorReader):
     """A column of vectors in a table. A kind of table implements `tables` and calls `_look`."""
 
     field: Field
+    alike = True
 
     @abc.abstractmethod
     def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:
@@ -217,13 +232,13 @@ class ArrowReader(TableReader):
         if not self._is_file:
             for first, batch in zip(self._starts, self._all_batches(columns), strict=False):
                 if first < stop and first + len(batch) > start:
-                    yield first, batch
+                    yield first, _checked(batch)
             return
         file = self._opened(columns)
         for number, first in enumerate(self._starts[:-1]):
             if first < stop and self._starts[number + 1] > start:
                 if self._held[:2] != (number, columns):
-                    self._held = number, columns, file.get_batch(number)
+                    self._held = number, columns, _checked(file.get_batch(number))
                 yield first, self._held[2]
 
     def _all_batches(self, columns: tuple[str, ...] | None) -> Iterator[Any]:
@@ -248,6 +263,16 @@ class ArrowReader(TableReader):
         options = ipc.IpcReadOptions(included_fields=fields)
         opener = ipc.open_file if self._is_file else ipc.open_stream
         return opener(pyarrow.OSFile(self.source.path), options=options)
+
+
+def _checked(batch: Any) -> Any:
+    """The batch; Arrow would end the process at the first use of one that is damaged.
+
+    Raises:
+        ArrowInvalid: Lengths, offsets or texts of a column are not valid.
+    """
+    batch.validate(full=True)
+    return batch
 
 
 def vectors_of(table: Any, field: Field, scale: Scale | None) -> Items:

@@ -15,7 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-SILENCE = 600  # seconds after which a migration that says nothing is given up
+SILENCE = 1200  # seconds after which a migration that says nothing is given up
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # a second thread would count the seconds in which it waits
+    "PYTHONUNBUFFERED": "1",  # the result comes before Python takes down what it has loaded
+}
 _BAR = re.compile(rb"(translate|compare): [^\r]*? (\d+)/\d+ \[")
 
 
@@ -52,8 +56,8 @@ class Run:
 
     Attributes:
         result: What it printed, as JSON; None if it was killed.
-        moving: Between its first row and its last, or the end where it compares nothing afterwards.
-        comparing: While it compared source and target.
+        moving: From its first row on until it compares, or until its result comes.
+        comparing: While it compared source and target, until its result comes.
         moved: How far it was, in rows of the source.
     """
 
@@ -103,7 +107,7 @@ def run_killed(
 def _run(command: Sequence[str], stop: int | None, servers: Sequence[int]) -> Run:
     ours, theirs = pty.openpty()  # it shows bars in terminals only
     termios.tcsetwinsize(theirs, (24, 100))
-    environment = {**os.environ, "TQDM_MININTERVAL": "0"}
+    environment = {**os.environ, **ENVIRONMENT, "TQDM_MININTERVAL": "0"}
     whole = [sys.executable, "-m", "hf_latent_bridge", *command, "--json"]
     with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
         os.close(theirs)
@@ -114,9 +118,9 @@ def _run(command: Sequence[str], stop: int | None, servers: Sequence[int]) -> Ru
         told = seen.said.decode()[-2000:]
         raise RuntimeError(f"{command[0]} ended with {process.returncode}: {told}")
     result = json.loads(printed) if process.returncode == 0 else None
-    moves, compares = seen.ticks["translate"], seen.ticks["compare"]
-    if result is not None and not compares:  # a file that is translated is written at the end
-        moves += seen.ticks["result"]
+    moves, compares, end = (seen.ticks[doing] for doing in ("translate", "compare", "result"))
+    if result is not None:
+        moves, compares = [*moves, *(compares or end)[:1]], [*compares, *end] if compares else []
     return Run(result, _span(moves), _span(compares), seen.moved)
 
 

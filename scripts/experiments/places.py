@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -17,10 +18,12 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.killed_migration import Spent
+from experiments.killed_migration import ENVIRONMENT, Spent
 from experiments.store_urls import servers_of, url_in
 
 FILES = ("faiss", "npy", "parquet")
+_CLIENTS = {".faiss": "faiss", ".parquet": "pyarrow.parquet"}
+_NOTE_EVERY = 4  # batches of a file that is translated, as of one that is migrated
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -137,7 +140,7 @@ class FilePlace(Place):
         paths = [str(self.path), str(self.path.with_stem("docs-new"))]
         if self.path.suffix == ".faiss":
             return ["migrate", *paths, "--translator", str(translator), "--batch-size", str(size)]
-        options = ["--chunk-size", str(size), "--checkpoint-every", str(size)]
+        options = ["--chunk-size", str(size), "--checkpoint-every", str(size * _NOTE_EVERY)]
         return ["translate", str(translator), *paths, *options]
 
     def whole(self, result: dict[str, Any], rows: int) -> bool:
@@ -152,8 +155,14 @@ def place_of(kind: str, folder: Path) -> Place:
 
 def _apart(function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
     """What a function returns, run in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_as_a_move) as process:
         return process.submit(function, *given, **named).result()
+
+
+def _as_a_move() -> None:
+    """Gives this process what that of a move has."""
+    os.environ.update(ENVIRONMENT)
 
 
 def key(scheme: str, number: int) -> int | str:
@@ -231,6 +240,8 @@ def fill_file(path: Path, rows: Rows) -> None:
 
 def copy_file(path: Path, copied: Path, dim: int, size: int) -> Spent:
     """Time for reading all rows and writing them with vectors of another width."""
+    if path.suffix in _CLIENTS:  # loaded before, as for a move
+        import_module(_CLIENTS[path.suffix])
     begun = Spent.now(os.getpid())
     if path.suffix == ".npy":
         old = np.load(path, mmap_mode="r")

@@ -36,40 +36,49 @@ def add_tables(section: Section, title: str, query: str, cells: Sequence[CellFil
         cells: What `Store.read` gave.
     """
     by_kind = {kind: [cell for cell in cells if cell["kind"] == kind] for kind in _kinds(cells)}
-    if by_kind.get("joint"):
-        section.add(*summary_table(title, by_kind["joint"]))
-    for count in sorted({len(cell["encoders"]) for cell in by_kind.get("joint", [])}):
-        chosen = [cell for cell in by_kind["joint"] if len(cell["encoders"]) == count]
+    joint = at_full(by_kind.get("joint", []))
+    if joint:
+        section.add(*summary_table(title, joint))
+    for count in sorted({len(cell["encoders"]) for cell in joint}):
+        chosen = [cell for cell in joint if len(cell["encoders"]) == count]
         section.add(*joint_table(title, chosen))
-    pairs = complete_sizes(by_kind.get("pair", []))
+    pairs = complete_draws(by_kind.get("pair", []))
     for size in sorted({cell["anchors"] for cell in pairs}, reverse=True):
         section.add(*score_table(title, size, [c for c in pairs if c["anchors"] == size]))
     if pairs:
         section.add(*pair_table(title, pairs))
         section.add(*mixed_table(title, pairs))
     if pairs and query:
-        asked = complete_sizes(by_kind.get("queries", []), like=pairs)
-        section.add(*query_table(title, query, [*pairs, *asked]))
+        asked = complete_draws(by_kind.get("queries", []), like=pairs)
+        draws = {cell["draw"] for cell in asked}
+        documents = [cell for cell in pairs if cell["draw"] in draws]
+        section.add(*query_table(title, query, [*documents, *asked]))
 
 
-def complete_sizes(
+def complete_draws(
     cells: Sequence[CellFile], *, like: Sequence[CellFile] | None = None
 ) -> list[CellFile]:
-    """Cells of those numbers of anchors for which every two encoders are there.
+    """Cells of those draws of so many anchors for which every two encoders are there.
 
     Args:
         cells: Cells of one kind.
         like: Cells that name the pairs that must be there; None for `cells` themselves.
     """
 
-    def column(cell: CellFile) -> tuple[int, str]:
-        return cell["anchors"], cell.get("of", "")
+    def drawn(cell: CellFile) -> tuple[int, str, int]:
+        return cell["anchors"], cell.get("of", ""), cell["draw"]
 
-    pairs: dict[tuple[int, str], set[tuple[str, ...]]] = {}
+    pairs: dict[tuple[int, str, int], set[tuple[str, ...]]] = {}
     for cell in cells:
-        pairs.setdefault(column(cell), set()).add(tuple(cell["pair"]))
+        pairs.setdefault(drawn(cell), set()).add(tuple(cell["pair"]))
     wanted = {tuple(cell["pair"]) for cell in (cells if like is None else like)}
-    return [cell for cell in cells if pairs[column(cell)] >= wanted]
+    return [cell for cell in cells if pairs[drawn(cell)] >= wanted]
+
+
+def at_full(cells: Sequence[CellFile]) -> list[CellFile]:
+    """Those with as many anchors as there are where their number does not vary."""
+    full = max((cell["anchors"] for cell in cells if cell["anchors"] <= FULL), default=None)
+    return [cell for cell in cells if cell["anchors"] == full]
 
 
 def _kinds(cells: Iterable[CellFile]) -> set[str]:
@@ -137,11 +146,11 @@ def score_table(title: str, size: int, cells: Sequence[CellFile]) -> tuple[str, 
 
 def pair_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     """R@1 of each ordered pair of encoders: where ours are ahead, and where they are not."""
-    size = min(FULL, max(cell["anchors"] for cell in cells))
-    chosen = [cell for cell in cells if cell["anchors"] == size]
+    chosen = at_full(cells)
     directions = sorted({key for cell in chosen for key in cell["results"][NATIVE]})
     values = gather(chosen, itemgetter("R@1"), each=True)
     rest = [name for name in values if not name.startswith(MOVE_BOTH)]
+    size = chosen[0]["anchors"]
     table = Table([f"R@1, {size:,} anchors", "best plain map or rival", "", SHARED, HUBS])
     for direction in directions:
         means = {
@@ -188,8 +197,7 @@ def query_table(title: str, query: str, cells: Sequence[CellFile]) -> tuple[str,
 
 def mixed_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     """P@10 while an index is re-encoded, by the share that is done."""
-    size = min(FULL, max(cell["anchors"] for cell in cells))
-    chosen = [cell for cell in cells if cell["anchors"] == size]
+    chosen = at_full(cells)
     columns = [(share, "new") for share in SHARES] + [(0.5, "old")]
     header = [f"{share:.0%}, {asking} asks" for share, asking in columns]
     table = Table(["P@10, share re-encoded", *header])
@@ -197,7 +205,7 @@ def mixed_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     table.add("native", [fmean(natives)] * len(columns))
     names = [mixed_score(*column) for column in columns]
     add_rows(table, [gather(chosen, methodcaller("get", name), each=True) for name in names])
-    heading = f"{title}: one index while its items are re-encoded, {size:,} anchors"
+    heading = f"{title}: one index while its items are re-encoded, {chosen[0]['anchors']:,} anchors"
     return f"{heading}; means over {_extent(chosen)}", table
 
 
@@ -295,7 +303,7 @@ def _draw(cells_by_title: Mapping[str, Sequence[CellFile]], kind: str, path: Pat
         1, len(cells_by_title), figsize=(4.2 * len(cells_by_title), 3.4), squeeze=False
     )
     for axis, (title, cells) in zip(axes[0], cells_by_title.items(), strict=True):
-        pairs = complete_sizes([cell for cell in cells if cell["kind"] == "pair"])
+        pairs = complete_draws([cell for cell in cells if cell["kind"] == "pair"])
         for method in PLOTTED:
             points = _anchor_line(pairs, method) if kind == "pair" else _share_line(pairs, method)
             if points:
@@ -322,8 +330,7 @@ def _anchor_line(cells: Sequence[CellFile], method: str) -> list[tuple[float, fl
 
 
 def _share_line(cells: Sequence[CellFile], method: str) -> list[tuple[float, float]]:
-    full = min(FULL, max((cell["anchors"] for cell in cells), default=0))
-    chosen = [cell for cell in cells if cell["anchors"] == full and method in cell["results"]]
+    chosen = [cell for cell in at_full(cells) if method in cell["results"]]
     results = [result for cell in chosen for result in cell["results"][method].values()]
     if not results:
         return []
