@@ -436,6 +436,30 @@ def test_objects_keep_all_but_the_vector_at_its_path(tmp_path):
     }
 
 
+WIDE = {
+    "x.parquet": lambda path, rows: pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(rows), path
+    ),
+    "x.jsonl": lambda path, rows: vector_files.lines(rows)(path),
+    "x.csv": lambda path, rows: vector_files.cells(
+        [list(rows[0]), *(list(row.values()) for row in rows)]
+    )(path),
+}
+
+
+@pytest.mark.parametrize("out", ["y.parquet", "y.jsonl", "y.csv", "y.npz"])
+@pytest.mark.parametrize("name", WIDE)
+def test_a_column_named_as_the_dimensions_are_is_kept_beside_the_vectors(name, out, tmp_path):
+    rows = [{"e": f"m{i}", **{f"e_{k}": x for k, x in enumerate(row)}} for i, row in enumerate(X)]
+    rows = [{key: getattr(x, "item", lambda x=x: x)() for key, x in row.items()} for row in rows]
+    WIDE[name](tmp_path / name, rows)
+    translator = OrthoTranslator(scaling="none").fit(X, X)
+    assert translate_file(translator, tmp_path / name, tmp_path / out).kept == ("e",)
+    found = first_payload(tmp_path / out).objects(NEW)
+    assert [row["e"] for row in found] == ["m0", "m1", "m2"]
+    np.testing.assert_allclose(all_rows(tmp_path / out), X, atol=1e-5)
+
+
 def test_columns_keep_their_place_and_type(tmp_path):
     table = pyarrow.table(
         {

@@ -1,7 +1,7 @@
 """The one rule by which the vectors of a file are found among its columns, keys or tensors."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -12,6 +12,7 @@ WELL_KNOWN = {
     *("latent", "latents", "dense_vector", "sentence_embedding", "sentence_embeddings"),
     *("text_embedding", "image_embedding"),
 }
+COLUMN = "latents"  # of vectors that have no name of their own
 _SHOWN = 12  # names in an error
 _NUMBERED = re.compile(r"(.*?)(\d+)\Z", re.DOTALL)
 
@@ -32,6 +33,16 @@ class Field:
     def is_wide(self) -> bool:
         """Whether each dimension has a column of its own."""
         return self.columns != (self.name,)
+
+    def title(self, names: Iterable[str]) -> str:
+        """The name of a column with whole vectors, which none of the other columns has."""
+        if not self.is_wide:
+            return self.name
+        others = set(names) - set(self.columns)
+        title = self.name.strip("*_-. ") or COLUMN
+        while title in others:
+            title += "_"
+        return title
 
 
 def find_field(

@@ -20,6 +20,7 @@ import numpy as np
 from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import (
+    COLUMN,
     find_field,
     is_well_known,
     steps,
@@ -29,7 +30,6 @@ from hf_latent_bridge.vectors.numbers import FLOAT32, is_vector_text, parse_json
 from hf_latent_bridge.vectors.opening import is_compressed, open_bytes
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, stacked, whole
 
-COLUMN = "latents"
 STRIDE = 64  # rows between two places in a file that are remembered
 EMPTY_LINE = Unreadable("is an empty line")
 SAMPLE = 100  # first rows, among which one must show where the vectors are
@@ -402,7 +402,7 @@ def _find_spot(sample: Sequence[Any], wanted: str | None, where: str) -> Spot:
     others = [name for name, held in kinds.items() if not held <= {int, float}]
     field = find_field(where, wanted, list(vectors), numbers, others)
     if field.is_wide:
-        return Spot(field.name.strip("*_-. ") or COLUMN, columns=field.columns)
+        return Spot(field.title(names), columns=field.columns)
     return Spot(field.name, vectors[field.name])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Array, Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.vectors.fields import Field, find_field, is_well_known
+from hf_latent_bridge.vectors.fields import find_field, is_well_known
 from hf_latent_bridge.vectors.lines import (
     EMPTY_LINE,
     SAMPLE,
@@ -69,7 +69,9 @@ class CsvReader(JsonReader):
         if not self._headed and len(numbers) > 1 and _are_ids([[*row.values()] for row in rows]):
             numbers.remove(self._names[0])
         others = [name for name in self._names if name not in numbers]
-        return spot_of(find_field(where, wanted, vectors, numbers, others))
+        field = find_field(where, wanted, vectors, numbers, others)
+        columns = field.columns if field.is_wide else ()
+        return Spot(field.title(self._names), (field.name,), columns)
 
     def _named(self, cells: list[str]) -> Any:
         if not cells:
@@ -221,13 +223,6 @@ def open_text(source: VectorSource) -> VectorReader:
     if len(cells) > 1 and ("," in last or not _is_number(last) or all(map(_is_number, cells))):
         return open_csv(source)
     return TextReader(source)
-
-
-def spot_of(field: Field) -> Spot:
-    """Where a field of a flat object is."""
-    if field.is_wide:
-        return Spot(field.name.strip("*_-. ") or "latents", columns=field.columns)
-    return Spot(field.name, (field.name,))
 
 
 def _delimiter(path: Path) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-SILENCE = 600  # seconds after which a migration that says nothing is given up
+SILENCE = 1200  # seconds after which a migration that says nothing is given up
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # a second thread would count the seconds in which it waits
     "PYTHONUNBUFFERED": "1",  # the result comes before Python takes down what it has loaded
