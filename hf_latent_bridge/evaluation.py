@@ -611,6 +611,7 @@ def _cka(name: str, latents: Tensor, target: Tensor) -> dict[str, float]:
 
 
 def _check_settings(settings: Mapping[str, int]) -> None:
+    check_count("seed", settings["seed"], least=0)
     for name in ("n_bootstrap", "n_permutations"):
         check_count(name, settings[name])
 

@@ -1076,6 +1076,26 @@ def test_fields_without_a_common_type_become_json_text_in_a_table(translator, tm
     assert result["late"].to_pylist()[1999:2002] == [None, None, 1.5]
 
 
+def test_columns_that_only_some_shards_have_are_kept(translator, tmp_path):
+    (tmp_path / "in").mkdir()
+    for number, more in enumerate([{}, {"late": ["z"] * 1500}]):
+        table = pyarrow.table({"id": range(1500), "v": list(rows(1500)), **more})
+        pyarrow.parquet.write_table(table, tmp_path / "in" / f"part-{number}.parquet")
+    translate_file(translator, tmp_path / "in", tmp_path / "out.parquet")
+    result = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert result["late"].to_pylist() == [None] * 1500 + ["z"] * 1500
+    assert result["id"].to_pylist() == [*range(1500)] * 2
+
+
+def test_columns_of_shards_that_have_no_type_in_common_are_refused(translator, tmp_path):
+    (tmp_path / "in").mkdir()
+    for number, value in enumerate([3, "three"]):
+        table = pyarrow.table({"n": [value] * 1500, "v": list(rows(1500))})
+        pyarrow.parquet.write_table(table, tmp_path / "in" / f"part-{number}.parquet")
+    with pytest.raises(InvalidLatentsError, match="one name and different types"):
+        translate_file(translator, tmp_path / "in", tmp_path / "out.parquet")
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".hdf5", ".csv"])
 def test_a_column_that_only_some_rows_have_is_as_long_as_the_others(translator, tmp_path, suffix):
     lines = (

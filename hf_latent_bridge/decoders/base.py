@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,7 +86,8 @@ class EstimatorDecoder:
         scorer, classes = self._scorer(), getattr(self.estimator, "classes_", None)
         if classes is None or scorer is None:
             _refuse_top_k(top_k, self.estimator)
-            return list(self.estimator.predict(x))
+            found = np.asarray(self.estimator.predict(x))
+            return list(found) if found.ndim > 1 else list(found.tolist())
         scores = torch.from_numpy(getattr(self.estimator, scorer)(x))
         if scores.ndim == 1:  # the decision values of two classes
             scores = torch.stack([-scores, scores], dim=1)

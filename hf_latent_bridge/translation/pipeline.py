@@ -416,7 +416,7 @@ def _finish(job: Job, reader: VectorReader) -> None:
     payload = job.writer.keeps != "nothing" and first is not None and has_columns(first)
     blocks = partial(translated_blocks, job, reader, payload=payload)
     with job.whole.open("w+b") as stream:
-        write_to(stream, job.output, job.writer, Result(shape, dtype, blocks))
+        write_to(stream, job.output, job.writer, Result(shape, dtype, blocks, reader.alike))
         os.fsync(stream.fileno())
 
 

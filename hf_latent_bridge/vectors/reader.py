@@ -125,6 +125,7 @@ class VectorReader(abc.ABC):
         dtype: Floating dtype of the rows, in native byte order.
         integers: Whether integers are stored, which a scale turns into floats.
         stamp: The `file_stamp` of the file when it was opened; None where there is no such file.
+        alike: Whether all rows are known to have the same columns of the same types.
         hop: With a row so many rows ahead, it is faster to begin anew there than to read on; None
             where that is never so.
     """
@@ -132,6 +133,7 @@ class VectorReader(abc.ABC):
     hop: int | None = 64
     column: str | None = None
     integers: bool = False
+    alike: bool = False
     stamp: tuple[int, ...] | None = None
     n: int | None
     dim: int | None

@@ -42,11 +42,24 @@ class TableRows:
         return type(self)(self.rows.slice(start, stop - start), self.field)
 
     def joined(self, others: "list[TableRows]") -> Self:
-        """This payload followed by others."""
+        """This payload followed by others, which may have other columns.
+
+        Raises:
+            InvalidLatentsError: A column has types that have none in common.
+        """
         import pyarrow
 
         parts: list[TableRows] = [self, *others]
-        return type(self)(pyarrow.concat_tables([part.rows for part in parts]), self.field)
+        try:
+            rows = pyarrow.concat_tables(
+                [part.rows for part in parts], promote_options="permissive"
+            )
+        except pyarrow.ArrowException as error:
+            raise InvalidLatentsError(
+                f"the shards hold columns of one name and different types ({error}): write them "
+                "with the same type"
+            ) from error
+        return type(self)(rows, self.field)
 
     def objects(self, vectors: Array) -> list[dict[str, Any]]:
         """A JSON object per row, with the vectors (n, d)."""
@@ -73,8 +86,9 @@ class TableRows:
         if self.field.is_wide:
             at = min(names.index(column) for column in self.field.columns)
             return self.rows.drop_columns(list(self.field.columns)).add_column(at, top, new)
-        column = self.rows.column(top).combine_chunks()
-        return self.rows.set_column(names.index(top), top, _put(column, path, new))
+        if path:
+            new = _put(self.rows.column(top).combine_chunks(), path, new)
+        return self.rows.set_column(names.index(top), top, new)
 
     @property
     def _keys(self) -> list[str]:
@@ -87,6 +101,7 @@ class TableReader(VectorReader):
     """A column of vectors in a table. A kind of table implements `tables` and calls `_look`."""
 
     field: Field
+    alike = True
 
     @abc.abstractmethod
     def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:

@@ -44,11 +44,13 @@ class Result:
         shape: Their number and width.
         dtype: Their dtype.
         blocks: Gives the rows in order, so many at a time, each time it is called.
+        alike: Whether all rows are known to have the same columns of the same types.
     """
 
     shape: Shape
     dtype: Dtype
     blocks: Callable[[int], Iterator[Block]]
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -472,7 +474,7 @@ def _schema(result: Result) -> Any:
     for block in result.blocks(_ROWS):
         schema = _table(block).schema
         schemas[schema.to_string()] = schema
-        if block.payload is None:
+        if block.payload is None or result.alike:
             break
     none = Block(0, np.empty((0, result.shape[1]), result.dtype))
     found = list(schemas.values()) or [_table(none).schema]
