@@ -120,8 +120,10 @@ def expected(method, x, y, spaces=(None, None), *, anchors=60, dataset=None):
 def assert_same(translator, report, wanted, wanted_report, tolerance=1e-6):
     assert type(translator) is type(wanted)
     assert translator.get_params() == wanted.get_params()
-    np.testing.assert_allclose(translator.map_.weight, wanted.map_.weight, atol=tolerance)
-    np.testing.assert_allclose(translator.map_.bias, wanted.map_.bias, atol=tolerance)
+    np.testing.assert_allclose(
+        translator.map_.weight.cpu(), wanted.map_.weight.cpu(), atol=tolerance
+    )
+    np.testing.assert_allclose(translator.map_.bias.cpu(), wanted.map_.bias.cpu(), atol=tolerance)
     for row in ("translated", "untranslated", "shuffled"):
         assert report["scores"][row] == pytest.approx(wanted_report[row], abs=1e-4)
 
