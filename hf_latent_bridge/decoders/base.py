@@ -180,7 +180,7 @@ def check_latents(latents: Latents, space: SpaceSpec | None, like: Tensor | None
         InvalidLatentsError: Another shape or width, NaN or infinity (in that dtype).
     """
     x = as_tensor(latents)
-    if x.ndim != 2 or x.shape[1] != (space.dim if space else x.shape[1]):
+    if x.ndim != 2 or x.shape[1] != (space.dim if space else max(1, x.shape[1])):
         width = space.dim if space else "d"
         raise InvalidLatentsError(
             f"a decoder of {space or 'an unknown space'} reads latents of shape (n, {width}), "
