@@ -301,10 +301,8 @@ def train(
     draw = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=decay)
-    model.train()
     for _ in range(epochs):
         for rows in torch.split(torch.randperm(len(data[0]), generator=draw), _BATCH_SIZE):
             optimizer.zero_grad()
             torch.autograd.backward(loss(*(tensor[rows].to(device) for tensor in data)))
             optimizer.step()
-    model.eval()

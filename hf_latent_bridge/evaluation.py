@@ -20,7 +20,7 @@ from hf_latent_bridge.hubness import Hubness, fold_items, fold_queries, neighbor
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.metrics import bootstrap_intervals, permutation_scores
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SHARED, SpaceSpec
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.composed import check_translator
 
@@ -513,9 +513,11 @@ def _evaluate(
     predicted = as_tensor(translator.transform(x))
     x, target = x.to(predicted.device), target.to(predicted.device)
     if predicted.shape != target.shape or target.ndim != 2 or len(target) == 0:
+        shared = translator.target_.pooling == SHARED
         raise InvalidLatentsError(
             f"evaluation needs target latents of shape {tuple(predicted.shape)}, with at least one "
             f"row, got shape {tuple(target.shape)}"
+            + (": translate them by their own view of the shared space" if shared else "")
         )
     check_finite(target)
     ranks = metrics.counterpart_ranks(predicted, target)
@@ -611,6 +613,7 @@ def _cka(name: str, latents: Tensor, target: Tensor) -> dict[str, float]:
 
 
 def _check_settings(settings: Mapping[str, int]) -> None:
+    check_count("seed", settings["seed"], least=0)
     for name in ("n_bootstrap", "n_permutations"):
         check_count(name, settings[name])
 

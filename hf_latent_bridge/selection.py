@@ -299,14 +299,16 @@ class Folds:
         return self._ridge[scaling]
 
     def _score_ridge(self, scaling: Scaling) -> "RidgeScores":
-        alphas = ridge_alphas(ridge_path(Decomposed(self.whole), scaling))
+        whole = ridge_path(Decomposed(self.whole), scaling)
+        alphas = ridge_alphas(whole)
         found = []
         for number, fold in enumerate(self.held_out):
             rest = self.others(number)
             on_part = [alpha * self.whole.n / rest.moments.n for alpha in alphas]
             found.append(ridge_r2(ridge_path(rest, scaling), on_part, fold))
         scores, chances = (torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True))
-        return RidgeScores(alphas, scores, chances)
+        freedom = [whole.freedom(alpha) for alpha in alphas]
+        return RidgeScores(alphas, scores, chances, freedom)
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,11 +319,13 @@ class RidgeScores:
         alphas: The penalties, in the units of the scaled source latents.
         scores: By penalty and fold, (alphas, folds).
         chances: The mean of the same if the pairs were shuffled.
+        freedom: For each penalty the effective degrees of freedom with all pairs, as a share.
     """
 
     alphas: Sequence[float]
     scores: Float[Tensor, "alphas folds"]
     chances: Float[Tensor, "alphas folds"]
+    freedom: Sequence[float]
 
 
 def r2_from_moments(

@@ -174,7 +174,22 @@ class RidgePath:
     @property
     def spread(self) -> float:
         """Mean variance of the source columns that vary: 1 under scaling "standard"."""
-        return float(self.values.sum()) / max(1, int((~self.problem.flat_x).sum()))
+        return float(self.values.sum()) / max(1, self._n_columns)
+
+    def freedom(self, alpha: float) -> float:
+        """Effective degrees of freedom, as a share of the source columns that vary.
+
+        1 where nothing is shrunk, 0 where everything is. Source: Hastie, Tibshirani & Friedman
+        (2009), equation 3.50.
+
+        Args:
+            alpha: Penalty, above 0, in the units of C.
+        """
+        return float((self.values / (self.values + alpha)).sum()) / max(1, self._n_columns)
+
+    @property
+    def _n_columns(self) -> int:
+        return int((~self.problem.flat_x).sum())
 
     def weight(self, alpha: float) -> Float[Tensor, "d_x d_y"]:
         """(C + alpha I)⁻¹ K, of least norm for alpha = 0; K itself, to which it tends, for inf.

@@ -31,6 +31,7 @@ def test_others_are_refused_with_bounds_and_value(value):
     ("name", "call"),
     [
         ("n_bootstrap", lambda n: evaluate_latents(FITTED, X, X, n_bootstrap=n)),
+        ("seed", lambda n: evaluate_latents(FITTED, X, X, seed=n)),
         ("n_permutations", lambda n: evaluate_latents(FITTED, X, X, n_permutations=n)),
         ("n_neighbors", lambda n: neighbor_similarity(X, X, n_neighbors=n)),
         (

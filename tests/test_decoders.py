@@ -64,6 +64,7 @@ def test_labels_are_plain_python_values():
 def test_an_estimator_without_scores_gives_its_predictions(estimator):
     decoder = as_decoder(estimator)
     assert np.array_equal(np.stack(decoder(X)), estimator.predict(X))
+    assert not isinstance(decoder(X)[0], np.generic)
     with pytest.raises(DecoderError, match="does not rank its answers: leave top_k out, got 2"):
         decoder(X, top_k=2)
 

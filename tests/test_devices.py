@@ -2,15 +2,40 @@
 
 import os
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
 import warm
 from processes import finished
 
+from hf_latent_bridge.devices import check_autocast, default_device
+from hf_latent_bridge.errors import EncoderError
+
 TESTS = ["test_autoencoder.py", "test_compatibility.py", "test_decoders.py", "test_fitting.py"]
 TESTS += ["test_mixed_devices.py", "test_stitching.py"]
 SPACE = ["test_space_across.py", "test_space_autoencoders.py"]
+
+
+def test_processes_of_one_machine_share_out_its_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for rank, index in ((None, 0), ("0", 0), ("1", 1), ("3", 1)):
+        if rank is not None:
+            monkeypatch.setenv("LOCAL_RANK", rank)
+        assert default_device() == torch.device("cuda", index)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bfloat16_that_a_gpu_only_emulates_is_refused(monkeypatch, has):
+    autocast = torch.amp.autocast_mode
+    monkeypatch.setattr(autocast, "is_autocast_available", lambda kind: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
+    with nullcontext() if has else pytest.raises(EncoderError, match="has no autocast"):
+        check_autocast(torch.bfloat16, torch.device("cuda"))
+    check_autocast(torch.float16, torch.device("cuda"))
+    with pytest.raises(EncoderError, match="autocast must be"):
+        check_autocast(torch.float64, torch.device("cuda"))
 
 
 @pytest.mark.slow

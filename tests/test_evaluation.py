@@ -196,6 +196,14 @@ def test_cka_is_1_where_the_map_turns_and_scales_and_rises_where_it_mends_the_sh
     assert mended["translated"] == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("pairs", [None, "me/pairs", [("a", "b")], (normal(3, 2),) * 3, 5])
+def test_what_is_not_pairs_is_refused(pairs):
+    with pytest.raises(InvalidPairsError, match="pairs come from load_pairs or are two lists"):
+        evaluate(identity(), None, None, pairs)
+    with pytest.raises(InvalidPairsError, match="pairs come from load_pairs or are two lists"):
+        fit_translator(OrthoTranslator(), None, None, pairs)
+
+
 @pytest.mark.parametrize("option", ["n_bootstrap", "n_permutations"])
 def test_no_draws_are_refused(option):
     with pytest.raises(ValueError, match=f"{option} must be an integer of at least 1, got 0"):

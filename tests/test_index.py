@@ -415,6 +415,12 @@ def test_numbers_of_numpy_are_saved_as_numbers_and_keys_that_would_become_texts_
     assert load_decoder(tmp_path, device="cpu").items == loaded
 
 
+@pytest.mark.parametrize("vectors", [VECTORS[0], VECTORS[:, :0], VECTORS[None]])
+def test_what_is_not_rows_of_vectors_is_refused(vectors):
+    with pytest.raises(InvalidLatentsError, match=r"shape \(n, d\), got \("):
+        LatentIndex.from_latents(vectors, ITEMS)
+
+
 def test_parameters_of_a_search_are_named():
     with pytest.raises(DecoderError, match=r"search_params must be a mapping, got \['Flat'\]"):
         LatentIndex.from_latents(VECTORS, ITEMS, search="faiss", search_params=["Flat"])

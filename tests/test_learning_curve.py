@@ -14,9 +14,9 @@ from hf_latent_bridge import (
     AffineTranslator,
     KernelTranslator,
     OrthoTranslator,
-    Pairs,
     TranslatorChoice,
     learning_curve,
+    load_pairs,
 )
 from hf_latent_bridge.errors import InvalidPairsError, SelectionWarning
 
@@ -203,7 +203,7 @@ def test_moments_of_steps_add_to_those_of_all(world):
     ("change", "error", "wanted"),
     [
         ({"start": 1}, ValueError, "start must be an integer of at least 2"),
-        ({"held_out": -1}, ValueError, "held_out must be at least 0"),
+        ({"held_out": -1}, ValueError, "held_out must be an integer of at least 0"),
         ({"until_retention": 1.5}, ValueError, "at most 1, got 1.5"),
         ({"k": 400}, InvalidPairsError, "more than 400 items"),
     ],
@@ -227,9 +227,10 @@ def test_with_nothing_to_judge_by_it_says_what_to_give(world):
 
 
 def test_a_stream_is_refused(world):
-    class Stream:
-        dataset, names = {}, ("source", "target")
+    from datasets import Dataset
 
+    x, y = latents(world)
+    data = Dataset.from_dict({"x": x[:9].tolist(), "y": y[:9].tolist()}).to_iterable_dataset()
+    stream = load_pairs(data, source="x", target="y", streaming=True)
     with pytest.raises(InvalidPairsError, match="can be counted"):
-        learning_curve(OrthoTranslator(), None, None, Stream())
-    assert isinstance(Pairs([1], [1]), Pairs)
+        learning_curve(OrthoTranslator(), None, None, stream)

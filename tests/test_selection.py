@@ -201,6 +201,15 @@ def test_auto_takes_the_chosen_penalty_and_says_how():
     assert "60 candidates" in str(auto.selection_)
 
 
+@pytest.mark.parametrize(("noise", "gamma"), [(3.0, 1.0), (10.0, 0.75)])
+def test_singular_values_are_flattened_only_where_noise_makes_ridge_shrink_them(noise, gamma):
+    x, y = latents(noise=noise)
+    auto = SpectralTranslator(alpha="auto", gamma="auto", scaling="pareto").fit(x, y)
+    assert auto.params_["gamma"] == gamma
+    given = SpectralTranslator(**auto.params_).fit(x, y)
+    np.testing.assert_allclose(auto.transform(x), given.transform(x), atol=1e-9)
+
+
 def test_the_choice_is_the_same_however_the_pairs_come():
     x, y = latents()
     whole = AffineTranslator(alpha="auto").fit(x, y)

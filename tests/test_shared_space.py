@@ -17,6 +17,7 @@ from hf_latent_bridge import (
     SharedSpace,
     SpaceSpec,
     compose,
+    evaluate,
 )
 from hf_latent_bridge.canonical import CanonicalProblem, held_out_information
 from hf_latent_bridge.errors import (
@@ -26,6 +27,7 @@ from hf_latent_bridge.errors import (
     RankWarning,
     RepoNotFoundError,
     SolverError,
+    SpaceMismatchError,
     UnrelatedPairsWarning,
     WeightsError,
 )
@@ -329,6 +331,24 @@ def test_batches_give_the_space_of_all_items_at_once():
 
 
 # As translators, in an index, in a repo ------------------------------------------------------
+
+
+def test_two_views_are_evaluated_where_they_meet():
+    latents = views(900, names="abc")
+    held_out = {name: x[600:] for name, x in latents.items()}
+    space, other = (
+        SharedSpace(16, alpha=alpha).fit({name: x[:600] for name, x in latents.items()})
+        for alpha in (1.0, 2.0)
+    )
+    a, b = space.translator("a"), space.translator("b")
+    pairs, draws = (held_out["a"], held_out["b"]), {"n_bootstrap": 20, "n_permutations": 20}
+    report = evaluate(a, None, None, pairs, target_translator=b, **draws)
+    found = cosines(space, *pairs).argmax(1)
+    assert report.translated.recall_at_1 == pytest.approx((found == np.arange(300)).mean())
+    with pytest.raises(SpaceMismatchError, match="both translators must lead into one space"):
+        evaluate(a, None, None, pairs, target_translator=other.translator("b"), **draws)
+    with pytest.raises(InvalidLatentsError, match="by their own view of the shared space"):
+        evaluate(a, None, None, pairs, **draws)
 
 
 def test_one_index_takes_items_of_all_views_and_any_of_them_asks():

@@ -22,6 +22,7 @@ from hf_latent_bridge import (
 from hf_latent_bridge.errors import RankWarning, SolverError
 from hf_latent_bridge.solvers import (
     SCALINGS,
+    Decomposed,
     Problem,
     RidgePath,
     rotation,
@@ -494,6 +495,22 @@ def test_a_rotation_that_few_pairs_leave_open_is_told_under_any_penalty():
 def test_a_spectral_parameter_out_of_range_is_refused(params):
     with pytest.raises(ValueError, match=f"{next(iter(params))} must be"):
         SpectralTranslator(**params).fit(*pairs(3, 3))
+
+
+def test_an_exponent_can_follow_from_a_chosen_penalty_alone():
+    with pytest.raises(ValueError, match="gamma='auto' needs alpha='auto', got alpha=1"):
+        SpectralTranslator(alpha=1, gamma="auto").fit(*pairs(3, 3))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.5, 20.0])
+def test_degrees_of_freedom_are_the_trace_of_the_hat_matrix(alpha):
+    x, y = pairs(6, 3, n=50)
+    x[:, 2] = 1.0
+    z = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1)
+    hat = z @ np.linalg.solve(z.T @ z + len(z) * alpha * np.eye(6), z.T)
+    moments = PairedMoments.from_batch(torch.from_numpy(x), torch.from_numpy(y))
+    path = Decomposed(moments).path("standard")
+    assert path.freedom(alpha) == pytest.approx(np.trace(hat) / 5)
 
 
 def test_an_infinite_penalty_is_saved_as_a_text(tmp_path):

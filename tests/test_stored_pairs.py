@@ -16,6 +16,7 @@ from hf_latent_bridge import (
     load_stored_pairs,
 )
 from hf_latent_bridge.errors import BadRowError, InvalidPairsError, StoreError
+from hf_latent_bridge.vectors.formats import open_vectors
 
 LIGHT = [scheme for scheme in ("qdrant", "sqlite") if scheme in store_places.INSTALLED]
 X = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
@@ -54,6 +55,19 @@ def test_a_store_is_sampled_as_vectors_and_texts(scheme, tmp_path):
     np.testing.assert_allclose(pairs.source, records.vectors[numbers], rtol=1e-5)
     assert list(load_stored_pairs(url, max_pairs=50, seed=3).target) == list(pairs.target)
     assert list(load_stored_pairs(url, max_pairs=50, seed=4).target) != list(pairs.target)
+
+
+@pytest.mark.skipif("qdrant" not in LIGHT, reason="needs Qdrant")
+def test_fields_that_are_called_as_the_key_and_the_vector_are_kept(tmp_path):
+    records = store_places.rows(3)
+    named = [{"id": f"a{i}", "vector": f"b{i}", "payload_id": f"c{i}"} for i in range(3)]
+    url = store_places.url_in("qdrant", tmp_path)
+    store_places.filled(url, records._replace(payloads=named))
+    (block,) = open_vectors(url).blocks(payload=True)
+    rows = block.payload.objects(block.vectors)
+    np.testing.assert_array_equal([row.pop("vector") for row in rows], block.vectors.tolist())
+    names = ("payload_payload_id", "payload_vector", "payload_id")
+    assert rows[1] == {"id": 1} | dict(zip(names, ("a1", "b1", "c1"), strict=True))
 
 
 @pytest.mark.parametrize("scheme", LIGHT)

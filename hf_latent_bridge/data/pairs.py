@@ -267,8 +267,19 @@ def of_columns(
 
 
 def as_pairs(pairs: PairSource | tuple[Sequence[Any], Sequence[Any]]) -> PairSource:
-    """Pairs as `load_pairs` gives them, from those or from two lists or arrays."""
-    return Pairs(*pairs) if isinstance(pairs, tuple | list) else pairs
+    """Pairs as `load_pairs` gives them, from those or from two lists or arrays.
+
+    Raises:
+        InvalidPairsError: None of these.
+    """
+    if isinstance(pairs, PairSource):
+        return pairs
+    if isinstance(pairs, tuple | list) and len(pairs) == 2:
+        return Pairs(*pairs)
+    raise InvalidPairsError(
+        "pairs come from load_pairs or are two lists or arrays, (sources, targets), got "
+        f"{type(pairs).__name__} {pairs!r:.60}"
+    )
 
 
 def combined_record(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

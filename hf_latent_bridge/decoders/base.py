@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,7 +86,8 @@ class EstimatorDecoder:
         scorer, classes = self._scorer(), getattr(self.estimator, "classes_", None)
         if classes is None or scorer is None:
             _refuse_top_k(top_k, self.estimator)
-            return list(self.estimator.predict(x))
+            found = np.asarray(self.estimator.predict(x))
+            return list(found) if found.ndim > 1 else list(found.tolist())
         scores = torch.from_numpy(getattr(self.estimator, scorer)(x))
         if scores.ndim == 1:  # the decision values of two classes
             scores = torch.stack([-scores, scores], dim=1)
@@ -147,7 +149,7 @@ def as_decoder(obj: Any, space: SpaceSpec | None = None) -> Decoder:
     Args:
         obj: A decoder, a fitted estimator, a `torch.nn.Module` or any callable from latents (n, d)
             to one result per row.
-        space: Which latents it reads, if you know.
+        space: The space of the latents that it reads; None if unknown.
 
     Raises:
         DecoderError: None of these, not fitted, or `space` beside a decoder that has its own.
@@ -171,14 +173,14 @@ def check_latents(latents: Latents, space: SpaceSpec | None, like: Tensor | None
 
     Args:
         latents: The latents.
-        space: Whose they should be.
+        space: The space that they must be of; None for any width.
         like: Give them in the dtype and on the device of this tensor; None for their own.
 
     Raises:
         InvalidLatentsError: Another shape or width, NaN or infinity (in that dtype).
     """
     x = as_tensor(latents)
-    if x.ndim != 2 or x.shape[1] != (space.dim if space else x.shape[1]):
+    if x.ndim != 2 or x.shape[1] != (space.dim if space else max(1, x.shape[1])):
         width = space.dim if space else "d"
         raise InvalidLatentsError(
             f"a decoder of {space or 'an unknown space'} reads latents of shape (n, {width}), "

@@ -208,7 +208,7 @@ def fit_head(
     Args:
         latents: (n, d).
         labels: One text or integer per row.
-        space: Whose latents they are; recorded in the head, so that it refuses others.
+        space: The space of the latents; the head records it and refuses others.
         hidden: None for scikit-learn's LogisticRegression; a width for an MLP with one layer
             between, trained by Adam.
         C: Inverse strength of the penalty, as in scikit-learn; the MLP takes 1 / (C n) as its

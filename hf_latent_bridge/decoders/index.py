@@ -39,7 +39,7 @@ class LatentIndex(Component):
 
     Attributes:
         vectors: The items' latents, (n, d), float32.
-        items: What is found, one for each vector.
+        items: The items that a search finds, one for each vector.
         space: The space of the vectors.
         metric: "cosine", "dot" or "euclidean".
         search_type: Name of the search backend, "exact" or "faiss".
@@ -97,7 +97,7 @@ class LatentIndex(Component):
         Args:
             vectors: (n, d); kept as float32.
             items: What to find, one for each vector; JSON values if the index is to be saved.
-            space: Whose latents they are; recorded, so that queries of others are refused.
+            space: The space of the latents; the index records it and refuses queries of others.
             options: `metric` is "cosine" (the default), "dot" or "euclidean". `search` is "exact"
                 (the default), "faiss" or another registered backend, and `search_params` are its
                 parameters, such as `{"factory": "HNSW32"}` for "faiss". `hubness="csls"` corrects
@@ -150,7 +150,7 @@ class LatentIndex(Component):
 
     @property
     def items(self) -> tuple[Any, ...]:
-        """What is found, one for each vector."""
+        """The items that a search finds, one for each vector."""
         return self._items
 
     @property

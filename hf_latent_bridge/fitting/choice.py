@@ -82,7 +82,7 @@ def candidates(objective: Objective = "ranking", *, shared: bool = True) -> list
         for grid in _grids(kind)
         for values in product(*(_thinned(tried, objective) for tried in grid.values()))
     ]
-    safe = SpectralTranslator(alpha="auto", gamma=0.75, scaling="pareto")
+    safe = SpectralTranslator(alpha="auto", gamma="auto", scaling="pareto")
     return [safe, *(one for one in found if repr(one) != repr(safe))]
 
 
@@ -409,7 +409,7 @@ def select_translator(
             before the others, or any other decoder gives it.
         among: Candidates, first the one to keep in doubt; None for those that all registered types
             offer, of which that is
-            `SpectralTranslator(alpha="auto", gamma=0.75, scaling="pareto")`.
+            `SpectralTranslator(alpha="auto", gamma="auto", scaling="pareto")`.
         labels: The class of each pair, for "classification". Without a decoder, a head is fitted
             on the native target latents of the other folds.
         decoder: What reads the target's latents, for "classification": from `load_decoder`, a

@@ -337,8 +337,7 @@ def _set_apart(pairs: PairSource, n: int, start: int, seed: int) -> tuple[Pairs,
             "a learning curve needs pairs that can be counted: sample the stream by max_pairs"
         )
     check_count("start", start, least=2)
-    if n < 0:
-        raise ValueError(f"held_out must be at least 0, got {n}")
+    check_count("held_out", n, least=0)
     n = min(n, len(pairs) // 3)
     order = np.random.default_rng(seed).permutation(len(pairs))
     held = pairs.select(order[:n]) if n else None  # in no order, for one half asks the other

@@ -505,6 +505,7 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
         old.check_keys()
         if old.url.container != new.url.container:
             old.check_copy(new)
+        if old.url.scheme != new.url.scheme:
             for page in islice(old.scan(_SAMPLE, vectors=False, payloads=False), 1):
                 new.check_takes(page.ids, target=new.url)
         notes.save(conversion=facts)

@@ -141,8 +141,8 @@ class Translator(TranslatorEstimator, Published):
             combinations are tried. Several of these, as a tuple, where parameters depend on each
             other. None for a type that cannot be selected.
         complexity: Its place among types where a selection prefers simpler maps, low is simple.
-        source_: Whose latents are translated.
-        target_: Whose space they are carried into.
+        source_: The space of the latents that are translated.
+        target_: The space that they are translated into.
         dataset_: Which pairs the fit saw; JSON values, printed on the card.
         query_bank_: Latents of queries in the target space, for searches; None without.
         metrics_: Results of an evaluation, as loaded, saved or pushed; set by `metrics=` there.

@@ -48,8 +48,8 @@ class TranslatorEstimator(abc.ABC):
 
     Attributes:
         params_: The parameters that the fit read, with the value chosen for each that is "auto".
-        source_: Whose latents are translated.
-        target_: Whose space they are carried into.
+        source_: The space of the latents that are translated.
+        target_: The space that they are translated into.
         moments_: Moments of the pairs; None if the translator was loaded. A rotation's `fit` keeps
             no more of Sxx than its diagonal; `pair_moments` sums what other methods need.
         affine: Whether it learns an affine map, from moments of plain latents.

@@ -500,7 +500,7 @@ class SharedSpace(Published):
         """The translator from a view's latents into the shared space, or on into another view.
 
         Args:
-            view: Whose latents are translated.
+            view: The view of the latents that are translated.
             to: The view whose latents are expected; None for the shared space itself.
 
         Raises:

@@ -14,6 +14,8 @@ from hf_latent_bridge.solvers import Decomposed, Scaling, Solution
 from hf_latent_bridge.translators.base import Grid, Translator
 from hf_latent_bridge.translators.latent_map import UnitNorm
 
+_FLATTENED, _FREE = 0.75, 0.8
+
 
 class SpectralTranslator(Translator, translator_type="spectral"):
     """Ridge with its singular values flattened: between regression and rotation.
@@ -29,7 +31,9 @@ class SpectralTranslator(Translator, translator_type="spectral"):
             under every scaling; from 0 to infinity, for which `config.json` says "inf". "auto" is
             the penalty with which ridge has the best R² on held-out pairs, of 60; `selection_`
             keeps the scores of ridge.
-        gamma: Exponent of the singular values, from 0 (rotation) to 1 (ridge).
+        gamma: Exponent of the singular values, from 0 (rotation) to 1 (ridge). "auto", which needs
+            alpha="auto", is 0.75, or 1 where ridge has at least four fifths of the source's
+            degrees of freedom: there it shrinks little, and nothing is to be undone.
         scale: Multiply the map by the scalar that least squares gives.
         scaling: "standard" (zero mean and unit deviation on each side, the paper's default),
             "pareto" (divided by the root of the deviation only), "center" or "none".
@@ -50,7 +54,7 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         self,
         *,
         alpha: float | Literal["inf", "auto"] = 1.0,
-        gamma: float = 0.25,
+        gamma: float | Literal["auto"] = 0.25,
         scale: bool = True,
         scaling: Scaling = "standard",
         unit_norm: UnitNorm = "none",
@@ -65,10 +69,16 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         named = self.alpha in ("inf", "auto")
         if not named and not (isinstance(self.alpha, Real) and self.alpha >= 0):
             raise ValueError(f"alpha must be a number >= 0, 'inf' or 'auto', got {self.alpha!r}")
-        if not isinstance(self.gamma, Real) or not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma must be a number from 0 to 1, got {self.gamma!r}")
+        self._check_gamma()
         if not isinstance(self.scale, bool | np.bool_):
             raise ValueError(f"scale must be True or False, got {self.scale!r}")
+
+    def _check_gamma(self) -> None:
+        if self.gamma == "auto":
+            if self.alpha != "auto":
+                raise ValueError(f"gamma='auto' needs alpha='auto', got alpha={self.alpha!r}")
+        elif not isinstance(self.gamma, Real) or not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma must be a number from 0 to 1 or 'auto', got {self.gamma!r}")
 
     @property
     def n_folds(self) -> int:
@@ -76,13 +86,17 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         return N_FOLDS if self.alpha == "auto" else 1
 
     def settle(self, folds: Folds) -> tuple[Self, Selection]:
-        """With the penalty by which ridge does best on held-out pairs, whatever `gamma`.
+        """With the penalty by which ridge does best on held-out pairs, and then the exponent.
 
         Args:
             folds: Moments of the pairs, in `n_folds` parts.
         """
         selection = select_ridge(folds, self.scaling, "ridge", relative=True)
-        return type(self)(**{**self.get_params(), **selection.choice.params}), selection
+        params = {**self.get_params(), **selection.choice.params}
+        if self.gamma == "auto":
+            freedom = folds.ridge(self.scaling).freedom[selection.chosen]
+            params["gamma"] = 1.0 if freedom >= _FREE else _FLATTENED
+        return type(self)(**params), selection
 
     def on_part(self, share: float) -> Self:
         """With the penalty on the sum over pairs that all of them will have.

@@ -427,7 +427,10 @@ def _common_kind(found: set[str], longest: int) -> Dtype:
 
 def _own_name(others: Collection[str]) -> str:
     """A name for the vectors that no other column has."""
-    return COLUMN if COLUMN not in others else f"translated_{COLUMN}"
+    name = COLUMN
+    while name in others:
+        name = f"translated_{name}"
+    return name
 
 
 def _text(value: Any) -> str:

@@ -356,12 +356,20 @@ class StoreReader(VectorReader):
         name = self.column or "vector"
         beside = records.payloads or [{} for _ in records.ids]
         values = [
-            {"id": key, **_renamed(held), name: None}
+            {"id": key, **_renamed(held, {"id", name}), name: None}
             for key, held in zip(records.ids[rows], beside[rows], strict=True)
         ]
         return Objects(values, Spot(name, (name,)))
 
 
-def _renamed(payload: dict[str, Any]) -> dict[str, Any]:
-    """A payload beside the key of its row, which is called id."""
-    return {"payload_id" if name == "id" else name: value for name, value in payload.items()}
+def _renamed(payload: dict[str, Any], taken: set[str]) -> dict[str, Any]:
+    """A payload, with other names for fields that are called as the key or the vector is."""
+    if not taken & payload.keys():
+        return payload
+    renamed = {}
+    for field, value in payload.items():
+        name = field
+        while name in taken or (name != field and name in payload):
+            name = f"payload_{name}"
+        renamed[name] = value
+    return renamed

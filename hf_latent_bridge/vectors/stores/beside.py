@@ -34,7 +34,7 @@ class Beside:
         """Begins at the first row.
 
         Args:
-            collection: Whose rows are looked for.
+            collection: The collection that holds the rows.
             size: As for a scan.
             vectors: As for a scan.
             payloads: As for a scan.
