@@ -174,6 +174,20 @@ def test_a_file_that_was_cut_short_or_is_none_is_refused(tmp_path):
         load_pairs(("nowhere.npy", Y))
 
 
+def test_a_stream_of_several_files_gives_the_sample_of_the_dataset(tmp_path):
+    rows = {"x": X.tolist(), "y": Y.tolist()}
+    for number in range(4):
+        part = Dataset.from_dict(rows).select(range(number, 40, 4))
+        part.to_parquet(str(tmp_path / f"train-{number:05}-of-00004.parquet"))
+    way = {"split": "train", "source": "x", "target": "y"}
+    table, stream = (load_pairs(tmp_path, **way, streaming=s) for s in (False, True))
+    assert len(stream.shards) == 4
+    for pairs, streamed in ((table, stream), (table + table, stream + stream)):
+        expected, found = pairs.sample(15, seed=2), streamed.sample(15, seed=2)
+        np.testing.assert_array_equal(expected.rows, found.rows)
+        np.testing.assert_array_equal(expected.source[:], found.source[:])
+
+
 # Bad rows -------------------------------------------------------------------------------------
 
 

@@ -375,6 +375,25 @@ def test_a_file_that_needs_more_memory_than_there_is_is_refused(tmp_path):
         np.empty((2**40, 2**10))
 
 
+def test_the_number_of_rows_that_a_text_file_announces_is_checked(tmp_path):
+    path = written(tmp_path, "x.txt", vector_files.content("3 2\na 0.5 1\nb 1.5 2\n"))
+    with pytest.raises(InvalidLatentsError, match="its header announces 3 rows, it has 2"):
+        open_vectors(path)
+
+
+def test_a_token_may_look_like_the_beginning_of_a_comment(tmp_path):
+    path = written(tmp_path, "x.txt", vector_files.content("# 0.5 1\nb 1.5 2\n"))
+    np.testing.assert_array_equal(all_rows(path), [[0.5, 1], [1.5, 2]])
+
+
+def test_a_struct_that_is_null_stays_null_beside_other_rows(tmp_path):
+    rows = pyarrow.table({"v": [{"a": [0.5, 1.5], "b": 1}, None]})
+    pyarrow.parquet.write_table(rows, tmp_path / "x.parquet")
+    part = next(open_vectors(tmp_path / "x.parquet").parts(0, 2, 2, payload=True))
+    found = part.payload.objects(np.zeros((2, 0)))
+    assert found == [{"v": {"a": [], "b": 1}}, {"v": None}]
+
+
 def test_a_folder_of_folders_is_refused(tmp_path):
     for year in ("year=2020", "year=2021"):
         (tmp_path / year).mkdir()

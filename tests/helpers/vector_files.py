@@ -200,6 +200,7 @@ _WORDS = [f"{token} {text_of(row)}" for token, row in zip(IDS, ROWS, strict=True
 _TENSOR = pyarrow.fixed_shape_tensor(pyarrow.float32(), [DIM])
 _FLAT = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(X.ravel()), DIM)
 _BITS = np.random.default_rng(1).choice([-1, 1], (N, 24))
+_PACKED = np.packbits(_BITS > 0, axis=1)
 _ANSWER = {"object": "list", "data": [{"index": i, "embedding": v} for i, v in enumerate(ROWS)]}
 
 SHARED = [
@@ -280,7 +281,8 @@ MORE = [
     Case("compressed.npz", lambda path: np.savez_compressed(path, np.asfortranarray(X))),
     Case("packed.npy.gz", gzipped(npy(X))),
     Case("packed_fortran.npy.gz", gzipped(npy(np.asfortranarray(X)))),
-    Case("bits.npy", npy(np.packbits(_BITS > 0, axis=1)), {"scale": "binary"}),
+    Case("bits.npy", npy(_PACKED), {"scale": "binary"}),
+    Case("signed_bits.npy", npy((_PACKED.astype(int) - 128).astype("i1")), {"scale": "binary"}),
     Case(
         "int8.safetensors",
         lambda path: safetensors.numpy.save_file({"x": INT8}, path),
@@ -426,6 +428,6 @@ REFUSED = [
 
 def expected(case):
     """The rows that a case must give."""
-    if case.name == "bits.npy":
+    if case.name in ("bits.npy", "signed_bits.npy"):
         return _BITS
     return X * 64 + 128 if case.name == "a.bvecs" else X
