@@ -61,6 +61,23 @@ def test_the_new_index_is_of_the_same_kind_and_finds_what_the_translations_say(
     assert {path.name for path in tmp_path.iterdir()} == {"old.faiss", "new.faiss"}
 
 
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16"])
+def test_an_index_without_rows_gives_an_empty_one(factory, translator, tmp_path):
+    source = tmp_path / "old.faiss"
+    faiss.write_index(faiss.index_factory(OLD, factory), str(source))
+    assert migrate(translator, str(source), str(tmp_path / "new.faiss")).rows == 0
+    index = faiss.read_index(str(tmp_path / "new.faiss"))
+    assert (index.ntotal, index.d) == (0, NEW)
+
+
+def test_an_inverted_file_without_rows_is_refused(old, translator, tmp_path):
+    index = faiss.index_factory(OLD, "IVF4,Flat")
+    index.train(old)
+    faiss.write_index(index, str(tmp_path / "old.faiss"))
+    with pytest.raises(StoreError, match="inverted file without rows"):
+        migrate(translator, str(tmp_path / "old.faiss"), str(tmp_path / "new.faiss"))
+
+
 def test_ids_and_euclidean_distances_stay(old, translator, tmp_path):
     ids = np.arange(N, dtype=np.int64)[::-1] * 7
     source = saved(tmp_path / "old.index", old * 3, metric=faiss.METRIC_L2, ids=ids)

@@ -119,7 +119,8 @@ class IndexFile:
 
     def sample(self) -> Array:
         """The first rows."""
-        return np.asarray(self._reader.read(np.arange(min(self.n, _SAMPLE))))
+        rows = self._reader.read(np.arange(min(self.n, _SAMPLE)))
+        return np.asarray(rows, np.float32).reshape(-1, self.dim)
 
     def job(
         self, target: Path, conversion: Conversion, size: int, *, progress: bool = False
@@ -127,9 +128,12 @@ class IndexFile:
         """The translation into an index of the same kind, `size` rows at a time.
 
         Raises:
+            StoreError: An inverted file without rows.
             InvalidLatentsError: Vectors of another width than the translator's source.
         """
         reader = self._reader
+        if isinstance(reader, IndexReader) and not self.n and hasattr(reader.index, "nlist"):
+            raise StoreError(f"{self.path} is an inverted file without rows to train another by")
         if isinstance(reader, FlatReader):
             writer = Writer(header=lambda shape, _: reader.header(shape), dtypes=("float32",))
         else:
