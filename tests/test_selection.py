@@ -780,9 +780,21 @@ def test_a_checkpoint_of_another_choice_is_refused(tmp_path):
         fit_translator(choice(seed=1), None, None, (x, y), **options)
 
 
+def test_candidates_that_come_to_the_same_are_scored_once():
+    x, y = latents()
+    same = [
+        SpectralTranslator(alpha="auto", gamma=gamma, scaling="pareto") for gamma in ("auto", 1.0)
+    ]
+    trials = select_translator(x, y, among=[*same, OrthoTranslator(), same[1]]).selection_.trials
+    assert [(t.translator_type, t.params.get("gamma")) for t in trials] == [
+        ("spectral", 1.0),
+        ("ortho", None),
+    ]
+
+
 @pytest.mark.slow
 def test_the_card_shows_the_curve_and_the_best_of_each_type(tmp_path):
-    x, y = latents()
+    x, y = latents(noise=9.0)
     winner = select_translator(x, y)
     winner.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()

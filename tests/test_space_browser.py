@@ -45,9 +45,10 @@ def test_a_visitor_walks_through_every_tab(browser, space, size, dark):
 
 def open_tab(page, name):
     """Clicks a tab, or its entry in the menu of a narrow page."""
-    tab = page.get_by_role("tab", name=name)
-    if not (tab.is_visible() and on_top(tab)):
-        page.locator(".overflow-menu > button").first.click()
+    tab, menu = page.get_by_role("tab", name=name), page.locator(".overflow-menu > button").first
+    tab.or_(menu).locator("visible=true").first.wait_for()
+    if menu.is_visible() and not (tab.is_visible() and on_top(tab)):
+        menu.click()
         tab = page.locator(".overflow-dropdown button", has_text=name)
     tab.click()
 

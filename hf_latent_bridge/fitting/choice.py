@@ -352,7 +352,7 @@ def _grouped(
     tried: Sequence[Translator],
     sums: Sequence[tuple[Translator, Sequence[PairedMoments | None]]],
 ) -> list[_Group]:
-    """The candidates in their order, each with the moments that it needs.
+    """The candidates in their order, each once and with the moments that it needs.
 
     Raises:
         InvalidLatentsError: A fold has fewer than 2 pairs, of which one has no R².
@@ -366,14 +366,17 @@ def _grouped(
                 f"{sum(fold.n for fold in full)} in all: add pairs"
             )
         by_key[summing.summed_by] = summing, Folds(full)
-    groups = []
-    for (_, key), same in groupby(tried, lambda one: (one.translator_type, one.summed_by)):
+    groups, seen = [], set[tuple[Any, ...]]()
+    for (kind, key), same in groupby(tried, lambda one: (one.translator_type, one.summed_by)):
         group = list(same)
         summing, shared = by_key[key]
         for one in group:
             one.share_sums(summing)
-        settled = [one.settle(shared)[0] if one.n_folds > 1 else one for one in group]
-        groups.append(_Group(settled, shared))
+        settled = (one.settle(shared)[0] if one.n_folds > 1 else one for one in group)
+        named = {(kind, *map(repr, one.get_params().items())): one for one in settled}
+        if new := [one for name, one in named.items() if name not in seen]:
+            groups.append(_Group(new, shared))
+        seen.update(named)
     return groups
 
 
