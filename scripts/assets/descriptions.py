@@ -17,7 +17,6 @@ from assets.repo_files import copy_card, shuffle_key, write_split
 DESCRIPTIONS = 6157
 TEST = 1200
 MIN_SECTION = 50
-OPEN = {".xz": lzma.open, ".bz2": bz2.open}
 
 Stanza = dict[str, str]
 
@@ -52,7 +51,9 @@ def build(repo: Path) -> None:
 
 def open_index(path: Path) -> IO[str]:
     """Open a compressed file of Debian's index to read its lines."""
-    return OPEN[path.suffix](path, "rt", encoding="utf-8")
+    if path.suffix == ".bz2":
+        return bz2.open(path, "rt", encoding="utf-8")
+    return lzma.open(path, "rt", encoding="utf-8")
 
 
 def read_stanzas(lines: Iterable[str]) -> Iterator[Stanza]:
