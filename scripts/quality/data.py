@@ -32,11 +32,14 @@ class Side:
         pool: Items to draw anchors and train heads from, (n, d).
         test: Held-out items, (m, d).
         asking: Queries, if the data set has any.
+        other_language: The test items as the other encoders read them, (m, d), where this one reads
+            them in another language and knows both.
     """
 
     pool: Tensor
     test: Tensor
     asking: "Queries | None" = None
+    other_language: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class Items:
         n_test: How many are test items.
         queries: A query for each item; empty if there are none.
         sought: The test items without the words of their queries.
-        read_by: What an encoder reads in place of `items`, by its name: the same in German.
+        read_by: What an encoder reads in place of `items`, by its name, as in another language.
     """
 
     items: Sequence[Any]
@@ -257,7 +260,8 @@ def load(name: str, encoders: Sequence[str] | None = None) -> Data:
             asked = _encode(repo, items.queries, queries=True)
             sought = _encode(repo, items.sought)
             asking = Queries(asked[:cut_at], asked[cut_at:], sought)
-        sides[encoder] = Side(latents[:cut_at], latents[cut_at:], asking)
+        other = _encode(repo, items.items[cut_at:]) if encoder in items.read_by else None
+        sides[encoder] = Side(latents[:cut_at], latents[cut_at:], asking, other)
     labels = items.labels
     return Data(name, source.title, sides, labels[:cut_at], labels[cut_at:], source.query)
 
