@@ -488,9 +488,11 @@ def test_numbers_of_numpy_are_saved_as_numbers_and_keys_that_would_become_texts_
     loaded = load_decoder(tmp_path, device="cpu").items
     assert loaded == (0, 1, 2)
     assert {type(item) for item in loaded} == {int}
-    index = LatentIndex.from_latents(vectors, [{"id": 1}, {"id": 2}, {3: "id"}])
-    with pytest.raises(ConfigError, match=r"item 2 is dict .*JSON has texts as keys"):
-        index.save_pretrained(tmp_path)
+    for last in ({3: "id"}, {"of": {3: "id"}}, (3, "id"), ["of", (3, "id")]):
+        index = LatentIndex.from_latents(vectors, [{"id": 1}, [2, "id"], last])
+        assert index(vectors[2:])[0]["item"] is last
+        with pytest.raises(ConfigError, match=r"but item 2 is .* \(it would come back as [\[{]"):
+            index.save_pretrained(tmp_path)
     assert load_decoder(tmp_path, device="cpu").items == loaded
 
 

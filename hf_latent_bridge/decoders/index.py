@@ -120,7 +120,8 @@ class LatentIndex(Component):
 
         Args:
             vectors: (n, d); kept as float32.
-            items: What to find, one for each vector; JSON values if the index is to be saved.
+            items: What to find, one for each vector. If the index is to be saved, JSON values: a
+                list instead of a tuple, and dicts with texts as keys.
             space: The space of the latents; the index records it and refuses queries of others.
             options: `metric` is "cosine" (the default), "dot" or "euclidean". `search` is "exact"
                 (the default), "faiss" or another registered backend, and `search_params` are its
@@ -484,13 +485,14 @@ def _current(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _to_line(row: int, item: Any) -> bytes:
     try:
-        if isinstance(item, dict) and not all(isinstance(key, str) for key in item):
-            raise TypeError("JSON has texts as keys")
-        return json.dumps(item, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        line = json.dumps(item, ensure_ascii=False, allow_nan=False)
+        if (read := json.loads(line)) != item:  # keys are texts in JSON, and tuples are lists
+            raise TypeError(f"it would come back as {read!r:.60}")
+        return line.encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"items are saved as JSON, but item {row} is {type(item).__name__} {item!r:.60} "
-            f"({error}): index names or numbers instead"
+            f"({error}): index texts, numbers, or lists and dicts of them"
         ) from error
 
 
