@@ -52,6 +52,8 @@ def test_an_item_is_encoded_once_whatever_batch_sample_or_run_it_comes_in(tmp_pa
 
 def test_what_another_process_has_encoded_meanwhile_is_not_kept_twice(tmp_path):
     class Slow(Counting):
+        dtype = torch.float32
+
         def encode(self, items, **options):
             CachedEncoder(Counting(), tmp_path).encode(["a", "bb"])
             return super().encode(items, **options)
