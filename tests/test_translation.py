@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import datasets
@@ -356,6 +357,22 @@ def test_a_text_that_numpy_would_cut_is_refused(translator, tmp_path):
     with pytest.raises(InvalidLatentsError, match=r"no texts that end in NUL, and 'a\\x00' does"):
         translate_file(translator, tmp_path / "in.jsonl", tmp_path / "out.npz")
     assert os.listdir(tmp_path) == ["in.jsonl"]
+
+
+@pytest.mark.slow
+def test_one_long_text_among_short_ones_takes_neither_memory_nor_disk(translator, tmp_path):
+    texts = ["short"] * 199 + ["long" * 60_000]  # 192 MB where all are as long
+    lines = zip(texts, rows(200).tolist(), strict=True)
+    vector_files.lines([{"text": t, "v": v} for t, v in lines])(tmp_path / "in.jsonl")
+    translate_file(translator, tmp_path / "in.jsonl", tmp_path / "warm.npz")
+    tracemalloc.start()
+    translate_file(translator, tmp_path / "in.jsonl", tmp_path / "out.npz")
+    _, objects = rows_read(tmp_path / "out.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+    assert os.path.getsize(tmp_path / "out.npz") < 10e6
+    assert [row["text"] for row in objects] == texts
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json"])
