@@ -629,6 +629,24 @@ def test_a_change_in_secret_while_it_is_read_is_noticed(translator, save, tmp_pa
     assert not list(tmp_path.glob("*out.npy*"))
 
 
+def test_a_saved_dataset_that_is_changed_while_it_is_read_is_noticed(
+    translator, tmp_path, monkeypatch
+):
+    datasets.Dataset.from_dict({"v": rows(20)}).save_to_disk(tmp_path / "saved")
+    (path,) = (tmp_path / "saved").glob("*.arrow")
+    transform = type(translator).transform
+
+    def change(self, chunk):
+        if len(chunk):
+            path.write_bytes(path.read_bytes())
+        return transform(self, chunk)
+
+    monkeypatch.setattr(type(translator), "transform", change)
+    with pytest.raises(InvalidLatentsError, match=f"{path.name} was changed while it was read"):
+        translate_file(translator, tmp_path / "saved", tmp_path / "out.npy")
+    assert not list(tmp_path.glob("*out.npy*"))
+
+
 def test_another_translator_is_not_resumed(translator, interrupted):
     x = rows(50)
     other = OrthoTranslator().fit(x, x[:, :3])
