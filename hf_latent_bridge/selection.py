@@ -226,7 +226,7 @@ def sure_leads(scores: Float[Tensor, "trials n"]) -> Float[Tensor, " trials"]:
     leads, noise = ahead.mean(1), standard_error(ahead).square()
     variance = (leads.square() - noise).sum().clamp(min=0) / max(1, len(scores) - 1)
     kept = variance / (variance + noise).clamp(min=torch.finfo(noise.dtype).tiny)
-    n_errors = torch.special.ndtri(torch.tensor(1 - RISK / 2, dtype=torch.float64))
+    n_errors = float(torch.special.ndtri(torch.tensor(1 - RISK / 2, dtype=torch.float64)))
     return kept * leads - n_errors * (kept * noise).sqrt()
 
 

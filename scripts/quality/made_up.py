@@ -74,8 +74,9 @@ def items(draw: torch.Generator) -> tuple[Tensor, list[int]]:
 
 def view(factors: Tensor, dim: int, draw: torch.Generator, *, noise: float = 0.3) -> Tensor:
     """A random linear view with noise, (n, dim)."""
-    seen = factors @ torch.randn(factors.shape[1], dim, generator=draw) / factors.shape[1] ** 0.5
-    return seen + noise * torch.randn(seen.shape, generator=draw)
+    n, d = factors.shape
+    weight = torch.randn(d, dim, generator=draw) / d**0.5
+    return torch.addmm(noise * torch.randn(n, dim, generator=draw), factors, weight)
 
 
 def _rotation(z: Tensor, draw: torch.Generator) -> Latents:
