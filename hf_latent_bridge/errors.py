@@ -63,6 +63,10 @@ class EncoderError(LatentBridgeError, ValueError):
     """A repo that holds no usable encoder, or an encoder that breaks its promise."""
 
 
+class NoTokensError(EncoderError):
+    """`max_length` is given for an encoder that cuts nothing by tokens, such as one of images."""
+
+
 class DecoderError(LatentBridgeError, ValueError):
     """A repo or object that holds no usable decoder, or a decoder asked for what it cannot give."""
 

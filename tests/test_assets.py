@@ -1,18 +1,23 @@
 """The real encoders and data sets: what is refused, how each format is read, what is published."""
 
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import struct
 import subprocess
+import threading
 import zipfile
 from collections import Counter
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import publish
 import pytest
 from assets import (
+    descriptions,
     download,
     fashion_mnist,
     imagenet,
@@ -231,6 +236,181 @@ class TestFashionMnist:
         path.write_bytes(gzip.compress(struct.pack(">HBBI", 0, 8, 1, 9) + b"123"))
         with pytest.raises(AssetError, match=r"needed 9 bytes for \(9,\), found 3"):
             fashion_mnist.read_idx(path)
+
+
+PACKAGES = """\
+Package: hen-data
+Source: hen (1.2-3)
+Section: games
+Description: a hen that lays - data
+Description-md5: 1
+
+Package: hen
+Section: games
+Description: a hen that lays
+Description-md5: 2
+
+Package: fox
+Section: mail
+Description: a fox
+Description-md5: 3
+
+Package: owl
+Section: games
+Description: an owl of another version
+Description-md5: 4
+"""
+ENGLISH = """\
+Package: hen-data
+Description-md5: 1
+Description-en: a hen that lays - data
+ The data.
+
+Package: hen
+Description-md5: 2
+Description-en: a hen that lays
+ It lays eggs: one each
+ day.
+ .
+ Features:
+  * brown eggs
+  * white eggs
+
+Package: fox
+Description-md5: 3
+Description-en: fox 2
+
+Package: owl
+Description-md5: 4
+Description-en: an owl of another version
+"""
+GERMAN = """\
+Package: hen-data
+Description-md5: 1
+Description-de: Henne, die legt - Daten
+ Die Daten.
+
+Package: hen
+Description-md5: 2
+Description-de: Henne, die legt
+ Sie legt Eier: täglich
+ eines.
+ .
+ Sie hat:
+  * braune Eier
+  * weiße Eier
+
+Package: fox
+Description-md5: 3
+Description-de: Fox 3
+
+Package: owl
+Description-md5: 5
+Description-de: Eule
+"""
+
+
+class TestDescriptions:
+    def pairs(self):
+        files = (PACKAGES, ENGLISH, GERMAN)
+        return list(descriptions.pair(*(descriptions.read_stanzas(f.split("\n")) for f in files)))
+
+    def test_fields_go_on_where_lines_begin_with_a_space(self):
+        hen = list(descriptions.read_stanzas(io.StringIO(ENGLISH)))[1]
+        assert hen["Description-md5"] == "2"
+        assert hen["Description-en"].split("\n")[:2] == [
+            "a hen that lays",
+            "It lays eggs: one each",
+        ]
+
+    @pytest.mark.parametrize("line", [" no field before", "no colon"])
+    def test_a_line_of_another_format_is_refused(self, line):
+        with pytest.raises(AssetError, match="line 3: needed `Field: value`, found"):
+            list(descriptions.read_stanzas(["Package: hen\n", "\n", f"{line}\n"]))
+
+    def test_a_lone_dot_is_an_empty_line(self):
+        hen = {row.package: row for row in self.pairs()}["hen"]
+        assert hen.en == (
+            "a hen that lays\nIt lays eggs: one each\nday.\n\nFeatures:\n* brown eggs\n* white eggs"
+        )
+        assert hen.de.endswith("eines.\n\nSie hat:\n* braune Eier\n* weiße Eier")
+
+    def test_only_translations_of_this_very_text_count(self):
+        rows = [(row.package, row.source, row.section) for row in self.pairs()]
+        assert rows == [("hen-data", "hen", "games"), ("hen", "hen", "games")]
+
+    def test_of_each_source_the_package_of_its_name_is_kept(self):
+        assert [row.package for row in descriptions.one_of_each_source(self.pairs())] == ["hen"]
+
+    def test_texts_that_differ_by_numbers_alone_are_kept_once(self):
+        texts = [("Fox 2", "Fuchs"), ("fox 3", "Füchse"), ("Vixen", "Fuchs 4"), ("Owl", "Eule")]
+        rows = [
+            descriptions.Description(f"p{n}", f"p{n}", "games", *pair)
+            for n, pair in enumerate(texts)
+        ]
+        kept = descriptions.one_of_each_source(rows[::-1])
+        assert [row.package for row in kept] == ["p0", "p3"]
+
+    def test_small_sections_are_left_out(self):
+        rows = [
+            descriptions.Description(str(n), str(n), section, "", "")
+            for n, section in enumerate(["games", "games", "mail"])
+        ]
+        assert descriptions.drop_small_sections(rows, 2) == rows[:2]
+
+    @pytest.mark.parametrize(("ending", "compress"), [("xz", lzma.compress), ("bz2", bz2.compress)])
+    def test_both_compressions_are_read(self, tmp_path, ending, compress):
+        path = tmp_path / f"Translation-de.{ending}"
+        path.write_bytes(compress(GERMAN.encode()))
+        with descriptions.open_index(path) as lines:
+            assert len(list(descriptions.read_stanzas(lines))) == 4
+
+
+class TestIndexes:
+    @pytest.fixture
+    def mirror(self, tmp_path):
+        """A web server with two versions of a file; what it was asked for."""
+        for place, content in (("old", b"right"), ("new", b"another")):
+            (tmp_path / place / "main/i18n").mkdir(parents=True)
+            (tmp_path / place / "main/i18n/Translation-de.bz2").write_bytes(content)
+        asked = []
+
+        class Handler(SimpleHTTPRequestHandler):
+            def __init__(self, *args):
+                super().__init__(*args, directory=str(tmp_path))
+
+            def log_message(self, template, *args):
+                asked.append(self.path.split("/")[1])
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_port}/{{}}/{{folder}}/{{name}}", asked
+            server.shutdown()
+            thread.join(timeout=30)
+
+    INDEX = Archive(
+        "main/i18n/Translation-de.bz2",
+        "debian-Translation-de.bz2",
+        hashlib.sha256(b"right").hexdigest(),
+    )
+
+    def places(self, address, *names):
+        return [address.replace("{}", name) for name in names]
+
+    def test_places_are_tried_until_one_has_the_very_file(self, mirror):
+        address, asked = mirror
+        places = self.places(address, "gone", "new", "old", "never")
+        sizes = [download.fetch_index(self.INDEX, places) for _ in range(2)]
+        assert sizes == [5, 0]
+        assert self.INDEX.path.read_bytes() == b"right"
+        assert list(dict.fromkeys(asked)) == ["gone", "new", "old"]
+
+    def test_where_it_is_nowhere_every_place_is_named_and_nothing_kept(self, mirror, cache):
+        places = self.places(mirror[0], "gone", "new")
+        with pytest.raises(AssetUnavailableError, match=r"gone/.*404.*new/.*expected SHA-256"):
+            download.fetch_index(self.INDEX, places)
+        assert not list(cache.rglob("*.bz2"))
 
 
 class TestOpenclipart:

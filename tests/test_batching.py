@@ -20,7 +20,7 @@ from tiny_models import (
 from hf_latent_bridge import load_encoder
 from hf_latent_bridge.encoders.batching import cut, prefetch, text_batches, token_budget
 from hf_latent_bridge.encoders.tokens import faster
-from hf_latent_bridge.errors import EncoderError, InvalidPairsError
+from hf_latent_bridge.errors import EncoderError, InvalidPairsError, NoTokensError
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
 
@@ -217,6 +217,8 @@ def test_a_bag_of_words_that_needs_no_padding_is_encoded_too(batch_size, tmp_pat
     latents = load_encoder(tmp_path).encode(TEXTS, batch_size=batch_size)
     expected = reference.encode(list(TEXTS), convert_to_tensor=True)
     torch.testing.assert_close(latents, expected, **CLOSE)
+    with pytest.raises(NoTokensError, match=r"max_length=9 .* cuts nothing by tokens"):
+        load_encoder(tmp_path, max_length=9)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import warm
-from datasets import IterableDataset
+from datasets import Dataset, IterableDataset
 from huggingface_hub import snapshot_download
 from processes import ON_CPUS
 from tiny_models import sentence_repo
@@ -26,7 +26,12 @@ from hf_latent_bridge import (
     load_encoder,
     load_pairs,
 )
-from hf_latent_bridge.errors import CheckpointError, InUseError, InvalidPairsError
+from hf_latent_bridge.errors import (
+    CheckpointError,
+    InUseError,
+    InvalidLatentsError,
+    InvalidPairsError,
+)
 from hf_latent_bridge.files import seal, unseal
 from hf_latent_bridge.fitting.checkpoints import side_identity
 from hf_latent_bridge.fitting.encoding import Side
@@ -206,16 +211,58 @@ class KilledFit:
         os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+class KilledFitOfSaved(KilledFit):
+    """The same on a dataset in a folder that `save_to_disk` wrote."""
+
+    def fit(self, **options):
+        self.path = self._folder / "saved" / "data-00000-of-00001.arrow"
+        if not self.path.exists():
+            columns = {"a": vectors()[0], "b": np.stack(self._y)}
+            Dataset.from_dict(columns).save_to_disk(self.path.parent)
+        pairs = load_pairs(str(self.path.parent), source="a", target="b")
+        fitted = fit_translator(self._kind(), None, self.encode, pairs, chunk_size=10, **options)
+        self.summary = fitted.fit_summary_
+        return fitted.map_.weight
+
+    def change(self, row):
+        """Changes a byte of a vector of the source in place."""
+        before, content = self.path.stat(), bytearray(self.path.read_bytes())
+        place = content.index(vectors()[0][row].tobytes())
+        content[place] ^= 1
+        with self.path.open("r+b") as file:
+            file.write(content)
+        os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+FITS = [KilledFit, KilledFitOfSaved]
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_a_file_that_is_changed_while_a_fit_reads_it_is_refused(kind, tmp_path):
+    fit = kind(tmp_path)
+    encode = fit.encode
+
+    def change(items):
+        fit.change(99)
+        return encode(items)
+
+    fit.encode = change
+    with pytest.raises(InvalidLatentsError, match=f"{fit.path.name} was changed while it was read"):
+        fit.fit()
+
+
+@pytest.mark.parametrize("kind", FITS)
 @pytest.mark.parametrize("row", [0, 59])
-def test_a_file_whose_summed_rows_were_changed_in_secret_is_refused(row, tmp_path):
-    fit = KilledFit(tmp_path)
+def test_a_file_whose_summed_rows_were_changed_in_secret_is_refused(row, kind, tmp_path):
+    fit = kind(tmp_path)
     fit.change(row)
     with pytest.raises(CheckpointError, match=r"the first 60 pairs are not those .* changed since"):
         fit.go_on()
 
 
-def test_a_change_of_rows_that_were_not_read_yet_mixes_nothing(tmp_path):
-    fit = KilledFit(tmp_path)
+@pytest.mark.parametrize("kind", FITS)
+def test_a_change_of_rows_that_were_not_read_yet_mixes_nothing(kind, tmp_path):
+    fit = kind(tmp_path)
     fit.change(60)
     found = fit.go_on()
     assert (fit.summary.n_read, fit.summary.n_resumed) == (40, 60)

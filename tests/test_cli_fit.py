@@ -192,7 +192,7 @@ def test_a_column_of_latents_is_read_as_a_file_of_vectors_is(facts, fit, tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
-def test_a_column_of_pictures_is_encoded_by_the_image_tower(run, tmp_path):
+def test_a_column_of_pictures_is_encoded_by_the_image_tower(run, refusal, tmp_path):
     columns = {"image": pictures(12), "caption": tiny_models.sentences(12, tiny_models.EN)}
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "data")
@@ -200,10 +200,14 @@ def test_a_column_of_pictures_is_encoded_by_the_image_tower(run, tmp_path):
     clip += ["--target", clip_repo(), "--target-modality", "text"]
     pairs = ["--dataset", tmp_path / "data", "--source-column", "image"]
     pairs += ["--target-column", "caption"]
-    code, _, err = run("fit", *clip, *pairs, "--output", tmp_path / "out")
+    cut = ["--max-length", 6, "--output", tmp_path / "out"]
+    code, _, err = run("fit", *clip, *pairs, *cut)
     assert code == 0, err
     fitted = AutoTranslator.from_pretrained(tmp_path / "out", device="cpu")
     assert (fitted.source_.modality, fitted.target_.modality) == ("image", "text")
+    assert (fitted.source_.max_length, fitted.target_.max_length) == (None, 6)
+    pictures_twice = [*clip[:-1], "image", *pairs[:-1], "image"]
+    assert "--max-length cuts texts, and no encoder here" in refusal("fit", *pictures_twice, *cut)
 
 
 # Anchors ----------------------------------------------------------------------------------------

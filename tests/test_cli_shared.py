@@ -61,7 +61,7 @@ def test_encoders_read_one_column_or_each_its_own(facts, tmp_path):
     assert [view.source_.repo_id for view in space.views_.values()] == list(encoders().values())
 
 
-def test_a_picture_meets_its_title(facts, repo_id, tmp_path):
+def test_a_picture_meets_its_title(facts, refusal, repo_id, tmp_path):
     import datasets
 
     content = {"image": pictures(12), "title": tiny_models.sentences(12, tiny_models.EN)}
@@ -70,8 +70,11 @@ def test_a_picture_meets_its_title(facts, repo_id, tmp_path):
     views = ["--view", f"see={clip_repo()}", "--view", f"read={encoders()['one']}"]
     columns = ["--view-column", "see=image", "--view-modality", "see=image", "--column", "title"]
     options = ["--split", "train", "--alpha", 1, "--output", tmp_path / "space"]
-    said = facts("fit-shared", *views, *columns, "--dataset", repo_id, *options)
+    options += ["--dataset", repo_id, "--max-length", 6]
+    said = facts("fit-shared", *views, *columns, *options)
     assert said["views"]["see"]["modality"] == "image"
+    assert [view.get("max_length") for view in said["views"].values()] == [None, 6]
+    assert "no encoder here reads texts" in refusal("fit-shared", *views[:2], *columns, *options)
 
 
 def test_info_shows_a_space_and_its_views(facts, run, files, tmp_path):

@@ -10,7 +10,7 @@ import warm
 from tiny_models import commit_of, text_dataset, text_dataset_repo
 
 from hf_latent_bridge import VectorSource, load_pairs, load_views
-from hf_latent_bridge.data.pairs import Pairs
+from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.errors import (
     HubUnavailableError,
     InvalidPairsError,
@@ -357,6 +357,28 @@ def test_what_cannot_be_counted_and_read_by_number_is_refused(side):
 def test_one_or_three_lists_are_refused(n):
     with pytest.raises(InvalidPairsError, match=f"two lists, one for each side, got {n}"):
         load_pairs([["a"]] * n)
+
+
+@pytest.mark.parametrize("pair", [("a", "b"), (np.ones(2), np.ones(3))])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_rows_of_pairs_are_refused_however_many(n, pair):
+    for rows in ([pair] * n, (pair,) * n, [list(pair)] * n):
+        for read in (load_pairs, as_pairs):
+            with pytest.raises(
+                InvalidPairsError, match=r"such as \(\[source for source, _ in rows"
+            ):
+                read(rows)
+
+
+@pytest.mark.parametrize("read", [load_pairs, as_pairs])
+def test_two_columns_of_two_are_pairs_where_that_is_plain(read):
+    for sides in (
+        (["a", "b"], ["c", "d"]),
+        (["a", "b"], ("c", "d")),
+        [["a", "b"], np.ones((2, 3))],
+        [("a", "b", "c"), ("d", "e", "f")],
+    ):
+        assert len(read(sides)) == len(sides[0])
 
 
 @pytest.mark.parametrize("where", ["alice/nowhere", "./nowhere", "pairs.csv"])

@@ -198,9 +198,9 @@ def test_cka_is_1_where_the_map_turns_and_scales_and_rises_where_it_mends_the_sh
 
 @pytest.mark.parametrize("pairs", [None, "me/pairs", [("a", "b")], (normal(3, 2),) * 3, 5])
 def test_what_is_not_pairs_is_refused(pairs):
-    with pytest.raises(InvalidPairsError, match="pairs come from load_pairs or are two lists"):
+    with pytest.raises(InvalidPairsError, match=r"pairs .* two lists"):
         evaluate(identity(), None, None, pairs)
-    with pytest.raises(InvalidPairsError, match="pairs come from load_pairs or are two lists"):
+    with pytest.raises(InvalidPairsError, match=r"pairs .* two lists"):
         fit_translator(OrthoTranslator(), None, None, pairs)
 
 

@@ -12,7 +12,7 @@ from tiny_models import TEXTS, bert_repo, sentence_repo
 
 from hf_latent_bridge import OrthoTranslator, load_encoder
 from hf_latent_bridge.encoders.pictures import decode_image, to_rgb
-from hf_latent_bridge.errors import EncoderError, InvalidPairsError
+from hf_latent_bridge.errors import EncoderError, InvalidPairsError, NoTokensError
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
 
@@ -136,6 +136,19 @@ def test_sentence_transformers_reads_images_and_texts_with_one_model(modality):
 def test_a_model_of_texts_and_images_asks_which_is_meant(repo):
     with pytest.raises(EncoderError, match="image and text; say which: pass modality='text'"):
         load_encoder(repo())
+
+
+@pytest.mark.parametrize(
+    ("repo", "modality"),
+    [
+        (lambda: tiny.image_repo("vit"), None),
+        (tiny.clip_repo, "image"),
+        (tiny.sentence_clip_repo, "image"),
+    ],
+)
+def test_a_number_of_tokens_is_refused_for_images(repo, modality):
+    with pytest.raises(NoTokensError, match=r"max_length=9 is the number of tokens .* leave max_"):
+        load_encoder(repo(), modality=modality, max_length=9)
 
 
 @pytest.mark.parametrize("repo", [bert_repo, sentence_repo])

@@ -1,5 +1,6 @@
 """An index finds what a full comparison finds, in bounded memory, and survives the Hub."""
 
+import copy
 import json
 import sys
 
@@ -178,6 +179,65 @@ def test_added_vectors_are_found_under_the_next_rows(search):
     assert [hit["row"] for hit in index(VECTORS)] == list(range(300))
     index.add(VECTORS[:0], [])
     assert len(index) == 300
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("options", [{}, faiss("Flat"), faiss("L2norm,Flat")])
+def test_an_index_that_grew_finds_what_one_built_at_once_finds(options, metric, tmp_path):
+    grown = LatentIndex.from_latents(VECTORS[:7], ITEMS[:7], metric=metric, **options)
+    for start in range(7, 300, 19):
+        grown.add(VECTORS[start : start + 19], ITEMS[start : start + 19])
+    whole = LatentIndex.from_latents(VECTORS, ITEMS, metric=metric, **options)
+    assert grown.search(QUERIES) == whole.search(QUERIES)
+    assert same(grown.vectors, whole.vectors)
+    assert grown.items == whole.items
+    grown.save_pretrained(tmp_path)
+    assert alike(load_decoder(tmp_path).search(QUERIES), whole.search(QUERIES))
+
+
+@pytest.mark.parametrize("factory", ["HNSW16", "IVF10,Flat", "PCA6,Flat", "NSG16", "SQ8"])
+def test_approximate_indexes_that_grew_find_nearly_as_many_as_those_built_at_once(factory):
+    exact = [
+        [hit["row"] for hit in hits] for hits in LatentIndex(VECTORS, ITEMS, SPACE).search(QUERIES)
+    ]
+
+    def recall(index):
+        found = index.search(QUERIES)
+        pairs = zip(exact, ([hit["row"] for hit in hits] for hits in found), strict=True)
+        return sum(len(set(a) & set(b)) for a, b in pairs) / 200
+
+    grown = LatentIndex.from_latents(VECTORS[:20], ITEMS[:20], **faiss(factory))
+    for start in range(20, 300, 14):
+        grown.add(VECTORS[start : start + 14], ITEMS[start : start + 14])
+    whole = LatentIndex.from_latents(VECTORS, ITEMS, **faiss(factory))
+    assert recall(grown) >= recall(whole) - 0.1
+
+
+@pytest.mark.parametrize(("factory", "builds"), [("Flat", 1), ("HNSW16", 1), ("IVF2,Flat", 4)])
+def test_faiss_is_appended_to_and_trained_again_when_the_vectors_have_doubled(
+    factory, builds, monkeypatch
+):
+    import faiss as library
+
+    made, build = [], library.index_factory
+    monkeypatch.setattr(library, "index_factory", lambda *a: made.append(a) or build(*a))
+    index = LatentIndex.from_latents(VECTORS[:40], ITEMS[:40], **faiss(factory))
+    for row in range(40, 300):
+        index.add(VECTORS[row : row + 1], ITEMS[row : row + 1])
+    assert len(made) == builds  # of 40, then of 81 and of 163 vectors
+    assert len(index(VECTORS)) == 300
+
+
+@pytest.mark.parametrize("options", [{}, faiss("Flat")])
+def test_a_copy_and_its_original_grow_apart(options):
+    first = LatentIndex.from_latents(VECTORS[:200], ITEMS[:200], **options)
+    first.add(VECTORS[200:205], ITEMS[200:205])  # room for more is made
+    second = copy.copy(first)
+    first.add(VECTORS[205:210], ITEMS[205:210])
+    second.add(VECTORS[290:], ITEMS[290:])
+    for index, rows in ((first, [*range(210)]), (second, [*range(205), *range(290, 300)])):
+        assert [hit["item"] for hit in index(VECTORS[rows])] == [ITEMS[row] for row in rows]
+        assert torch.equal(index.vectors.cpu(), torch.from_numpy(VECTORS[rows]).float())
 
 
 def test_an_approximate_index_finds_nearly_the_same():
@@ -363,6 +423,25 @@ def test_a_backend_of_ones_own_is_one_entry_and_travels_by_its_name(backwards, r
         register_search(backwards)(dict)
 
 
+def test_a_backend_that_can_grow_is_given_the_new_vectors_alone(backwards):
+    build, added = SEARCHES[backwards].build, []
+
+    @register_search(backwards)
+    class Growing(build):
+        __qualname__ = build.__qualname__
+
+        def add(self, vectors):
+            added.append(len(vectors))
+            self.rows = range(len(self.rows) + len(vectors))[::-1]
+            return len(vectors) < 50
+
+    index = LatentIndex.from_latents(VECTORS[:100], ITEMS[:100], search=backwards)
+    for end in (105, 180, 181):
+        index.add(VECTORS[len(index) : end], ITEMS[len(index) : end])
+        assert index(QUERIES[:1])[0]["row"] == end - 1
+    assert added == [5, 75, 1]
+
+
 def test_a_backend_that_is_defined_again_takes_its_own_place(backwards):
     """As by a cell of a notebook that is run twice."""
     first = SEARCHES[backwards].build
@@ -409,9 +488,11 @@ def test_numbers_of_numpy_are_saved_as_numbers_and_keys_that_would_become_texts_
     loaded = load_decoder(tmp_path, device="cpu").items
     assert loaded == (0, 1, 2)
     assert {type(item) for item in loaded} == {int}
-    index = LatentIndex.from_latents(vectors, [{"id": 1}, {"id": 2}, {3: "id"}])
-    with pytest.raises(ConfigError, match=r"item 2 is dict .*JSON has texts as keys"):
-        index.save_pretrained(tmp_path)
+    for last in ({3: "id"}, {"of": {3: "id"}}, (3, "id"), ["of", (3, "id")]):
+        index = LatentIndex.from_latents(vectors, [{"id": 1}, [2, "id"], last])
+        assert index(vectors[2:])[0]["item"] is last
+        with pytest.raises(ConfigError, match=r"but item 2 is .* \(it would come back as [\[{]"):
+            index.save_pretrained(tmp_path)
     assert load_decoder(tmp_path, device="cpu").items == loaded
 
 

@@ -66,13 +66,13 @@ def test_the_correction_changes_the_ranking():
     assert (plain.hubness, plain.bank) == (None, None)
 
 
-@pytest.mark.parametrize("search", ["exact", "faiss"])
-def test_items_added_one_by_one_are_ranked_as_all_at_once(search):
-    index = corrected(VECTORS[:1], ITEMS[:1], search=search)
+@pytest.mark.parametrize("options", SEARCHES)
+def test_items_added_one_by_one_are_ranked_as_all_at_once(options):
+    index = corrected(VECTORS[:1], ITEMS[:1], **options)
     for row in range(1, 40):
         index.add(VECTORS[row : row + 1], ITEMS[row : row + 1])
     index.add(VECTORS[40:], ITEMS[40:])
-    assert rows_of(index) == rows_of(corrected(search=search))
+    assert rows_of(index) == rows_of(corrected(**options))
     assert close(index._tensors()["similarity"], corrected()._tensors()["similarity"], atol=1e-6)
 
 

@@ -263,6 +263,25 @@ def test_latents_at_the_mean_and_equal_latents_are_translated():
     np.testing.assert_allclose(same.transform(np.ones((2, 3))), Y[:50].mean(0)[None].repeat(2, 0))
 
 
+@pytest.mark.parametrize("size", [1e-13, 1e-30, 1e-160, 1e-300, 1e200])
+@pytest.mark.parametrize("scaling", ["standard", "pareto", "center", "none"])
+def test_latents_of_any_size_give_the_same_or_are_refused(scaling, size):
+    translator = KernelTranslator(scaling=scaling, n_landmarks=40)
+    expected = translator.fit(X, Y).transform(X)
+    scaled = X.astype(np.float64) * size
+    if (scaling, size) in {("standard", 1e-13), ("standard", 1e-30), ("pareto", 1e-13)}:
+        np.testing.assert_allclose(translator.fit(scaled, Y).transform(scaled), expected, atol=1e-9)
+    else:
+        with pytest.raises(
+            InvalidLatentsError, match=r"source latents are at most .* norms are los"
+        ):
+            translator.fit(scaled, Y)
+    normed = KernelTranslator(scaling=scaling, n_landmarks=40, unit_norm="source")
+    np.testing.assert_allclose(
+        normed.fit(scaled, Y).transform(scaled), normed.fit(X, Y).transform(X), atol=1e-9
+    )
+
+
 def test_tensors_that_make_no_map_are_refused(fitted):
     tensors = fitted.map_.state_dict() | {"shift": torch.zeros(5)}
     with pytest.raises(InvalidLatentsError, match=r"needs shift \(6,\), got \(5,\)"):

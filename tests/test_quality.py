@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 from quality import rivals
-from quality.cells import Cell, Store
+from quality.cells import Cell, Store, native
+from quality.data import Data, Side
 from quality.methods import Fitted, Method, plain, ridge_gcv
-from quality.report import at_full, best_of, complete_draws, gather
+from quality.report import at_full, best_of, complete_draws, gather, pair_table
 from quality.scores import Search, find_own, neighbours, of_the_same_class, overlap
 from sklearn.linear_model import RidgeCV
 
@@ -105,6 +106,15 @@ class TestCells:
         assert not list(tmp_path.rglob("*.json"))
 
 
+class TestNative:
+    def test_an_encoder_of_two_languages_finds_its_items_in_the_other(self):
+        labels = [n % 2 for n in range(len(X))]
+        both, one = Side(X, X, other_language=X), Side(X, X)
+        data = Data("d", "Data", {"both": both, "one": one}, labels, labels)
+        assert native(data, "both")["R@1"] == 1.0
+        assert "R@1" not in native(data, "one")
+
+
 class TestReport:
     def test_whoever_is_within_one_standard_error_of_the_best_is_marked(self):
         keys = range(4)
@@ -127,6 +137,15 @@ class TestReport:
         ]
         found = gather(cells, lambda result: result["R@1"], each=True)["ortho"]
         assert sorted(found.values()) == [0.1, 0.1, 0.2, 0.2]
+
+    def test_an_encoder_that_knows_both_languages_is_shown_without_a_map(self):
+        scores = {"a>b": {"R@1": 0.1}, "b>a": {"R@1": 0.2}}
+        methods = ("ortho", "shared space", "shared space, hubs")
+        native = {"a>b": {"P@10": 0.5, "R@1": 0.4}, "b>a": {"P@10": 0.5}}
+        results = {"native": native} | dict.fromkeys(methods, scores)
+        cell = {"pair": ["a", "b"], "anchors": 3, "draw": 0, "results": results}
+        _, table = pair_table("Data", [cell])
+        assert table.rows[-1][:3] == ["b → itself, reading their language", "no map", "0.400"]
 
 
 @pytest.mark.slow

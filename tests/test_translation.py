@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import datasets
@@ -358,6 +359,22 @@ def test_a_text_that_numpy_would_cut_is_refused(translator, tmp_path):
     assert os.listdir(tmp_path) == ["in.jsonl"]
 
 
+@pytest.mark.slow
+def test_one_long_text_among_short_ones_takes_neither_memory_nor_disk(translator, tmp_path):
+    texts = ["short"] * 199 + ["long" * 60_000]  # 192 MB where all are as long
+    lines = zip(texts, rows(200).tolist(), strict=True)
+    vector_files.lines([{"text": t, "v": v} for t, v in lines])(tmp_path / "in.jsonl")
+    translate_file(translator, tmp_path / "in.jsonl", tmp_path / "warm.npz")
+    tracemalloc.start()
+    translate_file(translator, tmp_path / "in.jsonl", tmp_path / "out.npz")
+    _, objects = rows_read(tmp_path / "out.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+    assert os.path.getsize(tmp_path / "out.npz") < 10e6
+    assert [row["text"] for row in objects] == texts
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".json"])
 def test_json_that_is_written_has_null_for_nan(translator, tmp_path, suffix):
     vectors = pyarrow.array(rows(2).tolist())
@@ -609,6 +626,24 @@ def test_a_change_in_secret_while_it_is_read_is_noticed(translator, save, tmp_pa
     monkeypatch.setattr(type(translator), "transform", change)
     with pytest.raises(InvalidLatentsError, match="changed while it was read"):
         translate_file(translator, source, tmp_path / "out.npy")
+    assert not list(tmp_path.glob("*out.npy*"))
+
+
+def test_a_saved_dataset_that_is_changed_while_it_is_read_is_noticed(
+    translator, tmp_path, monkeypatch
+):
+    datasets.Dataset.from_dict({"v": rows(20)}).save_to_disk(tmp_path / "saved")
+    (path,) = (tmp_path / "saved").glob("*.arrow")
+    transform = type(translator).transform
+
+    def change(self, chunk):
+        if len(chunk):
+            path.write_bytes(path.read_bytes())
+        return transform(self, chunk)
+
+    monkeypatch.setattr(type(translator), "transform", change)
+    with pytest.raises(InvalidLatentsError, match=f"{path.name} was changed while it was read"):
+        translate_file(translator, tmp_path / "saved", tmp_path / "out.npy")
     assert not list(tmp_path.glob("*out.npy*"))
 
 

@@ -368,7 +368,7 @@ def fit(args: argparse.Namespace) -> Result:
         pairs = pairs.deduplicate()
     held_out = inputs.open_pairs(args, args.evaluate_split) if args.evaluate_split else None
     given = inputs.given_spaces(args)
-    source, target = (inputs.named_encoder(args, side) for side in inputs.SIDES)
+    source, target = inputs.named_encoders(args)
     curve: LearningCurve | None = None
     if args.until_retention is not None:
         wanted = given_type or inputs.read_choice(args, pairs)

@@ -1,7 +1,7 @@
 """What `fit` and `evaluate` work on: the pairs and encoders that the arguments name."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -252,9 +252,7 @@ def query_pairs(
         if encoder is not None:
             found[side] = texts
             continue
-        own = {name: getattr(args, f"{side}_{name}") for name in ("revision", "modality")}
-        loaded = cached_encoder(args, getattr(args, side), max_length=args.max_length, **own)
-        latents = encode(loaded, texts, batch_size=args.batch_size)
+        latents = encode(_side_encoder(args, side), texts, batch_size=args.batch_size)
         found[side] = latents.float().cpu().numpy()
     return found["source"], found["target"]
 
@@ -281,12 +279,41 @@ def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "Tr
     )
 
 
-def load_side(args: argparse.Namespace, side: str, name: Any, **own: Any) -> "EncoderLike | None":
+def load_side(args: argparse.Namespace, side: str, name: Any) -> "Encoder | None":
     """The encoder of a side, cached; None where its latents are given."""
-    return None if is_given(args, side) else cached_encoder(args, name, **own)
+    return None if is_given(args, side) else cached_encoder(args, name)
 
 
-def cached_encoder(args: argparse.Namespace, name: Any, **own: Any) -> "EncoderLike":
+def named_encoders(args: argparse.Namespace) -> "tuple[Encoder | None, Encoder | None]":
+    """The encoders that `--source` and `--target` name; None where latents are given."""
+    source, target = (None if is_given(args, side) else _side_encoder(args, side) for side in SIDES)
+    check_max_length(args, (source, target))
+    return source, target
+
+
+def _side_encoder(args: argparse.Namespace, side: str) -> "Encoder":
+    own = {name: getattr(args, f"{side}_{name}") for name in ("revision", "modality")}
+    return cutting_encoder(args, getattr(args, side), **own)
+
+
+def cutting_encoder(args: argparse.Namespace, name: Any, **own: Any) -> "Encoder":
+    """An encoder that cuts its items at --max-length if they are texts, cached."""
+    from hf_latent_bridge.errors import NoTokensError
+
+    try:
+        return cached_encoder(args, name, max_length=args.max_length, **own)
+    except NoTokensError:
+        return cached_encoder(args, name, **own)
+
+
+def check_max_length(args: argparse.Namespace, encoders: "Iterable[Encoder | None]") -> None:
+    """Refuses --max-length where no encoder cuts anything by tokens."""
+    lengths = [encoder.space.max_length for encoder in encoders if encoder is not None]
+    if args.max_length is not None and not any(lengths):
+        raise ValueError("--max-length cuts texts, and no encoder here reads texts: leave it out")
+
+
+def cached_encoder(args: argparse.Namespace, name: Any, **own: Any) -> "Encoder":
     """An encoder whose latents are cached.
 
     A folder's encoder is not cached, for no commit tells its latents apart.
@@ -302,12 +329,6 @@ def cached_encoder(args: argparse.Namespace, name: Any, **own: Any) -> "EncoderL
     if args.no_cache or encoder.space.revision is None:
         return encoder
     return CachedEncoder(encoder, args.cache_dir)
-
-
-def named_encoder(args: argparse.Namespace, side: str) -> "EncoderLike | None":
-    """The encoder that `--source` or `--target` names."""
-    own = {name: getattr(args, f"{side}_{name}") for name in ("revision", "modality")}
-    return load_side(args, side, getattr(args, side), max_length=args.max_length, **own)
 
 
 def given_spaces(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

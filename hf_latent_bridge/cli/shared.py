@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hf_latent_bridge.cli import inputs
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import SharedSpace
+    from hf_latent_bridge import Encoder, SharedSpace
     from hf_latent_bridge.data.chunks import PairSource
-    from hf_latent_bridge.encoders.base import EncoderLike
 
 
 def fit(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -163,10 +162,10 @@ def _items(
 
 def _encoders(
     args: argparse.Namespace, views: Mapping[str, str], vectors: Mapping[str, str]
-) -> "dict[str, EncoderLike | None]":
+) -> "dict[str, Encoder | None]":
     modalities = named(args.view_modality, "--view-modality")
-    found: dict[str, EncoderLike | None] = dict.fromkeys(vectors)
+    found: dict[str, Encoder | None] = dict.fromkeys(vectors)
     for name, repo in views.items():
-        own = {"modality": modalities.get(name), "max_length": args.max_length}
-        found[name] = inputs.cached_encoder(args, repo, **own)
+        found[name] = inputs.cutting_encoder(args, repo, modality=modalities.get(name))
+    inputs.check_max_length(args, found.values())
     return found

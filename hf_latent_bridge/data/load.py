@@ -7,7 +7,7 @@ from operator import add, getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from hf_latent_bridge.data.pairs import Pairs, Views, of_columns
+from hf_latent_bridge.data.pairs import Pairs, Views, check_sides, of_columns
 from hf_latent_bridge.data.streams import StreamedPairs, StreamedViews
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.names import check_name
@@ -77,8 +77,9 @@ def load_pairs(
 
     Args:
         data: A Hub dataset's repo id, a folder, a `datasets.Dataset` or `IterableDataset`, a
-            mapping of columns, or two of these: lists, arrays, files of vectors (or folders of
-            numbered ones), or a `VectorSource` that says how to read one. Each of several
+            mapping of columns, or (source, target), two of these: lists, arrays, files of vectors
+            (or folders of numbered ones), or a `VectorSource` that says how to read one. Rows of
+            pairs, [(a, b), (c, d)], are refused. Each of several
             processes reads all rows of an `IterableDataset`, and encodes its share: every one
             must give them in the same order, so shuffle it with a seed.
         name: Configuration of a Hub dataset, as `datasets.load_dataset` takes it; several are
@@ -237,8 +238,7 @@ def _open(
 
 
 def _pair_up(data: Sequence[Any], source: str | None, target: str | None) -> Pairs:
-    if len(data) != 2:
-        raise InvalidPairsError(f"pairs need two lists, one for each side, got {len(data)}")
+    check_sides(data)
     first, second = _side(data[0], source), _side(data[1], target, source)
     _check_ids((first, second), ", or match them by load_matched_pairs or --id-field")
     return Pairs(first, second)

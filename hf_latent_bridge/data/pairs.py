@@ -274,11 +274,28 @@ def as_pairs(pairs: PairSource | tuple[Sequence[Any], Sequence[Any]]) -> PairSou
     """
     if isinstance(pairs, PairSource):
         return pairs
-    if isinstance(pairs, tuple | list) and len(pairs) == 2:
+    if isinstance(pairs, tuple | list):
+        check_sides(pairs)
         return Pairs(*pairs)
     raise InvalidPairsError(
         "pairs come from load_pairs or are two lists or arrays, (sources, targets), got "
         f"{type(pairs).__name__} {pairs!r:.60}"
+    )
+
+
+def check_sides(sides: Sequence[Any]) -> None:
+    """Refuses rows of pairs, [(a, b), (c, d)], where the two columns are meant to be given.
+
+    Raises:
+        InvalidPairsError: Not two columns, or two rows of two that could be either.
+    """
+    plain = (tuple, list) if isinstance(sides, list) else (tuple,)
+    if len(sides) == 2 and not all(isinstance(s, plain) and len(s) == 2 for s in sides):
+        return
+    got = f"{len(sides)}" if len(sides) != 2 else f"two of two items each, {sides!r:.60}"
+    raise InvalidPairsError(
+        f"pairs need two lists, one for each side, got {got}: pass (sources, targets), such as "
+        "([source for source, _ in rows], [target for _, target in rows]) for rows of pairs"
     )
 
 

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.load import load_pairs
 from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
-from hf_latent_bridge.decoders.search import METRICS, Metric, find_search
+from hf_latent_bridge.decoders.search import METRICS, GrowingSearch, Metric, Search, find_search
 from hf_latent_bridge.encoders.base import EncoderLike, encode, space_of
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError, WeightsError
 from hf_latent_bridge.files import check_fields, check_sizes, parse_json
@@ -30,6 +31,28 @@ from hf_latent_bridge.translators.base import Translator
 
 ITEMS_NAME = "items.jsonl"
 _SMALLEST, _LARGEST = 1e-12, 1e15  # beyond, squares and sums of products may leave float32
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows in memory with room for more, so that many additions copy each row a few times only."""
+
+    room: Tensor
+    n: int
+
+    @property
+    def tensor(self) -> Tensor:
+        """The rows, (n, ...)."""
+        return self.room[: self.n]
+
+    def grown(self, rows: Tensor) -> "_Rows":
+        """These rows and more; where the room is too small, an eighth more is made."""
+        n, room = self.n + len(rows), self.room
+        if n > len(room):
+            room = room.new_empty(max(n, self.n * 9 // 8), *room.shape[1:])
+            room[: self.n] = self.tensor
+        room[self.n : n] = rows
+        return _Rows(room, n)
 
 
 class LatentIndex(Component):
@@ -53,6 +76,7 @@ class LatentIndex(Component):
     kind_key = "decoder_type"
     kind = "index"
     extra_names: ClassVar[tuple[str, ...]] = (ITEMS_NAME,)
+    _search: Search
 
     def __init__(
         self,
@@ -74,9 +98,9 @@ class LatentIndex(Component):
         self.space, self._metric = space, metric
         self._search_type, self._search_params = search, dict(search_params or {})
         self._build_search = find_search(search, self._search_params)
-        self._vectors = torch.empty(0, space.dim, device=as_tensor(vectors).device)
-        self._similarity = self._vectors.new_empty(0)
-        self._items: tuple[Any, ...] = ()
+        empty = torch.empty(0, space.dim, device=as_tensor(vectors).device)
+        self._vectors, self._similarity = _Rows(empty, 0), _Rows(empty.new_empty(0), 0)
+        self._items, self._listed = list[Any](), tuple[Any, ...]()
         self._hubness, self._n_neighbors = _check_hubness(hubness, bank, metric), n_neighbors
         self._bank = None if bank is None else self._to_bank(bank)
         self.add(vectors, items)
@@ -96,7 +120,8 @@ class LatentIndex(Component):
 
         Args:
             vectors: (n, d); kept as float32.
-            items: What to find, one for each vector; JSON values if the index is to be saved.
+            items: What to find, one for each vector. If the index is to be saved, JSON values: a
+                list instead of a tuple, and dicts with texts as keys.
             space: The space of the latents; the index records it and refuses queries of others.
             options: `metric` is "cosine" (the default), "dot" or "euclidean". `search` is "exact"
                 (the default), "faiss" or another registered backend, and `search_params` are its
@@ -146,12 +171,14 @@ class LatentIndex(Component):
     @property
     def vectors(self) -> Tensor:
         """The items' latents, (n, d), float32."""
-        return self._vectors
+        return self._vectors.tensor
 
     @property
     def items(self) -> tuple[Any, ...]:
         """The items that a search finds, one for each vector."""
-        return self._items
+        if len(self._listed) < len(self._items):
+            self._listed = tuple(self._items)
+        return self._listed
 
     @property
     def metric(self) -> Metric:
@@ -191,7 +218,10 @@ class LatentIndex(Component):
         return self
 
     def add(self, vectors: Latents, items: Sequence[Any]) -> Self:
-        """Appends vectors and their items.
+        """Appends vectors and their items, at a cost that does not grow with the index.
+
+        FAISS indexes are appended to. Those that are trained (IVF, PQ) are trained again on all
+        vectors each time they have doubled, and once more when a saved index is loaded.
 
         Raises:
             InvalidLatentsError: Another width than the index's, NaN or infinity.
@@ -207,9 +237,8 @@ class LatentIndex(Component):
             )
         if not len(new):
             return self
-        similarity = torch.cat([self._similarity, self._similarity_of(new)])
-        self._hold(torch.cat([self._vectors, new]), similarity)
-        self._items = (*self._items, *found)
+        self._append(new, self._similarity_of(new))
+        self._items.extend(found)
         self._came_from(None, None)  # the repo holds fewer vectors
         return self
 
@@ -237,7 +266,7 @@ class LatentIndex(Component):
         scores, rows = self._search.search(x, k)
         return [
             [
-                {"item": self.items[row], "score": score, "row": row}
+                {"item": self._items[row], "score": score, "row": row}
                 for row, score in zip(found, values, strict=True)
                 if row >= 0
             ]
@@ -259,11 +288,21 @@ class LatentIndex(Component):
         return best_of(found, top_k)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self._items)
+
+    def __copy__(self) -> Self:
+        """An index of the same vectors and items; each of the two grows alone."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._items = list(self._items)
+        other._vectors = _Rows(self.vectors, len(self))  # without the room behind them
+        other._similarity = _Rows(self._similarity.tensor, self._similarity.n)
+        other._search = other._search_in(other._vectors, other._similarity)
+        return other
 
     def _check(self, latents: Latents) -> Tensor:
         """Latents like the vectors, of a size that the metric can compare in float32."""
-        x = check_latents(latents, self.space, like=self._vectors).detach()
+        x = check_latents(latents, self.space, like=self.vectors).detach()
         if self._metric == "cosine" or not x.numel():
             return x
         largest = float(torch.linalg.vector_norm(x, torch.inf))
@@ -284,7 +323,7 @@ class LatentIndex(Component):
                     f"{bank!r} has no bank of queries: call its keep_bank(X), or pass latents"
                 )
             bank = kept
-        rows = check_latents(bank, self.space, like=self._vectors).detach()
+        rows = check_latents(bank, self.space, like=self.vectors).detach()
         self._n_neighbors = check_count(
             "n_neighbors",
             self._n_neighbors,
@@ -305,14 +344,29 @@ class LatentIndex(Component):
             )
         return neighbor_similarity(vectors, self._bank, n_neighbors=self._n_neighbors)
 
-    def _hold(self, vectors: Tensor, similarity: Tensor) -> None:
-        """Makes the vectors searchable, and keeps them."""
-        if self._hubness:  # all of one norm, so that a graph or clusters of FAISS serve too
-            searched, metric = append_similarity(vectors, similarity, metric="cosine"), "dot"
-        else:
-            searched, metric = vectors, self._metric
-        self._search = self._build_search(searched, metric, **self._search_params)
-        self._vectors, self._similarity = vectors, similarity
+    def _append(self, vectors: Tensor, similarity: Tensor) -> None:
+        """Makes more vectors searchable, and keeps them."""
+        kept, known = self._vectors.grown(vectors), self._similarity.grown(similarity)
+        search = self._search if self._items else None
+        if not (
+            isinstance(search, GrowingSearch) and search.add(self._searched(vectors, similarity))
+        ):
+            self._search = self._search_in(kept, known)
+        self._vectors, self._similarity = kept, known
+
+    def _search_in(self, vectors: _Rows, similarity: _Rows) -> Search:
+        searched = self._searched(vectors.tensor, similarity.tensor)
+        metric = "dot" if self._hubness else self._metric
+        return self._build_search(searched, metric, **self._search_params)
+
+    def _searched(self, vectors: Tensor, similarity: Tensor) -> Tensor:
+        """Vectors as the backend has them: corrected ones are folded.
+
+        All are of one norm then, so that a graph or clusters of FAISS serve too.
+        """
+        if not self._hubness:
+            return vectors
+        return append_similarity(vectors, similarity, metric="cosine")
 
     def _params(self) -> dict[str, Any]:
         params = {
@@ -331,7 +385,7 @@ class LatentIndex(Component):
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {"vectors": self.vectors}
         if self._hubness:
-            tensors["similarity"] = self._similarity
+            tensors["similarity"] = self._similarity.tensor
         if self._bank is not None:
             tensors["bank"] = self._bank
         return tensors
@@ -370,11 +424,13 @@ class LatentIndex(Component):
         index.space, index._metric = space, params["metric"]
         index._search_type, index._search_params = params["search"], params["search_params"]
         index._hubness, index._n_neighbors = params.get("hubness"), params.get("n_neighbors", 10)
-        index._bank, index._items = tensors.get("bank"), tuple(items)
+        index._bank, index._items, index._listed = tensors.get("bank"), items, ()
         similarity = tensors.get("similarity", torch.empty(0))
+        index._vectors = _Rows(tensors["vectors"], params["n"])
+        index._similarity = _Rows(similarity, len(similarity))
         try:
             index._build_search = find_search(index._search_type, index._search_params)
-            index._hold(tensors["vectors"], similarity)
+            index._search = index._search_in(index._vectors, index._similarity)
         except DecoderError as error:
             raise ConfigError(f"params: {error}") from error
         return index
@@ -429,13 +485,14 @@ def _current(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _to_line(row: int, item: Any) -> bytes:
     try:
-        if isinstance(item, dict) and not all(isinstance(key, str) for key in item):
-            raise TypeError("JSON has texts as keys")
-        return json.dumps(item, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        line = json.dumps(item, ensure_ascii=False, allow_nan=False)
+        if (read := json.loads(line)) != item:  # keys are texts in JSON, and tuples are lists
+            raise TypeError(f"it would come back as {read!r:.60}")
+        return line.encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"items are saved as JSON, but item {row} is {type(item).__name__} {item!r:.60} "
-            f"({error}): index names or numbers instead"
+            f"({error}): index texts, numbers, or lists and dicts of them"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +27,14 @@ class Search(Protocol):
         The score is the cosine, the dot product or minus the distance: higher is better. A row is
         -1 where fewer than `k` are found.
         """
+
+
+@runtime_checkable
+class GrowingSearch(Search, Protocol):
+    """A search that takes more vectors; one without `add` is built again from all of them."""
+
+    def add(self, vectors: Float[Tensor, "n d"]) -> bool:
+        """Appends vectors; False, with nothing changed, if it must be built again instead."""
 
 
 class Backend(NamedTuple):
@@ -123,6 +131,7 @@ class FaissSearch:
         data = _plain(vectors, metric)
         try:
             self._index = faiss.index_factory(vectors.shape[1], factory, kind)
+            self._most = None if self._index.is_trained else 2 * len(data)
             self._index.train(data)
             self._index.add(data)
         except (RuntimeError, AssertionError, TypeError) as error:
@@ -130,6 +139,20 @@ class FaissSearch:
             raise DecoderError(
                 f"FAISS builds no index {factory!r} of {tuple(vectors.shape)} vectors: {text}"
             ) from error
+
+    def add(self, vectors: Float[Tensor, "n d"]) -> bool:
+        """Appends vectors, except where training on all of them, or their kind, asks for more.
+
+        Clusters and codes that were trained on fewer than half of the vectors are trained again.
+        Graphs of some kinds (NSG) take no vectors once they are built.
+        """
+        if self._most is not None and self._index.ntotal + len(vectors) > self._most:
+            return False
+        try:
+            self._index.add(_plain(vectors, self._metric))
+        except RuntimeError:
+            return False
+        return True
 
     def search(self, queries: Float[Tensor, "m d"], k: int) -> tuple[Tensor, Tensor]:
         """As `Search.search`, on the CPU."""

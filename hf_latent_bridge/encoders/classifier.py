@@ -147,4 +147,4 @@ def _modality(options: LoadOptions, architectures: Any) -> Modality:
             f"{options.name!r} is not a classifier of {' or '.join(MODALITIES)} items: its "
             f"architecture is {architectures}"
         )
-    return choose_modality(options.name, options.modality, {modality.name})
+    return choose_modality(options, {modality.name})

@@ -61,7 +61,8 @@ def load_encoder(
             own; where it has none, "mean" for texts and the first of "cls", "pooler" and "mean"
             that the model has for images.
         normalize: Scale latents to unit L2 norm; None for the repo's own habit.
-        max_length: Cut texts at this many tokens; None for the model's own limit.
+        max_length: Cut texts at this many tokens; None for the model's own limit, and for items
+            that are not texts.
         device: Where to run; None for a GPU if there is one, under torchrun each process's own.
         dtype: Floating dtype of the model; None for the saved one.
         autocast: Take products in this dtype, such as `torch.bfloat16`; latents keep `dtype`.
@@ -77,6 +78,7 @@ def load_encoder(
         HubUnavailableError: The Hub cannot be reached and nothing is cached.
         SpaceMismatchError: The repo does not give the space.
         EncoderError: The repo holds no usable encoder, or two and no `modality` is given.
+        NoTokensError: `max_length` is given for an encoder that cuts nothing by tokens.
         ValueError: An unknown `pooling`, or an option beside a space that brings its own.
     """
     require("encoders", "transformers", "sentence_transformers", purpose="load_encoder")
@@ -168,7 +170,7 @@ def _loader(options: LoadOptions) -> ModelEncoder:
         return SentenceTransformerEncoder.load(options)
     config = AutoConfig.from_pretrained(options.name, **options.common)
     has, by_tower = modalities_of(options, config)
-    modality = choose_modality(options.name, options.modality, has)
+    modality = choose_modality(options, has)
     options = replace(options, modality=modality.name)
     if by_tower:
         return DualEncoder.load(options)

@@ -158,21 +158,22 @@ def modality_of_item(item: Any) -> Modality | None:
     return next((m for m in MODALITIES.values() if m.recognises(item)), None)
 
 
-def choose_modality(name: str, asked: str | None, has: Collection[str]) -> Modality:
+def choose_modality(options: LoadOptions, has: Collection[str]) -> Modality:
     """The modality that is asked for, or the only one that the model has.
 
     Args:
-        name: Name of the repo, for the error.
-        asked: What the user asks for, if anything.
+        options: The arguments of `load_encoder`.
         has: Names of what the model encodes.
 
     Raises:
-        EncoderError: The model does not encode it; or it encodes several, and `asked` is None.
+        EncoderError: The model does not encode it; or it encodes several, and none is asked for.
+        NoTokensError: Its items have no tokens, and `max_length` is given.
     """
-    if asked is None and len(has) == 1:
-        return find_modality(next(iter(has)))
-    if asked is not None and asked in has:
-        return find_modality(asked)
+    asked = options.modality
+    if asked in has or (asked is None and len(has) == 1):
+        modality = find_modality(asked or next(iter(has)))
+        options.check_max_length(tokenized=modality.tokenized)
+        return modality
     known = " and ".join(sorted(has)) or "nothing that this library knows"
     choices = " or ".join(f"modality={one!r}" for one in sorted(has, reverse=True))
     advice = (
@@ -180,7 +181,7 @@ def choose_modality(name: str, asked: str | None, has: Collection[str]) -> Modal
         if asked is None
         else f"not {asked}: leave modality out, or name another repo"
     )
-    raise EncoderError(f"{name!r} encodes {known}; {advice}")
+    raise EncoderError(f"{options.name!r} encodes {known}; {advice}")
 
 
 def modalities_of(options: LoadOptions, config: Any) -> tuple[set[str], bool]:

@@ -51,7 +51,7 @@ class SentenceTransformerEncoder(ModelEncoder):
                 "uses) to load it without its own modules, or leave normalize=None"
             )
         has = MODALITIES.keys() & {str(name) for name in model.modalities}
-        modality = choose_modality(options.name, options.modality, has)
+        modality = choose_modality(options, has)
         limit = _limit_tokens(model, options) if modality.tokenized else None
         space = options.space(modality.name, _pooling_of(model), limit)
         if options.normalize and not normalizes:

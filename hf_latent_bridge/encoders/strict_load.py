@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_latent_bridge.counts import check_count
-from hf_latent_bridge.errors import EncoderError
+from hf_latent_bridge.errors import EncoderError, NoTokensError
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.spaces import SpaceSpec
 
@@ -69,8 +69,25 @@ class LoadOptions:
         hub: Any = {**self.hub, "revision": self.commit}
         return client.has_file(self.name, file, **hub)
 
+    def check_max_length(self, *, tokenized: bool) -> None:
+        """Refuses a length that would cut nothing.
+
+        Raises:
+            NoTokensError: `max_length` is given, and the model's items are not cut by tokens.
+        """
+        if self.max_length is not None and not tokenized:
+            raise NoTokensError(
+                f"max_length={self.max_length} is the number of tokens at which texts are cut, and "
+                f"{self.name!r} cuts nothing by tokens: leave max_length out"
+            )
+
     def space(self, modality: str, pooling: str | None, max_length: int | None) -> SpaceSpec:
-        """The encoder's space but for its width, which is known once the model has run."""
+        """The encoder's space but for its width, which is known once the model has run.
+
+        Raises:
+            NoTokensError: `max_length` was asked for, and nothing is cut at it.
+        """
+        self.check_max_length(tokenized=max_length is not None)
         return SpaceSpec(
             dim=1,
             repo_id=None if self.commit is None else self.name,

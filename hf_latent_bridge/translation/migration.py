@@ -22,6 +22,7 @@ from hf_latent_bridge.translation.serving import Route, Serving, route_to
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, address, kind_of, open_collection
+from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 _CHARACTERS_PER_TOKEN = 4
 _SAMPLE = 1000  # rows that are looked at before anything is made
@@ -41,6 +42,8 @@ class Migration:
         checked: Rows read back and compared with their translation: all of the source.
         alias: The alias that now names the target's collection.
         seconds: Time of this run.
+        not_copied: What belongs to the old collection and the new one does not have, such as
+            foreign keys; the rows are all there.
     """
 
     source: str
@@ -52,6 +55,7 @@ class Migration:
     checked: int
     alias: str | None
     seconds: float
+    not_copied: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -70,6 +74,8 @@ class Migration:
             lines.append(f"{self.removed:,} had been deleted from the source, and were removed")
         if self.alias:
             lines.append(f"the alias {self.alias!r} now names it")
+        if self.not_copied:
+            lines.append(f"it lacks, make them there: {'; '.join(self.not_copied)}")
         lines.append(f"{self.source} is as it was")
         return "\n".join(lines)
 
@@ -89,6 +95,7 @@ class MigrationPlan:
         tokens: Estimated tokens in all texts, from a sample; None without a text field.
         price: What encoding those again would cost; None without a price.
         target_rows: Rows that the target holds already; None where it is not there yet.
+        not_copied: What belongs to the old collection and the new one would not have.
     """
 
     source: str
@@ -101,6 +108,7 @@ class MigrationPlan:
     tokens: int | None = None
     price: float | None = None
     target_rows: int | None = None
+    not_copied: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -121,6 +129,8 @@ class MigrationPlan:
                 f"{self.target} is there already with {self.target_rows:,} rows: an unfinished "
                 "migration from here goes on, and any other collection is refused"
             )
+        if self.not_copied:
+            lines.append(f"it would lack, make them there: {'; '.join(self.not_copied)}")
         return "\n".join([*lines, "nothing was written"])
 
 
@@ -246,6 +256,8 @@ class MigrationJob:
         removed = move.remove_deleted()
         rows = _count(self.conversion, self.old, self.new)
         self.new.index_vectors(self.old.layout().metric)
+        if self.old.url.container != self.new.url.container:
+            self.new.complete(self.old)
         self._finish(before)
         return Migration(
             str(self.old.url),
@@ -257,6 +269,7 @@ class MigrationJob:
             settled.checked,
             self.alias,
             time.monotonic() - begun,
+            _not_copied(self.old, self.new.url),
         )
 
     def _finish(self, alias_before: str | None) -> None:
@@ -343,8 +356,16 @@ def plan_conversion(
         if tokens is not None and price_per_million_tokens is not None:
             price = tokens / 1e6 * price_per_million_tokens
         size = rows * conversion.dim * 4
-        dims = layout.dim, conversion.dim
-        return MigrationPlan(str(old.url), target, rows, *dims, size, seconds, tokens, price, there)
+        dims, left = (layout.dim, conversion.dim), _not_copied(old, address(target))
+        return MigrationPlan(
+            str(old.url), target, rows, *dims, size, seconds, tokens, price, there, left
+        )
+
+
+def _not_copied(old: Collection, new: StoreUrl) -> tuple[str, ...]:
+    """What a new collection of the same kind of store lacks; another kind has rows alone."""
+    is_copy = old.url.scheme == new.scheme and old.url.container != new.container
+    return tuple(old.not_copied()) if is_copy else ()
 
 
 def _rows_there(conversion: Conversion, old: Collection, target: str, timeout: float) -> int | None:

@@ -22,6 +22,7 @@ from hf_latent_bridge.spaces import SpaceSpec
 from hf_latent_bridge.translators.base import Grid, Translator, TranslatorConfig
 from hf_latent_bridge.translators.latent_map import Map, UnitNorm, check_unit_norm
 
+_SHORTEST = 1e-12  # norm that is scaled to 1, as `normalize` does it
 _ROWS = 4096  # that are compared with the landmarks at once
 
 
@@ -53,7 +54,11 @@ class Landmarks:
             scaling: Of the latents, before they are brought to unit norm.
             bandwidth: Relative to the median distance of two landmarks.
             seed: Seeds the draw.
+
+        Raises:
+            InvalidLatentsError: The latents are so small or large that their norms are lost.
         """
+        dtype = torch.promote_types(x.dtype, torch.float32)
         x = x.detach().to("cpu" if x.device.type == "mps" else x.device, torch.float64)
         mean, variance = x.mean(0), x.var(0, correction=0)
         flat = is_flat(variance, mean)
@@ -61,7 +66,9 @@ class Landmarks:
         shift = torch.zeros_like(mean) if scaling == "none" else mean
         inverse_scale = torch.where(flat, 0.0, scale.reciprocal())
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-        rows = normalize((x[order[:number].to(x.device)] - shift) * inverse_scale, dim=1)
+        scaled = (x[order[:number].to(x.device)] - shift) * inverse_scale
+        _check_size(x, variance, torch.linalg.vector_norm(scaled.to(dtype), dim=1))
+        rows = normalize(scaled, dim=1)
         apart = torch.cdist(rows, rows)[~torch.eye(len(rows), dtype=torch.bool, device=x.device)]
         median = apart.median() if len(apart) else mean.new_zeros(())
         width = bandwidth * torch.where(median > 0, median, 1.0)
@@ -80,6 +87,25 @@ class Landmarks:
         """The Gaussian of the distance from each latent, at unit norm, to each landmark."""
         unit = normalize((x - self.shift) * self.inverse_scale, dim=1)
         return ((unit @ self.rows.mT - 1) * self.sharpness).exp()
+
+
+def _check_size(
+    x: Float[Tensor, "n d"], variance: Float[Tensor, " d"], lengths: Float[Tensor, " m"]
+) -> None:
+    """Refuses latents whose squares, or whose norms once they are scaled, are lost.
+
+    Raises:
+        InvalidLatentsError: Says how large they are.
+    """
+    largest, limits = float(variance.max()), torch.finfo(torch.float64)
+    squares_lost = largest < limits.tiny / limits.eps and bool((x != x[0]).any())
+    shortest = float(lengths.max())
+    if squares_lost or not largest + shortest < limits.max or 0 < shortest < _SHORTEST:
+        raise InvalidLatentsError(
+            f"the source latents are at most {float(x.abs().max()):.1g} in size, so small or large "
+            "that their norms are lost: multiply them by one constant, so that they are near 1, "
+            "or scale them to unit norm (unit_norm='source')"
+        )
 
 
 class KernelMap(Map):

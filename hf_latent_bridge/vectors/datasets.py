@@ -2,12 +2,14 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from hf_latent_bridge.data.chunks import Rows
+import numpy as np
+
+from hf_latent_bridge.data.chunks import Rows, Stamps
 from hf_latent_bridge.data.items import Items, Unreadable
 from hf_latent_bridge.errors import (
     DatasetError,
@@ -19,12 +21,14 @@ from hf_latent_bridge.extras import require
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.waits import bounded_waits, patiently
 from hf_latent_bridge.vectors.columns import Column, as_index, fingerprint
-from hf_latent_bridge.vectors.reader import VectorSource
+from hf_latent_bridge.vectors.reader import VectorSource, check_stamps, file_stamp
 from hf_latent_bridge.vectors.shards import is_saved
 from hf_latent_bridge.vectors.tables import TableReader, decode_vectors, tops_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_SAVED = "state.json"  # which is beside the files of such a folder, and not of the cache
 
 
 class DatasetOptions(TypedDict, total=False):
@@ -118,7 +122,7 @@ class DatasetReader(TableReader):
         super().__init__(source)
         access = DatasetOptions(revision=source.revision, token=source.token)
         loaded, self._record = load_dataset(source.path, source.split, name=source.config, **access)
-        self._data = loaded.with_format("arrow")
+        self._data, self._files = loaded.with_format("arrow"), saved_files(loaded)
         self.n = len(loaded)
         self._look(loaded.features.arrow_schema)
 
@@ -127,6 +131,18 @@ class DatasetReader(TableReader):
         where = {} if "repo_id" in self._record else {"folder": self.source.path}
         fingerprint = self._data._fingerprint
         return {**where, **self._record, "column": self.column, "fingerprint": fingerprint}
+
+    def stamps(self) -> list[tuple[int, ...]]:
+        """The stamps of the files of a folder that `save_to_disk` wrote."""
+        return list(self._files.values())
+
+    def check_unchanged(self) -> None:
+        """Refuses a saved dataset whose files were changed since it was opened.
+
+        Raises:
+            InvalidLatentsError: Names the file.
+        """
+        check_stamps(self._files)
 
     def tables(self, start: int, stop: int, size: int, columns: list[str] | None) -> Iterator[Any]:
         """Slices of the dataset's Arrow table."""
@@ -145,13 +161,26 @@ class ArrowColumn(Column):
     feature: Any
     length: int
     content: str | None = None
+    files: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.length
 
     def read(self, rows: Rows) -> Items:
-        """The items of some rows, decoded."""
-        return decode(self.fetch(as_index(rows)), self.feature)
+        """The items of some rows, decoded.
+
+        Raises:
+            InvalidLatentsError: A file that they are in was changed since it was opened.
+        """
+        items = decode(self.fetch(as_index(rows)), self.feature)
+        if self.files and isinstance(items, np.ndarray):
+            items = items.copy()  # out of the file, which may be changed later
+        check_stamps(self.files)
+        return items
+
+    def stamps(self) -> Stamps:
+        """Those of the files that `save_to_disk` wrote."""
+        return list(self.files.values())
 
     def fingerprint(self) -> str:
         """Equal for equal content: that of the dataset, or a hash of the items."""
@@ -171,7 +200,17 @@ def dataset_column(dataset: "Dataset", name: str) -> Sequence[Any]:
         feature,
         len(dataset),
         f"{dataset._fingerprint} {name}",
+        saved_files(dataset),
     )
+
+
+def saved_files(dataset: "Dataset") -> dict[Path, tuple[int, ...]]:
+    """The files of a folder that `save_to_disk` wrote, with their stamps.
+
+    They may be changed in place, and the dataset's fingerprint, which is saved with them, stays.
+    """
+    files = {Path(file["filename"]) for file in dataset.cache_files}
+    return {file: file_stamp(file) for file in sorted(files) if (file.parent / _SAVED).is_file()}
 
 
 def table_column(table: Any, name: str, feature: Any) -> ArrowColumn:

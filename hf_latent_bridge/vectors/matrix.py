@@ -445,10 +445,15 @@ def _skip(stream: BinaryIO, count: int) -> None:
 
 
 def _values(stream: BinaryIO, dtype: "np.dtype[Any]", n: int) -> list[Any]:
-    values = np.frombuffer(_exactly(stream, n * dtype.itemsize), dtype)
-    if dtype.kind in "Mm":  # times, which JSON has as texts
-        values = values.astype(str)
-    return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values.tolist()]
+    """The next values of a column, read in parts, as texts are as long as the longest of all."""
+    found, size = list[Any](), max(1, _SKIP // dtype.itemsize)
+    for first in range(0, n, size):
+        content = _exactly(stream, min(size, n - first) * dtype.itemsize)
+        values = np.frombuffer(content, dtype)
+        found += (
+            values.astype(str) if dtype.kind in "Mm" else values
+        ).tolist()  # JSON has no times
+    return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in found]
 
 
 def _room(size: int) -> memoryview:

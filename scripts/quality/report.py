@@ -160,7 +160,19 @@ def pair_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
         best = max(rest, key=lambda name: means[name])
         ours = [means[name] for name in (SHARED, HUBS)]
         table.add(direction.replace(">", " → "), [best, means[best], *ours])
+    for encoder, found in in_two_languages(chosen).items():
+        table.add(f"{encoder} → itself, reading their language", ["no map", found, "", ""])
     return f"{title}: each pair of encoders", table
+
+
+def in_two_languages(cells: Sequence[CellFile]) -> dict[str, float]:
+    """R@1 of encoders that read both languages of the data, from one to the other with no map."""
+    return {
+        key.rpartition(">")[2]: result["R@1"]
+        for cell in cells
+        for key, result in cell["results"][NATIVE].items()
+        if "R@1" in result
+    }
 
 
 def query_table(title: str, query: str, cells: Sequence[CellFile]) -> tuple[str, Table]:

@@ -197,6 +197,10 @@ class Collection(abc.ABC):
         """Makes the nearest rows quick to find; for a new collection that holds all its rows."""
         return
 
+    def complete(self, like: "Collection") -> None:
+        """Takes over what else `like` knows; for a new collection that holds all its rows."""
+        return
+
     @abc.abstractmethod
     def delete(self, ids: Sequence[Key]) -> None:
         """Removes rows."""
@@ -270,6 +274,10 @@ class Collection(abc.ABC):
         Raises:
             StoreError: The rows hold other vectors too.
         """
+
+    def not_copied(self) -> list[str]:
+        """What a copy in the same kind of store does not have, such as foreign keys."""
+        return []
 
     def alias(self, name: str) -> str | None:
         """The collection that an alias names; None if there is no such alias."""

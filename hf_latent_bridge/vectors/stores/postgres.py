@@ -21,6 +21,23 @@ _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean
 _OPERATORS: dict[Metric, str] = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
 _OPERATIONS = re.compile(r"_(\w+)_ops$")
 _DTYPES = {"vector": "float32", "halfvec": "float16"}
+# what CREATE TABLE ... (LIKE ... INCLUDING ALL) leaves out, and indexes of the column of vectors
+_NOT_COPIED = """
+WITH asked AS (SELECT to_regclass(%s)::oid AS id, %s::text AS vectors)
+SELECT format('foreign key %%s %%s', conname, pg_get_constraintdef(c.oid))
+FROM pg_constraint c, asked WHERE contype = 'f' AND conrelid = id
+UNION ALL SELECT format('foreign key %%s of %%s', conname, conrelid::regclass)
+FROM pg_constraint, asked WHERE contype = 'f' AND confrelid = id AND conrelid <> id
+UNION ALL SELECT format('trigger %%s', tgname)
+FROM pg_trigger, asked WHERE tgrelid = id AND NOT tgisinternal
+UNION ALL SELECT format('policy %%s', polname) FROM pg_policy, asked WHERE polrelid = id
+UNION ALL SELECT 'privileges' FROM pg_class, asked WHERE oid = id AND relacl IS NOT NULL
+UNION ALL SELECT DISTINCT format('index %%s', x.relname)
+FROM asked JOIN pg_attribute a ON a.attrelid = id AND a.attname = vectors
+JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refobjid = id
+AND d.refobjsubid = a.attnum
+JOIN pg_class x ON x.oid = d.objid AND x.relkind = 'i'
+"""
 
 
 class PostgresCollection(Collection):
@@ -137,13 +154,12 @@ class PostgresCollection(Collection):
         kind = f"vector({layout.dim})"
         if self._types():
             self._ask(f"ALTER TABLE {self._table} ADD COLUMN {self._vector} {kind}")
-        elif isinstance(like, PostgresCollection) and like._types():
+        elif isinstance(like, PostgresCollection) and like._types() and self._beside(like):
             if is_json(like._types().keys() - {like._key_name, like._column}):
                 fields = ()
             self._run(
                 [
-                    f"CREATE TABLE {self._table} (LIKE {like._table} INCLUDING DEFAULTS "
-                    "INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)",
+                    f"CREATE TABLE {self._table} (LIKE {like._table} INCLUDING ALL)",
                     f"ALTER TABLE {self._table} DROP COLUMN {like._vector}, "
                     f"ADD COLUMN {self._vector} {kind}",
                     *(f"ALTER TABLE {self._table} ADD COLUMN {_quoted(n)} text" for n in fields),
@@ -154,6 +170,22 @@ class PostgresCollection(Collection):
             self._ask(
                 f"CREATE TABLE {self._table} (id {keys} PRIMARY KEY, {_quoted(PAYLOAD)} jsonb, "
                 f"{self._vector} {kind})"
+            )
+
+    def complete(self, like: Collection) -> None:
+        """Lets columns that number new rows go on after the last number of `like`."""
+        if not (isinstance(like, PostgresCollection) and self._beside(like)):
+            return
+        for column in self._computed("attidentity <> ''"):
+            old, new = (
+                self._ask("SELECT pg_get_serial_sequence(%s, %s)", [_path(name), column])[0][0]
+                for name in (like.url.name, self.url.name)
+            )
+            self._ask(
+                "SELECT setval(%s::regclass, o.last_value, o.is_called) FROM "
+                f"{_in_sql(old)} o, {_in_sql(new)} n "
+                "WHERE NOT n.is_called OR o.last_value > n.last_value",
+                [new],
             )
 
     def write(self, records: Records) -> None:
@@ -168,7 +200,8 @@ class PostgresCollection(Collection):
                 [_texts(records.ids), vectors],
             )
             return
-        others = [name for name in types if name not in (key, self._column)]
+        computed = self._computed("attgenerated <> ''")
+        others = [name for name in types if name not in (key, self._column, *computed)]
         columns = ", ".join(map(_quoted, [key, *others, self._column]))
         read = ", ".join(f"r.{_quoted(name)}" for name in [key, *others])
         kept = records.payloads
@@ -176,9 +209,12 @@ class PostgresCollection(Collection):
             pack = as_json if "json" in types[PAYLOAD] else packed
             kept = [{PAYLOAD: pack(payload)} for payload in kept]
         rows = [{**row, key: of_row} for of_row, row in zip(records.ids, kept, strict=True)]
-        replaced = (f"{_quoted(n)} = EXCLUDED.{_quoted(n)}" for n in [*others, self._column])
+        numbered = self._computed("attidentity = 'a'")  # which no update can change
+        changed = [name for name in [*others, self._column] if name not in numbered]
+        replaced = (f"{_quoted(n)} = EXCLUDED.{_quoted(n)}" for n in changed)
         self._ask(
-            f"INSERT INTO {self._table} ({columns}) SELECT {read}, d.v FROM "
+            f"INSERT INTO {self._table} ({columns}) OVERRIDING SYSTEM VALUE "
+            f"SELECT {read}, d.v FROM "
             f"jsonb_populate_recordset(NULL::{self._table}, %s::jsonb) r, "
             + beside.replace("WHERE %s", f"WHERE r.{_quoted(key)}")
             + f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {', '.join(replaced)}",
@@ -208,6 +244,11 @@ class PostgresCollection(Collection):
 
     def check_copy(self, target: Collection) -> None:
         """Nothing is left behind: other vector columns travel with the payload."""
+
+    def not_copied(self) -> list[str]:
+        """Foreign keys, triggers, policies, privileges, and indexes of the vectors."""
+        table = _path(self.url.name)
+        return [row[0] for row in self._ask(_NOT_COPIED, [table, self._column])]
 
     def alias(self, name: str) -> str | None:
         """The table that a view selects from, with its schema where this URL names one.
@@ -287,6 +328,23 @@ class PostgresCollection(Collection):
             [_path(self.url.name)],
         )
         return dict(rows)
+
+    def _beside(self, other: "PostgresCollection") -> bool:
+        """Whether two tables are in one database, so that one can be made like the other."""
+        here, there = (
+            collection._ask("SELECT current_database(), pg_postmaster_start_time()")
+            for collection in (self, other)
+        )
+        return here == there
+
+    def _computed(self, how: str) -> list[str]:
+        """The columns that are numbered or generated, by a condition on pg_attribute."""
+        rows = self._ask(
+            f"SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 "
+            f"AND NOT attisdropped AND {how}",
+            [_path(self.url.name)],
+        )
+        return [row[0] for row in rows]
 
     def _dim(self) -> int:
         where = f"{self._table} WHERE {self._vector} IS NOT NULL"
