@@ -25,7 +25,7 @@ OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking",
 
 N_FOLDS = 5
 RISK = 0.05
-"""In how many of all choices, at most, luck alone may put a candidate ahead of the first one."""
+"""Probability that a lead is outside the interval that is counted on (half of it below)."""
 _COARSE: tuple[Objective, ...] = ("ranking", "classification")
 N_NEIGHBORS = 10
 _FEW_PAIRS = 100
@@ -67,7 +67,7 @@ class Selection:
             latent. "classification": share of the other classes that the right one is ahead of.
         trials: All candidates, in the order in which they were given.
         chosen: Index of the one that was fitted. It has the highest score; for "ranking" and
-            "classification" the first one is kept unless another is clearly ahead of it.
+            "classification" the first one is kept unless another is surely ahead of it.
         chance: Score of the chosen one where held-out counterparts are shuffled.
         n_folds: Number of folds.
         n_held_out: Held-out pairs behind the scores, over all folds.
@@ -211,14 +211,23 @@ def standard_error(scores: Float[Tensor, "trials n"]) -> Float[Tensor, " trials"
     return scores.std(1) / math.sqrt(scores.shape[1])
 
 
-def errors_by_luck(n_others: int) -> float:
-    """By how many standard errors luck may put one of several candidates ahead (Bonferroni).
+def sure_leads(scores: Float[Tensor, "trials n"]) -> Float[Tensor, " trials"]:
+    """By how much each candidate is surely ahead of the first one, by empirical Bayes.
+
+    True leads are taken to vary around 0 by what the measured ones vary beyond their errors. Given
+    that, each is known to an interval, of probability 1 - `RISK`, and its lower end is returned.
+    Where the leads are such as luck alone gives, none is above 0; where they vary much, each must
+    be two standard errors. Source: Efron & Morris (1973).
 
     Args:
-        n_others: How many are compared with the first one.
+        scores: Score of each candidate on the same held-out pairs.
     """
-    chance = torch.tensor(1 - RISK / max(1, n_others), dtype=torch.float64)
-    return float(torch.special.ndtri(chance))
+    ahead = scores - scores[0]
+    leads, noise = ahead.mean(1), standard_error(ahead).square()
+    variance = (leads.square() - noise).sum().clamp(min=0) / max(1, len(scores) - 1)
+    kept = variance / (variance + noise).clamp(min=torch.finfo(noise.dtype).tiny)
+    n_errors = float(torch.special.ndtri(torch.tensor(1 - RISK / 2, dtype=torch.float64)))
+    return kept * leads - n_errors * (kept * noise).sqrt()
 
 
 def select(
@@ -232,8 +241,8 @@ def select(
 
     For "reconstruction" and "counterpart" the best score wins. Overlaps and answers of a head are
     coarse: with few pairs the best of many candidates is the luckiest. For these the first
-    candidate is kept unless another is ahead of it on the same pairs by more standard errors of
-    the difference than `errors_by_luck`; of those, the one with the most to spare is taken.
+    candidate is kept unless another is surely ahead of it on the same pairs (`sure_leads`); of
+    those, the one that is ahead by most is taken.
 
     Args:
         objective: What the scores are.
@@ -251,10 +260,7 @@ def select(
             "equal, or wild; add pairs, or look at them"
         )
     means, errors = scores.mean(1), standard_error(scores)
-    merits = means
-    if objective in _COARSE:
-        ahead = scores - scores[0]
-        merits = ahead.mean(1) - errors_by_luck(len(candidates) - 1) * standard_error(ahead)
+    merits = sure_leads(scores) if objective in _COARSE else means
     chosen = int(merits.argmax())
     rows = zip(candidates, means.tolist(), errors.tolist(), strict=True)
     trials = tuple(Trial(kind, params, score, error) for (kind, params), score, error in rows)

@@ -51,13 +51,13 @@ from hf_latent_bridge.selection import (
     ALPHAS,
     N_FOLDS,
     Folds,
-    errors_by_luck,
     r2_from_moments,
     ridge_alphas,
     ridge_path,
     ridge_predictions,
     select,
     select_ridge,
+    sure_leads,
 )
 from hf_latent_bridge.solvers import Decomposed
 from hf_latent_bridge.translators.base import TRANSLATORS
@@ -161,32 +161,49 @@ def test_the_best_mean_is_chosen_and_of_equal_ones_the_first(objective):
     assert found.choice.error == pytest.approx(np.std([0.5, 0.4], ddof=1) / np.sqrt(2))
 
 
+def test_a_lead_counts_by_what_leads_vary_beyond_their_errors():
+    first = torch.tensor([0.9, 0.1], dtype=torch.float64)
+    ahead = torch.tensor([[0.0, 0.0], [0.2, 0.4], [0.0, 0.2]], dtype=torch.float64)  # .3, .1 ± .1
+    variance = (0.3**2 + 0.1**2) / 2 - 0.1**2  # .04
+    kept = variance / (variance + 0.1**2)  # .8
+    error = np.sqrt(kept) * 0.1
+    expected = [0, 0.24 - 1.96 * error, 0.08 - 1.96 * error]
+    np.testing.assert_allclose(sure_leads(first + ahead), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("objective", ["ranking", "classification"])
-def test_the_first_candidate_is_kept_unless_another_is_clearly_ahead_on_the_same_pairs(objective):
-    draw = np.random.default_rng(0)
-    chosen = set()
-    for _ in range(200):
-        scores = 0.3 * draw.normal(size=(7, 20)) + 0.1 * draw.normal(size=(7, 1))
-        names = [("ortho", {"number": number}) for number in range(7)]
-        found = select(objective, names, torch.tensor(scores), torch.zeros(7, 2), 20)
-        spare = [0.0]
-        for row in scores[1:]:
-            ahead = row - scores[0]
-            spare.append(ahead.mean() - errors_by_luck(6) * np.std(ahead, ddof=1) / np.sqrt(20))
-        assert found.chosen == np.argmax(spare)
-        chosen.add(found.chosen)
-    assert chosen == set(range(7))
+def test_the_first_candidate_is_kept_unless_another_is_surely_ahead_on_the_same_pairs(objective):
+    names = [("ortho", {"number": number}) for number in range(3)]
+
+    def chosen(*ahead):
+        first = torch.tensor([0.9, 0.1], dtype=torch.float64)
+        scores = torch.stack([first, *(first + torch.tensor(leads) for leads in ahead)])
+        return select(
+            objective, names[: len(scores)], scores, torch.zeros(len(scores), 2), 2
+        ).chosen
+
+    assert chosen([0.0, 0.2], [0.2, 0.4]) == 2
+    assert chosen([0.0, 0.2], [-0.2, 0.0]) == 0  # they vary as their errors do
+    assert chosen([0.0, 0.0], [0.0, 0.0]) == 0
+    assert chosen([0.0, 0.0], [0.1, 0.1]) == 2  # ahead on every pair alike
+    assert chosen() == 0
 
 
+@pytest.mark.parametrize("in_common", [0.0, 0.8])
 @pytest.mark.parametrize("n_others", [1, 30])
-def test_where_all_are_alike_luck_displaces_the_first_candidate_in_one_of_twenty_choices(n_others):
+def test_where_all_are_alike_luck_seldom_displaces_the_first_candidate(n_others, in_common):
     draw = torch.Generator().manual_seed(0)
     names = [("ortho", {"number": number}) for number in range(n_others + 1)]
-    kept = [
-        select("ranking", names, scores, torch.zeros(n_others + 1, 2), 200).chosen == 0
-        for scores in torch.randn(400, n_others + 1, 200, generator=draw, dtype=torch.float64)
-    ]
-    assert np.mean(kept) == pytest.approx(0.95, abs=0.03)
+    kept = []
+    for _ in range(300):
+        shared, own = (
+            torch.randn(rows, 200, generator=draw, dtype=torch.float64)
+            for rows in (1, n_others + 1)
+        )
+        scores = in_common**0.5 * shared + (1 - in_common) ** 0.5 * own
+        found = select("ranking", names, scores, torch.zeros(n_others + 1, 2), 200)
+        kept.append(found.chosen == 0)
+    assert np.mean(kept) > 0.9
 
 
 def test_auto_takes_the_chosen_penalty_and_says_how():

@@ -9,7 +9,7 @@ from store_places import content, filled, rows, url_in
 
 from hf_latent_bridge import OrthoTranslator, migrate, plan_migration
 from hf_latent_bridge.errors import InvalidNameError, StoreError
-from hf_latent_bridge.vectors.stores.base import Layout
+from hf_latent_bridge.vectors.stores.base import Layout, Place
 from hf_latent_bridge.vectors.stores.registry import address, open_collection
 
 pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
@@ -307,6 +307,24 @@ def test_a_column_that_lancedb_could_not_write_to_is_not_added(tmp_path, move):
     assert len(content(filled(url.replace("docs", "others"), rows(3)))) == 3
     with open_collection(url) as docs:
         assert "a`b" not in docs._schema().names
+
+
+@needs("lancedb")
+def test_a_row_of_lancedb_that_came_twice_is_put_right(tmp_path, move):
+    url, target = filled(f"lancedb:{tmp_path}/db/docs", rows(2)), f"lancedb:{tmp_path}/db/new"
+    move(url, target)
+    with open_collection(url) as docs, open_collection(target) as new:
+        changed = [docs.fetch([key], payloads=True) for key in (1, 0)]
+        docs.delete([0, 1])
+        for records in (rows(1, first=4), *changed):
+            docs.insert(records)
+        assert [key for page in docs.scan(9) for key in page.ids] == [4, 1, 0]
+        assert [key for page in new.scan(9) for key in page.ids] == [0, 1]
+        assert docs.place_after(2) == new.place_after() == Place(2, 1)  # as if 0 were lacking
+    assert sorted(move(url, target)) == [0, 1, 4]
+    with open_collection(target) as new:
+        assert new.count() == 3
+        assert new.doubles() == []
 
 
 @needs("chromadb")

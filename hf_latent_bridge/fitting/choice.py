@@ -398,7 +398,7 @@ def select_translator(
 
     Pairs are dealt to five folds, one by one. Each candidate is fitted on four of them and scored
     on the fifth; the best one is fitted on all pairs. Where the score is coarse, for ranking and
-    classification, the first candidate is kept unless another is clearly ahead of it on the same
+    classification, the first candidate is kept unless another is surely ahead of it on the same
     pairs. The same data give the same choice.
 
     Args:

@@ -10,8 +10,9 @@ the choice: the best score on the same held-out pairs, and the map that is kept 
 classes also the choice when it is given the target's head. Each draw is kept in the cache folder,
 the rivals apart from the choice: a run that was interrupted goes on, and `--again` computes the
 choice alone. `--turned` takes each two encoders the other way round, `--further` those encoders
-that had no part in the design of the choice. In the end the CPU time of choosing ridge's penalty
-from fold moments, and of scikit-learn's RidgeCV on the same folds.
+that had no part in the design of the choice, `--made-up` data unlike texts and pictures. In the end
+the CPU time of choosing ridge's penalty from fold moments, and of scikit-learn's RidgeCV on the
+same folds.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import chain, permutations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from experiments.methods import draw_anchors
 from experiments.results_page import Section
 from numpy.typing import NDArray
 from quality.data import SOURCES, Data, load_all
+from quality.made_up import VIEWS, load_made_up
 from quality.methods import ridge_gcv
 from quality.rivals import found as rivals
 from torch import Tensor
@@ -53,6 +55,7 @@ SCORES: "Mapping[Objective, str]" = {
 RULES = (AUTO, WITH_HEAD, BEST, FIRST)
 SECTION = "selection"
 ONE_WAY, TURNED, FURTHER = "one way round", "the other way round", "further encoders"
+MADE_UP = "digits, measurements and made-up latents"
 RIDGE = "ridge .1"  # ours, and no rival
 ENCODERS = {
     "bbc": ("MiniLM", "MPNet", "WordLlama", "Tokenlearn"),
@@ -105,7 +108,7 @@ class Cell:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.add_argument(
-        "--data", nargs="+", choices=ENCODERS, default=list(ENCODERS), help="which data sets"
+        "--data", nargs="+", choices=ENCODERS, default=list(ENCODERS), help="of texts and pictures"
     )
     parser.add_argument("--anchors", nargs="+", type=positive, default=[100, 300, 1000])
     parser.add_argument("--draws", type=positive, default=3, help="draws of anchors (default 3)")
@@ -125,6 +128,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=FURTHER,
         help="encoders that had no part in the design",
     )
+    way.add_argument(
+        "--made-up",
+        dest="way",
+        action="store_const",
+        const=MADE_UP,
+        help="data unlike texts and pictures",
+    )
     parser.add_argument("--again", action="store_true", help="compute the choice anew")
     parser.add_argument("--report", action="store_true", help="compute nothing, show what is kept")
     parser.add_argument("--write", action="store_true", help="write docs/results.md")
@@ -134,8 +144,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints the tables; returns the exit code."""
     warnings.simplefilter("ignore")
     if not options.report:
-        needed = {name: list(chain(*pairs(name, options.way))) for name in options.data}
-        loaded = load_all(options.data, needed)
+        loaded = load(options.data, options.way)
         for draw in range(options.draws):
             for size in options.anchors:
                 for data in loaded.values():
@@ -143,6 +152,13 @@ def run(options: argparse.Namespace) -> int:
         print(f"\n{cpu_seconds(next(iter(loaded.values())))}", flush=True)
     report(options)
     return 0
+
+
+def load(names: Sequence[str], way: str) -> dict[str, Data]:
+    """The data sets with the encoders that are needed."""
+    if way == MADE_UP:
+        return load_made_up()
+    return load_all(names, {name: list(chain(*pairs(name, way))) for name in names})
 
 
 def report(options: argparse.Namespace) -> None:
@@ -158,11 +174,18 @@ def report(options: argparse.Namespace) -> None:
         return
     further = by_way.get(FURTHER, [])
     designed = [cell for way, cells in by_way.items() if way != FURTHER for cell in cells]
+    made_up = [cell for name in VIEWS for cell in read(name, options.anchors, MADE_UP)]
     rows = [*together(designed), *together(further, f", {FURTHER}")]
     by_way["rows of the tables"] = rows
     section.add(
         "Ahead / level / behind the best rival of each cell, mean and worst", counts(by_way)
     )
+    if made_up:
+        by_size = {
+            f"{size:,} pairs": [cell for cell in made_up if cell.anchors == size]
+            for size in dict.fromkeys(cell.anchors for cell in made_up)
+        }
+        section.add(f"The same for {MADE_UP}", counts(by_size))
     for objective in OBJECTIVES:
         section.add(f"By {objective}: {SCORES[objective]}", table(rows, objective))
     for way, cells in by_way.items():
@@ -173,7 +196,9 @@ def report(options: argparse.Namespace) -> None:
 
 
 def pairs(name: str, way: str) -> list[tuple[str, str]]:
-    """Each encoder as the source once, and as the target once; or the new ones with known ones."""
+    """Each encoder once as the source and once as the target, or the pairs of another way."""
+    if way == MADE_UP:
+        return list(permutations(VIEWS[name], 2))
     if way == FURTHER:
         known = KNOWN.get(name, KNOWN_TEXT)
         return [pair for a, b in product(NEW[name], known) for pair in ((a, b), (b, a))]

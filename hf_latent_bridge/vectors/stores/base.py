@@ -29,7 +29,7 @@ class Records(NamedTuple):
 
     ids: list[Key]
     vectors: Items | None = None
-    payloads: list[dict[str, Any]] | None = None
+    payloads: Sequence[dict[str, Any]] | None = None
 
 
 class Place(NamedTuple):
@@ -70,6 +70,7 @@ class Collection(abc.ABC):
         embedded: Whether a URL without a host names a file or folder.
         users: Whether its URLs may name a user.
         several_vectors: Whether rows can have several vectors, so that URLs name one.
+        threads: Whether its client can be asked by several threads at a time.
         keys: What its rows can have as ids, in words.
         url: Where it is.
     """
@@ -78,6 +79,7 @@ class Collection(abc.ABC):
     embedded: ClassVar[bool] = True
     users: ClassVar[bool] = False
     several_vectors: ClassVar[bool] = True
+    threads: ClassVar[bool] = False
     keys: ClassVar[str] = "whole numbers or texts (numbers of at most 64 bits with sign)"
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
@@ -149,6 +151,13 @@ class Collection(abc.ABC):
         """
         return None
 
+    def place_after(self, rows: int | None = None) -> Place | None:
+        """How far a scan is after so many rows, or at its end, from a store that need not scan.
+
+        None from other stores, and where there are fewer rows or none.
+        """
+        return None
+
     @abc.abstractmethod
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Those of some rows that are there and have this vector."""
@@ -207,6 +216,10 @@ class Collection(abc.ABC):
             StoreError: Rows without a key, or several with the same.
         """
         return
+
+    def doubles(self) -> list[Key]:
+        """Keys that stand in several rows, where the store lets such rows in."""
+        return []
 
     @classmethod
     def check_takes(cls, ids: Sequence[Key], *, target: StoreUrl) -> None:

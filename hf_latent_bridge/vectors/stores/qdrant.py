@@ -198,7 +198,7 @@ class QdrantCollection(Collection):
         batch = models.Batch(
             ids=list[Any](records.ids),
             vectors={self.url.vector: vectors} if self._named else vectors,
-            payloads=records.payloads,
+            payloads=list(records.payloads),
         )
         self._ask(lambda c: c.upsert(self.url.name, batch, wait=True))
 
