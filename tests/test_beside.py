@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from store_places import filled, rows
 
+from hf_latent_bridge.vectors.stores.base import Place
 from hf_latent_bridge.vectors.stores.beside import Beside
 from hf_latent_bridge.vectors.stores.registry import open_collection
 
@@ -69,3 +70,11 @@ def test_rows_in_the_same_order_are_never_asked_for_by_their_keys(collection, mo
     beside = Beside(collection, SIZE)
     assert [beside.rows(ids).ids for ids in batches(range(60))] == batches(range(60))
     assert beside.lacking([60, 61]) == [0, 1]
+
+
+def test_the_rows_before_its_beginning_are_not_read(collection, monkeypatch):
+    monkeypatch.setattr(collection, "present", None)
+    begun = Place(40, rows(60).ids[39])
+    beside = Beside(collection, SIZE, vectors=False, payloads=False, after=begun)
+    missing = [ids[row] for ids in batches(range(40, 70)) for row in beside.lacking(ids)]
+    assert missing == list(range(60, 70))

@@ -50,6 +50,19 @@ def test_an_item_is_encoded_once_whatever_batch_sample_or_run_it_comes_in(tmp_pa
     assert set(again.asked) <= {"bb"}  # a foreign encoder's dtype takes one item to find out
 
 
+def test_what_another_process_has_encoded_meanwhile_is_not_kept_twice(tmp_path):
+    class Slow(Counting):
+        dtype = torch.float32
+
+        def encode(self, items, **options):
+            CachedEncoder(Counting(), tmp_path).encode(["a", "bb"])
+            return super().encode(items, **options)
+
+    items = ["a", "bb", "ccc"]
+    assert torch.equal(CachedEncoder(Slow(), tmp_path).encode(items), plain(items))
+    assert rows_file(tmp_path).stat().st_size == 3 * 3 * 4
+
+
 def test_a_real_encoder_is_not_asked_at_all_for_what_is_known(tmp_path):
     for repo in (bert_repo, sentence_repo):
         encoder = load_encoder(repo())

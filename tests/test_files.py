@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from meanwhile import meanwhile
 
 from hf_latent_bridge.atomic import (
     check_writable,
@@ -205,3 +206,27 @@ def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path):
     with exclusive(tmp_path / "new" / "folder"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+# Another process at the worst moment ------------------------------------------------------------
+
+
+def save_all(folder, files):
+    with exclusive(folder) as save:
+        save(files)
+
+
+def test_files_that_are_saved_again_while_they_are_read_are_of_one_save(folder):
+    with meanwhile(lambda: save_all(folder, NEW), "sub/b.json"):
+        assert read_files(folder, OLD) == NEW
+
+
+def test_files_that_take_their_places_while_they_are_read_are_found_there(killed):
+    with meanwhile(lambda: save_all(killed, {}), ".save/1"):
+        assert read_files(killed, NEW) == NEW
+
+
+def test_a_new_folder_that_another_process_removes_is_made_again(tmp_path):
+    with meanwhile((tmp_path / "folder").rmdir, ".save.lock"):
+        save_all(tmp_path / "folder", NEW)
+    assert read_files(tmp_path / "folder", NEW) == NEW

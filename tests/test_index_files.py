@@ -6,6 +6,7 @@ import sys
 import faiss
 import numpy as np
 import pytest
+from meanwhile import meanwhile
 
 from hf_latent_bridge import LinearTranslator, migrate, plan_migration
 from hf_latent_bridge.errors import CheckpointError, InUseError, InvalidLatentsError, StoreError
@@ -239,21 +240,26 @@ def test_a_file_that_is_replaced_while_it_is_read_is_noticed_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["old.faiss"]
 
 
+def test_a_file_that_is_changed_after_its_last_row_was_read_is_noticed(old, translator, tmp_path):
+    source = saved(tmp_path / "old.faiss", old)
+    changed = pytest.raises(InvalidLatentsError, match="was changed while it was read")
+    with meanwhile(lambda: os.utime(source), ".part", "r"), changed:
+        migrate(translator, source, str(tmp_path / "new.faiss"))
+    assert not (tmp_path / "new.faiss").exists()
+
+
 @pytest.mark.parametrize(("factory", "name"), [("Flat", ".part"), ("HNSW16", ".whole")])
 def test_a_disk_that_gives_back_other_bytes_is_noticed(factory, name, old, translator, tmp_path):
-    source, armed = saved(tmp_path / "old.faiss", old, factory), [True]
+    source = saved(tmp_path / "old.faiss", old, factory)
 
-    def damage(event, args):
-        if event != "open" or not armed or not str(args[0]).startswith(str(tmp_path)):
-            return
-        if str(args[0]).endswith(name) and args[1] == "r":
-            armed.clear()
-            with open(args[0], "r+b") as stream:
-                stream.seek(N * NEW * 2)
-                stream.write(b"\x7f\x7f\x7f\x7f")
+    def damage():
+        (path,) = tmp_path.glob(f".*{name}")
+        with path.open("r+b") as stream:
+            stream.seek(N * NEW * 2)
+            stream.write(b"\x7f\x7f\x7f\x7f")
 
-    sys.addaudithook(damage)
-    with pytest.raises(StoreError, match="does not give back what was written"):
+    lost = pytest.raises(StoreError, match="does not give back what was written")
+    with meanwhile(damage, name, "r"), lost:
         migrate(translator, source, str(tmp_path / "new.faiss"))
     assert [path.name for path in tmp_path.iterdir()] == ["old.faiss"]
     migrate(translator, source, str(tmp_path / "new.faiss"))

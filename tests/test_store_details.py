@@ -9,7 +9,7 @@ from store_places import content, filled, rows, url_in
 
 from hf_latent_bridge import OrthoTranslator, migrate, plan_migration
 from hf_latent_bridge.errors import InvalidNameError, StoreError
-from hf_latent_bridge.vectors.stores.base import Layout
+from hf_latent_bridge.vectors.stores.base import Layout, Place
 from hf_latent_bridge.vectors.stores.registry import address, open_collection
 
 pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
@@ -309,6 +309,24 @@ def test_a_column_that_lancedb_could_not_write_to_is_not_added(tmp_path, move):
         assert "a`b" not in docs._schema().names
 
 
+@needs("lancedb")
+def test_a_row_of_lancedb_that_came_twice_is_put_right(tmp_path, move):
+    url, target = filled(f"lancedb:{tmp_path}/db/docs", rows(2)), f"lancedb:{tmp_path}/db/new"
+    move(url, target)
+    with open_collection(url) as docs, open_collection(target) as new:
+        changed = [docs.fetch([key], payloads=True) for key in (1, 0)]
+        docs.delete([0, 1])
+        for records in (rows(1, first=4), *changed):
+            docs.insert(records)
+        assert [key for page in docs.scan(9) for key in page.ids] == [4, 1, 0]
+        assert [key for page in new.scan(9) for key in page.ids] == [0, 1]
+        assert docs.place_after(2) == new.place_after() == Place(2, 1)  # as if 0 were lacking
+    assert sorted(move(url, target)) == [0, 1, 4]
+    with open_collection(target) as new:
+        assert new.count() == 3
+        assert new.doubles() == []
+
+
 @needs("chromadb")
 def test_uris_of_chroma_are_copied(tmp_path, move):
     import chromadb
@@ -348,10 +366,13 @@ def test_arrays_of_milvus_are_copied(tmp_path, move):
 
 
 @needs("pymilvus")
-def test_a_file_of_milvus_is_indexed_when_its_rows_are_there(tmp_path, move):
+def test_a_file_of_milvus_is_indexed_when_its_rows_are_there(tmp_path, move, capsys):
     url = filled(f"milvus:{tmp_path}/file.db/docs", rows(5), "dot")
     for _ in range(2):
-        move(url, f"{url}_new")
+        move(url, f"{url}_new", progress=True)
+        shown = capsys.readouterr().err
+        begun, done = shown.index("index:   0%"), shown.index("index: 100%")
+        assert shown.rindex("compare: 100%") < begun < done
         with open_collection(f"{url}_new") as new:
             index = new.client.describe_index("docs_new", "vector")
             assert (index["index_type"], index["metric_type"]) == ("AUTOINDEX", "IP")

@@ -45,7 +45,7 @@ from hf_latent_bridge.errors import (
     InvalidLatentsError,
     ProcessError,
 )
-from hf_latent_bridge.translation.pipeline import ahead
+from hf_latent_bridge.translation.pipeline import ahead, overlapped
 from hf_latent_bridge.vectors.formats import FORMATS, open_vectors, writer_of
 
 
@@ -908,6 +908,25 @@ def test_reading_that_hangs_is_an_error_when_its_time_is_up():
     with pytest.raises(TimeoutError, match=r"no rows could be read for 0\.2 seconds"):
         next(items)
     never.set()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_is_converted_in_a_thread_comes_in_order_until_an_item_is_bad(apart):
+    taken_in = set()
+
+    def items():
+        for i in range(9):
+            taken_in.add(threading.get_ident())
+            yield i
+
+    def convert(item):
+        return 60 // (item - 7)
+
+    found = overlapped(convert, items(), apart=apart)
+    assert [next(found) for _ in range(7)] == [(i, 60 // (i - 7)) for i in range(7)]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+    assert (threading.get_ident() in taken_in) is not apart
 
 
 # Streams ------------------------------------------------------------------------------------

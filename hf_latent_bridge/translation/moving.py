@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, takewhile
+from operator import eq
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,6 +121,7 @@ class Move:
         self._same = old.url.container == new.url.container
         self._layout = new.layout()
         self._progress = progress
+        self._first: Key | None = None  # the id of some row, of the kind that all others must be
 
     def all(self) -> int:
         """Moves all rows; for a target that is empty."""
@@ -132,11 +135,14 @@ class Move:
 
     def _insert(self, rows: Iterable[Records], bar: Any) -> int:
         written = 0
-        for _, records in overlapped(self._convert, rows):
+        for _, records in self._converted(rows):
             self._new.insert(records)
             written += len(records.ids)
             bar.update(len(records.ids))
         return written
+
+    def _converted(self, rows: Iterable[Records]) -> Iterator[tuple[Records, Records]]:
+        return overlapped(self._convert, rows, apart=self._old.threads and self._new.threads)
 
     def _lacking(self, bar: Any) -> Iterator[Records]:
         """The source's rows that the target lacks; those that it does not lack move the bar.
@@ -147,20 +153,38 @@ class Move:
         if keys is not None:
             yield from self._lacking_of(keys, bar)
             return
-        done, beside = None, self._beside(vectors=False, payloads=False)
-        for page in self._old.scan(self._keys_size, vectors=False, payloads=False):
-            lacking = beside.lacking(page.ids)
-            there = lacking[0] if lacking else len(page.ids)
-            if there:
-                done = Place(there + (done.rows if done else 0), page.ids[there - 1])
-                bar.update(there)
-            if lacking:
-                break
+        done = self._agreed(bar)
+        beside = self._beside(vectors=False, payloads=False, after=done)
         for records in self._old.scan(self._size, payloads=not self._same, after=done):
             lacking = beside.lacking(records.ids)
-            bar.update(len(records.ids) - len(lacking))
+            if len(lacking) < len(records.ids):
+                bar.update(len(records.ids) - len(lacking))
             if lacking:
                 yield records if len(lacking) == len(records.ids) else _some(records, lacking)
+
+    def _agreed(self, bar: Any) -> Place | None:
+        """How far the target holds the source's rows in the same order, by their keys alone.
+
+        Where its last row is the source's of that number, it seems to hold the first ones alone,
+        and the others are not read: `settle` will compare them.
+        """
+        end = None if self._same else self._new.place_after()
+        if end is not None and end == self._old.place_after(end.rows):
+            bar.update(end.rows)
+            return end
+        done, size = None, self._keys_size
+        pages = self._new.scan(size, vectors=False, payloads=False)
+        theirs = chain.from_iterable(page.ids for page in pages)
+        for page in self._old.scan(size, vectors=False, payloads=False):
+            there = self._new.present(page.ids) if self._same else set[Key]()
+            held = map(there.__contains__, page.ids) if self._same else map(eq, page.ids, theirs)
+            n = sum(takewhile(bool, held))
+            if n:
+                done = Place(n + (done.rows if done else 0), page.ids[n - 1])
+                bar.update(n)
+            if n < len(page.ids):
+                break
+        return done
 
     def _lacking_of(self, keys: list[Key], bar: Any) -> Iterator[Records]:
         """Those of some rows of the source that the target lacks.
@@ -214,12 +238,22 @@ class Move:
             self._new.delete(gone[first : first + self._size])
         return len(gone)
 
+    def index(self) -> None:
+        """Makes the nearest rows quick to find, in a store that does so when all are there."""
+        if rows := self._new.unindexed():
+            with progress_bar(rows, self._progress, "index") as bar:
+                self._new.index_vectors(self._layout.metric)
+                bar.update(rows)
+
     def _pass(self) -> Settled:
         written = replaced = checked = 0
+        ends = self._new.place_after(), self._old.place_after()
+        if ends[0] and ends[1] and ends[0].rows > ends[1].rows and (twice := self._new.doubles()):
+            self._new.delete(twice)  # this pass finds them lacking
         with self._bar("compare") as bar:
             beside = self._beside(payloads=not self._same)
             rows = self._old.scan(self._size, payloads=not self._same)
-            for _, records in overlapped(self._convert, rows):
+            for _, records in self._converted(rows):
                 lacking, differing = self._compare(records, beside.rows(records.ids))
                 if wrong := lacking + differing:
                     self._write_again(_some(records, wrong))
@@ -229,10 +263,12 @@ class Move:
                 bar.update(len(records.ids))
         return Settled(written, replaced, checked)
 
-    def _beside(self, *, vectors: bool = True, payloads: bool) -> Beside:
+    def _beside(
+        self, *, vectors: bool = True, payloads: bool, after: Place | None = None
+    ) -> Beside:
         """The target's rows; those of the source that lack the new vector are not among them."""
         how = {"vectors": vectors, "payloads": payloads, "by_keys": self._same, "index": True}
-        return Beside(self._new, self._size if vectors else self._keys_size, **how)
+        return Beside(self._new, self._size if vectors else self._keys_size, after=after, **how)
 
     def _compare(self, wanted: Records, found: Records) -> tuple[list[int], list[int]]:
         """Which rows the target lacks, and which it holds with another vector or payload."""
@@ -275,6 +311,7 @@ class Move:
             )
 
     def _convert(self, records: Records) -> Records:
+        self._check_ids(records.ids)
         vectors = convert(self._conversion, records, self._old)
         payloads, view = records.payloads, self._conversion.view
         if view is not None:
@@ -284,6 +321,19 @@ class Move:
                 )
             payloads = [{**payload, VIEW: view} for payload in payloads or []]
         return Records(records.ids, vectors, payloads)
+
+    def _check_ids(self, ids: list[Key]) -> None:
+        """Refuses rows that came meanwhile with ids that another store cannot hold."""
+        if self._old.url.scheme == self._new.url.scheme or not ids:
+            return
+        self._first = ids[0] if self._first is None else self._first
+        try:
+            self._new.check_takes([self._first, *ids], target=self._new.url)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}. The rows before them are in {self._new.url}, and stay: change those ids "
+                f"in {self._old.url} and start again, or take all away with --rollback"
+            ) from error
 
     def _bar(self, doing: str) -> Any:
         return progress_bar(self._old.count(), self._progress, doing)

@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -163,13 +164,20 @@ def ahead(items: Iterable[T], *, timeout: float, depth: int = _AHEAD) -> Iterato
         left.set()
 
 
-def overlapped(convert: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, U]]:
+def overlapped(
+    convert: Callable[[T], U], items: Iterable[T], *, apart: bool = False
+) -> Iterator[tuple[T, U]]:
     """Items and what they become, each converted in a thread while the one before it is used.
 
-    The items themselves are taken in the caller's thread, for some clients of stores are bound to
-    theirs.
+    Args:
+        convert: Makes of an item what it becomes.
+        items: Taken in the caller's thread, for some clients of stores are bound to theirs.
+        apart: Take them in the other thread too, which then stays up to two ahead.
     """
     with ThreadPoolExecutor(1) as worker:
+        if apart:
+            yield from _taken_apart(convert, iter(items), worker)
+            return
         before: tuple[T, Future[U]] | None = None
         for item in items:
             coming = item, worker.submit(convert, item)
@@ -178,6 +186,20 @@ def overlapped(convert: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[
             before = coming
         if before is not None:
             yield before[0], before[1].result()
+
+
+def _taken_apart(
+    convert: Callable[[T], U], items: Iterator[T], worker: ThreadPoolExecutor
+) -> Iterator[tuple[T, U]]:
+    def take() -> tuple[T, U] | None:
+        for item in items:
+            return item, convert(item)
+        return None
+
+    coming = deque(worker.submit(take) for _ in range(_AHEAD))
+    while (pair := coming.popleft().result()) is not None:
+        coming.append(worker.submit(take))
+        yield pair
 
 
 def chained(before: str, content: bytes | memoryview) -> str:

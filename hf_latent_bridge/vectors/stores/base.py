@@ -29,7 +29,7 @@ class Records(NamedTuple):
 
     ids: list[Key]
     vectors: Items | None = None
-    payloads: list[dict[str, Any]] | None = None
+    payloads: Sequence[dict[str, Any]] | None = None
 
 
 class Place(NamedTuple):
@@ -70,6 +70,8 @@ class Collection(abc.ABC):
         embedded: Whether a URL without a host names a file or folder.
         users: Whether its URLs may name a user.
         several_vectors: Whether rows can have several vectors, so that URLs name one.
+        threads: Whether its client can be asked by several threads at a time.
+        mixed_keys: Whether a collection made for rows of another store takes numbers beside texts.
         keys: What its rows can have as ids, in words.
         url: Where it is.
     """
@@ -78,6 +80,8 @@ class Collection(abc.ABC):
     embedded: ClassVar[bool] = True
     users: ClassVar[bool] = False
     several_vectors: ClassVar[bool] = True
+    threads: ClassVar[bool] = False
+    mixed_keys: ClassVar[bool] = False
     keys: ClassVar[str] = "whole numbers or texts (numbers of at most 64 bits with sign)"
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
@@ -149,6 +153,13 @@ class Collection(abc.ABC):
         """
         return None
 
+    def place_after(self, rows: int | None = None) -> Place | None:
+        """How far a scan is after so many rows, or at its end, from a store that need not scan.
+
+        None from other stores, and where there are fewer rows or none.
+        """
+        return None
+
     @abc.abstractmethod
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Those of some rows that are there and have this vector."""
@@ -184,6 +195,10 @@ class Collection(abc.ABC):
         """Makes rows quick to find by key; for a collection that is about to be asked for all."""
         return
 
+    def unindexed(self) -> int:
+        """How many rows wait for `index_vectors`; none in a store that indexes them at once."""
+        return 0
+
     def index_vectors(self, metric: Metric) -> None:
         """Makes the nearest rows quick to find; for a new collection that holds all its rows."""
         return
@@ -208,6 +223,10 @@ class Collection(abc.ABC):
         """
         return
 
+    def doubles(self) -> list[Key]:
+        """Keys that stand in several rows, where the store lets such rows in."""
+        return []
+
     @classmethod
     def check_takes(cls, ids: Sequence[Key], *, target: StoreUrl) -> None:
         """Refuses rows whose ids its store cannot hold.
@@ -220,10 +239,21 @@ class Collection(abc.ABC):
                 f"{target.scheme} takes {cls.keys} as ids, and these rows have others: "
                 f"{strange[:3]}; give them such ids first, or name another store than {target}"
             )
+        some = {isinstance(key, str): key for key in ids}
+        if len(some) > 1 and not cls.mixed_keys:
+            raise StoreError(
+                f"{target.scheme} keeps either numbers or texts as ids, and these rows have both, "
+                f"{some[False]!r} and {some[True]!r}: give them ids of one kind first, or name "
+                f"another store than {target}"
+            )
 
     @staticmethod
     def _takes(key: Key) -> bool:
         return isinstance(key, str) or -(2**63) <= key < 2**63
+
+    def text_beside_numbers(self) -> str | None:
+        """A key that is a text, from a store whose other keys may be numbers; found in one look."""
+        return None
 
     def has_texts_as_keys(self) -> bool:
         """Whether the first row has a text as its key; False where there is none."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Items
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Place, Records
 
 _KEPT = 4  # so many times `size` rows are asked for until a page is forgotten
 
@@ -28,23 +28,25 @@ class Beside:
         *,
         vectors: bool = True,
         payloads: bool = True,
+        after: Place | None = None,
         by_keys: bool = False,
         index: bool = False,
     ) -> None:
-        """Begins at the first row.
+        """Begins at the first row, or behind those that nobody will ask for.
 
         Args:
             collection: The collection that holds the rows.
             size: As for a scan.
             vectors: As for a scan.
             payloads: As for a scan.
+            after: As for a scan; the rows before it must not be asked for.
             by_keys: Ask for all rows by their keys, as where some may lack this vector.
             index: Make rows quick to find by key before the first is asked for; for a collection
                 that may be changed.
         """
         self._collection, self._size = collection, size
         self._vectors, self._payloads = vectors, payloads
-        self._scan = collection.scan(size, vectors=vectors, payloads=payloads)
+        self._scan = collection.scan(size, vectors=vectors, payloads=payloads, after=after)
         self._asked = 0
         self._pages: deque[tuple[int, Records]] = deque()  # and how many rows were asked for then
         self._places: dict[Key, tuple[Records, int]] = {}

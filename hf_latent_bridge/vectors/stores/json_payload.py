@@ -1,8 +1,8 @@
 """Payloads in tables: one column a field, or one column of JSON in tables made from nothing."""
 
 import json
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, overload
 
 from hf_latent_bridge.errors import StoreError
 
@@ -20,6 +20,39 @@ class Held(dict[str, Any]):
     def __init__(self, content: Any, *, is_text: bool) -> None:
         super().__init__(_fields(content, is_text))
         self.content, self.is_text = content, is_text
+
+
+class Columns(Sequence[dict[str, Any]]):
+    """Payloads as the columns of an Arrow table, from which an object is made where one is read.
+
+    Attributes:
+        table: The columns beside key and vector.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, row: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, row: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(row, slice):
+            return list(self)[row]
+        return next(iter(Columns(self.table.slice(range(len(self))[row], 1))))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(unpacked, self.table.to_pylist())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Columns) and self.table.equals(other.table):
+            return True
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def is_json(columns: Collection[str]) -> bool:

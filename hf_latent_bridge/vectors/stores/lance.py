@@ -18,7 +18,7 @@ from hf_latent_bridge.vectors.stores.base import (
     Records,
     unwritten,
 )
-from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, packed, unpacked
+from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, Columns, is_json, packed
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
 _NAMES = {metric: name for name, metric in _METRICS.items()}
@@ -33,6 +33,8 @@ class LanceCollection(Collection):
     """
 
     params: ClassVar[tuple[str, ...]] = ("id",)
+    threads: ClassVar[bool] = True
+    _growing: tuple[Any, Any] | None = None  # the table that rows are appended to, and its schema
 
     def _connect(self, timeout: float) -> Any:
         import lancedb
@@ -84,19 +86,31 @@ class LanceCollection(Collection):
         self, size: int, *, vectors: bool = True, payloads: bool = True, after: Place | None = None
     ) -> Iterator[Records]:
         """Streams the table at its version of now."""
+        import pyarrow as pa
+
         names = self._names(vectors, payloads)
         first = 0 if after is None else after.rows
         query = self._ask(lambda t: t.search().select(names).offset(first))
         for batch in self._ask(lambda _: query.to_batches(size)):
+            rows = pa.Table.from_batches([batch])
             for row in range(0, batch.num_rows, size):
-                yield self._records(batch.slice(row, size), vectors, payloads)
+                yield self._records(rows.slice(row, size), vectors, payloads)
+
+    def place_after(self, rows: int | None = None) -> Place | None:
+        """Skips the rows before it."""
+        n = int(self._ask(lambda t: t.count_rows())) if rows is None else rows
+        if n == 0:
+            return None
+        last = self._ask(lambda t: t.search().select([self._key]).offset(n - 1).limit(1).to_arrow())
+        keys = last.column(self._key).to_pylist()
+        return Place(n, keys[0]) if keys else None
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Filters by the column of keys."""
         names, n = self._names(True, payloads), max(1, len(ids))
         where = f"{self._among(ids)} AND {_quoted(self._column)} IS NOT NULL"
         found = self._ask(lambda t: t.search().where(where).select(names).limit(n).to_arrow())
-        return self._records(found.combine_chunks(), True, payloads)
+        return self._records(found, True, payloads)
 
     def present(self, ids: Sequence[Key]) -> set[Key]:
         """Filters, and reads the keys alone."""
@@ -121,6 +135,7 @@ class LanceCollection(Collection):
 
         if re.search(r"[`.]", self._column):
             raise StoreError(f"{self.url}: a column of LanceDB has no ` or . in its name")
+        self._growing = None
         field = pa.field(self._column, pa.list_(pa.float32(), layout.dim))
         if self._is_there():
             self._ask(lambda t: t.add_columns(field))
@@ -139,13 +154,20 @@ class LanceCollection(Collection):
         """Appends rows, without the merge that reads the whole column of keys."""
         if records.payloads is None:
             self.write(records)
-        else:
-            rows = self._as_arrow(records)
-            self._ask(lambda table: table.add(rows))
+            return
+        if self._growing is None:
+            self._growing = self._ask(lambda table: (table, table.schema))
+        table, schema = self._growing
+        rows = self._as_arrow(records, schema)
+        try:
+            self._told(lambda: table.add(rows))
+        except StoreError:
+            self._growing = None
+            raise
 
     def write(self, records: Records) -> None:
         """Merges rows by their keys; of rows without payloads the vectors alone."""
-        rows = self._as_arrow(records)
+        rows = self._as_arrow(records, self._schema())
 
         def merge(table: Any) -> Any:
             into = table.merge_insert(self._key).when_matched_update_all()
@@ -155,24 +177,30 @@ class LanceCollection(Collection):
 
         self._ask(merge)
 
-    def _as_arrow(self, records: Records) -> Any:
+    def _as_arrow(self, records: Records, schema: Any) -> Any:
         import pyarrow as pa
 
-        schema = self._schema()
-        columns: dict[str, Any] = {self._key: records.ids}
+        arrays = {self._key: self._array(records.ids, schema.field(self._key))}
         if records.payloads is not None:
-            rows = [self._as_columns(payload, schema) for payload in records.payloads]
-            others = [n for n in schema.names if n not in (self._key, self._column)]
-            columns |= {name: [row.get(name) for row in rows] for name in others}
-        arrays = {
-            name: self._told(partial(pa.array, values, schema.field(name).type))
-            for name, values in columns.items()
-        }
+            arrays |= self._beside(records.payloads, schema)
         flat = np.ascontiguousarray(records.vectors, np.float32)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
         kind = schema.field(self._column).type
         arrays[self._column] = self._told(lambda: vectors.cast(kind))
         return pa.table(arrays)
+
+    def _beside(self, payloads: Sequence[dict[str, Any]], schema: Any) -> dict[str, Any]:
+        """The columns beside key and vector; those of a table with equal columns as they are."""
+        others = [f for f in schema if f.name not in (self._key, self._column)]
+        if isinstance(payloads, Columns) and list(payloads.table.schema) == others:
+            return {field.name: payloads.table.column(field.name) for field in others}
+        rows = [self._as_columns(payload, schema) for payload in payloads]
+        return {f.name: self._array([row.get(f.name) for row in rows], f) for f in others}
+
+    def _array(self, values: Sequence[Any], field: Any) -> Any:
+        import pyarrow as pa
+
+        return self._told(partial(pa.array, values, field.type))
 
     def index_keys(self) -> None:
         """Adds an index on the column of keys, without which each question reads the table."""
@@ -190,6 +218,7 @@ class LanceCollection(Collection):
 
     def drop(self, *, whole: bool) -> None:
         """Drops the table, or this column."""
+        self._growing = None
         if whole:
             self._told(lambda: self.client.drop_table(self.url.name))
         else:
@@ -197,13 +226,17 @@ class LanceCollection(Collection):
 
     def check_keys(self) -> None:
         """Counts the keys, for a column of LanceDB is never unique by itself."""
+        self._refuse_keys(self._key, self.doubles())
+
+    def doubles(self) -> list[Key]:
+        """Keys that are missing or stand in several rows."""
         import pyarrow.compute as pc
 
         found = self._ask(lambda t: t.search().select([self._key]).to_arrow()).column(self._key)
         counts = pc.value_counts(found)
         keys, times = counts.field("values"), counts.field("counts")
-        wrong = pc.or_(pc.is_null(keys), pc.greater(times, 1))
-        self._refuse_keys(self._key, keys.filter(wrong).to_pylist())
+        wrong: list[Key] = keys.filter(pc.or_(pc.is_null(keys), pc.greater(times, 1))).to_pylist()
+        return wrong
 
     def check_copy(self, target: Collection) -> None:
         """Nothing is left behind: other vector columns travel with the payload."""
@@ -243,15 +276,14 @@ class LanceCollection(Collection):
         )
         return f"{_quoted(self._key)} IN ({listed})" if ids else "false"
 
-    def _records(self, batch: Any, vectors: bool, payloads: bool) -> Records:
+    def _records(self, rows: Any, vectors: bool, payloads: bool) -> Records:
         from hf_latent_bridge.vectors.tables import decode_vectors
 
-        others = [n for n in batch.schema.names if n not in (self._key, self._column)]
-        rows = batch.select(others).to_pylist() if payloads else None
+        others = [n for n in rows.schema.names if n not in (self._key, self._column)]
         return Records(
-            batch.column(self._key).to_pylist(),
-            decode_vectors(_whole(batch.column(self._column)), None) if vectors else None,
-            None if rows is None else [unpacked(row) for row in rows],
+            rows.column(self._key).to_pylist(),
+            decode_vectors(rows.column(self._column).combine_chunks(), None) if vectors else None,
+            Columns(rows.select(others)) if payloads else None,
         )
 
     def _as_columns(self, payload: dict[str, Any], schema: Any) -> dict[str, Any]:
@@ -270,11 +302,6 @@ class LanceCollection(Collection):
             if "LanceError(IO)" in str(error):
                 raise unwritten(self.url, error) from error
             raise StoreError(f"{self.url}: {' '.join(str(error).split())[:200]}") from error
-
-
-def _whole(column: Any) -> Any:
-    """A column as one array; that of a table is in chunks."""
-    return column.combine_chunks() if hasattr(column, "combine_chunks") else column
 
 
 def _quoted(name: str) -> str:
