@@ -99,8 +99,12 @@ def like(result: Tensor, given: Latents) -> Latents:
     return result if isinstance(given, Tensor) else result.numpy(force=True)
 
 
-def check_finite(x: Tensor) -> None:
+def check_finite(x: Tensor, holder: str | None = None) -> None:
     """Refuses NaN and infinity, in one pass that needs no memory.
+
+    Args:
+        x: Latents (..., d).
+        holder: What they are from, such as a file, for the error.
 
     Raises:
         InvalidLatentsError: Names the first bad row.
@@ -109,8 +113,8 @@ def check_finite(x: Tensor) -> None:
         return
     rows = (~x.isfinite()).reshape(-1, x.shape[-1]).any(1).nonzero()
     raise InvalidLatentsError(
-        f"latents hold NaN or infinity in {len(rows)} of {x.numel() // x.shape[-1]} rows, "
-        f"first in row {int(rows[0])}"
+        f"{f'{holder} holds' if holder else 'latents hold'} NaN or infinity in {len(rows):,} of "
+        f"{x.numel() // x.shape[-1]:,} rows, first in row {int(rows[0])}"
     )
 
 

@@ -173,7 +173,9 @@ def _refusal(error: Exception, action: str) -> gr.Error:
         return Refusal(NO_ANSWER)
     if isinstance(error, LatentBridgeError):
         sentence = " ".join(str(error).split())
-        return Refusal(sentence[0].upper() + sentence[1:] + "." * (sentence[-1] not in ".!?"))
+        is_name = "." in sentence.partition(" ")[0]  # a file's, which is told as it is
+        first = sentence[0] if is_name else sentence[0].upper()
+        return Refusal(first + sentence[1:] + "." * (sentence[-1] not in ".!?"))
     # the message of an unforeseen error may hold the visitor's input: it is not logged
     place = error.__traceback__
     while place is not None and place.tb_next is not None:

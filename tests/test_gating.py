@@ -489,7 +489,10 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
         ("--relevance=nan.tsv", "line 2: a query, an item and a gain are needed, got '1 1 nan'"),
         ("--relevance=latin.tsv", "latin.tsv must be UTF-8: save it so"),
         ("--report=/proc/self/x.md", "cannot write /proc/self"),
-        ("--queries-source-vectors=nan.npy", "nan.npy: NaN or infinity in 1 of 120 rows, first in"),
+        (
+            "--queries-source-vectors=nan.npy",
+            "nan.npy holds NaN or infinity in 1 of 120 rows, first in",
+        ),
         ("--queries-source-vectors=few.npy", "the same queries, got 5 and 120 rows"),
         ("--pass-at=1.5", "got warn_at=0.9 and pass_at=1.5"),
     ],

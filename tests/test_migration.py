@@ -159,6 +159,48 @@ def test_a_number_that_only_qdrant_can_hold_stays_there(tmp_path, translator, st
     assert list(content(f"{url}-new")) == [2**63]
 
 
+def test_a_text_behind_many_numbers_is_told_before_anything_is_made(tmp_path, translator, state):
+    uuid_ = str(uuid.UUID(int=10))
+    given = rows(1500)._replace(ids=[*range(1499), uuid_])
+    url, target = filled(f"qdrant:{tmp_path}/db/docs", given), f"sqlite:{tmp_path}/new.db/docs"
+    told = f"sqlite keeps either numbers or texts as ids, .* both, .* and '{uuid_}'"
+    with pytest.raises(StoreError, match=told):
+        plan_migration(translator, url, target)
+    with pytest.raises(StoreError, match=told):
+        migrate(translator, url, target, state_dir=state)
+    with open_collection(target, create=True) as new:
+        assert not new.exists()
+
+
+def test_an_id_of_another_kind_that_comes_meanwhile_is_named_and_the_rest_goes_on(
+    tmp_path, translator, state
+):
+    url, target = f"sqlite:{tmp_path}/old.db/docs", f"qdrant:{tmp_path}/new/docs"
+    vector = rows(1).vectors[0].tobytes()
+
+    def run(sql, *values):
+        with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as made, made:
+            made.executemany(sql, values)
+
+    run("CREATE TABLE docs (id PRIMARY KEY, embedding BLOB)", ())
+    run("INSERT INTO docs VALUES (?, ?)", *((i, vector) for i in range(9)))
+    transform = translator.transform
+
+    def comes_meanwhile(vectors):
+        run("INSERT OR IGNORE INTO docs VALUES (?, ?)", ("doc-9", vector))
+        return transform(vectors)
+
+    translator.transform = comes_meanwhile
+    with pytest.raises(StoreError, match=r"others: \['doc-9'\].*stay: .*start again, or .*--roll"):
+        migrate(translator, url, target, batch_size=3, state_dir=state)
+    translator.transform = transform
+    assert sorted(content(target)) == list(range(9))
+    run("UPDATE docs SET id = 9 WHERE id = ?", ("doc-9",))
+    assert migrate(translator, url, target, state_dir=state).written == 1
+    assert sorted(content(target)) == list(range(10))
+    roll_back_migration(url, target, state_dir=state)
+
+
 def test_an_empty_collection_gives_an_empty_one(tmp_path, translator, state):
     url = filled(f"qdrant:{tmp_path}/db/docs", rows(1))
     with open_collection(url) as collection:

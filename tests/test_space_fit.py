@@ -271,7 +271,7 @@ def test_files_that_hold_no_such_vectors_are_refused(space, files, vectors, cont
     with pytest.raises(AppError, match=sentence) as refused:
         fit_files(space, *files)
     assert str(files[1].parent) not in str(refused.value)
-    assert "/gradio/" not in str(refused.value)
+    assert "/" not in str(refused.value).partition(": ")[0]  # no folder, of whatever job
 
 
 @pytest.mark.parametrize("kind", ["pickle", "object array"])

@@ -366,10 +366,13 @@ def test_arrays_of_milvus_are_copied(tmp_path, move):
 
 
 @needs("pymilvus")
-def test_a_file_of_milvus_is_indexed_when_its_rows_are_there(tmp_path, move):
+def test_a_file_of_milvus_is_indexed_when_its_rows_are_there(tmp_path, move, capsys):
     url = filled(f"milvus:{tmp_path}/file.db/docs", rows(5), "dot")
     for _ in range(2):
-        move(url, f"{url}_new")
+        move(url, f"{url}_new", progress=True)
+        shown = capsys.readouterr().err
+        begun, done = shown.index("index:   0%"), shown.index("index: 100%")
+        assert shown.rindex("compare: 100%") < begun < done
         with open_collection(f"{url}_new") as new:
             index = new.client.describe_index("docs_new", "vector")
             assert (index["index_type"], index["metric_type"]) == ("AUTOINDEX", "IP")

@@ -534,9 +534,11 @@ def read_sides(paths: Mapping[str, str]) -> "dict[str, Array]":
 
     Raises:
         InvalidPairsError: A file has no rows, or two have ids that differ in a row.
+        InvalidLatentsError: A file holds NaN or infinity.
     """
     import numpy as np
 
+    from hf_latent_bridge.latents import as_tensor, check_finite
     from hf_latent_bridge.vectors.formats import open_vectors
     from hf_latent_bridge.vectors.ids import check_same_ids
 
@@ -546,7 +548,10 @@ def read_sides(paths: Mapping[str, str]) -> "dict[str, Array]":
     for side, path in paths.items():
         if not blocks[side]:
             raise InvalidPairsError(f"{path} has no rows")
-    return {side: np.concatenate(found) for side, found in blocks.items()}
+    found = {side: np.concatenate(parts) for side, parts in blocks.items()}
+    for side, path in paths.items():
+        check_finite(as_tensor(found[side]), path)
+    return found
 
 
 def read_ids(path: str | None) -> list[str] | None:

@@ -3,14 +3,14 @@
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_latent_bridge.cli import inputs
 from hf_latent_bridge.cli.items import read_columns, read_lines
-from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
+from hf_latent_bridge.errors import InvalidPairsError
 
 if TYPE_CHECKING:
     from hf_latent_bridge import (
@@ -212,7 +212,8 @@ def compare(args: argparse.Namespace, into_old: "Translator") -> "DirectionRepor
     settings = {"k": args.k, "seed": args.seed}
     if from_files:
         queries, corpus = (
-            _matrices({age: str(files[part, age]) for age in ("new", "old")}) for part in PARTS
+            inputs.read_sides({age: str(files[part, age]) for age in ("new", "old")})
+            for part in PARTS
         )
         relevance = _relevance(args.relevance, None, None)
         return compare_directions(
@@ -276,23 +277,8 @@ def _parts(args: argparse.Namespace) -> tuple[Judged, Judged]:
 
 def _vectors(args: argparse.Namespace, part: str) -> "tuple[Array | None, Array]":
     named = {side: getattr(args, f"{part}_{side}_vectors") for side in inputs.SIDES}
-    found = _matrices({side: path for side, path in named.items() if path is not None})
+    found = inputs.read_sides({side: path for side, path in named.items() if path is not None})
     return found.get("source"), found["target"]
-
-
-def _matrices(paths: Mapping[str, str]) -> "dict[str, Array]":
-    """The latents of several sides, row by row of the same items."""
-    import numpy as np
-
-    found = inputs.read_sides(paths)
-    for side, rows in found.items():
-        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-        if len(bad):
-            raise InvalidLatentsError(
-                f"{paths[side]}: NaN or infinity in {len(bad):,} of {len(rows):,} rows, first in "
-                f"row {bad[0]}"
-            )
-    return found
 
 
 def _items(args: argparse.Namespace, part: str) -> Judged:

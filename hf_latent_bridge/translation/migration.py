@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from hf_latent_bridge.translation.journal import Journal
 from hf_latent_bridge.translation.moving import VIEW, Conversion, Move, convert
 from hf_latent_bridge.translation.serving import Route, Serving, route_to
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, address, kind_of, open_collection
 from hf_latent_bridge.vectors.stores.url import StoreUrl
 
@@ -255,7 +255,7 @@ class MigrationJob:
         settled = move.settle()
         removed = move.remove_deleted()
         rows = _count(self.conversion, self.old, self.new)
-        self.new.index_vectors(self.old.layout().metric)
+        move.index()
         if self.old.url.container != self.new.url.container:
             self.new.complete(self.old)
         self._finish(before)
@@ -348,7 +348,7 @@ def plan_conversion(
         old.check_keys()
         begun = time.perf_counter()
         sample = next(old.scan(_SAMPLE), Records([], np.empty((0, layout.dim)), []))
-        kind_of(target).check_takes(sample.ids, target=address(target))
+        _check_ids(sample.ids, old, kind_of(target), address(target))
         convert(conversion, sample, old)
         seconds = (time.perf_counter() - begun) * rows / max(len(sample.ids), 1)
         tokens = None if text_field is None else _tokens(sample, text_field, rows, old)
@@ -521,19 +521,28 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
             f"{new.url} is there already, and no migration from here has made it: name another "
             "target"
         )
+    if old.url.scheme != new.url.scheme:
+        for page in islice(old.scan(_SAMPLE, vectors=False, payloads=False), 1):
+            _check_ids(page.ids, old, type(new), new.url)
     if not there:
         _check_apart(conversion, old, new)
         old.check_keys()
         if old.url.container != new.url.container:
             old.check_copy(new)
-        if old.url.scheme != new.url.scheme:
-            for page in islice(old.scan(_SAMPLE, vectors=False, payloads=False), 1):
-                new.check_takes(page.ids, target=new.url)
         notes.save(conversion=facts)
         new.create(wanted, old, [] if conversion.view is None else [VIEW])
     elif new.layout().dim not in (0, wanted.dim):
         raise StoreError(f"{new.url} is {new.layout().dim} wide, {wanted.dim} is needed")
     return there
+
+
+def _check_ids(
+    first: Sequence[Key], old: Collection, kind: type[Collection], target: StoreUrl
+) -> None:
+    """Refuses another store that cannot hold the ids of the first rows, or texts behind numbers."""
+    if old.url.scheme != target.scheme:
+        text = old.text_beside_numbers()
+        kind.check_takes([*first, *([] if text is None else [text])], target=target)
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], new: Collection) -> None:

@@ -121,6 +121,7 @@ class Move:
         self._same = old.url.container == new.url.container
         self._layout = new.layout()
         self._progress = progress
+        self._first: Key | None = None  # the id of some row, of the kind that all others must be
 
     def all(self) -> int:
         """Moves all rows; for a target that is empty."""
@@ -237,6 +238,13 @@ class Move:
             self._new.delete(gone[first : first + self._size])
         return len(gone)
 
+    def index(self) -> None:
+        """Makes the nearest rows quick to find, in a store that does so when all are there."""
+        if rows := self._new.unindexed():
+            with progress_bar(rows, self._progress, "index") as bar:
+                self._new.index_vectors(self._layout.metric)
+                bar.update(rows)
+
     def _pass(self) -> Settled:
         written = replaced = checked = 0
         ends = self._new.place_after(), self._old.place_after()
@@ -303,6 +311,7 @@ class Move:
             )
 
     def _convert(self, records: Records) -> Records:
+        self._check_ids(records.ids)
         vectors = convert(self._conversion, records, self._old)
         payloads, view = records.payloads, self._conversion.view
         if view is not None:
@@ -312,6 +321,19 @@ class Move:
                 )
             payloads = [{**payload, VIEW: view} for payload in payloads or []]
         return Records(records.ids, vectors, payloads)
+
+    def _check_ids(self, ids: list[Key]) -> None:
+        """Refuses rows that came meanwhile with ids that another store cannot hold."""
+        if self._old.url.scheme == self._new.url.scheme or not ids:
+            return
+        self._first = ids[0] if self._first is None else self._first
+        try:
+            self._new.check_takes([self._first, *ids], target=self._new.url)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}. The rows before them are in {self._new.url}, and stay: change those ids "
+                f"in {self._old.url} and start again, or take all away with --rollback"
+            ) from error
 
     def _bar(self, doing: str) -> Any:
         return progress_bar(self._old.count(), self._progress, doing)

@@ -6,8 +6,10 @@ on (`latent-bridge translate` where it is a file other than FAISS's). Beside it 
 in the same run: the same rows read and written by the same client in batches of the same size, with
 vectors as wide as the new ones, and nothing translated, compared or killed; half of it before and
 half after. Seconds are CPU time, of the client and of a server if there is one, so that they do not
-depend on what else the machine does; a store that waits for its disk takes longer. Seconds on the
-clock are kept and printed too.
+depend on what else the machine does; a store that waits for its disk takes longer. The share is
+also given on the clock, which a translation that is made while a store writes does not move; that
+takes a calm machine. `--rounds` does all of it several times, each with a store filled anew, and
+takes the mean.
 
 The rows are articles of BBC News and then the passages of `experiments.passages`, no two of them
 equal. The gate judges headlines that look for their articles among all articles; those articles and
@@ -24,8 +26,9 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,6 +118,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--again", action="store_true", help="measure also what an earlier run has measured"
     )
+    parser.add_argument(
+        "--rounds", type=positive, default=1, help="each store so often (default 1)"
+    )
     parser.add_argument("--folder", help="where the stores are put (default: the system's)")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--quick", action="store_true", help="in seconds, on digits, with no Hub")
@@ -141,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
             counts = {kind: rows for kind in kinds if not is_kept(kept, kind, rows)}
         if counts:
             material = digits(rows) if options.quick else articles(options.old, rows)
-            shown = measure_all(material, counts, options.folder, kept)
+            shown = measure_all(material, counts, options, kept)
             print(f"\n{table_of(shown)}")
     if options.write and kept is not None:
         write_pages(kept, options)
@@ -155,16 +161,21 @@ def is_kept(kept: Path, kind: str, rows: int) -> bool:
 
 
 def measure_all(
-    material: "Material", counts: Mapping[str, int], folder: str | None, kept: Path | None
+    material: "Material", counts: Mapping[str, int], options: argparse.Namespace, kept: Path | None
 ) -> list["Shown"]:
     """Migrates in each store; what it has shown is also kept in a folder, a file a store."""
     shown, rate = [], material.encoding_again()
     for kind, rows in counts.items():
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            say(f"{kind}: {rows:,} rows")
-            migrated = Migrated.measure(place_of(kind, Path(place)), material, rows, Path(place))
-        shown.append(migrated.shown(kind, rate))
-        print(shown[-1], flush=True)
+        rounds = []
+        for _ in range(options.rounds):
+            with tempfile.TemporaryDirectory(dir=options.folder) as place:
+                say(f"{kind}: {rows:,} rows")
+                migrated = Migrated.measure(
+                    place_of(kind, Path(place)), material, rows, Path(place)
+                )
+            rounds.append(migrated.shown(kind, rate))
+            print(rounds[-1], flush=True)
+        shown.append(mean_of(rounds))
         if kept is not None:
             kept.mkdir(parents=True, exist_ok=True)
             (kept / f"{kind}.json").write_text(json.dumps(asdict(shown[-1])), encoding="utf-8")
@@ -243,6 +254,7 @@ class Shown:
         recall: Retention of recall@10, with its interval.
         encoding: Texts per CPU second of the new encoder.
         clock: Seconds on the clock for moving, for the bare copy and for comparing.
+        rounds: Of how many migrations these are the means.
     """
 
     scheme: str
@@ -253,6 +265,7 @@ class Shown:
     recall: tuple[float, float, float]
     encoding: float
     clock: tuple[float, float, float]
+    rounds: int = 1
 
     @property
     def retention(self) -> str:
@@ -267,7 +280,31 @@ class Shown:
 
     def share(self, seconds: float) -> str:
         """How fast this was beside the bare copy, in CPU time."""
-        return f"{self.copying / seconds:.0%}".replace("%", " %")
+        return _percent(self.copying / seconds)
+
+    @property
+    def share_on_the_clock(self) -> str:
+        """How fast the move was beside the bare copy, on the clock."""
+        return _percent(self.clock[1] / self.clock[0])
+
+
+def mean_of(rounds: Sequence[Shown]) -> Shown:
+    """The mean of several migrations of the same rows, which keep the same."""
+    moving, copying, comparing = (
+        mean(times) for times in zip(*(one.clock for one in rounds), strict=True)
+    )
+    return replace(
+        rounds[0],
+        moving=mean(one.moving for one in rounds),
+        copying=mean(one.copying for one in rounds),
+        comparing=mean(one.comparing for one in rounds),
+        clock=(moving, copying, comparing),
+        rounds=len(rounds),
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
 
 
 def read_shown(path: Path) -> Shown:
@@ -281,34 +318,39 @@ def table_of(shown: Sequence[Shown]) -> Table:
         [
             "store",
             "rows",
+            "rounds",
             "moving, CPU s",
             "rows/s",
             "bare copy, rows/s",
             "share",
+            "on the clock",
             "comparing, s",
             "share with it",
             "retention",
         ]
     )
     for one in shown:
-        cells = [f"{one.rows:,}", f"{one.moving:,.1f}", f"{one.rows / one.moving:,.0f}"]
-        cells += [f"{one.rows / one.copying:,.0f}", one.share(one.moving), f"{one.comparing:,.1f}"]
+        cells = [f"{one.rows:,}", f"{one.rounds}", f"{one.moving:,.1f}"]
+        cells += [f"{one.rows / seconds:,.0f}" for seconds in (one.moving, one.copying)]
+        cells += [one.share(one.moving), one.share_on_the_clock, f"{one.comparing:,.1f}"]
         table.add(one.title, [*cells, one.share(one.moving + one.comparing), one.retention])
     rate, rows = sorted(one.encoding for one in shown)[len(shown) // 2], max(s.rows for s in shown)
-    again = [f"{rows:,}", f"{rows / rate:,.0f}", f"{rate:,.0f}", *[""] * 4, "1"]
+    again = [f"{rows:,}", "", f"{rows / rate:,.0f}", f"{rate:,.0f}", *[""] * 5, "1"]
     table.add("encoding again", again)
     return table
 
 
 def short_table(shown: Sequence[Shown]) -> Table:
     """The table of the README, without files that are translated and not migrated."""
-    table = Table(["store", "rows", "rows/s", "of a bare copy"])
+    table = Table(["store", "rows", "rows/s", "of a bare copy", "on the clock"])
     for one in shown:
         if one.scheme in ("npy", "parquet"):
             continue
         rate = f"{one.rows / one.moving:,.0f}"
-        share = one.share(one.moving).replace(" ", "")
-        table.add(one.title, [f"{one.rows:,}", rate, share])
+        shares = (
+            share.replace(" ", "") for share in (one.share(one.moving), one.share_on_the_clock)
+        )
+        table.add(one.title, [f"{one.rows:,}", rate, *shares])
     return table
 
 

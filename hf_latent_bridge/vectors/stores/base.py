@@ -71,6 +71,7 @@ class Collection(abc.ABC):
         users: Whether its URLs may name a user.
         several_vectors: Whether rows can have several vectors, so that URLs name one.
         threads: Whether its client can be asked by several threads at a time.
+        mixed_keys: Whether a collection made for rows of another store takes numbers beside texts.
         keys: What its rows can have as ids, in words.
         url: Where it is.
     """
@@ -80,6 +81,7 @@ class Collection(abc.ABC):
     users: ClassVar[bool] = False
     several_vectors: ClassVar[bool] = True
     threads: ClassVar[bool] = False
+    mixed_keys: ClassVar[bool] = False
     keys: ClassVar[str] = "whole numbers or texts (numbers of at most 64 bits with sign)"
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
@@ -193,6 +195,10 @@ class Collection(abc.ABC):
         """Makes rows quick to find by key; for a collection that is about to be asked for all."""
         return
 
+    def unindexed(self) -> int:
+        """How many rows wait for `index_vectors`; none in a store that indexes them at once."""
+        return 0
+
     def index_vectors(self, metric: Metric) -> None:
         """Makes the nearest rows quick to find; for a new collection that holds all its rows."""
         return
@@ -233,10 +239,21 @@ class Collection(abc.ABC):
                 f"{target.scheme} takes {cls.keys} as ids, and these rows have others: "
                 f"{strange[:3]}; give them such ids first, or name another store than {target}"
             )
+        some = {isinstance(key, str): key for key in ids}
+        if len(some) > 1 and not cls.mixed_keys:
+            raise StoreError(
+                f"{target.scheme} keeps either numbers or texts as ids, and these rows have both, "
+                f"{some[False]!r} and {some[True]!r}: give them ids of one kind first, or name "
+                f"another store than {target}"
+            )
 
     @staticmethod
     def _takes(key: Key) -> bool:
         return isinstance(key, str) or -(2**63) <= key < 2**63
+
+    def text_beside_numbers(self) -> str | None:
+        """A key that is a text, from a store whose other keys may be numbers; found in one look."""
+        return None
 
     def has_texts_as_keys(self) -> bool:
         """Whether the first row has a text as its key; False where there is none."""

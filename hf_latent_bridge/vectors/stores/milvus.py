@@ -93,7 +93,7 @@ class MilvusCollection(Collection):
                 f"floats as ?vector=, got {self._column!r}"
             )
         field = vectors[self._column]
-        index = self._ask(lambda c: c.describe_index(self.url.name, self._column)) or {}
+        index = self._index()
         metric = _METRICS.get(index.get("metric_type", "COSINE"))
         if metric is None:
             raise StoreError(f"{self.url} is searched by {index['metric_type']}, not {_NAMES}")
@@ -217,22 +217,28 @@ class MilvusCollection(Collection):
             )
         )
 
-    def index_vectors(self, metric: Metric) -> None:
-        """Builds the index of a file.
+    def unindexed(self) -> int:
+        """All rows of a file that was not indexed as a whole.
 
-        That takes longer than writing the rows, and Milvus Lite begins again after each start. So
-        a file has no index until its rows are there, and is searched row by row.
+        Milvus Lite takes longer to index rows than to write them, and begins again after each
+        start. So a file has no index until its rows are there, and is searched row by row.
         """
-        held = self._ask(lambda c: c.describe_index(self.url.name, self._column)) or {}
-        if not self.url.local or held.get("index_type") == _INDEXED:
-            return
+        if not self.url.local or self._index().get("index_type") == _INDEXED:
+            return 0
+        return self.count()
+
+    def index_vectors(self, metric: Metric) -> None:
+        """Builds the index of a file."""
         index = self.client.prepare_index_params()
         index.add_index(self._column, index_type=_INDEXED, metric_type=_NAMES[metric])
-        if held:
+        if self._index():
             self._ask(lambda c: c.release_collection(self.url.name))
             self._ask(lambda c: c.drop_index(self.url.name, self._column))
         self._ask(lambda c: c.create_index(self.url.name, index))
         self._is_loaded = False
+
+    def _index(self) -> dict[str, Any]:
+        return self._ask(lambda c: c.describe_index(self.url.name, self._column)) or {}
 
     def insert(self, records: Records) -> None:
         """Inserts rows, with no search for rows to replace."""

@@ -30,6 +30,7 @@ class QdrantCollection(Collection):
     """
 
     params: ClassVar[tuple[str, ...]] = ("https",)
+    mixed_keys: ClassVar[bool] = True
     keys: ClassVar[str] = "whole numbers from 0 on and UUIDs (in lower case, with hyphens)"
 
     @staticmethod
@@ -121,6 +122,11 @@ class QdrantCollection(Collection):
         if not self.quick_keys:
             return None
         return [point.id for page in self._pages(_ALL, False, False, after) for point in page]
+
+    def text_beside_numbers(self) -> str | None:
+        """The first UUID; numbers come before."""
+        points, _ = self._scroll(str(UUID(int=0)), 1, False, False)
+        return str(points[0].id) if points else None
 
     def fetch(self, ids: Sequence[Key], *, payloads: bool = False) -> Records:
         """Retrieves points by their ids."""

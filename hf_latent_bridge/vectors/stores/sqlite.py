@@ -204,6 +204,13 @@ class SqliteCollection(Collection):
             sql = f"SELECT {self._key} FROM {self._table} WHERE {self._key} IS NULL LIMIT 1"
             self._refuse_keys(self._key_name, [row[0] for row in self._ask(sql)])
 
+    def text_beside_numbers(self) -> str | None:
+        """The last key; numbers come before texts."""
+        if self._is_virtual:
+            return None
+        rows = self._ask(f"SELECT {self._key} FROM {self._table} ORDER BY {self._key} DESC LIMIT 1")
+        return rows[0][0] if rows and isinstance(rows[0][0], str) else None
+
     def check_copy(self, target: Collection) -> None:
         """Nothing is left behind: other columns travel with the payload."""
 

@@ -17,7 +17,7 @@ from limits import Refusal, check_upload
 from hf_latent_bridge import Pairs, load_pairs
 from hf_latent_bridge.data.items import Unreadable
 from hf_latent_bridge.errors import InvalidLatentsError, LatentBridgeError
-from hf_latent_bridge.latents import as_tensor
+from hf_latent_bridge.latents import as_tensor, check_finite
 from hf_latent_bridge.vectors.formats import plain_suffixes
 
 MAX_VECTORS = 20 * 2**20  # bytes
@@ -57,8 +57,8 @@ class VectorFiles:
         """All rows, (n, d) each, in memory.
 
         Raises:
-            Refusal: As `measure`, or rows with NaN.
-            LatentBridgeError: A damaged file.
+            Refusal: As `measure`.
+            LatentBridgeError: A damaged file, or rows with NaN.
         """
         self.measure()
         return Pairs(*(_matrix(file, column) for file, column in self._columns()))
@@ -83,10 +83,23 @@ def vector_files(source: str | None, target: str | None) -> Iterator[VectorFiles
         for side, file in zip(("source", "target"), files, strict=True):
             (Path(folder) / side).mkdir()
             own.append(Path(shutil.copyfile(file, Path(folder) / side / file.name)))
-        stored = load_pairs((own[0], own[1]))
-        if len(stored) > MAX_ROWS:
-            raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
-        yield VectorFiles(own[0], own[1], stored)
+        with _by_name(own):
+            stored = load_pairs((own[0], own[1]))
+            if len(stored) > MAX_ROWS:
+                raise Refusal(f"The files may have {MAX_ROWS:,} rows; these have {len(stored):,}.")
+            yield VectorFiles(own[0], own[1], stored)
+
+
+@contextmanager
+def _by_name(files: Sequence[Path]) -> Iterator[None]:
+    """Within the block, errors name files as the visitor does, without the folders of a job."""
+    try:
+        yield
+    except LatentBridgeError as error:
+        text = str(error)
+        for file in files:
+            text = text.replace(str(file), file.name)
+        raise InvalidLatentsError(text) from None
 
 
 def read_vectors(source: str | None, target: str | None) -> Pairs:
@@ -102,16 +115,11 @@ def read_vectors(source: str | None, target: str | None) -> Pairs:
 
 def _matrix(file: Path, column: Any) -> Any:
     try:
-        vectors = as_tensor(column[:]).numpy()
+        vectors = as_tensor(column[:])
     except InvalidLatentsError as error:
         raise Refusal(f"{file.name} holds no matrix: {error}.") from None
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise Refusal(
-            f"{file.name} holds NaN or infinity in {len(bad):,} of {len(vectors):,} rows, "
-            f"first in row {bad[0]:,}."
-        )
-    return vectors
+    check_finite(vectors, file.name)
+    return vectors.numpy()
 
 
 def check_files(files: Sequence[str]) -> None:
