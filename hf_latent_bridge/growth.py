@@ -222,11 +222,9 @@ def match_unpaired(
         ValueError: A parameter is less than its minimum.
     """
     sides = _alike(unpaired_X=unpaired_X, unpaired_y=unpaired_y)
-    if n_clusters < 3 or n_starts < 1 or dim < 1:
-        raise ValueError(
-            "n_clusters must be at least 3, n_starts and dim at least 1, "
-            f"got {n_clusters}, {n_starts} and {dim}"
-        )
+    check_count("n_clusters", n_clusters, least=3)
+    check_count("n_starts", n_starts)
+    check_count("dim", dim)
     different = [len(np.unique(side.cpu().numpy(), axis=0)) for side in sides]
     if min(different) <= n_clusters:
         raise InvalidLatentsError(

@@ -487,6 +487,7 @@ def test_texts_are_encoded_by_both_encoders_and_judged_by_their_ids(tmp_path, ca
         ("--corpus-target-vectors=none.npy", "none.npy has no rows"),
         ("--relevance=bad.tsv", "line 2: a query, an item and a gain"),
         ("--relevance=nan.tsv", "line 2: a query, an item and a gain are needed, got '1 1 nan'"),
+        ("--relevance=two.tsv", "query '1' and item '4' have the gain 0 here, and 1 in an earlier"),
         ("--relevance=latin.tsv", "latin.tsv must be UTF-8: save it so"),
         ("--report=/proc/self/x.md", "cannot write /proc/self"),
         (
@@ -501,6 +502,7 @@ def test_the_command_refuses(files, change, wanted, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.tsv").write_text("0 0 1\n1 1 1 1 1\n")
     (tmp_path / "nan.tsv").write_text("0 0 1\n1 1 nan\n")
+    (tmp_path / "two.tsv").write_text("0 0 1\n1 4 1\n0 0 1\n1 4 0\n")
     (tmp_path / "latin.tsv").write_text("é d 1\n", encoding="latin-1")
     rows = np.load("queries-source.npy")
     np.save("few.npy", rows[:5])
@@ -509,6 +511,12 @@ def test_the_command_refuses(files, change, wanted, tmp_path, monkeypatch, capsy
     np.save("nan.npy", rows)
     assert main([*files, change]) == 1
     assert wanted in capsys.readouterr().err
+
+
+def test_a_first_line_with_an_unknown_query_is_not_taken_for_a_header(tmp_path):
+    (tmp_path / "qrels.tsv").write_text("q9 d1\nq2 d2\n")
+    with pytest.raises(InvalidPairsError, match="line 1: there is no row with the id 'q9'"):
+        judged._relevance(str(tmp_path / "qrels.tsv"), ["q1", "q2"], ["d1", "d2"])
 
 
 @pytest.mark.parametrize("head", ["", "query item\n"])

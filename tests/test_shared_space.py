@@ -28,6 +28,7 @@ from hf_latent_bridge.errors import (
     RepoNotFoundError,
     SolverError,
     SpaceMismatchError,
+    UnknownNameError,
     UnrelatedPairsWarning,
     WeightsError,
 )
@@ -450,6 +451,8 @@ def test_a_fit_that_is_refused_leaves_the_space_as_it_was():
     space.alpha = 3.0
     with pytest.raises(InvalidLatentsError, match="'a' is 40 wide"):
         space.fit(views(300), spaces={"a": SpaceSpec(41)})
+    with pytest.raises(UnknownNameError, match=r"spaces names 'A', which is not a view: these are"):
+        space.fit(views(300), spaces={"A": SpaceSpec(40)})
     assert vars(space) == before | {"alpha": 3.0}
 
 

@@ -301,7 +301,8 @@ def _relevance(
     """Gains by the numbers of query and item.
 
     Raises:
-        InvalidPairsError: A line that is not a judgement, or names a row that is not there.
+        InvalidPairsError: A line that is not a judgement, names a row that is not there, or
+            gives another gain than an earlier line.
     """
     if path is None:
         return None
@@ -309,7 +310,7 @@ def _relevance(
     found: dict[int, dict[int, float]] = {}
     for line, text in enumerate(read_lines(path), 1):
         words = text.replace(",", " ").split()
-        if not words or (line == 1 and _is_header(words, numbers[0])):
+        if not words or (line == 1 and _is_header(words, numbers)):
             continue
         if len(words) == 4:  # TREC: query, iteration, item, gain
             del words[1]
@@ -321,9 +322,13 @@ def _relevance(
             _number(word, known, path, line) for word, known in zip(words, numbers, strict=False)
         )
         gain = float(words[2]) if len(words) == 3 else 1.0
-        if gain > 0:
-            found.setdefault(query, {})[item] = gain
-    return found
+        if (before := found.setdefault(query, {}).setdefault(item, gain)) != gain:
+            raise InvalidPairsError(
+                f"{path}, line {line}: query {words[0]!r} and item {words[1]!r} have the gain "
+                f"{gain:g} here, and {before:g} in an earlier line: leave one out"
+            )
+    gains = {query: {i: gain for i, gain in of.items() if gain > 0} for query, of in found.items()}
+    return {query: of_query for query, of_query in gains.items() if of_query}
 
 
 def _by_id(ids: Sequence[str] | None) -> dict[str, int] | None:
@@ -343,9 +348,10 @@ def _by_id(ids: Sequence[str] | None) -> dict[str, int] | None:
     return numbers
 
 
-def _is_header(words: Sequence[str], queries: dict[str, int] | None) -> bool:
-    """Whether the first line names columns: no gain at its end, and no query at its beginning."""
-    named = words[0].isdecimal() if queries is None else words[0] in queries
+def _is_header(words: Sequence[str], known: Sequence[dict[str, int] | None]) -> bool:
+    """Whether the first line names columns: no gain at its end, and neither a query nor an item."""
+    pairs = zip(words, known, strict=False)
+    named = any(word.isdecimal() if ids is None else word in ids for word, ids in pairs)
     return not named and not _is_number(words[-1])
 
 

@@ -309,6 +309,7 @@ class SharedSpace(Published):
                 too few items for the folds.
             SolverError: The latents of a view are all equal.
             ValueError: A parameter out of range, or a name that cannot be a folder.
+            UnknownNameError: `spaces` names something else than a view.
 
         Warns:
             RankWarning: One of several views varies in so few directions that it limits the axes.
@@ -766,7 +767,16 @@ def _moments(
 def _sources(
     solved: Mapping[str, CanonicalView], spaces: Mapping[str, SpaceSpec]
 ) -> dict[str, SpaceSpec]:
-    """The space of each view, of its width."""
+    """The space of each view, of its width.
+
+    Raises:
+        UnknownNameError: A space of no view.
+        InvalidLatentsError: A space of another width than its view.
+    """
+    if unknown := sorted(spaces.keys() - solved.keys()):
+        raise UnknownNameError(
+            f"spaces names {unknown[0]!r}, which is not a view: these are {list(solved)}"
+        )
     sources = {name: spaces.get(name) or SpaceSpec(len(v.mean)) for name, v in solved.items()}
     for name, view in solved.items():
         if sources[name].dim != len(view.mean):
