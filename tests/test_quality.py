@@ -165,7 +165,7 @@ class TestReport:
         results = {"native": native} | dict.fromkeys(methods, scores)
         cell = {"pair": ["a", "b"], "anchors": 3, "draw": 0, "results": results}
         _, table = pair_table("Data", [cell])
-        assert table.rows[-1][:3] == ["b → itself, reading their language", "no map", "0.400"]
+        assert table.rows[-1][:3] == ["b → itself, on the others' texts", "no map", "0.400"]
 
 
 @pytest.mark.slow
