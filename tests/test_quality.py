@@ -7,6 +7,7 @@ import torch
 from quality import rivals
 from quality.cells import Cell, Store, native
 from quality.data import Data, Side
+from quality.made_up import MADE_UP, VIEWS, gradients, made_up, tumours
 from quality.methods import Fitted, Method, plain, ridge_gcv
 from quality.report import at_full, best_of, complete_draws, gather, pair_table
 from quality.scores import Search, find_own, neighbours, of_the_same_class, overlap
@@ -17,6 +18,25 @@ X = torch.from_numpy(np.random.default_rng(0).normal(size=(120, 6)))
 
 def same(latents):
     return latents
+
+
+class TestMadeUpData:
+    @pytest.mark.parametrize("name", ["tumours", *MADE_UP])
+    def test_each_has_the_views_that_are_named_and_two_classes_or_more(self, name):
+        data = tumours() if name == "tumours" else made_up(name)
+        assert data.name == name
+        assert tuple(data.sides) == VIEWS[data.name]
+        for side in data.sides.values():
+            assert torch.isfinite(side.pool).all()
+            assert len(side.pool) == len(data.pool_labels)
+            assert len(side.test) == len(data.test_labels)
+        assert set(data.test_labels) <= set(data.pool_labels)
+        assert len(set(data.pool_labels)) > 1
+
+    def test_a_ramp_has_one_direction(self):
+        ramp = torch.arange(8.0).expand(1, 8, 8)
+        directions = gradients(ramp).reshape(8, 4).mean(1)
+        np.testing.assert_allclose(directions, [1, 0.25, 0, 0, 0, 0, 0, 0.25], atol=1e-6)
 
 
 class TestScores:
@@ -145,7 +165,7 @@ class TestReport:
         results = {"native": native} | dict.fromkeys(methods, scores)
         cell = {"pair": ["a", "b"], "anchors": 3, "draw": 0, "results": results}
         _, table = pair_table("Data", [cell])
-        assert table.rows[-1][:3] == ["b → itself, reading their language", "no map", "0.400"]
+        assert table.rows[-1][:3] == ["b → itself, on the others' texts", "no map", "0.400"]
 
 
 @pytest.mark.slow

@@ -242,7 +242,7 @@ class Move:
         """Makes the nearest rows quick to find, in a store that does so when all are there."""
         if rows := self._new.unindexed():
             with progress_bar(rows, self._progress, "index") as bar:
-                self._new.index_vectors(self._layout.metric)
+                self._new.index_vectors(self._old.layout().metric)
                 bar.update(rows)
 
     def _pass(self) -> Settled:

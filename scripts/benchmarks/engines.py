@@ -21,7 +21,7 @@ from statistics import mean
 
 import numpy as np
 from common import ROOT, Table, positive
-from experiments.killed_migration import cpu_seconds
+from experiments.killed_migration import ENVIRONMENT, cpu_seconds
 from experiments.results_page import provenance, write_section
 
 PAGE = ROOT / "docs" / "scale.md"
@@ -126,7 +126,7 @@ def measured(engine: str, rows: int) -> float:
     """CPU seconds of one engine for some rows."""
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), rows)
-        return translated_by(engine, Path(folder))
+        return translated_by(engine, Path(folder), ENVIRONMENT)  # a core a process
 
 
 def installed() -> list[str]:
@@ -165,8 +165,13 @@ def prepare(folder: Path, rows: int) -> None:
         pq.write_table(table, folder / "old" / f"part-{number:05}.parquet")
 
 
-def translated_by(engine: str, folder: Path) -> float:
+def translated_by(engine: str, folder: Path, environment: Mapping[str, str] | None = None) -> float:
     """CPU seconds of one engine, which writes to `new` in the folder.
+
+    Args:
+        engine: Its name.
+        folder: What `prepare` has filled.
+        environment: Further variables of its processes.
 
     Raises:
         RuntimeError: It failed, or took too long.
@@ -186,6 +191,7 @@ def translated_by(engine: str, folder: Path) -> float:
             stderr=said,
             env={
                 **os.environ,
+                **(environment or {}),
                 **QUIET,
                 "HF_DATASETS_CACHE": str(folder / "cache"),
                 "PYTHONPATH": paths,

@@ -161,7 +161,7 @@ def pair_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
         ours = [means[name] for name in (SHARED, HUBS)]
         table.add(direction.replace(">", " → "), [best, means[best], *ours])
     for encoder, found in in_two_languages(chosen).items():
-        table.add(f"{encoder} → itself, reading their language", ["no map", found, "", ""])
+        table.add(f"{encoder} → itself, on the others' texts", ["no map", found, "", ""])
     return f"{title}: each pair of encoders", table
 
 
