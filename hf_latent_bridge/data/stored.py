@@ -146,7 +146,7 @@ class _Scan:
             index = min(bad)
             raise BadRowError(
                 f"{self.reader.source.path}: {_named(beside[index], first + index)} {bad[index]}: "
-                "fix it, or skip bad rows with on_bad_row='skip'"
+                "fix it, or skip bad rows with on_bad_row='skip' (--on-bad-row skip)"
             )
         good = np.array([i for i in range(len(texts)) if i not in bad], np.int64)
         keys = priorities(good + first, self.seed)
@@ -309,7 +309,7 @@ def _read_ids(reader: VectorReader, name: str, on_bad_row: OnBadRow) -> _Ids:
         row = min(bad)
         raise BadRowError(
             f"{reader.source.path}: row {row} {bad[row]}: fix it, or skip bad rows with "
-            "on_bad_row='skip'"
+            "on_bad_row='skip' (--on-bad-row skip)"
         )
     first = np.sort(first)
     return _Ids(codes[first], numbers[first], len(bad), shown)
