@@ -380,6 +380,47 @@ def test_auto_for_classes_takes_the_labels_of_the_pairs_that_are_sampled(facts, 
     assert max(scores) > 0.8  # labels of other rows would give 0.5
 
 
+@pytest.fixture
+def labelled(tmp_path):
+    """Options for files whose rows have ids, in two orders; the source's have classes too."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(80, 6))
+    y = x @ draw.normal(size=(6, 5))
+    rows = {"id": range(80), "x": x.tolist(), "class": ["low" if r[0] < 0 else "high" for r in x]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "x.parquet")
+    order = draw.permutation(80)
+    datasets.Dataset.from_dict({"id": order, "y": y[order]}).to_parquet(tmp_path / "y.parquet")
+    np.save(tmp_path / "classes.npy", y)
+    source = ["--source-vectors", tmp_path / "x.parquet"]
+    matched = [*source, "--target-vectors", tmp_path / "y.parquet", "--id-field", "id"]
+    return {"beside": [*source, "--target-vectors", tmp_path / "classes.npy"], "matched": matched}
+
+
+AUTO_CLASSES = ["--type", "auto", "--objective", "classification", "--label-column", "class"]
+
+
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+@pytest.mark.parametrize("pairs", ["beside", "matched"])
+def test_auto_for_classes_takes_the_labels_beside_stored_vectors(pairs, labelled, facts, tmp_path):
+    some = [*labelled[pairs], "--max-pairs", 60]
+    told = facts("fit", *some, *AUTO_CLASSES, "--output", tmp_path / "out")
+    assert max(trial["score"] for trial in told["selection"]["trials"]) > 0.8
+    balanced = ["--anchors", "balanced", "--label-column", "class"]
+    facts("fit", *some[:-1], 20, *balanced, *RIDGE, "--output", tmp_path / "few")
+    assert AutoTranslator.from_pretrained(tmp_path / "few").n_pairs_ == 20
+    few = ["--bootstrap", 20, "--permutations", 19, "--max-pairs", 50]
+    told = facts("evaluate", tmp_path / "out", *labelled[pairs], *few, "--label-column", "class")
+    assert told["search"]["native"]["same class@10"] > 0.6  # 0.5 by labels of other rows
+
+
+def test_labels_that_stored_vectors_do_not_have_are_refused(labelled, files, refusal, tmp_path):
+    line = refusal("fit", *files, *AUTO_CLASSES, "--output", tmp_path / "out")
+    assert "has no field 'class': it has nothing beside its vectors" in line
+    auto = [*AUTO_CLASSES[:-1], "kind", "--output", tmp_path / "out"]
+    line = refusal("fit", *labelled["beside"], *auto)
+    assert "has no field 'kind': it has ['id', 'class']" in line
+
+
 NOT_TOGETHER = {
     "an objective without auto": (["--objective", "ranking"], "for --type auto"),
     "parameters beside auto": (

@@ -80,7 +80,7 @@ def test_options_without_what_they_need_are_refused(folder, refusal):
     fold = ["translate", folder / "translator", folder / "x.npy", folder / "out.npy"]
     assert "--n-neighbors is for --fold" in refusal(*fold, "--n-neighbors", 4)
     assert "folded without a bank" in refusal(*fold, *Q, "--n-neighbors", 4)
-    assert "is a column of --dataset" in refusal(*evaluate, "--label-column", "label")
+    assert "has no field 'label'" in refusal(*evaluate, "--label-column", "label")
     plain = OrthoTranslator().fit(X, Y)
     plain.save_pretrained(folder / "plain")
     line = refusal("evaluate", folder / "plain", *vectors(folder), "--hubness", "csls")

@@ -240,6 +240,15 @@ def test_a_copy_and_its_original_grow_apart(options):
         assert torch.equal(index.vectors.cpu(), torch.from_numpy(VECTORS[rows]).float())
 
 
+@pytest.mark.parametrize("factory", ["IVF10,Flat", "HNSW8", "IVF4,PQ2x4np"])
+def test_a_copy_answers_as_an_index_that_has_grown(factory):
+    data = np.random.default_rng(3).normal(size=(900, 8))
+    first = LatentIndex.from_latents(data[:500], range(500), **faiss(factory))
+    for start in range(500, 900, 100):
+        first.add(data[start : start + 100], range(start, start + 100))
+    assert copy.copy(first).search(QUERIES, top_k=30) == first.search(QUERIES, top_k=30)
+
+
 def test_an_approximate_index_finds_nearly_the_same():
     exact = LatentIndex.from_latents(VECTORS, ITEMS)
     rough = LatentIndex.from_latents(
@@ -339,13 +348,38 @@ def test_an_index_comes_back_from_the_hub_bit_by_bit(search, repo_id):
     assert loaded.push_to_hub(repo_id, token="hf_alice").oid == commit
 
 
-@pytest.mark.parametrize("item", [object(), b"bytes", float("nan"), "\ud800"])
+def nested(levels):
+    item = "deep"
+    for _ in range(levels):
+        item = [item]
+    return item
+
+
+NO_JSON = {
+    "object": object(),
+    "bytes": b"bytes",
+    "NaN": float("nan"),
+    "surrogate": "\ud800",
+    "70 levels": nested(70),
+    "3000 levels": nested(3000),
+    "5001 digits": 10**5000,
+    "5001 digits within": {"size": 10**5000},
+}
+
+
+@pytest.mark.parametrize("item", NO_JSON.values(), ids=NO_JSON.keys())
 def test_items_that_are_no_json_are_found_but_not_saved(item, tmp_path):
     index = LatentIndex.from_latents(VECTORS[:2], ["a", item])
     assert index(VECTORS[1:2])[0]["item"] is item
     with pytest.raises(ConfigError, match="items are saved as JSON, but item 1 is"):
         index.save_pretrained(tmp_path / "index")
     assert not (tmp_path / "index").exists()
+
+
+def test_an_item_of_64_levels_is_saved_and_loaded(tmp_path):
+    items = ["a", nested(64)]
+    LatentIndex.from_latents(VECTORS[:2], items).save_pretrained(tmp_path)
+    assert list(load_decoder(tmp_path).items) == items
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def evaluate(args: argparse.Namespace) -> Result:
     pairs = inputs.open_pairs(args, args.split)
     if args.max_pairs is not None:
         pairs = pairs.sample(args.max_pairs, seed=args.seed)
-    labels, bank = inputs.sampled_labels(args), inputs.read_bank(args)
+    labels, bank = inputs.sampled_labels(args, pairs), inputs.read_bank(args)
     source = inputs.load_side(args, "source", translator.source_)
     read = searched.source_ if searched else translator.pair_spaces_[1]
     target = inputs.load_side(args, "target", read)

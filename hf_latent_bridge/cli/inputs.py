@@ -72,7 +72,7 @@ def choose(
         args.max_pairs,
         args.anchors,
         source=source,
-        labels=_labels(args) if args.anchors == "balanced" else None,
+        labels=_labels(args, pairs) if args.anchors == "balanced" else None,
         seed=args.seed,
         batch_size=args.batch_size,
         chunk_size=args.chunk_size,
@@ -103,7 +103,10 @@ def check_choice(args: argparse.Namespace) -> None:
     if args.evaluate_split and has_vectors(args):
         raise ValueError("--evaluate-split is a split of --dataset: use `latent-bridge evaluate`")
     if args.objective == "classification" and not (args.decoder or args.label_column):
-        raise ValueError("--objective classification needs --label-column or --decoder")
+        raise ValueError(
+            "--objective classification needs --label-column or --decoder: a column of --dataset "
+            "or of the file of --source-vectors, or what reads classes from target latents"
+        )
     if args.objective == "classification" and args.label_column and _has_queries(args):
         raise ValueError(
             "--queries have no labels, by which --label-column lets the map be chosen: leave them "
@@ -259,14 +262,11 @@ def query_pairs(
 
 def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "TranslatorChoice":
     """What `--type auto` is to do, with the labels of the chosen pairs."""
-    from hf_latent_bridge import Pairs, TranslatorChoice, load_decoder
+    from hf_latent_bridge import TranslatorChoice, load_decoder
 
     labels = None
     if args.objective == "classification" and args.label_column is not None:
-        if not isinstance(pairs, Pairs):
-            raise ValueError("--label-column needs pairs that can be read twice, not --stream")
-        every = _labels(args)
-        labels = list(every) if pairs.rows is None else [every[row] for row in pairs.rows.tolist()]
+        labels = _labels(args, pairs)
     decoder = None
     if args.decoder is not None:
         decoder = load_decoder(args.decoder, force_download=args.force_download)
@@ -494,20 +494,18 @@ def _decoded(args: argparse.Namespace, pairs: Any, place: "VectorSource") -> Any
     return pairs
 
 
-def sampled_labels(args: argparse.Namespace) -> Sequence[Any] | None:
-    """The labels of the pairs that `evaluate` uses; None where no column is named.
-
-    Raises:
-        ValueError: The pairs come from files of vectors.
-    """
+def sampled_labels(
+    args: argparse.Namespace, pairs: "Pairs | StreamedPairs"
+) -> Sequence[Any] | None:
+    """The labels of the pairs that `evaluate` uses; None where no column is named."""
     if args.label_column is None:
         return None
     if has_vectors(args):
-        raise ValueError("--label-column is a column of --dataset, and files of vectors were given")
-    pairs = _columns(args, args.split, args.label_column, stream=False)
+        return _labels(args, pairs)
+    labels = _columns(args, args.split, args.label_column, stream=False)
     if args.max_pairs is not None:
-        pairs = pairs.sample(args.max_pairs, seed=args.seed)
-    return list(pairs.source)
+        labels = labels.sample(args.max_pairs, seed=args.seed)
+    return list(labels.source)
 
 
 def read_bank(args: argparse.Namespace) -> "Array | None":
@@ -572,6 +570,22 @@ def read_folding(args: argparse.Namespace) -> "Folding | None":
     return Folding(args.fold, bank=read_bank(args), n_neighbors=neighbors(args), **given)
 
 
-def _labels(args: argparse.Namespace) -> Sequence[Any]:
-    labels: Sequence[Any] = _columns(args, args.split, args.label_column, stream=False).source
-    return labels
+def _labels(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> list[Any]:
+    """The label of each pair, from the dataset or from beside the stored vectors.
+
+    Raises:
+        ValueError: The pairs can be read once only.
+        InvalidPairsError: There is no such column.
+    """
+    from hf_latent_bridge import Pairs
+    from hf_latent_bridge.data.stored import read_field
+
+    if not isinstance(pairs, Pairs):
+        raise ValueError("--label-column needs pairs that can be read twice, not --stream or stdin")
+    if has_vectors(args):
+        side = "source" if args.source_vectors else "target"
+        column = getattr(args, f"{side}_column") or args.source_column
+        every = read_field(replace(_vectors(args, side), column=column), args.label_column)
+    else:
+        every = _columns(args, args.split, args.label_column, stream=False).source
+    return list(every) if pairs.rows is None else [every[row] for row in pairs.rows.tolist()]

@@ -196,7 +196,8 @@ def _add_choice(pairs: Group) -> None:
     pairs.add_argument(
         "--label-column",
         metavar="COLUMN",
-        help="classes for --anchors balanced and --objective classification",
+        help="classes for --anchors balanced and --objective classification: a column of "
+        "--dataset, or beside the vectors of --source-vectors",
     )
     _add_deduplicate(pairs)
     pairs.add_argument(
@@ -304,7 +305,8 @@ def add_evaluate(command: Command) -> None:
     report.add_argument(
         "--label-column",
         metavar="COLUMN",
-        help="classes of the pairs, to report how many neighbours share them",
+        help="classes of the pairs, to report how many neighbours share them: a column of "
+        "--dataset, or beside the vectors of --source-vectors",
     )
     place = report.add_mutually_exclusive_group()
     place.add_argument(

@@ -146,7 +146,7 @@ class _Scan:
             index = min(bad)
             raise BadRowError(
                 f"{self.reader.source.path}: {_named(beside[index], first + index)} {bad[index]}: "
-                "fix it, or skip bad rows with on_bad_row='skip'"
+                "fix it, or skip bad rows with on_bad_row='skip' (--on-bad-row skip)"
             )
         good = np.array([i for i in range(len(texts)) if i not in bad], np.int64)
         keys = priorities(good + first, self.seed)
@@ -261,6 +261,35 @@ def load_matched_pairs(
     return Pairs(columns[0], columns[1], record, rows[0])
 
 
+def read_field(vectors: Place, name: str) -> list[Any]:
+    """What each row has in a field beside its vector, such as its class; None where nothing.
+
+    Args:
+        vectors: A store's URL, a file, or a `VectorSource`.
+        name: The field or column; a path such as `meta.class` for one inside.
+
+    Raises:
+        InvalidPairsError: No row has the field, or stdin.
+    """
+    reader = open_vectors(vectors)
+    if reader.n is None:
+        raise InvalidPairsError(f"{name!r} is read by itself, and stdin is read once: give a file")
+    found: list[Any] = []
+    names: dict[str, None] = {}
+    for part in reader.guarded(0, reader.n, _BLOCK, True):
+        rows = _objects(part)
+        names |= dict.fromkeys(_names(rows))
+        found += [_value(row, name) for row in rows]
+    if all(value is None for value in found):
+        there = [other for other in names if other != reader.column][:_SHOWN]
+        raise InvalidPairsError(
+            f"{reader.source.path} has no field {name!r}: it has "
+            f"{there or 'nothing beside its vectors'}. A file with one, such as .parquet or "
+            ".jsonl, or a dataset is needed"
+        )
+    return [None if isinstance(value, Unreadable) else value for value in found]
+
+
 @dataclass(frozen=True)
 class _Ids:
     """The ids of a side, each once, as numbers; the row of each, and some of them as they are."""
@@ -309,7 +338,7 @@ def _read_ids(reader: VectorReader, name: str, on_bad_row: OnBadRow) -> _Ids:
         row = min(bad)
         raise BadRowError(
             f"{reader.source.path}: row {row} {bad[row]}: fix it, or skip bad rows with "
-            "on_bad_row='skip'"
+            "on_bad_row='skip' (--on-bad-row skip)"
         )
     first = np.sort(first)
     return _Ids(codes[first], numbers[first], len(bad), shown)

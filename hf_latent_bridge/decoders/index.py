@@ -291,13 +291,14 @@ class LatentIndex(Component):
         return len(self._items)
 
     def __copy__(self) -> Self:
-        """An index of the same vectors and items; each of the two grows alone."""
+        """An index that answers as this one does; each of the two grows alone."""
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._items = list(self._items)
         other._vectors = _Rows(self.vectors, len(self))  # without the room behind them
         other._similarity = _Rows(self._similarity.tensor, self._similarity.n)
-        other._search = other._search_in(other._vectors, other._similarity)
+        if isinstance(self._search, GrowingSearch):  # others are replaced, never changed
+            other._search = copy.deepcopy(self._search)
         return other
 
     def _check(self, latents: Latents) -> Tensor:
@@ -485,15 +486,23 @@ def _current(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _to_line(row: int, item: Any) -> bytes:
     try:
-        line = json.dumps(item, ensure_ascii=False, allow_nan=False)
-        if (read := json.loads(line)) != item:  # keys are texts in JSON, and tuples are lists
-            raise TypeError(f"it would come back as {read!r:.60}")
-        return line.encode() + b"\n"
-    except (TypeError, ValueError) as error:
+        line = json.dumps(item, ensure_ascii=False, allow_nan=False).encode()
+        if (read := parse_json(line, "its JSON")) != item:  # texts as keys, and no tuples
+            raise TypeError(f"it would come back as {_shown(read)}")
+        return line + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"items are saved as JSON, but item {row} is {type(item).__name__} {item!r:.60} "
+            f"items are saved as JSON, but item {row} is {type(item).__name__} {_shown(item)} "
             f"({error}): index texts, numbers, or lists and dicts of them"
         ) from error
+
+
+def _shown(item: Any) -> str:
+    """The start of an item, for an error."""
+    try:
+        return f"{item!r:.60}"
+    except (ValueError, RecursionError):  # Python writes no number of 5,000 digits, no deep list
+        return "that is too large to be shown"
 
 
 def _read_items(content: bytes, n: int, sha256: str) -> list[Any]:

@@ -31,7 +31,10 @@ class Search(Protocol):
 
 @runtime_checkable
 class GrowingSearch(Search, Protocol):
-    """A search that takes more vectors; one without `add` is built again from all of them."""
+    """A search that takes more vectors; one without `add` is built again from all of them.
+
+    A copy of an index holds a deep copy of it.
+    """
 
     def add(self, vectors: Float[Tensor, "n d"]) -> bool:
         """Appends vectors; False, with nothing changed, if it must be built again instead."""

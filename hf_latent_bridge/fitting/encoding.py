@@ -343,7 +343,7 @@ class EncodingLoop:
         return dict(sorted(bad.items()))
 
 
-_SKIP = "skip bad rows with on_bad_row='skip'"
+_SKIP = "skip bad rows with on_bad_row='skip' (--on-bad-row skip)"
 
 
 def _all_finite(z: Tensor) -> bool:
