@@ -393,6 +393,40 @@ def test_a_table_of_lancedb_may_have_no_other_columns(lance, move):
     assert sorted(move(url, f"{url}-new", batch_size=4)) == [0, 2, 3, 4]
 
 
+@pytest.mark.parametrize("ids", [[3], [None], [7, 7]])
+def test_keys_that_came_twice_or_not_at_all_between_two_runs_are_named(ids, lance, move):
+    make, url = lance
+    pa = pytest.importorskip("pyarrow")
+    docs = make({"n": [*range(5)]})
+    move(url, f"{url}-new")
+    vectors = pa.array(X[: len(ids)].tolist(), pa.list_(pa.float32(), 4))
+    keys = pa.array(ids, pa.int64())
+    docs.add(pa.table({"id": keys, "n": [9] * len(ids), "vector": vectors}))
+    with pytest.raises(StoreError, match=rf"missing or stand in several rows: \[{ids[0]}\]"):
+        move(url, f"{url}-new")
+    with open_collection(f"{url}-new") as new:
+        assert new.count() == 5
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_key_that_comes_a_second_time_meanwhile_is_named(same, lance, tmp_path):
+    make, url = lance
+    docs = make({"n": [*range(5)]})
+    again = docs.to_arrow().slice(0 if same else 1, 1)
+    again = again.set_column(0, "id", [[0]])
+    translator = OrthoTranslator().fit(X, X[:, ::-1])
+    transform, left = translator.transform, [again]
+
+    def comes_meanwhile(vectors):
+        if left:
+            docs.add(left.pop())
+        return transform(vectors)
+
+    translator.transform = comes_meanwhile
+    with pytest.raises(StoreError, match=r"missing or stand in several rows: \[0\]"):
+        migrate(translator, url, f"{url}-new", state_dir=tmp_path / "state", batch_size=2)
+
+
 def test_keys_of_lancedb_may_be_large_strings(lance, move):
     make, url = lance
     pa = pytest.importorskip("pyarrow")

@@ -214,11 +214,13 @@ class Move:
         """Moves rows that were added or replaced meanwhile, until a pass over all finds none.
 
         Raises:
-            StoreError: Rows change faster than they are moved, or the store does not give back what
-                was written.
+            StoreError: Rows change faster than they are moved, or came meanwhile with a key that
+                another one has, or the store does not give back what was written.
         """
         written = replaced = 0
-        for _ in range(_PASSES):
+        for i in range(_PASSES):
+            if i > 1:  # of two rows with one key each pass finds the other one
+                self._old.check_keys()
             found = self._pass()
             if not found.written + found.replaced:
                 return Settled(written, replaced, found.checked)
