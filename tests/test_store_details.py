@@ -4,7 +4,6 @@ import sys
 from decimal import Decimal
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
 from store_places import content, filled, rows, url_in
 
@@ -504,8 +503,42 @@ def test_an_alias_that_is_a_collection_is_refused_before_rows_are_moved(scheme, 
         assert not new.exists()
 
 
-def test_values_that_json_has_no_room_for_are_named():
-    from hf_latent_bridge.vectors.stores.json_payload import packed
+def test_a_value_that_json_has_no_room_for_is_named_with_its_row_and_field(lance, move, tmp_path):
+    pytest.importorskip("sqlite_vec")
+    pa = pytest.importorskip("pyarrow")
+    make, url = lance
+    make({"n": [*range(5)], "when": pa.array(range(5), pa.timestamp("us"))})
+    target = f"sqlite:{tmp_path}/new.db/docs"
+    told = r"^sqlite:.*/docs: row 0 cannot be kept as JSON, for its field 'when': .*datetime"
+    with pytest.raises(StoreError, match=told):
+        move(url, target)
+    with open_collection(target) as new:
+        assert not new.exists()
 
-    with pytest.raises(StoreError, match=r"cannot be kept as JSON: .*ndarray"):
-        packed({"a": np.zeros(3)})
+
+def test_a_value_that_python_has_not_is_named_where_another_store_needs_it(lance, move, tmp_path):
+    pytest.importorskip("sqlite_vec")
+    pa = pytest.importorskip("pyarrow")
+    make, url = lance
+    make({"n": [*range(5)], "far": EXACT["date32[day]"](pa)})
+    with pytest.raises(StoreError, match=r"^lancedb:.*docs: the field 'far' \(date32\[day\]\) has"):
+        move(url, f"sqlite:{tmp_path}/new.db/docs")
+
+
+@needs("chromadb")
+def test_a_field_that_the_target_does_not_keep_is_named(lance, move, tmp_path):
+    make, url = lance
+    make({"n": [0, None, 2, 3, 4]}, list("abcde"))
+    with pytest.raises(
+        StoreError, match=r"row 'b' .* written: the field 'n' is not there \(it was"
+    ):
+        move(url, f"chroma:{tmp_path}/chroma/docs")
+
+
+def test_a_column_that_the_source_got_between_two_runs_is_named(lance, move):
+    make, url = lance
+    docs = make({"n": [*range(5)]})
+    move(url, f"{url}-new")
+    docs.add_columns({"m": "n + 1"})
+    with pytest.raises(StoreError, match=r"docs-new: the rows have the columns \['m'\], which"):
+        move(url, f"{url}-new")

@@ -523,8 +523,10 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
         )
     old.check_keys()
     if old.url.scheme != new.url.scheme:
-        for page in islice(old.scan(_SAMPLE, vectors=False, payloads=False), 1):
+        for page in islice(old.scan(_SAMPLE, vectors=False, payloads=not there), 1):
             _check_ids(page.ids, old, type(new), new.url)
+            if not there:
+                new.check_payloads(page)
     if not there:
         _check_apart(conversion, old, new)
         if old.url.container != new.url.container:

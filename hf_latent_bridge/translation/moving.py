@@ -21,6 +21,7 @@ from hf_latent_bridge.vectors.stores.beside import Beside
 from hf_latent_bridge.vectors.stores.json_payload import (
     Columns,
     chosen,
+    differences,
     values_of,
     with_text,
 )
@@ -313,8 +314,9 @@ class Move:
         lacking, differing = self._compare(records, found)
         if wrong := lacking + differing:
             raise StoreError(
-                f"{self._new.url}: row {records.ids[wrong[0]]!r} is not what was written: does the "
-                "store keep vectors and payloads as they are? Roll back, and choose another target"
+                f"{self._new.url}: row {records.ids[wrong[0]]!r} is not what was written: "
+                f"{_difference(_some(records, wrong[:1]), found)}. Does the store keep vectors and "
+                "payloads as they are? Roll back, and choose another target"
             )
 
     def _convert(self, records: Records) -> Records:
@@ -394,6 +396,18 @@ def _differ(stored: Array, expected: Array, layout: Layout) -> Array:
     limit = _CLOSE * np.maximum(np.linalg.norm(b, axis=1), 1e-30)
     differ: Array = ~(np.linalg.norm(a - b, axis=1) <= limit)
     return differ
+
+
+def _difference(wanted: Records, found: Records) -> str:
+    """How a row that was found differs from the one that is wanted, in words."""
+    if wanted.ids[0] not in found.ids:
+        return "it is not there"
+    payloads = (wanted.payloads or [], found.payloads or [])
+    if all(payloads):
+        row = found.ids.index(wanted.ids[0])
+        if fields := differences(payloads[0], chosen(payloads[1], [row])):
+            return " and ".join(fields[:3])
+    return "its vector is another"
 
 
 def _unequal(a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]) -> list[bool]:

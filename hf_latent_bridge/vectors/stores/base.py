@@ -223,6 +223,14 @@ class Collection(abc.ABC):
         """
         return
 
+    def check_payloads(self, records: Records) -> None:
+        """Refuses rows of another store whose payloads a collection made for them cannot hold.
+
+        Raises:
+            StoreError: Names the first one and its field.
+        """
+        return
+
     def doubles(self) -> list[Key]:
         """Keys that stand in several rows, where the store lets such rows in."""
         return []

@@ -1,11 +1,13 @@
 """Payloads in tables: one column a field, or one column of JSON in tables made from nothing."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, overload
 
 from hf_latent_bridge.errors import StoreError
+from hf_latent_bridge.vectors.stores.base import Key
+from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 PAYLOAD = "payload"  # the name of the column of JSON
 
@@ -28,10 +30,11 @@ class Columns(Sequence[dict[str, Any]]):
 
     Attributes:
         table: The columns beside key and vector.
+        origin: Where they were read, for an error.
     """
 
-    def __init__(self, table: Any) -> None:
-        self.table = table
+    def __init__(self, table: Any, origin: str = "") -> None:
+        self.table, self.origin = table, origin
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -43,10 +46,24 @@ class Columns(Sequence[dict[str, Any]]):
     def __getitem__(self, row: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
         if isinstance(row, slice):
             return list(self)[row]
-        return next(iter(Columns(self.table.slice(range(len(self))[row], 1))))
+        return next(iter(Columns(self.table.slice(range(len(self))[row], 1), self.origin)))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return map(unpacked, self.table.to_pylist())
+        try:
+            return map(unpacked, self.table.to_pylist())
+        except (OverflowError, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        for name, column in zip(self.table.schema.names, self.table.columns, strict=True):
+            try:
+                column.to_pylist()
+            except (OverflowError, ValueError):
+                return StoreError(
+                    f"{self.origin}: the field {name!r} ({column.type}) has a value that Python's "
+                    f"objects cannot hold ({error}): change it, or name a target of the same store"
+                )
+        return StoreError(f"{self.origin}: {error}")
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Columns) and self.is_like(other):
@@ -59,7 +76,7 @@ class Columns(Sequence[dict[str, Any]]):
         """Some rows, with each value as Arrow has it: Python's times have no nanoseconds."""
         import pyarrow as pa
 
-        return Columns(self.table.take(pa.array(rows, pa.int64())))
+        return Columns(self.table.take(pa.array(rows, pa.int64())), self.origin)
 
     @classmethod
     def gathered(cls, rows: Sequence[tuple["Columns", int]]) -> "Columns":
@@ -69,16 +86,20 @@ class Columns(Sequence[dict[str, Any]]):
         tables = {id(columns): columns.table for columns, _ in rows}
         starts = dict(zip(tables, accumulate(map(len, tables.values()), initial=0), strict=False))
         whole = pa.concat_tables(tables.values())
-        return cls(whole).take([starts[id(columns)] + row for columns, row in rows])
+        origin = rows[0][0].origin
+        return cls(whole, origin).take([starts[id(columns)] + row for columns, row in rows])
 
     def is_like(self, other: "Columns") -> bool:
-        """Whether rows of the two can be compared as Arrow has them: fields and types are one.
+        """Whether rows of the two can be compared as Arrow has them: equal names have equal types.
 
         Texts of JSON may differ where their objects do not.
         """
-        if self.is_json:
+        if self.is_json or other.is_json:
             return bool(self.table.equals(other.table))
-        return bool(self.table.schema.equals(other.table.schema))
+        mine, theirs = self.table.schema, other.table.schema
+        return all(
+            mine.field(n).type == theirs.field(n).type for n in mine.names if n in theirs.names
+        )
 
     @property
     def is_json(self) -> bool:
@@ -92,7 +113,7 @@ class Columns(Sequence[dict[str, Any]]):
 
     def differing(self, other: "Columns") -> list[bool]:
         """Which rows are not those of other columns that are like them."""
-        differ = [False] * len(self)
+        differ = [set(self.table.schema.names) != set(other.table.schema.names)] * len(self)
         for name in self.differing_fields(other):
             pairs = zip(self.table.column(name), other.table.column(name), strict=True)
             differ = [d or not _same(*pair) for d, pair in zip(differ, pairs, strict=True)]
@@ -100,7 +121,7 @@ class Columns(Sequence[dict[str, Any]]):
 
     def differing_fields(self, other: "Columns") -> list[str]:
         """The fields that may differ somewhere, found a column at a time."""
-        names = self.table.schema.names
+        names = [n for n in self.table.schema.names if n in other.table.schema.names]
         return [n for n in names if not self.table.column(n).equals(other.table.column(n))]
 
 
@@ -109,6 +130,22 @@ def chosen(payloads: Sequence[dict[str, Any]], rows: Sequence[int]) -> Sequence[
     if isinstance(payloads, Columns) and payloads.table.num_columns:
         return payloads.take(rows)
     return [payloads[row] for row in rows]
+
+
+def differences(a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]) -> list[str]:
+    """What is another in the first payload of `b` than in that of `a`, in words, by fields."""
+    if isinstance(a, Columns) and isinstance(b, Columns) and a.is_like(b):
+        mine, theirs = ({n: c.table.column(n)[0] for n in c.table.schema.names} for c in (a, b))
+        differ = [n for n in mine if n in theirs and not _same(mine[n], theirs[n])]
+    else:
+        mine, theirs = a[0], b[0]
+        differ = [n for n in mine if n in theirs and repr(mine[n]) != repr(theirs[n])]
+    lacking = [n for n in mine if n not in theirs]
+    return [
+        *(f"the field {n!r} is not there" + " (it was None)" * (mine[n] is None) for n in lacking),
+        *(f"the field {n!r} has another value" for n in differ),
+        *(f"the field {n!r} is there and was not written" for n in theirs if n not in mine),
+    ]
 
 
 def values_of(payloads: Sequence[dict[str, Any]], name: str) -> list[Any]:
@@ -127,7 +164,9 @@ def with_text(payloads: Sequence[dict[str, Any]], name: str, text: str) -> Seque
     if not isinstance(payloads, Columns) or payloads.is_json:
         return [{**payload, name: text} for payload in payloads]
     table = payloads.table.select([n for n in payloads.table.schema.names if n != name])
-    return Columns(table.append_column(name, pa.array([text] * len(payloads), pa.string())))
+    return Columns(
+        table.append_column(name, pa.array([text] * len(payloads), pa.string())), payloads.origin
+    )
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -153,8 +192,13 @@ def is_json(columns: Collection[str]) -> bool:
     return set(columns) == {PAYLOAD}
 
 
-def packed(payload: dict[str, Any]) -> str | None:
+def packed(payload: dict[str, Any], url: StoreUrl, key: Key) -> str | None:
     """A payload as what a column of texts holds.
+
+    Args:
+        payload: The payload.
+        url: Where it goes, for an error.
+        key: The id of its row, for an error.
 
     Raises:
         StoreError: It holds what JSON has no room for, such as a time.
@@ -166,7 +210,38 @@ def packed(payload: dict[str, Any]) -> str | None:
     try:
         return json.dumps(value)
     except TypeError as error:
-        raise StoreError(f"a payload cannot be kept as JSON: {error}") from error
+        raise no_json(url, key, payload, error) from error
+
+
+def no_json(
+    url: StoreUrl,
+    key: Key,
+    payload: dict[str, Any],
+    error: TypeError,
+    default: Callable[[Any], Any] | None = None,
+) -> StoreError:
+    """The error for a payload that cannot be JSON; names its first field that cannot.
+
+    Args:
+        url: Where it goes.
+        key: The id of its row.
+        payload: The payload.
+        error: Why it cannot.
+        default: As for `json.dumps`.
+    """
+    bad = next((n for n, value in payload.items() if not _is_json_value(value, default)), None)
+    return StoreError(
+        f"{url}: row {key!r} cannot be kept as JSON, for its field {bad!r}: {error}; change it to "
+        "a text or a number first, or name a target in the same kind of store"
+    )
+
+
+def _is_json_value(value: Any, default: Callable[[Any], Any] | None) -> bool:
+    try:
+        json.dumps(value, default=default)
+    except TypeError:
+        return False
+    return True
 
 
 def as_json(payload: dict[str, Any]) -> Any:

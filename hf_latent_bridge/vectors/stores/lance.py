@@ -182,20 +182,32 @@ class LanceCollection(Collection):
 
         arrays = {self._key: self._array(records.ids, schema.field(self._key))}
         if records.payloads is not None:
-            arrays |= self._beside(records.payloads, schema)
+            arrays |= self._beside(records.ids, records.payloads, schema)
         flat = np.ascontiguousarray(records.vectors, np.float32)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
         kind = schema.field(self._column).type
         arrays[self._column] = self._told(lambda: vectors.cast(kind))
         return pa.table(arrays)
 
-    def _beside(self, payloads: Sequence[dict[str, Any]], schema: Any) -> dict[str, Any]:
+    def _beside(
+        self, ids: Sequence[Key], payloads: Sequence[dict[str, Any]], schema: Any
+    ) -> dict[str, Any]:
         """The columns beside key and vector; those of a table with equal columns as they are."""
         others = [f for f in schema if f.name not in (self._key, self._column)]
-        if isinstance(payloads, Columns) and list(payloads.table.schema) == others:
-            return {field.name: payloads.table.column(field.name) for field in others}
-        rows = [self._as_columns(payload, schema) for payload in payloads]
+        if isinstance(payloads, Columns):
+            if list(payloads.table.schema) == others:
+                return {field.name: payloads.table.column(field.name) for field in others}
+            self._check_fields(payloads, {field.name for field in others})
+        rows = [self._as_columns(*row, schema) for row in zip(ids, payloads, strict=True)]
         return {f.name: self._array([row.get(f.name) for row in rows], f) for f in others}
+
+    def _check_fields(self, payloads: Columns, names: set[str]) -> None:
+        lacking = [name for name in payloads.table.schema.names if name not in names]
+        if lacking and not payloads.is_json:
+            raise StoreError(
+                f"{self.url}: the rows have the columns {lacking}, which this table lacks: roll "
+                "back and start again, or add them here"
+            )
 
     def _array(self, values: Sequence[Any], field: Any) -> Any:
         import pyarrow as pa
@@ -234,6 +246,11 @@ class LanceCollection(Collection):
     def check_keys(self) -> None:
         """Counts the keys, for a column of LanceDB is never unique by itself."""
         self._refuse_keys(self._key, self.doubles())
+
+    def check_payloads(self, records: Records) -> None:
+        """Makes them JSON."""
+        for key, payload in zip(records.ids, records.payloads or [], strict=True):
+            packed(payload, self.url, key)
 
     def doubles(self) -> list[Key]:
         """Keys that are missing or stand in several rows."""
@@ -290,12 +307,12 @@ class LanceCollection(Collection):
         return Records(
             rows.column(self._key).to_pylist(),
             decode_vectors(rows.column(self._column).combine_chunks(), None) if vectors else None,
-            Columns(rows.select(others)) if payloads else None,
+            Columns(rows.select(others), str(self.url)) if payloads else None,
         )
 
-    def _as_columns(self, payload: dict[str, Any], schema: Any) -> dict[str, Any]:
+    def _as_columns(self, key: Key, payload: dict[str, Any], schema: Any) -> dict[str, Any]:
         names = set(schema.names) - {self._key, self._column}
-        return {PAYLOAD: packed(payload)} if is_json(names) else payload
+        return {PAYLOAD: packed(payload, self.url, key)} if is_json(names) else payload
 
     def _ask(self, request: Callable[[Any], T]) -> T:
         """The answer of the table."""

@@ -15,7 +15,15 @@ from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
-from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, as_json, is_json, packed, unpacked
+from hf_latent_bridge.vectors.stores.json_payload import (
+    PAYLOAD,
+    as_json,
+    is_json,
+    no_json,
+    packed,
+    unpacked,
+)
+from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
 _OPERATORS: dict[Metric, str] = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
@@ -206,8 +214,11 @@ class PostgresCollection(Collection):
         read = ", ".join(f"r.{_quoted(name)}" for name in [key, *others])
         kept = records.payloads
         if is_json(others):
-            pack = as_json if "json" in types[PAYLOAD] else packed
-            kept = [{PAYLOAD: pack(payload)} for payload in kept]
+            is_text = "json" not in types[PAYLOAD]
+            kept = [
+                {PAYLOAD: packed(payload, self.url, of_row) if is_text else as_json(payload)}
+                for of_row, payload in zip(records.ids, kept, strict=True)
+            ]
         rows = [{**row, key: of_row} for of_row, row in zip(records.ids, kept, strict=True)]
         numbered = self._computed("attidentity = 'a'")  # which no update can change
         changed = [name for name in [*others, self._column] if name not in numbered]
@@ -218,7 +229,7 @@ class PostgresCollection(Collection):
             f"jsonb_populate_recordset(NULL::{self._table}, %s::jsonb) r, "
             + beside.replace("WHERE %s", f"WHERE r.{_quoted(key)}")
             + f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {', '.join(replaced)}",
-            [_dumped(rows), _texts(records.ids), vectors],
+            [_dumped(rows, records.ids, self.url), _texts(records.ids), vectors],
         )
 
     def delete(self, ids: Sequence[Key]) -> None:
@@ -241,6 +252,10 @@ class PostgresCollection(Collection):
                 f"HAVING count(*) > 1 OR {self._key} IS NULL LIMIT 3"
             )
             self._refuse_keys(self._key_name, [row[0] for row in self._ask(sql)])
+
+    def check_payloads(self, records: Records) -> None:
+        """Makes them JSON."""
+        _dumped(list(records.payloads or []), records.ids, self.url)
 
     def check_copy(self, target: Collection) -> None:
         """Nothing is left behind: other vector columns travel with the payload."""
@@ -431,7 +446,7 @@ def _number(text: str) -> float | Decimal:
     return number if Decimal(repr(number)) == exact else exact
 
 
-def _dumped(rows: list[dict[str, Any]]) -> str:
+def _dumped(rows: Sequence[dict[str, Any]], ids: Sequence[Key], url: StoreUrl) -> str:
     """JSON, in which a Decimal is a number."""
     mark = uuid.uuid4().hex
 
@@ -440,10 +455,14 @@ def _dumped(rows: list[dict[str, Any]]) -> str:
             return f"{mark}{value}"
         raise TypeError(f"{type(value).__name__} {value!r:.40}")
 
-    try:
-        text = json.dumps(rows, default=marked)
-    except TypeError as error:
-        raise StoreError(f"a payload cannot be kept as JSON: {error}") from error
+    pieces = []
+    for key, row in zip(ids, rows, strict=True):
+        try:
+            pieces.append(json.dumps(row, default=marked))
+        except TypeError as error:
+            payload = row[PAYLOAD] if isinstance(row.get(PAYLOAD), dict) else row
+            raise no_json(url, key, payload, error, marked) from error
+    text = f"[{', '.join(pieces)}]"
     return re.sub(rf'"{mark}([^"]*)"', r"\1", text)
 
 
