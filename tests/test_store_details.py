@@ -1,5 +1,6 @@
 """What single stores allow and others do not: columns, keys, indexes and names of all kinds."""
 
+import sys
 from decimal import Decimal
 from importlib.util import find_spec
 
@@ -325,6 +326,114 @@ def test_a_row_of_lancedb_that_came_twice_is_put_right(tmp_path, move):
     with open_collection(target) as new:
         assert new.count() == 3
         assert new.doubles() == []
+
+
+EXACT = {  # Python's objects hold none of these
+    "time64[ns]": lambda pa: pa.array([1, 1000, 3, 4, 5], pa.time64("ns")),
+    "timestamp[ns]": lambda pa: pa.array([10**18 + i for i in range(5)], pa.timestamp("ns")),
+    "duration[ns]": lambda pa: pa.array(range(1, 6), pa.duration("ns")),
+    "date32[day]": lambda pa: pa.array([3_000_000] * 5, pa.int32()).cast(pa.date32()),
+    "timestamp[s]": lambda pa: pa.array([4 * 10**11] * 5, pa.timestamp("s")),
+}
+
+
+@pytest.fixture
+def lance(tmp_path):
+    """A table of LanceDB with some columns beside the vectors, and its URL."""
+    lancedb, pa = pytest.importorskip("lancedb"), pytest.importorskip("pyarrow")
+
+    def make(columns, ids=range(5)):
+        vectors = pa.array(X.tolist(), pa.list_(pa.float32(), 4))
+        table = pa.table({"id": ids, **columns, "vector": vectors})
+        return lancedb.connect(tmp_path / "db").create_table("docs", table)
+
+    return make, f"lancedb:{tmp_path}/db/docs"
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_values_of_arrow_that_python_has_not_are_compared_and_written_again_exactly(
+    kind, lance, move, tmp_path, monkeypatch
+):
+    make, url = lance
+    pa, lancedb = pytest.importorskip("pyarrow"), pytest.importorskip("lancedb")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    docs = make({"a": EXACT[kind](pa)})
+    translator = OrthoTranslator().fit(X, X[:, ::-1])
+
+    def migrated():
+        migrate(translator, url, f"{url}-new", state_dir=tmp_path / "state", batch_size=2)
+        new = lancedb.connect(tmp_path / "db").open_table("docs-new").to_arrow()
+        return new.select(["id", "a"]).sort_by("id")
+
+    migrated()
+    docs.update(where="id = 2", values={"vector": X[0].tolist()})
+    assert migrated() == docs.to_arrow().select(["id", "a"]).sort_by("id")
+
+
+def test_a_change_of_some_nanoseconds_is_noticed(lance, tmp_path):
+    make, url = lance
+    pa, lancedb = pytest.importorskip("pyarrow"), pytest.importorskip("lancedb")
+    docs = make({"a": pa.array([1000] * 5, pa.time64("ns"))})
+    translator = OrthoTranslator().fit(X, X[:, ::-1])
+    migrate(translator, url, f"{url}-new", state_dir=tmp_path / "state")
+    row = docs.to_arrow().slice(3, 1).set_column(1, "a", pa.array([1999], pa.time64("ns")))
+    docs.delete("id = 3")
+    docs.add(row)
+    assert migrate(translator, url, f"{url}-new", state_dir=tmp_path / "state").replaced == 1
+    new = lancedb.connect(tmp_path / "db").open_table("docs-new")
+    assert new.search().where("id = 3").to_arrow().column("a")[0].value == 1999
+
+
+def test_a_table_of_lancedb_may_have_no_other_columns(lance, move):
+    make, url = lance
+    docs = make({})
+    move(url, f"{url}-new")
+    docs.update(where="id = 2", values={"vector": X[0].tolist()})
+    docs.delete("id = 1")
+    assert sorted(move(url, f"{url}-new", batch_size=4)) == [0, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ids", [[3], [None], [7, 7]])
+def test_keys_that_came_twice_or_not_at_all_between_two_runs_are_named(ids, lance, move):
+    make, url = lance
+    pa = pytest.importorskip("pyarrow")
+    docs = make({"n": [*range(5)]})
+    move(url, f"{url}-new")
+    vectors = pa.array(X[: len(ids)].tolist(), pa.list_(pa.float32(), 4))
+    keys = pa.array(ids, pa.int64())
+    docs.add(pa.table({"id": keys, "n": [9] * len(ids), "vector": vectors}))
+    with pytest.raises(StoreError, match=rf"missing or stand in several rows: \[{ids[0]}\]"):
+        move(url, f"{url}-new")
+    with open_collection(f"{url}-new") as new:
+        assert new.count() == 5
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_key_that_comes_a_second_time_meanwhile_is_named(same, lance, tmp_path):
+    make, url = lance
+    docs = make({"n": [*range(5)]})
+    again = docs.to_arrow().slice(0 if same else 1, 1)
+    again = again.set_column(0, "id", [[0]])
+    translator = OrthoTranslator().fit(X, X[:, ::-1])
+    transform, left = translator.transform, [again]
+
+    def comes_meanwhile(vectors):
+        if left:
+            docs.add(left.pop())
+        return transform(vectors)
+
+    translator.transform = comes_meanwhile
+    with pytest.raises(StoreError, match=r"missing or stand in several rows: \[0\]"):
+        migrate(translator, url, f"{url}-new", state_dir=tmp_path / "state", batch_size=2)
+
+
+def test_keys_of_lancedb_may_be_large_strings(lance, move):
+    make, url = lance
+    pa = pytest.importorskip("pyarrow")
+    docs = make({"n": [*range(5)]}, pa.array(list("abcde"), pa.large_string()))
+    move(url, f"{url}-new")
+    docs.update(where="id = 'b'", values={"n": 7})
+    assert move(url, f"{url}-new")["b"][1] == {"n": 7}
 
 
 @needs("chromadb")

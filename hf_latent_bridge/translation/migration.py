@@ -521,12 +521,12 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
             f"{new.url} is there already, and no migration from here has made it: name another "
             "target"
         )
+    old.check_keys()
     if old.url.scheme != new.url.scheme:
         for page in islice(old.scan(_SAMPLE, vectors=False, payloads=False), 1):
             _check_ids(page.ids, old, type(new), new.url)
     if not there:
         _check_apart(conversion, old, new)
-        old.check_keys()
         if old.url.container != new.url.container:
             old.check_copy(new)
         notes.save(conversion=facts)
@@ -568,10 +568,12 @@ def _count(conversion: Conversion, old: Collection, new: Collection) -> int:
     """The number of rows of the target.
 
     Raises:
-        StoreError: The source has another, where the target holds nothing else.
+        StoreError: The source has another, where the target holds nothing else, or rows with one
+            key that came meanwhile.
     """
     rows, there = old.count(), new.count()
     if rows != there and conversion.view is None:
+        old.check_keys()
         raise StoreError(
             f"{old.url} has {rows:,} rows and {new.url} {there:,}: rows were added or deleted at "
             "the end; run it again"

@@ -1,6 +1,6 @@
 """The rows' way from one collection into another: moved once, then compared until both agree."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, takewhile
 from operator import eq
@@ -18,6 +18,12 @@ from hf_latent_bridge.translation.pipeline import overlapped, progress_bar
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
 from hf_latent_bridge.vectors.stores.beside import Beside
+from hf_latent_bridge.vectors.stores.json_payload import (
+    Columns,
+    chosen,
+    values_of,
+    with_text,
+)
 
 VIEW = "latent_bridge_view"  # field of the payload that names the view a vector came from
 
@@ -208,11 +214,13 @@ class Move:
         """Moves rows that were added or replaced meanwhile, until a pass over all finds none.
 
         Raises:
-            StoreError: Rows change faster than they are moved, or the store does not give back what
-                was written.
+            StoreError: Rows change faster than they are moved, or came meanwhile with a key that
+                another one has, or the store does not give back what was written.
         """
         written = replaced = 0
-        for _ in range(_PASSES):
+        for i in range(_PASSES):
+            if i > 1:  # of two rows with one key each pass finds the other one
+                self._old.check_keys()
             found = self._pass()
             if not found.written + found.replaced:
                 return Settled(written, replaced, found.checked)
@@ -287,8 +295,7 @@ class Move:
         stored = np.stack([np.asarray(_vectors(found)[row]) for row in rows])
         others = _differ(stored, _vectors(wanted)[there], self._layout)
         if found.payloads is not None and wanted.payloads is not None:
-            pairs = [(wanted.payloads[i], found.payloads[place[wanted.ids[i]]]) for i in there]
-            others |= [not _equal(*pair) for pair in pairs]
+            others |= _unequal(chosen(wanted.payloads, there), chosen(found.payloads, rows))
             ours = self._is_ours(found)
             others &= [ours[row] for row in rows]
         return lacking, [i for i, other in zip(there, others.tolist(), strict=True) if other]
@@ -297,7 +304,7 @@ class Move:
         """Whether rows of the target came from the source; others were encoded by another model."""
         if self._conversion.view is None:
             return [True] * len(found.ids)
-        return [payload.get(VIEW) == self._conversion.view for payload in found.payloads or []]
+        return [view == self._conversion.view for view in values_of(found.payloads or [], VIEW)]
 
     def _write_again(self, records: Records) -> None:
         self._new.index_keys()
@@ -315,11 +322,11 @@ class Move:
         vectors = convert(self._conversion, records, self._old)
         payloads, view = records.payloads, self._conversion.view
         if view is not None:
-            if any(payload.get(VIEW) is not None for payload in payloads or []):
+            if any(value is not None for value in values_of(payloads or [], VIEW)):
                 raise StoreError(
                     f"rows of {self._old.url} have a field {VIEW!r} already: rename it"
                 )
-            payloads = [{**payload, VIEW: view} for payload in payloads or []]
+            payloads = with_text(payloads or [], VIEW, view)
         return Records(records.ids, vectors, payloads)
 
     def _check_ids(self, ids: list[Key]) -> None:
@@ -363,7 +370,7 @@ def convert(conversion: Conversion, records: Records, old: Collection) -> Array:
 
 
 def _some(records: Records, rows: list[int]) -> Records:
-    payloads = None if records.payloads is None else [records.payloads[row] for row in rows]
+    payloads = None if records.payloads is None else chosen(records.payloads, rows)
     vectors = records.vectors
     if isinstance(vectors, np.ndarray):
         vectors = vectors[rows]
@@ -387,6 +394,13 @@ def _differ(stored: Array, expected: Array, layout: Layout) -> Array:
     limit = _CLOSE * np.maximum(np.linalg.norm(b, axis=1), 1e-30)
     differ: Array = ~(np.linalg.norm(a - b, axis=1) <= limit)
     return differ
+
+
+def _unequal(a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]) -> list[bool]:
+    """Which payloads differ, compared as Arrow has them where both are from there."""
+    if isinstance(a, Columns) and isinstance(b, Columns) and a.is_like(b):
+        return a.differing(b)
+    return [not _equal(*pair) for pair in zip(a, b, strict=True)]
 
 
 def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from hf_latent_bridge.data.items import Items
 from hf_latent_bridge.vectors.reader import stacked
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Place, Records
+from hf_latent_bridge.vectors.stores.json_payload import Columns
 
 _KEPT = 4  # so many times `size` rows are asked for until a page is forgotten
 
@@ -120,8 +121,16 @@ def _together(rows: Sequence[tuple[Records, int]], *, payloads: bool) -> Records
     return Records(
         [page.ids[row] for page, row in rows],
         stacked([None if vector is None else np.asarray(vector) for vector in vectors]),
-        [_of(page.payloads, row) for page, row in rows] if payloads else None,
+        _payloads([(page.payloads or [], row) for page, row in rows]) if payloads else None,
     )
+
+
+def _payloads(rows: Sequence[tuple[Sequence[dict[str, Any]], int]]) -> Sequence[dict[str, Any]]:
+    columns = [(p, row) for p, row in rows if isinstance(p, Columns) and p.table.num_columns]
+    tables = {id(page): page.table for page, _ in columns}.values()
+    if not rows or len(columns) < len(rows) or len({table.schema for table in tables}) > 1:
+        return [page[row] for page, row in rows]
+    return Columns.gathered(columns)
 
 
 def _of(column: Sequence[Any] | Items | None, row: int) -> Any:

@@ -203,8 +203,15 @@ class LanceCollection(Collection):
         return self._told(partial(pa.array, values, field.type))
 
     def index_keys(self) -> None:
-        """Adds an index on the column of keys, without which each question reads the table."""
+        """Adds an index on the column of keys, without which each question reads the table.
+
+        LanceDB has none for large strings.
+        """
+        import pyarrow as pa
         from lancedb.index import BTree
+
+        if pa.types.is_large_string(self._schema().field(self._key).type):
+            return
 
         def index(table: Any) -> None:
             if not any(known.columns == [self._key] for known in table.list_indices()):
