@@ -30,6 +30,7 @@ from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.composed import check_translator
 
 Verdict = Literal["pass", "warn", "fail"]
+Reason = tuple[Literal["pass", "warn", "fail", "note"], str]
 Translates = Literal["corpus", "queries"]
 Relevance = Mapping[int, Mapping[int, float]]
 
@@ -37,8 +38,16 @@ _FEW_QUERIES = 50  # where no number of queries could show what is asked for
 _MOST_QUERIES = 1000  # that the gate asks for, however little may be lost
 _STABLE = 0.9  # of the native search by half of its dimensions; good encoders have 0.96 to 1
 _WORST = 10
-COLORS: dict[Verdict, str] = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
-SEVERITY: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
+COLORS = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e", "note": "#59636e"}
+SEVERITY: Sequence[Verdict] = ("fail", "warn", "pass")
+_SYSTEMS = {
+    "native": "everything by the new encoder",
+    "old": "everything by the old encoder",
+    "untranslated": "the old encoder's vectors as they are",
+    "unfolded": "translated, without the correction for hubs",
+    "unshifted": "translated, as after remove_shift",
+    "half": "native, by half of the dimensions, which shows how stable its ranking is",
+}
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ class GateReport:
 
     Attributes:
         verdict: "pass", "warn" or "fail".
-        reasons: Why, the gravest first, each with its own verdict.
+        reasons: Why, the gravest first, each with its own verdict; "note" with what is only told.
         retention: Of each score, over all queries.
         decides: The score by which the gate decides.
         systems: Mean of each score for the native search, the translated one, the old encoder's
@@ -135,7 +144,7 @@ class GateReport:
     """
 
     verdict: Verdict
-    reasons: Sequence[tuple[Verdict, str]]
+    reasons: Sequence[Reason]
     retention: Mapping[str, Retention]
     decides: str
     systems: Mapping[str, Mapping[str, float]]
@@ -169,6 +178,12 @@ class GateReport:
             **self.settings,
         }
 
+    @property
+    def legend(self) -> str:
+        """What the names of `systems` mean, in a line."""
+        known = [f"{name}: {_SYSTEMS[name]}" for name in self.systems if name in _SYSTEMS]
+        return f"{'; '.join(known)}."
+
     def to_markdown(self) -> str:
         """The report as a page."""
         names = list(self.retention)
@@ -186,6 +201,7 @@ class GateReport:
             f"{'are' if self.translates == 'queries' else 'is'} translated"
             f"{' and folded, which corrects for hubs' if 'unfolded' in self.systems else ''}.",
             markdown_table(["search", *names], rows + kept),
+            self.legend,
         ]
         if self.slices:
             lines = [[name, shown_interval(found)] for name, found in self.slices.items()]
@@ -400,7 +416,7 @@ def gate_latents(
     native_score, own_score = (scores[search][decides] for search in ("native", "translated"))
     names = [] if slices is None else [str(slices[query]) for query in kept.tolist()]
     by_slice = _by_slice(native_score, own_score, names, n_bootstrap, seed)
-    reasons = gravest_first(
+    verdict, reasons = gravest_first(
         judge_retention(decides, retention[decides], limits, len(kept), judged=judged),
         judge_order(decides, retention, limits) if judged and score is None else (),
         _judge_baselines(scores, decides, draws, limits),
@@ -410,7 +426,7 @@ def gate_latents(
         _judge_evidence(by_slice, limits, judged=judged),
     )
     return GateReport(
-        verdict=reasons[0][0],
+        verdict=verdict,
         reasons=reasons,
         retention=retention,
         decides=decides,
@@ -756,9 +772,12 @@ def _worst(lost: Tensor, kept: Tensor, query_ids: Sequence[str] | None) -> list[
 # Reasons ----------------------------------------------------------------------------------
 
 
-def gravest_first(*judgements: Iterable[tuple[Verdict, str]]) -> list[tuple[Verdict, str]]:
-    """All reasons in one list; those of one verdict in the order in which they were given."""
-    return sorted(chain.from_iterable(judgements), key=lambda reason: -SEVERITY[reason[0]])
+def gravest_first(*judgements: Iterable[Reason]) -> tuple[Verdict, list[Reason]]:
+    """The gravest verdict, and all reasons by it, notes last; else as they were given."""
+    order = (*SEVERITY, "note")
+    reasons = sorted(chain.from_iterable(judgements), key=lambda reason: order.index(reason[0]))
+    given = [kind for kind, _ in reasons]
+    return next(verdict for verdict in SEVERITY if verdict in given), reasons
 
 
 def deciding(retention: Mapping[str, Retention], score: str | None = None) -> str:
@@ -779,7 +798,7 @@ def finest(names: Iterable[str]) -> str:
 
 def judge_retention(
     name: str, kept: Retention, limits: Thresholds, n_queries: int, *, judged: bool
-) -> Iterable[tuple[Verdict, str]]:
+) -> Iterable[Reason]:
     """Whether enough is kept of the score that decides, and what would tell where it is open."""
     told = f"{name} is {shown_interval(kept)} of the native {kept.native:.3f}"
     if kept.lower >= limits.passing:
@@ -799,7 +818,7 @@ def judge_retention(
 
 def judge_order(
     decides: str, retention: Mapping[str, Retention], limits: Thresholds
-) -> Iterable[tuple[Verdict, str]]:
+) -> Iterable[Reason]:
     """Scores of the order among the results, which can hold a pass back and fail nothing."""
     k = decides.rpartition("@")[2]
     for name, kept in retention.items():
@@ -821,7 +840,7 @@ def _rounded(number: float) -> int:
 
 def _judge_baselines(
     scores: Mapping[str, Mapping[str, Tensor]], first: str, draws: Tensor, limits: Thresholds
-) -> Iterable[tuple[Verdict, str]]:
+) -> Iterable[Reason]:
     """What the other systems tell about the translated search, each where it could be had."""
     if "untranslated" in scores:
         yield from _judge_untranslated(scores, first, draws)
@@ -837,7 +856,7 @@ def _judge_baselines(
 
 def _judge_untranslated(
     scores: Mapping[str, Mapping[str, Tensor]], first: str, draws: Tensor
-) -> Iterable[tuple[Verdict, str]]:
+) -> Iterable[Reason]:
     plain, translated = scores["untranslated"], scores["translated"]
     gains = (translated[name] - plain[name] for name in translated)
     share = float(plain[first].mean())
@@ -849,14 +868,12 @@ def _judge_untranslated(
         )
 
 
-def _judge_shift(
-    scores: Mapping[str, Mapping[str, Tensor]], draws: Tensor
-) -> Iterable[tuple[Verdict, str]]:
+def _judge_shift(scores: Mapping[str, Mapping[str, Tensor]], draws: Tensor) -> Iterable[Reason]:
     order = finest(scores["translated"])
     was, plain = (scores[search][order] for search in ("translated", "unshifted"))
     if interval_of(draws @ (plain - was))[0] > 0:
         yield (
-            "pass",
+            "note",
             f"without the shift it would be better ({order} {float(plain.mean()):.3f}, as it is "
             f"{float(was.mean()):.3f}): remove_shift, or fit --remove-shift",
         )
@@ -864,7 +881,7 @@ def _judge_shift(
 
 def _judge_folding(
     scores: Mapping[str, Mapping[str, Tensor]], first: str, draws: Tensor
-) -> Iterable[tuple[Verdict, str]]:
+) -> Iterable[Reason]:
     plain, folded = scores["unfolded"][first], scores["translated"][first]
     if interval_of(draws @ (folded - plain))[1] < 0:
         yield (
@@ -876,20 +893,20 @@ def _judge_folding(
 
 def _judge_old(
     scores: Mapping[str, Mapping[str, Tensor]], first: str, draws: Tensor, limits: Thresholds
-) -> Iterable[tuple[Verdict, str]]:
+) -> Iterable[Reason]:
     if not float(scores["old"][first].mean()) > 0:
         return
     old = retention_of(scores["old"][first], scores["translated"][first], draws)
     if old.upper < 1:
         better = "is nearer to the new one" if "half" in scores else "is better"
         yield (
-            "warn" if old.upper < limits.passing else "pass",
+            "warn" if old.upper < limits.passing else "note",
             f"the old encoder by itself {better} ({first} {old.native:.3f}, translated "
             f"{old.translated:.3f}): keep it, or encode again, if you can",
         )
 
 
-def _judge_stability(half: Mapping[str, Tensor]) -> Iterable[tuple[Verdict, str]]:
+def _judge_stability(half: Mapping[str, Tensor]) -> Iterable[Reason]:
     name = next(name for name in half if name.startswith("first@"))
     stable = float(half[name].mean())
     if stable < _STABLE:
@@ -902,7 +919,7 @@ def _judge_stability(half: Mapping[str, Tensor]) -> Iterable[tuple[Verdict, str]
 
 def _judge_translation(
     translator: Translator, searches: Mapping[str, tuple[Tensor, Tensor]], translates: Translates
-) -> Iterable[tuple[Verdict, str]]:
+) -> Iterable[Reason]:
     side = 0 if translates == "queries" else 1
     translated = searches.get("unfolded", searches["translated"])[side]
     native = _placed(translator, searches["native"][side])
@@ -914,9 +931,7 @@ def _judge_translation(
         )
 
 
-def _judge_own_items(
-    queries: Tensor, items: Tensor, firsts: Tensor
-) -> Iterable[tuple[Verdict, str]]:
+def _judge_own_items(queries: Tensor, items: Tensor, firsts: Tensor) -> Iterable[Reason]:
     found = int((queries == items[firsts.to(items.device)]).all(1).sum())
     if found > len(queries) / 2:
         yield (
@@ -927,7 +942,7 @@ def _judge_own_items(
         )
 
 
-def judge_number(n_queries: int, limits: Thresholds) -> Iterable[tuple[Verdict, str]]:
+def judge_number(n_queries: int, limits: Thresholds) -> Iterable[Reason]:
     """Whether so many queries can show what is asked for."""
     fewest = _fewest(limits.passing)
     if n_queries < fewest:
@@ -940,13 +955,13 @@ def judge_number(n_queries: int, limits: Thresholds) -> Iterable[tuple[Verdict, 
 
 def _judge_evidence(
     slices: Mapping[str, Retention], limits: Thresholds, *, judged: bool
-) -> Iterable[tuple[Verdict, str]]:
+) -> Iterable[Reason]:
     for name, found in slices.items():
         if found.upper < limits.warning:
             yield "warn", f"slice {name!r} keeps only {shown_interval(found)}"
     if not judged:
         yield (
-            "pass",
+            "note",
             "no judgements were given: how near the best of the items found is to the query, by "
             "the new encoder's own measure, stands for how much is found; the order is not judged",
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.gating import (
+    Reason,
     Relevance,
     Retention,
     Thresholds,
@@ -82,7 +83,7 @@ class GradualReport:
     """
 
     verdict: Verdict
-    reasons: Sequence[tuple[Verdict, str]]
+    reasons: Sequence[Reason]
     steps: Sequence[GradualStep]
     native: Mapping[str, Mapping[str, float]]
     old: str
@@ -215,13 +216,13 @@ def gate_gradual(
         *judge_retention(decides, worst.retention[decides], limits, n, judged=judged),
         *(judge_order(decides, worst.retention, limits) if judged and score is None else ()),
     ]
-    reasons = gravest_first(
+    verdict, reasons = gravest_first(
         [(v, f"at worst, {worst.share:.0%} encoded again: {text}") for v, text in found],
         judge_number(n, limits),
         [_judge_mixture(asked_by_new)],
     )
     return GradualReport(
-        verdict=reasons[0][0],
+        verdict=verdict,
         reasons=reasons,
         steps=steps,
         native={
@@ -299,7 +300,7 @@ def _pair(
     return old.to(device), new.to(device)
 
 
-def _judge_mixture(asked: Sequence[GradualStep]) -> tuple[Verdict, str]:
+def _judge_mixture(asked: Sequence[GradualStep]) -> Reason:
     """Whether old and new items are found alike."""
     skewed = max(asked, key=_skew)
     told = (

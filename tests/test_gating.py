@@ -80,7 +80,8 @@ def test_a_good_map_passes_without_judgements_and_says_what_that_means(world):
     report = gate_latents(world.fitted(), queries=world.queries, corpus=world.corpus)
     assert report.verdict == "pass", str(report)
     assert report.retention["overlap@10"].native == 1
-    assert any("no judgements were given" in text for _, text in report.reasons)
+    assert report.reasons[-1][0] == "note"
+    assert report.reasons[-1][1].startswith("no judgements were given")
 
 
 def test_queries_that_are_items_of_the_corpus_ask_nothing_of_a_map(world):
@@ -264,6 +265,9 @@ def test_a_report_is_json_and_markdown(world):
     content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert content["verdict"] == "pass"
     assert report.to_markdown().startswith("# PASS\n")
+    assert report.to_markdown().count("- PASS: ") == 1
+    for page in (report.to_markdown(), report.to_html()):
+        assert "native: everything by the new encoder" in page
     assert "| translated |" in report.to_markdown()
 
 

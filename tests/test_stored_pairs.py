@@ -225,6 +225,15 @@ def test_a_file_without_the_field_of_the_ids_is_told_from_one_with_a_bad_row(on_
         load_matched_pairs(a, a, id_field="key", on_bad_row=on_bad_row)
 
 
+@pytest.mark.parametrize("named", [{}, {"id_field": "id"}])
+def test_an_array_of_ids_that_is_too_short_is_told_with_its_length(named, tmp_path):
+    np.savez(tmp_path / "short.npz", id=np.arange(5), v=X[:6])
+    whole = json_lines(tmp_path / "b.jsonl", objects(6))
+    told = r"short\.npz: 'id' must have 6 values, one for each row of 'v', got 5"
+    with pytest.raises(InvalidPairsError, match=told):
+        load_matched_pairs(whole, tmp_path / "short.npz", **named)
+
+
 @pytest.mark.parametrize("scheme", LIGHT)
 def test_the_key_of_a_stores_row_is_matched_by_the_name_that_a_file_has(scheme, tmp_path):
     url = store_places.filled(

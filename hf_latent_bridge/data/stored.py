@@ -166,6 +166,8 @@ class _Scan:
             raise self._no_field(rows)
 
     def _no_field(self, rows: Sequence[Any]) -> InvalidPairsError:
+        if self.text_field in self.reader.unfit:
+            return _lacking(self.reader, self.text_field, ())
         names = _names(rows)
         there = f"; they have {names[:_SHOWN]}" if names else ""
         where = f"{self.reader.source.path}: none of the first {len(rows):,} rows"
@@ -281,13 +283,24 @@ def read_field(vectors: Place, name: str) -> list[Any]:
         names |= dict.fromkeys(_names(rows))
         found += [_value(row, name) for row in rows]
     if all(value is None for value in found):
-        there = [other for other in names if other != reader.column][:_SHOWN]
-        raise InvalidPairsError(
-            f"{reader.source.path} has no field {name!r}: it has "
-            f"{there or 'nothing beside its vectors'}. A file with one, such as .parquet or "
-            ".jsonl, or a dataset is needed"
-        )
+        raise _lacking(reader, name, list(names))
     return [None if isinstance(value, Unreadable) else value for value in found]
+
+
+def _lacking(
+    reader: VectorReader, name: str, names: Sequence[str], use: str = ""
+) -> InvalidPairsError:
+    """What to tell of a field that no row has."""
+    if name in reader.unfit:
+        return InvalidPairsError(
+            f"{reader.source.path}: {name!r} must have {reader.n:,} values, one for each row of "
+            f"{reader.column!r}, got {reader.unfit[name]:,}"
+        )
+    there = [other for other in names if other != reader.column][:_SHOWN]
+    return InvalidPairsError(
+        f"{reader.source.path} has no field {name!r}{use}: it has "
+        f"{there or 'nothing beside its vectors; a .parquet or .jsonl file can have fields'}"
+    )
 
 
 @dataclass(frozen=True)
@@ -319,11 +332,7 @@ def _read_ids(reader: VectorReader, name: str, on_bad_row: OnBadRow) -> _Ids:
         found = [_value(row, field) for row in rows]
         keys = [None if isinstance(key, Unreadable) else key for key in found]
         if n == 0 and keys and all(key is None for key in keys):
-            there = _names(rows)[:_SHOWN] or "nothing beside its vectors"
-            raise InvalidPairsError(
-                f"{reader.source.path} has no field {name!r} by which rows could be matched: it "
-                f"has {there}"
-            )
+            raise _lacking(reader, name, _names(rows), " by which rows could be matched")
         missing += [n + i for i, key in enumerate(keys) if key is None]
         known = [key for key in keys if key is not None]
         shown += [str(key) for key in known[: max(0, 3 - len(shown))]]
@@ -355,6 +364,9 @@ def _common_name(readers: tuple[VectorReader, VectorReader]) -> str:
     names = [_first_names(reader) for reader in readers]
     common = next((name for name in NAMES if all(name in held for held in names)), None)
     if common is None:
+        for reader in readers:
+            if unfit := [name for name in NAMES if name in reader.unfit]:
+                raise _lacking(reader, unfit[0], ())
         raise InvalidPairsError(
             f"rows are matched by an id that both sides have: {names[0][:_SHOWN]} and "
             f"{names[1][:_SHOWN]} have none of {list(NAMES)}; name it by id_field"

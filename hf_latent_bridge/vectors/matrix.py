@@ -264,11 +264,14 @@ def open_npz(source: VectorSource) -> MatrixReader:
         layout = _layout(path, *arrays[name])
         members = {member.removesuffix(".npy"): member for member in archive.namelist()}
     reader = NpzReader(source, layout, lambda: _open_member(path, members[name]), name)
-    reader.beside = {
-        other: (members[other], dtype, offset)
+    columns = {
+        other: (shape[0], (members[other], dtype, offset))
         for other, (shape, _, dtype, offset) in arrays.items()
-        if shape == layout.shape[:1] and dtype.kind in "biufUSMm"
+        if len(shape) == 1 and dtype.kind in "biufUSMm"
     }
+    n = layout.shape[0]
+    reader.beside = {other: place for other, (length, place) in columns.items() if length == n}
+    reader.unfit = {other: length for other, (length, _) in columns.items() if length != n}
     return _turned(reader)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 from zipfile import BadZipFile
 
@@ -126,10 +127,12 @@ class VectorReader(abc.ABC):
         integers: Whether integers are stored, which a scale turns into floats.
         stamp: The `file_stamp` of the file when it was opened; None where there is no such file.
         alike: Whether all rows are known to have the same columns of the same types.
+        unfit: Length of what could be a field by its name, and is not: one value a row is needed.
         hop: With a row so many rows ahead, it is faster to begin anew there than to read on; None
             where that is never so.
     """
 
+    unfit: Mapping[str, int] = MappingProxyType({})
     hop: int | None = 64
     column: str | None = None
     integers: bool = False
