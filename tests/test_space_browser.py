@@ -141,10 +141,10 @@ def test_the_ring_around_what_has_the_keyboard_is_seen(browser, space, dark):
             control = control.filter(visible=True).first
             control.scroll_into_view_if_needed()
             page.mouse.move(0, 0)
-            box = control.evaluate(BOX)
             control.focus()
             page.keyboard.press("Shift")  # the keyboard is in use, so the ring is shown
             page.wait_for_timeout(300)
+            box = control.evaluate(BOX)  # now, for the page may have grown above it, and scrolled
             colour = ImageColor.getrgb(control.evaluate(COLOUR))
             focused = pixels_of(page, box, colour)
             control.blur()

@@ -133,7 +133,7 @@ def test_files_that_are_no_such_items_are_refused(space, pictures, two_that_see,
         ask(space, two, two_that_see, **files)
     lines = tmp_path / "titles.txt"
     lines.write_text("\n".join(TITLES))
-    with pytest.raises(AppError, match=r"Titles.txt is not read as image: needed \.png"):
+    with pytest.raises(AppError, match=r"^titles.txt is not read as image: needed \.png"):
         ask(space, two, two_that_see, source_files=uploads([lines]))
     bad = tmp_path / "05-bad.png"
     bad.write_bytes(pictures[0].read_bytes()[:40])
