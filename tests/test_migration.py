@@ -4,6 +4,8 @@ import contextlib
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -172,15 +174,25 @@ def test_a_text_behind_many_numbers_is_told_before_anything_is_made(tmp_path, tr
         assert not new.exists()
 
 
+SQLITE = """
+import ast, sqlite3, sys
+made = sqlite3.connect(sys.argv[1], timeout=30)
+made.executemany(sys.argv[2], ast.literal_eval(sys.argv[3]))
+made.commit()
+"""
+
+
 def test_an_id_of_another_kind_that_comes_meanwhile_is_named_and_the_rest_goes_on(
     tmp_path, translator, state
 ):
     url, target = f"sqlite:{tmp_path}/old.db/docs", f"qdrant:{tmp_path}/new/docs"
     vector = rows(1).vectors[0].tobytes()
 
-    def run(sql, *values):
-        with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as made, made:
-            made.executemany(sql, values)
+    def run(
+        sql, *values
+    ):  # elsewhere: closed here, it would end the locks of the migration's client
+        asked = [sys.executable, "-c", SQLITE, tmp_path / "old.db", sql, repr(values)]
+        subprocess.run(asked, check=True, timeout=PATIENCE)
 
     run("CREATE TABLE docs (id PRIMARY KEY, embedding BLOB)", ())
     run("INSERT INTO docs VALUES (?, ?)", *((i, vector) for i in range(9)))
