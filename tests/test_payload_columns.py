@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from hf_latent_bridge.vectors.stores.json_payload import Columns
+from hf_latent_bridge.vectors.stores.arrow_payload import Columns
 
 FIELDS = {"text": ["a", "b", "c"], "n": [1, None, 3]}
 OBJECTS = [{"text": "a", "n": 1}, {"text": "b", "n": None}, {"text": "c", "n": 3}]

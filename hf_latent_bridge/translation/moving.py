@@ -16,15 +16,15 @@ from hf_latent_bridge.translation.folding import Folding, with_bank
 from hf_latent_bridge.translation.job import describe_translator
 from hf_latent_bridge.translation.pipeline import overlapped, progress_bar
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
-from hf_latent_bridge.vectors.stores.beside import Beside
-from hf_latent_bridge.vectors.stores.json_payload import (
+from hf_latent_bridge.vectors.stores.arrow_payload import (
     Columns,
     chosen,
     differences,
     values_of,
     with_text,
 )
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.beside import Beside
 
 VIEW = "latent_bridge_view"  # field of the payload that names the view a vector came from
 

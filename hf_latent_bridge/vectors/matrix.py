@@ -453,9 +453,9 @@ def _values(stream: BinaryIO, dtype: "np.dtype[Any]", n: int) -> list[Any]:
     for first in range(0, n, size):
         content = _exactly(stream, min(size, n - first) * dtype.itemsize)
         values = np.frombuffer(content, dtype)
-        found += (
-            values.astype(str) if dtype.kind in "Mm" else values
-        ).tolist()  # JSON has no times
+        if dtype.kind in "Mm":  # times, which JSON has as texts
+            values = values.astype(str)
+        found += values.tolist()
     return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in found]
 
 

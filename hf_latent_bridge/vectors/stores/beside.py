@@ -8,8 +8,8 @@ import numpy as np
 
 from hf_latent_bridge.data.items import Items
 from hf_latent_bridge.vectors.reader import stacked
+from hf_latent_bridge.vectors.stores.arrow_payload import Columns
 from hf_latent_bridge.vectors.stores.base import Collection, Key, Place, Records
-from hf_latent_bridge.vectors.stores.json_payload import Columns
 
 _KEPT = 4  # so many times `size` rows are asked for until a page is forgotten
 

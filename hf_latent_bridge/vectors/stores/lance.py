@@ -10,6 +10,7 @@ import numpy as np
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError
 from hf_latent_bridge.hubness import Metric
+from hf_latent_bridge.vectors.stores.arrow_payload import Columns
 from hf_latent_bridge.vectors.stores.base import (
     Collection,
     Key,
@@ -18,7 +19,7 @@ from hf_latent_bridge.vectors.stores.base import (
     Records,
     unwritten,
 )
-from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, Columns, is_json, packed
+from hf_latent_bridge.vectors.stores.json_payload import PAYLOAD, is_json, packed
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
 _NAMES = {metric: name for name, metric in _METRICS.items()}
