@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import reproduce
 import torch
-from common import Table
+from benchmarks.engines import Timing, cost_of
+from benchmarks.engines import table_of as table_of_engines
+from common import ROOT, Table
 from experiments import methods
 from experiments.crossing import accuracy, majority, recall_at_1
+from experiments.migrate import Shown, short_table, table_of
 from experiments.results_page import Section, write_section
 from experiments.views import digit_views, load_views
 from tiny_models import bert_repo, sentence_repo, text_dataset_repo
@@ -147,3 +150,27 @@ def test_views_are_the_same_rows_by_each_encoder_and_come_from_the_cache(tmp_pat
     again = load_views(text_dataset_repo(), "train", "text", encoders, size=50)
     assert torch.equal(again.latents["plain"], views.latents["plain"])
     assert again.labels == views.labels
+
+
+def test_columns_of_cpu_time_are_called_so_in_every_page_with_the_table():
+    moved = [Shown("npy", 2, 4.0, 3.0, 1.0, (0.9, 0.8, 1.0), 7.0, (1.0, 1.0, 1.0))]
+    timed = {"command line": [Timing(11_000, 5, 7)]}
+    whole, short, engines = table_of(moved), short_table(moved), table_of_engines(timed)
+    assert [(n, c) for n, c in zip(whole.header, whole.rows[0], strict=True) if "CPU" in n] == [
+        ("moving, CPU s", "4.0"),
+        ("rows/CPU s", "0"),
+        ("bare copy, rows/CPU s", "1"),
+        ("comparing, CPU s", "1.0"),
+    ]
+    for table, pages in (
+        (whole, ["docs/migrating.md", "docs/results.md"]),
+        (short, ["README.md"]),
+        (engines, ["docs/scale.md"]),
+        (cost_of(timed), ["docs/scale.md"]),
+    ):
+        columns = table.to_markdown().splitlines()[0].replace(" ", "")
+        for page in pages:
+            lines = (ROOT / page).read_text(encoding="utf-8").replace(" ", "").splitlines()
+            assert columns in lines, page
+    assert "rows/CPU s" in short.header
+    assert "rows/CPU s" in engines.header

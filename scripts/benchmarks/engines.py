@@ -93,7 +93,8 @@ def rate_of(timings: Sequence[Timing]) -> float:
 
 def table_of(timings: Mapping[str, Sequence[Timing]]) -> Table:
     """What was measured: in all rounds together, and the rates of the slowest and the fastest."""
-    columns = ["rounds", "rows", "start, s", "translating, s", "rows/s", "lowest to highest"]
+    columns = ["rounds", "rows", "start, CPU s", "translating, CPU s"]
+    columns += ["rows/CPU s", "lowest to highest"]
     table = Table(["engine", *columns, "of the command line"])
     line = timings.get("command line")
     for engine, rounds in timings.items():
