@@ -33,6 +33,23 @@ class SpaceSpec:
     normalize: bool | None = None
     max_length: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses fields of the wrong type, which would be saved and could not be loaded.
+
+        Raises:
+            ValueError: Names the field.
+        """
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and (
+                not isinstance(value, kind) or type(value) is bool is not kind
+            ):
+                raise ValueError(f"a space's {name} must be {kind.__name__}, got {value!r}")
+        for name in ("dim", "max_length"):
+            value = getattr(self, name)
+            if (value is None and name == "dim") or (value is not None and value < 1):
+                raise ValueError(f"a space's {name} must be a positive integer, got {value!r}")
+
     @classmethod
     def from_dict(cls, content: object) -> Self:
         """Reads what `to_dict` wrote.
@@ -45,18 +62,10 @@ class SpaceSpec:
         unknown = set(content) - {f.name for f in fields(cls)}
         if unknown:
             raise ConfigError(f"a space has unknown fields {sorted(unknown)}")
-        for name, kind in _KINDS.items():
-            value = content.get(name)
-            if value is not None and (
-                not isinstance(value, kind) or type(value) is bool is not kind
-            ):
-                raise ConfigError(f"a space's {name} must be {kind.__name__}, got {value!r}")
-        if content.get("dim") is None:
-            raise ConfigError("a space's dim must be a positive integer, got None")
-        for name in ("dim", "max_length"):
-            if (value := content.get(name)) is not None and value < 1:
-                raise ConfigError(f"a space's {name} must be a positive integer, got {value!r}")
-        return cls(**content)
+        try:
+            return cls(**{"dim": None, **content})
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
         """The known fields, as JSON values."""
@@ -97,6 +106,23 @@ _KINDS: dict[str, type] = {
     "max_length": int,
 }
 _IDENTITY = ("repo_id", "revision", "modality", "pooling", "normalize", "dim")
+
+
+def check_space(space: object, *, or_none: bool = True) -> None:
+    """Refuses anything else in place of a space, such as the name of an encoder.
+
+    Args:
+        space: What was given as a space.
+        or_none: Whether it may be unknown.
+
+    Raises:
+        TypeError: It is not a `SpaceSpec`.
+    """
+    if not (isinstance(space, SpaceSpec) or (space is None and or_none)):
+        raise TypeError(
+            f"a space is SpaceSpec(dim, 'me/encoder'){' or None' if or_none else ''}, got "
+            f"{type(space).__name__} {space!r:.60}"
+        )
 
 
 def check_meet(giver: tuple[str, SpaceSpec], reader: tuple[str, SpaceSpec]) -> None:

@@ -218,9 +218,10 @@ def test_a_refused_fit_leaves_the_translator_as_it_was():
     assert torch.equal(translator.map_.weight, before)
 
 
-def test_a_repo_id_in_place_of_an_encoder_is_refused_with_advice():
-    with pytest.raises(EncoderError, match="an encoder comes from load_encoder"):
-        fit_translator(OrthoTranslator(), bert_repo(), bert_repo(), (NUMBERS, NUMBERS))
+@pytest.mark.parametrize("given", ["me/encoder", np.eye(9)])
+def test_a_name_or_latents_in_place_of_an_encoder_are_refused_with_advice(given):
+    with pytest.raises(EncoderError, match=r"^an encoder comes from load_encoder"):
+        fit_translator(OrthoTranslator(), given, given, (NUMBERS, NUMBERS))
 
 
 @pytest.mark.parametrize("size", ["chunk_size", "checkpoint_every"])

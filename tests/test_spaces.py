@@ -2,9 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from hf_latent_bridge import SpaceSpec
+from hf_latent_bridge import (
+    LabelDecoder,
+    LatentIndex,
+    OrthoTranslator,
+    SharedSpace,
+    SpaceSpec,
+    as_decoder,
+    fit_head,
+)
 from hf_latent_bridge.errors import ConfigError
 
 FULL = SpaceSpec(
@@ -63,6 +72,8 @@ def test_a_width_that_is_missing_or_not_positive_is_refused(dim):
 def test_a_value_of_the_wrong_type_is_refused(field, value, kind):
     with pytest.raises(ConfigError, match=f"a space's {field} must be {kind}, got "):
         SpaceSpec.from_dict({"dim": 3, field: value})
+    with pytest.raises(ValueError, match=f"a space's {field} must be {kind}, got "):
+        SpaceSpec(**{"dim": 3, field: value})
 
 
 @pytest.mark.parametrize("max_length", [0, -1])
@@ -118,3 +129,28 @@ def test_unknown_fields_and_the_length_do_not_make_a_mismatch():
 )
 def test_a_space_prints_as_one_short_line(space, text):
     assert str(space) == text
+
+
+X = np.random.default_rng(0).normal(size=(40, 4))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda space: OrthoTranslator().fit(X, X, source=space),
+        lambda space: OrthoTranslator().fit(X, X).record_spaces(SpaceSpec(4), space),
+        lambda space: SharedSpace().fit({"a": X, "b": X}, spaces={"a": space}),
+        lambda space: LatentIndex(X, list(range(40)), space),
+        lambda space: LatentIndex.from_latents(X, list(range(40)), space=space),
+        lambda space: LabelDecoder(X[:2], ["a", "b"], space),
+        lambda space: fit_head(X, [0, 1] * 20, space=space),
+        lambda space: as_decoder(len, space),
+    ],
+)
+def test_a_name_in_place_of_a_space_is_refused_with_advice(build):
+    with pytest.raises(TypeError, match=r"a space is SpaceSpec\(dim, .*, got str 'me/encoder'"):
+        build("me/encoder")
+
+
+def test_an_index_of_an_unknown_space_takes_the_width_of_its_vectors():
+    assert LatentIndex(X, list(range(40)), None).space == SpaceSpec(4)

@@ -12,7 +12,7 @@ from hf_latent_bridge.data.items import plain_labels
 from hf_latent_bridge.errors import DecoderError, InvalidLatentsError
 from hf_latent_bridge.extras import require
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SpaceSpec, check_space
 
 Answer = TypeVar("Answer")
 
@@ -154,6 +154,7 @@ def as_decoder(obj: Any, space: SpaceSpec | None = None) -> Decoder:
     Raises:
         DecoderError: None of these, not fitted, or `space` beside a decoder that has its own.
     """
+    check_space(space)
     if isinstance(obj, Decoder):
         if space is not None:
             raise DecoderError(f"{obj!r} states its own space: leave space out")
@@ -179,6 +180,7 @@ def check_latents(latents: Latents, space: SpaceSpec | None, like: Tensor | None
     Raises:
         InvalidLatentsError: Another shape or width, NaN or infinity (in that dtype).
     """
+    check_space(space)
     x = as_tensor(latents)
     if x.ndim != 2 or x.shape[1] != (space.dim if space else max(1, x.shape[1])):
         width = space.dim if space else "d"

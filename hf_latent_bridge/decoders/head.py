@@ -19,7 +19,7 @@ from hf_latent_bridge.files import check_fields, check_sizes
 from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.solvers import is_flat
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SpaceSpec, check_space
 
 Label = str | int
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -55,6 +55,7 @@ class Head(Component):
             DecoderError: Other layers, labels that are not texts or integers, one per output, or an
                 unknown problem type.
         """
+        check_space(space, or_none=False)
         _check_layers(layers, space)
         self._layers = layers.eval().requires_grad_(False)
         self._labels = tuple(labels)
@@ -223,6 +224,7 @@ def fit_head(
     """
     if hidden is None:
         require("encoders", "sklearn", purpose="fit_head(hidden=None)")
+    check_space(space)
     x = as_tensor(latents).detach()
     if x.ndim != 2 or len(x) == 0 or x.shape[1] != (space.dim if space else x.shape[1]):
         raise InvalidLatentsError(

@@ -25,7 +25,7 @@ from hf_latent_bridge.hubness import (
     fold_queries,
     neighbor_similarity,
 )
-from hf_latent_bridge.latents import Latents, as_tensor, unit_rows
+from hf_latent_bridge.latents import Latents, unit_rows
 from hf_latent_bridge.spaces import SpaceSpec, check_meet
 from hf_latent_bridge.translators.base import Translator
 
@@ -82,7 +82,7 @@ class LatentIndex(Component):
         self,
         vectors: Latents,
         items: Sequence[Any],
-        space: SpaceSpec,
+        space: SpaceSpec | None,
         *,
         metric: Metric = "cosine",
         search: str = "exact",
@@ -95,10 +95,11 @@ class LatentIndex(Component):
             raise DecoderError(f"metric must be one of {METRICS}, got {metric!r}")
         if not isinstance(search_params, Mapping | None):
             raise DecoderError(f"search_params must be a mapping, got {search_params!r:.80}")
-        self.space, self._metric = space, metric
+        vectors = check_latents(vectors, space)
+        self.space, self._metric = space or SpaceSpec(vectors.shape[1]), metric
         self._search_type, self._search_params = search, dict(search_params or {})
         self._build_search = find_search(search, self._search_params)
-        empty = torch.empty(0, space.dim, device=as_tensor(vectors).device)
+        empty = torch.empty(0, self.space.dim, device=vectors.device)
         self._vectors, self._similarity = _Rows(empty, 0), _Rows(empty.new_empty(0), 0)
         self._items, self._listed = list[Any](), tuple[Any, ...]()
         self._hubness, self._n_neighbors = _check_hubness(hubness, bank, metric), n_neighbors
@@ -134,8 +135,7 @@ class LatentIndex(Component):
             DecoderError: Not one item per vector, none at all, or an option that is refused.
             MissingExtraError: The backend needs a package that is not installed.
         """
-        tensor = check_latents(vectors, space)
-        return cls(tensor, items, space or SpaceSpec(tensor.shape[1]), **options)
+        return cls(vectors, items, space, **options)
 
     @classmethod
     def from_dataset(

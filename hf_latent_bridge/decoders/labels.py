@@ -11,7 +11,7 @@ from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsErr
 from hf_latent_bridge.files import check_fields
 from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SpaceSpec, check_space
 
 
 class LabelDecoder(Component):
@@ -33,6 +33,7 @@ class LabelDecoder(Component):
             DecoderError: Labels that are not distinct texts, one per vector.
             InvalidLatentsError: Vectors of another width than the space's, NaN or infinity.
         """
+        check_space(space, or_none=False)
         self._labels = tuple(check_labels(labels))
         self._vectors = as_tensor(vectors).detach().to(torch.float32, copy=True)
         self.space = space

@@ -23,7 +23,14 @@ from hf_latent_bridge.data.chunks import (
     Share,
 )
 from hf_latent_bridge.data.items import NON_FINITE, BadRow, Screen, screened_matrix
-from hf_latent_bridge.encoders.base import BatchSize, Encoder, EncoderLike, encode, space_of
+from hf_latent_bridge.encoders.base import (
+    BatchSize,
+    Encoder,
+    EncoderLike,
+    check_encoder,
+    encode,
+    space_of,
+)
 from hf_latent_bridge.encoders.batching import prefetch
 from hf_latent_bridge.errors import (
     BadRowError,
@@ -58,6 +65,8 @@ class Side:
     _dim: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        if not self.holds_latents:
+            check_encoder(self.encoder)
         self.column = self.column or self.name
         self.screen = Screen(latents=self.holds_latents, finite=False)
 

@@ -34,7 +34,7 @@ from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_m
 from hf_latent_bridge.latents import Array, Latents, as_tensor, unit_rows
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import Selection
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SpaceSpec, check_space
 from hf_latent_bridge.translators.estimator import TranslatorEstimator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
@@ -389,6 +389,8 @@ class Translator(TranslatorEstimator, Published):
         Raises:
             InvalidLatentsError: Another width than the pairs had.
         """
+        for space in (source, target):
+            check_space(space, or_none=False)
         widths = tuple(space.dim for space in self.pair_spaces_)
         if (source.dim, target.dim) != widths:
             raise InvalidLatentsError(f"the pairs have widths {widths}, got {source} and {target}")

@@ -36,7 +36,7 @@ from hf_latent_bridge.metrics import clearly_related, look_shuffled, r2_score
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import Folds, Selection, doubts, r2_from_moments
 from hf_latent_bridge.solvers import SCALINGS, Decomposed, Scaling, Solution, is_flat
-from hf_latent_bridge.spaces import SpaceSpec
+from hf_latent_bridge.spaces import SpaceSpec, check_space
 from hf_latent_bridge.translators.latent_map import LatentMap, Map, UnitNorm, check_unit_norm
 
 
@@ -429,6 +429,8 @@ class TranslatorEstimator(abc.ABC):
             )
         moments = reduce(add, (fold for fold in folds if fold is not None))
         d_source, d_target = self.dims_of(moments)
+        for space in (source, target):
+            check_space(space)
         source, target = source or SpaceSpec(d_source), target or SpaceSpec(d_target)
         if (source.dim, target.dim) != (d_source, d_target):
             raise InvalidLatentsError(

@@ -51,7 +51,7 @@ from hf_latent_bridge.latents import Latents, as_tensor, check_finite, like
 from hf_latent_bridge.metrics import look_shuffled
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
-from hf_latent_bridge.spaces import SHARED, SpaceSpec
+from hf_latent_bridge.spaces import SHARED, SpaceSpec, check_space
 from hf_latent_bridge.translators.base import Translator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
@@ -777,6 +777,8 @@ def _sources(
         raise UnknownNameError(
             f"spaces names {unknown[0]!r}, which is not a view: these are {list(solved)}"
         )
+    for space in spaces.values():
+        check_space(space)
     sources = {name: spaces.get(name) or SpaceSpec(len(v.mean)) for name, v in solved.items()}
     for name, view in solved.items():
         if sources[name].dim != len(view.mean):
