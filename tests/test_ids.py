@@ -6,9 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import vector_files
 
 from hf_latent_bridge import (
     OrthoTranslator,
+    VectorSource,
     fit_translator,
     load_matched_pairs,
     load_pairs,
@@ -16,7 +18,7 @@ from hf_latent_bridge import (
     translate_file,
 )
 from hf_latent_bridge.cli import main
-from hf_latent_bridge.errors import BadRowError, InvalidPairsError
+from hf_latent_bridge.errors import BadRowError, InvalidLatentsError, InvalidPairsError
 
 X = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
 
@@ -39,7 +41,17 @@ def npz(path, ids):
     np.savez(path, id=np.array(list(ids)), vectors=X)
 
 
-FORMATS = {"jsonl": json_lines, "parquet": parquet, "csv": csv, "npz": npz}
+def safetensors(path, ids):
+    vector_files.arrays(id=np.array(list(ids)), vectors=X)(path)
+
+
+FORMATS = {
+    "jsonl": json_lines,
+    "parquet": parquet,
+    "csv": csv,
+    "npz": npz,
+    "safetensors": safetensors,
+}
 EVERY_FORMAT = pytest.mark.parametrize("suffix", FORMATS)
 
 
@@ -57,6 +69,44 @@ def test_the_first_row_with_two_ids_is_named(tmp_path, suffix):
     parquet(tmp_path / "b.parquet", [0, 1, 3, 2, 4])
     with pytest.raises(InvalidPairsError, match=r"row 2 has the id '2' in .* and '3' in .*sort"):
         load_pairs((tmp_path / f"a.{suffix}", tmp_path / "b.parquet"))
+
+
+APART = pytest.mark.parametrize("name", ["x.npz", "x.hdf5", "x.safetensors", "x.json"])
+
+
+@APART
+@pytest.mark.parametrize("n", [0, 4, 6])
+def test_ids_of_another_number_than_the_rows_are_refused_though_nobody_asks_for_them(
+    name, n, tmp_path
+):
+    vector_files.arrays(ids=np.arange(n), v=X)(tmp_path / name)
+    np.save(tmp_path / "y.npy", X)
+    told = rf"{name}: 'ids' must have 5 values, one for each row of 'v', got {n}: save"
+    with pytest.raises(InvalidLatentsError, match=told):
+        load_pairs((tmp_path / "y.npy", tmp_path / name))
+    with pytest.raises(InvalidLatentsError, match=told):
+        translate_file(OrthoTranslator().fit(X, X), tmp_path / name, tmp_path / "new.npy")
+    assert not (tmp_path / "new.npy").exists()
+
+
+@APART
+def test_ids_of_another_matrix_in_the_file_are_its_own(name, tmp_path):
+    vector_files.arrays(ids=np.arange(4), train=X, test=X[:4])(tmp_path / name)
+    assert len(load_pairs((VectorSource(tmp_path / name, "train"), X))) == 5
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.hdf5", "x.safetensors"])
+def test_ids_in_a_matrix_of_one_column_are_ids(name, tmp_path):
+    vector_files.arrays(id=np.arange(5)[:, None], v=X)(tmp_path / name)
+    parquet(tmp_path / "b.parquet", [0, 1, 3, 2, 4])
+    with pytest.raises(InvalidPairsError, match="row 2 has the id '2' in"):
+        load_pairs((tmp_path / name, tmp_path / "b.parquet"))
+
+
+def test_ids_that_only_pickle_could_read_are_not_passed_over(tmp_path):
+    np.savez(tmp_path / "x.npz", ids=np.array(list("abcde"), object), v=X)
+    with pytest.raises(InvalidLatentsError, match=r"'ids' holds object .*such as ids\.astype\(str"):
+        load_pairs((tmp_path / "x.npz", X))
 
 
 def test_views_whose_ids_differ_are_refused_too(tmp_path):

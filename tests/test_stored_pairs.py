@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import store_places
+import vector_files
 
 from hf_latent_bridge import (
     AffineTranslator,
@@ -15,7 +16,8 @@ from hf_latent_bridge import (
     load_matched_pairs,
     load_stored_pairs,
 )
-from hf_latent_bridge.errors import BadRowError, InvalidPairsError, StoreError
+from hf_latent_bridge.data.stored import read_field
+from hf_latent_bridge.errors import BadRowError, InvalidLatentsError, InvalidPairsError, StoreError
 from hf_latent_bridge.vectors.formats import open_vectors
 
 LIGHT = [scheme for scheme in ("qdrant", "sqlite") if scheme in store_places.INSTALLED]
@@ -230,8 +232,16 @@ def test_an_array_of_ids_that_is_too_short_is_told_with_its_length(named, tmp_pa
     np.savez(tmp_path / "short.npz", id=np.arange(5), v=X[:6])
     whole = json_lines(tmp_path / "b.jsonl", objects(6))
     told = r"short\.npz: 'id' must have 6 values, one for each row of 'v', got 5"
-    with pytest.raises(InvalidPairsError, match=told):
+    with pytest.raises(InvalidLatentsError, match=told):
         load_matched_pairs(whole, tmp_path / "short.npz", **named)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.hdf5", "x.safetensors"])
+def test_an_array_that_is_too_short_to_be_a_field_is_told_with_its_length(name, tmp_path):
+    vector_files.arrays(v=X[:6], group=np.arange(5))(tmp_path / name)
+    told = rf"{name}: 'group' must have 6 values, one for each row of 'v', got 5"
+    with pytest.raises(InvalidPairsError, match=told):
+        read_field(tmp_path / name, "group")
 
 
 @pytest.mark.parametrize("scheme", LIGHT)

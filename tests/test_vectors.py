@@ -520,12 +520,13 @@ def test_one_column_per_dimension_becomes_one_of_vectors(name, tmp_path):
     assert payload.table(NEW).column_names == ["id", "dim"]
 
 
-@pytest.mark.parametrize("name", ["x.npz", "x.hdf5", "x.faiss", "x.txt"])
+@pytest.mark.parametrize("name", ["x.npz", "x.hdf5", "x.safetensors", "x.faiss", "x.txt"])
 def test_ids_stand_beside_matrices_too(name, tmp_path):
     ids = np.arange(len(X)) + 7
     write = {
         "x.npz": lambda path: np.savez(path, id=ids, v=X, scalar=np.array(3.0)),
         "x.hdf5": vector_files.hdf5(id=ids, v=X),
+        "x.safetensors": vector_files.arrays(id=ids, v=X),
         "x.faiss": vector_files.faiss_index(vector_files.with_ids),
         "x.txt": vector_files.content(
             "".join(f"{i} {vector_files.text_of(row)}\n" for i, row in zip(ids, X, strict=True))
@@ -535,6 +536,22 @@ def test_ids_stand_beside_matrices_too(name, tmp_path):
     first, *_ = open_vectors(path).blocks(5, 8, payload=True)
     (key, given), (_, vector) = first.payload.objects(NEW)[0].items()
     assert (key in ("id", "token"), str(given), vector) == (True, "12", NEW[0].tolist())
+
+
+@pytest.mark.parametrize("offsets", [[-400, -160], [0, 59]])
+def test_a_tensor_beside_the_vectors_that_is_not_where_it_is_said_to_be_is_refused(
+    offsets, tmp_path
+):
+    whole = safetensors.numpy.save({"id": np.arange(len(X), dtype=np.int32), "v": X})
+    size = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + size])
+    header["id"]["data_offsets"] = offsets
+    told = json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(
+        len(told).to_bytes(8, "little") + told + whole[8 + size :]
+    )
+    with pytest.raises(InvalidLatentsError, match=r"'id' of shape \[60\] does not fill its bytes"):
+        open_vectors(tmp_path / "x.safetensors")
 
 
 # Datasets, folders, files of other kinds ------------------------------------------------------

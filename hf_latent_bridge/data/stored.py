@@ -364,9 +364,6 @@ def _common_name(readers: tuple[VectorReader, VectorReader]) -> str:
     names = [_first_names(reader) for reader in readers]
     common = next((name for name in NAMES if all(name in held for held in names)), None)
     if common is None:
-        for reader in readers:
-            if unfit := [name for name in NAMES if name in reader.unfit]:
-                raise _lacking(reader, unfit[0], ())
         raise InvalidPairsError(
             f"rows are matched by an id that both sides have: {names[0][:_SHOWN]} and "
             f"{names[1][:_SHOWN]} have none of {list(NAMES)}; name it by id_field"

@@ -7,6 +7,7 @@ import numpy as np
 
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import find_field, likely
+from hf_latent_bridge.vectors.ids import check_lengths, is_column
 from hf_latent_bridge.vectors.lines import Objects, objects_beside
 from hf_latent_bridge.vectors.numbers import floating, to_floats, width
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, whole
@@ -19,7 +20,8 @@ class Hdf5Reader(VectorReader):
         """Finds the dataset.
 
         Raises:
-            InvalidLatentsError: Truncated, or no matrix of floats, or several and none is named.
+            InvalidLatentsError: Truncated, or no matrix of floats, or several and none is named; or
+                ids that are of another number.
         """
         import h5py
 
@@ -33,11 +35,17 @@ class Hdf5Reader(VectorReader):
             self.dtype = floating(matrix.dtype, source.scale, where)
             self.integers = matrix.dtype.kind in "iu"
             self.dim = width(stored, matrix.dtype, source.scale)
-            self._beside = [
-                name
+            near = {
+                name: dataset
                 for name, dataset in known.items()
-                if dataset.shape == (self.n,) and dataset.parent == matrix.parent
-            ]
+                if name != self.column and dataset.parent == matrix.parent and dataset.shape
+            }
+            columns = {name: len(d) for name, d in near.items() if is_column(d.shape)}
+            others = [len(d) for name, d in near.items() if name not in columns]
+            lengths = {_last(name): length for name, length in columns.items()}
+            check_lengths(source.path, _last(self.column), self.n, lengths, others)
+            self._beside = [name for name, length in columns.items() if length == self.n]
+            self.unfit = {name: length for name, length in lengths.items() if length != self.n}
 
     def parts(
         self, start: int, stop: int | None, size: int, *, payload: bool = False
@@ -54,7 +62,7 @@ class Hdf5Reader(VectorReader):
                 yield Part(vectors, beside)
 
     def _rows(self, file: Any, rows: slice) -> Objects:
-        columns = {_last(name): _plain(file[name][rows]) for name in self._beside}
+        columns = {_last(name): _plain(file[name][rows].reshape(-1)) for name in self._beside}
         return objects_beside(columns, _last(str(self.column)))
 
 

@@ -1,16 +1,44 @@
-"""Compares the ids of two files of vectors, row by row: rows of other items make no pairs."""
+"""Ids beside vectors: one for each row, and the same in two files that are paired row by row."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations, zip_longest
 from typing import Any
 
 import numpy as np
 
-from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.vectors.reader import VectorReader
 
 NAMES = ("id", "_id", "ids", "uuid", "key", "doc_id", "item_id", "custom_id", "token")
 _BLOCK = 8192
+
+
+def is_column(shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape has one value a row."""
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+
+
+def check_lengths(
+    where: object, matrix: str, n: int, lengths: Mapping[str, int], others: Collection[int] = ()
+) -> None:
+    """Refuses ids that are more or fewer than the vectors, which could name none of them.
+
+    Args:
+        where: The file, for the error.
+        matrix: What holds the vectors.
+        n: How many there are.
+        lengths: Of what stands beside them, one value a row, by its name.
+        others: How many rows other matrices of the file have, whose ids they may be.
+
+    Raises:
+        InvalidLatentsError: Says how many ids there are.
+    """
+    for name in NAMES:
+        if (found := lengths.get(name, n)) != n and found not in others:
+            raise InvalidLatentsError(
+                f"{where}: {name!r} must have {n:,} values, one for each row of {matrix!r}, got "
+                f"{found:,}: save the file again with an id for each row, or without {name!r}"
+            )
 
 
 def check_same_ids(*readers: VectorReader, otherwise: str = "") -> None:

@@ -26,6 +26,7 @@ from hf_latent_bridge.vectors.fields import (
     steps,
     without_columns,
 )
+from hf_latent_bridge.vectors.ids import check_lengths
 from hf_latent_bridge.vectors.numbers import FLOAT32, is_vector_text, parse_json, scaled
 from hf_latent_bridge.vectors.opening import is_compressed, open_bytes
 from hf_latent_bridge.vectors.reader import Part, VectorReader, VectorSource, stacked, whole
@@ -457,7 +458,7 @@ def _rows_of(document: Any, source: VectorSource) -> tuple[list[Any], str | None
     wanted = source.column
     if rows := _rows_below_names(document):
         return rows, wanted
-    found = _lists_of_rows(document)
+    found = _lists_of_rows(document, source.path)
     if wanted is not None:
         for path, rows in found:
             inner = re.sub(rf"^{re.escape(path)}(\[\*?\])?\.", "", wanted)
@@ -486,18 +487,18 @@ def _rows_below_names(document: Any) -> list[Any]:
     return [dict(zip(map(str, names), row, strict=True)) for row in data]
 
 
-def _lists_of_rows(document: Any) -> list[tuple[str, list[Any]]]:
+def _lists_of_rows(document: Any, where: str) -> list[tuple[str, list[Any]]]:
     """The least deep lists of rows, each with its path."""
     level: list[tuple[Keys, Any]] = [((), document)]
     while level:
-        found = [(_path(at), rows) for keys, value in level for at, rows in _tables(keys, value)]
+        found = [(_path(at), rows) for keys, v in level for at, rows in _tables(keys, v, where)]
         if found:
             return found
         level = [inner for keys, value in level for inner in _inside(keys, value)]
     return []
 
 
-def _tables(keys: Keys, value: Any) -> list[tuple[Keys, list[Any]]]:
+def _tables(keys: Keys, value: Any, where: str) -> list[tuple[Keys, list[Any]]]:
     """Lists of objects with vectors in an object, or the rows of its lists of equal length."""
     if not isinstance(value, dict):
         return []
@@ -510,9 +511,12 @@ def _tables(keys: Keys, value: Any) -> list[tuple[Keys, list[Any]]]:
     named = list(value.values())
     if len(named) > 1 and all(isinstance(row, dict) and candidates(row) for row in named):
         found.append((keys, [{"id": key, **row} for key, row in value.items()]))
-    matrices = [v for v in lists.values() if isinstance(v[0], list) and _kind((), v[0])]
+    matrices = {key: v for key, v in lists.items() if isinstance(v[0], list) and _kind((), v[0])}
     if matrices and not found:
-        n = len(matrices[0])
+        (name, matrix), *others = matrices.items()
+        n = len(matrix)
+        lengths = {key: len(v) for key, v in value.items() if isinstance(v, list)}
+        check_lengths(where, name, n, lengths, [len(v) for _, v in others])
         columns = {key: v for key, v in lists.items() if len(v) == n}
         found.append((keys, [{key: v[row] for key, v in columns.items()} for row in range(n)]))
     return found

@@ -2,16 +2,19 @@
 
 import contextlib
 import json
+import math
 import os
 import sys
 import tempfile
 import weakref
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from types import MappingProxyType
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,7 @@ from hf_latent_bridge.atomic import writing
 from hf_latent_bridge.data.items import Array, Items
 from hf_latent_bridge.errors import InvalidLatentsError
 from hf_latent_bridge.vectors.fields import find_field, likely
+from hf_latent_bridge.vectors.ids import NAMES, check_lengths, is_column
 from hf_latent_bridge.vectors.lines import objects_beside
 from hf_latent_bridge.vectors.numbers import floating, to_floats, width
 from hf_latent_bridge.vectors.opening import is_compressed, open_bytes, plain_suffix
@@ -39,6 +43,7 @@ _BINS = {
     ".i8bin": "i1",
     ".ibin": "<i4",
 }
+_READ = "biufUSMm"  # kinds of dtype that fields may have
 _SKIP = 2**22
 _READERS = min(8, os.cpu_count() or 1)
 _READ_AT_LEAST = 2**22  # bytes by one thread
@@ -195,14 +200,57 @@ class MatrixReader(VectorReader):
         return to_floats(stored, self.source.scale)
 
 
-class NpzReader(MatrixReader):
-    """A matrix in a `.npz` archive, with the arrays of one dimension that are as long.
+class Beside(NamedTuple):
+    """An array in the same file as a matrix.
 
     Attributes:
-        beside: Member, dtype and offset of each of those arrays by its name.
+        stream: Opens the bytes that hold it.
+        shape: Its shape.
+        dtype: Of its values.
+        offset: Where the first one begins.
     """
 
-    beside: dict[str, tuple[str, "np.dtype[Any]", int]]
+    stream: Callable[[], BinaryIO]
+    shape: tuple[int, ...]
+    dtype: "np.dtype[Any]"
+    offset: int
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its values can be fields."""
+        return self.dtype.kind in _READ
+
+
+class NamedReader(MatrixReader):
+    """A matrix among named arrays, with those that have one value for each of its rows.
+
+    Attributes:
+        beside: Those arrays by their names.
+    """
+
+    beside: Mapping[str, Beside] = MappingProxyType({})
+
+    def stand_beside(self, arrays: Mapping[str, Beside]) -> None:
+        """Chooses, of all arrays of the file, those that have a value for each row.
+
+        Raises:
+            InvalidLatentsError: Ids are more or fewer than the rows of any matrix, or of a kind
+                that is not read.
+        """
+        n = self.layout.shape[0]
+        beside = {name: one for name, one in arrays.items() if name != self.column and one.shape}
+        columns = {name: one for name, one in beside.items() if is_column(one.shape)}
+        others = [one.shape[0] for name, one in beside.items() if name not in columns]
+        lengths = {name: one.shape[0] for name, one in columns.items()}
+        check_lengths(self.source.path, str(self.column), n, lengths, others)
+        fit = {name: one for name, one in columns.items() if lengths[name] == n}
+        self.beside = {name: one for name, one in fit.items() if one.is_read}
+        self.unfit = {name: length for name, length in lengths.items() if name not in fit}
+        if unread := [name for name in NAMES if name in fit and name not in self.beside]:
+            raise InvalidLatentsError(
+                f"{self.source.path}: {unread[0]!r} holds {fit[unread[0]].dtype} values, which are "
+                f"not read: save numbers or texts, such as {unread[0]}.astype(str)"
+            )
 
     def parts(
         self, start: int, stop: int | None, size: int, *, payload: bool = False
@@ -216,15 +264,15 @@ class NpzReader(MatrixReader):
             streams = {name: self._open_beside(name, start, stack) for name in self.beside}
             for part in parts:
                 columns = {
-                    name: _values(stream, self.beside[name][1], len(part.vectors))
+                    name: _values(stream, self.beside[name].dtype, len(part.vectors))
                     for name, stream in streams.items()
                 }
                 yield Part(part.vectors, objects_beside(columns, str(self.column)))
 
     def _open_beside(self, name: str, start: int, stack: contextlib.ExitStack) -> BinaryIO:
-        member, dtype, offset = self.beside[name]
-        stream = stack.enter_context(_open_member(Path(self.source.path), member))
-        _skip(stream, offset + start * dtype.itemsize)
+        one = self.beside[name]
+        stream = stack.enter_context(one.stream())
+        _skip(stream, one.offset + start * one.dtype.itemsize)
         return stream
 
 
@@ -251,7 +299,8 @@ def open_npz(source: VectorSource) -> MatrixReader:
     """One matrix of a `.npz` archive, compressed or not.
 
     Raises:
-        InvalidLatentsError: Truncated, or no matrix of floats, or several and none is named.
+        InvalidLatentsError: Truncated, or no matrix of floats, or several and none is named; or ids
+            that are of another number or kind.
     """
     path = Path(source.path)
     with whole(path, ".npz file of numbers"), zipfile.ZipFile(path) as archive:
@@ -263,15 +312,13 @@ def open_npz(source: VectorSource) -> MatrixReader:
         name = _matrix_name(path, kinds, source.column)
         layout = _layout(path, *arrays[name])
         members = {member.removesuffix(".npy"): member for member in archive.namelist()}
-    reader = NpzReader(source, layout, lambda: _open_member(path, members[name]), name)
-    columns = {
-        other: (shape[0], (members[other], dtype, offset))
-        for other, (shape, _, dtype, offset) in arrays.items()
-        if len(shape) == 1 and dtype.kind in "biufUSMm"
-    }
-    n = layout.shape[0]
-    reader.beside = {other: place for other, (length, place) in columns.items() if length == n}
-    reader.unfit = {other: length for other, (length, _) in columns.items() if length != n}
+    reader = NamedReader(source, layout, lambda: _open_member(path, members[name]), name)
+    reader.stand_beside(
+        {
+            other: Beside(partial(_open_member, path, members[other]), shape, dtype, offset)
+            for other, (shape, _, dtype, offset) in arrays.items()
+        }
+    )
     return _turned(reader)
 
 
@@ -279,7 +326,8 @@ def open_safetensors(source: VectorSource) -> MatrixReader:
     """One tensor of a `.safetensors` file.
 
     Raises:
-        InvalidLatentsError: Truncated, or no matrix of floats, or several and none is named.
+        InvalidLatentsError: Truncated, or no matrix of floats, or several and none is named; or ids
+            that are of another number.
     """
     path = Path(source.path)
     size = path.stat().st_size
@@ -290,18 +338,17 @@ def open_safetensors(source: VectorSource) -> MatrixReader:
         entries.pop("__metadata__", None)
         kinds = {name: _safetensors_kind(entry) for name, entry in entries.items()}
         name = _matrix_name(path, kinds, source.column)
-        first, last = entries[name]["data_offsets"]
-        _check_size(8 + length + last, size)
-        shape, dtype = kinds[name]
         kind = entries[name]["dtype"]
         if kind not in _SAFETENSORS:
             raise InvalidLatentsError(f"{path}: {name!r} must hold floating numbers, got {kind}")
-        bfloat16 = kind == "BF16"
-        dtype = np.dtype(_SAFETENSORS[kind])
-        layout = Layout((shape[0], shape[1]), dtype, 8 + length + first, bfloat16=bfloat16)
-        if layout.end != 8 + length + last:
-            raise ValueError(f"{name!r} of shape {list(layout.shape)} does not fill its bytes")
-    return MatrixReader(source, layout, column=name)
+        arrays = {other: _tensor(path, e, 8 + length) for other, e in entries.items()}
+        shape, dtype = kinds[name][0], np.dtype(_SAFETENSORS[kind])
+        layout = Layout((shape[0], shape[1]), dtype, arrays[name].offset, bfloat16=kind == "BF16")
+        reader = NamedReader(source, layout, column=name)
+        reader.stand_beside(arrays)
+        for read in (name, *reader.beside):
+            _check_tensor(read, entries[read], size - 8 - length)
+    return reader
 
 
 def open_vecs(source: VectorSource) -> MatrixReader:
@@ -425,6 +472,21 @@ def _safetensors_kind(entry: dict[str, Any]) -> tuple[tuple[int, ...], "np.dtype
     name = str(entry["dtype"])
     kind = "f4" if name == "BF16" else _SAFETENSORS.get(name, "V1")
     return tuple(entry["shape"]), np.dtype(kind)
+
+
+def _tensor(path: Path, entry: dict[str, Any], start: int) -> Beside:
+    """A tensor of a file whose tensors begin at `start`."""
+    shape, dtype = _safetensors_kind(entry)
+    dtype = np.dtype("V2") if entry["dtype"] == "BF16" else dtype
+    return Beside(lambda: path.open("rb"), shape, dtype, start + entry["data_offsets"][0])
+
+
+def _check_tensor(name: str, entry: dict[str, Any], room: int) -> None:
+    first, last = entry["data_offsets"]
+    _check_size(last, room)
+    dtype = np.dtype(_SAFETENSORS[entry["dtype"]])
+    if first < 0 or math.prod(entry["shape"]) * dtype.itemsize != last - first:
+        raise ValueError(f"{name!r} of shape {entry['shape']} does not fill its bytes")
 
 
 def _check_size(needed: int, size: int, *, exactly: bool = False) -> None:

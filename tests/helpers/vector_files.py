@@ -131,6 +131,19 @@ def hdf5(**arrays):
     return write
 
 
+def arrays(**named):
+    """Named arrays, in whichever of the formats that have such the file's name says."""
+    save = {
+        ".npz": lambda path: np.savez(path, **named),
+        ".hdf5": hdf5(**named),
+        ".safetensors": lambda path: safetensors.numpy.save_file(
+            {name: np.ascontiguousarray(array) for name, array in named.items()}, path
+        ),
+        ".json": content(json.dumps({name: array.tolist() for name, array in named.items()})),
+    }
+    return lambda path: save[path.suffix](path)
+
+
 def vecs(array):
     """Before each row its width, as in `.fvecs`."""
     return content(b"".join(struct.pack("<i", len(row)) + row.tobytes() for row in array))
