@@ -7,9 +7,11 @@ axes are the leading eigenvectors of the whitened block moment (Kettenring 1971,
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
+from operator import add
 
 import scipy.linalg
 import torch
@@ -388,24 +390,51 @@ def _correlations(held_out: Sequence[_HeldOut], alpha: float, dim: int) -> Float
     return (cross / (var_a * var_b).sqrt()).nan_to_num(0)
 
 
-def add_views(parts: Sequence[ViewMoments]) -> dict[tuple[str, str], PairedMoments]:
-    """Moments of all items of several disjoint sets.
+def join_sets(
+    sets: Iterable[Sequence[ViewMoments]], views: Sequence[str]
+) -> list[dict[tuple[str, str], PairedMoments]]:
+    """The moments of several sets of items, fold by fold.
+
+    Args:
+        sets: For each set its folds; sets may be of different views, and of fewer folds.
+        views: All views in their order, that of the keys.
 
     Raises:
-        InvalidLatentsError: There is none, or they have different views.
+        InvalidLatentsError: A view has another width in one set than in another.
     """
-    if not parts:
-        raise InvalidLatentsError("moments of at least one set of items are needed, got none")
-    first, *rest = parts
-    total = dict(first)
-    for part in rest:
-        if part.keys() != total.keys():
+    folds: list[dict[tuple[str, str], PairedMoments]] = []
+    for parts in sets:
+        folds += [{} for _ in parts[len(folds) :]]
+        for fold, part in zip(folds, parts, strict=False):
+            for pair, m in part.items():
+                fold[pair] = _joined(pair, fold[pair], m) if pair in fold else m
+    return [{pair: fold[pair] for pair in combinations(views, 2) if pair in fold} for fold in folds]
+
+
+def _joined(pair: tuple[str, str], one: PairedMoments, other: PairedMoments) -> PairedMoments:
+    for view, *widths in zip(pair, one.sxy.shape, other.sxy.shape, strict=True):
+        _check_width(view, widths)
+    return one + other
+
+
+def add_views(parts: Sequence[ViewMoments]) -> dict[tuple[str, str], PairedMoments]:
+    """Moments of all items of several disjoint sets, the folds.
+
+    Raises:
+        InvalidLatentsError: There is no item, or in one of the sets none that two views have seen,
+            which others have.
+    """
+    pairs = dict.fromkeys(pair for part in parts for pair in part)
+    if not pairs:
+        raise InvalidLatentsError("a shared space needs at least one item, got none")
+    for pair in pairs:
+        seen = [part[pair].n for part in parts if pair in part]
+        if len(seen) < len(parts):
             raise InvalidLatentsError(
-                f"all folds need the same pairs of views, got {sorted(total)} and {sorted(part)}: "
-                "each set of items needs at least as many as there are folds"
+                f"{len(parts)} folds need at least as many items that {pair[0]!r} and {pair[1]!r} "
+                f"have both seen, got {sum(seen)}: add items, or pass numbers as alpha and dim"
             )
-        total = {pair: total[pair] + part[pair] for pair in total}
-    return total
+    return {pair: reduce(add, (part[pair] for part in parts)) for pair in pairs}
 
 
 def check_views(moments: ViewMoments) -> list[str]:
@@ -416,10 +445,12 @@ def check_views(moments: ViewMoments) -> list[str]:
             only the diagonal of Syy was kept.
     """
     names = list(dict.fromkeys(name for pair in moments for name in pair))
-    wanted = {frozenset(pair) for pair in combinations(names, 2)}
-    if len(names) < 2 or {frozenset(pair) for pair in moments} != wanted:
+    wanted = list(combinations(names, 2))
+    known = {frozenset(pair) for pair in moments}
+    if missing := [pair for pair in wanted if frozenset(pair) not in known]:
         raise InvalidLatentsError(
-            f"a shared space needs moments of every two of at least 2 views, got {sorted(moments)}"
+            "every two views of a shared space need items that both have seen, got none of "
+            + ", ".join(f"{a!r} and {b!r}" for a, b in missing)
         )
     if len(moments) != len(wanted):
         raise InvalidLatentsError(f"each two views have one key, got {sorted(moments)}")
@@ -429,10 +460,13 @@ def check_views(moments: ViewMoments) -> list[str]:
                 f"moments of {pair} hold only the diagonal of Syy: sum them with full_syy=True"
             )
     for name in names:
-        widths = {len(mean) for _, mean, _ in _sides(name, moments)}
-        if len(widths) > 1:
-            raise InvalidLatentsError(f"view {name!r} must have one width, got {sorted(widths)}")
+        _check_width(name, [len(mean) for _, mean, _ in _sides(name, moments)])
     return names
+
+
+def _check_width(view: str, widths: Sequence[int]) -> None:
+    if len(set(widths)) > 1:
+        raise InvalidLatentsError(f"view {view!r} must have one width, got {sorted(set(widths))}")
 
 
 def _without(whole: ViewMoments, fold: ViewMoments) -> dict[tuple[str, str], PairedMoments]:

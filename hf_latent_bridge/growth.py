@@ -120,8 +120,8 @@ class Growth:
         if not self.hurts:
             return ": too few to trust them"
         return (
-            f"; with them, given pairs are found less well (mean reciprocal rank {self.gain:+.3f} "
-            f"± {self.gain_error:.3f}): they are look-alikes"
+            "; with them, given pairs are found less well (their mean reciprocal rank changes by "
+            f"{self.gain:+.3f} ± {self.gain_error:.3f}): they are look-alikes"
         )
 
 
@@ -229,7 +229,7 @@ def match_unpaired(
     if min(different) <= n_clusters:
         raise InvalidLatentsError(
             f"{n_clusters} clusters need more different items than that on each side, got "
-            f"{different[0]:,} and {different[1]:,}: pass fewer clusters"
+            f"{different[0]:,} and {different[1]:,}: add items, or lower n_clusters"
         )
     x, y = (unit_rows(side - side.mean(0)) for side in sides)
     draw = np.random.default_rng(seed)

@@ -277,3 +277,11 @@ def test_growth_is_between_two_views():
     x, y = two_views(60)
     with pytest.raises(InvalidLatentsError, match="between two views"):
         SharedSpace().fit_growing({"a": x, "b": y}, {"a": x, "c": y})
+
+
+def test_latents_that_are_not_finite_are_refused_by_the_name_of_their_view():
+    x, y = two_views(60)
+    given = {"a": x[:20], "b": y[:20]}
+    spoiled = np.where(np.arange(40)[:, None] == 7, np.nan, y[20:])
+    with pytest.raises(InvalidLatentsError, match=r"view 'b': .* NaN .* first in row 7"):
+        SharedSpace().fit_growing(given, {"a": x[20:], "b": spoiled})

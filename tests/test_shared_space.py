@@ -643,10 +643,56 @@ def test_views_that_cannot_meet_are_refused(latents, error, message):
 
 def test_a_space_of_no_items_is_refused():
     none = {"a": np.ones((0, 3)), "b": np.ones((0, 4))}
-    with pytest.raises(InvalidLatentsError, match=r"at least one item, got 0$"):
-        SharedSpace(2, alpha=1.0).fit(none)
-    with pytest.raises(InvalidLatentsError, match=r"at least one set of items .* got none"):
-        SharedSpace(2, alpha=1.0).fit_moments([])
+    for space in (SharedSpace(), SharedSpace(2, alpha=1.0)):
+        with pytest.raises(InvalidLatentsError, match=r"at least one item, got none$"):
+            space.fit(none)
+        with pytest.raises(InvalidLatentsError, match=r"at least one item, got none$"):
+            space.fit_moments([])
+
+
+def sets_of(*names, n=300):
+    return [views(n, names=part) for part in names]
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (sets_of("ab", "bc"), "every two views .* got none of 'a' and 'c'$"),
+        ([*sets_of("ab", "bc"), *sets_of("ac", n=3)], "5 folds .* 'a' and 'c' .* got 3: add items"),
+        (
+            [*sets_of("ab"), {"a": np.eye(9), "b": np.eye(9)}],
+            r"view 'a' .* one width, got \[9, 40\]",
+        ),
+    ],
+)
+def test_sets_of_items_that_do_not_fit_together_are_refused_by_view(sets, message):
+    with pytest.raises(InvalidLatentsError, match=message):
+        SharedSpace().fit(sets)
+
+
+def test_a_set_of_fewer_items_than_folds_counts_as_any_other():
+    latents = views(303, names="abc")
+    first, more = slice(0, 300), slice(300, 303)
+    sets = [
+        {name: x[first] for name, x in latents.items()},
+        {name: latents[name][more] for name in "ab"},
+    ]
+    space = SharedSpace(8).fit(sets)
+    folds = SharedSpace(8).fold_moments(sets[0])
+    for fold, row in zip(folds, range(300, 303), strict=False):
+        one = moments({name: latents[name][row : row + 1] for name in "ab"})
+        fold["a", "b"] += one["a", "b"]
+    wanted = SharedSpace(8).fit_moments(folds)
+    np.testing.assert_allclose(
+        *(s.translator("a").transform(latents["a"]) for s in (space, wanted))
+    )
+
+
+def test_the_params_of_a_space_state_the_width_that_it_has():
+    latents = views()
+    latents["a"] = latents["a"][:, :5]
+    space = SharedSpace(64, alpha=1.0).fit(latents)
+    assert space.params_["dim"] == space.space_.dim == 5
 
 
 @pytest.mark.parametrize(

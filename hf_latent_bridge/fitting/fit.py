@@ -1,9 +1,9 @@
 """fit_translator and fit_shared_space: from pairs and encoders to the maps, in one pass."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from itertools import combinations
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar, Unpack, overload
@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.canonical import ViewMoments
+from hf_latent_bridge.canonical import ViewMoments, join_sets
 from hf_latent_bridge.data.chunks import PairSource, Rows
 from hf_latent_bridge.data.pairs import Pairs, as_pairs, as_views, combined_record
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
-from hf_latent_bridge.fitting.checkpoints import add_moments
 from hf_latent_bridge.fitting.choice import HeldOut, TranslatorChoice, as_fitted
 from hf_latent_bridge.fitting.encoding import OnBadRow, Side
 from hf_latent_bridge.fitting.samples import RowSample
@@ -385,7 +384,7 @@ def fit_shared_space(
         for one in passes
     ]
     with passes[0].loop.timing("solve"):
-        folds = _folds(add_moments([one.moments for one in summed]), list(encoders))
+        folds = join_sets([_folds(one.moments) for one in summed], list(encoders))
         dims = {
             view: dim
             for pair, m in folds[0].items()
@@ -491,13 +490,10 @@ def _views(
     return tuple(Side(name, encoder, columns[name]) for name, encoder in encoders.items())
 
 
-def _folds(moments: Mapping[str, PairedMoments], views: list[str]) -> list[ViewMoments]:
+def _folds(moments: Mapping[str, PairedMoments]) -> list[ViewMoments]:
     """The moments of every two views for each fold, from their names."""
-    folds: dict[int, dict[tuple[str, str], PairedMoments]] = {}
+    folds: dict[int, dict[tuple[str, str], PairedMoments]] = defaultdict(dict)
     for name, m in moments.items():
         _, number, a, b = name.split(" ")
-        folds.setdefault(int(number), {})[a, b] = without_noise(m)
-    return [
-        {pair: fold[pair] for pair in combinations(views, 2) if pair in fold}
-        for _, fold in sorted(folds.items())
-    ]
+        folds[int(number)][a, b] = without_noise(m)
+    return [folds[number] for number in range(max(folds) + 1)]

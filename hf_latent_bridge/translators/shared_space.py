@@ -23,6 +23,7 @@ from hf_latent_bridge.canonical import (
     axis_weights,
     check_views,
     held_out_information,
+    join_sets,
 )
 from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import (
@@ -317,25 +318,10 @@ class SharedSpace(Published):
         """
         sets = _sets(views)
         order = list(dict.fromkeys(name for one in sets for name in one))
-        total: list[dict[tuple[str, str], PairedMoments]] = []
-        for one in sets or [{}]:
-            folds = self.fold_moments({name: one[name] for name in order if name in one})
-            total = total or [{} for _ in folds]
-            for fold, part in zip(total, folds, strict=True):
-                if part is None:
-                    raise self._too_few(len(next(iter(one.values()))))
-                for pair, m in part.items():
-                    fold[pair] = fold[pair] + m if pair in fold else m
-        ordered = [{p: fold[p] for p in combinations(order, 2) if p in fold} for fold in total]
-        return self.fit_moments(ordered, spaces=spaces)
-
-    def _too_few(self, n: int) -> InvalidLatentsError:
-        if not self._chooses:
-            return InvalidLatentsError(f"a shared space needs at least one item, got {n}")
-        return InvalidLatentsError(
-            f"{self.n_folds} folds need at least as many items, got {n}: pass numbers as alpha "
-            "and dim"
-        )
+        self.check(order)
+        views_of = ({name: one[name] for name in order if name in one} for one in sets)
+        folds = ([fold or {} for fold in self.fold_moments(one)] for one in views_of)
+        return self.fit_moments(join_sets(folds, order), spaces=spaces)
 
     def fit_growing(
         self,
@@ -367,7 +353,7 @@ class SharedSpace(Published):
             GrowthWarning: The pairs keep changing, or cannot be trusted and are left out.
             UnrelatedPairsWarning: The views agree no more than on shuffled items.
         """
-        others = {name: as_tensor(latents) for name, latents in unpaired.items()}
+        others = {name: _matrix(latents, name) for name, latents in unpaired.items()}
         views = {name: x[:0] for name, x in others.items()} if views is None else views
         self.check(views)
         if len(views) != 2 or set(views) != set(unpaired):
@@ -377,7 +363,7 @@ class SharedSpace(Published):
             )
         home = next(iter(others.values())).device  # some may come from a GPU, others from a file
         others = {name: x.to(home) for name, x in others.items()}
-        given = {name: as_tensor(views[name]).to(home) for name in others}
+        given = {name: _matrix(views[name], name).to(home) for name in others}
         start = any(map(len, given.values()))
         growth = (
             grow_pairs(*given.values(), *others.values())
@@ -436,9 +422,8 @@ class SharedSpace(Published):
             RankWarning: One of several views varies in so few directions that it limits the axes.
             UnrelatedPairsWarning: Two views agree no more than on shuffled items.
         """
-        self._check_params()
         moments = add_views(folds)
-        check_part_names(check_views(moments))
+        self.check(check_views(moments))
         alphas = ALPHAS if self.alpha == "auto" else (float(self.alpha),)
         information = held_out_information(folds, alphas) if self._chooses else None
         alpha = information.best if information else alphas[0]
@@ -449,7 +434,7 @@ class SharedSpace(Published):
         _warn_of_unrelated(moments)
         _warn_of_narrow(problem, self.dim, dim)
         self.params_ = {
-            "dim": dim,
+            "dim": min(dim, problem.dim),
             "alpha": alpha,
             "shrink": float(self.shrink),
             "n_folds": int(self.n_folds),
@@ -687,11 +672,9 @@ class SharedSpace(Published):
         return "auto" in (self.alpha, self.dim)
 
     def _check_params(self) -> None:
-        for name, least in (("dim", 1), ("n_folds", 2)):
-            value = getattr(self, name)
-            if name == "dim" and value == "auto":
-                continue
-            check_count(name, value, least=least)
+        check_count("n_folds", self.n_folds, least=2)
+        if self.dim != "auto":
+            check_count("dim", self.dim, also=" or 'auto'")
         if self.alpha != "auto" and not (
             isinstance(self.alpha, Real) and 0 < self.alpha < float("inf")
         ):
