@@ -244,6 +244,8 @@ def test_a_fit_that_stopped_goes_on_and_ends_as_an_uninterrupted_one(tmp_path):
         ("abc", (np.ones((9, 2)), np.ones((9, 2))), "needs a column of items"),
         ("ab", {"a": np.ones((9, 2)), "b": np.ones((8, 2))}, "as many a as b items, got 9 and 8"),
         ("ab", {}, "at least one column of items"),
+        ("abc", [latents(9, "ab"), latents(9, "ab")], r"'c'\], .* got columns \['a', 'b'\]$"),
+        ("ab", [latents(9, "ab"), latents(9, "bc")], r"'b'\], .* got columns \['a', 'b', 'c'\]$"),
     ],
 )
 def test_items_that_do_not_fit_the_views_are_refused(views, items, message):

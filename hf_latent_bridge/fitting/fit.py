@@ -414,13 +414,23 @@ def _passes(
     sources: list[PairSource],
     options: FitOptions,
 ) -> list[MomentSums]:
-    """A pass over each set of items, with the checkpoint of each in a folder of its own."""
+    """A pass over each set of items, with the checkpoint of each in a folder of its own.
+
+    Raises:
+        InvalidPairsError: A view is in none of several sets, or a set has a column of no view.
+    """
     what = {"shared": [space.dim, space.alpha, space.shrink, space.n_folds], "all": list(encoders)}
     if len(sources) == 1:
         sides = _views(encoders, sources[0].names)
         return [MomentSums(sources[0], sides, options, what=what)]
     if options.bad_rows_file is not None:
         raise ValueError(f"bad_rows_file is for one set of items, got {len(sources)}")
+    columns = dict.fromkeys(name for source in sources for name in source.names)
+    if columns.keys() != encoders.keys():
+        raise InvalidPairsError(
+            f"several sets of items need columns named as the views, {list(encoders)}, each in one "
+            f"of them at least, got columns {list(columns)}"
+        )
     found = []
     for number, source in enumerate(sources):
         folder = options.checkpoint_dir and Path(options.checkpoint_dir, f"set-{number}")
