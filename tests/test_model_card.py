@@ -71,7 +71,8 @@ class TestWhatItSays:
         card = card_of(fitted(named=False), tmp_path)
         assert "# 4-d latents → 3-d latents\n" in card
         assert "| source | not stated | not stated | 4 | mean | yes |" in card
-        assert "fitted on\n1,200 pairs. The method" in card
+        assert "fitted on\n1,200 pairs. The approach" in card
+        assert "\n\n## Fit\n" in card
 
     def test_the_results_with_what_chance_gives(self, tmp_path):
         card = card_of(fitted(), tmp_path, METRICS)
