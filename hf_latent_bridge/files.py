@@ -225,6 +225,11 @@ def _check_tensors(
         raise WeightsError(f"{path}: tensors must share one dtype, got {sorted(map(str, dtypes))}")
 
 
+_LOADERS = {
+    "translator_type": "AutoTranslator.from_pretrained",
+    "space_type": "SharedSpace.from_pretrained",
+    "decoder_type": "load_decoder",
+}
 _SEAL = "sha256"  # the tensor or field that holds the hash of all others
 
 
@@ -408,6 +413,12 @@ def stated_types(config: Mapping[str, Any]) -> str:
     return " and ".join(
         f"{key} {value!r}" for key, value in config.items() if key.endswith("_type")
     )
+
+
+def loader_of(config: Mapping[str, Any]) -> str:
+    """How to load what a config says that its repo holds."""
+    stated = (loader for key, loader in _LOADERS.items() if key in config)
+    return next(stated, "the class for that")
 
 
 def check_fields(content: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:

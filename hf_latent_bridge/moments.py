@@ -157,6 +157,8 @@ class PairedMoments:
 
     def __add__(self, other: "PairedMoments") -> "PairedMoments":
         """Moments of both sets of pairs together, on the device of `self`."""
+        if not isinstance(other, PairedMoments):
+            return NotImplemented
         return self._combine(other, 1)
 
     def __sub__(self, other: "PairedMoments") -> "PairedMoments":
@@ -165,6 +167,8 @@ class PairedMoments:
         Raises:
             InvalidLatentsError: They are not: no pair is left, or a variance is negative.
         """
+        if not isinstance(other, PairedMoments):
+            return NotImplemented
         if other.n >= self.n:
             raise InvalidLatentsError(
                 f"cannot take {other.n} pairs out of {self.n}: at least one pair must be left"

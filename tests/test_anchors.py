@@ -1,5 +1,6 @@
 """Anchors: exact by their definition, seeded, and recorded."""
 
+import datasets
 import pandas as pd
 import pytest
 import torch
@@ -84,3 +85,12 @@ def test_what_cannot_be_chosen_is_refused():
             choose_anchors(pairs, 5, "balanced", labels=[0, label, *range(58)])
     with pytest.raises(ValueError, match="anchors must be one of"):
         choose_anchors(pairs, 5, "best")
+
+
+def test_two_arrays_are_pairs_as_in_a_fit_and_a_stream_is_refused():
+    arrays = POINTS.numpy(), POINTS.numpy()
+    expected = choose_anchors(load_pairs(arrays), 9, "farthest").source[:]
+    assert (choose_anchors(arrays, 9, "farthest").source[:] == expected).all()
+    stream = datasets.Dataset.from_dict({"x": [[1.0]], "y": [[2.0]]}).to_iterable_dataset()
+    with pytest.raises(InvalidPairsError, match="not streams"):
+        choose_anchors(load_pairs(stream, source="x", target="y"), 1, "farthest")

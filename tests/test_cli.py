@@ -96,7 +96,8 @@ class TestFit:
     @pytest.mark.parametrize(
         ("options", "telling"),
         [
-            (["--type", "procrustes"], "this library knows ['affine'"),
+            (["--type", "procrustes"], "--type must be one of affine, kernel, l_ortho, linear, "),
+            (["--type", "composed"], "ortho, shared, spectral, auto, got 'composed'"),
             (["--param", "alpha"], "--param takes NAME=VALUE, got 'alpha'"),
             (["--param", "gamma=1"], "has no parameters ['gamma']"),
             (["--param", "scaling=huge"], "scaling must be one of"),

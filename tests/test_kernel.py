@@ -282,6 +282,12 @@ def test_latents_of_any_size_give_the_same_or_are_refused(scaling, size):
     )
 
 
+def test_latents_with_a_scale_that_their_dtype_does_not_hold_are_refused():
+    scaled = (X * 1e-40).astype(np.float32)
+    with pytest.raises(InvalidLatentsError, match=r"at most .*e-40 in size, .* multiply them"):
+        KernelTranslator().fit(scaled, Y)
+
+
 def test_tensors_that_make_no_map_are_refused(fitted):
     tensors = fitted.map_.state_dict() | {"shift": torch.zeros(5)}
     with pytest.raises(InvalidLatentsError, match=r"needs shift \(6,\), got \(5,\)"):

@@ -288,6 +288,13 @@ class TestWhatIsNotLatents:
             with pytest.raises(InvalidLatentsError):
                 PairedMoments.from_batch(*pair)
 
+    def test_only_moments_are_added_and_taken_out(self):
+        moments = PairedMoments.from_batch(torch.eye(3), torch.eye(3))
+        with pytest.raises(TypeError, match="unsupported operand"):
+            moments + 1
+        with pytest.raises(TypeError, match="unsupported operand"):
+            moments - torch.eye(3)
+
 
 class TestTheNormOfThePairs:
     X = np.random.default_rng(0).standard_normal((20, 3))

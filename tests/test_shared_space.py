@@ -467,7 +467,8 @@ def test_a_pushed_space_is_one_commit_with_a_card(api, repo_id, tmp_path):
     assert AutoTranslator.from_pretrained(repo_id, subfolder="a").target_ == space.space_
     space.save_pretrained(tmp_path)
     for place in (repo_id, tmp_path):
-        with pytest.raises(RepoNotFoundError, match=r"states space_type 'shared': .* a subfolder"):
+        advice = r"load it with SharedSpace\.from_pretrained, or name a subfolder, such as 'a'$"
+        with pytest.raises(RepoNotFoundError, match=f"states space_type 'shared': {advice}"):
             AutoTranslator.from_pretrained(place)
 
 

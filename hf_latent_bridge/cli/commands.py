@@ -432,10 +432,13 @@ def _fit(
 
 
 def _new_translator(kind: str, params: Sequence[str]) -> "Translator":
-    from hf_latent_bridge.translators.base import translator_class
+    from hf_latent_bridge.translators.base import methods
 
+    if kind not in (known := methods(moving=True)):
+        types = ", ".join([*sorted(known), "auto"])
+        raise ValueError(f"--type must be one of {types}, got {kind!r}")
     named = shared.named(params, "--param")
-    return translator_class(kind).from_params({name: _value(text) for name, text in named.items()})
+    return known[kind].from_params({name: _value(text) for name, text in named.items()})
 
 
 def _value(text: str) -> Any:

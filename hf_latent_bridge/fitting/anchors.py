@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hf_latent_bridge.data.chunks import size_of_chunks
+from hf_latent_bridge.data.chunks import PairSource, size_of_chunks
 from hf_latent_bridge.data.items import class_labels
-from hf_latent_bridge.data.pairs import Pairs
+from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.data.sampling import check_size
-from hf_latent_bridge.data.streams import StreamedPairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidPairsError
 from hf_latent_bridge.fitting.encoding import EncodingLoop, Side
@@ -100,7 +99,7 @@ def _distance(x: Tensor, row: int) -> Tensor:
 
 
 def choose_anchors(
-    pairs: Pairs | StreamedPairs,
+    pairs: PairSource | tuple[Sequence[Any], Sequence[Any]],
     n: int,
     method: AnchorMethod,
     *,
@@ -117,7 +116,8 @@ def choose_anchors(
     encode the source side of all pairs (each process its share) and keep the latents in memory.
 
     Args:
-        pairs: The pairs to choose from. Not streamed, since rows are read again.
+        pairs: The pairs to choose from: from `load_pairs`, or two lists or arrays. Not streamed,
+            since rows are read again.
         n: Number of anchors.
         method: "uniform" at random; "kmeans++" or "farthest" for anchors far apart in the source
             latents; "balanced" over `labels`.
@@ -137,6 +137,7 @@ def choose_anchors(
     """
     if method not in METHODS:
         raise ValueError(f"anchors must be one of {METHODS}, got {method!r}")
+    pairs = as_pairs(pairs)
     if not isinstance(pairs, Pairs):
         raise InvalidPairsError("anchors are chosen from pairs that can be read twice, not streams")
     check_size(n)

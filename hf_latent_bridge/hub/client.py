@@ -52,6 +52,7 @@ from hf_latent_bridge.files import (
     CARD_NAME,
     CONFIG_NAME,
     WEIGHTS_NAME,
+    loader_of,
     parse_config,
     parse_text,
     read_text,
@@ -932,9 +933,11 @@ def _lacks(where: str, names: Sequence[str], found: Fetched) -> RepoNotFoundErro
     missing = next(name for name in names if name not in found.paths)
     text = f"{where} has no {missing}, and must hold {', '.join(names)}"
     if CONFIG_NAME in found.paths and (stated := stated_types(found.config)):
+        views = found.config.get("views")
+        such = f", such as {next(iter(views))!r}" if isinstance(views, dict) and views else ""
         text += (
-            f"; its {CONFIG_NAME} states {stated}: load it with the class for that, or name a "
-            "subfolder"
+            f"; its {CONFIG_NAME} states {stated}: load it with {loader_of(found.config)}, or name "
+            f"a subfolder{such}"
         )
     return RepoNotFoundError(text)
 

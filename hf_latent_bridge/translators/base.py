@@ -25,6 +25,7 @@ from hf_latent_bridge.files import (
     FORMAT_VERSION,
     WEIGHTS_NAME,
     check_config,
+    loader_of,
     parse_tensors,
     stated_types,
     to_files,
@@ -68,8 +69,8 @@ class TranslatorConfig:
         """
         if "translator_type" not in content and (stated := stated_types(content)):
             raise ConfigError(
-                f"{where} is not a translator's, for it states {stated}: load it with the class "
-                "for that, or load_decoder"
+                f"{where} is not a translator's, for it states {stated}: load it with "
+                f"{loader_of(content)}"
             )
         optional = {name: kind for name, kind in _OPTIONAL.items() if name in content}
         check_config(content, _KINDS | optional, owner="translator", where=where)

@@ -89,9 +89,11 @@ class TranslatorEstimator(abc.ABC):
         Raises:
             ValueError: An unknown parameter.
         """
-        unknown = sorted(params.keys() - self.get_params().keys())
-        if unknown:
-            raise ValueError(f"{type(self).__name__} has no parameters {unknown}")
+        known = self.get_params().keys()
+        if unknown := sorted(params.keys() - known):
+            raise ValueError(
+                f"{type(self).__name__} has no parameters {unknown}: it has {sorted(known)}"
+            )
         for name, value in params.items():
             setattr(self, name, value)
         return self
@@ -360,7 +362,8 @@ class TranslatorEstimator(abc.ABC):
                 f"of X, got {tuple(target.shape)}"
             )
         check_finite(target)
-        return r2_score(predicted.double(), target.to(predicted.device).double())
+        targets = target.detach().to(predicted.device)
+        return r2_score(predicted.detach().double(), targets.double())
 
     @property
     def map_(self) -> Map:

@@ -67,7 +67,8 @@ class Landmarks:
         inverse_scale = torch.where(flat, 0.0, scale.reciprocal())
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
         scaled = (x[order[:number].to(x.device)] - shift) * inverse_scale
-        _check_size(x, variance, torch.linalg.vector_norm(scaled.to(dtype), dim=1))
+        lengths = torch.linalg.vector_norm(scaled.to(dtype), dim=1)
+        _check_size(x, variance, lengths, inverse_scale.to(dtype))
         rows = normalize(scaled, dim=1)
         apart = torch.cdist(rows, rows)[~torch.eye(len(rows), dtype=torch.bool, device=x.device)]
         median = apart.median() if len(apart) else mean.new_zeros(())
@@ -90,17 +91,20 @@ class Landmarks:
 
 
 def _check_size(
-    x: Float[Tensor, "n d"], variance: Float[Tensor, " d"], lengths: Float[Tensor, " m"]
+    x: Float[Tensor, "n d"],
+    variance: Float[Tensor, " d"],
+    lengths: Float[Tensor, " m"],
+    inverse_scale: Float[Tensor, " d"],
 ) -> None:
-    """Refuses latents whose squares, or whose norms once they are scaled, are lost.
+    """Refuses latents whose squares, whose scale, or whose norms once they are scaled, are lost.
 
     Raises:
         InvalidLatentsError: Says how large they are.
     """
     largest, limits = float(variance.max()), torch.finfo(torch.float64)
     squares_lost = largest < limits.tiny / limits.eps and bool((x != x[0]).any())
-    shortest = float(lengths.max())
-    if squares_lost or not largest + shortest < limits.max or 0 < shortest < _SHORTEST:
+    longest, steepest = float(lengths.max()), float(inverse_scale.max())
+    if squares_lost or not largest + longest + steepest < limits.max or 0 < longest < _SHORTEST:
         raise InvalidLatentsError(
             f"the source latents are at most {float(x.abs().max()):.1g} in size, so small or large "
             "that their norms are lost: multiply them by one constant, so that they are near 1, "

@@ -189,6 +189,11 @@ def test_gradients_flow_through_a_translation(affine_learned):
     torch.testing.assert_close(x.grad[0], affine_learned.map_.weight.sum(1))
 
 
+def test_the_score_of_tensors_with_gradients_is_that_of_their_values(fitted):
+    x, y = (torch.tensor(latents, requires_grad=True) for latents in (X, Y))
+    assert fitted.score(x, y) == fitted.score(x.detach(), y.detach())
+
+
 def test_inverse_transform_undoes_a_map_into_a_wider_space(affine_learned):
     np.testing.assert_allclose(
         affine_learned.inverse_transform(affine_learned.transform(X)), X, atol=1e-8
