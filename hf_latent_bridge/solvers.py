@@ -450,8 +450,8 @@ def _svd_by_gram(matrix: Float[Tensor, "a b"]) -> tuple[Tensor, Tensor, Tensor]:
         u, s, vh = _svd_by_gram(matrix.mT)
         return vh.mT, s, u.mT
     values, vectors = torch.linalg.eigh(matrix @ matrix.mT)
-    u, s = vectors.flip(1), values.flip(0).clamp(min=_TINY).sqrt()
-    return u, s, (u.mT @ matrix) / s[:, None]
+    u, s = vectors.flip(1), values.flip(0).clamp(min=0).sqrt()
+    return u, s, (u.mT @ matrix) / s.clamp(min=_TINY**0.5)[:, None]
 
 
 _POLAR_FROM = 256  # a smaller SVD takes no longer than the iteration

@@ -218,11 +218,14 @@ def test_a_dead_column_full_of_rounding_noise_is_not_scaled_up(dtype):
     np.testing.assert_allclose(fitted.weight[1:], live, atol=5e-4)
 
 
-def test_one_pair_translates_to_its_counterpart():
-    x, y = pairs(3, 4, n=1)
-    with pytest.warns(RankWarning, match="1 pairs determine 0 of 3"):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 60])
+def test_equal_source_latents_determine_nothing_and_translate_to_the_mean(dtype, n):
+    x, y = (latents.astype(dtype) for latents in pairs(3, 4, n=n))
+    x[:] = x[0]
+    with pytest.warns(RankWarning, match=f"{n} pairs determine 0 of 3"):
         fitted = OrthoTranslator().fit(x, y)
-    np.testing.assert_allclose(fitted.transform(x), y)
+    np.testing.assert_allclose(fitted.transform(x[:1]), [y.mean(0)], rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")

@@ -676,7 +676,7 @@ def _describe_rank(solution: Solution, moments: PairedMoments) -> str:
     text = f"{moments.n} pairs determine {solution.rank} of {solution.full_rank} directions"
     constant = int(is_flat(moments.sxx_diagonal / moments.n, moments.mean_x).sum())
     if constant:
-        text += f" ({constant} source columns are constant)"
+        text += f" ({constant} source columns are constant, or nearly so beside the others)"
     text += "; the minimum-norm map ignores the others"
     if moments.n > solution.full_rank:
         return f"{text}, in which the latents of these pairs do not vary"

@@ -302,6 +302,8 @@ class KernelTranslator(Translator, translator_type="kernel"):
     def partial_fit(self, X: Latents, y: Latents) -> Self:
         """Adds pairs to those already seen, with the landmarks of the first batch.
 
+        That batch should hold `n_landmarks` rows and be like the rest; or call `choose_landmarks`.
+
         Raises:
             InvalidLatentsError: Wrong shapes, NaN or infinity.
             NotFittedError: The translator was loaded, so its earlier pairs are not known.
