@@ -72,18 +72,25 @@ class SpaceSpec:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def mismatches(self, other: Self) -> list[str]:
-        """The fields, known on both sides, in which the two spaces differ."""
+        """The fields, known on both sides, in which the two spaces differ.
+
+        A shared space is known to be none of any encoder that has a name.
+        """
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in _IDENTITY}
+        pairs["repo_id"] = (self._known_as, other._known_as)
         if None not in pairs["repo_id"]:
             pairs["subfolder"] = (self.subfolder or "", other.subfolder or "")
         return [
             f"{k}: {a!r} and {b!r}" for k, (a, b) in pairs.items() if None not in (a, b) and a != b
         ]
 
+    @property
+    def _known_as(self) -> str | None:
+        return self.repo_id or (_A_SHARED_SPACE if self.pooling == SHARED else None)
+
     def __str__(self) -> str:
         shared = self.pooling == SHARED
-        unnamed = "a shared space" if shared else "an encoder of unknown name"
-        name = self.repo_id or unnamed
+        name = self._known_as or "an encoder of unknown name"
         name += f"/{self.subfolder}" if self.subfolder else ""
         commit = f"@{self.revision[:7]}" if self.revision else ""
         details = [f"dim={self.dim}"]
@@ -95,6 +102,7 @@ class SpaceSpec:
 
 
 SHARED = "shared"  # the pooling of a space that several encoders share
+_A_SHARED_SPACE = "a shared space"
 _KINDS: dict[str, type] = {
     "dim": int,
     "repo_id": str,

@@ -110,6 +110,15 @@ def test_folders_of_one_repo_differ_and_its_root_is_one_of_them():
     assert one.mismatches(other) == ["subfolder: 'a' and 'b'"]
 
 
+def test_a_shared_space_is_that_of_no_named_encoder():
+    one, other = (SpaceSpec(3, revision=r * 40, pooling="shared", normalize=True) for r in "ab")
+    named, unknown = SpaceSpec(3, "me/encoder"), SpaceSpec(3)
+    assert one.mismatches(named) == ["repo_id: 'a shared space' and 'me/encoder'"]
+    assert named.mismatches(one) == ["repo_id: 'me/encoder' and 'a shared space'"]
+    assert one.mismatches(one) == one.mismatches(unknown) == unknown.mismatches(one) == []
+    assert one.mismatches(other) == [f"revision: {'a' * 40!r} and {'b' * 40!r}"]
+
+
 def test_unknown_fields_and_the_length_do_not_make_a_mismatch():
     assert FULL.mismatches(SpaceSpec(384)) == SpaceSpec(384).mismatches(FULL) == []
     assert FULL.mismatches(SpaceSpec(**{**FULL.to_dict(), "max_length": 5})) == []
