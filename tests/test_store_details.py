@@ -9,7 +9,7 @@ from store_places import content, filled, rows, url_in
 
 from hf_latent_bridge import OrthoTranslator, migrate, plan_migration
 from hf_latent_bridge.errors import InvalidNameError, StoreError
-from hf_latent_bridge.vectors.stores.base import Layout, Place
+from hf_latent_bridge.vectors.stores.base import Layout, Place, Records
 from hf_latent_bridge.vectors.stores.registry import address, open_collection
 
 pytestmark = pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.UnrelatedPairsWarning")
@@ -509,7 +509,9 @@ def test_a_value_that_json_has_no_room_for_is_named_with_its_row_and_field(lance
     make, url = lance
     make({"n": [*range(5)], "when": pa.array(range(5), pa.timestamp("us"))})
     target = f"sqlite:{tmp_path}/new.db/docs"
-    told = r"^sqlite:.*/docs: row 0 cannot be kept as JSON, for its field 'when': .*datetime"
+    told = r"^sqlite:.*/docs: row 0 cannot be kept, for its field 'when' holds datetime"
+    with pytest.raises(StoreError, match=told):
+        plan_migration(OrthoTranslator().fit(X, X), url, target)
     with pytest.raises(StoreError, match=told):
         move(url, target)
     with open_collection(target) as new:
@@ -525,14 +527,93 @@ def test_a_value_that_python_has_not_is_named_where_another_store_needs_it(lance
         move(url, f"sqlite:{tmp_path}/new.db/docs")
 
 
+FAR = 1500  # rows, more than are looked at before anything is made
+A_NULL = {
+    "blobs": (
+        "CREATE TABLE docs (id TEXT PRIMARY KEY, n INTEGER, m TEXT, embedding BLOB)",
+        "INSERT INTO docs VALUES (?, ?, ?, ?)",
+    ),
+    "vec0": (
+        "CREATE VIRTUAL TABLE docs USING vec0(id TEXT PRIMARY KEY, n INTEGER, +m TEXT, "
+        "embedding float[4])",
+        "INSERT INTO docs (id, n, m, embedding) VALUES (?, ?, ?, ?)",
+    ),
+    "postgresql": (
+        "CREATE TABLE docs (id text PRIMARY KEY, n int, m text, embedding vector(4))",
+        "INSERT INTO docs VALUES (%s, %s, %s, %s)",
+    ),
+}
+
+
+@pytest.fixture
+def a_null_far_behind(tmp_path, request):
+    """Makes a table in which a column of the last row but one is null, and gives its URL."""
+
+    def make(kind):
+        many = rows(FAR)
+        ids = [f"{i:04}" for i in many.ids]
+        texts = ["x" if i != FAR - 2 else None for i in many.ids]
+        if kind == "lancedb":
+            lancedb, pa = pytest.importorskip("lancedb"), pytest.importorskip("pyarrow")
+            vectors = pa.array(many.vectors.tolist(), pa.list_(pa.float32(), 4))
+            table = pa.table({"id": ids, "n": many.ids, "m": texts, "vector": vectors})
+            lancedb.connect(tmp_path / "db").create_table("docs", table)
+            return f"lancedb:{tmp_path}/db/docs"
+        definition, insert = A_NULL[kind]
+        if kind == "postgresql":
+            run, url = request.getfixturevalue("postgres")
+            run(definition)
+            for row in zip(ids, many.ids, texts, map(str, many.vectors.tolist()), strict=True):
+                run(insert, row)
+            return url("docs")
+        _, url = request.getfixturevalue("sqlite")
+        with open_collection(url("docs"), create=True) as opened:
+            opened.client.execute(definition)
+            blobs = [row.tobytes() for row in many.vectors]
+            opened.client.cursor().executemany(
+                insert, list(zip(ids, many.ids, texts, blobs, strict=True))
+            )
+        return url("docs")
+
+    return make
+
+
 @needs("chromadb")
-def test_a_field_that_the_target_does_not_keep_is_named(lance, move, tmp_path):
-    make, url = lance
-    make({"n": [0, None, 2, 3, 4]}, list("abcde"))
-    with pytest.raises(
-        StoreError, match=r"row 'b' .* written: the field 'n' is not there \(it was"
-    ):
-        move(url, f"chroma:{tmp_path}/chroma/docs")
+@pytest.mark.parametrize("kind", ["lancedb", *A_NULL])
+def test_a_column_that_is_null_somewhere_is_refused_before_a_store_without_nulls_is_made(
+    kind, a_null_far_behind, move, tmp_path
+):
+    url, target = a_null_far_behind(kind), f"chroma:{tmp_path}/chroma/docs"
+    told = r"^chroma:.*: row '1498' cannot be kept, for its field 'm' holds None: give it another"
+    with pytest.raises(StoreError, match=told):
+        plan_migration(OrthoTranslator().fit(X, X), url, target)
+    with pytest.raises(StoreError, match=told):
+        move(url, target)
+    with open_collection(target, create=True) as new:
+        assert not new.exists()
+
+
+@needs("sqlite_vec")
+def test_a_row_whose_payload_the_target_cannot_hold_says_how_to_go_on(tmp_path, move):
+    pytest.importorskip("chromadb")
+    many = rows(FAR, scheme="chroma")
+    far = Records(many.ids[-2:-1], many.vectors[-2:-1], [{"text": "far", "n": None}])
+    url, target = f"sqlite:{tmp_path}/file.db/docs", f"chroma:{tmp_path}/db/new"
+    with open_collection(url, create=True) as docs:
+        table = "CREATE TABLE docs (id TEXT PRIMARY KEY, payload TEXT, embedding BLOB)"
+        docs.client.execute(table)
+        docs.write(many)
+        docs.write(far)
+    told = (
+        r"row '1498' cannot be kept, for its field 'n' holds None: .* The rows before them are in "
+        r"chroma:.*, and stay: change these in sqlite:.* and start again, or .* --rollback$"
+    )
+    with pytest.raises(StoreError, match=told):
+        move(url, target, batch_size=100)
+    with open_collection(url) as docs, open_collection(target) as new:
+        assert new.count() == 1400
+        docs.write(far._replace(payloads=[{"text": "far", "n": 0}]))
+    assert move(url, target)["1498"][1] == {"text": "far", "n": 0}
 
 
 def test_a_column_that_the_source_got_between_two_runs_is_named(lance, move):

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from hf_latent_bridge.translation.journal import Journal
 from hf_latent_bridge.translation.moving import VIEW, Conversion, Move, convert
 from hf_latent_bridge.translation.serving import Route, Serving, route_to
 from hf_latent_bridge.translators.base import Translator
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Layout, Records
 from hf_latent_bridge.vectors.stores.registry import TIMEOUT, address, kind_of, open_collection
 from hf_latent_bridge.vectors.stores.url import StoreUrl
 
@@ -187,7 +187,8 @@ def migrate(
 
     Raises:
         StoreError: No such collection, a target that no migration from here has made, rows without
-            a vector or a key of their own, or the target does not give back what was written.
+            a vector or a key of their own or with an id or payload that the target cannot hold, or
+            the target does not give back what was written.
         StoreUnavailableError: A store cannot be reached, or went away: start again.
         InvalidLatentsError: Vectors of another width than the translator's source, or not finite.
         CheckpointError: The unfinished migration into this target had another translator or another
@@ -308,7 +309,7 @@ def plan_migration(
 
     Raises:
         StoreError: No such collection, no such text field, rows without a key of their own or with
-            one that the target cannot hold, or source and target are the same.
+            an id or payload that the target cannot hold, or source and target are the same.
         InvalidLatentsError: Vectors of another width than the translator's source.
         ValueError: A price without a text field.
     """
@@ -348,7 +349,7 @@ def plan_conversion(
         old.check_keys()
         begun = time.perf_counter()
         sample = next(old.scan(_SAMPLE), Records([], np.empty((0, layout.dim)), []))
-        _check_ids(sample.ids, old, kind_of(target), address(target))
+        _check_rows(sample, old, kind_of(target), address(target))
         convert(conversion, sample, old)
         seconds = (time.perf_counter() - begun) * rows / max(len(sample.ids), 1)
         tokens = None if text_field is None else _tokens(sample, text_field, rows, old)
@@ -523,10 +524,8 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
         )
     old.check_keys()
     if old.url.scheme != new.url.scheme:
-        for page in islice(old.scan(_SAMPLE, vectors=False, payloads=not there), 1):
-            _check_ids(page.ids, old, type(new), new.url)
-            if not there:
-                new.check_payloads(page)
+        for page in islice(old.scan(_SAMPLE, vectors=False), 1):
+            _check_rows(page, old, type(new), new.url)
     if not there:
         _check_apart(conversion, old, new)
         if old.url.container != new.url.container:
@@ -538,13 +537,19 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
     return there
 
 
-def _check_ids(
-    first: Sequence[Key], old: Collection, kind: type[Collection], target: StoreUrl
-) -> None:
-    """Refuses another store that cannot hold the ids of the first rows, or texts behind numbers."""
-    if old.url.scheme != target.scheme:
-        text = old.text_beside_numbers()
-        kind.check_takes([*first, *([] if text is None else [text])], target=target)
+def _check_rows(first: Records, old: Collection, kind: type[Collection], target: StoreUrl) -> None:
+    """Refuses another store that cannot hold the first rows, nor what the source finds in others.
+
+    That are texts behind numbers as ids, and columns that are null somewhere.
+    """
+    if old.url.scheme == target.scheme:
+        return
+    text = old.text_beside_numbers()
+    kind.check_takes([*first.ids, *([] if text is None else [text])], target=target)
+    kind.check_holds(first, target=target)
+    if not kind.nulls and (null := old.first_null()) is not None:
+        key, name = null
+        kind.check_holds(Records([key], None, [{name: None}]), target=target)
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], new: Collection) -> None:

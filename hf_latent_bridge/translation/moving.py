@@ -320,7 +320,7 @@ class Move:
             )
 
     def _convert(self, records: Records) -> Records:
-        self._check_ids(records.ids)
+        self._check_rows(records)
         vectors = convert(self._conversion, records, self._old)
         payloads, view = records.payloads, self._conversion.view
         if view is not None:
@@ -331,17 +331,18 @@ class Move:
             payloads = with_text(payloads or [], VIEW, view)
         return Records(records.ids, vectors, payloads)
 
-    def _check_ids(self, ids: list[Key]) -> None:
-        """Refuses rows that came meanwhile with ids that another store cannot hold."""
-        if self._old.url.scheme == self._new.url.scheme or not ids:
+    def _check_rows(self, records: Records) -> None:
+        """Refuses rows with ids or payloads that another store cannot hold."""
+        if self._old.url.scheme == self._new.url.scheme or not records.ids:
             return
-        self._first = ids[0] if self._first is None else self._first
+        self._first = records.ids[0] if self._first is None else self._first
         try:
-            self._new.check_takes([self._first, *ids], target=self._new.url)
+            self._new.check_takes([self._first, *records.ids], target=self._new.url)
+            self._new.check_holds(records, target=self._new.url)
         except StoreError as error:
             raise StoreError(
-                f"{error}. The rows before them are in {self._new.url}, and stay: change those ids "
-                f"in {self._old.url} and start again, or take all away with --rollback"
+                f"{error}. The rows before them are in {self._new.url}, and stay: change these in "
+                f"{self._old.url} and start again, or take all away with --rollback"
             ) from error
 
     def _bar(self, doing: str) -> Any:

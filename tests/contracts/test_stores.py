@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from datetime import date
 from multiprocessing import get_context
 
 import numpy as np
@@ -27,8 +28,8 @@ from hf_latent_bridge.errors import InvalidPairsError, StoreError
 from hf_latent_bridge.hubness import csls_scores, fold_queries, neighbor_similarity
 from hf_latent_bridge.translation.moving import VIEW
 from hf_latent_bridge.vectors.formats import open_vectors
-from hf_latent_bridge.vectors.stores.base import Layout, Place
-from hf_latent_bridge.vectors.stores.registry import address, open_collection
+from hf_latent_bridge.vectors.stores.base import Layout, Place, Records
+from hf_latent_bridge.vectors.stores.registry import address, kind_of, open_collection
 
 pytestmark = pytest.mark.parametrize("scheme", INSTALLED)
 
@@ -132,6 +133,61 @@ def test_a_row_that_is_written_again_has_no_field_of_before(scheme, url):
     with open_collection(url) as collection:
         collection.write(fewer)
     assert [content(url)[i][1] for i in wanted.ids] == fewer.payloads
+
+
+VALUES = {
+    **{"text": "ü", "no text": "", "long": "x" * 70_000, "true": True, "half": 0.5},
+    **{"none": None, "deep none": {"a": [None]}, "empty list": [], "empty object": {}},
+    **{"numbers": [1, 2], "mixed": [1, "x"], "int and bool": [True, 2], "lists": [[1]]},
+    **{"-2**63": -(2**63), "2**63": 2**63, "2**64": 2**64, "1e22": 1e22, "1e23": 1e23},
+    **{"nan": float("nan"), "infinite": float("inf"), "deep nan": [float("nan")]},
+    **{"NUL": "a\0b", "surrogate": "\ud800", "deep surrogate": {"\ud800": 1}},
+    **{"bytes": b"a", "date": date(2020, 1, 2), "pair": (1, 2), "numbered": {1: "a"}},
+    "object": {"a": {"b": 1}},
+}
+NAMES = ["", "$x", "#x", "id", "vector", "$meta", "chroma:document", "a.b", "ü", 'a"b']
+NO_JSON = {"bytes", "date", "pair", "numbered"}
+NOT_UTF8 = {"surrogate", "deep surrogate"}
+NEITHER = NO_JSON | NOT_UTF8 | {"nan", "infinite", "deep nan"}
+NESTED = {"deep none", "empty object", "object", "lists", "mixed", "int and bool", "empty list"}
+REFUSED = {
+    "chroma": NEITHER | NESTED | {"none", "2**63", "2**64", "", "$x", "#x", "$meta"},
+    "milvus": NEITHER | {"2**64", "id", "vector", "$meta"},
+    "postgresql": NEITHER | {"NUL", "1e23"},
+}
+REFUSED["chroma"].add("chroma:document")
+
+
+def refusal(url, row):
+    """What the store of a URL says of a row before it is written; None where it can hold it."""
+    try:
+        kind_of(url).check_holds(row, target=address(url))
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def test_what_it_does_not_give_back_is_refused_before_it_is_written(scheme, tmp_path):
+    url, kept, refused = url_in(scheme, tmp_path), [], set()
+    fields = [(what, "field", value) for what, value in VALUES.items()]
+    fields += [(name, name, "text") for name in NAMES]
+    for i, (what, name, value) in enumerate(fields):
+        row = rows(1, first=i, scheme=scheme)._replace(payloads=[{name: value}])
+        told = refusal(url, row)
+        if told is None:
+            kept.append(row)
+        else:
+            refused.add(what)
+            assert told.startswith(f"{address(url)}: row {row.ids[0]!r} cannot be kept")
+            assert repr(name) in told
+    assert refused == REFUSED.get(scheme, NO_JSON)
+    ids, vectors, payloads = zip(*kept, strict=True)
+    wanted = {i: payload for (i,), (payload,) in zip(ids, payloads, strict=True)}
+    filled(url, Records([*wanted], np.concatenate(vectors), [*wanted.values()]))
+    found = {i: payload for i, (_, payload) in content(url).items()}
+    assert found.keys() == wanted.keys()
+    others = [i for i, payload in wanted.items() if found[i] != payload]
+    assert [repr(found[i]) for i in others] == [repr(wanted[i]) for i in others]  # not a number
 
 
 def test_rows_with_texts_as_keys_move_into_it(scheme, url, translator, tmp_path):

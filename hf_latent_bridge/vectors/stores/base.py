@@ -73,6 +73,8 @@ class Collection(abc.ABC):
         threads: Whether its client can be asked by several threads at a time.
         mixed_keys: Whether a collection made for rows of another store takes numbers beside texts.
         keys: What its rows can have as ids, in words.
+        values: What payloads hold in a collection made for rows of another store, in words.
+        nulls: Whether None is among that.
         url: Where it is.
     """
 
@@ -83,6 +85,8 @@ class Collection(abc.ABC):
     threads: ClassVar[bool] = False
     mixed_keys: ClassVar[bool] = False
     keys: ClassVar[str] = "whole numbers or texts (numbers of at most 64 bits with sign)"
+    values: ClassVar[str] = "texts, numbers, true, false, null, and lists and objects of these"
+    nulls: ClassVar[bool] = True
 
     def __init__(self, url: StoreUrl, *, timeout: float) -> None:
         """Connects to the store, unless this process has a connection to it already.
@@ -223,14 +227,6 @@ class Collection(abc.ABC):
         """
         return
 
-    def check_payloads(self, records: Records) -> None:
-        """Refuses rows of another store whose payloads a collection made for them cannot hold.
-
-        Raises:
-            StoreError: Names the first one and its field.
-        """
-        return
-
     def doubles(self) -> list[Key]:
         """Keys that stand in several rows, where the store lets such rows in."""
         return []
@@ -258,6 +254,50 @@ class Collection(abc.ABC):
     @staticmethod
     def _takes(key: Key) -> bool:
         return isinstance(key, str) or -(2**63) <= key < 2**63
+
+    @classmethod
+    def check_holds(cls, records: Records, *, target: StoreUrl) -> None:
+        """Refuses rows of another store whose payloads a collection made for them cannot hold.
+
+        Raises:
+            StoreError: Names the first one and its field.
+        """
+        for key, payload in zip(records.ids, records.payloads or [], strict=False):
+            for name, value in payload.items():
+                if not cls._takes_name(name, target):
+                    raise StoreError(
+                        f"{target}: row {key!r} cannot be kept, for {target.scheme} takes no field "
+                        f"of the name {name!r}: rename it first, or name another store"
+                    )
+                if not cls._holds(name, value):
+                    held = next((one for one in leaves(value) if not cls._keeps(one)), value)
+                    raise StoreError(
+                        f"{target}: row {key!r} cannot be kept, for its field {name!r} holds "
+                        f"{held!r:.60}: give it another value first, or name another store than "
+                        f"{target.scheme}, which keeps {cls.values}"
+                    )
+
+    @classmethod
+    def _takes_name(cls, name: str, target: StoreUrl) -> bool:
+        """Whether a field can be called so."""
+        return True
+
+    @classmethod
+    def _holds(cls, name: str, value: Any) -> bool:
+        """Whether a field can have a value."""
+        return all(map(cls._keeps, leaves(value)))
+
+    @staticmethod
+    def _keeps(value: Any) -> bool:
+        """Whether a value that holds no others comes back as it was written."""
+        return value is None or isinstance(value, str | int | float)
+
+    def first_null(self) -> tuple[Key, str] | None:
+        """A row with a column that is null, and that column, from a store that looks for one.
+
+        None from other stores, and where there is none.
+        """
+        return None
 
     def text_beside_numbers(self) -> str | None:
         """A key that is a text, from a store whose other keys may be numbers; found in one look."""
@@ -323,6 +363,30 @@ class Collection(abc.ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What a value of JSON holds in all its lists and objects; what is none is a leaf too."""
+    if isinstance(value, list):
+        for element in value:
+            yield from leaves(element)
+    elif isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        yield from value
+        for element in value.values():
+            yield from leaves(element)
+    else:
+        yield value
+
+
+def is_text(value: Any) -> bool:
+    """Whether this is a text that UTF-8 can spell, which half of a pair of surrogates is not."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def unwritten(url: StoreUrl, error: Exception) -> StoreError:

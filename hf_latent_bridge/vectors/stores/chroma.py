@@ -1,5 +1,6 @@
 """Chroma: collections in a folder or on a server, with metadata and a document a row."""
 
+import math
 import os
 import queue
 import threading
@@ -12,7 +13,7 @@ import numpy as np
 from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records, is_text
 from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
@@ -32,10 +33,32 @@ class ChromaCollection(Collection):
     params: ClassVar[tuple[str, ...]] = ("https",)
     several_vectors: ClassVar[bool] = False
     keys: ClassVar[str] = "texts"
+    values: ClassVar[str] = (
+        "texts, finite numbers (whole ones of at most 64 bits with sign), true, false, and lists "
+        "of one kind of these that are not empty; a document or URI is a text"
+    )
+    nulls: ClassVar[bool] = False
 
     @staticmethod
     def _takes(key: Key) -> bool:
         return isinstance(key, str) and bool(key)
+
+    @classmethod
+    def _takes_name(cls, name: str, target: StoreUrl) -> bool:
+        return is_text(name) and name[:1] not in ("", "$", "#") and name != "chroma:document"
+
+    @classmethod
+    def _holds(cls, name: str, value: Any) -> bool:
+        if name in _BESIDE.values():
+            return is_text(value)
+        values = value if isinstance(value, list) else [value]
+        return len(set(map(type, values))) == 1 and all(map(cls._keeps, values))
+
+    @staticmethod
+    def _keeps(value: Any) -> bool:
+        if isinstance(value, int):
+            return -(2**63) <= value < 2**63
+        return math.isfinite(value) if isinstance(value, float) else is_text(value)
 
     def _connect(self, timeout: float) -> Any:
         make = self._folder if self.url.local else lambda: self._server(timeout)

@@ -183,23 +183,21 @@ class LanceCollection(Collection):
 
         arrays = {self._key: self._array(records.ids, schema.field(self._key))}
         if records.payloads is not None:
-            arrays |= self._beside(records.ids, records.payloads, schema)
+            arrays |= self._beside(records.payloads, schema)
         flat = np.ascontiguousarray(records.vectors, np.float32)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
         kind = schema.field(self._column).type
         arrays[self._column] = self._told(lambda: vectors.cast(kind))
         return pa.table(arrays)
 
-    def _beside(
-        self, ids: Sequence[Key], payloads: Sequence[dict[str, Any]], schema: Any
-    ) -> dict[str, Any]:
+    def _beside(self, payloads: Sequence[dict[str, Any]], schema: Any) -> dict[str, Any]:
         """The columns beside key and vector; those of a table with equal columns as they are."""
         others = [f for f in schema if f.name not in (self._key, self._column)]
         if isinstance(payloads, Columns):
             if list(payloads.table.schema) == others:
                 return {field.name: payloads.table.column(field.name) for field in others}
             self._check_fields(payloads, {field.name for field in others})
-        rows = [self._as_columns(*row, schema) for row in zip(ids, payloads, strict=True)]
+        rows = [self._as_columns(payload, schema) for payload in payloads]
         return {f.name: self._array([row.get(f.name) for row in rows], f) for f in others}
 
     def _check_fields(self, payloads: Columns, names: set[str]) -> None:
@@ -248,10 +246,18 @@ class LanceCollection(Collection):
         """Counts the keys, for a column of LanceDB is never unique by itself."""
         self._refuse_keys(self._key, self.doubles())
 
-    def check_payloads(self, records: Records) -> None:
-        """Makes them JSON."""
-        for key, payload in zip(records.ids, records.payloads or [], strict=True):
-            packed(payload, self.url, key)
+    def first_null(self) -> tuple[Key, str] | None:
+        """Looks through each column."""
+        others = [n for n in self._schema().names if n not in (self._key, self._column)]
+        found = ((self._where_null(name), name) for name in ([] if is_json(others) else others))
+        return next(((keys[0], name) for keys, name in found if keys), None)
+
+    def _where_null(self, name: str) -> list[Key]:
+        """The key of a row in which another column than that of the vectors is null, if any."""
+        where = f"{_quoted(name)} IS NULL AND {_quoted(self._column)} IS NOT NULL"
+        found = self._ask(lambda t: t.search().where(where).select([self._key]).limit(1).to_arrow())
+        keys: list[Key] = found.column(self._key).to_pylist()
+        return keys
 
     def doubles(self) -> list[Key]:
         """Keys that are missing or stand in several rows."""
@@ -311,9 +317,9 @@ class LanceCollection(Collection):
             Columns(rows.select(others), str(self.url)) if payloads else None,
         )
 
-    def _as_columns(self, key: Key, payload: dict[str, Any], schema: Any) -> dict[str, Any]:
+    def _as_columns(self, payload: dict[str, Any], schema: Any) -> dict[str, Any]:
         names = set(schema.names) - {self._key, self._column}
-        return {PAYLOAD: packed(payload, self.url, key)} if is_json(names) else payload
+        return {PAYLOAD: packed(payload)} if is_json(names) else payload
 
     def _ask(self, request: Callable[[Any], T]) -> T:
         """The answer of the table."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -13,7 +14,16 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records, unwritten
+from hf_latent_bridge.vectors.stores.base import (
+    Collection,
+    Key,
+    Layout,
+    Place,
+    Records,
+    is_text,
+    unwritten,
+)
+from hf_latent_bridge.vectors.stores.url import StoreUrl
 
 _METRICS: dict[str, Metric] = {"COSINE": "cosine", "IP": "dot", "L2": "euclidean"}
 _NAMES = {metric: name for name, metric in _METRICS.items()}
@@ -39,8 +49,22 @@ class MilvusCollection(Collection):
     """
 
     params: ClassVar[tuple[str, ...]] = ("https",)
+    values: ClassVar[str] = (
+        "texts, finite numbers (whole ones from -2**63 to 2**64 - 1), true, false, null, and lists "
+        "and objects of these"
+    )
     _is_loaded = False
     _key_name: str | None = None
+
+    @classmethod
+    def _takes_name(cls, name: str, target: StoreUrl) -> bool:
+        return is_text(name) and name not in ("id", target.vector or "vector", "$meta")
+
+    @staticmethod
+    def _keeps(value: Any) -> bool:
+        if isinstance(value, int):
+            return -(2**63) <= value < 2**64
+        return math.isfinite(value) if isinstance(value, float) else value is None or is_text(value)
 
     def _connect(self, timeout: float) -> Any:
         from pymilvus import MilvusClient

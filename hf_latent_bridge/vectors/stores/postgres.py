@@ -1,6 +1,7 @@
 """PostgreSQL with pgvector: a column of vectors in a table, keyed by its primary key."""
 
 import json
+import math
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,11 @@ from hf_latent_bridge.data.items import Array
 from hf_latent_bridge.errors import StoreError, StoreUnavailableError
 from hf_latent_bridge.hubness import Metric
 from hf_latent_bridge.vectors.reader import stacked
-from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records
+from hf_latent_bridge.vectors.stores.base import Collection, Key, Layout, Place, Records, is_text
 from hf_latent_bridge.vectors.stores.json_payload import (
     PAYLOAD,
     as_json,
     is_json,
-    no_json,
     packed,
     unpacked,
 )
@@ -58,6 +58,24 @@ class PostgresCollection(Collection):
     params: ClassVar[tuple[str, ...]] = ("id", "host")
     embedded: ClassVar[bool] = False
     users: ClassVar[bool] = True
+    values: ClassVar[str] = (
+        "texts without the character NUL, finite numbers (as decimals, by which some floats "
+        "beyond 2**53 change), true, false, null, and lists and objects of these"
+    )
+
+    @classmethod
+    def _takes_name(cls, name: str, target: StoreUrl) -> bool:
+        return cls._keeps(name)
+
+    @staticmethod
+    def _keeps(value: Any) -> bool:
+        if isinstance(value, float):
+            return math.isfinite(value) and (
+                not value.is_integer() or value == Decimal(repr(value))
+            )
+        if isinstance(value, str):
+            return is_text(value) and "\0" not in value
+        return value is None or isinstance(value, int)
 
     def _connect(self, timeout: float) -> Any:
         import psycopg
@@ -214,11 +232,8 @@ class PostgresCollection(Collection):
         read = ", ".join(f"r.{_quoted(name)}" for name in [key, *others])
         kept = records.payloads
         if is_json(others):
-            is_text = "json" not in types[PAYLOAD]
-            kept = [
-                {PAYLOAD: packed(payload, self.url, of_row) if is_text else as_json(payload)}
-                for of_row, payload in zip(records.ids, kept, strict=True)
-            ]
+            as_held = as_json if "json" in types[PAYLOAD] else packed
+            kept = [{PAYLOAD: as_held(payload)} for payload in kept]
         rows = [{**row, key: of_row} for of_row, row in zip(records.ids, kept, strict=True)]
         numbered = self._computed("attidentity = 'a'")  # which no update can change
         changed = [name for name in [*others, self._column] if name not in numbered]
@@ -229,7 +244,7 @@ class PostgresCollection(Collection):
             f"jsonb_populate_recordset(NULL::{self._table}, %s::jsonb) r, "
             + beside.replace("WHERE %s", f"WHERE r.{_quoted(key)}")
             + f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {', '.join(replaced)}",
-            [_dumped(rows, records.ids, self.url), _texts(records.ids), vectors],
+            [_dumped(rows), _texts(records.ids), vectors],
         )
 
     def delete(self, ids: Sequence[Key]) -> None:
@@ -253,9 +268,17 @@ class PostgresCollection(Collection):
             )
             self._refuse_keys(self._key_name, [row[0] for row in self._ask(sql)])
 
-    def check_payloads(self, records: Records) -> None:
-        """Makes them JSON."""
-        _dumped(list(records.payloads or []), records.ids, self.url)
+    def first_null(self) -> tuple[Key, str] | None:
+        """Reads the table as far as the first null."""
+        others = [name for name in self._types() if name not in (self._key_name, self._column)]
+        if not others or is_json(others):
+            return None
+        tests = [f"{_quoted(name)} IS NULL" for name in others]
+        rows = self._ask(
+            f"SELECT {self._key}, ARRAY[{', '.join(tests)}] FROM {self._table} "
+            f"WHERE {self._vector} IS NOT NULL AND ({' OR '.join(tests)}) LIMIT 1"
+        )
+        return (_as_key(rows[0][0]), others[rows[0][1].index(True)]) if rows else None
 
     def check_copy(self, target: Collection) -> None:
         """Nothing is left behind: other vector columns travel with the payload."""
@@ -397,11 +420,11 @@ class PostgresCollection(Collection):
         return f"SELECT t.{self._key}, {vector}, {payload} FROM {self._table} t"
 
     def _records(self, rows: list[Any], vectors: bool, payloads: bool) -> Records:
-        is_text = payloads and "json" not in self._types().get(PAYLOAD, "json")
+        texts = payloads and "json" not in self._types().get(PAYLOAD, "json")
         return Records(
             [_as_key(row[0]) for row in rows],
             stacked([_array(row[1]) for row in rows]) if vectors else None,
-            [unpacked(row[2], is_text=is_text) for row in rows] if payloads else None,
+            [unpacked(row[2], is_text=texts) for row in rows] if payloads else None,
         )
 
     def _ask(self, sql: str, parameters: list[Any] | None = None) -> list[Any]:
@@ -446,7 +469,7 @@ def _number(text: str) -> float | Decimal:
     return number if Decimal(repr(number)) == exact else exact
 
 
-def _dumped(rows: Sequence[dict[str, Any]], ids: Sequence[Key], url: StoreUrl) -> str:
+def _dumped(rows: Sequence[dict[str, Any]]) -> str:
     """JSON, in which a Decimal is a number."""
     mark = uuid.uuid4().hex
 
@@ -455,15 +478,7 @@ def _dumped(rows: Sequence[dict[str, Any]], ids: Sequence[Key], url: StoreUrl) -
             return f"{mark}{value}"
         raise TypeError(f"{type(value).__name__} {value!r:.40}")
 
-    pieces = []
-    for key, row in zip(ids, rows, strict=True):
-        try:
-            pieces.append(json.dumps(row, default=marked))
-        except TypeError as error:
-            payload = row[PAYLOAD] if isinstance(row.get(PAYLOAD), dict) else row
-            raise no_json(url, key, payload, error, marked) from error
-    text = f"[{', '.join(pieces)}]"
-    return re.sub(rf'"{mark}([^"]*)"', r"\1", text)
+    return re.sub(rf'"{mark}([^"]*)"', r"\1", json.dumps(rows, default=marked))
 
 
 def _texts(ids: Sequence[Key]) -> list[str]:

@@ -181,7 +181,7 @@ class SqliteCollection(Collection):
         columns = self._others()
         names = ", ".join([self._key, self._vector, *map(_quoted, columns)])
         rows = [
-            [key, vector, *self._values(key, payload, columns)]
+            [key, vector, *self._values(payload, columns)]
             for key, vector, payload in zip(records.ids, vectors, records.payloads, strict=True)
         ]
         marks = _marks(rows[0]) if rows else ""
@@ -204,10 +204,17 @@ class SqliteCollection(Collection):
             sql = f"SELECT {self._key} FROM {self._table} WHERE {self._key} IS NULL LIMIT 1"
             self._refuse_keys(self._key_name, [row[0] for row in self._ask(sql)])
 
-    def check_payloads(self, records: Records) -> None:
-        """Makes them JSON."""
-        for key, payload in zip(records.ids, records.payloads or [], strict=True):
-            packed(payload, self.url, key)
+    def first_null(self) -> tuple[Key, str] | None:
+        """Reads the table as far as the first null."""
+        others = self._others()
+        if not others or is_json(others):
+            return None
+        tests = [f"{_quoted(name)} IS NULL" for name in others]
+        rows = self._ask(
+            f"SELECT {self._key}, {', '.join(tests)} FROM {self._table} "
+            f"WHERE {self._vector} IS NOT NULL AND ({' OR '.join(tests)}) LIMIT 1"
+        )
+        return (rows[0][0], others[rows[0][1:].index(1)]) if rows else None
 
     def text_beside_numbers(self) -> str | None:
         """The last key; numbers come before texts."""
@@ -302,9 +309,9 @@ class SqliteCollection(Collection):
             else None,
         )
 
-    def _values(self, key: Key, payload: dict[str, Any], columns: list[str]) -> list[Any]:
+    def _values(self, payload: dict[str, Any], columns: list[str]) -> list[Any]:
         if is_json(columns):
-            return [packed(payload, self.url, key)]
+            return [packed(payload)]
         return [payload.get(name) for name in columns]
 
     def _run(self, ids: Sequence[Key], sql: str, rows: Sequence[Sequence[Any]]) -> None:
