@@ -488,7 +488,7 @@ def _correction(
     if bank is None:
         raise ValueError(
             f"hubness={hubness!r} needs a bank of queries, and the translator keeps none: pass "
-            "target latents as bank, fit with bank_size, or call keep_bank"
+            "target latents as bank, fit with bank_size (--bank-size), or call keep_bank"
         )
     nothing = torch.empty(0, translator.target_.dim)
     neighbor_similarity(nothing, bank, n_neighbors=n_neighbors)  # refuses what does not fit

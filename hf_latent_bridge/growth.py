@@ -118,7 +118,8 @@ class Growth:
         if self.confirmed:
             return ""
         if not self.hurts:
-            return ": too few to trust them"
+            few = len(self.rows_x) < _FEWEST_TO_CONFIRM
+            return f": {'too few' if few else 'too little difference'} to trust them"
         return (
             "; with them, given pairs are found less well (their mean reciprocal rank changes by "
             f"{self.gain:+.3f} ± {self.gain_error:.3f}): they are look-alikes"

@@ -81,7 +81,7 @@ def translators() -> str:
 
     rows = [
         (f"`{name}`", f"`{cls.__name__}`", summary(cls), _parameters(cls))
-        for name, cls in sorted(methods().items())
+        for name, cls in sorted(methods(moving=True).items())
     ]
     return table(("type", "class", "the map", "parameters"), rows)
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hf_latent_bridge import (
     AutoTranslator,
+    Growth,
     SharedSpace,
     evaluate_latents,
     grow_pairs,
@@ -285,3 +287,10 @@ def test_latents_that_are_not_finite_are_refused_by_the_name_of_their_view():
     spoiled = np.where(np.arange(40)[:, None] == 7, np.nan, y[20:])
     with pytest.raises(InvalidLatentsError, match=r"view 'b': .* NaN .* first in row 7"):
         SharedSpace().fit_growing(given, {"a": x[20:], "b": spoiled})
+
+
+@pytest.mark.parametrize(("n", "reason"), [(9, "too few"), (200, "too little difference")])
+def test_it_is_told_why_found_pairs_are_not_trusted(n, reason):
+    rows = torch.arange(n)
+    growth = Growth(rows, rows, (n,), (1.0,), converged=True, recovery=0.9, chance=0.8)
+    assert str(growth).endswith(f"shuffled pairs: {reason} to trust them")

@@ -26,7 +26,7 @@ class Command(argparse.ArgumentParser):
 def _types() -> str:
     from hf_latent_bridge.translators.base import methods
 
-    return ", ".join(sorted(methods()))
+    return ", ".join(sorted(methods(moving=True)))
 
 
 def _formats() -> str:

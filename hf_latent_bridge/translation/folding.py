@@ -13,7 +13,7 @@ from hf_latent_bridge.translators.base import Translator
 
 _NO_BANK = (
     "items are folded by a bank of queries, and the translator keeps none: give one, fit with "
-    "bank_size, or call keep_bank"
+    "bank_size (--bank-size), or call keep_bank"
 )
 _CHOICES = {
     "side": ("items", "queries"),
