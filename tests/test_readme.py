@@ -264,7 +264,8 @@ def test_the_page_on_choosing_and_the_registry_name_the_same_types():
     from hf_latent_bridge.translators.base import methods
 
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGES["docs/choosing.md"], re.MULTILINE)
-    own = {k: cls.__name__ for k, cls in methods(moving=True).items() if cls.__module__.startswith("hf_")}
+    known = methods(moving=True)
+    own = {k: cls.__name__ for k, cls in known.items() if cls.__module__.startswith("hf_")}
     assert dict(rows) == own
     assert len(rows) == len(own)
 
