@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, SolverError
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import is_flat, pseudo_inverse
+from hf_latent_bridge.solvers import covariance_eigh, is_flat, pseudo_inverse
 
 ViewMoments = Mapping[tuple[str, str], PairedMoments]
 
@@ -493,7 +493,7 @@ def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
     spread = covariance.trace() / len(mean)
     if bool(is_flat(covariance.diagonal(), mean).all()):
         raise SolverError(f"the latents of view {name!r} are all equal: nothing can be shared")
-    values, vectors = torch.linalg.eigh(covariance / spread)
+    values, vectors = covariance_eigh(covariance / spread, n)
     eps = max(m.eps for pair, m in moments.items() if name in pair)
-    varies = values > values[-1] * eps * len(values) ** 0.5
+    varies = values > values[-1] * eps * len(mean) ** 0.5
     return _Spectrum(mean, vectors[:, varies] / spread.sqrt(), values[varies], spread)

@@ -5,7 +5,7 @@ a choice by reconstruction needs. Choices by search or by classes also need some
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, reduce
 from operator import add
@@ -18,7 +18,7 @@ from torch import Tensor
 from hf_latent_bridge.errors import ConfigError, InvalidLatentsError, SolverError
 from hf_latent_bridge.metrics import counterpart_ranks, similarity_blocks
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.solvers import Decomposed, RidgePath, Scaling
+from hf_latent_bridge.solvers import Decomposed, MapFamily, RidgePath, Scaling
 
 Objective = Literal["reconstruction", "counterpart", "ranking", "classification"]
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking", "classification")
@@ -284,6 +284,7 @@ class Folds:
                 f"at least 2 folds are needed to hold one out, got {len(held_out)}"
             )
         self.held_out = held_out
+        self._each = [Decomposed(moments) for moments in held_out]
         self._others: tuple[int, Decomposed] | None = None
         self._ridge: dict[Scaling, RidgeScores] = {}
 
@@ -291,6 +292,10 @@ class Folds:
     def whole(self) -> PairedMoments:
         """The moments of all folds."""
         return reduce(add, self.held_out)
+
+    def fold(self, number: int) -> Decomposed:
+        """The moments of one fold."""
+        return self._each[number]
 
     def others(self, number: int) -> Decomposed:
         """The moments of all folds but one; kept until another fold is asked for."""
@@ -308,10 +313,10 @@ class Folds:
         whole = ridge_path(Decomposed(self.whole), scaling)
         alphas = ridge_alphas(whole)
         found = []
-        for number, fold in enumerate(self.held_out):
+        for number, fold in enumerate(self._each):
             rest = self.others(number)
             on_part = [alpha * self.whole.n / rest.moments.n for alpha in alphas]
-            found.append(ridge_r2(ridge_path(rest, scaling), on_part, fold))
+            found.append(family_r2(ridge_path(rest, scaling).family(on_part), fold))
         scores, chances = (torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True))
         freedom = [whole.freedom(alpha) for alpha in alphas]
         return RidgeScores(alphas, scores, chances, freedom)
@@ -335,70 +340,41 @@ class RidgeScores:
 
 
 def r2_from_moments(
-    weight: Float[Tensor, "d_x d_y"], bias: Float[Tensor, " d_y"], held_out: PairedMoments
+    weight: Float[Tensor, "d_x d_y"], bias: Float[Tensor, " d_y"], held_out: Decomposed
 ) -> tuple[float, float]:
     """R² of an affine map on pairs known by their moments, and its mean if they were shuffled.
 
     Equals `metrics.r2_score` on the pairs themselves.
     """
-    m = held_out
+    m = held_out.moments
     spread = m.syy_diagonal.sum()
     offset = m.mean_y - m.mean_x @ weight - bias
     explained = 2 * (weight * m.sxy).sum()
-    size = (weight * (m.whole_sxx() @ weight)).sum() + m.n * offset.square().sum()
+    a, b = held_out.sxx_factors(weight)
+    size = (a * b).sum() + m.n * offset.square().sum()
     return float((explained - size) / spread), float(-size / spread)
 
 
-def ridge_predictions(
-    path: RidgePath, x: Float[Tensor, "n d_x"], alphas: Sequence[float]
-) -> Iterator[Float[Tensor, "n d_y"]]:
-    """Translations for each penalty, in the dtype of `x`, without their weights.
+def family_r2(
+    family: MapFamily, held_out: Decomposed
+) -> tuple[Float[Tensor, " maps"], Float[Tensor, " maps"]]:
+    """R² of a family's maps on pairs known by their moments, and its mean if they were shuffled.
 
-    Args:
-        path: The decomposed moments of the pairs to fit on.
-        x: Source latents of other pairs.
-        alphas: Penalties, above 0.
+    Between the factors the squared error is a quadratic form in the values, so that a map costs
+    k² operations.
     """
-    vectors, projected = _in_plain_units(path)
-    inside = ((x.to(vectors) - path.problem.shift_x) @ vectors).to(x.dtype)
-    projected, shift = projected.to(x), path.problem.shift_y.to(x)
-    for alpha in alphas:
-        yield torch.addmm(shift, inside / (path.values + alpha).to(x), projected)
-
-
-def ridge_r2(
-    path: RidgePath, alphas: Sequence[float], held_out: PairedMoments
-) -> tuple[Float[Tensor, " alphas"], Float[Tensor, " alphas"]]:
-    """R² on held-out pairs for each penalty, and its mean if they were shuffled.
-
-    In the eigenvectors the squared error is a quadratic form in 1 / (values + alpha), so that a
-    penalty costs d_x² operations.
-
-    Args:
-        path: The decomposed moments of the pairs to fit on.
-        alphas: Penalties, above 0.
-        held_out: Moments of other pairs.
-    """
-    m, problem = held_out, path.problem
-    vectors, projected = _in_plain_units(path)
-    off_x, off_y = m.mean_x - problem.shift_x, m.mean_y - problem.shift_y
-    inside = off_x @ vectors
-    second = vectors.mT @ m.whole_sxx() @ vectors + m.n * torch.outer(inside, inside)
-    shift = m.n * (projected @ off_y) * inside
-    linear = (projected * (vectors.mT @ m.sxy)).sum(1)
-    square = (projected @ projected.mT) * second
-    grid = torch.tensor(list(alphas), dtype=path.values.dtype, device=path.values.device)
-    d = 1 / (path.values + grid[:, None])
-    size = ((d @ square) * d).sum(1) - 2 * d @ shift + m.n * off_y.square().sum()
+    m = held_out.moments
+    left, right, values = family.left, family.right, family.values
+    off_x, off_y = m.mean_x - family.shift_x, m.mean_y - family.shift_y
+    inside = off_x @ left
+    a, b = held_out.sxx_factors(left)
+    second = a.mT @ b + m.n * torch.outer(inside, inside)
+    shift = m.n * (right @ off_y) * inside
+    linear = (right * (left.mT @ m.sxy)).sum(1)
+    square = (right @ right.mT) * second
+    size = ((values @ square) * values).sum(1) - 2 * values @ shift + m.n * off_y.square().sum()
     spread = m.syy_diagonal.sum()
-    return (2 * d @ linear - size) / spread, -size / spread
-
-
-def _in_plain_units(path: RidgePath) -> tuple[Tensor, Tensor]:
-    """Eigenvectors for plain source latents, and what they give in plain target units."""
-    vectors = path.vectors / path.problem.scale_x[:, None]
-    vectors[path.problem.flat_x] = 0
-    return vectors, path.projected * path.problem.scale_y
+    return (2 * values @ linear - size) / spread, -size / spread
 
 
 def ridge_path(pairs: Decomposed, scaling: Scaling) -> RidgePath:

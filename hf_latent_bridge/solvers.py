@@ -6,6 +6,7 @@ Names and estimators follow Maiorca et al., "Latent Space Translation via Semant
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import scipy.linalg
@@ -103,6 +104,42 @@ class Problem:
         weight[:, self.flat_y] = 0
         return Solution(weight, self.shift_y - self.shift_x @ weight, rank, full_rank)
 
+    def family(self, left: Tensor, right: Tensor, values: Tensor) -> "MapFamily":
+        """The same for `left @ diag(values[i]) @ right`, without any of these products."""
+        left, right = left / self.scale_x[:, None], right * self.scale_y
+        left[self.flat_x] = 0
+        right[:, self.flat_y] = 0
+        return MapFamily(left, right, self.shift_x, self.shift_y, values)
+
+
+@dataclass(frozen=True, eq=False)
+class MapFamily:
+    """Affine maps of plain latents that differ only in the values between two factors.
+
+    Map i takes x to shift_y + ((x - shift_x) @ left * values[i]) @ right. A few latents are
+    translated, and R² is told from moments, at a small part of what the weights of a map cost.
+
+    Attributes:
+        left: (d_x, k).
+        right: (k, d_y).
+        shift_x: (d_x,).
+        shift_y: (d_y,).
+        values: (maps, k).
+    """
+
+    left: Float[Tensor, "d_x k"]
+    right: Float[Tensor, "k d_y"]
+    shift_x: Float[Tensor, " d_x"]
+    shift_y: Float[Tensor, " d_y"]
+    values: Float[Tensor, "maps k"]
+
+    def predictions(self, x: Float[Tensor, "n d_x"]) -> Iterator[Float[Tensor, "n d_y"]]:
+        """Translations by each map, in the dtype of `x`."""
+        inside = ((x.to(self.left) - self.shift_x) @ self.left).to(x.dtype)
+        right, shift = self.right.to(x), self.shift_y.to(x)
+        for values in self.values.to(x):
+            yield torch.addmm(shift, inside * values, right)
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
@@ -139,9 +176,7 @@ def solve_least_squares(
 
 def solve_l_ortho(problem: Problem) -> Solution:
     """Flattens the singular values of `linear` to one: the paper's `l-ortho`, U Vᵀ of W."""
-    path = RidgePath.of(problem)
-    w, rank = rotation(path.weight(0.0), problem.eps, most=path.rank)
-    return problem.solution(w, rank, min(w.shape))
+    return RidgePath.of(problem).l_ortho()
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +202,7 @@ class RidgePath:
     @classmethod
     def of(cls, problem: Problem) -> "RidgePath":
         """Decomposes C, which is all that the penalties share."""
-        values, vectors = _eigh(problem.c, problem.n)
+        values, vectors = covariance_eigh(problem.c, problem.n)
         rank = _rank(values.flip(0), problem.eps, len(vectors))
         return cls(problem, values.clamp(min=0), vectors, vectors.mT @ problem.k, rank)
 
@@ -216,6 +251,21 @@ class RidgePath:
         (solution,) = self.low_rank(alpha, [rank])
         return solution
 
+    def l_ortho(self) -> Solution:
+        """Least squares with its singular values flattened to one."""
+        w, rank = rotation(self.weight(0.0), self.problem.eps, most=self.rank)
+        return self.problem.solution(w, rank, min(w.shape))
+
+    def family(self, alphas: Sequence[float]) -> MapFamily:
+        """The ridge solutions for several penalties.
+
+        Args:
+            alphas: Penalties above 0, in the units of C.
+        """
+        penalties = self.values.new_tensor(list(alphas))
+        values = 1 / (self.values + penalties[:, None])
+        return self.problem.family(self.vectors, self.projected, values)
+
     def low_rank(self, alpha: float, ranks: Sequence[int]) -> Iterator[Solution]:
         """`ridge(alpha, rank=...)` for several ranks, with one decomposition for all."""
         w = self.weight(alpha)
@@ -258,7 +308,7 @@ class RidgePath:
 
 @dataclass(frozen=True, eq=False)
 class Decomposed:
-    """Moments of pairs, whose decomposition under a scaling is made when needed, and once.
+    """Moments of pairs, and what is made of them when it is needed, and once.
 
     Attributes:
         moments: Of the pairs.
@@ -272,6 +322,19 @@ class Decomposed:
         if scaling not in self._paths:
             self._paths[scaling] = RidgePath.of(Problem.from_moments(self.moments, scaling))
         return self._paths[scaling]
+
+    def sxx_factors(self, left: Float[Tensor, "d_x k"]) -> tuple[Tensor, Tensor]:
+        """The two factors, first transposed, of leftᵀ Sxx left: (r, k) each."""
+        basis, inside = self._sxx
+        left = left if basis is None else basis.mT @ left
+        return left, inside @ left
+
+    @cached_property
+    def _sxx(self) -> tuple[Tensor | None, Tensor]:
+        """Sxx of few pairs in a basis of its columns; the whole of it where they are many."""
+        sxx = self.moments.whole_sxx()
+        basis = _column_basis(sxx, self.moments.n)
+        return basis, sxx if basis is None else basis.mT @ sxx @ basis
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,11 +368,23 @@ class Spectrum:
             gamma: 1 for the ridge solution, 0 for the rotation in it.
             scale: Multiply by the least-squares scalar, ⟨W, K⟩ / ⟨W, C W⟩.
         """
+        return (self.u * self._values(gamma, scale)) @ self.vh
+
+    def family(self, flattened: Sequence[tuple[float, bool]]) -> MapFamily:
+        """The maps for several exponents, each with or without the least-squares scalar.
+
+        Args:
+            flattened: gamma and scale of each map.
+        """
+        values = torch.stack([self._values(gamma, scale) for gamma, scale in flattened])
+        return self.problem.family(self.u, self.vh, values)
+
+    def _values(self, gamma: float, scale: bool) -> Tensor:
         values = self.s.pow(gamma)
         spread = values.square() @ self.variances
         if scale and spread > 0:  # it is 0 where all source latents are equal
             values = values * ((values @ self.covariances) / spread)
-        return (self.u * values) @ self.vh
+        return values
 
     def solution(self, gamma: float, *, scale: bool = False) -> Solution:
         """The affine map with `weight(gamma)` at its centre; arguments as there."""
@@ -403,7 +478,7 @@ def rotation(
     return w if basis is None else basis @ w, keep
 
 
-def _eigh(matrix: Float[Tensor, "d d"], most: int) -> tuple[Tensor, Tensor]:
+def covariance_eigh(matrix: Float[Tensor, "d d"], most: int) -> tuple[Tensor, Tensor]:
     """Ascending eigenvalues and eigenvectors of a covariance that has no more of them than most."""
     basis = _column_basis(matrix, most)
     inside = matrix if basis is None else basis.mT @ matrix @ basis

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 from quality import rivals
-from quality.cells import Cell, Store, native
+from quality.cells import Cell, mix, mixed_score, native
 from quality.data import Data, Side
 from quality.made_up import MADE_UP, VIEWS, gradients, made_up, tumours
 from quality.methods import Fitted, Method, plain, ridge_gcv
-from quality.report import at_full, best_of, complete_draws, gather, pair_table
+from quality.report import at_full, best_of, complete_draws, gather, least_lead, pair_table
 from quality.scores import Search, find_own, neighbours, of_the_same_class, overlap
+from quality.store import Store
 from sklearn.linear_model import RidgeCV
 
 X = torch.from_numpy(np.random.default_rng(0).normal(size=(120, 6)))
@@ -109,7 +110,7 @@ class TestCells:
     def test_only_methods_that_are_missing_are_computed(self, tmp_path):
         log = []
         old, new = (Method(name, "ours", plain(lambda x, y: same)) for name in ("old", "new"))
-        store = Store("data", folder=tmp_path)
+        store = Store("data", root=tmp_path)
         assert store.fill(self.cell(log), [old])
         assert store.fill(self.cell(log), [old, new])
         assert not store.fill(self.cell(log), [old, new])
@@ -122,8 +123,63 @@ class TestCells:
 
         method = Method("old", "ours", plain(lambda x, y: same))
         with pytest.raises(KeyboardInterrupt):
-            Store("data", folder=tmp_path).fill(Cell("one", {}, fail, lambda m: True), [method])
+            Store("data", root=tmp_path).fill(Cell("one", {}, fail, lambda m: True), [method])
         assert not list(tmp_path.rglob("*.json"))
+
+    def test_published_cells_are_whole_and_not_computed_again(self, tmp_path):
+        log = []
+        old, new = (Method(name, "ours", plain(lambda x, y: same)) for name in ("old", "new"))
+        store = Store("data", root=tmp_path)
+        store.fill(self.cell(log), [old])
+        before = store.read()
+        store.publish()
+        assert store.read() == before
+        assert not list(store.folder.iterdir())
+        assert not Store("data", root=tmp_path).fill(self.cell(log), [old])
+        assert store.fill(self.cell(log), [old, new])
+        store.publish()
+        assert log == [["old"], ["new"]]
+        (cell,) = store.read()
+        assert list(cell["results"]) == ["old", "new"]
+
+    def test_a_method_that_has_changed_can_be_computed_anew(self, tmp_path):
+        log = []
+        old, other = (Method(name, "ours", plain(lambda x, y: same)) for name in ("old", "other"))
+        store = Store("data", root=tmp_path)
+        store.fill(self.cell(log), [old, other])
+        store.publish()
+        assert store.fill(self.cell(log), [old, other], again=["old"])
+        assert not store.fill(self.cell(log), [old, other], again=["old"])  # it is newer now
+        assert log == [["old", "other"], ["old"]]
+
+    def test_scores_that_some_methods_lack_and_numbers_alone_survive_publishing(self, tmp_path):
+        results = {
+            "native": {"a>b": {"P@10": 0.123456}, "b>a": {"P@10": 1.0, "accuracy": 0.5}},
+            "joint": {"a": 0.25},
+        }
+        store = Store("data", root=tmp_path)
+        facts = {"kind": "pair", "pair": ["a", "b"], "anchors": 3, "draw": 0}
+        method = Method("joint", "ours", plain(lambda x, y: same))
+        store.fill(Cell("one", facts, lambda methods: results, lambda m: True), [method])
+        store.publish()
+        rounded = {**results, "native": {**results["native"], "a>b": {"P@10": 0.12346}}}
+        assert store.read() == [{"name": "one", **facts, "results": rounded}]
+
+
+class TestMixedIndex:
+    def test_a_share_of_the_items_is_the_new_encoders(self):
+        labels = [n % 3 for n in range(len(X))]
+        data = Data("d", "Data", {"a": Side(X, X)}, labels, labels)
+        old, new = X, X.roll(1, dims=1)
+        order = torch.randperm(len(X), generator=torch.Generator().manual_seed(0))
+        found = mix(data, Search(old, new), order)
+        half = old.clone()
+        half[order[:60]] = new[order[:60]]
+        for share, index in ((0.0, old), (0.5, half), (1.0, new)):
+            for asking, queries in (("old", old), ("new", new)):
+                nearest = neighbours(Search(queries, index))
+                expected = of_the_same_class(nearest, data.same_class)
+                assert found[mixed_score(share, asking)] == pytest.approx(expected)
 
 
 class TestNative:
@@ -193,3 +249,26 @@ def test_a_quick_run_prints_every_table(capsys):
     for title in ("one index for 2 encoders", "look for their document", "re-encoded", "each pair"):
         assert title in printed
     assert printed.count("shared space") >= 5
+
+
+class TestLeads:
+    def column(self, **scores):
+        return {name.replace("_", ", "): dict(enumerate(found)) for name, found in scores.items()}
+
+    def test_auto_is_ahead_if_it_leads_every_rival_by_more_than_one_error(self):
+        column = self.column(auto_ranking=[0.5, 0.6], ortho=[0.4, 0.49], linear=[0.3, 0.3])
+        lead, standing = least_lead(column, "auto, ranking")
+        assert lead == pytest.approx(0.105)
+        assert standing == "ahead"
+
+    def test_one_rival_that_leads_is_enough_to_be_behind(self):
+        column = self.column(auto_ranking=[0.5, 0.6], ortho=[0.51, 0.611], linear=[0.3, 0.3])
+        assert least_lead(column, "auto, ranking")[1] == "behind"
+
+    def test_within_one_error_they_are_level_and_our_own_maps_are_no_rivals(self):
+        column = self.column(auto_ranking=[0.5, 0.6], ortho=[0.52, 0.57], kernel=[0.9, 0.9])
+        assert least_lead(column, "auto, ranking")[1] == "level"
+
+    def test_a_rival_with_fewer_draws_is_compared_on_those(self):
+        column = self.column(auto_ranking=[0.5, 0.6, 0.0, 0.0], ortho=[0.4, 0.49])
+        assert least_lead(column, "auto, ranking")[1] == "ahead"

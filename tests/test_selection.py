@@ -54,7 +54,6 @@ from hf_latent_bridge.selection import (
     r2_from_moments,
     ridge_alphas,
     ridge_path,
-    ridge_predictions,
     select,
     select_ridge,
     sure_leads,
@@ -122,7 +121,7 @@ def test_every_penalty_of_a_path_gives_the_map_that_is_fitted_with_it(scaling):
     pairs = PairedMoments.from_batch(*map(torch.from_numpy, (x, y)))
     path = ridge_path(Decomposed(pairs), scaling)
     alphas = (1e-3, 0.1, 10.0)
-    found = ridge_predictions(path, torch.from_numpy(x), alphas)
+    found = path.family(alphas).predictions(torch.from_numpy(x))
     for alpha, predicted in zip(alphas, found, strict=True):
         fitted = AffineTranslator(alpha=alpha, scaling=scaling).fit(x, y)
         np.testing.assert_allclose(predicted, fitted.transform(x), atol=1e-8)
@@ -133,7 +132,9 @@ def test_r2_from_moments_is_the_score_on_the_pairs(translator):
     x, y = latents()
     translator.fit(x[:200], y[:200])
     held_out = PairedMoments.from_batch(*(torch.from_numpy(z[200:]) for z in (x, y)))
-    score, chance = r2_from_moments(translator.map_.weight, translator.map_.bias, held_out)
+    score, chance = r2_from_moments(
+        translator.map_.weight, translator.map_.bias, Decomposed(held_out)
+    )
     assert score == pytest.approx(translator.score(x[200:], y[200:]), abs=1e-10)
     draw = np.random.default_rng(0)
     shuffled = [translator.score(x[200:], y[200:][draw.permutation(N - 200)]) for _ in range(400)]

@@ -337,7 +337,7 @@ class _Group:
 
     def scores(self, number: int, held_out: _Fold | None) -> Iterator[Judged]:
         """How each candidate does on a fold, fitted on the others."""
-        fold, rest = self.folds.held_out[number], self.folds.others(number)
+        fold, rest = self.folds.fold(number), self.folds.others(number)
         kind, share = type(self.tried[0]), rest.moments.n / self.n_pairs
         tried = [one.on_part(share) for one in self.tried]
         if held_out is None:

@@ -486,7 +486,7 @@ class TranslatorEstimator(abc.ABC):
 
     @classmethod
     def held_out_r2(
-        cls, candidates: Sequence[Self], pairs: Decomposed, held_out: PairedMoments
+        cls, candidates: Sequence[Self], pairs: Decomposed, held_out: Decomposed
     ) -> Iterator[tuple[float, float]]:
         """R² of each candidate on held-out pairs, from moments, and its mean if they were shuffled.
 

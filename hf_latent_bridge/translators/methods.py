@@ -15,9 +15,8 @@ from hf_latent_bridge.selection import (
     N_FOLDS,
     Folds,
     Selection,
+    family_r2,
     ridge_path,
-    ridge_predictions,
-    ridge_r2,
     select_ridge,
 )
 from hf_latent_bridge.solvers import (
@@ -142,14 +141,15 @@ class AffineTranslator(Translator, translator_type="affine"):
 
     @classmethod
     def held_out_r2(
-        cls, candidates: Sequence[Self], pairs: Decomposed, held_out: PairedMoments
+        cls, candidates: Sequence[Self], pairs: Decomposed, held_out: Decomposed
     ) -> Iterator[tuple[float, float]]:
         """As for any type; penalties share one eigendecomposition."""
         for path, group in cls._paths(candidates, pairs):
             if path is None:
                 yield from super().held_out_r2(group, pairs, held_out)
                 continue
-            scores, chances = ridge_r2(path, [float(one.alpha) for one in group], held_out)
+            family = path.family([float(one.alpha) for one in group])
+            scores, chances = family_r2(family, held_out)
             yield from zip(scores.tolist(), chances.tolist(), strict=True)
 
     @classmethod
@@ -161,7 +161,7 @@ class AffineTranslator(Translator, translator_type="affine"):
             if path is None:
                 yield from super().predictions(group, pairs, x)
                 continue
-            yield from ridge_predictions(path, x, [float(one.alpha) for one in group])
+            yield from path.family([float(one.alpha) for one in group]).predictions(x)
 
     @classmethod
     def _solutions(cls, candidates: Sequence[Self], pairs: Decomposed) -> Iterator[Solution]:
@@ -249,6 +249,11 @@ class LinearTranslator(Translator, translator_type="linear"):
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = {}
     complexity: ClassVar[int] = 3
 
+    @classmethod
+    def _solutions(cls, candidates: Sequence[Self], pairs: Decomposed) -> Iterator[Solution]:
+        """As for any type; the decomposition is that of ridge."""
+        return (pairs.path(one.scaling).ridge(0.0) for one in candidates)
+
     def _solve(self, moments: PairedMoments) -> Solution:
         return solve_least_squares(Problem.from_moments(moments, self.scaling))
 
@@ -268,6 +273,11 @@ class LOrthoTranslator(Translator, translator_type="l_ortho"):
 
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = {}
     complexity: ClassVar[int] = 4
+
+    @classmethod
+    def _solutions(cls, candidates: Sequence[Self], pairs: Decomposed) -> Iterator[Solution]:
+        """As for any type; the decomposition is that of ridge."""
+        return (pairs.path(one.scaling).l_ortho() for one in candidates)
 
     def _solve(self, moments: PairedMoments) -> Solution:
         return solve_l_ortho(Problem.from_moments(moments, self.scaling))

@@ -7,10 +7,11 @@ from numbers import Real
 from typing import ClassVar, Literal, Self
 
 import numpy as np
+from torch import Tensor
 
 from hf_latent_bridge.moments import PairedMoments
-from hf_latent_bridge.selection import N_FOLDS, Folds, Selection, select_ridge
-from hf_latent_bridge.solvers import Decomposed, Scaling, Solution
+from hf_latent_bridge.selection import N_FOLDS, Folds, Selection, family_r2, select_ridge
+from hf_latent_bridge.solvers import Decomposed, MapFamily, Scaling, Solution, Spectrum
 from hf_latent_bridge.translators.base import Grid, Translator
 from hf_latent_bridge.translators.latent_map import UnitNorm
 
@@ -109,14 +110,46 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         return type(self)(**{**self.get_params(), "alpha": float(self.alpha) / share})
 
     @classmethod
+    def held_out_r2(
+        cls, candidates: Sequence[Self], pairs: Decomposed, held_out: Decomposed
+    ) -> Iterator[tuple[float, float]]:
+        """As for any type, without the weights of any map."""
+        for spectrum, group in cls._spectra(candidates, pairs):
+            scores, chances = family_r2(_family(spectrum, group), held_out)
+            yield from zip(scores.tolist(), chances.tolist(), strict=True)
+
+    @classmethod
+    def predictions(
+        cls, candidates: Sequence[Self], pairs: Decomposed, x: Tensor
+    ) -> Iterator[Tensor]:
+        """As for any type, without the weights of any map."""
+        if any(one.unit_norm != "none" for one in candidates):
+            yield from super().predictions(candidates, pairs, x)
+            return
+        for spectrum, group in cls._spectra(candidates, pairs):
+            yield from _family(spectrum, group).predictions(x)
+
+    @classmethod
     def _solutions(cls, candidates: Sequence[Self], pairs: Decomposed) -> Iterator[Solution]:
-        """The map of each candidate; those that differ in `gamma` alone share a decomposition."""
+        """The map of each candidate."""
+        for spectrum, group in cls._spectra(candidates, pairs):
+            yield from (spectrum.solution(float(one.gamma), scale=one.scale) for one in group)
+
+    @classmethod
+    def _spectra(
+        cls, candidates: Sequence[Self], pairs: Decomposed
+    ) -> Iterator[tuple[Spectrum, list[Self]]]:
+        """Neighbouring candidates that differ in `gamma` and `scale` alone, and what they share."""
         for scaling, same in groupby(candidates, lambda one: one.scaling):
             path = pairs.path(scaling)
             for alpha, group in groupby(same, lambda one: float(one.alpha)):
-                spectrum = path.spectrum(alpha if math.isinf(alpha) else alpha * path.spread)
-                yield from (spectrum.solution(float(o.gamma), scale=o.scale) for o in group)
+                penalty = alpha if math.isinf(alpha) else alpha * path.spread
+                yield path.spectrum(penalty), list(group)
 
     def _solve(self, moments: PairedMoments) -> Solution:
         (solution,) = self._solutions([self], Decomposed(moments))
         return solution
+
+
+def _family(spectrum: Spectrum, group: Sequence[SpectralTranslator]) -> MapFamily:
+    return spectrum.family([(float(one.gamma), bool(one.scale)) for one in group])

@@ -2,22 +2,25 @@
 
 Every two encoders of each data set, several numbers of anchors and draws of them: accuracy of the
 target's head, R@1, MRR, P@10 (same class), overlap@10 and cosine; queries that are not documents;
-one index while it is re-encoded; one index for all encoders. Each result is kept in the cache
-folder, so a run that was interrupted goes on, and `--report` only writes the tables again.
+one index while it is re-encoded; one index for all encoders. Results are in docs/measured, and
+new ones in the cache folder until `--write`: a run that was interrupted goes on, and computes only
+what nobody has computed yet. `--report` only makes the tables.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from common import positive
 from experiments.results_page import Section
-from quality.cells import ANCHORS, Store, all_cells
+from quality.cells import ANCHORS, all_cells
 from quality.data import SOURCES, Data, digits, load_all
 from quality.methods import methods
-from quality.report import add_tables, plot
+from quality.report import add_tables, choice_table, plot
 from quality.rivals import missing
+from quality.store import Store
 
 SECTION = "quality"
 
@@ -34,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoders", nargs="+", metavar="NAME", help="these only, by the names that tables use"
     )
     parser.add_argument("--draws", type=positive, default=3, help="draws of anchors (default 3)")
+    parser.add_argument(
+        "--again", nargs="+", metavar="METHOD", default=[], help="rows to compute anew"
+    )
     parser.add_argument("--report", action="store_true", help="compute nothing, show what is kept")
     parser.add_argument("--quick", action="store_true", help="in seconds, on digits, with no Hub")
     parser.add_argument("--write", action="store_true", help="write docs/results.md and the plots")
@@ -45,31 +51,51 @@ def run(options: argparse.Namespace) -> int:
         print(f"left out: {', '.join(absent)} (pip install 'hf-latent-bridge[benchmark]')")
     if options.quick:
         with tempfile.TemporaryDirectory() as folder:
-            store = Store("digits", folder=Path(folder))
+            store = Store("digits", root=Path(folder))
             fill(store, digits(), anchors=[200], draws=1, quick=True)
             add_tables(Section(SECTION), "Digits", "digits", store.read())
         return 0
     if not options.report:
         for name, data in load_all(options.data, options.encoders).items():
-            fill(Store(name), data, anchors=options.anchors, draws=options.draws)
+            fill(
+                Store(name),
+                data,
+                anchors=options.anchors,
+                draws=options.draws,
+                again=options.again,
+            )
     report(options)
     return 0
 
 
-def fill(store: Store, data: Data, *, anchors: list[int], draws: int, quick: bool = False) -> None:
-    """Computes the cells and methods that are not kept yet."""
+def fill(
+    store: Store,
+    data: Data,
+    *,
+    anchors: list[int],
+    draws: int,
+    again: Sequence[str] = (),
+    quick: bool = False,
+) -> None:
+    """Computes the cells and methods that nobody has computed yet."""
     chosen = methods(quick=quick)
     start = time.perf_counter()
     for cell in all_cells(data, anchors=anchors, draws=draws):
-        if store.fill(cell, chosen) and not quick:
+        if store.fill(cell, chosen, again=again) and not quick:
             print(f"{time.perf_counter() - start:7.0f} s  {data.name} {cell.name}", flush=True)
 
 
 def report(options: argparse.Namespace) -> None:
-    """Prints the tables of all kept cells, and writes them if asked."""
+    """Prints the tables of all kept cells; publishes the cells and writes the tables if asked."""
     section = Section(SECTION)
-    kept = {name: Store(name).read() for name in options.data}
+    names = SOURCES if options.write else options.data
+    stores = {name: Store(name) for name in names}
+    if options.write:
+        for store in stores.values():
+            store.publish()
+    kept = {name: store.read() for name, store in stores.items()}
     kept = {name: cells for name, cells in kept.items() if cells}
+    section.add(*choice_table({SOURCES[name].title: cells for name, cells in kept.items()}))
     for name, cells in kept.items():
         add_tables(section, SOURCES[name].title, SOURCES[name].query, cells)
     if options.write:

@@ -1,20 +1,12 @@
-"""The cells of the comparison: each is computed once and kept as a JSON file, by method.
+"""The cells of the comparison: encoders, a number of anchors, a draw, and how they are scored."""
 
-A run that was interrupted goes on where it stopped, and a new method is added to the cells that are
-there.
-"""
-
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from assets.cache import cache_root
 from experiments.methods import draw_anchors
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -26,6 +18,7 @@ from quality.scores import (
     Search,
     accuracy,
     find_own,
+    nearest_others,
     neighbours,
     of_the_same_class,
     overlap,
@@ -61,35 +54,6 @@ class Cell:
     accepts: Callable[[Method], bool]
 
 
-class Store:
-    """The files of one data set's cells."""
-
-    def __init__(self, data: str, *, folder: Path | None = None) -> None:
-        self.folder = (cache_root() / "quality" if folder is None else folder) / data
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def fill(self, cell: Cell, methods: Sequence[Method]) -> bool:
-        """Computes the methods that the cell lacks; returns whether there were any."""
-        path = self.folder / f"{cell.name}.json"
-        kept = json.loads(path.read_text()) if path.exists() else {**cell.facts, "results": {}}
-        missing = [
-            method
-            for method in methods
-            if method.name not in kept["results"] and cell.accepts(method)
-        ]
-        if not missing:
-            return False
-        kept["results"] |= cell.compute(missing)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(kept, indent=1))
-        os.replace(partial, path)
-        return True
-
-    def read(self) -> list[dict[str, Any]]:
-        """All cells that are there."""
-        return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
-
-
 def all_cells(data: Data, *, anchors: Sequence[int], draws: int) -> Iterator[Cell]:
     """The cells of a data set: one draw of anchors after the other, then queries as anchors."""
     pool = len(data.pool_labels)
@@ -99,7 +63,7 @@ def all_cells(data: Data, *, anchors: Sequence[int], draws: int) -> Iterator[Cel
         yield from joint_cells(data, full, draw)
         for size in sizes:
             for a, b in data.pairs:
-                yield pair_cell(data, a, b, size, draw)
+                yield pair_cell(data, a, b, size, draw, mixed=size == full)
     for draw in range(draws if data.query else 0):
         for size in sizes:
             for a, b in data.pairs if size <= FULL else []:
@@ -115,18 +79,26 @@ def _in_one_index(method: Method) -> bool:
     return not (method.slow or method.hubs or method.pairwise)
 
 
-def pair_cell(data: Data, a: str, b: str, size: int, draw: int) -> Cell:
-    """Two encoders, one draw of documents as anchors: all scores, in both directions."""
+def pair_cell(data: Data, a: str, b: str, size: int, draw: int, *, mixed: bool) -> Cell:
+    """Two encoders, one draw of documents as anchors: all scores, in both directions.
+
+    Args:
+        data: The data set.
+        a: An encoder.
+        b: Another.
+        size: Number of anchors.
+        draw: Seeds their draw.
+        mixed: Also those of an index of which a share is re-encoded.
+    """
 
     def compute(methods: Sequence[Method]) -> Results:
         rows = draw_anchors(len(data.pool_labels), size, seed=draw)
         anchors = [data.sides[name].pool[rows] for name in (a, b)]
-        order = torch.from_numpy(np.random.default_rng(draw).permutation(len(data.test_labels)))
         results: Results = {NATIVE: {f"{s}>{t}": native(data, t) for s, t in ((a, b), (b, a))}}
         for method in methods:
             fits = method.fit_both(*anchors)
             results[method.name] = {
-                f"{s}>{t}": score(data, s, t, fitted, order)
+                f"{s}>{t}": score(data, s, t, fitted, mixed_by=draw if mixed else None)
                 for (s, t), fitted in zip(((a, b), (b, a)), fits, strict=True)
             }
         return results
@@ -138,10 +110,9 @@ def pair_cell(data: Data, a: str, b: str, size: int, draw: int) -> Cell:
 def native(data: Data, encoder: str) -> Scores:
     """The encoder by itself: its head, the neighbours of its own items, and what else it finds."""
     side = data.sides[encoder]
-    nearest = neighbours(Search(side.test, side.test))
     scores = {
         "accuracy": accuracy(data.head(encoder), side.test, data.test_labels),
-        "P@10": of_the_same_class(nearest, data.same_class),
+        "P@10": of_the_same_class(data.native_neighbours(encoder), data.same_class),
     }
     if data.query:
         scores["query R@1"] = native_query(side)["R@1"]
@@ -156,10 +127,21 @@ def native_query(side: Side) -> dict[str, float]:
     return find_own(Search(asking.test, asking.sought))
 
 
-def score(data: Data, source: str, target: str, fitted: Fitted, order: Tensor) -> dict[str, float]:
-    """All scores of a fit; with the plain cosine beside the centred one where they differ."""
+def score(
+    data: Data, source: str, target: str, fitted: Fitted, *, mixed_by: int | None
+) -> dict[str, float]:
+    """All scores of a fit; with the plain cosine beside the centred one where they differ.
+
+    Args:
+        data: The data set.
+        source: The encoder of the queries.
+        target: That of the items.
+        fitted: The fit.
+        mixed_by: Seeds the order in which the items of a mixed index are re-encoded; None for no
+            such index.
+    """
     x, y = data.sides[source].test, data.sides[target].test
-    own = neighbours(Search(y, y))
+    own = data.native_neighbours(target)
     scores: dict[str, float] = {}
     for centred in (False, True) if fitted.centre is not None else (True,):
         search = Search.of(fitted, x, y, centred=centred)
@@ -169,7 +151,8 @@ def score(data: Data, source: str, target: str, fitted: Fitted, order: Tensor) -
             "overlap@10": overlap(nearest, own),
         }
         scores |= found if centred else {f"{name}, raw": value for name, value in found.items()}
-    if fitted.bank is None:
+    if mixed_by is not None and fitted.bank is None:
+        order = torch.from_numpy(np.random.default_rng(mixed_by).permutation(len(y)))
         scores |= mix(data, Search.of(fitted, x, y, centred=True), order)
     if data.query:
         asked = _ask(data.sides[source], data.sides[target], fitted)
@@ -235,13 +218,14 @@ def mix(data: Data, search: Search, order: Tensor) -> dict[str, float]:
     """
     old, new = search.queries, search.items
     scores = {}
-    for share in SHARES:
-        index = old.clone()
-        renewed = order[: round(share * len(order))]
-        index[renewed] = new[renewed]
-        for name, queries in (("old", old), ("new", new)):
-            nearest = neighbours(Search(queries, index))
-            scores[mixed_score(share, name)] = of_the_same_class(nearest, data.same_class)
+    for asking, queries in (("old", old), ("new", new)):
+        similarity, renewed = (Search(queries, items).similarity() for items in (old, new))
+        done = 0
+        for share in SHARES:
+            columns = order[done : (done := round(share * len(order)))]
+            similarity[:, columns] = renewed[:, columns]
+            nearest = nearest_others(similarity.clone())
+            scores[mixed_score(share, asking)] = of_the_same_class(nearest, data.same_class)
     return scores
 
 

@@ -16,6 +16,8 @@ from common import MAX_LENGTH, MINILM, MPNET, embedded_hub
 from experiments.views import SAMPLE_SEED, digit_views, encode
 from torch import Tensor
 
+from quality.scores import Search, neighbours
+
 if TYPE_CHECKING:
     from hf_latent_bridge import Head
 
@@ -77,6 +79,7 @@ class Data:
     test_labels: Sequence[int]
     query: str = ""
     _heads: dict[str, "Head"] = field(default_factory=dict)
+    _neighbours: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -90,6 +93,13 @@ class Data:
         if encoder not in self._heads:
             self._heads[encoder] = fit_head(self.sides[encoder].pool, self.pool_labels)
         return self._heads[encoder]
+
+    def native_neighbours(self, encoder: str) -> Tensor:
+        """The ten nearest other test items of each, as the encoder sees them, (m, 10)."""
+        if encoder not in self._neighbours:
+            test = self.sides[encoder].test
+            self._neighbours[encoder] = neighbours(Search(test, test))
+        return self._neighbours[encoder]
 
     @cached_property
     def same_class(self) -> Tensor:

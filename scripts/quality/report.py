@@ -4,6 +4,7 @@ Scores are means over ordered pairs of encoders and draws of anchors. The best i
 every method that trails it by at most one standard error of the paired difference.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter, methodcaller
 from pathlib import Path
@@ -20,6 +21,16 @@ SCORES = ("R@1", "MRR", "P@10", "overlap@10", "accuracy", "cosine")
 PLOTTED = ("ortho", "affine, alpha=0.1", "isotrieve, ridge", "Drift-Adapter, MLP", SHARED)
 RIVALS = ("latentis", "isotrieve", "Drift-Adapter")
 IMAGES = ROOT / "docs" / "images"
+
+CHOSEN_FOR = {  # the objective behind each column, by what a user would ask for
+    "R@1": "auto, counterpart",
+    "MRR": "auto, counterpart",
+    "overlap@10": "auto, ranking",
+    "accuracy": "auto, ranking",
+    "cosine": "auto, reconstruction",
+}
+
+STANDINGS = AHEAD, LEVEL, BEHIND = "ahead", "level", "behind"
 
 CellFile = Mapping[str, Any]
 Key = tuple[Any, ...]
@@ -131,6 +142,49 @@ def summary_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
         values = means[method]
         table.add(row, [min(values), fmean(values), max(values)])
     return "In short", table
+
+
+def is_rival(method: str) -> bool:
+    """Whether a row is the paper's, ridge by generalised cross-validation, or another library."""
+    return method in (*PAPER, "ridge, GCV") or method.startswith(RIVALS)
+
+
+def choice_table(cells_by_title: Mapping[str, Sequence[CellFile]]) -> tuple[str, Table]:
+    """How far what auto chose for a column is ahead of all rivals, by data set and anchors."""
+    table = Table(["auto, less the nearest rival", *CHOSEN_FOR])
+    standings: dict[str, Counter[str]] = {score: Counter() for score in CHOSEN_FOR}
+    for title, cells in cells_by_title.items():
+        pairs = complete_draws([cell for cell in cells if cell["kind"] == "pair"])
+        for size in sorted({cell["anchors"] for cell in pairs}):
+            same = [cell for cell in pairs if cell["anchors"] == size]
+            row = []
+            for score, auto in CHOSEN_FOR.items():
+                lead, standing = least_lead(
+                    gather(same, methodcaller("get", score), each=True), auto
+                )
+                standings[score][standing] += 1
+                row.append({AHEAD: f"**{lead:+.3f}**"}.get(standing, f"{lead:+.3f} {standing}"))
+            table.add(f"{title}, {size:,} anchors", row)
+    counts = [[found[standing] for standing in STANDINGS] for found in standings.values()]
+    table.add("places ahead / level / behind", [" / ".join(map(str, row)) for row in counts])
+    return "What auto chose for a column, less the rival that comes nearest to it", table
+
+
+def least_lead(column: Values, auto: str) -> tuple[float, str]:
+    """The lead over the nearest rival, and whether that is ahead of all, level, or behind one.
+
+    A rival is compared on the directions and draws that both have; it is level within one standard
+    error of the difference.
+    """
+    gaps = {
+        rival: [column[auto][key] - found[key] for key in column[auto].keys() & found.keys()]
+        for rival, found in column.items()
+        if is_rival(rival)
+    }
+    leads = [(fmean(found), stdev(found) / len(found) ** 0.5) for found in gaps.values()]
+    behind = any(lead < -error for lead, error in leads)
+    ahead = all(lead > error for lead, error in leads)
+    return min(leads)[0], BEHIND if behind else AHEAD if ahead else LEVEL
 
 
 def score_table(title: str, size: int, cells: Sequence[CellFile]) -> tuple[str, Table]:

@@ -72,7 +72,12 @@ def find_own(search: Search) -> dict[str, float]:
 
 def neighbours(search: Search) -> Tensor:
     """The ten nearest items of each query but its own, (m, 10); item i is query i's own."""
-    return search.similarity().fill_diagonal_(-torch.inf).topk(K, dim=1).indices
+    return nearest_others(search.similarity())
+
+
+def nearest_others(similarity: Tensor) -> Tensor:
+    """The same from similarities (m, n), whose diagonal is overwritten."""
+    return similarity.fill_diagonal_(-torch.inf).topk(K, dim=1).indices
 
 
 def of_the_same_class(nearest: Tensor, same: Tensor) -> float:
@@ -87,5 +92,5 @@ def overlap(nearest: Tensor, native: Tensor) -> float:
 
 def accuracy(head: "Head", latents: Tensor, labels: Sequence[int]) -> float:
     """How often a head's best label is the true one."""
-    answers = (answer["label"] for answer in head(latents))
+    answers = [head.labels[best] for best in head.logits(latents).argmax(1).tolist()]
     return fmean(answer == label for answer, label in zip(answers, labels, strict=True))
