@@ -18,7 +18,7 @@ from experiments.results_page import Section
 from quality.cells import ANCHORS, all_cells
 from quality.data import SOURCES, Data, digits, load_all
 from quality.methods import methods
-from quality.report import add_tables, choice_table, plot
+from quality.report import add_tables, plot
 from quality.rivals import missing
 from quality.store import Store
 
@@ -86,18 +86,22 @@ def fill(
 
 
 def report(options: argparse.Namespace) -> None:
-    """Prints the tables of all kept cells; publishes the cells and writes the tables if asked."""
-    section = Section(SECTION)
-    names = SOURCES if options.write else options.data
-    stores = {name: Store(name) for name in names}
-    if options.write:
-        for store in stores.values():
+    """Prints the tables of the data sets; publishes their cells and writes the tables if asked."""
+    for name in options.data:
+        store, source = Store(name), SOURCES[name]
+        if options.write:
             store.publish()
-    kept = {name: store.read() for name, store in stores.items()}
-    kept = {name: cells for name, cells in kept.items() if cells}
-    section.add(*choice_table({SOURCES[name].title: cells for name, cells in kept.items()}))
-    for name, cells in kept.items():
-        add_tables(section, SOURCES[name].title, SOURCES[name].query, cells)
+        if not (cells := store.read()):
+            continue
+        section = Section(f"{SECTION} {name}")
+        add_tables(section, source.title, source.query, cells)
+        if options.write:
+            section.write(f"python scripts/benchmark.py {SECTION} --data {name} --write")
     if options.write:
-        plot({SOURCES[name].title: cells for name, cells in kept.items()})
-        section.write("python scripts/benchmark.py quality --write")
+        plot(
+            {
+                source.title: cells
+                for name, source in SOURCES.items()
+                if (cells := Store(name).read())
+            }
+        )

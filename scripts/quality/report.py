@@ -54,6 +54,8 @@ def add_tables(section: Section, title: str, query: str, cells: Sequence[CellFil
         chosen = [cell for cell in joint if len(cell["encoders"]) == count]
         section.add(*joint_table(title, chosen))
     pairs = complete_draws(by_kind.get("pair", []))
+    if pairs:
+        section.add(*choice_table(title, pairs))
     for size in sorted({cell["anchors"] for cell in pairs}, reverse=True):
         section.add(*score_table(title, size, [c for c in pairs if c["anchors"] == size]))
     if pairs:
@@ -149,25 +151,26 @@ def is_rival(method: str) -> bool:
     return method in (*PAPER, "ridge, GCV") or method.startswith(RIVALS)
 
 
-def choice_table(cells_by_title: Mapping[str, Sequence[CellFile]]) -> tuple[str, Table]:
-    """How far what auto chose for a column is ahead of all rivals, by data set and anchors."""
+def choice_table(title: str, pairs: Sequence[CellFile]) -> tuple[str, Table]:
+    """How far what auto chose for a column is ahead of all rivals, by number of anchors."""
     table = Table(["auto, less the nearest rival", *CHOSEN_FOR])
     standings: dict[str, Counter[str]] = {score: Counter() for score in CHOSEN_FOR}
-    for title, cells in cells_by_title.items():
-        pairs = complete_draws([cell for cell in cells if cell["kind"] == "pair"])
-        for size in sorted({cell["anchors"] for cell in pairs}):
-            same = [cell for cell in pairs if cell["anchors"] == size]
-            row = []
-            for score, auto in CHOSEN_FOR.items():
-                lead, standing = least_lead(
-                    gather(same, methodcaller("get", score), each=True), auto
-                )
-                standings[score][standing] += 1
-                row.append({AHEAD: f"**{lead:+.3f}**"}.get(standing, f"{lead:+.3f} {standing}"))
-            table.add(f"{title}, {size:,} anchors", row)
+    for size in sorted({cell["anchors"] for cell in pairs}):
+        same = [cell for cell in pairs if cell["anchors"] == size]
+        row = []
+        for score, auto in CHOSEN_FOR.items():
+            column = gather(same, methodcaller("get", score), each=True)
+            if auto not in column:
+                row.append("-")
+                continue
+            lead, standing = least_lead(column, auto)
+            standings[score][standing] += 1
+            row.append({AHEAD: f"**{lead:+.3f}**"}.get(standing, f"{lead:+.3f} {standing}"))
+        table.add(f"{size:,} anchors", row)
     counts = [[found[standing] for standing in STANDINGS] for found in standings.values()]
-    table.add("places ahead / level / behind", [" / ".join(map(str, row)) for row in counts])
-    return "What auto chose for a column, less the rival that comes nearest to it", table
+    table.add("ahead / level / behind", [" / ".join(map(str, row)) for row in counts])
+    heading = "what auto chose for a column, less the rival that comes nearest to it; bold: ahead"
+    return f"{title}: {heading}", table
 
 
 def least_lead(column: Values, auto: str) -> tuple[float, str]:
@@ -176,12 +179,7 @@ def least_lead(column: Values, auto: str) -> tuple[float, str]:
     A rival is compared on the directions and draws that both have; it is level within one standard
     error of the difference.
     """
-    gaps = {
-        rival: [column[auto][key] - found[key] for key in column[auto].keys() & found.keys()]
-        for rival, found in column.items()
-        if is_rival(rival)
-    }
-    leads = [(fmean(found), stdev(found) / len(found) ** 0.5) for found in gaps.values()]
+    leads = [_lead(column[auto], found) for rival, found in column.items() if is_rival(rival)]
     behind = any(lead < -error for lead, error in leads)
     ahead = all(lead > error for lead, error in leads)
     return min(leads)[0], BEHIND if behind else AHEAD if ahead else LEVEL
@@ -321,11 +319,16 @@ def best_of(column: Values) -> set[str]:
 
 
 def _close(found: Mapping[Key, float], best: Mapping[Key, float]) -> bool:
-    gaps = [best[key] - found[key] for key in best.keys() & found.keys()]
-    if not gaps:
+    if not best.keys() & found.keys():
         return False
-    error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
-    return fmean(gaps) <= error
+    lead, error = _lead(best, found)
+    return lead <= error
+
+
+def _lead(first: Mapping[Key, float], second: Mapping[Key, float]) -> tuple[float, float]:
+    """Mean difference where both are there, and its standard error."""
+    gaps = [first[key] - second[key] for key in first.keys() & second.keys()]
+    return fmean(gaps), stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
 
 
 def _order(method: str) -> tuple[int, str]:
