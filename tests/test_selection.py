@@ -132,13 +132,53 @@ def test_r2_from_moments_is_the_score_on_the_pairs(translator):
     x, y = latents()
     translator.fit(x[:200], y[:200])
     held_out = PairedMoments.from_batch(*(torch.from_numpy(z[200:]) for z in (x, y)))
-    score, chance = r2_from_moments(
-        translator.map_.weight, translator.map_.bias, Decomposed(held_out)
-    )
+    moments = Decomposed(held_out)
+    score, chance = r2_from_moments(translator.map_.weight, translator.map_.bias, moments)
     assert score == pytest.approx(translator.score(x[200:], y[200:]), abs=1e-10)
     draw = np.random.default_rng(0)
     shuffled = [translator.score(x[200:], y[200:][draw.permutation(N - 200)]) for _ in range(400)]
     assert chance == pytest.approx(np.mean(shuffled), abs=4 * np.std(shuffled) / 20)
+
+
+def wide_latents():
+    """Few pairs with many columns."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(60, 20)) @ draw.normal(size=(20, 200)) + draw.normal(size=(60, 200))
+    return x, x @ draw.normal(size=(200, 150)) / 9 + draw.normal(size=(60, 150))
+
+
+@pytest.mark.parametrize("pairs", [latents(), wide_latents()], ids=["many", "few pairs"])
+@pytest.mark.parametrize(
+    "tried",
+    [
+        [
+            SpectralTranslator(alpha=alpha, gamma=gamma, scale=scale, scaling=scaling)
+            for scaling in ("standard", "pareto", "none")
+            for alpha in (0.3, "inf")
+            for gamma, scale in ((0.25, True), (1.0, False))
+        ],
+        [SpectralTranslator(alpha=0.3, unit_norm="both"), SpectralTranslator(unit_norm="both")],
+        [AffineTranslator(alpha=0.3), AffineTranslator(alpha=3.0, scaling="center")],
+        [LinearTranslator(), LinearTranslator(scaling="center")],
+        [LOrthoTranslator(), LOrthoTranslator(scaling="center")],
+        [OrthoTranslator(), OrthoTranslator(scaling="none")],
+    ],
+    ids=lambda tried: f"{tried[0].translator_type} {tried[0].unit_norm}",
+)
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.RankWarning")
+def test_candidates_that_share_work_score_and_translate_as_fitted_ones(tried, pairs):
+    (x, held_x), (y, held_y) = ((z[10:], z[:10]) for z in pairs)
+    kind = type(tried[0])
+    rest = Decomposed(tried[0].pair_moments(x, y))
+    held_out = Decomposed(tried[0].pair_moments(held_x, held_y))
+    queries = torch.from_numpy(held_x)
+    scored = kind.held_out_r2(tried, rest, held_out)
+    translated = kind.predictions(tried, rest, queries)
+    for one, (score, _), found in zip(tried, scored, translated, strict=True):
+        fitted = kind(**one.get_params()).fit(x, y)
+        np.testing.assert_allclose(found, fitted.transform(held_x), atol=1e-7)
+        if one.unit_norm == "none":
+            assert score == pytest.approx(fitted.score(held_x, held_y), abs=1e-8)
 
 
 def test_the_fold_moments_of_the_others_are_those_of_their_pairs():

@@ -80,8 +80,16 @@ def recall(queries, items):
 # The closed form -----------------------------------------------------------------------------
 
 
-def test_two_views_compare_as_by_canonical_correlation_of_the_arrays():
-    x, y = views().values()
+def wide_views():
+    """Few items with many columns."""
+    draw = np.random.default_rng(0)
+    common = draw.normal(size=(24, 20))
+    return [common @ draw.normal(size=(20, d)) + draw.normal(size=(24, d)) for d in (150, 180)]
+
+
+@pytest.mark.parametrize("latents", [views().values(), wide_views()], ids=["many", "few items"])
+def test_two_views_compare_as_by_canonical_correlation_of_the_arrays(latents):
+    x, y = latents
     a, b = whitened(x, 0.5), whitened(y, 0.5)
     u, rho, vh = np.linalg.svd(a.T @ b / len(a))
     weight = np.sqrt(0.9 * rho / (1 - (0.9 * rho) ** 2))[:16]
