@@ -4,6 +4,7 @@ import sys
 from decimal import Decimal
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 from store_places import content, filled, rows, url_in
 
@@ -269,6 +270,86 @@ def test_what_a_copied_table_of_postgres_lacks_is_said_before_and_after(postgres
     assert f"it lacks, make them there: {'; '.join(lacks)}" in str(done)
     beside = url("docs").replace("vector=embedding", "vector=newer")
     assert plan_migration(translator, url("docs"), beside).not_copied == ()
+
+
+def test_what_a_copied_table_of_postgres_loses_with_its_vectors_is_said(postgres, move):
+    run, url = postgres
+    run(
+        "CREATE TABLE docs (id int PRIMARY KEY, word text, embedding vector(4) NOT NULL, "
+        "CONSTRAINT whole CHECK (word <> '' OR vector_dims(embedding) = 4), CHECK (word <> 'x'))"
+    )
+    run("CREATE STATISTICS lengths ON word, (vector_norm(embedding)) FROM docs")
+    run("CREATE INDEX of_words ON docs (word) WHERE embedding IS NOT NULL")
+    run("GRANT SELECT (word) ON docs TO PUBLIC")
+    run("ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
+    run("INSERT INTO docs VALUES (1, 'tree', %s)", [V[0]])
+    with open_collection(url("docs")) as docs:
+        assert docs.not_copied() == [
+            "row level security",
+            "privileges on word",
+            "check whole CHECK (((word <> ''::text) OR (vector_dims(embedding) = 4)))",
+            "statistics lengths",
+            "index of_words",
+        ]
+    move(url("docs"), url("new"))
+    kept = "SELECT attnotnull FROM pg_attribute WHERE attrelid = 'new'::regclass AND attname = %s"
+    assert run(kept, ["embedding"]).fetchone() == (True,)
+    checks = "SELECT conname FROM pg_constraint WHERE conrelid = 'new'::regclass AND contype = 'c'"
+    assert [row[0] for row in run(checks).fetchall()] == ["docs_word_check"]
+
+
+def test_columns_of_postgres_that_are_generated_from_the_vectors(postgres, move, tmp_path):
+    run, url = postgres
+    run(
+        "CREATE TABLE docs (id int PRIMARY KEY, word text, embedding vector(4), long int GENERATED "
+        "ALWAYS AS (length(word)) STORED, norm float8 GENERATED ALWAYS AS (vector_norm(embedding)) "
+        "STORED, half halfvec(4) GENERATED ALWAYS AS (embedding::halfvec(4)) STORED)"
+    )
+    for i, vector in enumerate(V):
+        run("INSERT INTO docs VALUES (%s, 'tree', %s)", [i, vector])
+    told = (
+        r"docs.*: the columns \['half', 'norm'\] are generated from 'embedding', .* "
+        r"as \.\.\./docs\?vector=NEW, or drop"
+    )
+    translator = OrthoTranslator().fit(rows(40, seed=1).vectors, rows(40, seed=2).vectors)
+    before = run("SELECT id, word, embedding, long, norm, half FROM docs ORDER BY id").fetchall()
+    with pytest.raises(StoreError, match=told):
+        plan_migration(translator, url("docs"), url("new"))
+    with pytest.raises(StoreError, match=told):
+        migrate(translator, url("docs"), url("new"), state_dir=tmp_path / "state")
+    assert run("SELECT to_regclass('new')").fetchone() == (None,)
+    assert list((tmp_path / "state").iterdir()) == []
+
+    beside = url("docs").replace("vector=embedding", "vector=newer")
+    migrate(translator, url("docs"), beside, state_dir=tmp_path / "state")
+    after = run("SELECT id, word, embedding, long, norm, half FROM docs ORDER BY id").fetchall()
+    assert [tuple(map(str, row)) for row in after] == [tuple(map(str, row)) for row in before]
+    wanted = translator.transform(X)
+    found = content(beside)
+    np.testing.assert_allclose([found[i][0] for i in range(len(V))], wanted, atol=1e-5)
+
+    elsewhere = move(url("docs"), url_in("postgresql", tmp_path / "other", "new"))
+    assert elsewhere[0][1]["norm"] == before[0][4]
+    run("ALTER TABLE docs DROP COLUMN half, DROP COLUMN norm, DROP COLUMN newer")
+    assert move(url("docs"), url("new"))[0][1] == {"word": "tree", "long": 4}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_dry_run_refuses_a_copy_that_would_leave_vectors_behind(whole, tmp_path):
+    pytest.importorskip("qdrant_client")
+    from qdrant_client import models
+
+    url, target = f"qdrant:{tmp_path}/db/docs?vector=a", f"qdrant:{tmp_path}/db/new?vector=a"
+    params = models.VectorParams(size=4, distance=models.Distance.COSINE)
+    with open_collection(url, create=True) as docs:
+        docs.client.create_collection("docs", vectors_config={"a": params, "b": params})
+        both = {"a": X[:1].tolist(), "b": X[:1].tolist()}
+        docs.client.upsert("docs", models.Batch(ids=[1], vectors=both))
+    if whole:
+        target = f"qdrant:{tmp_path}/elsewhere/new?vector=a"
+    with pytest.raises(StoreError, match=r"have other vectors too.*'b'"):
+        plan_migration(OrthoTranslator().fit(X, X), url, target)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_table_of_another_database_is_copied_as_from_another_store(postgres, move, tmp_path):

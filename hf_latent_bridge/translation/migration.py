@@ -373,10 +373,20 @@ def _rows_there(conversion: Conversion, old: Collection, target: str, timeout: f
     """How many rows the target holds; None where it is not there, and nothing is made."""
     url = address(target)
     if url.local and not Path(url.path).exists():
+        old.check_copy(None)
         return None
     with open_collection(target, timeout=timeout) as new:
         _check_apart(conversion, old, new)
-        return new.count() if new.exists() else None
+        if new.exists():
+            return new.count()
+        _check_copy(old, new)
+        return None
+
+
+def _check_copy(old: Collection, new: Collection) -> None:
+    """Refuses a collection of its own that would lack what belongs to the rows."""
+    if old.url.container != new.url.container:
+        old.check_copy(new)
 
 
 def roll_back_migration(
@@ -528,8 +538,7 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
             _check_rows(page, old, type(new), new.url)
     if not there:
         _check_apart(conversion, old, new)
-        if old.url.container != new.url.container:
-            old.check_copy(new)
+        _check_copy(old, new)
         notes.save(conversion=facts)
         new.create(wanted, old, [] if conversion.view is None else [VIEW])
     elif new.layout().dim not in (0, wanted.dim):

@@ -333,11 +333,14 @@ class Collection(abc.ABC):
             )
 
     @abc.abstractmethod
-    def check_copy(self, target: "Collection") -> None:
+    def check_copy(self, target: "Collection | None") -> None:
         """Refuses a copy into a collection of its own that would leave something behind.
 
+        Args:
+            target: The collection; None where its store is not there yet.
+
         Raises:
-            StoreError: The rows hold other vectors too.
+            StoreError: The rows hold other vectors too, or what is generated from these.
         """
 
     def not_copied(self) -> list[str]:

@@ -196,7 +196,7 @@ class ChromaCollection(Collection):
         """Deletes the collection."""
         _told(lambda: self.client.delete_collection(self.url.name), self.url)
 
-    def check_copy(self, target: Collection) -> None:
+    def check_copy(self, target: Collection | None) -> None:
         """Nothing is left behind."""
 
     def _get(self, vectors: bool, payloads: bool, **chosen: Any) -> Records:

@@ -269,7 +269,7 @@ class LanceCollection(Collection):
         wrong: list[Key] = keys.filter(pc.or_(pc.is_null(keys), pc.greater(times, 1))).to_pylist()
         return wrong
 
-    def check_copy(self, target: Collection) -> None:
+    def check_copy(self, target: Collection | None) -> None:
         """Nothing is left behind: other vector columns travel with the payload."""
 
     @property

@@ -294,7 +294,7 @@ class MilvusCollection(Collection):
         self._key_name = None
         self._ask(lambda c: c.drop_collection(self.url.name))
 
-    def check_copy(self, target: Collection) -> None:
+    def check_copy(self, target: Collection | None) -> None:
         """Refuses where other vectors of the rows would be left behind."""
         if others := sorted(self._vectors().keys() - {self._column}):
             raise StoreError(

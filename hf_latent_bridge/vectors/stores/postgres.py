@@ -29,9 +29,12 @@ _METRICS: dict[str, Metric] = {"cosine": "cosine", "ip": "dot", "l2": "euclidean
 _OPERATORS: dict[Metric, str] = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
 _OPERATIONS = re.compile(r"_(\w+)_ops$")
 _DTYPES = {"vector": "float32", "halfvec": "float16"}
-# what CREATE TABLE ... (LIKE ... INCLUDING ALL) leaves out, and indexes of the column of vectors
+# what CREATE TABLE ... (LIKE ... INCLUDING ALL) leaves out, and what goes with the vectors' column
 _NOT_COPIED = """
-WITH asked AS (SELECT to_regclass(%s)::oid AS id, %s::text AS vectors)
+WITH asked AS (SELECT to_regclass(%s)::oid AS id, %s::text AS vectors),
+gone AS (SELECT DISTINCT classid, objid FROM asked
+JOIN pg_attribute ON attrelid = id AND attname = vectors
+JOIN pg_depend ON refclassid = 'pg_class'::regclass AND refobjid = id AND refobjsubid = attnum)
 SELECT format('foreign key %%s %%s', conname, pg_get_constraintdef(c.oid))
 FROM pg_constraint c, asked WHERE contype = 'f' AND conrelid = id
 UNION ALL SELECT format('foreign key %%s of %%s', conname, conrelid::regclass)
@@ -39,12 +42,26 @@ FROM pg_constraint, asked WHERE contype = 'f' AND confrelid = id AND conrelid <>
 UNION ALL SELECT format('trigger %%s', tgname)
 FROM pg_trigger, asked WHERE tgrelid = id AND NOT tgisinternal
 UNION ALL SELECT format('policy %%s', polname) FROM pg_policy, asked WHERE polrelid = id
+UNION ALL SELECT 'row level security' FROM pg_class, asked WHERE oid = id AND relrowsecurity
 UNION ALL SELECT 'privileges' FROM pg_class, asked WHERE oid = id AND relacl IS NOT NULL
-UNION ALL SELECT DISTINCT format('index %%s', x.relname)
-FROM asked JOIN pg_attribute a ON a.attrelid = id AND a.attname = vectors
-JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refobjid = id
-AND d.refobjsubid = a.attnum
-JOIN pg_class x ON x.oid = d.objid AND x.relkind = 'i'
+UNION ALL SELECT format('privileges on %%s', attname)
+FROM pg_attribute, asked WHERE attrelid = id AND attacl IS NOT NULL
+UNION ALL SELECT format('check %%s %%s', conname, pg_get_constraintdef(oid)) FROM pg_constraint
+JOIN gone ON classid = 'pg_constraint'::regclass AND objid = oid WHERE contype = 'c'
+UNION ALL SELECT format('statistics %%s', stxname) FROM pg_statistic_ext
+JOIN gone ON classid = 'pg_statistic_ext'::regclass AND objid = oid
+UNION ALL SELECT format('index %%s', relname) FROM pg_class
+JOIN gone ON classid = 'pg_class'::regclass AND objid = oid WHERE relkind = 'i'
+"""
+# until PostgreSQL 15 the column itself depends on the other, since then its default does
+_GENERATED = """
+SELECT DISTINCT g.attname FROM pg_attribute v
+JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = v.attrelid
+AND d.refobjsubid = v.attnum
+LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+JOIN pg_attribute g ON g.attrelid = v.attrelid AND g.attgenerated <> ''
+AND g.attnum = coalesce(f.adnum, CASE WHEN d.objid = v.attrelid THEN d.objsubid END)
+WHERE v.attrelid = to_regclass(%s) AND v.attname = %s ORDER BY 1
 """
 
 
@@ -183,11 +200,12 @@ class PostgresCollection(Collection):
         elif isinstance(like, PostgresCollection) and like._types() and self._beside(like):
             if is_json(like._types().keys() - {like._key_name, like._column}):
                 fields = ()
+            always = like._column in like._columns_that("attnotnull")
             self._run(
                 [
                     f"CREATE TABLE {self._table} (LIKE {like._table} INCLUDING ALL)",
                     f"ALTER TABLE {self._table} DROP COLUMN {like._vector}, "
-                    f"ADD COLUMN {self._vector} {kind}",
+                    f"ADD COLUMN {self._vector} {kind}{' NOT NULL' * always}",
                     *(f"ALTER TABLE {self._table} ADD COLUMN {_quoted(n)} text" for n in fields),
                 ]
             )
@@ -202,7 +220,7 @@ class PostgresCollection(Collection):
         """Lets columns that number new rows go on after the last number of `like`."""
         if not (isinstance(like, PostgresCollection) and self._beside(like)):
             return
-        for column in self._computed("attidentity <> ''"):
+        for column in self._columns_that("attidentity <> ''"):
             old, new = (
                 self._ask("SELECT pg_get_serial_sequence(%s, %s)", [_path(name), column])[0][0]
                 for name in (like.url.name, self.url.name)
@@ -226,7 +244,7 @@ class PostgresCollection(Collection):
                 [_texts(records.ids), vectors],
             )
             return
-        computed = self._computed("attgenerated <> ''")
+        computed = self._columns_that("attgenerated <> ''")
         others = [name for name in types if name not in (key, self._column, *computed)]
         columns = ", ".join(map(_quoted, [key, *others, self._column]))
         read = ", ".join(f"r.{_quoted(name)}" for name in [key, *others])
@@ -235,7 +253,7 @@ class PostgresCollection(Collection):
             as_held = as_json if "json" in types[PAYLOAD] else packed
             kept = [{PAYLOAD: as_held(payload)} for payload in kept]
         rows = [{**row, key: of_row} for of_row, row in zip(records.ids, kept, strict=True)]
-        numbered = self._computed("attidentity = 'a'")  # which no update can change
+        numbered = self._columns_that("attidentity = 'a'")  # which no update can change
         changed = [name for name in [*others, self._column] if name not in numbered]
         replaced = (f"{_quoted(n)} = EXCLUDED.{_quoted(n)}" for n in changed)
         self._ask(
@@ -280,11 +298,23 @@ class PostgresCollection(Collection):
         )
         return (_as_key(rows[0][0]), others[rows[0][1].index(True)]) if rows else None
 
-    def check_copy(self, target: Collection) -> None:
-        """Nothing is left behind: other vector columns travel with the payload."""
+    def check_copy(self, target: Collection | None) -> None:
+        """Refuses a table like this one, where columns are generated from the vectors.
+
+        Other vector columns travel with the payload.
+        """
+        if not (isinstance(target, PostgresCollection) and self._beside(target)):
+            return
+        generated = [row[0] for row in self._ask(_GENERATED, [_path(self.url.name), self._column])]
+        if generated:
+            raise StoreError(
+                f"{self.url}: the columns {generated} are generated from {self._column!r}, so that "
+                "they would change in a table like this one: add the new vectors to the same "
+                f"table, as .../{self.url.name}?vector=NEW, or drop these columns first"
+            )
 
     def not_copied(self) -> list[str]:
-        """Foreign keys, triggers, policies, privileges, and indexes of the vectors."""
+        """Foreign keys, triggers, policies, privileges, and what depends on the vectors."""
         table = _path(self.url.name)
         return [row[0] for row in self._ask(_NOT_COPIED, [table, self._column])]
 
@@ -375,8 +405,8 @@ class PostgresCollection(Collection):
         )
         return here == there
 
-    def _computed(self, how: str) -> list[str]:
-        """The columns that are numbered or generated, by a condition on pg_attribute."""
+    def _columns_that(self, how: str) -> list[str]:
+        """The columns that a condition on pg_attribute names, such as those that are generated."""
         rows = self._ask(
             f"SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 "
             f"AND NOT attisdropped AND {how}",

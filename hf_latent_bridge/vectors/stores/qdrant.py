@@ -223,7 +223,7 @@ class QdrantCollection(Collection):
         else:
             self._ask(lambda c: c.delete_vector_name(self.url.name, self.url.vector))
 
-    def check_copy(self, target: Collection) -> None:
+    def check_copy(self, target: Collection | None) -> None:
         """Refuses where other vectors of the points would be left behind."""
         others = self._all_vectors() - {self.url.vector}
         if others:

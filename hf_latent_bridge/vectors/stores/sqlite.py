@@ -223,7 +223,7 @@ class SqliteCollection(Collection):
         rows = self._ask(f"SELECT {self._key} FROM {self._table} ORDER BY {self._key} DESC LIMIT 1")
         return rows[0][0] if rows and isinstance(rows[0][0], str) else None
 
-    def check_copy(self, target: Collection) -> None:
+    def check_copy(self, target: Collection | None) -> None:
         """Nothing is left behind: other columns travel with the payload."""
 
     @property
