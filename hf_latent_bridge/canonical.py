@@ -8,7 +8,7 @@ axes are the leading eigenvectors of the whitened block moment (Kettenring 1971,
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations
 from operator import add
@@ -285,8 +285,12 @@ class Information:
 
     @property
     def best(self) -> float:
-        """The penalty with the most information."""
-        return max(zip(self.bits, self.alphas, strict=True))[1]
+        """The penalty with the most information; of several the one nearest 1.
+
+        Views that are nearly equal tell all that is counted with any penalty.
+        """
+        tried = zip(self.bits, self.alphas, strict=True)
+        return max(tried, key=lambda one: (one[0], -abs(one[1] - 1)))[1]
 
     def __str__(self) -> str:
         curve = ", ".join(
@@ -330,8 +334,8 @@ def held_out_information(
     bits = {
         alpha: float(_nats(rho).sum() / len(whole) / math.log(2)) for alpha, rho in tried.items()
     }
-    best = tried[max(bits, key=lambda alpha: (bits[alpha], alpha))]
-    return Information(tuple(bits), tuple(bits.values()), tuple(best.mean(0).tolist()))
+    found = Information(tuple(bits), tuple(bits.values()))
+    return replace(found, correlations=tuple(tried[found.best].mean(0).tolist()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -193,6 +193,20 @@ def test_the_penalty_has_the_most_held_out_information_of_the_grid():
     assert space.alpha_ == curve.alphas[int(np.argmax(curve.bits))]
 
 
+def test_views_that_are_nearly_equal_are_not_shrunk_apart():
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(600, 20)) * np.linspace(0.2, 2, 20)
+    y = x + 1e-3 * draw.normal(size=x.shape)
+    given, (a, b) = {"a": x[:400], "b": y[:400]}, (x[400:], y[400:])
+    space, strongest = SharedSpace().fit(given), SharedSpace(alpha=10.0).fit(given)
+    assert len(set(space.information_.bits)) == 1
+    assert space.alpha_ == 1.0
+    found = space.fold_queries(a, "a", items="b") @ space.fold_items(b, "b", queries="a").T
+    assert (found.argmax(1) == np.arange(200)).mean() > 0.95
+    kept, lost = (one.translator("a", to="b").score(a, b) for one in (space, strongest))
+    assert kept > lost + 0.2
+
+
 def test_held_out_information_equals_that_of_the_arrays():
     x, y = views(300, noise=2.0).values()
     folds = [moments({"a": x[k::3], "b": y[k::3]}) for k in range(3)]

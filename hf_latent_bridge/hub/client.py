@@ -78,7 +78,8 @@ _MEANINGS: tuple[tuple[_Kinds, type[LatentBridgeError], str], ...] = (
     (
         HFValidationError,
         RepoNotFoundError,
-        "{repo} is neither an existing folder nor a repo id such as 'me/minilm-to-mpnet'",
+        "{repo} is neither an existing folder nor a repo id such as 'me/minilm-to-mpnet' (a folder "
+        "in a repo is its subfolder)",
     ),
     (
         GatedRepoError,

@@ -250,7 +250,8 @@ class SharedSpace(Published):
             that hold 99 % of the held-out mutual information: 64 are enough to find counterparts
             of the same kind, headlines that look for articles need more.
         alpha: Penalty relative to a mean variance of 1, or "auto" for the one with the most
-            held-out mutual information. 1 is good nearly everywhere, 3 with few pairs.
+            held-out mutual information, of several the one nearest 1. 1 is good nearly everywhere,
+            3 with few pairs.
         shrink: s, by which correlations of the sample are taken down.
         n_folds: Into how many folds items are dealt for "auto", one by one.
 
