@@ -285,7 +285,9 @@ def test_without_faiss_the_pip_command_is_named_and_exact_search_works(monkeypat
     [
         (VECTORS[:0], [], DecoderError, "at least one vector"),
         (VECTORS, ITEMS[:5], DecoderError, "got 300 vectors and 5 items"),
-        (VECTORS[:3], "abc", DecoderError, "3 vectors and one text"),
+        (VECTORS[:3], "abc", DecoderError, "a list of items, one per vector, got str 'abc'"),
+        (VECTORS[:1], {0: "a"}, DecoderError, "a list of items, one per vector, got dict"),
+        (VECTORS, None, DecoderError, "a list of items, one per vector, got NoneType"),
         (VECTORS[0], ITEMS, InvalidLatentsError, r"got \(8,\)"),
         (VECTORS * np.nan, ITEMS, InvalidLatentsError, "NaN or infinity"),
         (np.full((1, 8), 1e300), ["a"], InvalidLatentsError, "NaN or infinity"),

@@ -228,12 +228,16 @@ class LatentIndex(Component):
             DecoderError: Not one item per vector, or the index corrects for hubs and has no bank.
         """
         new = self._check(vectors)
+        if isinstance(items, str | Mapping | None):
+            raise DecoderError(
+                f"an index needs a list of items, one per vector, got {type(items).__name__} "
+                f"{items!r:.60}"
+            )
         found = items.tolist() if isinstance(items, np.ndarray | Tensor) else list(items)
         found = [item.item() if isinstance(item, np.generic) else item for item in found]
-        if isinstance(items, str) or len(found) != len(new):
+        if len(found) != len(new):
             raise DecoderError(
-                f"an index needs one item per vector: got {len(new)} vectors and "
-                f"{'one text' if isinstance(items, str) else len(found)} items"
+                f"an index needs one item per vector: got {len(new)} vectors and {len(found)} items"
             )
         if not len(new):
             return self
