@@ -447,10 +447,11 @@ def evaluate_latents(
     """
     check_translator(translator)
     correction = _correction(translator, hubness, bank, n_neighbors)
+    items = translator.target_translator_
     return _evaluate(
         translator,
         X,
-        translator.transform_target(y),
+        y if items is None else items.transform(y),
         seed=seed,
         n_bootstrap=n_bootstrap,
         n_permutations=n_permutations,

@@ -16,6 +16,7 @@ from hf_latent_bridge import (
     SharedTranslator,
     SpaceSpec,
     TranslatorChoice,
+    compose,
     evaluate,
     evaluate_latents,
     fit_translator,
@@ -82,6 +83,9 @@ def test_it_finds_more_counterparts_than_a_rotation(fitted):
     shared = fitted.transform(X[TEST]), fitted.transform_target(Y[TEST])
     assert found(*shared) > found(*unit) + 0.1
     assert ortho.transform_target(Y) is Y
+    composed = compose(OrthoTranslator().fit(X[TRAIN], X[TRAIN]), fitted)
+    with pytest.raises(InvalidLatentsError, match="by their own view of the shared space"):
+        composed.transform_target(Y)
     assert ortho.target_translator_ is None
 
 

@@ -411,9 +411,16 @@ class Translator(TranslatorEstimator, Published):
 
         Args:
             y: (n, d_target) or one latent (d_target,).
+
+        Raises:
+            InvalidLatentsError: Another width than the target's: of a shared space that a view or a
+                composition leads into, which only the items' own view translates into.
         """
         self._require_fit()
-        return y if self.target_translator_ is None else self.target_translator_.transform(y)
+        if self.target_translator_ is not None:
+            return self.target_translator_.transform(y)
+        self._rows(y, self.target_, "y")
+        return y
 
     @property
     def query_bank_(self) -> Tensor | None:

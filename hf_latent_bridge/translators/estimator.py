@@ -36,7 +36,7 @@ from hf_latent_bridge.metrics import clearly_related, look_shuffled, r2_score
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import Folds, Selection, doubts, r2_from_moments
 from hf_latent_bridge.solvers import SCALINGS, Decomposed, Scaling, Solution, is_flat
-from hf_latent_bridge.spaces import SpaceSpec, check_space
+from hf_latent_bridge.spaces import SHARED, SpaceSpec, check_space
 from hf_latent_bridge.translators.latent_map import LatentMap, Map, UnitNorm, check_unit_norm
 
 
@@ -596,9 +596,11 @@ class TranslatorEstimator(abc.ABC):
 
     def _check_width(self, dim: int, space: SpaceSpec, name: str) -> None:
         if dim != space.dim:
+            shared = space.pooling == SHARED
             raise InvalidLatentsError(
                 f"{name} has {dim} features, but {type(self).__name__} is expecting {space.dim} "
                 f"features as input: latents of {space}"
+                + (": translate them by their own view of the shared space" if shared else "")
             )
 
     def _is_fitted(self) -> bool:
