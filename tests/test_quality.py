@@ -4,14 +4,23 @@ import benchmark
 import numpy as np
 import pytest
 import torch
+from experiments.results_page import PAGE, Section
 from quality import rivals
 from quality.cells import Cell, mix, mixed_score, native
-from quality.data import Data, Side
+from quality.data import SOURCES, Data, Side
 from quality.made_up import MADE_UP, VIEWS, gradients, made_up, tumours
 from quality.methods import Fitted, Method, plain, ridge_gcv
-from quality.report import at_full, best_of, complete_draws, gather, least_lead, pair_table
+from quality.report import (
+    add_tables,
+    at_full,
+    best_of,
+    complete_draws,
+    gather,
+    least_lead,
+    pair_table,
+)
 from quality.scores import Search, find_own, neighbours, of_the_same_class, overlap
-from quality.store import Store
+from quality.store import MEASURED, Store, published_cells
 from sklearn.linear_model import RidgeCV
 
 X = torch.from_numpy(np.random.default_rng(0).normal(size=(120, 6)))
@@ -249,6 +258,14 @@ def test_a_quick_run_prints_every_table(capsys):
     for title in ("one index for 2 encoders", "look for their document", "re-encoded", "each pair"):
         assert title in printed
     assert printed.count("shared space") >= 5
+
+
+class TestPublished:
+    @pytest.mark.parametrize("path", sorted(MEASURED.glob("*.jsonl")), ids=lambda path: path.stem)
+    def test_the_tables_are_those_of_the_published_results(self, path):
+        source, section = SOURCES[path.stem], Section(path.stem)
+        add_tables(section, source.title, source.query, list(published_cells(path).values()))
+        assert "\n\n".join(section.texts) in PAGE.read_text(encoding="utf-8")
 
 
 class TestLeads:

@@ -43,7 +43,7 @@ class Store:
             methods: Those to be there in the end.
             again: Names of methods to compute anew.
         """
-        known = self._published().get(cell.name, {"results": {}})["results"]
+        known = published_cells(self.published).get(cell.name, {"results": {}})["results"]
         path = self.folder / f"{cell.name}.json"
         newer = (
             json.loads(path.read_text())
@@ -60,7 +60,7 @@ class Store:
 
     def read(self) -> list[Kept]:
         """All cells that are there, by name."""
-        cells = self._published()
+        cells = published_cells(self.published)
         for path in sorted(self.folder.glob("*.json")):
             newer = json.loads(path.read_text())
             older = cells.get(path.stem, {"results": {}})["results"]
@@ -77,11 +77,11 @@ class Store:
         for path in newer:
             path.unlink()
 
-    def _published(self) -> dict[str, Kept]:
-        if not self.published.exists():
-            return {}
-        lines = self.published.read_text().splitlines()
-        return {cell["name"]: cell for cell in map(_unpacked, map(json.loads, lines))}
+
+def published_cells(path: Path) -> dict[str, Kept]:
+    """The cells of a published file by name; none if there is no such file."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {cell["name"]: cell for cell in map(_unpacked, map(json.loads, lines))}
 
 
 def _packed(cell: Kept) -> Kept:
