@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import groupby, product
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.chunks import Rows
 from hf_latent_bridge.data.sampling import priorities, smallest
 from hf_latent_bridge.decoders.base import as_decoder
@@ -40,6 +42,8 @@ from hf_latent_bridge.vectors.columns import read_rows
 
 MAX_HELD_OUT = 2000
 _FEWEST = 3  # held-out pairs in a fold
+_LEAST_HELD_OUT = 100  # of which each fold gets so many, with any luck
+_COPIES = 0.02  # share of held-out pairs with copies from which on they are warned of
 _ITEMS_PER_NEIGHBOR = 50
 _EVERY = 4  # of a path of penalties, where each costs a search
 _PATH = 20  # values that make a path
@@ -169,10 +173,10 @@ class TranslatorChoice:
             raise ValueError(
                 f"labels and a decoder are for objective='classification', got {self.objective!r}"
             )
-        if self.max_held_out < _FEWEST * N_FOLDS:
-            raise ValueError(
-                f"max_held_out must be at least {_FEWEST * N_FOLDS}, got {self.max_held_out}"
-            )
+        check_count("max_held_out", self.max_held_out, least=_LEAST_HELD_OUT)
+        check_count("seed", self.seed, least=0)
+        if not isinstance(self.shared, bool | np.bool_):
+            raise ValueError(f"shared must be True or False, got {self.shared!r}")
         tried = self.candidates()
         check_candidates(tried)
         if self.objective != "counterpart" and any(one.moves_target for one in tried):
@@ -258,6 +262,10 @@ class TranslatorChoice:
         """
         groups = _grouped(self.candidates(), sums)
         tried = [candidate for group in groups for candidate in group.tried]
+        if held_out is not None:
+            _warn_of_copies(held_out)
+            if self.objective == "classification":
+                _check_classes(held_out, self.decoder)
         rows: list[list[Judged]] = [[] for _ in tried]
         for number in range(N_FOLDS):
             fold = self._held_out_fold(held_out, number)
@@ -292,8 +300,7 @@ class TranslatorChoice:
         if len(own.x) < _FEWEST:
             raise InvalidLatentsError(
                 f"objective={self.objective!r} needs at least {_FEWEST} held-out pairs in each "
-                f"of {N_FOLDS} folds, got {len(own.x)} in one: add pairs, or raise max_held_out "
-                f"({self.max_held_out:,})"
+                f"of {N_FOLDS} folds, got {len(own.x)} in one: add pairs"
             )
         index = torch.cat([own.y, others.y])
         if self.objective == "counterpart":
@@ -464,9 +471,14 @@ def check_candidates(tried: Sequence[Translator]) -> None:
     """Refuses candidates that cannot be compared on the same moments.
 
     Raises:
-        ValueError: There are fewer than two, one is not fitted on pairs, or they do not have the
-            same `unit_norm`.
+        ValueError: There are fewer than two, one is no translator or not fitted on pairs, or they
+            do not have the same `unit_norm`.
     """
+    for candidate in tried:
+        if not isinstance(candidate, Translator):
+            raise ValueError(
+                f"among takes translators such as OrthoTranslator(), got {candidate!r:.60}"
+            )
     if len(tried) < 2:
         raise ValueError(f"a choice needs at least 2 candidates, got {len(tried)}")
     for candidate in tried:
@@ -516,10 +528,10 @@ def _classification(own: HeldOut, others: HeldOut, decoder: Any) -> Judge:
     if decoder is None:
         decoder = fit_head(others.y, _two_kinds(others.labels or ()))
     reader = as_decoder(decoder)
-    true = _answers(reader, own.y) if own.labels is None else [_plain(v) for v in own.labels]
+    true = _answers(reader, own.y) if own.labels is None else _labels(own.labels)
 
     def judge(queries: Tensor, _: Tensor) -> Judged:
-        if isinstance(reader, Head) and set(true) <= set(reader.labels):
+        if isinstance(reader, Head):
             return Judged(*_ahead_of_others(reader, queries, true))
         found = _answers(reader, queries)
         hits = [float(a == b) for a, b in zip(found, true, strict=True)]
@@ -529,13 +541,60 @@ def _classification(own: HeldOut, others: HeldOut, decoder: Any) -> Judge:
     return judge
 
 
+def _check_classes(held_out: HeldOut, decoder: Any) -> None:
+    """Refuses labels and answers by which no map could be told from another.
+
+    Raises:
+        DecoderError: No two pairs have one label, a decoder always gives the same answer, or it
+            knows none of the labels.
+    """
+    labels = None if held_out.labels is None else _labels(held_out.labels)
+    if decoder is None:
+        if labels and len(set(labels)) == len(labels):
+            raise DecoderError(
+                "objective='classification' needs labels that several pairs have, got a different "
+                f"one for each of {len(labels)} pairs, such as {labels[0]!r}"
+            )
+        return
+    reader = as_decoder(decoder)
+    ranks = isinstance(reader, Head) and labels is not None
+    answers = set(reader.labels if ranks else _answers(reader, held_out.y))
+    if len(answers) < 2:
+        raise DecoderError(
+            "objective='classification' needs a decoder that tells latents apart, got the answer "
+            f"{answers.pop()!r} for each of {len(held_out.y)} native target latents"
+        )
+    if labels is not None and not answers & set(labels):
+        raise DecoderError(
+            "objective='classification' needs labels that the decoder gives, got labels such as "
+            f"{labels[0]!r} and answers such as {answers.pop()!r}"
+        )
+
+
+def _warn_of_copies(held_out: HeldOut) -> None:
+    """Warns where pairs are repeated, which lets maps that remember pairs look best."""
+    for name, side in (("source", held_out.x), ("target", held_out.y)):
+        rows = side.detach().cpu().contiguous()
+        counts = Counter(row.tobytes() for row in rows.view(torch.uint8).numpy())
+        copies = len(rows) - list(counts.values()).count(1)
+        if copies > _COPIES * len(rows):
+            warnings.warn(
+                f"{copies:,} of {len(rows):,} held-out pairs have a {name} latent that another "
+                "pair has, too: where one is held out and the other is not, maps that remember "
+                "pairs look best. Leave copies out (deduplicate=True, --deduplicate)",
+                SelectionWarning,
+                stacklevel=4,
+            )
+            return
+
+
 def _two_kinds(labels: Sequence[Any]) -> list[Any]:
     """The labels that a head is fitted on.
 
     Raises:
         DecoderError: They are all the same.
     """
-    plain = [_plain(label) for label in labels]
+    plain = _labels(labels)
     if len(kinds := set(plain)) < 2:
         raise DecoderError(
             f"objective='classification' needs two kinds of labels in any {N_FOLDS - 1} of "
@@ -547,23 +606,40 @@ def _two_kinds(labels: Sequence[Any]) -> list[Any]:
 def _ahead_of_others(head: Head, queries: Tensor, true: Sequence[Any]) -> tuple[Tensor, float]:
     """Of how many other labels the right one is ahead, and the mean if queries were shuffled.
 
-    It says more than whether the right one is first, which matters where pairs are few.
+    It says more than whether the right one is first, which matters where pairs are few. A label
+    that the head does not know is ahead of none.
     """
     logits = head.logits(queries).double().cpu()
     places = {label: number for number, label in enumerate(head.labels)}
-    columns = logits[:, [places[label] for label in true]]  # query i, right label of query j
+    unknown = torch.tensor([label not in places for label in true])
+    columns = logits[:, [places.get(label, 0) for label in true]]  # query i, right label of query j
     behind = torch.searchsorted(logits.sort(dim=1).values, columns).double()
-    behind /= max(1, logits.shape[1] - 1)
+    behind = (behind / max(1, logits.shape[1] - 1)).masked_fill(unknown, 0)
     return behind.diagonal(), float(behind.mean())
 
 
 def _answers(reader: Any, latents: Tensor) -> list[Any]:
     if isinstance(reader, Head):
         return [reader.labels[best] for best in reader.logits(latents).argmax(1).tolist()]
-    return [_plain(answer) for answer in reader(latents)]
+    answers = (a["label"] if isinstance(a, Mapping) else a for a in reader(latents))
+    return _labels(answers, "a decoder that answers with")
 
 
-def _plain(answer: Any) -> Any:
-    """The label of an answer, which may be a dictionary with a score."""
-    label = answer["label"] if isinstance(answer, Mapping) else answer
-    return label.item() if isinstance(label, np.generic | Tensor) else label
+def _labels(values: Iterable[Any], what: str = "") -> list[Any]:
+    """Labels as values of Python.
+
+    Raises:
+        DecoderError: One is no text and no whole number.
+    """
+    found = []
+    for value in values:
+        single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
+        label = value.item() if single else value
+        whole = isinstance(label, float) and label.is_integer()
+        if not (whole or isinstance(label, str | int)):
+            raise DecoderError(
+                f"objective='classification' needs {what or 'for each pair'} one label, a text or "
+                f"a whole number, got {label!r:.60}"
+            )
+        found.append(label)
+    return found

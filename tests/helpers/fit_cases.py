@@ -83,7 +83,7 @@ def of_a_choice(n):
     draw = np.random.default_rng(0)
     x = draw.normal(size=(n, 5))
     y = x @ draw.normal(size=(5, 7)) + 0.3 * draw.normal(size=(n, 7))
-    choice = TranslatorChoice("counterpart", max_held_out=60)
+    choice = TranslatorChoice("counterpart", max_held_out=100)
     with warnings.catch_warnings():  # so few dimensions like the largest penalty
         warnings.simplefilter("ignore", SelectionWarning)
         return fit_translator(choice, None, None, (x, y), chunk_size=CHUNK_SIZE)
