@@ -1,6 +1,12 @@
-"""Refuses numbers of things (rows, draws, neighbours) that are not whole or out of range."""
+"""Refuses what is no number, and numbers of things that are not whole or out of range."""
 
-from numbers import Integral
+from numbers import Integral, Real
+from typing import TypeGuard
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether this is a real number of Python or NumPy, as True and "3" are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_count(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from numbers import Real
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_latent_bridge.autoencoder import train
-from hf_latent_bridge.counts import check_count
+from hf_latent_bridge.counts import check_count, is_number
 from hf_latent_bridge.data.items import plain_labels
 from hf_latent_bridge.decoders.base import check_latents, rank_labels
 from hf_latent_bridge.errors import ConfigError, DecoderError, InvalidLatentsError
@@ -233,7 +232,7 @@ def fit_head(
         )
     check_finite(x)
     known, codes = _encode_labels(labels, len(x))
-    if not isinstance(C, Real) or not float(C) > 0:
+    if not is_number(C) or not float(C) > 0:
         raise DecoderError(f"C must be positive, got {C!r}")
     if hidden is not None:
         check_count("hidden", hidden, also=" or None", error=DecoderError)

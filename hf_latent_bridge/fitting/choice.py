@@ -557,8 +557,10 @@ def _check_classes(held_out: HeldOut, decoder: Any) -> None:
             )
         return
     reader = as_decoder(decoder)
-    ranks = isinstance(reader, Head) and labels is not None
-    answers = set(reader.labels if ranks else _answers(reader, held_out.y))
+    if isinstance(reader, Head) and labels is not None:
+        answers = set(reader.labels)
+    else:
+        answers = set(_answers(reader, held_out.y))
     if len(answers) < 2:
         raise DecoderError(
             "objective='classification' needs a decoder that tells latents apart, got the answer "

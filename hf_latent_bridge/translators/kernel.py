@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, NoReturn, Self
 
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hf_latent_bridge.counts import check_count
+from hf_latent_bridge.counts import check_count, is_number
 from hf_latent_bridge.errors import InvalidLatentsError, NotFittedError, NotInvertibleError
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.moments import PairedMoments
@@ -374,10 +374,10 @@ class KernelTranslator(Translator, translator_type="kernel"):
         super()._check_params()
         for name in ("alpha", "bandwidth"):
             value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 < float(value) < float("inf"):
+            if not is_number(value) or not 0 < float(value) < float("inf"):
                 raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
         check_count("n_landmarks", self.n_landmarks)
-        if not isinstance(self.random_state, Integral):
+        if not (is_number(self.random_state) and isinstance(self.random_state, Integral)):
             raise ValueError(f"random_state must be an integer, got {self.random_state!r}")
 
     def begin(self, X: Latents) -> None:

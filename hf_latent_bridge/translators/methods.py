@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
 
-from hf_latent_bridge.counts import check_count
+from hf_latent_bridge.counts import check_count, is_number
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import (
     ALPHAS,
@@ -104,9 +104,9 @@ class AffineTranslator(Translator, translator_type="affine"):
         if self.solver == "gradient" and self.alpha != 0:
             raise ValueError("alpha is a penalty of the closed form: set alpha=0 for 'gradient'")
         check_count("steps", self.steps)
-        if not isinstance(self.lr, Real) or not 0 < self.lr < float("inf"):
+        if not is_number(self.lr) or not 0 < self.lr < float("inf"):
             raise ValueError(f"lr must be a finite number > 0, got {self.lr!r}")
-        if not isinstance(self.random_state, Integral):
+        if not (is_number(self.random_state) and isinstance(self.random_state, Integral)):
             raise ValueError(f"random_state must be an integer, got {self.random_state!r}")
         self._check_rank()
 
@@ -228,7 +228,7 @@ class AffineTranslator(Translator, translator_type="affine"):
 
 
 def _check_alpha(alpha: object) -> None:
-    if alpha != "auto" and not (isinstance(alpha, Real) and 0 <= float(alpha) < float("inf")):
+    if alpha != "auto" and not (is_number(alpha) and 0 <= float(alpha) < float("inf")):
         raise ValueError(f"alpha must be 'auto' or a finite number >= 0, got {alpha!r}")
 
 

@@ -1,14 +1,13 @@
 """A translator whose two sides both move: queries and items meet in a space that they share."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Real
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from hf_latent_bridge.canonical import ALPHAS, CanonicalProblem, held_out_information
-from hf_latent_bridge.counts import check_count
+from hf_latent_bridge.counts import check_count, is_number
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.latents import Latents, as_targets, unit_rows
 from hf_latent_bridge.moments import PairedMoments
@@ -140,10 +139,10 @@ class SharedTranslator(Translator, translator_type="shared"):
         if self.dim != "auto":
             check_count("dim", self.dim, also=" or 'auto'")
         if self.alpha != "auto" and not (
-            isinstance(self.alpha, Real) and 0 < float(self.alpha) < float("inf")
+            is_number(self.alpha) and 0 < float(self.alpha) < float("inf")
         ):
             raise ValueError(f"alpha must be 'auto' or a finite number > 0, got {self.alpha!r}")
-        if not isinstance(self.shrink, Real) or not 0 < float(self.shrink) <= 1:
+        if not is_number(self.shrink) or not 0 < float(self.shrink) <= 1:
             raise ValueError(f"shrink must be above 0 and at most 1, got {self.shrink!r}")
 
     @property

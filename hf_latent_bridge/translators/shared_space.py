@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
-from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self, Unpack, overload
 
@@ -25,7 +24,7 @@ from hf_latent_bridge.canonical import (
     held_out_information,
     join_sets,
 )
-from hf_latent_bridge.counts import check_count
+from hf_latent_bridge.counts import check_count, is_number
 from hf_latent_bridge.errors import (
     ConfigError,
     GrowthWarning,
@@ -676,11 +675,9 @@ class SharedSpace(Published):
         check_count("n_folds", self.n_folds, least=2)
         if self.dim != "auto":
             check_count("dim", self.dim, also=" or 'auto'")
-        if self.alpha != "auto" and not (
-            isinstance(self.alpha, Real) and 0 < self.alpha < float("inf")
-        ):
+        if self.alpha != "auto" and not (is_number(self.alpha) and 0 < self.alpha < float("inf")):
             raise ValueError(f"alpha must be 'auto' or a finite number > 0, got {self.alpha!r}")
-        if not (isinstance(self.shrink, Real) and 0 < self.shrink <= 1):
+        if not (is_number(self.shrink) and 0 < self.shrink <= 1):
             raise ValueError(f"shrink must be above 0 and at most 1, got {self.shrink!r}")
 
     def _require_fit(self) -> None:

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from numbers import Real
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
 
+from hf_latent_bridge.counts import is_number
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import N_FOLDS, Folds, Selection, family_r2, select_ridge
 from hf_latent_bridge.solvers import Decomposed, MapFamily, Scaling, Solution, Spectrum
@@ -68,7 +68,7 @@ class SpectralTranslator(Translator, translator_type="spectral"):
     def _check_params(self) -> None:
         super()._check_params()
         named = self.alpha in ("inf", "auto")
-        if not named and not (isinstance(self.alpha, Real) and self.alpha >= 0):
+        if not named and not (is_number(self.alpha) and self.alpha >= 0):
             raise ValueError(f"alpha must be a number >= 0, 'inf' or 'auto', got {self.alpha!r}")
         self._check_gamma()
         if not isinstance(self.scale, bool | np.bool_):
@@ -78,7 +78,7 @@ class SpectralTranslator(Translator, translator_type="spectral"):
         if self.gamma == "auto":
             if self.alpha != "auto":
                 raise ValueError(f"gamma='auto' needs alpha='auto', got alpha={self.alpha!r}")
-        elif not isinstance(self.gamma, Real) or not 0 <= self.gamma <= 1:
+        elif not is_number(self.gamma) or not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma must be a number from 0 to 1 or 'auto', got {self.gamma!r}")
 
     @property

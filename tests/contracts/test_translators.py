@@ -310,6 +310,15 @@ def test_a_parameter_out_of_range_is_refused_at_fit(translator, params):
         translator.set_params(**params).fit(X, Y)
 
 
+def test_true_is_not_taken_for_a_number(translator):
+    numbers = [
+        name for name, value in translator.get_params().items() if type(value) in (int, float)
+    ]
+    for name in numbers:
+        with pytest.raises(ValueError, match=name):
+            type(translator)(**{name: True}).fit(X, Y)
+
+
 def test_an_unknown_parameter_is_refused(translator):
     with pytest.raises(ValueError, match=r"no parameters.*zeta"):
         translator.set_params(zeta=1)
