@@ -87,6 +87,19 @@ class TestRidge:
         theirs = RidgeCV(alphas=np.logspace(-2, 4, 60)).fit(x, y).predict(x)
         assert np.abs(ours.numpy() - theirs).max() < 0.3 * y.std()
 
+    def test_an_item_that_is_there_twice_does_not_make_it_interpolate(self):
+        draw = np.random.default_rng(2)
+        common = draw.normal(size=(80, 5))
+        x = common @ draw.normal(size=(5, 200)) + draw.normal(size=(80, 200))
+        y = common + draw.normal(size=(80, 5))
+        twice = [0, *range(79)]  # in place of the last item
+        new = draw.normal(size=(50, 5)) @ draw.normal(size=(5, 200)) + draw.normal(size=(50, 200))
+        once, again = (
+            ridge_gcv(torch.from_numpy(x[rows]), torch.from_numpy(y[rows]))(torch.from_numpy(new))
+            for rows in (list(range(80)), twice)
+        )
+        assert (again - once).std() < 0.3 * once.std()
+
 
 class TestRivals:
     @pytest.mark.parametrize(("source", "target"), [(6, 9), (9, 6), (6, 6)])

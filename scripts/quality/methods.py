@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Group = Literal["the paper's", "ridge", "rivals", "ours"]
 ALPHAS = tuple(10.0 ** (power / 4) for power in range(-16, 9))  # 1e-4 to 100
+LEAST_FREE = 0.2
 OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart", "ranking")
 PAPER = ("affine", "linear", "l_ortho", "ortho")
 SHARED, HUBS = "shared space", "shared space, hubs"
@@ -162,6 +163,8 @@ def fit_shared(views: Mapping[str, Tensor], dim: int) -> "SharedSpace":
 def ridge_gcv(x: Tensor, y: Tensor) -> Latents:
     """Ridge regression of standardised latents, its penalty by generalised cross-validation.
 
+    A penalty that leaves nearly as many degrees of freedom as there are pairs is not tried: there
+    the score is a small number over a small one, and its minimum means nothing.
     Source: Golub, Heath & Wahba (1979).
     """
     from hf_latent_bridge import AffineTranslator
@@ -173,8 +176,11 @@ def ridge_gcv(x: Tensor, y: Tensor) -> Latents:
 
     def score(alpha: float) -> float:
         kept = s.square() / (s.square() + n * alpha)
+        free = 1 - (1 + kept.sum()) / n
+        if free < LEAST_FREE and alpha < ALPHAS[-1]:
+            return float("inf")
         residual = total - ((2 * kept - kept.square()) * explained).sum()
-        return float(residual / (1 - (1 + kept.sum()) / n).square())
+        return float(residual / free.square())
 
     best: float = min(ALPHAS, key=score)
     return fit_all(x, y, {"": AffineTranslator(alpha=best)})[""].transform

@@ -61,8 +61,8 @@ def add_tables(section: Section, title: str, query: str, cells: Sequence[CellFil
     if pairs:
         section.add(*pair_table(title, pairs))
         section.add(*mixed_table(title, pairs))
-    if pairs and query:
-        asked = complete_draws(by_kind.get("queries", []), like=pairs)
+    asked = complete_draws(by_kind.get("queries", []), like=pairs)
+    if asked:
         draws = {cell["draw"] for cell in asked}
         documents = [cell for cell in pairs if cell["draw"] in draws]
         section.add(*query_table(title, query, [*documents, *asked]))
