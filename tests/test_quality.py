@@ -14,6 +14,7 @@ from quality.report import (
     add_tables,
     at_full,
     best_of,
+    choice_table,
     complete_draws,
     gather,
     least_lead,
@@ -274,6 +275,16 @@ def test_a_quick_run_prints_every_table(capsys):
 
 
 class TestPublished:
+    def test_the_first_table_is_that_of_all_published_results(self):
+        by_title = {
+            source.title: list(cells.values())
+            for name, source in SOURCES.items()
+            if (cells := published_cells(MEASURED / f"{name}.jsonl"))
+        }
+        section = Section("quality")
+        section.add(*choice_table(by_title))
+        assert section.texts[0] in PAGE.read_text(encoding="utf-8")
+
     @pytest.mark.parametrize("path", sorted(MEASURED.glob("*.jsonl")), ids=lambda path: path.stem)
     def test_the_tables_are_those_of_the_published_results(self, path):
         source, section = SOURCES[path.stem], Section(path.stem)

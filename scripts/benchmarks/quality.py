@@ -18,7 +18,7 @@ from experiments.results_page import Section
 from quality.cells import ANCHORS, all_cells
 from quality.data import SOURCES, Data, digits, load_all
 from quality.methods import methods
-from quality.report import add_tables, plot
+from quality.report import add_tables, choice_table, plot
 from quality.rivals import missing
 from quality.store import Store
 
@@ -87,21 +87,17 @@ def fill(
 
 def report(options: argparse.Namespace) -> None:
     """Prints the tables of the data sets; publishes their cells and writes the tables if asked."""
-    for name in options.data:
-        store, source = Store(name), SOURCES[name]
-        if options.write:
-            store.publish()
-        if not (cells := store.read()):
-            continue
-        section = Section(f"{SECTION} {name}")
-        add_tables(section, source.title, source.query, cells)
-        if options.write:
-            section.write(f"python scripts/benchmark.py {SECTION} --data {name} --write")
+    for name in options.data if options.write else []:
+        Store(name).publish()
+    kept = {name: cells for name in SOURCES if (cells := Store(name).read())}
+    by_title = {SOURCES[name].title: cells for name, cells in kept.items()}
+    section = Section(SECTION)
+    section.add(*choice_table(by_title))
     if options.write:
-        plot(
-            {
-                source.title: cells
-                for name, source in SOURCES.items()
-                if (cells := Store(name).read())
-            }
-        )
+        plot(by_title)
+        section.write(f"python scripts/benchmark.py {SECTION} --report --write")
+    for name in options.data:
+        section = Section(f"{SECTION} {name}")
+        add_tables(section, SOURCES[name].title, SOURCES[name].query, kept.get(name, []))
+        if options.write and name in kept:
+            section.write(f"python scripts/benchmark.py {SECTION} --data {name} --write")

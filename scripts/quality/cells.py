@@ -55,14 +55,17 @@ class Cell:
 
 
 def all_cells(data: Data, *, anchors: Sequence[int], draws: int) -> Iterator[Cell]:
-    """The cells of a data set: one draw of anchors after the other, then queries as anchors."""
+    """The cells of a data set: one draw of anchors after the other, then queries as anchors.
+
+    All of the pool is drawn once.
+    """
     pool = len(data.pool_labels)
     sizes = [size for size in anchors if size <= pool]
     full = min(FULL, max(sizes))
     for draw in range(draws):
         yield from joint_cells(data, full, draw)
         for size in sizes:
-            for a, b in data.pairs:
+            for a, b in data.pairs if draw == 0 or size < pool else []:
                 yield pair_cell(data, a, b, size, draw, mixed=size == full)
     for draw in range(draws if data.query else 0):
         for size in sizes:

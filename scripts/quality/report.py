@@ -54,8 +54,6 @@ def add_tables(section: Section, title: str, query: str, cells: Sequence[CellFil
         chosen = [cell for cell in joint if len(cell["encoders"]) == count]
         section.add(*joint_table(title, chosen))
     pairs = complete_draws(by_kind.get("pair", []))
-    if pairs:
-        section.add(*choice_table(title, pairs))
     for size in sorted({cell["anchors"] for cell in pairs}, reverse=True):
         section.add(*score_table(title, size, [c for c in pairs if c["anchors"] == size]))
     if pairs:
@@ -151,26 +149,25 @@ def is_rival(method: str) -> bool:
     return method in (*PAPER, "ridge, GCV") or method.startswith(RIVALS)
 
 
-def choice_table(title: str, pairs: Sequence[CellFile]) -> tuple[str, Table]:
-    """How far what auto chose for a column is ahead of all rivals, by number of anchors."""
+def choice_table(cells_by_title: Mapping[str, Sequence[CellFile]]) -> tuple[str, Table]:
+    """How far what auto chose for a column is ahead of all rivals, by data set and anchors."""
     table = Table(["auto, less the nearest rival", *CHOSEN_FOR])
     standings: dict[str, Counter[str]] = {score: Counter() for score in CHOSEN_FOR}
-    for size in sorted({cell["anchors"] for cell in pairs}):
-        same = [cell for cell in pairs if cell["anchors"] == size]
-        row = []
-        for score, auto in CHOSEN_FOR.items():
-            column = gather(same, methodcaller("get", score), each=True)
-            if auto not in column:
-                row.append("-")
-                continue
-            lead, standing = least_lead(column, auto)
-            standings[score][standing] += 1
-            row.append({AHEAD: f"**{lead:+.3f}**"}.get(standing, f"{lead:+.3f} {standing}"))
-        table.add(f"{size:,} anchors", row)
+    for title, cells in cells_by_title.items():
+        pairs = complete_draws([cell for cell in cells if cell["kind"] == "pair"])
+        for size in sorted({cell["anchors"] for cell in pairs}):
+            row = []
+            same = [cell for cell in pairs if cell["anchors"] == size]
+            for score, auto in CHOSEN_FOR.items():
+                column = gather(same, methodcaller("get", score), each=True)
+                lead, standing = least_lead(column, auto)
+                standings[score][standing] += 1
+                row.append({AHEAD: f"**{lead:+.3f}**"}.get(standing, f"{lead:+.3f} {standing}"))
+            table.add(f"{title}, {size:,} anchors", row)
     counts = [[found[standing] for standing in STANDINGS] for found in standings.values()]
-    table.add("ahead / level / behind", [" / ".join(map(str, row)) for row in counts])
-    heading = "what auto chose for a column, less the rival that comes nearest to it; bold: ahead"
-    return f"{title}: {heading}", table
+    table.add("places ahead / level / behind", [" / ".join(map(str, row)) for row in counts])
+    heading = "What auto chose for a column, less the rival that comes nearest to it; bold: ahead"
+    return heading, table
 
 
 def least_lead(column: Values, auto: str) -> tuple[float, str]:
