@@ -547,9 +547,10 @@ def _prepare(conversion: Conversion, old: Collection, new: Collection, notes: Jo
 
 
 def _check_rows(first: Records, old: Collection, kind: type[Collection], target: StoreUrl) -> None:
-    """Refuses another store that cannot hold the first rows, nor what the source finds in others.
+    """Refuses another kind of store that cannot hold the rows.
 
-    That are texts behind numbers as ids, and columns that are null somewhere.
+    Of all but the first rows the source looks for two things only: texts among ids that are
+    numbers, and columns that are null somewhere.
     """
     if old.url.scheme == target.scheme:
         return
