@@ -19,6 +19,7 @@ from quality.report import (
     gather,
     least_lead,
     pair_table,
+    scores_of,
 )
 from quality.scores import Search, find_own, neighbours, of_the_same_class, overlap
 from quality.store import MEASURED, Store, published_cells
@@ -290,6 +291,28 @@ class TestPublished:
         source, section = SOURCES[path.stem], Section(path.stem)
         add_tables(section, source.title, source.query, list(published_cells(path).values()))
         assert "\n\n".join(section.texts) in PAGE.read_text(encoding="utf-8")
+
+
+class TestSearches:
+    def test_a_method_is_searched_about_the_mean_or_not_whichever_is_better_for_it(self):
+        results = {
+            "plain is better": {
+                "a>b": {"R@1": 0.2, "R@1, raw": 0.3},
+                "b>a": {"R@1": 0.5, "R@1, raw": 0.6},
+            },
+            "centred is better": {
+                "a>b": {"R@1": 0.2, "R@1, raw": 0.3},
+                "b>a": {"R@1": 0.5, "R@1, raw": 0.1},
+            },
+            "moves both": {"a>b": {"R@1": 0.4}, "b>a": {"R@1": 0.4}},
+        }
+        cell = {"pair": ["a", "b"], "anchors": 100, "draw": 0, "results": results}
+        found = scores_of([cell], "R@1")
+        assert {name: sorted(values.values()) for name, values in found.items()} == {
+            "plain is better": [0.3, 0.6],
+            "centred is better": [0.2, 0.5],
+            "moves both": [0.4, 0.4],
+        }
 
 
 class TestLeads:

@@ -159,7 +159,7 @@ def choice_table(cells_by_title: Mapping[str, Sequence[CellFile]]) -> tuple[str,
             row = []
             same = [cell for cell in pairs if cell["anchors"] == size]
             for score, auto in CHOSEN_FOR.items():
-                column = gather(same, methodcaller("get", score), each=True)
+                column = scores_of(same, score)
                 lead, standing = least_lead(column, auto)
                 standings[score][standing] += 1
                 row.append({AHEAD: f"**{lead:+.3f}**"}.get(standing, f"{lead:+.3f} {standing}"))
@@ -188,7 +188,7 @@ def score_table(title: str, size: int, cells: Sequence[CellFile]) -> tuple[str, 
     natives = [result for cell in cells for result in cell["results"][NATIVE].values()]
     own = {name: fmean(result[name] for result in natives) for name in ("P@10", "accuracy")}
     table.add("native", [own.get(score, "") for score in SCORES])
-    values = {score: gather(cells, methodcaller("get", score), each=True) for score in SCORES}
+    values = {score: scores_of(cells, score) for score in SCORES}
     add_rows(table, list(values.values()))
     return f"{title}: means over {_extent(cells)}", table
 
@@ -197,7 +197,7 @@ def pair_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     """R@1 of each ordered pair of encoders: where ours are ahead, and where they are not."""
     chosen = at_full(cells)
     directions = sorted({key for cell in chosen for key in cell["results"][NATIVE]})
-    values = gather(chosen, itemgetter("R@1"), each=True)
+    values = scores_of(chosen, "R@1")
     rest = [name for name in values if not name.startswith(MOVE_BOTH)]
     size = chosen[0]["anchors"]
     table = Table([f"R@1, {size:,} anchors", "best plain map or rival", "", SHARED, HUBS])
@@ -248,7 +248,7 @@ def query_table(title: str, query: str, cells: Sequence[CellFile]) -> tuple[str,
     add_rows(
         table,
         [
-            gather(some, itemgetter(score.get(kind, "R@1")), each=True)
+            scores_of(some, score.get(kind, "R@1"))
             for some, (_, kind) in zip(by_column, columns, strict=True)
         ],
     )
@@ -268,6 +268,21 @@ def mixed_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     add_rows(table, [gather(chosen, methodcaller("get", name), each=True) for name in names])
     heading = f"{title}: one index while its items are re-encoded, {chosen[0]['anchors']:,} anchors"
     return f"{heading}; means over {_extent(chosen)}", table
+
+
+def scores_of(cells: Sequence[CellFile], score: str) -> Values:
+    """A score of each method in each direction of each cell.
+
+    A search is by plain cosine or by cosine about the anchors' mean, whichever is better for the
+    method in the mean over all of them.
+    """
+    centred, plain = (
+        gather(cells, methodcaller("get", name), each=True) for name in (score, f"{score}, raw")
+    )
+    return {
+        method: max(found, plain.get(method, found), key=lambda values: fmean(values.values()))
+        for method, found in centred.items()
+    }
 
 
 def gather(
