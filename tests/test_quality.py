@@ -289,7 +289,10 @@ class TestPublished:
     @pytest.mark.parametrize("path", sorted(MEASURED.glob("*.jsonl")), ids=lambda path: path.stem)
     def test_the_tables_are_those_of_the_published_results(self, path):
         source, section = SOURCES[path.stem], Section(path.stem)
-        add_tables(section, source.title, source.query, list(published_cells(path).values()))
+        cells = list(published_cells(path).values())
+        encoders = {name for cell in cells for name in cell.get("pair", cell.get("encoders"))}
+        assert encoders == set(source.compared or source.encoders)
+        add_tables(section, source.title, source.query, cells)
         assert "\n\n".join(section.texts) in PAGE.read_text(encoding="utf-8")
 
 

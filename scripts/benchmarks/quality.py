@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--anchors", nargs="+", type=positive, default=list(ANCHORS), help="how many anchors"
     )
     parser.add_argument(
-        "--encoders", nargs="+", metavar="NAME", help="these only, by the names that tables use"
+        "--encoders", nargs="+", metavar="NAME", help="these in place of those in the tables"
     )
     parser.add_argument("--draws", type=positive, default=3, help="draws of anchors (default 3)")
     parser.add_argument(
@@ -56,7 +56,10 @@ def run(options: argparse.Namespace) -> int:
             add_tables(Section(SECTION), "Digits", "digits", store.read())
         return 0
     if not options.report:
-        for name, data in load_all(options.data, options.encoders).items():
+        compared = {
+            name: SOURCES[name].compared or [*SOURCES[name].encoders] for name in options.data
+        }
+        for name, data in load_all(options.data, options.encoders or compared).items():
             fill(
                 Store(name),
                 data,
