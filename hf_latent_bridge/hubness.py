@@ -10,6 +10,7 @@ any store of vectors then ranks by the corrected score.
 
 from typing import Literal, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +21,6 @@ from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, li
 
 Hubness = Literal["csls"]
 Metric = Literal["dot", "cosine", "euclidean"]
-_OF_BANK = ", the size of the bank"
 _COSINES_PER_BLOCK = 2**24
 
 
@@ -52,7 +52,7 @@ def neighbor_similarity(items: Latents, bank: Latents, *, n_neighbors: int = 10)
         raise InvalidLatentsError(
             f"items and bank must have one width, got {x.shape[1]} and {queries.shape[1]}"
         )
-    k = check_count("n_neighbors", n_neighbors, most=len(queries), also=_OF_BANK)
+    k = check_neighbors(n_neighbors, len(queries))
     return like(_mean_of_nearest(x, unit_rows(queries).to(x), k).to(x.dtype), items)
 
 
@@ -69,9 +69,19 @@ def csls_scores(cosines: Latents, similarity: Latents) -> Latents:
 
     Returns:
         cosines - similarity / 2; higher is better.
+
+    Raises:
+        InvalidLatentsError: The shapes do not go together.
     """
-    found = as_tensor(cosines)
-    return like(found - as_tensor(similarity).to(found) / 2, cosines)
+    found, r = as_tensor(cosines), as_tensor(similarity)
+    try:
+        np.broadcast_shapes(found.shape, r.shape)
+    except ValueError as error:
+        raise InvalidLatentsError(
+            "similarity needs one number per item, of a shape that broadcasts with that of the "
+            f"cosines, got {tuple(r.shape)} for {tuple(found.shape)}"
+        ) from error
+    return like(found - r.to(found) / 2, cosines)
 
 
 @overload
@@ -196,6 +206,24 @@ def rescore(
     if isinstance(cosines, Tensor):
         return scores, ranked
     return scores.cpu().numpy(), ranked.cpu().numpy()
+
+
+def check_neighbors(n_neighbors: object, size: int, error: type[ValueError] = ValueError) -> int:
+    """The number of a bank's queries that count, if the bank has so many.
+
+    Args:
+        n_neighbors: How many count.
+        size: Queries in the bank.
+        error: The class of the error where they are too many, too few or no integer.
+
+    Raises:
+        InvalidLatentsError: The bank is empty.
+        ValueError: `n_neighbors` is less than 1 or more than the bank has.
+    """
+    if size == 0:
+        raise InvalidLatentsError("a bank needs at least one query, got none")
+    also = ", the size of the bank"
+    return check_count("n_neighbors", n_neighbors, most=size, also=also, error=error)
 
 
 def _check_found(cosines: Tensor, rows: Tensor, similarity: Tensor) -> None:

@@ -110,6 +110,7 @@ def test_a_zero_item_is_no_hub(latents):
     [
         (np.ones((4, 3)), np.ones((20, 2)), "one width, got 3 and 2"),
         (np.ones(3), np.ones((20, 3)), r"items must be a matrix \(n, d\), got shape \(3,\)"),
+        (np.ones((4, 3)), np.ones((0, 3)), "bank needs at least one query, got none"),
         (np.full((4, 3), np.nan), np.ones((20, 3)), "NaN or infinity"),
         (np.ones((4, 3)), np.full((20, 3), np.inf), "NaN or infinity"),
     ],
@@ -209,6 +210,14 @@ def test_scores_and_rows_may_be_lists_or_unsigned():
     scores, rows = rescore([[0.5, 0.25]], np.array([[0, 1]], np.uint64), [0.8, 0.0])
     assert rows.tolist() == [[1, 0]]
     np.testing.assert_allclose(scores, [[0.25, 0.1]])
+
+
+def test_scores_need_an_r_for_each_cosine():
+    with pytest.raises(
+        InvalidLatentsError, match=r"similarity .* broadcasts .*\(2,\) for \(2, 3\)"
+    ):
+        csls_scores(np.ones((2, 3)), np.ones(2))
+    assert csls_scores(np.ones((2, 3)), np.ones((2, 1))).shape == (2, 3)
 
 
 def test_a_cosine_that_is_not_a_number_ranks_nothing():

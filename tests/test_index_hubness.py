@@ -12,6 +12,7 @@ from hf_latent_bridge.errors import (
     ConfigError,
     DecoderError,
     InvalidLatentsError,
+    NotFittedError,
     SpaceMismatchError,
 )
 from hf_latent_bridge.files import read_config
@@ -151,10 +152,12 @@ def test_a_translator_into_another_space_or_without_a_bank_is_refused():
     anchors = draw.normal(size=(60, 8))
     other = SpaceSpec(8, repo_id="me/other")
     translator = OrthoTranslator().fit(anchors, anchors, target=other)
-    with pytest.raises(SpaceMismatchError, match="me/other"):
+    with pytest.raises(SpaceMismatchError, match=r"^the bank's translator .*me/other.* the index "):
         corrected(bank=translator.keep_bank(anchors))
     with pytest.raises(DecoderError, match="has no bank of queries: call its keep_bank"):
         corrected(bank=OrthoTranslator().fit(anchors, anchors, target=SPACE))
+    with pytest.raises(NotFittedError, match="this OrthoTranslator is not fitted"):
+        corrected(bank=OrthoTranslator())
 
 
 @pytest.mark.parametrize(
@@ -165,6 +168,7 @@ def test_a_translator_into_another_space_or_without_a_bank_is_refused():
         ({"hubness": None}, DecoderError, "a bank of queries is for hubness='csls'"),
         ({"metric": "dot"}, DecoderError, "compares cosines, got metric='dot'"),
         ({"n_neighbors": 51}, DecoderError, "n_neighbors must be an integer from 1 to 50"),
+        ({"bank": BANK[:0]}, InvalidLatentsError, "a bank needs at least one query, got none"),
         ({"bank": BANK[:, :5]}, InvalidLatentsError, r"\(n, 8\), got \(50, 5\)"),
         ({"bank": BANK * np.nan}, InvalidLatentsError, "NaN or infinity"),
     ],

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.load import load_pairs
 from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
 from hf_latent_bridge.decoders.search import METRICS, GrowingSearch, Metric, Search, find_search
@@ -22,6 +21,7 @@ from hf_latent_bridge.hub.published import Component
 from hf_latent_bridge.hubness import (
     Hubness,
     append_similarity,
+    check_neighbors,
     fold_queries,
     neighbor_similarity,
 )
@@ -322,20 +322,15 @@ class LatentIndex(Component):
     def _to_bank(self, bank: Latents | Translator) -> Tensor:
         """The bank as unit rows like the vectors."""
         if isinstance(bank, Translator):
-            check_meet(("the bank's translator", bank.target_), ("the index", self.space))
-            if (kept := bank.query_bank_) is None:
+            kept = bank.query_bank_
+            check_meet(("bank's translator", bank.target_), ("index", self.space))
+            if kept is None:
                 raise DecoderError(
                     f"{bank!r} has no bank of queries: call its keep_bank(X), or pass latents"
                 )
             bank = kept
         rows = check_latents(bank, self.space, like=self.vectors).detach()
-        self._n_neighbors = check_count(
-            "n_neighbors",
-            self._n_neighbors,
-            most=len(rows),
-            also=", the size of the bank",
-            error=DecoderError,
-        )
+        self._n_neighbors = check_neighbors(self._n_neighbors, len(rows), DecoderError)
         return unit_rows(rows)
 
     def _similarity_of(self, vectors: Tensor) -> Tensor:

@@ -427,7 +427,11 @@ class Translator(TranslatorEstimator, Published):
         """Latents of queries in the target space, (m, d_target), of unit norm; None without.
 
         `hubness` and `LatentIndex(hubness="csls")` correct searches by them.
+
+        Raises:
+            NotFittedError: Nothing was fitted yet.
         """
+        self._require_fit()
         return self._query_bank
 
     def keep_bank(self, X: Latents, *, size: int = 256, seed: int = 0) -> Self:
