@@ -1,6 +1,7 @@
 """Kernel ridge against scikit-learn; its landmarks, and what holds where a map is not affine."""
 
 import json
+import os
 from functools import partial
 
 import numpy as np
@@ -77,6 +78,17 @@ def test_landmarks_are_rows_of_the_source_and_the_seed_draws_them(fitted):
     )
     assert torch.equal(same.landmarks, fitted.map_.landmarks)
     assert not torch.equal(other.landmarks, fitted.map_.landmarks)
+
+
+def test_the_card_says_what_landmarks_reveal(fitted, tmp_path):
+    fitted.save_pretrained(tmp_path / "kernel")
+    compose(fitted, LinearTranslator().fit(Y, X)).save_pretrained(tmp_path / "composed")
+    LinearTranslator().fit(X, Y).save_pretrained(tmp_path / "linear")
+    cards = {name: (tmp_path / name / "README.md").read_text() for name in os.listdir(tmp_path)}
+    for name in ("kernel", "composed"):
+        assert "hold 64 latents of single source items" in cards[name]
+        assert "They reveal about these items what such latents" in cards[name]
+    assert "landmarks" not in cards["linear"]
 
 
 def test_pairs_in_batches_add_up_with_the_landmarks_that_were_chosen(fitted):

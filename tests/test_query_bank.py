@@ -112,6 +112,20 @@ def test_a_view_of_a_shared_space_keeps_one_too(tmp_path):
     assert loaded.translator("y").query_bank_ is None
 
 
+def test_the_card_of_a_shared_space_says_which_view_has_a_bank_and_what_it_reveals(tmp_path):
+    space = SharedSpace(dim=4).fit({"x": X, "y": Y})
+    space.save_pretrained(tmp_path)
+    assert "query_bank" not in (tmp_path / "README.md").read_text()
+    space.translator("x").keep_bank(X, size=30)
+    space.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "`query_bank` in the weights of `x` holds 30 latents of single items" in card
+    assert "They reveal about these items what" in card
+    assert "of `y` holds" not in card
+    SharedSpace.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == card
+
+
 @pytest.mark.parametrize("size", [0, 49, -1])
 def test_a_config_that_states_another_bank_is_refused(translator, tmp_path, size):
     translator.keep_bank(X, size=50).save_pretrained(tmp_path)

@@ -195,6 +195,7 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "unrelated_pairs": config.get("unrelated_pairs", False),
         "selection": _selection(config),
         "bank_size": config.get("bank_size", 0),
+        "n_landmarks": _n_landmarks(config),
         "source": source,
         "target": target,
         "source_name": _name(source),
@@ -213,6 +214,13 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "learning_curve": metrics.get("learning_curve"),
         **_search_facts(metrics.get("search")),
     }
+
+
+def _n_landmarks(config: Mapping[str, Any]) -> int:
+    """How many landmarks a kernel map has, or all of those in a composition."""
+    params, kind = config["params"], config["translator_type"]
+    known = {"kernel": [params.get("n_landmarks", 0)], "composed": params.get("landmarks", [])}
+    return sum(known.get(kind, []))
 
 
 def _search_facts(search: Any) -> dict[str, Any]:
@@ -267,6 +275,7 @@ def _space_facts(config: Mapping[str, Any], repo_id: str | None) -> dict[str, An
         "bits": max(config["information"].get("bits", ()), default=None),
         "curve": _curve(config["information"]),
         "dataset": describe_dataset(config["dataset"]),
+        "banks": config.get("banks", {}),
         **{name: config[name] for name in ("space", "views", "params", "n_pairs")},
     }
 

@@ -648,6 +648,7 @@ class SharedSpace(Published):
         return space._loaded_from(fetched)
 
     def _content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The config, with the size of each view's bank for the card, and all files."""
         self._require_fit()
         files: dict[str, bytes] = {}
         for name, view in self.views_.items():
@@ -664,7 +665,9 @@ class SharedSpace(Published):
             "n_pairs": self.n_pairs_,
             "information": asdict(curve) if curve else {},
         }
-        return config, {**files, CONFIG_NAME: to_json(config)}
+        banks = {name: view.query_bank_ for name, view in self.views_.items()}
+        sizes = {name: len(bank) for name, bank in banks.items() if bank is not None}
+        return {**config, "banks": sizes}, {**files, CONFIG_NAME: to_json(config)}
 
     @property
     def _chooses(self) -> bool:
