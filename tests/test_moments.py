@@ -324,6 +324,17 @@ class TestTheNormOfThePairs:
         OrthoTranslator(unit_norm="both").fit_moments(moments)
 
 
+@pytest.mark.parametrize("given", [None, "moments", {"fold 0": 1}, [1]])
+def test_something_else_than_moments_is_refused(given):
+    with pytest.raises(InvalidLatentsError, match="a fit takes PairedMoments"):
+        LinearTranslator().fit_moments(given)
+
+
+def test_folds_without_a_single_pair_are_refused():
+    with pytest.raises(InvalidLatentsError, match=r"at least one pair, got \[None, None\]"):
+        LinearTranslator().fit_moments([None, None])
+
+
 class TestHugeLatents:
     """Finite values near the top of float32."""
 

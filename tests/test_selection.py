@@ -373,6 +373,8 @@ def test_moments_that_are_not_in_folds_are_refused():
     with pytest.raises(InvalidLatentsError, match="fold_moments"):
         translator.fit_moments(translator.pair_moments(x, y))
     assert translator.fit_moments(folds_of(x, y)).selection_ is not None
+    with pytest.raises(InvalidLatentsError, match="needs a pair in each, got 3 in all"):
+        translator.fit_moments(translator.fold_moments(x[:3], y[:3]))
 
 
 def test_a_fold_of_equal_targets_is_refused():

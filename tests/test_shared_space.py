@@ -748,6 +748,20 @@ def test_moments_of_every_two_views_are_needed():
         SharedSpace(alpha=1.0).fit_moments([some])
 
 
+@pytest.mark.parametrize("folds", [None, {}, moments(views()), [moments(views()), "b"], [{"a": 1}]])
+def test_something_else_than_moments_of_folds_is_refused(folds):
+    with pytest.raises(InvalidLatentsError, match="fit_moments takes a list of folds"):
+        SharedSpace(alpha=1.0).fit_moments(folds)
+
+
+def test_folds_without_an_item_count_as_empty():
+    few = {name: x[:3] for name, x in views().items()}
+    with pytest.raises(InvalidLatentsError, match=r"5 folds need at least as many .* got 3"):
+        SharedSpace().fit_moments(SharedSpace().fold_moments(few))
+    whole = SharedSpace(2, alpha=1.0)
+    assert whole.fit_moments([*whole.fold_moments(few), None]).n_pairs_ == 3
+
+
 def test_a_view_is_not_fitted_alone_and_a_space_not_used_before_its_fit():
     space = SharedSpace(16).fit(views())
     with pytest.raises(TypeError, match="fit its SharedSpace"):

@@ -174,7 +174,7 @@ class TranslatorEstimator(abc.ABC):
 
     def fit_moments(
         self,
-        moments: PairedMoments | Sequence[PairedMoments],
+        moments: PairedMoments | Sequence[PairedMoments | None],
         *,
         source: SpaceSpec | None = None,
         target: SpaceSpec | None = None,
@@ -188,18 +188,20 @@ class TranslatorEstimator(abc.ABC):
             target: The target space, recorded in the config.
 
         Raises:
-            InvalidLatentsError: Another number of folds than `n_folds`.
+            InvalidLatentsError: Another number of folds than `n_folds`, a fold without a pair, or
+                no moments.
         """
         self._check_params()
-        folds = [moments] if isinstance(moments, PairedMoments) else list(moments)
-        for part in folds:
+        folds = _as_folds(moments)
+        known = [fold for fold in folds if fold is not None]
+        for part in known:
             if part.unit_norm not in (None, self.unit_norm):
                 raise InvalidLatentsError(
                     f"the moments were summed with unit_norm={part.unit_norm!r}, and this "
                     f"{type(self).__name__} has unit_norm={self.unit_norm!r}: use the same in both"
                 )
-        if self.n_folds == 1 and folds:
-            folds = [reduce(add, folds)]
+        if self.n_folds == 1 and known:
+            folds = [reduce(add, known)]
         return self._learn(folds, source, target)._solved()
 
     @property
@@ -665,6 +667,26 @@ def plain(value: Any) -> Any:
     """A copy of a parameter's value that JSON can hold: no NumPy scalars, infinity as "inf"."""
     plain = value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
     return "inf" if plain == float("inf") else plain
+
+
+def _as_folds(
+    moments: PairedMoments | Sequence[PairedMoments | None],
+) -> list[PairedMoments | None]:
+    """The moments of each fold; one fold for moments of all pairs.
+
+    Raises:
+        InvalidLatentsError: They are something else, or of no pair at all.
+    """
+    folds = [moments] if isinstance(moments, PairedMoments) else moments
+    known = (PairedMoments, type(None))
+    if not isinstance(folds, list | tuple) or not all(isinstance(fold, known) for fold in folds):
+        raise InvalidLatentsError(
+            "a fit takes PairedMoments, or a list of them for the folds, as pair_moments and "
+            f"fold_moments give them, got {type(moments).__name__} {moments!r:.60}"
+        )
+    if folds and all(fold is None for fold in folds):
+        raise InvalidLatentsError(f"a fit needs moments of at least one pair, got {moments!r:.60}")
+    return list(folds)
 
 
 def _describe_shuffled(moments: PairedMoments) -> str:

@@ -406,7 +406,7 @@ class SharedSpace(Published):
 
     def fit_moments(
         self,
-        folds: Sequence[ViewMoments],
+        folds: Sequence[ViewMoments | None],
         *,
         spaces: Mapping[str, SpaceSpec] | None = None,
     ) -> Self:
@@ -422,10 +422,11 @@ class SharedSpace(Published):
             RankWarning: One of several views varies in so few directions that it limits the axes.
             UnrelatedPairsWarning: Two views agree no more than on shuffled items.
         """
-        moments = add_views(folds)
+        known = _as_folds(folds)
+        moments = add_views(known if self._chooses else [fold for fold in known if fold])
         self.check(check_views(moments))
         alphas = ALPHAS if self.alpha == "auto" else (float(self.alpha),)
-        information = held_out_information(folds, alphas) if self._chooses else None
+        information = held_out_information(known, alphas) if self._chooses else None
         alpha = information.best if information else alphas[0]
         dim = information.n_axes if information and self.dim == "auto" else int(self.dim)
         problem = CanonicalProblem.from_moments(moments)
@@ -746,6 +747,27 @@ def _moments(
         (a, b): PairedMoments.from_batch(views[a], views[b], full_syy=True)
         for a, b in combinations(views, 2)
     }
+
+
+def _as_folds(folds: Sequence[ViewMoments | None]) -> list[ViewMoments]:
+    """The moments of each fold, nothing for one without an item.
+
+    Raises:
+        InvalidLatentsError: They are something else.
+    """
+    if not isinstance(folds, list | tuple) or not all(_by_pair(fold or {}) for fold in folds):
+        raise InvalidLatentsError(
+            "fit_moments takes a list of folds, in each PairedMoments by pair of views, "
+            f'{{("a", "b"): moments}}, as fold_moments gives them, got {folds!r:.60}'
+        )
+    return [fold or {} for fold in folds]
+
+
+def _by_pair(fold: object) -> bool:
+    return isinstance(fold, Mapping) and all(
+        isinstance(pair, tuple) and isinstance(moments, PairedMoments)
+        for pair, moments in fold.items()
+    )
 
 
 def _sources(
