@@ -117,6 +117,12 @@ def test_two_encoders_take_pairs_in_their_order():
     assert_same(found, SharedSpace(4, alpha=1.0).fit(views), views)
 
 
+def test_two_encoders_take_two_arrays_as_fit_translator_does():
+    columns = latents(names="ab")
+    space = fit_shared_space(dict.fromkeys("ab"), (columns["a"], columns["b"]), 4)
+    assert_same(space, SharedSpace(4).fit(columns), columns)
+
+
 def test_a_picture_meets_its_title():
     images, titles = pictures(24), sentences(24, EN)
     see = load_encoder(clip_repo(), modality="image", device="cpu")
@@ -257,6 +263,8 @@ def test_items_that_do_not_fit_the_views_are_refused(views, items, message):
 def test_one_encoder_or_a_name_with_a_slash_is_refused_before_anything_is_read():
     with pytest.raises(InvalidLatentsError, match="2 views or more"):
         fit_shared_space({"a": None}, latents(names="a"))
+    with pytest.raises(InvalidLatentsError, match="encoders by the name of their view, got list"):
+        fit_shared_space([None, None], latents(names="ab"))
     with pytest.raises(ValueError, match="also its folder"):
         fit_shared_space({"a/b": None, "c": None}, {"a/b": [[1.0]], "c": [[1.0]]})
 

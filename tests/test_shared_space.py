@@ -654,6 +654,8 @@ def test_a_view_that_is_not_there_can_neither_ask_nor_be_asked():
         ({"a": np.ones((9, 3)), "b": np.ones(9)}, InvalidLatentsError, "view 'b': latents must be"),
         ({"config.json": np.eye(9), "b": np.eye(9)}, ValueError, "beside config.json"),
         ({"b": np.eye(9), "B": np.eye(9)}, ValueError, "differs from others in more than case"),
+        ({"a": np.eye(9), "b": 1e-20 * np.eye(9)}, InvalidLatentsError, "'a' .* 'b' .* so small"),
+        ({"a": np.eye(9), "b": np.ones((9, 0))}, InvalidLatentsError, "'b'.* 0 feature"),
         ((np.eye(9), np.eye(9)), InvalidLatentsError, "latents by name"),
         ({"a/b": np.eye(9), "b": np.eye(9)}, ValueError, "a view's name is also its folder"),
         ({"..": np.eye(9), "b": np.eye(9)}, ValueError, "a view's name is also its folder"),

@@ -306,7 +306,9 @@ def combined_record(first: dict[str, Any], second: dict[str, Any]) -> dict[str, 
 
 
 def as_views(items: PairSource | Mapping[str, Sequence[Any]] | Sequence[Any]) -> PairSource:
-    """Items as `load_views` gives them: from those, from columns by name, or from one list."""
+    """Items as `load_views` gives them: from those, columns by name, two columns or one list."""
     if isinstance(items, Mapping):
         return Views(items)
+    if isinstance(items, tuple) and len(items) == 2 and not any(isinstance(x, str) for x in items):
+        return as_pairs(items)
     return items if isinstance(items, PairSource) else Views({"items": items})

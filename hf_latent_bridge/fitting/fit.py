@@ -16,7 +16,7 @@ from hf_latent_bridge.canonical import ViewMoments, join_sets
 from hf_latent_bridge.data.chunks import PairSource, Rows
 from hf_latent_bridge.data.pairs import Pairs, as_pairs, as_views, combined_record
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
-from hf_latent_bridge.errors import InvalidPairsError
+from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError
 from hf_latent_bridge.fitting.choice import HeldOut, TranslatorChoice, as_fitted
 from hf_latent_bridge.fitting.encoding import OnBadRow, Side
 from hf_latent_bridge.fitting.samples import RowSample
@@ -330,9 +330,10 @@ def fit_shared_space(
         encoders: For each view its encoder, or a callable from a list of items to (n, d). Where
             items are latents already: their space, or None if it is unknown.
         pairs: The items: from `load_views`, or a mapping from each view to its list or array; one
-            list of items that all encoders read; or, for two encoders, from `load_pairs`. Where not
-            all encoders have seen all items: a list of these, one for each set of items that the
-            same views have seen; every two views need items that both have seen.
+            list of items that all encoders read; or, for two encoders, from `load_pairs` or two
+            lists or arrays. Where not all encoders have seen all items: a list of these, one for
+            each set of items that the same views have seen; every two views need items that both
+            have seen.
         dim: As for `SharedSpace`, like `alpha`, `shrink` and `n_folds`.
         alpha: The penalty.
         shrink: Factor on the correlations.
@@ -352,8 +353,8 @@ def fit_shared_space(
 
     Raises:
         InvalidPairsError: No column for an encoder, a bad row, or no good one.
-        InvalidLatentsError: Fewer than two encoders, too few items for the folds, an encoder gave
-            NaN or infinity, or latents are not of their space.
+        InvalidLatentsError: Encoders without names or fewer than two, too few items for the folds,
+            an encoder gave NaN or infinity, or latents are not of their space.
         EncoderError: An encoder gave another number of rows, or another dim than before.
         CheckpointError: The checkpoint is of another fit, and what changed is listed; or it is
             damaged.
@@ -377,6 +378,11 @@ def fit_shared_space(
         progress=progress,
     )
     space = SharedSpace(dim, alpha=alpha, shrink=shrink, n_folds=n_folds)
+    if not isinstance(encoders, Mapping):
+        raise InvalidLatentsError(
+            '{"a": encoder, "b": encoder} is needed, encoders by the name of their view, got '
+            f"{type(encoders).__name__} {encoders!r:.60}"
+        )
     space.check(encoders)
     passes = _passes(space, encoders, _sources(pairs), options)
     summed = [

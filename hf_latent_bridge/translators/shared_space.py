@@ -743,10 +743,19 @@ def _moments(
     """The moments of every two views; None if there is not a single row."""
     if not all(len(x) for x in views.values()):
         return None
-    return {
-        (a, b): PairedMoments.from_batch(views[a], views[b], full_syy=True)
-        for a, b in combinations(views, 2)
-    }
+    return {(a, b): _pair_moments(views, a, b) for a, b in combinations(views, 2)}
+
+
+def _pair_moments(views: Mapping[str, Tensor], a: str, b: str) -> PairedMoments:
+    """The moments of two views.
+
+    Raises:
+        InvalidLatentsError: Names the views.
+    """
+    try:
+        return PairedMoments.from_batch(views[a], views[b], full_syy=True)
+    except InvalidLatentsError as error:
+        raise InvalidLatentsError(f"views {a!r} (source) and {b!r} (target): {error}") from error
 
 
 def _as_folds(folds: Sequence[ViewMoments | None]) -> list[ViewMoments]:
