@@ -86,6 +86,17 @@ class Selection:
         return self.trials[self.chosen]
 
     @property
+    def kept_in_doubt(self) -> bool:
+        """Whether it is the first candidate, where others must be surely ahead of that."""
+        return self.objective in _COARSE and self.chosen == 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether it has a higher score than all others, and is not kept in doubt."""
+        others = (trial for trial in self.trials if trial is not self.choice)
+        return not self.kept_in_doubt and all(trial.score < self.choice.score for trial in others)
+
+    @property
     def edge(self) -> str | None:
         """The penalty that was chosen, if it is the first or last of its curve; else None.
 
@@ -93,8 +104,7 @@ class Selection:
         another penalty equals. There is none below 0 or above infinity.
         """
         choice = self.choice
-        kept_in_doubt = self.objective in _COARSE and self.chosen == 0
-        if kept_in_doubt or "alpha" not in choice.params:
+        if self.kept_in_doubt or "alpha" not in choice.params:
             return None
         others = [trial for trial in self.curve() if trial is not choice]
         if any(trial.score >= choice.score for trial in others):
@@ -461,18 +471,22 @@ def overlaps(a: Int[Tensor, "n k"], b: Int[Tensor, "n k"]) -> Float[Tensor, " n"
     return (a[:, :, None] == b[:, None, :]).any(2).double().mean(1)
 
 
-def doubts(selection: Selection, n_pairs: int, widest: int) -> list[str]:
+def doubts(
+    selection: Selection, n_pairs: int, widest: int, penalty: Selection | None = None
+) -> list[str]:
     """Reasons to doubt a choice, in words.
 
     Args:
         selection: The choice.
         n_pairs: Number of pairs.
         widest: The larger of the two widths.
+        penalty: How the penalty of the chosen candidate was chosen, where it was "auto".
     """
     found = []
-    if selection.edge is not None:
+    edge = selection.edge or (penalty and selection.leads and penalty.edge)
+    if edge:
         found.append(
-            f"the choice, {selection.edge}, is the first or last of the penalties tried: a better "
+            f"the choice, {edge}, is the first or last of the penalties tried: a better "
             "one may be outside"
         )
     if n_pairs < 2 * widest:

@@ -354,6 +354,23 @@ def test_a_choice_on_the_edge_of_the_penalties_is_warned_of():
         AffineTranslator(alpha="auto").fit(x, y)
 
 
+def test_a_chosen_candidate_whose_own_penalty_is_on_the_edge_is_warned_of():
+    x, y = latents(noise=0.0)
+    among = [OrthoTranslator(), AffineTranslator(alpha="auto")]
+    for objective in ("reconstruction", "ranking"):
+        with pytest.warns(SelectionWarning, match=r"alpha=1e-05, is the first or last"):
+            chosen = select_translator(x, y, objective=objective, among=among)
+        assert chosen.translator_type == "affine"
+
+
+def test_the_penalty_of_a_candidate_that_is_kept_in_doubt_is_no_edge():
+    x, y = latents(noise=0.0)
+    among = [AffineTranslator(alpha="auto"), OrthoTranslator()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert select_translator(x, y, among=among).translator_type == "affine"
+
+
 def test_a_clear_choice_from_many_pairs_is_silent():
     x, y = latents()
     with warnings.catch_warnings():

@@ -281,9 +281,10 @@ class TranslatorChoice:
             torch.tensor([[judged.chance for judged in row] for row in rows]).double(),
             n_held_out,
         )
-        _warn(selection, groups[0].n_pairs, groups[0].widest)
         winner = tried[selection.chosen]
         group = next(group for group in groups if any(winner is one for one in group.tried))
+        penalties = [penalty for group in groups for penalty in group.penalties]
+        _warn(selection, groups[0].n_pairs, groups[0].widest, penalties[selection.chosen])
         winner.fit_moments(group.folds.whole, source=source, target=target)
         winner.selection_ = selection
         return winner
@@ -327,9 +328,16 @@ class _Fold:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Neighbouring candidates of one type that are fitted on the same moments."""
+    """Neighbouring candidates of one type that are fitted on the same moments.
+
+    Attributes:
+        tried: The candidates, with a number for each "auto".
+        penalties: For each of them how its penalty was chosen; None where it was given.
+        folds: The moments.
+    """
 
     tried: Sequence[Translator]
+    penalties: Sequence[Selection | None]
     folds: Folds
 
     @property
@@ -379,10 +387,10 @@ def _grouped(
         summing, shared = by_key[key]
         for one in group:
             one.share_sums(summing)
-        settled = (one.settle(shared)[0] if one.n_folds > 1 else one for one in group)
-        named = {(kind, *map(repr, one.get_params().items())): one for one in settled}
+        settled = [one.settle(shared) if one.n_folds > 1 else (one, None) for one in group]
+        named = {(kind, *map(repr, one[0].get_params().items())): one for one in settled}
         if new := [one for name, one in named.items() if name not in seen]:
-            groups.append(_Group(new, shared))
+            groups.append(_Group([one for one, _ in new], [how for _, how in new], shared))
         seen.update(named)
     return groups
 
@@ -488,8 +496,8 @@ def check_candidates(tried: Sequence[Translator]) -> None:
         raise ValueError(f"all candidates need the same unit_norm, got {sorted(map(str, norms))}")
 
 
-def _warn(selection: Selection, n_pairs: int, widest: int) -> None:
-    if found := doubts(selection, n_pairs, widest):
+def _warn(selection: Selection, n_pairs: int, widest: int, penalty: Selection | None) -> None:
+    if found := doubts(selection, n_pairs, widest, penalty):
         warnings.warn("; ".join(found), SelectionWarning, stacklevel=4)
 
 
