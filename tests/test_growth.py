@@ -279,6 +279,10 @@ def test_growth_is_between_two_views():
     x, y = two_views(60)
     with pytest.raises(InvalidLatentsError, match="between two views"):
         SharedSpace().fit_growing({"a": x, "b": y}, {"a": x, "c": y})
+    with pytest.raises(InvalidLatentsError, match="unpaired must be by view"):
+        SharedSpace().fit_growing({"a": x, "b": y}, (x, y))
+    with pytest.raises(InvalidLatentsError, match="views must be by view"):
+        SharedSpace().fit_growing([x, y], {"a": x, "b": y})
 
 
 def test_latents_that_are_not_finite_are_refused_by_the_name_of_their_view():

@@ -475,6 +475,8 @@ def test_a_fit_that_is_refused_leaves_the_space_as_it_was():
         space.fit(views(300), spaces={"a": SpaceSpec(41)})
     with pytest.raises(UnknownNameError, match=r"spaces names 'A', which is not a view: these are"):
         space.fit(views(300), spaces={"A": SpaceSpec(40)})
+    with pytest.raises(InvalidLatentsError, match="spaces must be by view"):
+        space.fit(views(300), spaces=[SpaceSpec(40)])
     assert vars(space) == before | {"alpha": 3.0}
 
 

@@ -353,8 +353,10 @@ class SharedSpace(Published):
             GrowthWarning: The pairs keep changing, or cannot be trusted and are left out.
             UnrelatedPairsWarning: The views agree no more than on shuffled items.
         """
+        _check_by_view("unpaired", unpaired)
         others = {name: _matrix(latents, name) for name, latents in unpaired.items()}
         views = {name: x[:0] for name, x in others.items()} if views is None else views
+        _check_by_view("views", views)
         self.check(views)
         if len(views) != 2 or set(views) != set(unpaired):
             raise InvalidLatentsError(
@@ -720,6 +722,18 @@ def _sets(
     return sets
 
 
+def _check_by_view(name: str, given: object) -> None:
+    """Refuses a list or anything else where views have names.
+
+    Raises:
+        InvalidLatentsError: Says what came.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidLatentsError(
+            f'{name} must be by view, {{"a": ..., "b": ...}}, got {type(given).__name__}'
+        )
+
+
 def _matrix(latents: Latents, view: str) -> Tensor:
     """The latents of a view, (n, d), if they are finite.
 
@@ -786,8 +800,9 @@ def _sources(
 
     Raises:
         UnknownNameError: A space of no view.
-        InvalidLatentsError: A space of another width than its view.
+        InvalidLatentsError: A space of another width than its view, or spaces without names.
     """
+    _check_by_view("spaces", spaces)
     if unknown := sorted(spaces.keys() - solved.keys()):
         raise UnknownNameError(
             f"spaces names {unknown[0]!r}, which is not a view: these are {list(solved)}"
