@@ -140,6 +140,32 @@ def test_penalty_and_width_are_those_of_the_most_information(space):
     chosen, expected = SharedTranslator().fit(X[TRAIN], Y[TRAIN]), SharedSpace("auto").fit(views)
     assert chosen.params_ == {"dim": expected.space_.dim, "alpha": expected.alpha_, "shrink": 0.9}
     assert chosen.get_params()["alpha"] == "auto"
+    assert chosen.information_ == expected.information_
+    assert SharedTranslator(dim=4, alpha=1.0).fit(X[TRAIN], Y[TRAIN]).information_ is None
+    assert chosen.set_params(dim=4, alpha=1.0).fit(X[TRAIN], Y[TRAIN]).information_ is None
+
+
+def test_how_much_both_sides_share_is_saved_and_on_the_card(tmp_path):
+    batches = SharedTranslator().partial_fit(X[:100], Y[:100]).partial_fit(X[100:300], Y[100:300])
+    information = SharedTranslator().fit(X[:300], Y[:300]).information_
+    np.testing.assert_allclose(batches.information_.bits, information.bits)
+    batches.save_pretrained(tmp_path)
+    loaded = AutoTranslator.from_pretrained(tmp_path)
+    assert loaded.information_ == batches.information_
+    card = (tmp_path / "README.md").read_text()
+    assert f"the encoders tell {max(information.bits):.1f} bits about each other" in card
+    loaded.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == card
+
+
+def test_a_config_with_information_that_does_not_add_up_is_refused(tmp_path):
+    SharedTranslator().fit(X[TRAIN], Y[TRAIN]).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["config_sha256"]
+    config["information"]["bits"] = []
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="information: alphas and bits must be as many"):
+        AutoTranslator.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +227,7 @@ def test_a_choice_by_counterparts_takes_it_and_may_be_told_not_to():
     assert isinstance(chosen, SharedTranslator)
     kinds = {trial.translator_type for trial in chosen.selection_.trials}
     assert {"ortho", "affine", "spectral", "kernel", "linear", "l_ortho", "shared"} <= kinds
+    assert chosen.information_ == SharedTranslator().fit(X[TRAIN], Y[TRAIN]).information_
     plain = select_translator(X[TRAIN], Y[TRAIN], objective="counterpart", shared=False)
     assert not plain.moves_target
     assert plain.selection_.choice.score < chosen.selection_.choice.score
@@ -243,7 +270,9 @@ def test_the_command_line_fits_translates_and_evaluates_it(tmp_path, capsys):
     loaded = AutoTranslator.from_pretrained(tmp_path / "chosen")
     assert loaded.moves_target
     assert [space.repo_id for space in loaded.pair_spaces_] == ["me/old", "me/new"]
-    capsys.readouterr()
+    assert f"the views tell {max(loaded.information_.bits):.1f} bits" in capsys.readouterr().out
+    run("info", tmp_path / "chosen", "--json")
+    assert json.loads(capsys.readouterr().out)["bits"] == max(loaded.information_.bits)
     run("evaluate", tmp_path / "chosen", *vectors("-test"), "--json")
     report = json.loads(capsys.readouterr().out)
     assert report["translated"]["recall@1"] > 0.8

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from hf_latent_bridge.cli import growing, inputs, shared
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import LearningCurve, SharedSpace, Translator, TranslatorChoice
+    from hf_latent_bridge import (
+        Information,
+        LearningCurve,
+        SharedSpace,
+        Translator,
+        TranslatorChoice,
+    )
     from hf_latent_bridge.data.chunks import PairSource
     from hf_latent_bridge.encoders.base import EncoderLike
 
@@ -258,10 +264,18 @@ def describe(translator: "Translator") -> dict[str, Any]:
         "items": translator.target_translator_ and translator.target_translator_.source_.to_dict(),
         "n_pairs": translator.n_pairs_,
         "selection": translator.selection_ and translator.selection_.to_dict(),
+        **({} if (told := _information(translator)) is None else shared.bits_of(told)),
         "dataset": translator.dataset_,
         "metrics": translator.metrics_,
         "commit": translator.commit,
     }
+
+
+def _information(translator: "Translator") -> "Information | None":
+    """How much its two sides share, where a fit has measured that."""
+    from hf_latent_bridge import SharedTranslator
+
+    return translator.information_ if isinstance(translator, SharedTranslator) else None
 
 
 def _plain(value: Any) -> str:
@@ -389,8 +403,8 @@ def fit(args: argparse.Namespace) -> Result:
     metrics = {} if curve is None else {"learning_curve": growing.kept(curve)}
     translator.save_pretrained(args.output, metrics=metrics or None)
     text = f"{translator}\nsaved in {args.output}\n{curve or translator.fit_summary_}"
-    if translator.selection_ is not None:
-        text += f"\n{translator.selection_}"
+    for record in (translator.selection_, _information(translator)):
+        text += "" if record is None else f"\n{record}"
     if held_out is not None:
         options = {"batch_size": args.batch_size, "progress": args.progress}
         if (bank := translator.query_bank_) is not None:

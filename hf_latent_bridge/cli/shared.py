@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_latent_bridge.cli import inputs
 
 if TYPE_CHECKING:
-    from hf_latent_bridge import Encoder, SharedSpace
+    from hf_latent_bridge import Encoder, Information, SharedSpace
     from hf_latent_bridge.data.chunks import PairSource
 
 
@@ -78,11 +78,17 @@ def describe(space: "SharedSpace") -> dict[str, Any]:
         "views": {name: view.source_.to_dict() for name, view in space.views_.items()},
         "n_pairs": space.n_pairs_,
         "dataset": space.dataset_,
-        "bits": None if curve is None else max(curve.bits),
-        "bits_by_alpha": {}
-        if curve is None
-        else {f"{alpha:g}": bits for alpha, bits in zip(curve.alphas, curve.bits, strict=True)},
+        **({"bits": None, "bits_by_alpha": {}} if curve is None else bits_of(curve)),
         "commit": space.commit,
+    }
+
+
+def bits_of(information: "Information") -> dict[str, Any]:
+    """The bits that encoders share, with the best penalty and with each, as JSON values."""
+    tried = zip(information.alphas, information.bits, strict=True)
+    return {
+        "bits": max(information.bits),
+        "bits_by_alpha": {f"{alpha:g}": bits for alpha, bits in tried},
     }
 
 

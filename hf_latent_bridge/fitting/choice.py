@@ -285,8 +285,9 @@ class TranslatorChoice:
         group = next(group for group in groups if any(winner is one for one in group.tried))
         penalties = [penalty for group in groups for penalty in group.penalties]
         _warn(selection, groups[0].n_pairs, groups[0].widest, penalties[selection.chosen])
+        information = winner._information
         winner.fit_moments(group.folds.whole, source=source, target=target)
-        winner.selection_ = selection
+        winner.selection_, winner._information = selection, information
         return winner
 
     def _held_out_fold(self, held_out: HeldOut | None, number: int) -> "_Fold | None":

@@ -196,6 +196,7 @@ def _fit_facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "selection": _selection(config),
         "bank_size": config.get("bank_size", 0),
         "n_landmarks": _n_landmarks(config),
+        **_shared_bits(config.get("information", {})),
         "source": source,
         "target": target,
         "source_name": _name(source),
@@ -272,12 +273,16 @@ def _space_facts(config: Mapping[str, Any], repo_id: str | None) -> dict[str, An
     """What the template of a shared space's card prints."""
     return {
         "name": (repo_id or "shared space").rsplit("/", 1)[-1],
-        "bits": max(config["information"].get("bits", ()), default=None),
-        "curve": _curve(config["information"]),
+        **_shared_bits(config["information"]),
         "dataset": describe_dataset(config["dataset"]),
         "banks": config.get("banks", {}),
         **{name: config[name] for name in ("space", "views", "params", "n_pairs")},
     }
+
+
+def _shared_bits(information: Mapping[str, Any]) -> dict[str, Any]:
+    """How much encoders share, with the best penalty and with each; nothing if it is not known."""
+    return {"bits": max(information.get("bits", ()), default=None), "curve": _curve(information)}
 
 
 def _curve(information: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack, overload
 
@@ -12,6 +12,7 @@ from huggingface_hub import CommitInfo
 from torch import Tensor
 
 from hf_latent_bridge._version import __version__
+from hf_latent_bridge.canonical import Information
 from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.devices import as_device
 from hf_latent_bridge.errors import (
@@ -25,6 +26,7 @@ from hf_latent_bridge.files import (
     FORMAT_VERSION,
     WEIGHTS_NAME,
     check_config,
+    check_fields,
     loader_of,
     parse_tensors,
     stated_types,
@@ -55,6 +57,7 @@ class TranslatorConfig:
     selection: Selection | None = None
     bank_size: int = 0
     items: SpaceSpec | None = None
+    information: Information | None = None
     weights_sha256: str = ""
     library_version: str = __version__
     format_version: int = FORMAT_VERSION
@@ -84,6 +87,9 @@ class TranslatorConfig:
             read["items"] = SpaceSpec.from_dict(content["items"])
         if "selection" in content:
             read["selection"] = Selection.from_dict(content["selection"], f"{where}: selection")
+        if "information" in content:
+            stated = content["information"]
+            read["information"] = read_information(stated, f"{where}: information")
         return cls(**{**content, **read})
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,10 +98,28 @@ class TranslatorConfig:
         del plain["weights_sha256"]
         plain["selection"] = self.selection and self.selection.to_dict()
         plain["items"] = self.items and self.items.to_dict()
+        plain["information"] = self.information and asdict(self.information)
         for name in _OPTIONAL:
             if not plain[name]:
                 del plain[name]
         return {**plain, "source": self.source.to_dict(), "target": self.target.to_dict()}
+
+
+def read_information(content: Mapping[str, Any], where: str) -> Information | None:
+    """What a config records of the information that encoders share; None if it is empty.
+
+    Raises:
+        ConfigError: A field is missing, unknown or of the wrong type.
+    """
+    if not content:
+        return None
+    check_fields(content, {f.name: list for f in fields(Information)}, where)
+    if len(content["alphas"]) != len(content["bits"]):
+        raise ConfigError(f"{where}: alphas and bits must be as many, got {content!r:.80}")
+    for name, values in content.items():
+        if not all(type(value) is float for value in values):
+            raise ConfigError(f"{where}: {name} must be numbers, got {values!r:.80}")
+    return Information(**{name: tuple(values) for name, values in content.items()})
 
 
 _SHIFT = "the shift can be taken out of one affine map with no norm after it"
@@ -116,6 +140,7 @@ _OPTIONAL: dict[str, type] = {
     "bank_size": int,
     "selection": dict,
     "items": dict,
+    "information": dict,
 }
 _BANK = "query_bank"  # the tensor that a repo holds beside the map
 
@@ -165,6 +190,7 @@ class Translator(TranslatorEstimator, Published):
     fit_summary_: object | None = None
     _query_bank: Tensor | None = None
     _items: SpaceSpec | None = None
+    _information: Information | None = None
 
     def __init_subclass__(cls, *, translator_type: str | None = None, **kwargs: Any) -> None:
         """Enters the class into the registry under its type."""
@@ -285,6 +311,7 @@ class Translator(TranslatorEstimator, Published):
         self.source_, self.target_ = config.source, config.target
         self.dataset_, self.metrics_ = config.dataset, config.metrics
         self.selection_, self._items = config.selection, config.items
+        self._information = config.information
         self._n_pairs, self._unrelated_pairs = config.n_pairs, config.unrelated_pairs
         self._maps = {"fitted": fitted}
 
@@ -376,6 +403,7 @@ class Translator(TranslatorEstimator, Published):
             bank_size=0 if bank is None else len(bank),
             selection=self.selection_,
             items=self._items,
+            information=self._information,
         ).to_dict()
         return config, to_files(config, weights)
 

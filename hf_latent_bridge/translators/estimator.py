@@ -450,6 +450,10 @@ class TranslatorEstimator(abc.ABC):
         self._maps = {}
         return self
 
+    def _take_over(self, settled: Self) -> None:
+        """Keeps what a fit has chosen."""
+        self.params_ = settled.get_params()
+
     def _fit_params(self) -> dict[str, Any]:
         """A copy of the parameters, as a config states them."""
         return {name: plain(value) for name, value in self.get_params().items()}
@@ -471,7 +475,7 @@ class TranslatorEstimator(abc.ABC):
             found = self.selection_ and doubts(self.selection_, self._n_pairs, widest)
             if found:
                 warnings.warn("; ".join(found), SelectionWarning, stacklevel=4)
-            self.params_ = as_fitted.get_params()
+            self._take_over(as_fitted)
         self._maps["fitted"] = as_fitted._learn_map(self.moments_)
 
     @classmethod

@@ -6,7 +6,12 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.canonical import ALPHAS, CanonicalProblem, held_out_information
+from hf_latent_bridge.canonical import (
+    ALPHAS,
+    CanonicalProblem,
+    Information,
+    held_out_information,
+)
 from hf_latent_bridge.counts import check_count, is_number
 from hf_latent_bridge.errors import ConfigError
 from hf_latent_bridge.latents import Latents, as_targets, unit_rows
@@ -123,6 +128,16 @@ class SharedTranslator(Translator, translator_type="shared"):
         return view
 
     @property
+    def information_(self) -> Information | None:
+        """How much both sides tell about each other on held-out pairs, in bits, by penalty.
+
+        None if neither `alpha` nor `dim` was "auto".
+        """
+        self._require_fit()
+        self._solve_now()
+        return self._information
+
+    @property
     def _both(self) -> TwoSidedMap:
         fitted = self.map_
         if not isinstance(fitted, TwoSidedMap):
@@ -159,7 +174,13 @@ class SharedTranslator(Translator, translator_type="shared"):
         tried = ALPHAS if self.alpha == "auto" else (float(self.alpha),)
         found = held_out_information([{(SOURCE, TARGET): fold} for fold in folds.held_out], tried)
         dim = found.n_axes if self.dim == "auto" else self.dim
-        return type(self)(dim=dim, alpha=found.best, shrink=self.shrink), None
+        settled = type(self)(dim=dim, alpha=found.best, shrink=self.shrink)
+        settled._information = found
+        return settled, None
+
+    def _take_over(self, settled: Self) -> None:
+        super()._take_over(settled)
+        self._information = settled._information
 
     def score(self, X: Latents, y: Latents) -> float:
         """R² of both sides in the shared space: of the source's vectors against the target's.
@@ -190,6 +211,7 @@ class SharedTranslator(Translator, translator_type="shared"):
     ) -> Self:
         super()._learn(folds, source, target)
         self._items, self._target = self._target, None
+        self._information = None
         return self
 
     def __repr__(self) -> str:

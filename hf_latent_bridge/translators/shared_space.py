@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self, Unpack, overload
@@ -52,7 +52,7 @@ from hf_latent_bridge.metrics import look_shuffled
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
 from hf_latent_bridge.spaces import SHARED, SpaceSpec, check_space
-from hf_latent_bridge.translators.base import Translator
+from hf_latent_bridge.translators.base import Translator, read_information
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
 _VIEW_FIELDS = {
@@ -634,7 +634,7 @@ class SharedSpace(Published):
         space.space_, space.alpha_ = SpaceSpec.from_dict(config["space"]), float(space.alpha)
         space.n_pairs_, space.views_ = config["n_pairs"], {}
         space.dataset_ = config["dataset"]
-        space.information_ = _curve(config["information"], f"{where}: information")
+        space.information_ = read_information(config["information"], f"{where}: information")
         if len(names := config["views"]) < 2:
             raise ConfigError(f"{where}: views must be two or more, got {names}")
         for name in names:
@@ -816,18 +816,6 @@ def _sources(
                 f"view {name!r} is {len(view.mean)} wide, but its space is {sources[name]}"
             )
     return sources
-
-
-def _curve(content: Mapping[str, Any], where: str) -> Information | None:
-    if not content:
-        return None
-    check_fields(content, {f.name: list for f in fields(Information)}, where)
-    if len(content["alphas"]) != len(content["bits"]):
-        raise ConfigError(f"{where}: alphas and bits must be as many, got {content!r:.80}")
-    for name, values in content.items():
-        if not all(type(value) is float for value in values):
-            raise ConfigError(f"{where}: {name} must be numbers, got {values!r:.80}")
-    return Information(**{name: tuple(values) for name, values in content.items()})
 
 
 def _warn_of_unrelated(moments: ViewMoments) -> None:
