@@ -148,7 +148,8 @@ class CanonicalProblem:
             if not bool((rho > 0).any()):
                 raise SolverError(
                     f"view {name!r} has nothing in common with the others: along none of "
-                    f"{len(rho)} axes is it correlated with them, so it would be mapped to zero"
+                    f"{len(rho)} axes is it correlated with them by alpha={alpha:g}, so it would "
+                    "be mapped to zero"
                 )
             s, axes = self.spectra[name], unsigned * signs
             roots = (s.values + alpha).sqrt()[:, None]
@@ -496,7 +497,10 @@ def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
     ).sum(0)
     spread = covariance.trace() / len(mean)
     if bool(is_flat(covariance.diagonal(), mean).all()):
-        raise SolverError(f"the latents of view {name!r} are all equal: nothing can be shared")
+        raise SolverError(
+            f"the latents of view {name!r} are all equal, or nearly so beside their mean: nothing "
+            "can be shared"
+        )
     values, vectors = covariance_eigh(covariance / spread, n)
     eps = max(m.eps for pair, m in moments.items() if name in pair)
     varies = values > values[-1] * eps * len(mean) ** 0.5

@@ -183,9 +183,14 @@ def check_unit(result: Tensor, given: Tensor) -> None:
     lost = (norms <= 0.5) & (large | (norms > 0))
     if bool(lost.any()):
         row = int(lost.nonzero()[0])
+        cure = "pass a wider dtype"
+        if given.dtype == torch.float64 and not large[row]:
+            cure = (
+                "it has no direction, as that of the mean of the pairs has none; leave the row out"
+            )
         raise InvalidLatentsError(
             f"the translation of row {row} is too {'large' if large[row] else 'small'} to be "
-            f"scaled to unit norm in {given.dtype}: pass a wider dtype"
+            f"scaled to unit norm in {given.dtype}: {cure}"
         )
 
 

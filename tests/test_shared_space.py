@@ -160,6 +160,15 @@ def test_latents_too_large_to_be_scaled_to_unit_norm_are_refused():
     assert np.linalg.norm(view.transform(x.astype(float)), axis=1) == pytest.approx(1)
 
 
+def test_a_row_without_a_direction_in_the_space_is_refused_in_any_precision():
+    latents = views()
+    space = SharedSpace(16).fit(latents)
+    with pytest.raises(
+        InvalidLatentsError, match=r"row 1 is too small .*float64: it has no direction"
+    ):
+        space.translator("a").transform(np.stack([latents["a"][0], latents["a"].mean(0)]))
+
+
 def test_the_order_of_two_views_does_not_matter():
     x, y = views().values()
     one, other = (SharedSpace(16, alpha=1.0).fit(v) for v in ({"a": x, "b": y}, {"b": y, "a": x}))
@@ -648,6 +657,7 @@ def test_a_view_that_is_not_there_can_neither_ask_nor_be_asked():
             "5 folds need at least",
         ),
         ({"a": np.ones((9, 3)), "b": np.eye(9)}, SolverError, "'a' are all equal"),
+        ({"a": np.eye(9) + 1e9, "b": np.eye(9)}, SolverError, "'a' .* nearly so beside their mean"),
         (
             {"a": np.full((9, 3), np.nan), "b": np.eye(9)},
             InvalidLatentsError,
