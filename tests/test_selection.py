@@ -22,6 +22,7 @@ from hf_latent_bridge import (
     AffineTranslator,
     AutoTranslator,
     KernelTranslator,
+    LatentIndex,
     LinearTranslator,
     LOrthoTranslator,
     OrthoTranslator,
@@ -600,6 +601,24 @@ def test_a_decoder_without_labels_is_held_to_its_answers_on_native_latents():
         x, y, objective="classification", decoder=head, labels=own, among=AMONG
     )
     assert given.selection_ == labelled.selection_
+
+
+def test_an_index_is_a_decoder_that_answers_with_its_nearest_item():
+    x, y, labels = views()
+    index = LatentIndex(y, [str(label) for label in labels], None)
+    by_index, by_call = (
+        select_translator(x, y, objective="classification", decoder=decoder, among=AMONG)
+        for decoder in (index, lambda latents: [found["item"] for found in index(latents)])
+    )
+    assert by_index.selection_ == by_call.selection_
+    with pytest.raises(DecoderError, match=r"a decoder that answers .* got {'score'"):
+        select_translator(
+            x,
+            y,
+            objective="classification",
+            decoder=lambda latents: [{"score": 1.0}] * len(latents),
+            among=AMONG,
+        )
 
 
 def test_the_same_data_give_the_same_choice():

@@ -632,8 +632,14 @@ def _ahead_of_others(head: Head, queries: Tensor, true: Sequence[Any]) -> tuple[
 def _answers(reader: Any, latents: Tensor) -> list[Any]:
     if isinstance(reader, Head):
         return [reader.labels[best] for best in reader.logits(latents).argmax(1).tolist()]
-    answers = (a["label"] if isinstance(a, Mapping) else a for a in reader(latents))
-    return _labels(answers, "a decoder that answers with")
+    return _labels(map(_answer, reader(latents)), "a decoder that answers with")
+
+
+def _answer(found: Any) -> Any:
+    """The label, or of an index the item, that a decoder answers with."""
+    if not isinstance(found, Mapping):
+        return found
+    return next((found[key] for key in ("label", "item") if key in found), found)
 
 
 def _labels(values: Iterable[Any], what: str = "") -> list[Any]:
