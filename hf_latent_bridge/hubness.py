@@ -17,7 +17,15 @@ from torch import Tensor
 
 from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.errors import InvalidLatentsError
-from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, like, unit_rows
+from hf_latent_bridge.latents import (
+    Array,
+    Latents,
+    all_finite,
+    as_tensor,
+    check_finite,
+    like,
+    unit_rows,
+)
 
 Hubness = Literal["csls"]
 Metric = Literal["dot", "cosine", "euclidean"]
@@ -189,7 +197,8 @@ def rescore(
 
     Raises:
         InvalidLatentsError: `cosines` and `rows` (integers) are not two matrices of one shape, an
-            item's cosine is NaN, `similarity` is not one number per item, or a row is beyond it.
+            item's cosine is NaN, `similarity` is not one finite number per item, or a row is beyond
+            it.
         ValueError: `top_k` is less than 1.
     """
     found, items, r = as_tensor(cosines), torch.as_tensor(rows), as_tensor(similarity)
@@ -238,6 +247,8 @@ def _check_found(cosines: Tensor, rows: Tensor, similarity: Tensor) -> None:
         raise InvalidLatentsError(
             f"similarity must be one number per item, (n,), got shape {tuple(similarity.shape)}"
         )
+    if not all_finite(similarity):
+        raise InvalidLatentsError("similarity must be numbers, got NaN or infinity")
     if rows.numel() and int(rows.max()) >= len(similarity):
         raise InvalidLatentsError(
             f"rows must be below {len(similarity)}, the length of similarity, got {int(rows.max())}"

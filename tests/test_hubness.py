@@ -188,6 +188,7 @@ def test_places_that_the_store_left_empty_come_last(latents):
         ),
         (np.ones((2, 3)), np.full((2, 3), 5), np.ones(5), InvalidLatentsError, "below 5"),
         (np.ones((2, 3)), np.ones((2, 3), int), np.ones((5, 2)), InvalidLatentsError, "per item"),
+        (np.ones((1, 1)), np.ones((1, 1), int), [0, np.nan], InvalidLatentsError, "got NaN or inf"),
     ],
 )
 def test_lists_that_cannot_be_rescored_are_refused(cosines, rows, similarity, error, message):
