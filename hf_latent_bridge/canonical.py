@@ -339,6 +339,21 @@ def held_out_information(
     return replace(found, correlations=tuple(tried[found.best].mean(0).tolist()))
 
 
+def surely_related(folds: Sequence[ViewMoments], alpha: float) -> bool:
+    """Whether two views tell more about each other on held-out items than luck explains.
+
+    Of unrelated views each axis has a correlation near N(0, 1 / n), or 1 / 4n nats with a deviation
+    of 0.56 / n; as folds are not independent, six deviations and 5 / n are allowed for.
+
+    Args:
+        folds: Moments of disjoint sets of items, at least two, of one pair of views.
+        alpha: The penalty.
+    """
+    found = held_out_information(folds, [alpha])
+    n, k = sum(m.n for fold in folds for m in fold.values()), len(found.correlations)
+    return n * found.bits[0] * math.log(2) > k / 4 + 6 * 0.56 * math.sqrt(k) + 5
+
+
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
     """A fold's second moments about the means of the others, in the others' eigenvectors.

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -284,6 +285,21 @@ def test_the_view_whose_rows_are_shuffled_is_named():
         "views 'a' and 'c' agr",
         "views 'b' and 'c' agr",
     ]
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_narrow_view_of_which_held_out_items_tell_is_not_taken_for_shuffled(shuffled):
+    draw = np.random.default_rng(0)
+    wide = draw.normal(size=(200, 300))
+    narrow = wide[:, :2] @ draw.normal(size=(2, 2)) + 0.3 * draw.normal(size=(200, 2))
+    narrow += wide[:, 2:12] @ (0.5 * draw.normal(size=(10, 2)))
+    if shuffled:
+        narrow = narrow[draw.permutation(200)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        space = SharedSpace(2).fit({"narrow": narrow, "wide": wide})
+    assert [one.category for one in caught] == [UnrelatedPairsWarning] * shuffled
+    assert (max(space.information_.bits) > 0.5) != shuffled
 
 
 def test_items_need_not_be_seen_by_all_views():

@@ -23,6 +23,7 @@ from hf_latent_bridge.canonical import (
     check_views,
     held_out_information,
     join_sets,
+    surely_related,
 )
 from hf_latent_bridge.counts import check_count, is_number
 from hf_latent_bridge.errors import (
@@ -434,7 +435,7 @@ class SharedSpace(Published):
         problem = CanonicalProblem.from_moments(moments)
         solved = problem.solve(alpha=alpha, dim=dim)
         sources = _sources(solved, spaces or {})
-        _warn_of_unrelated(moments)
+        _warn_of_unrelated(moments, known if self._chooses else (), alpha)
         _warn_of_narrow(problem, self.dim, dim)
         self.params_ = {
             "dim": min(dim, problem.dim),
@@ -818,9 +819,11 @@ def _sources(
     return sources
 
 
-def _warn_of_unrelated(moments: ViewMoments) -> None:
+def _warn_of_unrelated(moments: ViewMoments, folds: Sequence[ViewMoments], alpha: float) -> None:
+    """Warns of views that agree no more than by luck, neither in their moments nor held out."""
     for (first, second), m in moments.items():
-        if look_shuffled(m):
+        own = [{(first, second): fold[first, second]} for fold in folds]
+        if look_shuffled(m) and not (own and surely_related(own, alpha)):
             warnings.warn(
                 f"views {first!r} and {second!r} agree on these {m.n:,} items no more than on "
                 "shuffled ones: check that row i of all views is the same item, and that each view "
