@@ -457,6 +457,11 @@ def check_part_names(names: Iterable[str], *, error: type[ValueError] = ValueErr
                 "a view's name is also its folder: letters, digits, '_', '-' and '.' are "
                 f"possible, got {name!r}"
             )
+        if len(name.encode()) > _LONGEST_NAME:
+            raise error(
+                f"a view's name is also its folder, of at most {_LONGEST_NAME} bytes, got "
+                f"{len(name.encode())}: {name[:40]!r}..."
+            )
         if name in _BESIDE or sum(name.lower() == other.lower() for other in checked) > 1:
             raise error(
                 f"a view's name is also its folder, beside {', '.join(_BESIDE)}, and differs from "
@@ -466,4 +471,5 @@ def check_part_names(names: Iterable[str], *, error: type[ValueError] = ValueErr
 
 
 _PART = re.compile(r"\w[\w.-]*")
+_LONGEST_NAME = 255  # of a folder, on all file systems in use
 _BESIDE = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME)

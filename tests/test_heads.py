@@ -85,6 +85,13 @@ def test_labels_come_back_as_they_were_given(kind):
     assert {type(a["label"]) for a in head(x)} == {str if kind is np.str_ else int}
 
 
+def test_a_head_has_as_many_labels_as_one_likes():
+    latents = torch.eye(20)
+    labels = [f"item {row // 2 if row < 8 else row}" for row in range(20)]  # 16 of 20 rows
+    head = fit_head(latents, labels, C=1e3)
+    assert [answer["label"] for answer in head(latents)] == labels
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

@@ -687,6 +687,7 @@ def test_a_view_that_is_not_there_can_neither_ask_nor_be_asked():
         ((np.eye(9), np.eye(9)), InvalidLatentsError, "latents by name"),
         ({"a/b": np.eye(9), "b": np.eye(9)}, ValueError, "a view's name is also its folder"),
         ({"..": np.eye(9), "b": np.eye(9)}, ValueError, "a view's name is also its folder"),
+        ({"é" * 128: np.eye(9), "b": np.eye(9)}, ValueError, "at most 255 bytes, got 256: 'éé"),
     ],
 )
 def test_views_that_cannot_meet_are_refused(latents, error, message):

@@ -1,5 +1,6 @@
 """Linear heads: as published, and fitted on labelled latents."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, Self
@@ -271,7 +272,10 @@ def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
 def _fit_linear(z: Tensor, codes: Tensor, C: float) -> nn.Sequential:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=C, max_iter=1000).fit(z.numpy(), codes.numpy())
+    with warnings.catch_warnings():
+        # scikit-learn takes many classes of few rows each for a regression; these are labels
+        warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
+        model = LogisticRegression(C=C, max_iter=1000).fit(z.numpy(), codes.numpy())
     weight, bias = model.coef_, model.intercept_
     if len(weight) == 1:  # two classes have one margin: half of it for, half against
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
