@@ -6,8 +6,16 @@ import pytest
 import torch
 from experiments.results_page import PAGE, Section
 from quality import rivals
-from quality.cells import Cell, mix, mixed_score, native
-from quality.data import SOURCES, Data, Side
+from quality.cells import (
+    Cell,
+    joint_cells,
+    mix,
+    mixed_score,
+    native,
+    pair_cell,
+    query_cells,
+)
+from quality.data import SOURCES, Data, Queries, Side
 from quality.made_up import MADE_UP, VIEWS, gradients, made_up, tumours
 from quality.methods import Fitted, Method, plain, ridge_gcv
 from quality.report import (
@@ -188,6 +196,28 @@ class TestCells:
         store.publish()
         rounded = {**results, "native": {**results["native"], "a>b": {"P@10": 0.12346}}}
         assert store.read() == [{"name": "one", **facts, "results": rounded}]
+
+
+class TestLabelledMethods:
+    def test_they_are_told_the_anchors_classes_and_score_where_classes_are_asked(self):
+        labels = [n % 3 for n in range(len(X))]
+        sides = {name: Side(X, X, asking=Queries(X, X, X)) for name in "ab"}
+        data = Data("d", "Data", sides, labels, labels, query="titles")
+        told = []
+
+        def fit_both(x, y, labels=()):
+            told.append((x, labels))
+            return plain(lambda x, y: same)(x, y)
+
+        method = Method("by classes", "ours", fit_both, labelled=True)
+        pair = pair_cell(data, "a", "b", 20, 0, mixed=False)
+        assert pair.accepts(method)
+        pair.compute([method])
+        ((anchors, classes),) = told
+        rows = (anchors[:, None] == X).all(2).float().argmax(1).tolist()
+        assert classes == [labels[row] for row in rows]
+        for other in (*joint_cells(data, 20, 0), *query_cells(data, "a", "b", 20, 0)):
+            assert not other.accepts(method)
 
 
 class TestMixedIndex:

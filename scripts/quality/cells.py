@@ -77,9 +77,14 @@ def _slow_once(draw: int) -> Callable[[Method], bool]:
     return lambda method: draw == 0 or not method.slow
 
 
+def _of_queries(draw: int) -> Callable[[Method], bool]:
+    """Queries look for documents, not for classes."""
+    return lambda method: _slow_once(draw)(method) and not method.labelled
+
+
 def _in_one_index(method: Method) -> bool:
-    """In one index of all, hubs are not corrected and no two have a space of their own."""
-    return not (method.slow or method.hubs or method.pairwise)
+    """One index of all: no correction of hubs, no space of two alone, no choice for heads."""
+    return not (method.slow or method.hubs or method.pairwise or method.labelled)
 
 
 def pair_cell(data: Data, a: str, b: str, size: int, draw: int, *, mixed: bool) -> Cell:
@@ -96,10 +101,11 @@ def pair_cell(data: Data, a: str, b: str, size: int, draw: int, *, mixed: bool) 
 
     def compute(methods: Sequence[Method]) -> Results:
         rows = draw_anchors(len(data.pool_labels), size, seed=draw)
-        anchors = [data.sides[name].pool[rows] for name in (a, b)]
+        x, y = (data.sides[name].pool[rows] for name in (a, b))
+        labels = [data.pool_labels[row] for row in rows.tolist()]
         results: Results = {NATIVE: {f"{s}>{t}": native(data, t) for s, t in ((a, b), (b, a))}}
         for method in methods:
-            fits = method.fit_both(*anchors)
+            fits = method.fit_both(x, y, labels)
             results[method.name] = {
                 f"{s}>{t}": score(data, s, t, fitted, mixed_by=draw if mixed else None)
                 for (s, t), fitted in zip(((a, b), (b, a)), fits, strict=True)
@@ -173,12 +179,12 @@ def query_cells(data: Data, a: str, b: str, size: int, draw: int) -> Iterator[Ce
 
         def compute(methods: Sequence[Method], kind: str = kind) -> Results:
             rows = draw_anchors(len(data.pool_labels), size, seed=draw)
-            pools = [_anchors(data.sides[name], rows, kind) for name in (a, b)]
+            x, y = (_anchors(data.sides[name], rows, kind) for name in (a, b))
             results: Results = {NATIVE: {}}
             for s, t in ((a, b), (b, a)):
                 results[NATIVE][f"{s}>{t}"] = native_query(data.sides[t])
             for method in methods:
-                fits = method.fit_both(*pools)
+                fits = method.fit_both(x, y)
                 results[method.name] = {
                     f"{s}>{t}": _ask(data.sides[s], data.sides[t], fitted)
                     for (s, t), fitted in zip(((a, b), (b, a)), fits, strict=True)
@@ -186,7 +192,7 @@ def query_cells(data: Data, a: str, b: str, size: int, draw: int) -> Iterator[Ce
             return results
 
         facts = {"kind": "queries", "pair": [a, b], "anchors": size, "draw": draw, "of": kind}
-        yield Cell(f"queries-{size}-{draw}-{kind}-{a}-{b}", facts, compute, _slow_once(draw))
+        yield Cell(f"queries-{size}-{draw}-{kind}-{a}-{b}", facts, compute, _of_queries(draw))
 
 
 def _ask(source: Side, target: Side, fitted: Fitted) -> dict[str, float]:

@@ -5,7 +5,7 @@ registered translator types appear by themselves, with their suggested parameter
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 Group = Literal["the paper's", "ridge", "rivals", "ours"]
 ALPHAS = tuple(10.0 ** (power / 4) for power in range(-16, 9))  # 1e-4 to 100
 LEAST_FREE = 0.2
-OBJECTIVES: "tuple[Objective, ...]" = ("reconstruction", "counterpart", "ranking")
+OBJECTIVES: "tuple[Objective, ...]" = (
+    "reconstruction",
+    "counterpart",
+    "ranking",
+    "classification",
+)
 PAPER = ("affine", "linear", "l_ortho", "ortho")
 SHARED, HUBS = "shared space", "shared space, hubs"
 AUTO_WIDTH = "shared space, auto"
@@ -57,8 +62,10 @@ class Fitted:
 class FitBoth(Protocol):
     """Fits both directions at once."""
 
-    def __call__(self, x: Tensor, y: Tensor, /) -> tuple[Fitted, Fitted]:
-        """From x to y and from y to x, row by row the same items."""
+    def __call__(
+        self, x: Tensor, y: Tensor, labels: Sequence[int] = (), /
+    ) -> tuple[Fitted, Fitted]:
+        """From x to y and from y to x, row by row the same items, of these classes."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Method:
         hubs: Whether items that come up too often are corrected.
         slow: Whether gradient descent takes seconds, so that one draw of anchors must do.
         pairwise: Whether both sides may move, into a space of these two encoders alone.
+        labelled: Whether it reads the classes of the anchors.
     """
 
     name: str
@@ -80,6 +88,7 @@ class Method:
     hubs: bool = False
     slow: bool = False
     pairwise: bool = False
+    labelled: bool = False
 
 
 def methods(*, quick: bool = False) -> list[Method]:
@@ -95,15 +104,17 @@ def methods(*, quick: bool = False) -> list[Method]:
         for name, fit in rivals.found().items()
     ]
     found += [
-        Method(SHARED, "ours", lambda x, y: shared(x, y, SHARED_WIDTHS[SHARED])),
-        Method(AUTO_WIDTH, "ours", lambda x, y: shared(x, y, SHARED_WIDTHS[AUTO_WIDTH])),
-        Method(
-            HUBS, "ours", lambda x, y: shared(x, y, SHARED_WIDTHS[SHARED], hubs=True), hubs=True
-        ),
+        Method(SHARED, "ours", shared(SHARED_WIDTHS[SHARED])),
+        Method(AUTO_WIDTH, "ours", shared(SHARED_WIDTHS[AUTO_WIDTH])),
+        Method(HUBS, "ours", shared(SHARED_WIDTHS[SHARED], hubs=True), hubs=True),
     ]
     found += [
         Method(
-            f"auto, {objective}", "ours", chosen_by(objective), pairwise=objective == "counterpart"
+            f"auto, {objective}",
+            "ours",
+            chosen_by(objective),
+            pairwise=objective == "counterpart",
+            labelled=objective == "classification",
         )
         for objective in (("counterpart",) if quick else OBJECTIVES)
     ]
@@ -119,18 +130,20 @@ def plain(fit: Callable[[Tensor, Tensor], Latents]) -> FitBoth:
     def one(x: Tensor, y: Tensor) -> Fitted:
         return Fitted(fit(x, y), lambda latents: latents, centre=y.mean(0))
 
-    return lambda x, y: (one(x, y), one(y, x))
+    return lambda x, y, _=(): (one(x, y), one(y, x))
 
 
-def shared(x: Tensor, y: Tensor, dim: int | None, *, hubs: bool = False) -> tuple[Fitted, Fitted]:
-    """A shared space of two encoders, with its penalty from the anchors.
+def shared(dim: int | None, *, hubs: bool = False) -> FitBoth:
+    """Both directions by a shared space of the two, with its penalty from the anchors.
 
     Args:
-        x: Anchors of the first encoder, (n, d).
-        y: The same items by the second.
         dim: How many of its axes are used; None for as many as the fit suggests.
         hubs: Correct for hubs, with the anchors as the bank.
     """
+    return lambda x, y, _=(): _through_shared(x, y, dim, hubs)
+
+
+def _through_shared(x: Tensor, y: Tensor, dim: int | None, hubs: bool) -> tuple[Fitted, Fitted]:
     space = _shared_of_two(x, y)
     width = space.information_.n_axes if dim is None and space.information_ else dim
 
@@ -194,14 +207,15 @@ def _standardised(latents: Tensor) -> Tensor:
 def chosen_by(objective: "Objective") -> FitBoth:
     """Fits the map that the library chooses by itself, by this objective."""
 
-    def one(x: Tensor, y: Tensor) -> Fitted:
+    def one(x: Tensor, y: Tensor, labels: Sequence[int]) -> Fitted:
         from hf_latent_bridge import select_translator
         from hf_latent_bridge.errors import RankWarning, SelectionWarning, UnrelatedPairsWarning
 
         with warnings.catch_warnings():
             for kind in (RankWarning, SelectionWarning, UnrelatedPairsWarning):
                 warnings.simplefilter("ignore", kind)
-            chosen = select_translator(x, y, objective=objective)
+            given = labels if objective == "classification" else None
+            chosen = select_translator(x, y, objective=objective, labels=given)
         centre = None if chosen.moves_target else y.mean(0)
         return Fitted(
             chosen.transform,
@@ -210,7 +224,7 @@ def chosen_by(objective: "Objective") -> FitBoth:
             readable=not chosen.moves_target,
         )
 
-    return lambda x, y: (one(x, y), one(y, x))
+    return lambda x, y, labels=(): (one(x, y, labels), one(y, x, labels))
 
 
 def _registered() -> Iterator[Method]:

@@ -26,7 +26,7 @@ CHOSEN_FOR = {  # the objective behind each column, by what a user would ask for
     "R@1": "auto, counterpart",
     "MRR": "auto, counterpart",
     "overlap@10": "auto, ranking",
-    "accuracy": "auto, ranking",
+    "accuracy": "auto, classification",
     "cosine": "auto, reconstruction",
 }
 
