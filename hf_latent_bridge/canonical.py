@@ -8,7 +8,7 @@ axes are the leading eigenvectors of the whitened block moment (Kettenring 1971,
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
 from operator import add
@@ -26,6 +26,7 @@ ViewMoments = Mapping[tuple[str, str], PairedMoments]
 
 ALPHAS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _ENOUGH = 0.99  # of the information
+_UNTOLD = 1.92  # nats: half the 95 % quantile of chi-squared with one degree of freedom
 _NOTHING = 1e-7  # a correlation below is rounding
 _LARGEST = {True: 0.999, False: 0.97}  # correlation taken for true, of two views and of more
 
@@ -276,22 +277,13 @@ class Information:
     Attributes:
         alphas: The penalties tried.
         bits: Mutual information per item for each of them, in bits, mean over pairs of views.
-        correlations: With the best penalty, the held-out correlation of each axis, mean over pairs
-            of views.
+        correlations: With the penalty to take, the held-out correlation of each axis, mean over
+            pairs of views.
     """
 
     alphas: tuple[float, ...]
     bits: tuple[float, ...]
-    correlations: tuple[float, ...] = ()
-
-    @property
-    def best(self) -> float:
-        """The penalty with the most information; of several the one nearest 1.
-
-        Views that are nearly equal tell all that is counted with any penalty.
-        """
-        tried = zip(self.bits, self.alphas, strict=True)
-        return max(tried, key=lambda one: (one[0], -abs(one[1] - 1)))[1]
+    correlations: tuple[float, ...]
 
     def __str__(self) -> str:
         curve = ", ".join(
@@ -312,7 +304,7 @@ class Information:
 
 def held_out_information(
     folds: Sequence[ViewMoments], alphas: Sequence[float] = ALPHAS
-) -> Information:
+) -> tuple[Information, float]:
     """Mutual information of views, -½ Σ log(1 - r²), by cross-validation from fold moments.
 
     For each fold the axes come from the other folds and their correlations from the fold; so the
@@ -323,6 +315,11 @@ def held_out_information(
             `CanonicalProblem.from_moments` takes them.
         alphas: Penalties to try.
 
+    Returns:
+        The information, and the penalty to take: the one with the most; of those that the items do
+        not tell from it (less than 1.92 nats over all items, as in a 95 % likelihood interval) the
+        one nearest 1.
+
     Raises:
         InvalidLatentsError: Fewer than two folds, or they have different views.
     """
@@ -332,11 +329,20 @@ def held_out_information(
     held_out = [_HeldOut.of(fold, _without(whole, fold)) for fold in folds]
     dim = min(one.problem.dim for one in held_out)
     tried = {alpha: _correlations(held_out, alpha, dim) for alpha in alphas}
-    bits = {
-        alpha: float(_nats(rho).sum() / len(whole) / math.log(2)) for alpha, rho in tried.items()
-    }
-    found = Information(tuple(bits), tuple(bits.values()))
-    return replace(found, correlations=tuple(tried[found.best].mean(0).tolist()))
+    nats = {alpha: float(_nats(rho).sum() / len(whole)) for alpha, rho in tried.items()}
+    best = _likeliest(nats, min(m.n for m in whole.values()))
+    bits = tuple(found / math.log(2) for found in nats.values())
+    return Information(tuple(nats), bits, tuple(tried[best].mean(0).tolist())), best
+
+
+def _likeliest(nats: Mapping[float, float], n: int) -> float:
+    """The penalty nearest 1 of those that n items do not tell from the one with the most nats.
+
+    Held-out information is a mean log-likelihood. Few items of views that share little tell hardly
+    anything of the penalty, and views that are nearly equal tell all that is counted with any.
+    """
+    least = max(nats.values()) - _UNTOLD / n
+    return min((alpha for alpha in nats if nats[alpha] >= least), key=lambda a: abs(math.log(a)))
 
 
 def surely_related(folds: Sequence[ViewMoments], alpha: float) -> bool:
@@ -349,7 +355,7 @@ def surely_related(folds: Sequence[ViewMoments], alpha: float) -> bool:
         folds: Moments of disjoint sets of items, at least two, of one pair of views.
         alpha: The penalty.
     """
-    found = held_out_information(folds, [alpha])
+    found, _ = held_out_information(folds, [alpha])
     n, k = sum(m.n for fold in folds for m in fold.values()), len(found.correlations)
     return n * found.bits[0] * math.log(2) > k / 4 + 6 * 0.56 * math.sqrt(k) + 5
 

@@ -217,6 +217,17 @@ def test_views_that_are_nearly_equal_are_not_shrunk_apart():
     assert kept > lost + 0.2
 
 
+def test_of_penalties_that_few_items_do_not_tell_apart_the_one_nearest_1_is_taken():
+    x, y = views(60, noise=2.0).values()
+    folds = [moments({"a": x[k::5], "b": y[k::5]}) for k in range(5)]
+    found, alpha = held_out_information(folds)
+    curve = dict(zip(found.alphas, found.bits, strict=True))
+    assert max(curve, key=curve.get) == 3.0
+    assert alpha == 1.0
+    nats_lost = 60 * np.log(2) * (curve[3.0] - curve[1.0])
+    assert 0 < nats_lost < 1.92
+
+
 def test_held_out_information_equals_that_of_the_arrays():
     x, y = views(300, noise=2.0).values()
     folds = [moments({"a": x[k::3], "b": y[k::3]}) for k in range(3)]
@@ -233,7 +244,7 @@ def test_held_out_information_equals_that_of_the_arrays():
         parts.append([(p * q).mean(0), (p * p).mean(0), (q * q).mean(0)])
     cross, var_a, var_b = np.mean(parts, axis=0)
     rho = np.clip(cross / np.sqrt(var_a * var_b), 0, 0.999)
-    (bits,) = held_out_information(folds, [0.7]).bits
+    (bits,) = held_out_information(folds, [0.7])[0].bits
     np.testing.assert_allclose(bits, -0.5 * np.log2(1 - rho**2).sum())
 
 

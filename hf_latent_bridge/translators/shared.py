@@ -172,9 +172,10 @@ class SharedTranslator(Translator, translator_type="shared"):
             folds: Moments of the pairs, in `n_folds` parts.
         """
         tried = ALPHAS if self.alpha == "auto" else (float(self.alpha),)
-        found = held_out_information([{(SOURCE, TARGET): fold} for fold in folds.held_out], tried)
+        parts = [{(SOURCE, TARGET): fold} for fold in folds.held_out]
+        found, alpha = held_out_information(parts, tried)
         dim = found.n_axes if self.dim == "auto" else self.dim
-        settled = type(self)(dim=dim, alpha=found.best, shrink=self.shrink)
+        settled = type(self)(dim=dim, alpha=alpha, shrink=self.shrink)
         settled._information = found
         return settled, None
 

@@ -250,8 +250,8 @@ class SharedSpace(Published):
             that hold 99 % of the held-out mutual information: 64 are enough to find counterparts
             of the same kind, headlines that look for articles need more.
         alpha: Penalty relative to a mean variance of 1, or "auto" for the one with the most
-            held-out mutual information, of several the one nearest 1. 1 is good nearly everywhere,
-            3 with few pairs.
+            held-out mutual information; of those that the items do not tell apart the one nearest
+            1. 1 is good nearly everywhere, 3 with few pairs.
         shrink: s, by which correlations of the sample are taken down.
         n_folds: Into how many folds items are dealt for "auto", one by one.
 
@@ -429,8 +429,9 @@ class SharedSpace(Published):
         moments = add_views(known if self._chooses else [fold for fold in known if fold])
         self.check(check_views(moments))
         alphas = ALPHAS if self.alpha == "auto" else (float(self.alpha),)
-        information = held_out_information(known, alphas) if self._chooses else None
-        alpha = information.best if information else alphas[0]
+        information, alpha = (
+            held_out_information(known, alphas) if self._chooses else (None, alphas[0])
+        )
         dim = information.n_axes if information and self.dim == "auto" else int(self.dim)
         problem = CanonicalProblem.from_moments(moments)
         solved = problem.solve(alpha=alpha, dim=dim)
