@@ -67,7 +67,8 @@ class Selection:
             latent. "classification": share of the other classes that the right one is ahead of.
         trials: All candidates, in the order in which they were given.
         chosen: Index of the one that was fitted. It has the highest score; for "ranking" and
-            "classification" the first one is kept unless another is surely ahead of it.
+            "classification", and for "counterpart" where the first is a shared space, the first
+            one is kept unless another is surely ahead of it.
         chance: Score of the chosen one where held-out counterparts are shuffled.
         n_folds: Number of folds.
         n_held_out: Held-out pairs behind the scores, over all folds.
@@ -87,8 +88,9 @@ class Selection:
 
     @property
     def kept_in_doubt(self) -> bool:
-        """Whether it is the first candidate, where others must be surely ahead of that."""
-        return self.objective in _COARSE and self.chosen == 0
+        """Whether it is the first candidate, and not for its score."""
+        higher = any(trial.score > self.choice.score for trial in self.trials)
+        return self.chosen == 0 and (higher or self.objective in _COARSE)
 
     @property
     def leads(self) -> bool:
@@ -246,13 +248,15 @@ def select(
     scores: Float[Tensor, "trials pairs"],
     chances: Float[Tensor, "trials folds"],
     n_held_out: int,
+    *,
+    keep_first: bool = False,
 ) -> Selection:
     """Makes the choice, and keeps what it was made from.
 
     For "reconstruction" and "counterpart" the best score wins. Overlaps and answers of a head are
-    coarse: with few pairs the best of many candidates is the luckiest. For these the first
-    candidate is kept unless another is surely ahead of it on the same pairs (`sure_leads`); of
-    those, the one that is ahead by most is taken.
+    coarse: with few pairs the best of many candidates is the luckiest. For these, and where
+    `keep_first`, the first candidate is kept unless another is surely ahead of it on the same
+    pairs (`sure_leads`); of those, the one that is ahead by most is taken.
 
     Args:
         objective: What the scores are.
@@ -260,6 +264,7 @@ def select(
         scores: Score of each candidate on each held-out pair, or on each fold.
         chances: Mean score on each fold with the held-out counterparts shuffled.
         n_held_out: Held-out pairs behind the scores.
+        keep_first: Whether the first is kept in doubt whatever the objective.
 
     Raises:
         SolverError: A score is not finite.
@@ -270,7 +275,7 @@ def select(
             "equal, or wild; add pairs, or look at them"
         )
     means, errors = scores.mean(1), standard_error(scores)
-    merits = sure_leads(scores) if objective in _COARSE else means
+    merits = sure_leads(scores) if keep_first or objective in _COARSE else means
     chosen = int(merits.argmax())
     rows = zip(candidates, means.tolist(), errors.tolist(), strict=True)
     trials = tuple(Trial(kind, params, score, error) for (kind, params), score, error in rows)

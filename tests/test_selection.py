@@ -59,7 +59,7 @@ from hf_latent_bridge.selection import (
     select_ridge,
     sure_leads,
 )
-from hf_latent_bridge.solvers import Decomposed
+from hf_latent_bridge.solvers import SCALINGS, Decomposed
 from hf_latent_bridge.translators.base import TRANSLATORS
 
 N, D_X, D_Y = 300, 24, 10
@@ -231,6 +231,32 @@ def test_the_first_candidate_is_kept_unless_another_is_surely_ahead_on_the_same_
     assert chosen() == 0
 
 
+def test_a_shared_space_is_kept_for_counterparts_unless_a_plain_map_is_surely_ahead():
+    draw = np.random.default_rng(6)
+    x = draw.normal(size=(60, 10))
+    y = x[:, :4] @ draw.normal(size=(4, 8)) + 2 * draw.normal(size=(60, 8))
+    shared, plain = SharedTranslator(), [OrthoTranslator(scaling=scaling) for scaling in SCALINGS]
+    with pytest.warns(SelectionWarning, match="better than ortho"):
+        kept, best = (
+            select_translator(x, y, objective="counterpart", among=among)
+            for among in ([shared, *plain], [*plain, shared])
+        )
+    assert kept.translator_type == "shared"
+    assert kept.selection_.kept_in_doubt
+    assert best.translator_type == "ortho"
+    assert best.selection_.choice.score > kept.selection_.choice.score
+    x = draw.normal(size=(120, 10))
+    y = x @ np.linalg.qr(draw.normal(size=(10, 10)))[0] + 0.5 * draw.normal(size=(120, 10))
+    narrow = [SharedTranslator(dim=2), OrthoTranslator()]
+    sure = select_translator(x, y, objective="counterpart", among=narrow)
+    assert sure.translator_type == "ortho"
+
+
+def test_what_every_registered_type_offers_for_counterparts_begins_with_a_shared_space():
+    assert candidates("counterpart")[0].translator_type == "shared"
+    assert candidates("counterpart", shared=False)[0].translator_type == "spectral"
+
+
 @pytest.mark.parametrize("in_common", [0.0, 0.8])
 @pytest.mark.parametrize("n_others", [1, 30])
 def test_where_all_are_alike_luck_seldom_displaces_the_first_candidate(n_others, in_common):
@@ -345,7 +371,7 @@ def test_candidates_that_do_equally_well_are_told_to():
     x = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
     with pytest.warns(SelectionWarning) as told:
         select_translator(x, x.flip(1), objective="counterpart")
-    wanted = "on 60 pairs nothing is clearly better than ortho (both it and spectral score 1.000"
+    wanted = "on 60 pairs nothing is clearly better than ortho (both it and shared score 1.000"
     assert [str(one.message).startswith(wanted) for one in told] == [True]
 
 

@@ -68,9 +68,9 @@ Judge = Callable[[Tensor, Tensor], Judged]  # of queries and items, their counte
 def candidates(objective: Objective = "ranking", *, shared: bool = True) -> list[Translator]:
     """All that the registered types offer for a selection.
 
-    The first is a map that does well everywhere, to keep in doubt; the others follow from the
-    simplest on. Of a path of penalties every fourth is tried, but all by reconstruction, where
-    moments make them cheap.
+    The first is a map that does well everywhere, to keep in doubt: a shared space where that is
+    offered. The others follow from the simplest on. Of a path of penalties every fourth is tried,
+    but all by reconstruction, where moments make them cheap.
 
     Args:
         objective: What the map is for. Those that move the target's latents, too, are offered for
@@ -87,7 +87,9 @@ def candidates(objective: Objective = "ranking", *, shared: bool = True) -> list
         for values in product(*(_thinned(tried, objective) for tried in grid.values()))
     ]
     safe = SpectralTranslator(alpha="auto", gamma="auto", scaling="pareto")
-    return [safe, *(one for one in found if repr(one) != repr(safe))]
+    moving = [one for one in found if one.moves_target]
+    rest = [one for one in found if not one.moves_target and repr(one) != repr(safe)]
+    return [*moving, safe, *rest]
 
 
 def _thinned(tried: Sequence[Any], objective: Objective) -> Sequence[Any]:
@@ -280,6 +282,7 @@ class TranslatorChoice:
             torch.stack([torch.cat([judged.scores for judged in row]) for row in rows]),
             torch.tensor([[judged.chance for judged in row] for row in rows]).double(),
             n_held_out,
+            keep_first=tried[0].moves_target,
         )
         winner = tried[selection.chosen]
         group = next(group for group in groups if any(winner is one for one in group.tried))
@@ -415,7 +418,7 @@ def select_translator(
     Pairs are dealt to five folds, one by one. Each candidate is fitted on four of them and scored
     on the fifth; the best one is fitted on all pairs. Where the score is coarse, for ranking and
     classification, the first candidate is kept unless another is surely ahead of it on the same
-    pairs. The same data give the same choice.
+    pairs, and so is a shared space for counterparts. The same data give the same choice.
 
     Args:
         X: Source latents, (n, d_source).
@@ -427,8 +430,9 @@ def select_translator(
             fifty and at most 10. "classification": a head of the target puts the right label
             before the others, or any other decoder gives it.
         among: Candidates, first the one to keep in doubt; None for those that all registered types
-            offer, of which that is
-            `SpectralTranslator(alpha="auto", gamma="auto", scaling="pareto")`.
+            offer, of which that is a `SharedTranslator`, or
+            `SpectralTranslator(alpha="auto", gamma="auto", scaling="pareto")` where both sides
+            may not move.
         labels: The class of each pair, for "classification". Without a decoder, a head is fitted
             on the native target latents of the other folds.
         decoder: What reads the target's latents, for "classification": from `load_decoder`, a
