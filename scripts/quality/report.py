@@ -25,6 +25,7 @@ IMAGES = ROOT / "docs" / "images"
 CHOSEN_FOR = {  # the objective behind each column, by what a user would ask for
     "R@1": "auto, counterpart",
     "MRR": "auto, counterpart",
+    "P@10": "auto, classification",
     "overlap@10": "auto, ranking",
     "accuracy": "auto, classification",
     "cosine": "auto, reconstruction",
