@@ -248,7 +248,7 @@ SOURCES = {
         read_newsgroups,
         TEXT,
         (*_TEXT_ASSETS, "20newsgroups"),
-        compared=("MiniLM", "WordLlama", "Tokenlearn"),
+        compared=("MiniLM", "WordLlama", "Tokenlearn", "SRE-MiniLM"),
     ),
     "rotten-tomatoes": Source(
         "Rotten Tomatoes",
