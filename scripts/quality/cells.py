@@ -264,7 +264,7 @@ def joint_cells(data: Data, size: int, draw: int) -> Iterator[Cell]:
             return results
 
         facts = {"kind": "joint", "encoders": names[:count], "anchors": size, "draw": draw}
-        yield Cell(f"joint-{size}-{draw}-{count}", facts, compute, _in_one_index)
+        yield Cell(f"joint-{size}-{draw}-{'-'.join(names[:count])}", facts, compute, _in_one_index)
 
 
 def _into_shared(data: Data, space: "SharedSpace", dim: int | None) -> dict[str, Tensor]:
