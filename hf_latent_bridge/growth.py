@@ -230,7 +230,7 @@ def match_unpaired(
     if min(different) <= n_clusters:
         raise InvalidLatentsError(
             f"{n_clusters} clusters need more different items than that on each side, got "
-            f"{different[0]:,} and {different[1]:,}: add items, or lower n_clusters"
+            f"{different[0]:,} and {different[1]:,}: add items, or ask match_unpaired for fewer"
         )
     x, y = (unit_rows(side - side.mean(0)) for side in sides)
     draw = np.random.default_rng(seed)

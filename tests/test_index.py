@@ -31,8 +31,8 @@ QUERIES = draw.normal(size=(20, 8)).astype(np.float32)
 ITEMS = [f"item {row}" for row in range(300)]
 
 
-def faiss(factory):
-    return {"search": "faiss", "search_params": {"factory": factory}}
+def faiss(factory, **params):
+    return {"search": "faiss", "search_params": {"factory": factory, **params}}
 
 
 def full_scores(metric):
@@ -211,6 +211,30 @@ def test_approximate_indexes_that_grew_find_nearly_as_many_as_those_built_at_onc
         grown.add(VECTORS[start : start + 15], ITEMS[start : start + 15])
     whole = LatentIndex.from_latents(VECTORS, ITEMS, **faiss(factory))
     assert recall(grown) >= recall(whole) - 0.1
+
+
+def test_as_many_lists_are_read_as_its_parameters_say_also_when_it_is_loaded(tmp_path):
+    exact = LatentIndex(VECTORS, ITEMS, SPACE).search(QUERIES)
+    index = LatentIndex.from_latents(
+        VECTORS, ITEMS, space=SPACE, **faiss("IVF10,Flat", parameters="nprobe=10")
+    )
+    index.save_pretrained(tmp_path)
+    assert alike(index.search(QUERIES), exact)
+    assert alike(load_decoder(tmp_path).search(QUERIES), exact)
+    few = LatentIndex.from_latents(VECTORS, ITEMS, space=SPACE, **faiss("IVF10,Flat"))
+    assert not alike(few.search(QUERIES), exact)
+
+
+@pytest.mark.parametrize("parameters", ["nprob=3", "nprobe=x", "efSearch=3", "nprobe=0", 3])
+def test_parameters_that_faiss_cannot_search_with_are_refused_at_once(parameters):
+    with pytest.raises(DecoderError, match="parameters"):
+        LatentIndex.from_latents(VECTORS, ITEMS, **faiss("IVF10,Flat", parameters=parameters))
+
+
+@pytest.mark.parametrize("n_neighbors", [0, 2.5, "3", True])
+def test_neighbours_are_counted_in_whole_numbers_also_without_a_bank(n_neighbors):
+    with pytest.raises(DecoderError, match="n_neighbors must be an integer"):
+        LatentIndex(VECTORS, ITEMS, SPACE, n_neighbors=n_neighbors)
 
 
 @pytest.mark.parametrize(("factory", "builds"), [("Flat", 1), ("HNSW16", 1), ("IVF2,Flat", 3)])

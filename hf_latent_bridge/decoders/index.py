@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent_bridge.counts import check_count
 from hf_latent_bridge.data.load import load_pairs
 from hf_latent_bridge.decoders.base import best_of, check_latents, check_top_k
 from hf_latent_bridge.decoders.search import METRICS, GrowingSearch, Metric, Search, find_search
@@ -102,7 +103,8 @@ class LatentIndex(Component):
         empty = torch.empty(0, self.space.dim, device=vectors.device)
         self._vectors, self._similarity = _Rows(empty, 0), _Rows(empty.new_empty(0), 0)
         self._items, self._listed = list[Any](), tuple[Any, ...]()
-        self._hubness, self._n_neighbors = _check_hubness(hubness, bank, metric), n_neighbors
+        self._hubness = _check_hubness(hubness, bank, metric)
+        self._n_neighbors = check_count("n_neighbors", n_neighbors, error=DecoderError)
         self._bank = None if bank is None else self._to_bank(bank)
         self.add(vectors, items)
         if not self._items:
@@ -126,7 +128,8 @@ class LatentIndex(Component):
             space: The space of the latents; the index records it and refuses queries of others.
             options: `metric` is "cosine" (the default), "dot" or "euclidean". `search` is "exact"
                 (the default), "faiss" or another registered backend, and `search_params` are its
-                parameters, such as `{"factory": "HNSW32"}` for "faiss". `hubness="csls"` corrects
+                parameters, such as `{"factory": "IVF100,Flat", "parameters": "nprobe=16"}` for
+                "faiss". `hubness="csls"` corrects
                 the ranking by a `bank` of queries: their latents in this space, (m, d), or a
                 translator into it that keeps one (`keep_bank`); `n_neighbors` of them count.
 

@@ -114,7 +114,12 @@ class FaissSearch:
     """A FAISS index, trained and filled in memory."""
 
     def __init__(
-        self, vectors: Float[Tensor, "n d"], metric: Metric, *, factory: str = "Flat"
+        self,
+        vectors: Float[Tensor, "n d"],
+        metric: Metric,
+        *,
+        factory: str = "Flat",
+        parameters: str = "",
     ) -> None:
         """Trains and fills the index.
 
@@ -123,9 +128,11 @@ class FaissSearch:
             metric: "cosine", "dot" or "euclidean".
             factory: FAISS's own description of an index, such as "Flat", "HNSW32" or
                 "IVF100,Flat".
+            parameters: FAISS's own description of how to search, such as "nprobe=16" for lists,
+                of which FAISS reads a single one by default, or "efSearch=64" for graphs.
 
         Raises:
-            DecoderError: FAISS refuses the description or the vectors.
+            DecoderError: FAISS refuses the description, the vectors or the parameters.
         """
         import faiss
 
@@ -138,9 +145,20 @@ class FaissSearch:
             self._index.train(data)
             self._index.add(data)
         except (RuntimeError, AssertionError, TypeError) as error:
-            text = " ".join(str(error).split())
             raise DecoderError(
-                f"FAISS builds no index {factory!r} of {tuple(vectors.shape)} vectors: {text}"
+                f"FAISS builds no index {factory!r} of {tuple(vectors.shape)} vectors: "
+                f"{_one_line(error)}"
+            ) from error
+        if not isinstance(parameters, str):
+            raise DecoderError(f"FAISS's parameters are a text, got {parameters!r:.80}")
+        try:
+            space: Any = faiss.ParameterSpace()  # its types know another form of the call only
+            space.set_index_parameters(self._index, parameters)
+            self._index.search(data[:1], 1)  # nprobe=0 is refused by a search only
+        except RuntimeError as error:
+            raise DecoderError(
+                f"FAISS cannot search an index {factory!r} with parameters {parameters!r}: "
+                f"{_one_line(error)}"
             ) from error
 
     def add(self, vectors: Float[Tensor, "n d"]) -> bool:
@@ -164,6 +182,10 @@ class FaissSearch:
         if self._metric == "euclidean":
             found = -found.clamp(min=0).sqrt()
         return found, torch.from_numpy(rows)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def search_exactly(
