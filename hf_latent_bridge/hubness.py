@@ -140,9 +140,12 @@ def append_similarity(
     Returns:
         (n, d + 1) or (n, d + 2).
     """
-    r = similarity.to(items)[:, None]
-    rest = [] if metric == "dot" else [(1 - r.square()).clamp(min=0).sqrt()]
-    return torch.cat([unit_rows(items), r, *rest], dim=1)
+    unit, r = unit_rows(items), similarity.to(items)[:, None]
+    if metric == "dot":
+        return torch.cat([unit, r], dim=1)
+    lengths = unit.any(1, keepdim=True).to(r)  # 0 for rows of zeros, which have no direction
+    rest = (2 - lengths - r.square()).clamp(min=0).sqrt()
+    return torch.cat([unit, r, rest], dim=1)
 
 
 @overload

@@ -64,6 +64,17 @@ def test_folded_items_all_have_one_norm(latents, metric):
     np.testing.assert_allclose(norms, np.sqrt(2))
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_row_of_zeros_has_the_score_0_in_every_store(latents, metric):
+    queries, items, bank = latents
+    items = np.concatenate([items, np.zeros((1, 8))])
+    stored, asked = fold_items(items, bank, metric=metric), fold_queries(queries, metric=metric)
+    ahead = (store_scores(asked, stored, metric) > store_scores(asked, stored[-1:], metric)).sum(1)
+    cosines = unit(queries) @ unit(items[:-1]).T
+    scores = csls_scores(cosines, explicit_similarity(items[:-1], bank, 10))
+    np.testing.assert_array_equal(ahead, (scores > 0).sum(1))
+
+
 def test_an_item_is_folded_alike_alone_and_among_others(latents):
     _, items, bank = latents
     together = fold_items(items, bank, metric="cosine")
