@@ -226,6 +226,7 @@ def match_unpaired(
     check_count("n_clusters", n_clusters, least=3)
     check_count("n_starts", n_starts)
     check_count("dim", dim)
+    check_count("seed", seed, least=0)
     different = [len(np.unique(side.cpu().numpy(), axis=0)) for side in sides]
     if min(different) <= n_clusters:
         raise InvalidLatentsError(

@@ -364,6 +364,17 @@ def test_auto_chooses_a_type_and_its_parameters(objective, facts, files, tmp_pat
     assert facts("info", tmp_path / "out")["selection"] == told["selection"]
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_auto_without_the_shift_tries_only_maps_that_it_can_be_taken_out_of(facts, files, tmp_path):
+    options = ["--type", "auto", "--objective", "counterpart", "--remove-shift"]
+    told = facts("fit", *files, *options, "--output", tmp_path / "out")
+    tried = {trial["translator_type"] for trial in told["selection"]["trials"]}
+    assert {"spectral", "ortho", "affine"} <= tried
+    assert not tried & {"shared", "kernel"}
+    assert told["dataset"]["shift_removed"] is True
+
+
 @pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
 def test_auto_for_classes_takes_the_labels_of_the_pairs_that_are_sampled(facts, tmp_path):
     draw = np.random.default_rng(0)

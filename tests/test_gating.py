@@ -582,6 +582,14 @@ def test_without_the_shift_an_untouched_store_ranks_as_after_centring():
     assert torch.equal(plain, cosines.topk(1, dim=1).indices)
 
 
+def test_without_the_shift_the_bank_is_still_one_of_translated_queries():
+    x, y = shifted()
+    translator = AffineTranslator(alpha=0.1).fit(x[:800], y[:800]).keep_bank(x[:800], size=50)
+    translator.remove_shift()
+    expected = translator.query_bank_
+    np.testing.assert_allclose(translator.keep_bank(x[:800], size=50).query_bank_, expected)
+
+
 def test_the_gate_says_what_the_shift_costs():
     x, y = shifted()
     translator = AffineTranslator(alpha=0.1).fit(x[:800], y[:800])

@@ -270,13 +270,16 @@ def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "Tr
     decoder = None
     if args.decoder is not None:
         decoder = load_decoder(args.decoder, force_download=args.force_download)
-    return TranslatorChoice(
+    choice = TranslatorChoice(
         args.objective or "ranking",
         labels=labels,
         decoder=decoder,
         seed=args.seed,
-        shared=not args.no_shared,
+        shared=not (args.no_shared or args.remove_shift),
     )
+    if not args.remove_shift:
+        return choice
+    return replace(choice, among=[one for one in choice.candidates() if one.affine])
 
 
 def load_side(args: argparse.Namespace, side: str, name: Any) -> "Encoder | None":

@@ -89,7 +89,8 @@ def add_fit(command: Command) -> None:
         "--remove-shift",
         action="store_true",
         help="for search alone: take the direction of the target's mean out of the map, so that a "
-        "store that ranks by plain cosine ranks as after centring",
+        "store that ranks by plain cosine ranks as after centring; --type auto tries only maps "
+        "that allow it",
     )
     method.add_argument(
         "--bank-size",

@@ -390,7 +390,7 @@ def fit_shared_space(
         for one in passes
     ]
     with passes[0].loop.timing("solve"):
-        folds = join_sets([_folds(one.moments) for one in summed], list(encoders))
+        folds = join_sets([_folds(one.moments, space) for one in summed], list(encoders))
         dims = {
             view: dim
             for pair, m in folds[0].items()
@@ -506,10 +506,10 @@ def _views(
     return tuple(Side(name, encoder, columns[name]) for name, encoder in encoders.items())
 
 
-def _folds(moments: Mapping[str, PairedMoments]) -> list[ViewMoments]:
-    """The moments of every two views for each fold, from their names."""
-    folds: dict[int, dict[tuple[str, str], PairedMoments]] = defaultdict(dict)
+def _folds(moments: Mapping[str, PairedMoments], space: SharedSpace) -> list[ViewMoments]:
+    """The moments of every two views for each fold, from their names; none where it is empty."""
+    folds: list[dict[tuple[str, str], PairedMoments]] = [{} for _ in range(space.fold_count)]
     for name, m in moments.items():
         _, number, a, b = name.split(" ")
         folds[int(number)][a, b] = without_noise(m)
-    return [folds[number] for number in range(max(folds) + 1)]
+    return list(folds)

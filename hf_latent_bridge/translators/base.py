@@ -557,6 +557,8 @@ class Translator(TranslatorEstimator, Published):
         dtype = self.map_.dtype
         without = LatentMap(weight.to(dtype), torch.zeros(len(direction), dtype=dtype))
         self._maps = {"fitted": self.map_.then(without)}
+        if self._query_bank is not None:
+            self._query_bank = unit_rows(without.moved(self._query_bank.device)(self._query_bank))
         self.dataset_ = {**self.dataset_, "shift_removed": True}
         self._came_from(None, None)  # the repo does not hold this map
         return self
