@@ -422,7 +422,7 @@ def _into_space(
     moments: PairedMoments, sides: tuple[Tensor, Tensor], dim: int
 ) -> tuple[Tensor, Tensor]:
     """Both sides in the space that is fitted on these moments."""
-    problem = CanonicalProblem.from_moments({("x", "y"): moments})
+    problem = CanonicalProblem.from_moments({("source", "target"): moments})
     maps = problem.maps(alpha=GROWTH_ALPHA, dim=dim, shrink=_SHRINK)
     x, y = (
         unit_rows(torch.addmm(bias.to(side), side, weight.to(side)))

@@ -243,6 +243,13 @@ def test_a_fit_that_stopped_goes_on_and_ends_as_an_uninterrupted_one(tmp_path):
     assert not (tmp_path / "checkpoint").exists()
 
 
+def test_fewer_items_than_folds_are_refused_as_by_a_fit_on_all_at_once():
+    items = latents(3)
+    for fit in (SharedSpace(2).fit, lambda items: fit_shared_space(dict.fromkeys("abc"), items, 2)):
+        with pytest.raises(InvalidLatentsError, match=r"5 folds need at least as many items .* 3:"):
+            fit(items)
+
+
 @pytest.mark.parametrize(
     ("views", "items", "message"),
     [

@@ -195,6 +195,8 @@ def test_more_clusters_than_items_are_refused():
         match_unpaired(np.repeat(x[:8], 5, axis=0), y, n_clusters=8)
     with pytest.raises(ValueError, match="at least 3"):
         match_unpaired(x, y, n_clusters=2)
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0, got -1"):
+        match_unpaired(x, y, n_clusters=8, seed=-1)
 
 
 # The space -------------------------------------------------------------------------------------
@@ -273,6 +275,16 @@ def test_parameters_below_one_are_refused(name):
     given, others, _ = unpaired()
     with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got 0"):
         grow_pairs(*given, *others, **{name: 0})
+
+
+def test_it_is_told_that_nothing_grew_where_the_given_pairs_are_too_few_for_the_folds():
+    x, y = unrelated()
+    few = {"a": x[:3], "b": y[:3]}
+    with (
+        pytest.warns(GrowthWarning, match="pairs found in"),
+        pytest.raises(InvalidLatentsError, match="5 folds need at least as many items"),
+    ):
+        SharedSpace().fit_growing(few, {"a": x[3:60], "b": y[3:60]})
 
 
 def test_growth_is_between_two_views():

@@ -715,6 +715,14 @@ REFUSED = {
     "an unknown objective": ({"objective": "beauty"}, "objective must be one of"),
     "no labels": ({"objective": "classification"}, "needs labels, a decoder, or both"),
     "labels that are not used": ({"labels": ["a"] * 240}, "are for objective='classification'"),
+    "labels in no order": (
+        {"objective": "classification", "labels": dict.fromkeys(range(240), "a")},
+        r"labels must be a list or array, one for each pair, got dict \{0: 'a'",
+    ),
+    "labels to be read once": (
+        {"objective": "classification", "labels": iter("ab" * 120)},
+        "labels must be a list or array, one for each pair, got str_",
+    ),
     "too few labels": (
         {"objective": "classification", "labels": ["a", "b"]},
         "240 pairs need as many labels, got 2",

@@ -169,6 +169,7 @@ class TranslatorChoice:
         given = self.labels is not None or self.decoder is not None
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {OBJECTIVES}, got {self.objective!r}")
+        _check_labels(self.labels)
         if self.objective == "classification" and not given:
             raise ValueError("objective='classification' needs labels, a decoder, or both")
         if self.objective != "classification" and given:
@@ -601,6 +602,19 @@ def _warn_of_copies(held_out: HeldOut) -> None:
                 stacklevel=4,
             )
             return
+
+
+def _check_labels(labels: object) -> None:
+    """Refuses labels that are not one after another, such as a mapping or an iterator.
+
+    Raises:
+        ValueError: Says what came.
+    """
+    if isinstance(labels, str | Mapping) or not (labels is None or hasattr(labels, "__getitem__")):
+        raise ValueError(
+            f"labels must be a list or array, one for each pair, got {type(labels).__name__} "
+            f"{labels!r:.60}"
+        )
 
 
 def _two_kinds(labels: Sequence[Any]) -> list[Any]:

@@ -1,6 +1,5 @@
 """fit_translator and fit_shared_space: from pairs and encoders to the maps, in one pass."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -508,7 +507,7 @@ def _views(
 
 def _folds(moments: Mapping[str, PairedMoments], space: SharedSpace) -> list[ViewMoments]:
     """The moments of every two views for each fold, from their names; none where it is empty."""
-    folds: list[dict[tuple[str, str], PairedMoments]] = [{} for _ in range(space.fold_count)]
+    folds: list[dict[tuple[str, str], PairedMoments]] = [{} for _ in range(space._fold_count)]
     for name, m in moments.items():
         _, number, a, b = name.split(" ")
         folds[int(number)][a, b] = without_noise(m)

@@ -378,8 +378,8 @@ class SharedSpace(Published):
         rows = dict(zip(others, (growth.rows_x, growth.rows_y), strict=True))
         found = {name: others[name][rows[name]] for name in others if growth.confirmed}
         both = {name: torch.cat([x, found.get(name, x[:0])]) for name, x in given.items()}
-        self.fit(both, spaces=spaces)
         _warn_of_growth(growth, min(map(len, others.values())))
+        self.fit(both, spaces=spaces)
         first = next(iter(given.values()))
         self.record({"given_pairs": len(first), "found_pairs": self.n_pairs_ - len(first)})
         self.growth_ = growth
@@ -403,7 +403,7 @@ class SharedSpace(Published):
         lengths = {name: len(x) for name, x in tensors.items()}
         if len(set(lengths.values())) > 1:
             raise InvalidLatentsError(f"views need equal numbers of rows, got {lengths}")
-        count = self.n_folds if self._chooses else 1
+        count = self._fold_count
         rows = [slice((fold - start) % count, None, count) for fold in range(count)]
         return [_moments({name: x[part] for name, x in tensors.items()}) for part in rows]
 
@@ -678,6 +678,10 @@ class SharedSpace(Published):
     def _chooses(self) -> bool:
         """Whether folds are needed."""
         return "auto" in (self.alpha, self.dim)
+
+    @property
+    def _fold_count(self) -> int:
+        return int(self.n_folds) if self._chooses else 1
 
     def _check_params(self) -> None:
         check_count("n_folds", self.n_folds, least=2)
