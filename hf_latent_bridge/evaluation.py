@@ -16,7 +16,7 @@ from hf_latent_bridge.data.pairs import Pairs, as_pairs
 from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, SpaceMismatchError
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
-from hf_latent_bridge.hubness import Hubness, fold_items, fold_queries, neighbor_similarity
+from hf_latent_bridge.hubness import Hubness, fold_items, fold_queries
 from hf_latent_bridge.latents import Latents, as_tensor, check_finite
 from hf_latent_bridge.metrics import bootstrap_intervals, permutation_scores
 from hf_latent_bridge.moments import PairedMoments
@@ -340,7 +340,7 @@ def evaluate(
         n_bootstrap: Bootstrap draws for the intervals.
         n_permutations: Shuffles for the "shuffled" scores and the p-values.
         hubness: "csls" to report searches that correct for hubs beside plain ones.
-        bank: For that, target latents of queries, (m, d_target); None for the translator's own.
+        bank: For that, latents of queries in the translator's `target_`, (m, d); None for its own.
         n_neighbors: How many of the bank's nearest count.
         labels: The class of each pair, to report how many neighbours share it.
         target_translator: For two views of a shared space: what carries the target encoder's
@@ -435,7 +435,7 @@ def evaluate_latents(
         n_permutations: Shuffles for the "shuffled" scores and the p-values.
         dataset: Where the pairs come from, for the report.
         hubness: "csls" to report searches that correct for hubs beside plain ones.
-        bank: For that, target latents of queries, (m, d_target); None for the translator's own.
+        bank: For that, latents of queries in the translator's `target_`, (m, d); None for its own.
         n_neighbors: How many of the bank's nearest count.
         labels: The class of each pair, to report how many neighbours share it.
 
@@ -482,18 +482,8 @@ def _correction(
         return None
     if hubness not in get_args(Hubness):
         raise ValueError(f"hubness must be one of {get_args(Hubness)} or None, got {hubness!r}")
-    if bank is None:
-        bank, name = translator.query_bank_, "translator"
-    else:
-        bank, name = as_tensor(bank).detach(), "given"
-    if bank is None:
-        raise ValueError(
-            f"hubness={hubness!r} needs a bank of queries, and the translator keeps none: pass "
-            "target latents as bank, fit with bank_size (--bank-size), or call keep_bank"
-        )
-    nothing = torch.empty(0, translator.target_.dim)
-    neighbor_similarity(nothing, bank, n_neighbors=n_neighbors)  # refuses what does not fit
-    return _Correction(bank, name, n_neighbors)
+    name = "translator" if bank is None else "given"
+    return _Correction(translator.bank_or_own(bank, n_neighbors), name, n_neighbors)
 
 
 def _evaluate(

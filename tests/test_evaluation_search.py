@@ -12,6 +12,7 @@ from hf_latent_bridge import (
     AutoTranslator,
     LinearTranslator,
     OrthoTranslator,
+    SharedTranslator,
     evaluate,
     evaluate_latents,
     metrics,
@@ -183,7 +184,7 @@ def test_pairs_are_ranked_as_their_latents_are(translator):
         ({"hubness": "csl"}, ValueError, "hubness must be one of"),
         ({"bank": TARGETS}, ValueError, "a bank of queries is for hubness='csls'"),
         ({"hubness": "csls", "n_neighbors": 301}, ValueError, "from 1 to 300, the size of the"),
-        ({"hubness": "csls", "bank": TARGETS[:, :4]}, InvalidLatentsError, "one width, got 30 and"),
+        ({"hubness": "csls", "bank": TARGETS[:, :4]}, InvalidLatentsError, r"\(m, 30\) of"),
         ({"labels": LABELS[:3]}, InvalidPairsError, "one for each of 200 pairs, got 3"),
     ],
 )
@@ -194,7 +195,7 @@ def test_options_that_do_not_go_together_are_refused(translator, options, error,
 
 def test_hubness_without_any_bank_says_how_to_get_one():
     plain = OrthoTranslator().fit(SOURCES[:500], TARGETS[:500])
-    with pytest.raises(ValueError, match="keeps none: pass target latents as bank, fit with bank"):
+    with pytest.raises(ValueError, match=r"keeps none: give latents of .*, fit with bank_size"):
         report(plain, hubness="csls")
 
 
@@ -229,3 +230,11 @@ def test_an_interval_of_a_mean_is_where_the_normal_law_has_it():
     assert close(
         [lower, upper], [float(values.mean()) - half, float(values.mean()) + half], atol=0.02
     )
+
+
+def test_the_bank_of_a_shared_space_is_of_the_space_and_not_of_the_target():
+    shared = SharedTranslator(dim=8, alpha=1.0).fit(SOURCES[:500], TARGETS[:500])
+    with pytest.raises(InvalidLatentsError, match=r"\(m, 8\) of a shared space.* into it first"):
+        report(shared, hubness="csls", bank=TARGETS[:500])
+    bank = shared.transform(SOURCES[:500])
+    assert report(shared, hubness="csls", bank=bank).search.corrected is not None

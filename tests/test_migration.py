@@ -296,7 +296,7 @@ def test_a_run_with_another_folding_does_not_go_on(url, translator, state):
 def test_folding_needs_a_bank_of_queries_that_fits(url, translator, state):
     for bank, error, wanted in (
         (None, ValueError, "the translator keeps none"),
-        (rows(30, 5).vectors, InvalidLatentsError, "got 6 and 5"),
+        (rows(30, 5).vectors, InvalidLatentsError, r"\(m, 6\) of .* got shape \(30, 5\)"),
         (rows(3, 6).vectors, ValueError, "n_neighbors must be an integer from 1 to 3"),
     ):
         with pytest.raises(error, match=wanted):

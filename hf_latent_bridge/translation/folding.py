@@ -7,14 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hf_latent_bridge.hubness import Metric, fold_items, fold_queries, neighbor_similarity
+from hf_latent_bridge.hubness import Metric, fold_items, fold_queries
 from hf_latent_bridge.latents import Latents, as_tensor
 from hf_latent_bridge.translators.base import Translator
 
-_NO_BANK = (
-    "items are folded by a bank of queries, and the translator keeps none: give one, fit with "
-    "bank_size (--bank-size), or call keep_bank"
-)
 _CHOICES = {
     "side": ("items", "queries"),
     "metric": ("dot", "cosine", "euclidean"),
@@ -68,7 +64,7 @@ class Folding:
         if self.side == "queries":
             return fold_queries(x, metric=self.metric)
         if self.bank is None:
-            raise ValueError(_NO_BANK)
+            raise ValueError("items are folded by a bank of queries: give one, or see with_bank")
         return fold_items(x, self.bank, n_neighbors=self.n_neighbors, metric=self.metric)
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,10 +90,5 @@ def with_bank(folding: Folding, translator: Translator) -> Folding:
     """
     if folding.side == "queries":
         return folding
-    bank = translator.query_bank_ if folding.bank is None else as_tensor(folding.bank)
-    if bank is None:
-        raise ValueError(_NO_BANK)
-    bank = bank.detach().cpu()
-    nothing = torch.empty(0, translator.target_.dim)
-    neighbor_similarity(nothing, bank, n_neighbors=folding.n_neighbors)  # refuses what does not fit
-    return replace(folding, bank=bank)
+    bank = translator.bank_or_own(folding.bank, folding.n_neighbors)
+    return replace(folding, bank=bank.cpu())

@@ -34,10 +34,11 @@ from hf_latent_bridge.files import (
 )
 from hf_latent_bridge.hub import client
 from hf_latent_bridge.hub.published import Published, PushOptions, Results, as_metrics
-from hf_latent_bridge.latents import Array, Latents, as_tensor, unit_rows
+from hf_latent_bridge.hubness import check_neighbors
+from hf_latent_bridge.latents import Array, Latents, as_tensor, check_finite, unit_rows
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import Selection
-from hf_latent_bridge.spaces import SpaceSpec, check_space
+from hf_latent_bridge.spaces import SHARED, SpaceSpec, check_space
 from hf_latent_bridge.translators.estimator import TranslatorEstimator
 from hf_latent_bridge.translators.latent_map import LatentMap, Map
 
@@ -461,6 +462,35 @@ class Translator(TranslatorEstimator, Published):
         """
         self._require_fit()
         return self._query_bank
+
+    def bank_or_own(self, bank: Latents | None, n_neighbors: int) -> Tensor:
+        """A bank of queries that corrects searches of this translator's results.
+
+        Args:
+            bank: Latents of queries in the target space, (m, d_target); None for `query_bank_`.
+            n_neighbors: How many of its nearest count.
+
+        Raises:
+            InvalidLatentsError: Of another width than the target space, NaN or infinity.
+            ValueError: None is given and the translator keeps none, or it has fewer than
+                `n_neighbors`.
+        """
+        found = self.query_bank_ if bank is None else as_tensor(bank).detach()
+        if found is None:
+            raise ValueError(
+                "a correction for hubs needs a bank of queries, and the translator keeps none: "
+                f"give latents of {self.target_}, fit with bank_size (--bank-size), or call "
+                "keep_bank"
+            )
+        if found.ndim != 2 or found.shape[1] != self.target_.dim:
+            raise InvalidLatentsError(
+                f"a bank must be latents (m, {self.target_.dim}) of {self.target_}, got shape "
+                f"{tuple(found.shape)}"
+                + (": translate them into it first" if self.target_.pooling == SHARED else "")
+            )
+        check_finite(found)
+        check_neighbors(n_neighbors, len(found))
+        return found
 
     def keep_bank(self, X: Latents, *, size: int = 256, seed: int = 0) -> Self:
         """Keeps some translated latents as a bank of queries, which is published with the map.
