@@ -15,7 +15,7 @@ from operator import add
 
 import scipy.linalg
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hf_latent_bridge.errors import InvalidLatentsError, SolverError
@@ -28,6 +28,7 @@ ALPHAS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _ENOUGH = 0.99  # of the information
 _UNTOLD = 1.92  # nats: half the 95 % quantile of chi-squared with one degree of freedom
 _NOTHING = 1e-7  # a correlation below is rounding
+_ROGUE = 30  # times the mean variance, which no column of a view counts for more than
 _LARGEST = {True: 0.999, False: 0.97}  # correlation taken for true, of two views and of more
 
 
@@ -82,12 +83,19 @@ def axis_weights(rho: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
 
 @dataclass(frozen=True, eq=False)
 class _Spectrum:
-    """The directions in which a view varies, with its mean variance (spread) brought to 1."""
+    """The directions in which a view varies, with its mean variance (spread) brought to 1.
+
+    Attributes:
+        mean: (d,).
+        vectors: (d, r); (x - mean) @ vectors are the coordinates.
+        values: Their variances, ascending, (r,).
+        back: (r, d): mean + coordinates @ back is x.
+    """
 
     mean: Tensor
     vectors: Tensor
     values: Tensor
-    spread: Tensor
+    back: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +165,7 @@ class CanonicalProblem:
             found[name] = CanonicalView(
                 mean=s.mean,
                 axes=s.vectors @ axes,
-                loadings=_inverted(axes * roots) @ (roots * s.vectors.mT) * s.spread,
+                loadings=_inverted(axes * roots) @ (roots * s.back),
                 variances=(axes.square() * s.values[:, None]).sum(0),
                 correlations=rho.clamp(0, limit),
             )
@@ -516,13 +524,37 @@ def _spectrum(name: str, moments: ViewMoments) -> _Spectrum:
     covariance = torch.stack(
         [(s + torch.outer(m - mean, m - mean) * count) / n for count, m, s in sides]
     ).sum(0)
-    spread = covariance.trace() / len(mean)
-    if bool(is_flat(covariance.diagonal(), mean).all()):
+    flat = is_flat(covariance.diagonal(), mean)
+    if bool(flat.all()):
         raise SolverError(
             f"the latents of view {name!r} are all equal, or nearly so beside their mean: nothing "
             "can be shared"
         )
+    scale = _rogue_scale(covariance.diagonal(), flat)
+    covariance = covariance * torch.outer(scale, scale)
+    spread = covariance.trace() / len(mean)
     values, vectors = covariance_eigh(covariance / spread, n)
     eps = max(m.eps for pair, m in moments.items() if name in pair)
     varies = values > values[-1] * eps * len(mean) ** 0.5
-    return _Spectrum(mean, vectors[:, varies] / spread.sqrt(), values[varies], spread)
+    values, vectors = values[varies], vectors[:, varies]
+    into, back = vectors * scale[:, None] / spread.sqrt(), vectors.mT / scale * spread.sqrt()
+    return _Spectrum(mean, into, values, back)
+
+
+def _rogue_scale(variances: Float[Tensor, " d"], flat: Bool[Tensor, " d"]) -> Float[Tensor, " d"]:
+    """What each column is multiplied by, so that a few of them do not hold nearly all variance.
+
+    In some encoders a few columns vary a hundred times as much as the others (Timkey & van
+    Schijndel 2021), beside which a penalty relative to the mean variance would leave nothing of
+    these. A column counts for at most 30 times the mean of all columns that vary, itself and other
+    such columns included as they then are; if that cannot be, for they are too many, all stay.
+    """
+    ordered = variances[~flat].sort(descending=True).values
+    d, k = len(ordered), torch.arange(-(-len(ordered) // _ROGUE))  # columns that are taken down
+    others = ordered.flip(0).cumsum(0).flip(0)[k]
+    most = _ROGUE * others / (d - _ROGUE * k.to(others))
+    kept = (ordered[k] <= most) & (others > _NOTHING * ordered[0])  # the others are not rounding
+    if not bool(kept.any()):
+        return torch.ones_like(variances)
+    largest = most[kept.int().argmax()]
+    return (largest / variances.clamp(min=largest)).sqrt()

@@ -339,9 +339,8 @@ def test_a_view_that_saw_other_items_with_each_other_view_varies_about_one_mean(
     for name, spectrum in spectra.items():
         rows = np.concatenate([moved[p][name] for p in met if name in p])
         np.testing.assert_allclose(spectrum.mean.cpu(), rows.mean(0))
-        values = np.linalg.eigvalsh(np.cov(rows.T, bias=True))
-        found = np.sort((spectrum.values * spectrum.spread).cpu().numpy())
-        np.testing.assert_allclose(found, values[-len(found) :])
+        covariance = (spectrum.back.mT * spectrum.values) @ spectrum.back
+        np.testing.assert_allclose(covariance.cpu(), np.cov(rows.T, bias=True), atol=1e-10)
 
 
 @pytest.mark.parametrize(("names", "most"), [("ab", 0.999), ("abc", 0.97)])
@@ -812,3 +811,52 @@ def test_a_view_is_not_fitted_alone_and_a_space_not_used_before_its_fit():
         SharedSpace().translator("a")
     with pytest.raises(KeyError, match="joins"):
         space.translator("z")
+
+
+# Columns that vary far more than the others ----------------------------------------------------
+
+
+@pytest.mark.parametrize("names", ["ab", "abc"])
+def test_columns_that_vary_far_more_than_the_others_do_not_hide_them(names):
+    x = views(names=names, signal=20)
+    rogue = {**x, "a": x["a"] * np.where(np.arange(40) == 7, 300.0, 1.0)}
+    held_out = slice(500, None)
+    found = {}
+    for name, latents in (("usual", x), ("rogue", rogue)):
+        space = SharedSpace(16).fit({view: z[:500] for view, z in latents.items()})
+        similar = cosines(space, latents["a"][held_out], latents["b"][held_out])
+        found[name] = (similar.argmax(1) == np.arange(100)).mean()
+    assert found["rogue"] >= found["usual"] - 0.03
+
+
+def test_a_column_counts_for_at_most_thirty_times_the_mean_variance():
+    x = views(signal=20)
+    others = np.arange(40) != 7
+    largest = 30 * x["a"].var(0)[others].sum() / (40 - 30)
+    taken_down = x["a"] * np.where(others, 1.0, np.sqrt(largest) / x["a"].std(0))
+    expected = SharedSpace(16, alpha=1.0).fit({**x, "a": taken_down})
+    for factor in (100.0, 1000.0):
+        rogue = x["a"] * np.where(others, 1.0, factor)
+        found = SharedSpace(16, alpha=1.0).fit({**x, "a": rogue})
+        np.testing.assert_allclose(
+            cosines(found, rogue, x["b"]), cosines(expected, taken_down, x["b"]), atol=1e-8
+        )
+
+
+def test_the_way_back_gives_a_column_that_was_taken_down_its_own_size():
+    x = views(signal=20)
+    scale = np.where(np.arange(60) == 3, 500.0, 1.0)
+    rogue = {**x, "b": x["b"] * scale}
+    usual, found = (
+        SharedSpace(40, alpha=1.0).fit(latents).translator("a", to="b").transform(x["a"])
+        for latents in (x, rogue)
+    )
+    np.testing.assert_allclose(found / scale, usual, atol=1e-6)
+
+
+def test_columns_that_differ_less_are_left_as_they_are():
+    x = views(signal=20)
+    x["a"] *= np.where(np.arange(40) < 3, 4.0, 1.0)
+    space = SharedSpace(16, alpha=1.0).fit(x)
+    u = np.linalg.svd(whitened(x["a"], 1.0).T @ whitened(x["b"], 1.0) / len(x["a"]))[1]
+    np.testing.assert_allclose(space.views_["a"].params_["correlations"], u[:16], atol=1e-6)

@@ -235,7 +235,8 @@ class SharedSpace(Published):
     """A space that two or more encoders share, in closed form, for one index of all of them.
 
     Regularised canonical correlation: each view is centred, divided by the root of its mean
-    variance, and whitened with (C + alpha I)^(-1/2). The singular vectors of the whitened
+    variance (to which a single column contributes at most 30 times the mean), and whitened with
+    (C + alpha I)^(-1/2). The singular vectors of the whitened
     cross-moment are the axes; with more than two views, the eigenvectors of the whitened block
     moment. An axis with correlation r is weighted by sr / (1 - (sr)²), so that the cosine in the
     space compares what the views agree on. Sources: Hotelling (1936); Bach & Jordan (2005), "A
