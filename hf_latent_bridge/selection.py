@@ -64,7 +64,8 @@ class Selection:
     Attributes:
         objective: What the scores are. "reconstruction": R². "counterpart": mean reciprocal rank
             of the same item. "ranking": overlap of the nearest with those of the target's own
-            latent. "classification": share of the other classes that the right one is ahead of.
+            latent. "classification": mean of whether the right class is first and of the share
+            of the others that it is ahead of.
         trials: All candidates, in the order in which they were given.
         chosen: Index of the one that was fitted. It has the highest score; for "ranking" and
             "classification", and for "counterpart" where the first is a shared space, the first

@@ -507,7 +507,8 @@ def ahead_of_other_labels(predicted, own, others, decoder):
     for logits, label in zip(head.logits(torch.tensor(predicted)), own["labels"], strict=True):
         known = label in head.labels  # else it is ahead of none
         right = logits[list(head.labels).index(label)] if known else -torch.inf
-        shares.append(sum(bool(other < right) for other in logits) / (len(logits) - 1))
+        n_behind = sum(bool(other < right) for other in logits)
+        shares += [n_behind / (len(logits) - 1), n_behind == len(logits) - 1]
     return np.mean(shares)
 
 

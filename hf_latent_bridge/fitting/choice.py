@@ -633,10 +633,11 @@ def _two_kinds(labels: Sequence[Any]) -> list[Any]:
 
 
 def _ahead_of_others(head: Head, queries: Tensor, true: Sequence[Any]) -> tuple[Tensor, float]:
-    """Of how many other labels the right one is ahead, and the mean if queries were shuffled.
+    """How far ahead the right label is of all others, and the mean if queries were shuffled.
 
-    It says more than whether the right one is first, which matters where pairs are few. A label
-    that the head does not know is ahead of none.
+    It is the mean of two shares: of the other labels those that it is ahead of, which says more
+    where pairs are few, and whether it is first, which is what is wanted. A label that the head
+    does not know is ahead of none.
     """
     logits = head.logits(queries).double().cpu()
     places = {label: number for number, label in enumerate(head.labels)}
@@ -644,7 +645,8 @@ def _ahead_of_others(head: Head, queries: Tensor, true: Sequence[Any]) -> tuple[
     columns = logits[:, [places.get(label, 0) for label in true]]  # query i, right label of query j
     behind = torch.searchsorted(logits.sort(dim=1).values, columns).double()
     behind = (behind / max(1, logits.shape[1] - 1)).masked_fill(unknown, 0)
-    return behind.diagonal(), float(behind.mean())
+    ahead = (behind + behind.eq(1)) / 2
+    return ahead.diagonal(), float(ahead.mean())
 
 
 def _answers(reader: Any, latents: Tensor) -> list[Any]:
