@@ -17,7 +17,7 @@ from hf_latent_bridge.encoders.base import BatchSize, EncoderLike
 from hf_latent_bridge.errors import InvalidLatentsError, InvalidPairsError, SpaceMismatchError
 from hf_latent_bridge.fitting.encoding import EncodingLoop, OnBadRow, Side
 from hf_latent_bridge.hubness import Hubness, fold_items, fold_queries
-from hf_latent_bridge.latents import Latents, as_tensor, check_finite
+from hf_latent_bridge.latents import Latents, all_finite, as_tensor, check_finite
 from hf_latent_bridge.metrics import bootstrap_intervals, permutation_scores
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.spaces import SHARED, SpaceSpec
@@ -500,7 +500,7 @@ def _evaluate(
 ) -> Report:
     settings = {"seed": seed, "n_bootstrap": n_bootstrap, "n_permutations": n_permutations}
     _check_settings(settings)
-    x, target = as_tensor(X).detach().float(), as_tensor(y).detach().float()
+    x, target = _in_float32(X), _in_float32(y)
     predicted = as_tensor(translator.transform(x))
     x, target = x.to(predicted.device), target.to(predicted.device)
     if predicted.shape != target.shape or target.ndim != 2 or len(target) == 0:
@@ -526,6 +526,22 @@ def _evaluate(
         dataset=dataset,
         search=_search(predicted, target, correction, labels, settings),
     )
+
+
+def _in_float32(latents: Latents) -> Tensor:
+    """Latents as they are compared.
+
+    Raises:
+        InvalidLatentsError: They are numbers that float32 does not hold.
+    """
+    x = as_tensor(latents).detach()
+    found = x.float()
+    if x.dtype == torch.float64 and all_finite(x) and not all_finite(found):
+        raise InvalidLatentsError(
+            f"evaluation compares latents in float32, and they hold values up to "
+            f"{float(x.abs().max()):.2g}: divide them by a constant, and fit again"
+        )
+    return found
 
 
 def _search(

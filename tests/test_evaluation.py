@@ -221,6 +221,12 @@ def test_targets_of_another_shape_are_refused_with_both(shape):
         evaluate_latents(identity(), normal(5, 2), torch.zeros(shape))
 
 
+def test_numbers_that_float32_does_not_hold_are_refused_as_such():
+    x = 1e50 * normal(5, 2).double()
+    with pytest.raises(InvalidLatentsError, match=r"float32, and they hold values up to .*e\+50"):
+        evaluate_latents(identity(), x, x)
+
+
 def test_no_pairs_are_refused():
     with pytest.raises(InvalidLatentsError, match="at least one row"):
         evaluate_latents(identity(), torch.zeros(0, 2), torch.zeros(0, 2))

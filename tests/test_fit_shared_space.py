@@ -243,6 +243,12 @@ def test_a_fit_that_stopped_goes_on_and_ends_as_an_uninterrupted_one(tmp_path):
     assert not (tmp_path / "checkpoint").exists()
 
 
+def test_latents_whose_map_float32_cannot_hold_are_refused():
+    items = latents(60, "ab")
+    with pytest.raises(InvalidLatentsError, match="too small for torch"):
+        fit_shared_space({"a": None, "b": None}, {**items, "a": 1e50 * items["a"]}, 2)
+
+
 def test_fewer_items_than_folds_are_refused_as_by_a_fit_on_all_at_once():
     items = latents(3)
     for fit in (SharedSpace(2).fit, lambda items: fit_shared_space(dict.fromkeys("abc"), items, 2)):

@@ -146,6 +146,15 @@ def test_a_moved_copy_leaves_the_map_where_it_is(module):
     assert module.moved("meta").state_dict().popitem()[1].device.type == "meta"
 
 
+def test_weights_that_would_all_be_lost_are_not_moved():
+    small = LatentMap(1e-50 * random_map(3, 4).weight, torch.full((4,), 1e-50).double())
+    with pytest.raises(InvalidLatentsError, match=r"at most .*e-50, too small for torch.float32"):
+        small.moved(dtype=torch.float32)
+    assert small.moved(dtype=torch.float64).weight.any()
+    near_zero_bias = LatentMap(random_map(3, 4).weight, small.bias)
+    assert not near_zero_bias.moved(dtype=torch.float32).bias.any()
+
+
 def test_it_is_a_module_among_others():
     chain = random_map(3, 4, "both").then(random_map(4, 5))
     model = torch.nn.Sequential(torch.nn.Linear(2, 3).double(), chain).float()

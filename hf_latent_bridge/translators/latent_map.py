@@ -231,12 +231,32 @@ class LatentMap(Map):
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Self:
         """A copy on another device or in another floating dtype; this one stays where it is."""
-        weight, bias = (t.to(device=device, dtype=dtype) for t in (self.weight, self.bias))
+        weight = moved_weight(self.weight, device, dtype)
+        bias = self.bias.to(device=device, dtype=dtype)
         return type(self)(weight, bias, unit_norm=self.unit_norm)
 
     def extra_repr(self) -> str:
         """Widths and norms, which `print` shows."""
         return f"{super().extra_repr()}, unit_norm={self.unit_norm!r}"
+
+
+def moved_weight(
+    weight: Tensor, device: torch.device | str | None, dtype: torch.dtype | None
+) -> Tensor:
+    """The weight of a map on another device or in another floating dtype.
+
+    Raises:
+        InvalidLatentsError: All of it is too small for the dtype, so that it would be zero.
+    """
+    moved = weight.to(device=device, dtype=dtype)
+    smallest = torch.finfo(moved.dtype).tiny / 64  # below, little is left of the digits
+    if moved.dtype != weight.dtype and weight.any() and not (moved.abs() >= smallest).any():
+        raise InvalidLatentsError(
+            f"the weights of the map are at most {float(weight.abs().max()):.1g}, too small for "
+            f"{moved.dtype}: keep a wider dtype, or divide the source latents by a constant, so "
+            "that they are near 1, and fit again"
+        )
+    return moved
 
 
 class MapChain(Map):

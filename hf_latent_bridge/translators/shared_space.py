@@ -54,7 +54,7 @@ from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.solvers import Solution
 from hf_latent_bridge.spaces import SHARED, SpaceSpec, check_space
 from hf_latent_bridge.translators.base import Translator, read_information
-from hf_latent_bridge.translators.latent_map import LatentMap, Map
+from hf_latent_bridge.translators.latent_map import LatentMap, Map, moved_weight
 
 _VIEW_FIELDS = {
     "view": str,
@@ -103,7 +103,8 @@ class SharedMap(LatentMap):
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Self:
         """A copy on another device or in another floating dtype; this one stays where it is."""
-        return type(self)(*(t.to(device=device, dtype=dtype) for t in self.buffers()))
+        _, *others = (t.to(device=device, dtype=dtype) for t in self.buffers())
+        return type(self)(moved_weight(self.weight, device, dtype), *others)
 
 
 class _Solved(Translator):
