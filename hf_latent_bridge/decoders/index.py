@@ -129,9 +129,9 @@ class LatentIndex(Component):
             options: `metric` is "cosine" (the default), "dot" or "euclidean". `search` is "exact"
                 (the default), "faiss" or another registered backend, and `search_params` are its
                 parameters, such as `{"factory": "IVF100,Flat", "parameters": "nprobe=16"}` for
-                "faiss". `hubness="csls"` corrects
-                the ranking by a `bank` of queries: their latents in this space, (m, d), or a
-                translator into it that keeps one (`keep_bank`); `n_neighbors` of them count.
+                "faiss". `hubness="csls"` corrects the ranking by a `bank` of queries: their
+                latents in this space, (m, d), or a translator into it that keeps one
+                (`keep_bank`); `n_neighbors` of them count.
 
         Raises:
             InvalidLatentsError: No matrix, another width than the space's, NaN or infinity.

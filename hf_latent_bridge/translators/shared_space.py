@@ -237,12 +237,11 @@ class SharedSpace(Published):
 
     Regularised canonical correlation: each view is centred, divided by the root of its mean
     variance (to which a single column contributes at most 30 times the mean), and whitened with
-    (C + alpha I)^(-1/2). The singular vectors of the whitened
-    cross-moment are the axes; with more than two views, the eigenvectors of the whitened block
-    moment. An axis with correlation r is weighted by sr / (1 - (sr)²), so that the cosine in the
-    space compares what the views agree on. Sources: Hotelling (1936); Bach & Jordan (2005), "A
-    probabilistic interpretation of canonical correlation analysis"; the weights as in Artetxe et
-    al. (2018).
+    (C + alpha I)^(-1/2). The singular vectors of the whitened cross-moment are the axes; with more
+    than two views, the eigenvectors of the whitened block moment. An axis with correlation r is
+    weighted by sr / (1 - (sr)²), so that the cosine in the space compares what the views agree on.
+    Sources: Hotelling (1936); Bach & Jordan (2005), "A probabilistic interpretation of canonical
+    correlation analysis"; the weights as in Artetxe et al. (2018).
 
     It is for search: for a head or an index that can only read the target's own latents, a plain
     translator into that space is the choice.
