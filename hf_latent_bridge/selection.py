@@ -1,4 +1,4 @@
-"""Choice among maps by cross-validation: scores from fold moments or held-out pairs, and one rule.
+"""Choice among maps by cross-validation: scores from fold moments or held-out pairs, and a rule.
 
 A held-out fold is the total minus the fold, so moments of k folds, summed in one pass, are all that
 a choice by reconstruction needs. Choices by search or by classes also need some held-out pairs.
@@ -23,10 +23,14 @@ from hf_latent_bridge.solvers import Decomposed, MapFamily, RidgePath, Scaling
 Objective = Literal["reconstruction", "counterpart", "ranking", "classification"]
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "counterpart", "ranking", "classification")
 
+Rule = Literal["best", "sure_lead", "one_standard_error"]
+RULES: tuple[Rule, ...] = ("best", "sure_lead", "one_standard_error")
+
 N_FOLDS = 5
 RISK = 0.05
 """Probability that a lead is outside the interval that is counted on (half of it below)."""
-_COARSE: tuple[Objective, ...] = ("ranking", "classification")
+COARSE: tuple[Objective, ...] = ("ranking", "classification")
+"""Objectives of which the best of many candidates on few pairs is the luckiest."""
 N_NEIGHBORS = 10
 _FEW_PAIRS = 100
 ALPHAS = tuple(float(f"{10 ** (3 - 8 * i / 59):.6g}") for i in range(60))
@@ -67,12 +71,13 @@ class Selection:
             latent. "classification": mean of whether the right class is first and of the share
             of the others that it is ahead of.
         trials: All candidates, in the order in which they were given.
-        chosen: Index of the one that was fitted. It has the highest score; for "ranking" and
-            "classification", and for "counterpart" where the first is a shared space, the first
-            one is kept unless another is surely ahead of it.
+        chosen: Index of the one that was fitted.
         chance: Score of the chosen one where held-out counterparts are shuffled.
         n_folds: Number of folds.
         n_held_out: Held-out pairs behind the scores, over all folds.
+        rule: How it was chosen. "best": the highest score. "sure_lead": the first candidate, unless
+            another is surely ahead of it on the same pairs. "one_standard_error": the simplest
+            whose score is within one standard error of the highest.
     """
 
     objective: Objective
@@ -81,6 +86,7 @@ class Selection:
     chance: float
     n_folds: int
     n_held_out: int
+    rule: Rule = "best"
 
     @property
     def choice(self) -> Trial:
@@ -91,7 +97,8 @@ class Selection:
     def kept_in_doubt(self) -> bool:
         """Whether it is the first candidate, and not for its score."""
         higher = any(trial.score > self.choice.score for trial in self.trials)
-        return self.chosen == 0 and (higher or self.objective in _COARSE)
+        in_doubt = self.rule == "sure_lead" and self.chosen == 0
+        return in_doubt and (higher or self.objective in COARSE)
 
     @property
     def leads(self) -> bool:
@@ -139,6 +146,8 @@ class Selection:
     def _check(self) -> None:
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {OBJECTIVES}, got {self.objective!r}")
+        if self.rule not in RULES:
+            raise ValueError(f"rule must be one of {RULES}, got {self.rule!r}")
         counts = (self.chosen, self.n_folds, self.n_held_out)
         if not all(type(count) is int and count >= 0 for count in counts):
             raise ValueError(f"chosen, n_folds, n_held_out must be counts, got {counts}")
@@ -250,22 +259,23 @@ def select(
     chances: Float[Tensor, "trials folds"],
     n_held_out: int,
     *,
-    keep_first: bool = False,
+    rule: Rule = "best",
+    complexities: Sequence[int] | None = None,
 ) -> Selection:
     """Makes the choice, and keeps what it was made from.
 
-    For "reconstruction" and "counterpart" the best score wins. Overlaps and answers of a head are
-    coarse: with few pairs the best of many candidates is the luckiest. For these, and where
-    `keep_first`, the first candidate is kept unless another is surely ahead of it on the same
-    pairs (`sure_leads`); of those, the one that is ahead by most is taken.
-
     Args:
         objective: What the scores are.
-        candidates: Type and parameters of each candidate; the first is the one to keep in doubt.
+        candidates: Type and parameters of each candidate.
         scores: Score of each candidate on each held-out pair, or on each fold.
         chances: Mean score on each fold with the held-out counterparts shuffled.
         n_held_out: Held-out pairs behind the scores.
-        keep_first: Whether the first is kept in doubt whatever the objective.
+        rule: "best": the highest score. "sure_lead": the first candidate is kept unless another is
+            surely ahead of it on the same pairs (`sure_leads`); of those, the one that is ahead by
+            most. "one_standard_error": the simplest that is within one standard error of the
+            highest score (Breiman et al. 1984).
+        complexities: How simple each is, the lowest the simplest; of equal ones the first is taken.
+            None for equal ones.
 
     Raises:
         SolverError: A score is not finite.
@@ -276,12 +286,15 @@ def select(
             "equal, or wild; add pairs, or look at them"
         )
     means, errors = scores.mean(1), standard_error(scores)
-    merits = sure_leads(scores) if keep_first or objective in _COARSE else means
-    chosen = int(merits.argmax())
+    best = int((sure_leads(scores) if rule == "sure_lead" else means).argmax())
+    chosen = best
+    if rule == "one_standard_error":
+        level = (means >= means[best] - errors[best]).nonzero().flatten().tolist()
+        chosen = min(level, key=lambda one: complexities[one] if complexities else 0)
     rows = zip(candidates, means.tolist(), errors.tolist(), strict=True)
     trials = tuple(Trial(kind, params, score, error) for (kind, params), score, error in rows)
     chance = float(chances[chosen].mean())
-    return Selection(objective, trials, chosen, chance, chances.shape[1], n_held_out)
+    return Selection(objective, trials, chosen, chance, chances.shape[1], n_held_out, rule)
 
 
 class Folds:

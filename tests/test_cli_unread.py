@@ -43,7 +43,7 @@ UNREAD = {
         *("--bad-rows-file b", "--source-modality text", "--target-revision v1", "--stream"),
         *("--also me/b", "--split train", "--name a", "--dataset-revision v1"),
         *("--precomputed both", "--queries-column q", "--no-shared", "--objective ranking"),
-        *("--scale 0.5 --source-scale 0.5 --target-scale 0.5",),
+        *("--scale 0.5 --source-scale 0.5 --target-scale 0.5", "--rule best"),
     ],
     "dataset": [
         *("--scale 0.5", "--source-scale 0.5", "--bad-rows-file b", "--checkpoint-every 9"),

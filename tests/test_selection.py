@@ -213,6 +213,49 @@ def test_a_lead_counts_by_what_leads_vary_beyond_their_errors():
     np.testing.assert_allclose(sure_leads(first + ahead), expected, atol=1e-5)
 
 
+def test_one_standard_error_takes_the_simplest_that_is_within_one_error_of_the_best():
+    rule = "one_standard_error"
+    names = [(kind, {}) for kind in ("shared", "kernel", "affine", "affine", "ortho")]
+    means = torch.tensor([0.52, 0.80, 0.72, 0.75, 0.69], dtype=torch.float64)
+    scores = means[:, None] + torch.tensor([0.1, -0.1]) * torch.ones(5, 1)  # each ± .1
+
+    def chosen(n, complexities):
+        chances = torch.zeros(n, 2)
+        args = ("counterpart", names[:n], scores[:n], chances, 2)
+        return select(*args, rule=rule, complexities=complexities[:n]).chosen
+
+    assert chosen(5, (5, 3, 1, 1, 0)) == 2  # ortho is 0.11 behind, and of two equals the first
+    assert chosen(5, (5, 3, 2, 1, 0)) == 3
+    assert chosen(2, (5, 3)) == 1
+    found = select("ranking", names, scores, torch.zeros(5, 2), 2, rule=rule)
+    assert found.chosen == 1
+    assert not found.kept_in_doubt
+
+
+@pytest.mark.parametrize("objective", ["reconstruction", "counterpart", "ranking"])
+@pytest.mark.filterwarnings("ignore::hf_latent_bridge.errors.SelectionWarning")
+def test_every_objective_may_be_chosen_by_one_standard_error(objective, tmp_path):
+    x, y = latents(n=300, noise=12.0)
+    among = [AffineTranslator(alpha=alpha) for alpha in (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)]
+    best, simple = (
+        select_translator(x, y, objective=objective, among=[*among, OrthoTranslator()], rule=rule)
+        for rule in ("best", "one_standard_error")
+    )
+    trials = simple.selection_.trials
+    assert trials == best.selection_.trials
+    highest = best.selection_.choice
+    assert highest.score == max(trial.score for trial in trials)
+    level = [trial for trial in trials if trial.score >= highest.score - highest.error]
+    rotations = [trial for trial in level if trial.translator_type == "ortho"]
+    assert simple.selection_.choice == [*rotations, *level][0]
+    assert objective != "reconstruction" or simple.selection_.choice != highest
+    simple.save_pretrained(tmp_path)
+    assert AutoTranslator.from_pretrained(tmp_path).selection_ == simple.selection_
+    assert "the simplest candidate within one standard error" in (
+        (tmp_path / "README.md").read_text().replace("\n", " ")
+    )
+
+
 @pytest.mark.parametrize("objective", ["ranking", "classification"])
 def test_the_first_candidate_is_kept_unless_another_is_surely_ahead_on_the_same_pairs(objective):
     names = [("ortho", {"number": number}) for number in range(3)]
@@ -220,9 +263,8 @@ def test_the_first_candidate_is_kept_unless_another_is_surely_ahead_on_the_same_
     def chosen(*ahead):
         first = torch.tensor([0.9, 0.1], dtype=torch.float64)
         scores = torch.stack([first, *(first + torch.tensor(leads) for leads in ahead)])
-        return select(
-            objective, names[: len(scores)], scores, torch.zeros(len(scores), 2), 2
-        ).chosen
+        chances = torch.zeros(len(scores), 2)
+        return select(objective, names[: len(scores)], scores, chances, 2, rule="sure_lead").chosen
 
     assert chosen([0.0, 0.2], [0.2, 0.4]) == 2
     assert chosen([0.0, 0.2], [-0.2, 0.0]) == 0  # they vary as their errors do
@@ -269,7 +311,9 @@ def test_where_all_are_alike_luck_seldom_displaces_the_first_candidate(n_others,
             for rows in (1, n_others + 1)
         )
         scores = in_common**0.5 * shared + (1 - in_common) ** 0.5 * own
-        found = select("ranking", names, scores, torch.zeros(n_others + 1, 2), 200)
+        found = select(
+            "ranking", names, scores, torch.zeros(n_others + 1, 2), 200, rule="sure_lead"
+        )
         kept.append(found.chosen == 0)
     assert np.mean(kept) > 0.9
 
@@ -338,6 +382,7 @@ DAMAGES = {
     "a choice that is not among the trials": lambda record: record.update(chosen=60),
     "a count that is not an integer": lambda record: record.update(n_folds=2.5),
     "an unknown objective": lambda record: record.update(objective="beauty"),
+    "an unknown rule": lambda record: record.update(rule="luck"),
     "a score that is a text": lambda record: record["trials"][3].update(score="high"),
     "a trial without params": lambda record: record["trials"][3].pop("params"),
 }
@@ -747,6 +792,7 @@ REFUSED = {
     ),
     "half a held-out pair": ({"max_held_out": 1e3}, "max_held_out must be an integer"),
     "no seed": ({"seed": None}, "seed must be an integer of at least 0, got None"),
+    "an unknown rule": ({"rule": "luck"}, "rule must be one of .*, or None, got 'luck'"),
     "a word for a switch": ({"shared": "no"}, "shared must be True or False, got 'no'"),
     "names of candidates": (
         {"among": ["ortho", "linear"]},

@@ -276,6 +276,7 @@ def read_choice(args: argparse.Namespace, pairs: "Pairs | StreamedPairs") -> "Tr
         decoder=decoder,
         seed=args.seed,
         shared=not (args.no_shared or args.remove_shift),
+        rule=args.rule,
     )
     if not args.remove_shift:
         return choice

@@ -111,6 +111,12 @@ def add_fit(command: Command) -> None:
         help="with --objective counterpart: only maps into the target's own space, no shared one",
     )
     method.add_argument(
+        "--rule",
+        choices=("best", "sure_lead", "one_standard_error"),
+        help="what --type auto takes: the best score, the first candidate unless another is surely "
+        "ahead, or the simplest within one standard error of the best (default: by objective)",
+    )
+    method.add_argument(
         "--decoder", metavar="REPO", help="head of the target for --objective classification"
     )
     method.add_argument("--output", required=True, metavar="DIR", help="folder for the translator")

@@ -187,7 +187,7 @@ _FIT = (
     ),
     Rule(("cache_dir",), _caches, "is for encoders from the Hub: latents of folders are not kept"),
     Rule(("force_download",), _loads, _LOCAL),
-    Rule(("objective", "decoder"), _is("type", "auto"), "is for --type auto"),
+    Rule(("objective", "rule", "decoder"), _is("type", "auto"), "is for --type auto"),
     Rule(("param",), _is_not("type", "auto"), "is left out: --type auto chooses the parameters"),
     Rule(
         ("no_shared",),

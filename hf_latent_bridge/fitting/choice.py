@@ -22,11 +22,14 @@ from hf_latent_bridge.errors import DecoderError, InvalidLatentsError, Selection
 from hf_latent_bridge.latents import Latents, as_targets, as_tensor
 from hf_latent_bridge.moments import PairedMoments
 from hf_latent_bridge.selection import (
+    COARSE,
     N_FOLDS,
     N_NEIGHBORS,
     OBJECTIVES,
+    RULES,
     Folds,
     Objective,
+    Rule,
     Selection,
     doubts,
     neighbors,
@@ -149,6 +152,8 @@ class TranslatorChoice:
         max_held_out: At most so many pairs are kept to be scored.
         seed: Seeds their draw.
         shared: Whether a shared space may be chosen, for "counterpart".
+        rule: "best", "sure_lead" or "one_standard_error", as for `select_translator`; None for that
+            of the objective.
     """
 
     objective: Objective = "ranking"
@@ -158,6 +163,7 @@ class TranslatorChoice:
     max_held_out: int = MAX_HELD_OUT
     seed: int = 0
     shared: bool = True
+    rule: Rule | None = None
 
     def __post_init__(self) -> None:
         """Refuses what does not go together.
@@ -178,6 +184,8 @@ class TranslatorChoice:
             )
         check_count("max_held_out", self.max_held_out, least=_LEAST_HELD_OUT)
         check_count("seed", self.seed, least=0)
+        if self.rule not in (None, *RULES):
+            raise ValueError(f"rule must be one of {RULES}, or None, got {self.rule!r}")
         if not isinstance(self.shared, bool | np.bool_):
             raise ValueError(f"shared must be True or False, got {self.shared!r}")
         tried = self.candidates()
@@ -211,7 +219,7 @@ class TranslatorChoice:
     def identity(self) -> dict[str, Any]:
         """JSON values that change when the choice might."""
         tried = [[one.translator_type, one.fit_identity()] for one in self.candidates()]
-        return {"auto": [self.objective, self.max_held_out, self.seed, tried]}
+        return {"auto": [self.objective, self.max_held_out, self.seed, self.rule, tried]}
 
     def fit(
         self,
@@ -283,7 +291,8 @@ class TranslatorChoice:
             torch.stack([torch.cat([judged.scores for judged in row]) for row in rows]),
             torch.tensor([[judged.chance for judged in row] for row in rows]).double(),
             n_held_out,
-            keep_first=tried[0].moves_target,
+            rule=self.rule or ("sure_lead" if self._doubtful(tried[0]) else "best"),
+            complexities=[candidate.complexity for candidate in tried],
         )
         winner = tried[selection.chosen]
         group = next(group for group in groups if any(winner is one for one in group.tried))
@@ -293,6 +302,10 @@ class TranslatorChoice:
         winner.fit_moments(group.folds.whole, source=source, target=target)
         winner.selection_, winner._information = selection, information
         return winner
+
+    def _doubtful(self, first: Translator) -> bool:
+        """Whether the best score may be luck, or worse than what the first mostly gives."""
+        return self.objective in COARSE or first.moves_target
 
     def _held_out_fold(self, held_out: HeldOut | None, number: int) -> "_Fold | None":
         """The held-out latents of a fold, and what scores their translations.
@@ -411,15 +424,14 @@ def select_translator(
     max_held_out: int = MAX_HELD_OUT,
     seed: int = 0,
     shared: bool = True,
+    rule: Rule | None = None,
     source: SpaceSpec | None = None,
     target: SpaceSpec | None = None,
 ) -> Translator:
     """Fits the map that does best of many on held-out pairs.
 
     Pairs are dealt to five folds, one by one. Each candidate is fitted on four of them and scored
-    on the fifth; the best one is fitted on all pairs. Where the score is coarse, for ranking and
-    classification, the first candidate is kept unless another is surely ahead of it on the same
-    pairs, and so is a shared space for counterparts. The same data give the same choice.
+    on the fifth; the chosen one is fitted on all pairs. The same data give the same choice.
 
     Args:
         X: Source latents, (n, d_source).
@@ -444,6 +456,13 @@ def select_translator(
         shared: Whether a shared space may be chosen, for "counterpart": a `SharedTranslator`, by
             which both sides move. Pass False for an index or decoder that reads the target's own
             latents.
+        rule: "best": the highest score. "sure_lead": the first candidate, unless another is surely
+            ahead of it on the same pairs. "one_standard_error": the simplest of those within one
+            standard error of the highest score: rotations before ridge, ridge before spectral and
+            kernel maps, a shared space last; of one type the first in `among`, which for the
+            penalties that are offered is the strongest. None for "sure_lead" where the score is
+            coarse, for ranking and classification, and for counterparts where a shared space is
+            the first candidate; else "best".
         source: The space of `X`, recorded in the config.
         target: The space of `y`, recorded in the config.
 
@@ -453,13 +472,13 @@ def select_translator(
     Raises:
         InvalidLatentsError: Wrong shapes, NaN or infinity, or too few pairs for the folds.
         DecoderError: Labels of one kind, or neither texts nor integers.
-        ValueError: An unknown objective, labels or a decoder that are missing or not used.
+        ValueError: An unknown objective or rule, labels or a decoder that are missing or not used.
         SolverError: The target latents of a fold are all equal.
 
     Warns:
         SelectionWarning: The penalty is on the edge of those tried, or there are few pairs.
     """
-    choice = TranslatorChoice(objective, among, labels, decoder, max_held_out, seed, shared)
+    choice = TranslatorChoice(objective, among, labels, decoder, max_held_out, seed, shared, rule)
     return choice.fit(X, y, source=source, target=target)
 
 
