@@ -24,6 +24,7 @@ from quality.report import (
     best_of,
     choice_table,
     complete_draws,
+    first_encoders,
     gather,
     least_lead,
     pair_table,
@@ -255,6 +256,11 @@ class TestReport:
         }
         assert best_of(column) == {"best", "near"}
 
+    def test_an_index_of_other_encoders_than_the_first_is_in_no_table(self):
+        cells = [{"encoders": [*names]} for names in ("abc", "ab", "abcde", "acd", "abcd", "ac")]
+        assert first_encoders(cells) == [cells[0], cells[1], cells[2], cells[4]]
+        assert first_encoders([]) == []
+
     def test_scores_are_gathered_by_direction_and_draw(self):
         cells = [
             {
@@ -321,7 +327,7 @@ class TestPublished:
         source, section = SOURCES[path.stem], Section(path.stem)
         cells = list(published_cells(path).values())
         encoders = {name for cell in cells for name in cell.get("pair", cell.get("encoders"))}
-        assert encoders == set(source.compared or source.encoders)
+        assert encoders == source.encoders.keys()
         add_tables(section, source.title, source.query, cells)
         assert "\n\n".join(section.texts) in PAGE.read_text(encoding="utf-8")
 

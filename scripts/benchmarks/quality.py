@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anchors", nargs="+", type=positive, default=list(ANCHORS), help="how many anchors"
     )
-    parser.add_argument(
-        "--encoders", nargs="+", metavar="NAME", help="these in place of those in the tables"
-    )
+    parser.add_argument("--encoders", nargs="+", metavar="NAME", help="these in place of all")
     parser.add_argument("--draws", type=positive, default=3, help="draws of anchors (default 3)")
     parser.add_argument(
         "--again", nargs="+", metavar="METHOD", default=[], help="rows to compute anew"
@@ -56,10 +54,7 @@ def run(options: argparse.Namespace) -> int:
             add_tables(Section(SECTION), "Digits", "digits", store.read())
         return 0
     if not options.report:
-        compared = {
-            name: SOURCES[name].compared or [*SOURCES[name].encoders] for name in options.data
-        }
-        for name, data in load_all(options.data, options.encoders or compared).items():
+        for name, data in load_all(options.data, options.encoders).items():
             fill(
                 Store(name),
                 data,

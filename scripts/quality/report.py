@@ -48,7 +48,7 @@ def add_tables(section: Section, title: str, query: str, cells: Sequence[CellFil
         cells: What `Store.read` gave.
     """
     by_kind = {kind: [cell for cell in cells if cell["kind"] == kind] for kind in _kinds(cells)}
-    joint = at_full(by_kind.get("joint", []))
+    joint = at_full(first_encoders(by_kind.get("joint", [])))
     if joint:
         section.add(*summary_table(title, joint))
     for count in sorted({len(cell["encoders"]) for cell in joint}):
@@ -85,6 +85,12 @@ def complete_draws(
         pairs.setdefault(drawn(cell), set()).add(tuple(cell["pair"]))
     wanted = {tuple(cell["pair"]) for cell in (cells if like is None else like)}
     return [cell for cell in cells if pairs[drawn(cell)] >= wanted]
+
+
+def first_encoders(cells: Sequence[CellFile]) -> list[CellFile]:
+    """Those of all encoders and of the first few of these."""
+    every = max((cell["encoders"] for cell in cells), key=len, default=[])
+    return [cell for cell in cells if cell["encoders"] == every[: len(cell["encoders"])]]
 
 
 def at_full(cells: Sequence[CellFile]) -> list[CellFile]:
