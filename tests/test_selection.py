@@ -754,7 +754,7 @@ def test_a_type_that_offers_parameters_is_among_the_candidates_after_simpler_one
     assert [one.scaling for one in offered if isinstance(one, Mine)] == ["center", "none"]
     for objective, tried in (("ranking", ALPHAS[::4]), ("reconstruction", ALPHAS)):
         ridge = [one for one in candidates(objective) if isinstance(one, AffineTranslator)]
-        assert [one.alpha for one in ridge if one.rank is None] == ["auto", "auto", *tried]
+        assert [one.alpha for one in ridge if one.rank is None] == [*tried, "auto", "auto"]
 
 
 REFUSED = {

@@ -70,8 +70,8 @@ class AffineTranslator(Translator, translator_type="affine"):
     suggested: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
     grid: ClassVar[Grid | tuple[Grid, ...] | None] = (
         {"alpha": (1.0, 0.1), "rank": (16, 64)},
-        {"scaling": ("pareto", "center"), "alpha": ("auto",)},
         {"alpha": ALPHAS},
+        {"scaling": ("pareto", "center"), "alpha": ("auto",)},
     )
     complexity: ClassVar[int] = 1
     _renamed: ClassVar[dict[str, str]] = {**Translator._renamed, "seed": "random_state"}
