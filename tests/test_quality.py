@@ -276,12 +276,19 @@ class TestReport:
 
     def test_an_encoder_that_knows_both_languages_is_shown_without_a_map(self):
         scores = {"a>b": {"R@1": 0.1}, "b>a": {"R@1": 0.2}}
-        methods = ("ortho", "shared space", "shared space, hubs")
+        methods = ("ortho", "shared space", "shared space, auto", "shared space, hubs")
         native = {"a>b": {"P@10": 0.5, "R@1": 0.4}, "b>a": {"P@10": 0.5}}
         results = {"native": native} | dict.fromkeys(methods, scores)
         cell = {"pair": ["a", "b"], "anchors": 3, "draw": 0, "results": results}
         _, table = pair_table("Data", [cell])
         assert table.rows[-1][:3] == ["b → itself, on the others' texts", "no map", "0.400"]
+
+    def test_the_best_of_a_pair_is_marked_and_named(self):
+        found = {"ortho": 0.3, "linear": 0.4, "shared space, auto": 0.4, "shared space, hubs": 0.1}
+        results = {name: {"a>b": {"R@1": r}} for name, r in {**found, "shared space": 0.2}.items()}
+        cell = {"pair": ["a", "b"], "anchors": 3, "draw": 0}
+        _, table = pair_table("Data", [{**cell, "results": {**results, "native": {"a>b": {}}}}])
+        assert table.rows == [["a → b", "linear", "**0.400**", "0.200", "**0.400**", "0.100"]]
 
 
 @pytest.mark.slow

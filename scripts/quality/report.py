@@ -207,17 +207,21 @@ def pair_table(title: str, cells: Sequence[CellFile]) -> tuple[str, Table]:
     values = scores_of(chosen, "R@1")
     rest = [name for name in values if not name.startswith(MOVE_BOTH)]
     size = chosen[0]["anchors"]
-    table = Table([f"R@1, {size:,} anchors", "best plain map or rival", "", SHARED, HUBS])
+    shared = (SHARED, AUTO_WIDTH, HUBS)
+    table = Table([f"R@1, {size:,} anchors", "best plain map or rival", "", *shared])
     for direction in directions:
         means = {
             name: fmean(value for key, value in found.items() if key[0] == direction)
             for name, found in values.items()
         }
         best = max(rest, key=lambda name: means[name])
-        ours = [means[name] for name in (SHARED, HUBS)]
-        table.add(direction.replace(">", " → "), [best, means[best], *ours])
+        row = [means[name] for name in (best, *shared)]
+        marked = [f"**{value:.3f}**" if value == max(row) else value for value in row]
+        table.add(direction.replace(">", " → "), [best, *marked])
     for encoder, found in in_two_languages(chosen).items():
-        table.add(f"{encoder} → itself, on the others' texts", ["no map", found, "", ""])
+        table.add(
+            f"{encoder} → itself, on the others' texts", ["no map", found, *[""] * len(shared)]
+        )
     return f"{title}: each pair of encoders", table
 
 
