@@ -170,17 +170,23 @@ class Selection:
         return sorted(best.values(), key=lambda trial: -trial.score)
 
     def curve(self) -> list[Trial]:
-        """The trials of the chosen type that differ from the choice in `alpha` alone, in order."""
+        """The trials of the chosen type that differ from the choice in `alpha` alone.
+
+        The strongest penalty comes first where all are stated; else they are as given.
+        """
 
         def others(trial: Trial) -> dict[str, Any]:
             return {name: value for name, value in trial.params.items() if name != "alpha"}
 
-        return [
+        found = [
             trial
             for trial in self.trials
             if trial.translator_type == self.choice.translator_type
             and others(trial) == others(self.choice)
         ]
+        if all("alpha" in trial.params for trial in found):
+            found.sort(key=lambda trial: -float(trial.params["alpha"]))
+        return found
 
     def plot(self, *, rows: int = 20, width: int = 40) -> str:
         """The curve as lines of text, one bar for each penalty; else one for each type's best.

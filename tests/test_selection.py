@@ -1037,9 +1037,21 @@ def test_the_card_shows_the_curve_and_the_best_of_each_type(tmp_path):
     assert "Chosen by cross-validation among" in card
     assert f"by more than luck explains: {winner.selection_.choice}." in card.replace("\n", " ")
     assert winner.selection_.plot() in card
+    by = "`alpha`" if len(winner.selection_.curve()) > 1 else "type"
+    assert f"Held-out score by {by}:" in card
     for trial in winner.selection_.leaders():
         assert f"| `{trial.translator_type}` |" in card
         assert f"{trial.score:.3f} ± {trial.error:.3f}" in card
+
+
+def test_the_curve_runs_from_the_strongest_penalty_also_where_the_choice_was_tried_first():
+    among = [("spectral", {"alpha": alpha}) for alpha in (2.0, "inf", 0.1, 30.0)]
+    rows = torch.tensor([3.0, 0.0, 1.0, 2.0])[:, None].expand(-1, 5)
+    selection = select("reconstruction", among, rows, torch.zeros(4, 5), 100)
+    assert [trial.params["alpha"] for trial in selection.curve()] == ["inf", 30.0, 2.0, 0.1]
+    unstated = [*among[:2], ("spectral", {}), among[3]]
+    selection = select("reconstruction", unstated, rows, torch.zeros(4, 5), 100)
+    assert [trial.params for trial in selection.curve()] == [params for _, params in unstated]
 
 
 def test_the_plot_has_a_bar_for_each_penalty_and_marks_the_choice():
