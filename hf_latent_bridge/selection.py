@@ -53,6 +53,12 @@ class Trial:
     score: float
     error: float
 
+    @property
+    def penalty(self) -> float | None:
+        """Its `alpha`; None if it is not stated, or no number."""
+        alpha = self.params.get("alpha")
+        return float(alpha) if alpha == "inf" or isinstance(alpha, int | float) else None
+
     def shown_params(self) -> str:
         """The parameters in a line, numbers rounded."""
         return ", ".join(f"{name}={_short(value)}" for name, value in self.params.items())
@@ -114,13 +120,12 @@ class Selection:
         another penalty equals. There is none below 0 or above infinity.
         """
         choice = self.choice
-        if self.kept_in_doubt or "alpha" not in choice.params:
+        if self.kept_in_doubt or (alpha := choice.penalty) is None:
             return None
         others = [trial for trial in self.curve() if trial is not choice]
         if any(trial.score >= choice.score for trial in others):
             return None
-        alpha = float(choice.params["alpha"])
-        tried = {alpha, *(float(t.params["alpha"]) for t in others if "alpha" in t.params)}
+        tried = {alpha, *(t.penalty for t in others if t.penalty is not None)}
         on_edge = len(tried) > 2 and alpha in (min(tried), max(tried))
         return f"alpha={alpha:.3g}" if on_edge and 0 < alpha < math.inf else None
 
@@ -184,8 +189,8 @@ class Selection:
             if trial.translator_type == self.choice.translator_type
             and others(trial) == others(self.choice)
         ]
-        if all("alpha" in trial.params for trial in found):
-            found.sort(key=lambda trial: -float(trial.params["alpha"]))
+        if all(trial.penalty is not None for trial in found):
+            found.sort(key=lambda trial: -(trial.penalty or 0.0))
         return found
 
     def plot(self, *, rows: int = 20, width: int = 40) -> str:

@@ -1049,9 +1049,12 @@ def test_the_curve_runs_from_the_strongest_penalty_also_where_the_choice_was_tri
     rows = torch.tensor([3.0, 0.0, 1.0, 2.0])[:, None].expand(-1, 5)
     selection = select("reconstruction", among, rows, torch.zeros(4, 5), 100)
     assert [trial.params["alpha"] for trial in selection.curve()] == ["inf", 30.0, 2.0, 0.1]
-    unstated = [*among[:2], ("spectral", {}), among[3]]
-    selection = select("reconstruction", unstated, rows, torch.zeros(4, 5), 100)
-    assert [trial.params for trial in selection.curve()] == [params for _, params in unstated]
+    for params in ({}, {"alpha": "weak"}):
+        given = [*among[:2], ("spectral", params), among[3]]
+        selection = select("reconstruction", given, rows, torch.zeros(4, 5), 100)
+        assert [trial.params for trial in selection.curve()] == [params for _, params in given]
+        assert selection.edge == "alpha=2"  # of those that are stated
+        assert "chosen" in selection.plot()
 
 
 def test_the_plot_has_a_bar_for_each_penalty_and_marks_the_choice():
