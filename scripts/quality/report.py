@@ -89,7 +89,7 @@ def complete_draws(
 
 def first_encoders(cells: Sequence[CellFile]) -> list[CellFile]:
     """Those of all encoders and of the first few of these."""
-    every = max((cell["encoders"] for cell in cells), key=len, default=[])
+    every: list[str] = max((cell["encoders"] for cell in cells), key=len, default=[])
     return [cell for cell in cells if cell["encoders"] == every[: len(cell["encoders"])]]
 
 
